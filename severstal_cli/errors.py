@@ -1,0 +1,35 @@
+"""What goes wrong with files and machines, each told in one line: what, what was found, how to mend it.
+
+    SeverstalError
+    ├── InputError      a file or folder that the user gave is wrong
+    ├── RunError        the folder of a trained model is incomplete or not ours
+    ├── OutputError     a result cannot be written: no permission, no space
+    └── MachineError    the machine lacks something: a library, memory, a device, the network
+
+A wrong argument inside the program is a ValueError, not one of these.
+"""
+
+
+class SeverstalError(Exception):
+    """A fault of the input or the machine. `str(error)` is one line: "what: found. Remedy."""
+
+    def __init__(self, what: str, found: str = "", remedy: str = "") -> None:
+        self.what, self.found, self.remedy = what, found, remedy
+        line = f"{what}: {found}" if found else what
+        super().__init__(" ".join(f"{line}. {remedy}".split()) if remedy else " ".join(line.split()))
+
+
+class InputError(SeverstalError):
+    """A file or folder that the user gave is missing, unreadable or wrong."""
+
+
+class RunError(SeverstalError):
+    """The folder of a trained model is incomplete, damaged or of another version."""
+
+
+class OutputError(SeverstalError):
+    """A result cannot be written."""
+
+
+class MachineError(SeverstalError):
+    """The machine lacks something that the command needs."""

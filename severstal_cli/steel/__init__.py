@@ -1,0 +1,1 @@
+"""The domain, in numpy and numba only: run lengths, Dice, components, tables, splits, images."""

@@ -1,0 +1,63 @@
+"""Files that appear whole or not at all, and the one place for what belongs to a data folder but is no data."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from severstal_cli.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` at the end, remove it on any failure.
+
+    The folder is made when it is missing. A reader sees the old file or the new one, never a part.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        # FileNotFoundError of an *input* read inside the block has another file name: let it through
+        if error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent:
+            if not path.is_relative_to(os.fsdecode(error.filename)):
+                raise
+        remedy = "Free some space or name another place" if error.errno == 28 else "Check the permissions of the folder"
+        raise OutputError(f"cannot write {path}", error.strerror or str(error), remedy) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all. Raises OutputError."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in `folder` (asked by making one: permission bits do not tell on every mount)."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def beside(folder: Path, name: str) -> Path:
+    """The path for `name`, kept with the data folder `folder`: in it, or where it is read-only in the user's cache.
+
+    A Kaggle notebook mounts its input read-only; then `name` goes to a folder of its own under
+    $XDG_CACHE_HOME/severstal (default ~/.cache/severstal).
+    """
+    if (folder / name).exists() or is_writable(folder):
+        return folder / name
+    cache_root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "severstal"
+    key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    return cache_root / f"{folder.resolve().name}-{key}" / name
