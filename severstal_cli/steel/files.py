@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and the one place for what belongs to a data folder but is no data."""
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -23,13 +24,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
-        # FileNotFoundError of an *input* read inside the block has another file name: let it through
-        if error.filename is not None and Path(os.fsdecode(error.filename)).parent != path.parent:
-            if not path.is_relative_to(os.fsdecode(error.filename)):
-                raise
-        remedy = "Free some space or name another place" if error.errno == 28 else "Check the permissions of the folder"
+        full = error.errno == errno.ENOSPC
+        remedy = "Free some space or name another place" if full else "Name another place or mend its permissions"
         raise OutputError(f"cannot write {path}", error.strerror or str(error), remedy) from error
     finally:
         temporary.unlink(missing_ok=True)
