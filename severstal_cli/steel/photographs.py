@@ -1,0 +1,112 @@
+"""A data folder: `train.csv` and `train_images/`, read once and held against each other.
+
+An image without a row is clean; how many classes there are and how large the images are is found, not assumed.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from severstal_cli.errors import InputError
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import rle
+from severstal_cli.steel.cache import ImageCache, open_cache
+from severstal_cli.steel.tables import MaskTable, read_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photographs:
+    """The annotated photographs of a folder.
+
+    Attributes:
+        folder: the data folder.
+        cache: the decoded images, sorted by name.
+        masks: runs of every non-empty mask by (image_id, channel).
+        classes: the highest class_id of the table.
+        fingerprint: of names, sizes and masks: sixteen hexadecimal digits.
+    """
+
+    folder: Path
+    cache: ImageCache
+    masks: Mapping[tuple[str, int], rle.Runs]
+    classes: int
+    fingerprint: str
+
+    def class_sets(self) -> list[frozenset[int]]:
+        """The class_ids in each image, in the order of the cache."""
+        present: dict[str, set[int]] = {}
+        for image_id, channel in self.masks:
+            present.setdefault(image_id, set()).add(channel + 1)
+        return [frozenset(present.get(image_id, ())) for image_id in self.cache.image_ids]
+
+    def usual_size(self) -> tuple[int, int]:
+        """(height, width) of most images."""
+        sizes = Counter((int(height), int(width)) for height, width in self.cache.sizes)
+        return sizes.most_common(1)[0][0]
+
+    def exclusive(self) -> bool:
+        """Whether no two masks of an image share a pixel."""
+        channels: dict[str, list[int]] = {}
+        for image_id, channel in self.masks:
+            channels.setdefault(image_id, []).append(channel)
+        return not any(
+            rle.overlap(self.masks[image_id, a], self.masks[image_id, b])
+            for image_id, found in channels.items()
+            for a, b in combinations(found, 2)
+        )
+
+
+def open_photographs(folder: Path, progress: Progress = SILENT) -> Photographs:
+    """The photographs of a data folder, decoded into its cache when that has not been done.
+
+    Raises:
+        InputError: a part of the folder is missing or wrong, an annotation names an image that is not there, or a mask
+            reaches past the end of its image.
+        OutputError: the cache cannot be written.
+    """
+    if not folder.is_dir():
+        raise InputError("no such data folder", str(folder), "Give the folder with train.csv and train_images/")
+    table = read_table(folder / "train.csv")
+    if not table.masks:
+        raise InputError(f"{folder / 'train.csv'} has no mask", "nothing to learn from", "Give annotated photographs")
+    cache = open_cache(folder / "train_images", progress)
+    _check(folder / "train.csv", table, cache)
+    return Photographs(
+        folder=folder,
+        cache=cache,
+        masks=table.masks,
+        classes=table.classes,
+        fingerprint=_fingerprint(table, cache),
+    )
+
+
+def _check(path: Path, table: MaskTable, cache: ImageCache) -> None:
+    missing = [image_id for image_id in table.image_ids if image_id not in cache.index]
+    if missing:
+        lines = [line for (image_id, _), line in table.lines.items() if image_id == missing[0]]
+        raise InputError(
+            f"{path}, line {min(lines)}: there is no image {missing[0]} in train_images",
+            f"{len(missing)} annotated images are missing",
+            "Add the images or remove their rows",
+        )
+    for (image_id, channel), runs in table.masks.items():
+        height, width = (int(side) for side in cache.sizes[cache.index[image_id]])
+        end = int(runs[-1].sum())
+        if end > height * width:
+            raise InputError(
+                f"{path}, line {table.lines[image_id, channel]}: a run reaches past the end of {image_id}",
+                f"pixel {end} of {height} x {width} = {height * width}",
+                "The masks must be drawn on images of this size",
+            )
+
+
+def _fingerprint(table: MaskTable, cache: ImageCache) -> str:
+    digest = hashlib.sha256()
+    for image_id, (height, width) in zip(cache.image_ids, cache.sizes, strict=True):
+        digest.update(f"{image_id} {height} {width}\n".encode())
+    for (image_id, channel), runs in sorted(table.masks.items(), key=lambda item: item[0]):
+        digest.update(f"{image_id} {channel}\n".encode() + runs.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,64 @@
+"""Small data folders in the competition's layout, made afresh for the tests that need one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# the arrays here are tiny: more threads only wait for each other; before torch and numba are imported, for children too
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import cv2
+import numpy as np
+import pytest
+
+from severstal_cli.steel import rle, tables
+
+MakeData = Callable[..., Path]
+
+
+def draw_folder(
+    folder: Path, *, images: int = 24, size: tuple[int, int] = (64, 96), classes: int = 2, seed: int = 0
+) -> Path:
+    """Bright (class 1) and dark (class 2) rectangles on noise; every third image is clean. Easy to learn."""
+    rng = np.random.default_rng(seed)
+    (folder / "train_images").mkdir(parents=True)
+    masks, names = {}, []
+    for number in range(images):
+        image = rng.normal(110, 20, size)
+        name = f"{number:09x}.png"
+        names.append(name)
+        if number % 3:
+            channel = number % classes
+            height, width = (int(rng.integers(side // 4, side // 2)) for side in size)
+            y, x = (int(rng.integers(0, side - extent)) for side, extent in zip(size, (height, width), strict=True))
+            mask = np.zeros(size, bool)
+            mask[y : y + height, x : x + width] = True
+            image[mask] += 90 if channel == 0 else -90
+            masks[name, channel] = rle.encode(mask)
+        cv2.imwrite(str(folder / "train_images" / name), image.clip(0, 255).astype(np.uint8))
+    tables.write_table(folder / "train.csv", masks, names, classes, layout=tables.Layout.CURRENT, empty_rows=False)
+    return folder
+
+
+@pytest.fixture
+def make_data(tmp_path: Path) -> MakeData:
+    """`make_data(images=..., size=...)` -> a data folder with `train.csv` and `train_images/`."""
+
+    def make(name: str = "data", **options: object) -> Path:
+        return draw_folder(tmp_path / name, **options)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data folder and the folder of a run trained on it; not to be changed."""
+    from severstal_cli.config import ThresholdsConfig, TrainConfig
+    from severstal_cli.stages import searching, training
+
+    root = tmp_path_factory.mktemp("trained")
+    data = draw_folder(root / "data", images=45)
+    config = TrainConfig(data=data, arch="unet-small", epochs=3, models=root / "models", average_decay=0.5)
+    folder = training.train(config).folder
+    searching.search(ThresholdsConfig(runs=(folder,)))
+    return data, folder
