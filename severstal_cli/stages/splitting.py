@@ -1,0 +1,67 @@
+"""`split`: which images train, which validate, which are held out; and a table of what came of it."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from severstal_cli.config import SplitConfig
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel.splits import Split, split_data
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCounts:
+    """What is in a part. The counts of classes overlap where an image has several."""
+
+    part: str
+    """"0", "1", ... for the folds, "holdout", or "all"."""
+    images: int
+    clean: int
+    with_class: tuple[int, ...]
+    """Images with class 1, 2, ..."""
+    groups: int
+    """Groups of two or more near-duplicates."""
+    grouped_images: int
+    """Images in such groups."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitResult:
+    """A split that was written."""
+
+    path: Path
+    fingerprint: str
+    parts: tuple[PartCounts, ...]
+    """The folds in order, the holdout if there is one, and all together."""
+    largest_group: int
+    """Images in the largest group of near-duplicates; 1: there are none."""
+
+
+def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
+    """Split a data folder, write its `splits.csv` over any former one, and count what is where.
+
+    Raises InputError and OutputError as `split_data` does.
+    """
+    made = split_data(config, progress)
+    classes = max((max(class_set) for class_set in made.class_sets.values() if class_set), default=0)
+    sizes = Counter(made.groups.values())
+    parts = [_count(made, part, made.ids_of(part), classes, sizes) for part in made.part_names()]
+    return SplitResult(
+        path=made.path,
+        fingerprint=made.fingerprint,
+        parts=(*parts, _count(made, "all", list(made.parts), classes, sizes)),
+        largest_group=max(sizes.values()),
+    )
+
+
+def _count(made: Split, part: str, image_ids: list[str], classes: int, sizes: Counter[int]) -> PartCounts:
+    class_sets = [made.class_sets[image_id] for image_id in image_ids]
+    grouped = [made.groups[image_id] for image_id in image_ids if sizes[made.groups[image_id]] > 1]
+    return PartCounts(
+        part=part,
+        images=len(image_ids),
+        clean=sum(not class_set for class_set in class_sets),
+        with_class=tuple(sum(class_id in class_set for class_set in class_sets) for class_id in range(1, classes + 1)),
+        groups=len(set(grouped)),
+        grouped_images=len(grouped),
+    )

@@ -1,0 +1,279 @@
+"""Which images train, which validate and which only `score` and `compare` read: `splits.csv` beside the annotations.
+
+    ImageId,Part,Group,Classes
+    0002cc93b.jpg,holdout,0,1
+    000418bfc.jpg,3,1,
+    00031f466.jpg,3,1,
+    0025bde0c.jpg,0,2,3 4
+
+`Part` is "holdout" or the number of a fold, from 0. Images of the same `Group` show the same steel, so all of them are
+in one part. `Classes` are the class ids of the image's annotations, empty for a clean image. There is a row an image of
+`train_images`, in the order of names.
+"""
+
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from severstal_cli.config import SplitConfig
+from severstal_cli.errors import InputError
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files
+from severstal_cli.steel.duplicates import near_duplicates
+from severstal_cli.steel.images import find_images
+from severstal_cli.steel.photographs import open_photographs
+
+HOLDOUT = "holdout"
+COLUMNS = ("ImageId", "Part", "Group", "Classes")
+_AGAIN = "Run `severstal split` again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """What a `splits.csv` says; all mappings in the order of its rows."""
+
+    path: Path
+    parts: Mapping[str, str]
+    """image_id -> "holdout" or the number of a fold as text."""
+    groups: Mapping[str, int]
+    """image_id -> number of its group of near-duplicates."""
+    class_sets: Mapping[str, frozenset[int]]
+    """image_id -> class ids of its annotations."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that stand for which image is in which part."""
+        text = "".join(f"{image_id}\0{part}\n" for image_id, part in sorted(self.parts.items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def part_names(self) -> list[str]:
+        """The parts: the folds in order, then the holdout if there is one."""
+        return sorted(set(self.parts.values()), key=lambda part: (part == HOLDOUT, part.zfill(9)))
+
+    def ids_of(self, part: str) -> list[str]:
+        """The images of a part; empty if there is no such part."""
+        return [image_id for image_id, found in self.parts.items() if found == part]
+
+
+def make_splits(
+    image_ids: Sequence[str],
+    class_sets: Sequence[frozenset[int]],
+    groups: NDArray[np.integer],
+    *,
+    holdout: float,
+    folds: int,
+    seed: int,
+) -> NDArray[np.int8]:
+    """Deal images to a holdout and folds, whole groups at a time, each part with its share of every set of classes.
+
+    Groups are placed one after the other, large ones first, then those with the rarest set of classes, ties in an order
+    drawn from the seed; each goes to the part that lacks most what it brings, by the chi-squared distance of the parts
+    from their shares, over sets of classes, classes and images (in the spirit of Sechidis et al. 2011, On the
+    stratification of multi-label data). The result depends on names, classes, groups and seed, not on their order.
+
+    Args:
+        image_ids: names of N images, each once.
+        class_sets: class ids of each; empty for a clean image.
+        groups: (N,) group number of each.
+        holdout: share of the images kept back, at least 0 and below 1.
+        folds: number of equal parts of the rest.
+        seed: of the order.
+
+    Returns:
+        (N,) part of each image: -1 for the holdout, or 0..folds-1.
+    """
+    if not 0 <= holdout < 1 or not 1 <= folds <= 127:
+        raise ValueError(f"holdout {holdout} or folds {folds} out of range")
+    if not len(image_ids) == len(class_sets) == len(groups):
+        raise ValueError(f"{len(image_ids)} images, {len(class_sets)} class sets, {len(groups)} groups")
+    members: dict[int, list[int]] = {}
+    for position in sorted(range(len(image_ids)), key=image_ids.__getitem__):
+        members.setdefault(int(groups[position]), []).append(position)
+
+    brings = _brings(class_sets)
+    set_counts = Counter(class_sets)
+
+    def rank(positions: list[int]) -> tuple[int, int, bytes]:
+        drawn = hashlib.sha256(f"{seed}:{image_ids[positions[0]]}".encode()).digest()
+        return -len(positions), min(set_counts[class_sets[position]] for position in positions), drawn
+
+    shares = np.array([holdout] * (holdout > 0) + [(1 - holdout) / folds] * folds)
+    wanted = shares[:, None] * brings.sum(axis=0)  # (parts, labels)
+    lacking = wanted.copy()
+    parts = np.empty(len(image_ids), np.int8)
+    for positions in sorted(members.values(), key=rank):
+        brought = brings[positions].sum(axis=0)
+        part = int(np.argmax((brought * (2 * lacking - brought) / wanted).sum(axis=1)))
+        lacking[part] -= brought
+        parts[positions] = part - (holdout > 0)
+    return parts
+
+
+def _brings(class_sets: Sequence[frozenset[int]]) -> NDArray[np.float64]:
+    """Return what each image counts for, (N, labels) of 0 and 1: its set of classes, each of its classes, an image."""
+    sets = sorted(set(class_sets), key=sorted)
+    classes = sorted(set().union(*sets)) if sets else []
+    column = {class_set: number for number, class_set in enumerate(sets)}
+    brings = np.zeros((len(class_sets), len(sets) + len(classes) + 1))
+    for position, class_set in enumerate(class_sets):
+        brings[position, column[class_set]] = 1
+        for class_id in class_set:
+            brings[position, len(sets) + classes.index(class_id)] = 1
+    brings[:, -1] = 1
+    return brings
+
+
+def write_splits(
+    path: Path,
+    image_ids: Sequence[str],
+    parts: NDArray[np.int8],
+    groups: NDArray[np.integer],
+    class_sets: Sequence[frozenset[int]],
+) -> None:
+    """Write what `make_splits` dealt as `splits.csv`, whole or not at all. Raises OutputError."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for position in sorted(range(len(image_ids)), key=image_ids.__getitem__):
+        part = int(parts[position])
+        classes = " ".join(map(str, sorted(class_sets[position])))
+        writer.writerow((image_ids[position], HOLDOUT if part < 0 else part, int(groups[position]), classes))
+    files.write_text(path, text.getvalue())
+
+
+def read_splits(path: Path, image_ids: Collection[str] | None = None) -> Split:
+    """Read a split.
+
+    Args:
+        path: as written by `write_splits`.
+        image_ids: the images that are there now; each must be in the split, and no other.
+
+    Raises:
+        InputError: the file is missing or malformed, an image is named twice, a fold has no images, a group is in two
+            parts, or the images are others than those of the split.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except FileNotFoundError:
+        raise InputError(f"{path}", "no such file", "Run `severstal split` first") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}", f"cannot be read: {error}", _AGAIN) from None
+    if not rows or tuple(rows[0]) != COLUMNS:
+        found = ",".join(rows[0]) if rows else "empty"
+        raise InputError(f"{path}", f"the header is {found}, not {','.join(COLUMNS)}", _AGAIN)
+    split = _parse(path, rows[1:])
+    _check_folds(split)
+    if image_ids is not None:
+        _check_same_images(split, image_ids)
+    return split
+
+
+def splits_path(data: Path) -> Path:
+    """Return where the split of the data folder is kept: in it, or in the user's cache where it is read-only."""
+    return files.beside(data, "splits.csv")
+
+
+def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
+    """Split the images of a data folder, near-duplicates kept together, and write it to its `splits.csv`.
+
+    Raises:
+        InputError: the data is wrong (see `open_photographs`), or there are too few images for so many parts.
+        OutputError: the split or the image cache cannot be written.
+    """
+    photographs = open_photographs(config.data, progress)
+    cache, class_sets = photographs.cache, photographs.class_sets()
+    with progress.bar("comparing images", len(cache), "images") as bar:
+        groups = near_duplicates(cache, bar)
+    parts = make_splits(
+        cache.image_ids, class_sets, groups, holdout=config.holdout, folds=config.folds, seed=config.seed
+    )
+    wanted = {*range(config.folds), *([-1] if config.holdout else [])}
+    if wanted - set(parts.tolist()):
+        raise InputError(
+            f"too few images for {len(wanted)} parts",
+            f"{len(cache)} images in {groups.max() + 1} groups that must stay together",
+            "Ask for fewer folds, or another holdout",
+        )
+    path = splits_path(config.data)
+    write_splits(path, cache.image_ids, parts, groups, class_sets)
+    return read_splits(path, cache.index)
+
+
+def ensure_splits(data: Path, progress: Progress = SILENT) -> Split:
+    """Return the split of a data folder; where there is none, make it with the defaults of `SplitConfig`.
+
+    Raises InputError as `read_splits` and `split_data` do, also where the images are no longer those of the split.
+    """
+    path = splits_path(data)
+    if path.exists():
+        return read_splits(path, [image.name for image in find_images([data / "train_images"])])
+    config = SplitConfig(data=data)
+    split = split_data(config, progress)
+    progress.say(f"{split.path}: {config.holdout:.0%} of {len(split.parts):,} images held out, {config.folds} folds")
+    return split
+
+
+def _parse(path: Path, rows: Sequence[Sequence[str]]) -> Split:
+    """Read the rows below the header. Raises InputError with the line of the first fault."""
+    parts: dict[str, str] = {}
+    groups: dict[str, int] = {}
+    class_sets: dict[str, frozenset[int]] = {}
+    part_of_group: dict[int, str] = {}
+    for line, row in enumerate(rows, start=2):
+        fault = _row_fault(row)
+        if not fault:
+            image_id, part, group, classes = row[0], row[1], int(row[2]), row[3]
+            if image_id in parts:
+                fault = f"{image_id} is named a second time"
+            elif part_of_group.setdefault(group, part) != part:
+                fault = f"group {group} is in part {part_of_group[group]} and in part {part}"
+        if fault:
+            raise InputError(f"{path}, line {line}", fault, _AGAIN)
+        parts[image_id], groups[image_id] = part, group
+        class_sets[image_id] = frozenset(map(int, classes.split()))
+    return Split(path=path, parts=parts, groups=groups, class_sets=class_sets)
+
+
+def _row_fault(row: Sequence[str]) -> str:
+    """Return what is wrong with a row by itself, or nothing."""
+    if len(row) != len(COLUMNS):
+        return f"{len(row)} fields instead of {len(COLUMNS)}"
+    _, part, group, classes = row
+    if part != HOLDOUT and not _is_number(part):
+        return f'the part "{part}" is neither {HOLDOUT} nor the number of a fold'
+    if not _is_number(group):
+        return f'the group "{group}" is not a number'
+    if not all(map(_is_number, classes.split())):
+        return f'the classes "{classes}" are not numbers'
+    return ""
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10 and text == str(int(text))
+
+
+def _check_folds(split: Split) -> None:
+    folds = [part for part in split.part_names() if part != HOLDOUT]
+    for number, fold in enumerate(folds):
+        if fold != str(number):
+            raise InputError(f"{split.path}", f"no image is in fold {number}, but some are in fold {fold}", _AGAIN)
+    if not folds:
+        raise InputError(f"{split.path}", "no image is in a fold", _AGAIN)
+
+
+def _check_same_images(split: Split, image_ids: Collection[str]) -> None:
+    for odd, where in (
+        (set(image_ids) - set(split.parts), "in train_images but not in the split"),
+        (set(split.parts) - set(image_ids), "in the split but not in train_images"),
+    ):
+        if odd:
+            others = f" and {len(odd) - 1:,} others are" if len(odd) > 1 else " is"
+            raise InputError(f"{split.path}", f"{min(odd)}{others} {where}", _AGAIN)
