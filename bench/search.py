@@ -1,0 +1,149 @@
+"""The threshold search at the competition's size: every threshold x component size x mask size, exactly.
+
+    python bench/search.py [--images 1886] [--classes 4] [--threads 2] [--size 256x1600] [--different 64]
+                           [--background 3]
+
+Maps are made beforehand and used in turn: blobs with soft edges over noise of levels 0..background (about 70 % of the
+pixels above 0), half of the images clean, some of these with a false alarm. Prints the time and memory of the search
+alone, its time for one map, and how it compares with one (threshold, size) pair by OpenCV; checks cells against masks
+made by the rule itself.
+"""
+
+import argparse
+import concurrent.futures
+import itertools
+import resource
+import time
+
+import cv2
+import numpy as np
+
+from severstal_cli.steel.components import tally
+from severstal_cli.steel.postprocess import ClassRule, apply_rule
+from severstal_cli.steel.search import ScoreSurface
+
+
+def make_map(rng, size, background, *, has_truth, has_blobs):
+    """(levels, truth or None): what a trained network says of one class, and the coarse polygon it should say."""
+    height, width = size
+    score = np.full(size, -9.0, np.float32)
+    truth = np.zeros(size, np.uint8)
+    for _ in range(rng.integers(1, 5) if has_blobs else 0):
+        angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(4, 9)))
+        radius = rng.uniform(0.5, 1, len(angles)) * np.exp(rng.normal(np.log(height / 6), 0.5))
+        centre = rng.uniform((0, 0), (width, height))
+        corners = (centre + radius[:, None] * np.c_[np.cos(angles), np.sin(angles)]).astype(np.int32)
+        cv2.fillPoly(truth, [corners], 1)
+    if has_blobs:
+        inside = cv2.GaussianBlur(truth.astype(np.float32), (0, 0), height / 24)
+        wobble = cv2.GaussianBlur(rng.standard_normal(size).astype(np.float32), (0, 0), height / 64)
+        score = np.log(inside + 1e-6) - np.log(1 - inside + 1e-6) + wobble / wobble.std()
+    # the network's last step enlarges its map, so neighbours in the background are alike
+    noise = cv2.GaussianBlur(rng.standard_normal(size).astype(np.float32), (0, 0), 1)
+    noise = background * np.clip(0.35 + 0.35 * noise / noise.std(), 0, 1) + 0.5
+    levels = np.clip(255 / (1 + np.exp(-score)) + noise, 0, 255).astype(np.uint8)
+    return levels, truth.astype(np.bool_) if has_truth else None
+
+
+def best_of(repeats, function):
+    """Seconds of the quickest of several calls, as the processor counts them: others may use the machine."""
+    seconds = []
+    for _ in range(repeats):
+        begin = time.thread_time()
+        function()
+        seconds.append(time.thread_time() - begin)
+    return min(seconds)
+
+
+def pair_by_opencv(levels, truth, threshold, min_component_px):
+    """Dice for one (threshold, size), as it is commonly written."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((levels >= threshold).astype(np.uint8), connectivity=8)
+    keep = stats[:, cv2.CC_STAT_AREA] >= min_component_px
+    keep[0] = False
+    mask = keep[labels]
+    total = int(mask.sum()) + int(truth.sum())
+    return 2 * int((mask & truth).sum()) / total if total else 1.0
+
+
+def check(maps, cells, rng, size):
+    """Cells of a surface over `maps` against the mean Dice of masks by the rule."""
+    surface = ScoreSurface.for_images(size[0] * size[1])
+    for levels, truth in maps:
+        surface.add(levels, truth)
+    means = surface.means()
+    worst = 0.0
+    for _ in range(cells):
+        t, s, m = int(rng.integers(1, 256)), *(int(rng.integers(n)) for n in means.shape[1:])
+        sizes = int(surface.component_sizes[s]), int(surface.mask_sizes[m])
+        rule = ClassRule(pixel_threshold=t, min_component_px=sizes[0], min_mask_px=sizes[1])
+        total = 0.0
+        for levels, truth in maps:
+            mask, true = apply_rule(levels, rule), np.zeros(size, np.bool_) if truth is None else truth
+            pixels = int(mask.sum()) + int(true.sum())
+            total += 2 * int((mask & true).sum()) / pixels if pixels else 1.0
+        worst = max(worst, abs(total / len(maps) - means[t, s, m]))
+    assert worst < 1e-12, worst
+    print(f"checked {cells} cells over {len(maps)} maps against the masks of the rule: largest difference {worst:.1e}")
+
+
+def main():
+    cv2.setNumThreads(1)  # one thread against one thread
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=int, default=1886)
+    parser.add_argument("--classes", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--size", default="256x1600", help="height x width")
+    parser.add_argument("--different", type=int, default=64, help="different maps a class")
+    parser.add_argument("--background", type=float, default=3.0, help="highest level of the noise")
+    options = parser.parse_args()
+    size = tuple(int(side) for side in options.size.split("x"))
+    rng = np.random.default_rng(0)
+
+    maps = []  # by class: half without the class, a quarter of these with a false alarm
+    for _ in range(options.classes):
+        kinds = [(i % 2 == 0, i % 2 == 0 or i % 8 == 1) for i in range(options.different)]
+        maps.append(
+            [make_map(rng, size, options.background, has_truth=truth, has_blobs=blobs) for truth, blobs in kinds]
+        )
+    every = [pair for of_class in maps for pair in of_class]
+    above = np.mean([np.count_nonzero(levels) for levels, _ in every]) / (size[0] * size[1])
+    print(f"{len(every)} different maps of {options.size}, {above:.0%} of the pixels above level 0")
+    tally(*every[0], ScoreSurface.for_images(size[0] * size[1]).component_sizes)  # compiles, or loads what was compiled
+    ScoreSurface.for_images(size[0] * size[1]).add(*every[0])
+
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cpu, begin = time.process_time(), time.perf_counter()
+    surfaces = [ScoreSurface.for_images(size[0] * size[1]) for _ in range(options.classes)]
+
+    def add(image):
+        for surface, of_class in zip(surfaces, maps, strict=True):
+            surface.add(*of_class[image % len(of_class)])
+
+    with concurrent.futures.ThreadPoolExecutor(options.threads) as pool:
+        for _ in pool.map(add, range(options.images)):
+            pass
+    choices = [surface.choose() for surface in surfaces]
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    searched = options.images * options.classes
+    cells = 255 * len(surfaces[0].component_sizes)
+    what = f"{options.images} images x {options.classes} classes"
+    print(
+        f"{what}, {options.threads} threads: {seconds:.1f} s, {cpu:.1f} s of CPU, {1e3 * cpu / searched:.2f} ms a map"
+    )
+    print(f"of each map {cells} pairs x {len(surfaces[0].mask_sizes)} mask sizes")
+    print(f"peak memory {peak:.0f} MiB, of it {peak - resident:.0f} MiB by the search: the maps were there before")
+    for class_id, choice in enumerate(choices, start=1):
+        print(f"class {class_id}: {choice.mean_dice_default:.4f} -> {choice.mean_dice:.4f} by {choice.rule}")
+
+    sample = list(itertools.islice((pair for pair in every if pair[1] is not None), 8))
+    sizes = surfaces[0].component_sizes
+    ours = np.mean([best_of(5, lambda pair=pair: tally(*pair, sizes)) for pair in sample])
+    one = np.mean([best_of(5, lambda pair=pair: pair_by_opencv(*pair, 128, 100)) for pair in sample])
+    print(f"maps with the class, one thread: {cells} pairs {1e3 * ours:.2f} ms, one pair by OpenCV {1e3 * one:.2f} ms:")
+    print(f"{cells * one / ours:,.0f} times faster a pair")
+    check(every[: min(12, len(every))], 100, rng, size)
+
+
+if __name__ == "__main__":
+    main()
