@@ -1,0 +1,181 @@
+"""What an image contains: which classes, and the coarse polygons that an annotator would have drawn around them.
+
+Counts, areas and shapes follow the competition's training set. They are stated for images of 256 x 1600 pixels and
+shrink with the image: an image of a quarter of the pixels has defects of a quarter of the area.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FULL_PX = 256 * 1600
+CLASSES = 4
+
+# images of the competition's training set by the classes they show: 12,568 in all
+CLASS_SETS: tuple[tuple[tuple[int, ...], int], ...] = (
+    ((), 5902),
+    ((3,), 4759),
+    ((1,), 769),
+    ((4,), 516),
+    ((3, 4), 284),
+    ((2,), 195),
+    ((1, 3), 91),
+    ((1, 2), 35),
+    ((2, 3), 14),
+    ((1, 2, 3), 2),
+    ((2, 4), 1),
+)
+CLASS_IMAGES = {1: 897, 2: 247, 3: 5150, 4: 801}
+CLEAN_SHARE = 5902 / 12568
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """How the masks of one class look in an image of 256 x 1600."""
+
+    area_px: tuple[int, int, int]
+    """least, median and largest area of an image's mask"""
+    area_spread: float
+    """standard deviation of the logarithm of the area"""
+    parts: tuple[int, ...]
+    """how many parts a mask has: each number as often as it stands here"""
+    slender: tuple[float, float]
+    """height over width of a part: median, standard deviation of the logarithm"""
+    strips: float
+    """share of parts drawn as a strip along the defect; the others are drawn around a middle"""
+    sticks: float
+    """how far beyond the upper or lower edge a part may reach, as a share of its height: it is then pushed back to
+    the edge, so this decides how many parts touch one"""
+
+
+KINDS: dict[int, Kind] = {
+    1: Kind(
+        area_px=(230, 3525, 31303), area_spread=0.85, parts=(1, 1, 1, 1, 2, 2, 3, 4, 6, 9),
+        slender=(1.7, 0.5), strips=0.4, sticks=0.3,
+    ),
+    2: Kind(
+        area_px=(316, 2944, 14023), area_spread=0.6, parts=(1, 1, 1, 1, 1, 1, 2, 2, 3),
+        slender=(9.5, 0.4), strips=1.0, sticks=0.35,
+    ),
+    3: Kind(
+        area_px=(115, 11497, 368240), area_spread=1.2, parts=(1, 1, 1, 1, 1, 2, 2, 3, 4, 6),
+        slender=(3.5, 1.1), strips=0.7, sticks=0.25,
+    ),
+    4: Kind(
+        area_px=(1486, 24858, 192780), area_spread=0.9, parts=(1, 1, 1, 1, 2, 2, 3, 4, 6),
+        slender=(0.8, 0.5), strips=0.15, sticks=0.15,
+    ),
+}  # fmt: skip
+PLACING_ORDER = (2, 1, 4, 3)  # the small ones first, so that a large one leaves them room
+TRIES = 60
+
+
+def draw_class_set(rng: np.random.Generator, *, defect_share: float, rare_boost: float) -> tuple[int, ...]:
+    """The class ids that an image shows, often none.
+
+    Args:
+        defect_share: share of images with a defect.
+        rare_boost: 0 = classes as rare as in the competition, 1 = all about equally often.
+    """
+    if rng.random() >= defect_share:
+        return ()
+    most = max(CLASS_IMAGES.values())
+    shown = [classes for classes, _ in CLASS_SETS if classes]
+    weights = [
+        count * (most / min(CLASS_IMAGES[c] for c in classes)) ** rare_boost for classes, count in CLASS_SETS if classes
+    ]
+    return shown[int(rng.choice(len(shown), p=np.array(weights) / sum(weights)))]
+
+
+def draw_labels(rng: np.random.Generator, classes: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W) the class id at each pixel, 0 = steel, with polygons for each of `classes` (1..4).
+
+    One number a pixel: the masks of two classes cannot overlap.
+    """
+    labels = np.zeros(size, np.uint8)
+    for class_id in PLACING_ORDER:
+        if class_id in classes:
+            _place_class(rng, labels, class_id)
+    return labels
+
+
+def area_limits(class_id: int, size: tuple[int, int]) -> tuple[float, float]:
+    """Least and largest area in pixels of a mask of the class in an image of `size`."""
+    least, _, largest = KINDS[class_id].area_px
+    shrink = size[0] * size[1] / FULL_PX
+    return max(least * shrink, 6.0), largest * shrink
+
+
+def _place_class(rng: np.random.Generator, labels: NDArray[np.uint8], class_id: int) -> None:
+    kind = KINDS[class_id]
+    size = labels.shape[0], labels.shape[1]
+    least, largest = area_limits(class_id, size)
+    mask = np.zeros_like(labels)
+    for attempt in range(TRIES):
+        median = kind.area_px[1] * size[0] * size[1] / FULL_PX
+        total = float(np.clip(median * np.exp(rng.normal(0, kind.area_spread)), least * 1.3, largest * 0.9))
+        parts = min(int(rng.choice(kind.parts)), max(int(total / 12), 1))
+        shares = rng.dirichlet(np.full(parts, 3.0))
+        mask[:] = 0
+        middle = rng.uniform(0.05, 0.95) * size[1]
+        for share in shares:
+            points = _polygon(rng, kind, max(total * float(share), 8.0), size)
+            cv2.fillPoly(mask, [_place(rng, points, kind, middle, size)], 1)
+        # the first tries want free ground, the later ones take what is left beside the other classes
+        if attempt < TRIES // 2 and (mask.astype(bool) & (labels > 0)).any():
+            continue
+        mask[labels > 0] = 0
+        if least <= int(mask.sum(dtype=np.int64)) <= largest:
+            labels[mask > 0] = class_id
+            return
+
+
+def _polygon(rng: np.random.Generator, kind: Kind, area_px: float, size: tuple[int, int]) -> NDArray[np.float64]:
+    """(K, 2) corners (x, y) around the origin of a coarse polygon of about `area_px` that fits into `size`."""
+    slender = kind.slender[0] * float(np.exp(rng.normal(0, kind.slender[1])))
+    strip = rng.random() < kind.strips
+    tall = float(np.clip(np.sqrt(area_px / 0.8 * slender), 2.0, size[0]))
+    wide = float(np.clip(area_px / 0.8 / tall, 2.0, size[1]))
+    points = _strip(rng, tall, wide) if strip else _blob(rng, tall, wide, ragged=kind.slender[0] < 1)
+    x, y = points[:, 0], points[:, 1]
+    actual = abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))) / 2
+    points *= np.sqrt(area_px / max(actual, 1.0))
+    height = float(np.ptp(points[:, 1]))
+    if height > size[0]:  # too tall for the image: as much wider as it becomes shorter
+        points *= [height / size[0], size[0] / height]
+    return points
+
+
+def _strip(rng: np.random.Generator, tall: float, wide: float) -> NDArray[np.float64]:
+    """Corners of a strip along the longer axis, its two sides a little uneven."""
+    knots = int(rng.integers(2, 5))
+    along = np.linspace(-0.5, 0.5, knots)
+    lean = rng.normal(0, 0.25) * along
+    half = 0.5 * np.clip(rng.normal(1, 0.15, (2, knots)), 0.55, 1.5)
+    near, far = lean - half[0], lean + half[1]
+    across = np.concatenate([near, far[::-1]])
+    length = np.concatenate([along, along[::-1]]) + rng.normal(0, 0.012, 2 * knots)
+    corners = np.column_stack([across, length]) if tall >= wide else np.column_stack([length, across])
+    return corners * [wide, tall]
+
+
+def _blob(rng: np.random.Generator, tall: float, wide: float, *, ragged: bool) -> NDArray[np.float64]:
+    """Corners of a polygon around the origin, dented where `ragged`."""
+    corners = int(rng.integers(6, 15) if ragged else rng.integers(4, 9))
+    angles = (np.arange(corners) + rng.uniform(-0.35, 0.35, corners)) * 2 * np.pi / corners + rng.uniform(0, 2 * np.pi)
+    radius = np.clip(rng.normal(1, 0.2 if ragged else 0.1, corners), 0.45, 1.35)
+    return np.column_stack([np.cos(angles) * radius * wide / 2, np.sin(angles) * radius * tall / 2])
+
+
+def _place(
+    rng: np.random.Generator, points: NDArray[np.float64], kind: Kind, middle: float, size: tuple[int, int]
+) -> NDArray[np.int32]:
+    """Move a polygon to a place in the image, parts of one mask near each other; what sticks out is pushed back."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    wide, tall = (high - low).tolist()
+    left = rng.normal(middle, 0.12 * size[1]) - wide / 2
+    top = rng.uniform(-kind.sticks * tall, size[0] - tall + kind.sticks * tall)
+    corner = np.array([np.clip(left, 0, max(size[1] - wide, 0)), np.clip(top, 0, max(size[0] - tall, 0))])
+    return np.asarray(np.rint(points - low + corner), np.int32)

@@ -1,0 +1,219 @@
+"""A synthetic set as files, in the competition's layout.
+
+    train_images/*.jpg, train.csv       current layout, rows for defects only: an image without a row is clean
+    test_images/*.jpg, test.csv         the same for the test images: their truth
+    sample_submission.csv               ImageId,EncodedPixels,ClassId with a placeholder row an image
+    synthetic.json                      how the set was made; written first, so that the folder is known as ours
+train.csv is written last: without it, the set is not complete.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from severstal_cli.errors import InputError, OutputError
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files, rle, tables
+from severstal_cli.steel.images import IMAGE_SUFFIXES
+from severstal_cli.steel.synth import polygons
+from severstal_cli.steel.synth.rendering import render
+from severstal_cli.steel.synth.series import (
+    GIVEN,
+    PIXELS,
+    TEST,
+    TRAIN,
+    SetPlan,
+    draw_photograph,
+    image_name,
+    quality_of,
+    random_stream,
+    roll_of,
+    to_runs,
+)
+
+MARKER = "synthetic.json"
+PARTS = ("train_images", "test_images")
+
+
+def write_synthetic_set(
+    folder: Path,
+    *,
+    seed: int,
+    images: int | None,
+    test_images: int,
+    size: tuple[int, int] = (256, 1600),
+    defect_share: float = 1 - polygons.CLEAN_SHARE,
+    rare_boost: float = 0.0,
+    annotations: Path | None = None,
+    image_list: Path | None = None,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> None:
+    """Write a synthetic set to `folder`: new, empty, or an earlier synthetic set, which is replaced.
+
+    Args:
+        images: training images. With `annotations`: at most so many of the listed ones, None for all of them.
+        annotations: a table of masks; the training images are drawn under them and keep their names, and train.csv
+            holds the same masks.
+        image_list: with `annotations`, a file with a column ImageId: the images to draw, clean where the table has no
+            row. Without it, those that the table names.
+        threads: None = one a core. The files are the same whatever their number.
+
+    Raises:
+        InputError: the folder holds something else, or the table or the list is wrong.
+        OutputError: the files cannot be written.
+        ValueError: an argument is out of range.
+    """
+    plan = SetPlan(seed=seed, size=size, defect_share=defect_share, rare_boost=rare_boost)
+    if test_images < 0 or (images is not None and images < 0):
+        raise ValueError("the number of images cannot be negative")
+    if annotations is None and (images is None or image_list is not None):
+        raise ValueError("without annotations, give the number of images and no list")
+    given = _read_given(annotations, image_list, images, size) if annotations else None
+    _make_room(folder)
+    about = {
+        **asdict(plan),
+        "images": images,
+        "test_images": test_images,
+        "drawn_under": annotations.name if annotations else None,
+    }
+    files.write_text(folder / MARKER, json.dumps(about, indent=2) + "\n")
+    with _telling(folder):
+        for part in PARTS:
+            (folder / part).mkdir(exist_ok=True)
+
+    train_names = list(given) if given is not None else [image_name(plan, TRAIN, k) for k in range(images or 0)]
+    test_names = _free_names(plan, test_images, frozenset(train_names))
+    with progress.bar("drawing", len(train_names) + len(test_names), "images") as bar, _workers(threads) as pool:
+
+        def write_part(part_folder: Path, names: Sequence[str], draw: Callable[[int], _Drawn]) -> _Masks:
+            def write(number: int) -> Mapping[int, rle.Runs]:
+                image, runs, quality = draw(number)
+                _write_image(part_folder / names[number], image, quality)
+                return runs
+
+            masks: _Masks = {}
+            for name, runs in zip(names, pool.map(write, range(len(names))), strict=True):
+                masks.update({(name, channel): mask for channel, mask in runs.items()})
+                bar.advance()
+            return masks
+
+        def draw_given(number: int) -> _Drawn:
+            assert given is not None
+            name = train_names[number]
+            key = zlib.crc32(name.encode())
+            image = render(random_stream(plan, PIXELS, GIVEN, key), given[name], size, roll=roll_of(plan, GIVEN, key))
+            return image, given[name], quality_of(plan, GIVEN, key)
+
+        def draw_new(part: int) -> Callable[[int], _Drawn]:
+            def draw(number: int) -> _Drawn:
+                image, labels = draw_photograph(plan, part, number)
+                return image, to_runs(labels), quality_of(plan, part, number)
+
+            return draw
+
+        test_masks = write_part(folder / "test_images", test_names, draw_new(TEST))
+        draw_train = draw_new(TRAIN) if given is None else draw_given
+        train_masks = write_part(folder / "train_images", train_names, draw_train)
+
+    rows = "".join(f"{name},1 {size[0] * size[1]},0\n" for name in sorted(test_names))
+    files.write_text(folder / "sample_submission.csv", "ImageId,EncodedPixels,ClassId\n" + rows)
+    _write_table(folder / "test.csv", test_masks, test_names)
+    _write_table(folder / "train.csv", train_masks, train_names)
+
+
+_Masks = dict[tuple[str, int], rle.Runs]  # (image_id, channel) -> runs
+_Drawn = tuple[NDArray[np.uint8], Mapping[int, rle.Runs], int]  # picture, masks, JPEG quality
+
+
+def _free_names(plan: SetPlan, count: int, taken: frozenset[str]) -> list[str]:
+    """Names for the test images; given training images may by chance bear one of ours."""
+    names = (image_name(plan, TEST, number) for number in range(count + len(taken)))
+    free = [name for name in names if name not in taken]
+    return free[:count]
+
+
+def _read_given(
+    annotations: Path, image_list: Path | None, limit: int | None, size: tuple[int, int]
+) -> dict[str, dict[int, rle.Runs]]:
+    """image_id -> channel -> runs, for each training image that is to be drawn."""
+    table = tables.read_table(annotations, pixels=size[0] * size[1])
+    names = tables.read_image_list(image_list).image_ids if image_list else table.image_ids
+    for name in names:
+        if Path(name).name != name or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+            raise InputError(str(image_list or annotations), f'"{name}" is not the name of an image file')
+    wanted: dict[str, dict[int, rle.Runs]] = {name: {} for name in names[:limit]}
+    for (name, channel), runs in table.masks.items():
+        if name in wanted:
+            wanted[name][channel] = runs
+    return wanted
+
+
+def _make_room(folder: Path) -> None:
+    """Take away an earlier synthetic set, first of all its train.csv.
+
+    Raises:
+        InputError: the folder holds something that is no synthetic set.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"cannot write a set to {folder}", "it is a file", "Name a folder")
+    if not (folder / MARKER).is_file():
+        if any(folder.iterdir()):
+            raise InputError(
+                f"will not write to {folder}", "it holds files that are no synthetic set", "Name a new or empty folder"
+            )
+        return
+    with _telling(folder):
+        for name in ("train.csv", "test.csv", "sample_submission.csv"):
+            (folder / name).unlink(missing_ok=True)
+        for part in PARTS:
+            for path in sorted((folder / part).glob("*")):
+                if path.suffix.lower() in IMAGE_SUFFIXES or path.suffix == ".part":
+                    path.unlink()
+
+
+@contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    """Failures of the file system as an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "Check the permissions of the folder"
+        raise OutputError(f"cannot write {folder}", error.strerror or str(error), remedy) from error
+
+
+@contextmanager
+def _workers(threads: int | None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that draw one image each; OpenCV's own would only get in their way."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        cv2.setNumThreads(before)
+
+
+def _write_table(path: Path, masks: _Masks, names: Sequence[str]) -> None:
+    classes = max((channel + 1 for _, channel in masks), default=0)
+    tables.write_table(path, masks, sorted(names), classes, layout=tables.Layout.CURRENT, empty_rows=False)
+
+
+def _write_image(path: Path, image: NDArray[np.uint8], quality: int) -> None:
+    is_written, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not is_written:
+        raise ValueError(f"cannot encode {path.name}")
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
