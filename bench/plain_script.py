@@ -1,0 +1,112 @@
+"""What a person would write in an hour: the measure for ours. It shares no code with the package.
+
+segmentation-models-pytorch from scratch, Adam with one-cycle, flips, BCE + Dice, bf16, threshold 0.5, all of it tuned by
+nobody. It trains on the images of `splits.csv` that a run with `--fold 0` trains on and scores those of the holdout.
+
+    python bench/plain_script.py --data DATA --arch unet --encoder resnet18 --epochs 25
+"""
+
+import argparse
+import csv
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+
+
+def decode(text, height, width):
+    flat = np.zeros(height * width, np.float32)
+    numbers = [int(number) for number in text.split()]
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        flat[start - 1 : start - 1 + length] = 1
+    return flat.reshape(width, height).T
+
+
+class Steel(torch.utils.data.Dataset):
+    def __init__(self, folder, names, masks, classes, flips):
+        self.folder, self.names, self.masks, self.classes, self.flips = folder, names, masks, classes, flips
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        name = self.names[index]
+        image = cv2.imread(str(self.folder / name), cv2.IMREAD_GRAYSCALE)
+        height, width = image.shape
+        mask = np.stack([decode(self.masks.get((name, c + 1), ""), height, width) for c in range(self.classes)])
+        image = (image.astype(np.float32) / 255 - 0.45) / 0.2
+        image = np.pad(image, ((0, -height % 32), (0, -width % 32)), mode="reflect")
+        mask = np.pad(mask, ((0, 0), (0, -height % 32), (0, -width % 32)), mode="reflect")
+        if self.flips:
+            if np.random.rand() < 0.5:
+                image, mask = image[:, ::-1], mask[:, :, ::-1]
+            if np.random.rand() < 0.5:
+                image, mask = image[::-1], mask[:, ::-1]
+        return torch.from_numpy(image.copy())[None], torch.from_numpy(mask.copy()), height, width
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--splits", type=Path, help="default: DATA/splits.csv")
+    parser.add_argument("--arch", default="unet", choices=["unet", "linknet"])
+    parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    np.random.seed(options.seed)
+
+    with (options.splits or options.data / "splits.csv").open(newline="") as file:
+        parts = {row["ImageId"]: row["Part"] for row in csv.DictReader(file)}
+    with (options.data / "train.csv").open(newline="") as file:
+        masks = {(row["ImageId"], int(row["ClassId"])): row["EncodedPixels"] for row in csv.DictReader(file)}
+    classes = max(class_id for _, class_id in masks)
+    folder = options.data / "train_images"
+    train = [name for name, part in parts.items() if part not in ("holdout", "0")]
+    holdout = [name for name, part in parts.items() if part == "holdout"]
+    loader = torch.utils.data.DataLoader(Steel(folder, train, masks, classes, True), options.batch, shuffle=True, drop_last=True)
+    make = {"unet": smp.Unet, "linknet": smp.Linknet}[options.arch]
+    model = make(options.encoder, encoder_weights=None, in_channels=1, classes=classes).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), options.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=options.epochs * len(loader))
+    soft_dice = smp.losses.DiceLoss("multilabel")
+
+    start = time.perf_counter()
+    for epoch in range(options.epochs):
+        model.train()
+        losses = []
+        for images, targets, _, _ in loader:
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(images.to(memory_format=torch.channels_last))
+            logits = logits.float()
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets) + soft_dice(logits, targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        print(f"epoch {epoch + 1} loss {np.mean(losses):.4f} after {time.perf_counter() - start:.0f} s", flush=True)
+
+    model.eval()
+    scores = np.zeros((len(holdout), classes))
+    present = np.zeros((len(holdout), classes), bool)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for row, (image, target, height, width) in enumerate(Steel(folder, holdout, masks, classes, False)):
+            predicted = model(image[None]).float().sigmoid()[0, :, :height, :width].numpy() >= 0.5
+            true = target[:, :height, :width].numpy() > 0
+            total = predicted.sum((1, 2)) + true.sum((1, 2))
+            scores[row] = np.where(total > 0, 2 * (predicted & true).sum((1, 2)) / np.maximum(total, 1), 1.0)
+            present[row] = true.any((1, 2))
+    print(f"{options.arch} {options.encoder}: trained on {len(train)} images, {(time.perf_counter() - start) / 60:.1f} min")
+    print(f"holdout of {len(holdout)} images: mean Dice {scores.mean():.4f}, where the class is there {scores[present].mean():.4f}, "
+          f"predicting nothing {1 - present.mean():.4f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Batches to train on: pieces cut from the memory map, their masks rasterised from the run lengths of that piece only.
+
+Batch `b` of epoch `e` depends on (seed, e, b) and on nothing before it, so a training that was interrupted goes on with
+the very images it would have had.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from severstal_cli.config import TrainConfig
+from severstal_cli.learning import augmentation
+from severstal_cli.learning.registry import STRIDE
+from severstal_cli.steel import rle
+from severstal_cli.steel.cache import ImageCache
+
+AHEAD = 2
+"""Batches prepared before they are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """`images: (N, 1, h, w) uint8`, `masks: (N, C, h, w) uint8` 0 or 1, `gain, offset: (N,) float32`."""
+
+    image_ids: tuple[str, ...]
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    gain: NDArray[np.float32]
+    offset: NDArray[np.float32]
+
+
+def _piece_side(side_px: int) -> int:
+    """A multiple of `STRIDE`, which networks need: a little less than the side, or else grown by reflection.
+
+    Less is better, as it costs less and shifts the piece at random, unless too much of the image would be left out.
+    """
+    below = side_px // STRIDE * STRIDE
+    return below if side_px - below <= side_px / 8 else below + STRIDE
+
+
+class TrainingSet:
+    """The images of some parts of the split, as batches of equally large pieces."""
+
+    def __init__(
+        self,
+        cache: ImageCache,
+        image_ids: Sequence[str],
+        masks: Mapping[tuple[str, int], rle.Runs],
+        classes: int,
+        config: TrainConfig,
+    ) -> None:
+        if not image_ids:
+            raise ValueError("no images to train on")
+        self.image_ids, self.classes = tuple(image_ids), classes
+        self._cache, self._masks, self._config = cache, masks, config
+        sizes = np.array([cache.sizes[cache.index[image_id]] for image_id in image_ids])
+        limits = (config.crop_height_px, config.crop_width_px)
+        self.piece = tuple(_piece_side(min(int(sizes[:, axis].max()), limits[axis])) for axis in range(2))
+
+    def __len__(self) -> int:
+        """Batches an epoch. The last one may be smaller."""
+        return math.ceil(len(self.image_ids) / self._config.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, each image once; prepared ahead in a thread."""
+        order = self._rng(epoch, -1).permutation(len(self.image_ids))
+        size = self._config.batch_size
+        chunks = [order[start : start + size] for start in range(0, len(order), size)]
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+            waiting: list[Future[Batch]] = []
+            try:
+                for number, chunk in enumerate(chunks):
+                    waiting.append(pool.submit(self._batch, epoch, number * size, chunk))
+                    if len(waiting) > AHEAD:
+                        yield waiting.pop(0).result()
+                while waiting:
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _rng(self, epoch: int, position: int) -> np.random.Generator:
+        return np.random.default_rng((self._config.seed, epoch, position + 1))
+
+    def _batch(self, epoch: int, first: int, chunk: NDArray[np.int64]) -> Batch:
+        height, width = self.piece
+        images = np.empty((len(chunk), 1, height, width), np.uint8)
+        masks = np.zeros((len(chunk), self.classes, height, width), np.uint8)
+        light = np.empty((2, len(chunk)), np.float32)
+        for row, number in enumerate(chunk):
+            rng = self._rng(epoch, first + row)
+            change = augmentation.draw(rng, self._config)
+            self._cut(rng, self.image_ids[number], change, images[row, 0], masks[row])
+            light[:, row] = change.gain, change.offset
+        names = tuple(self.image_ids[number] for number in chunk)
+        return Batch(image_ids=names, images=images, masks=masks, gain=light[0], offset=light[1])
+
+    def _cut(
+        self,
+        rng: np.random.Generator,
+        image_id: str,
+        change: augmentation.Change,
+        image_out: NDArray[np.uint8],
+        masks_out: NDArray[np.uint8],
+    ) -> None:
+        """Write one piece of an image, flipped, and its masks into the rows of a batch."""
+        image = self._cache[self._cache.index[image_id]]
+        height, width = image.shape
+        present = [channel for channel in range(self.classes) if (image_id, channel) in self._masks]
+        y, x = self._corner(rng, image_id, present, (height, width))
+        piece_height, piece_width = self.piece
+        bottom, right = min(y + piece_height, height), min(x + piece_width, width)
+        rows = slice(None, None, -1 if change.flip_rows else 1)
+        columns = slice(None, None, -1 if change.flip_columns else 1)
+        image_out[:] = self._fill(image[y:bottom, x:right])[rows, columns]
+        for channel in present:
+            strip = rle.decode(self._masks[image_id, channel], (height, width), columns=(x, right))
+            masks_out[channel] = self._fill(strip[y:bottom].view(np.uint8))[rows, columns]
+
+    def _corner(
+        self, rng: np.random.Generator, image_id: str, present: list[int], size: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Top left of the piece: laid over a pixel of a defect for a share of the pieces, else anywhere."""
+        room = [max(0, size[axis] - self.piece[axis]) for axis in range(2)]
+        corner = [int(rng.integers(0, space + 1)) for space in room]
+        over_defect, which = rng.random(2)
+        if present and any(room) and over_defect < self._config.defect_share:
+            runs = self._masks[image_id, present[int(which * len(present))]]
+            run = runs[int(rng.integers(len(runs)))]
+            pixel = int(run[0] + rng.integers(run[1]))
+            x, y = divmod(pixel, size[0])
+            for axis, at in enumerate((y, x)):
+                offset = int(rng.integers(self.piece[axis]))
+                corner[axis] = min(max(at - offset, 0), room[axis])
+        return corner[0], corner[1]
+
+    def _fill(self, part: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """`part`, grown by reflection at the bottom and at the right where the image is smaller than a piece."""
+        down, right = self.piece[0] - part.shape[0], self.piece[1] - part.shape[1]
+        if down or right:
+            return cv2.copyMakeBorder(part, 0, down, 0, right, cv2.BORDER_REFLECT_101)  # type: ignore[return-value]
+        return part

@@ -1,0 +1,187 @@
+"""The parts of a training: its state, one epoch, one validation. `stages/training.py` puts them in order."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from severstal_cli.config import TrainConfig
+from severstal_cli.errors import SeverstalError
+from severstal_cli.learning import augmentation, inference, losses
+from severstal_cli.learning.dataset import Batch, TrainingSet
+from severstal_cli.learning.run import ModelCard
+from severstal_cli.progress import Bar
+from severstal_cli.steel import dice, postprocess, rle
+from severstal_cli.steel.photographs import Photographs
+
+
+@dataclass(kw_only=True)
+class State:
+    """Everything that changes during a training."""
+
+    network: nn.Module
+    average: nn.Module
+    """Exponential moving average of the network, running statistics included; it is the one that is kept."""
+    optimizer: torch.optim.Optimizer
+    steps: int = 0
+    elapsed_s: float = 0.0
+    """Over all sittings of a training that was resumed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+            "elapsed_s": self.elapsed_s,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.network.load_state_dict(saved["network"])
+        self.average.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.steps, self.elapsed_s = saved["steps"], saved["elapsed_s"]
+
+
+def start(network: nn.Module, config: TrainConfig, fabric: Fabric) -> State:
+    """A state before its first step: `network` on the device, AdamW without decay on biases and norms."""
+    network = network.to(fabric.device).to(memory_format=torch.channels_last)
+    decayed = [weight for weight in network.parameters() if weight.ndim > 1]
+    others = [weight for weight in network.parameters() if weight.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    average = copy.deepcopy(network).requires_grad_(False).eval()
+    network, optimizer = fabric.setup(network, optimizer)
+    return State(network=network, average=average, optimizer=optimizer)
+
+
+def learning_rate(config: TrainConfig, done_share: float) -> float:
+    """Linear warm-up, then a cosine to zero, by the share of the training that is done."""
+    if done_share < config.warmup_share:
+        return config.learning_rate * (done_share / config.warmup_share)
+    after = (done_share - config.warmup_share) / (1 - config.warmup_share)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """What an epoch of training gave. `ended`: the time limit cut it short."""
+
+    loss: float
+    images: int
+    seconds: float
+    ended: bool
+
+
+def train_epoch(
+    state: State,
+    data: TrainingSet,
+    epoch: int,
+    config: TrainConfig,
+    card: ModelCard,
+    fabric: Fabric,
+    done_share: Callable[[int], float],
+    bar: Bar,
+) -> EpochResult:
+    """One pass over the training images. `done_share(steps)` tells how much of the whole training is done.
+
+    Raises SeverstalError when the loss is not finite; nothing is saved from such an epoch.
+    """
+    state.network.train()
+    began, total, images = time.monotonic(), 0.0, 0
+    for number, batch in enumerate(data.batches(epoch)):
+        share = done_share(state.steps)
+        if share >= 1:
+            break
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(config, share)
+        # dropout draws from the global generator: key it like everything else, so that resuming needs no saved state
+        torch.manual_seed(hash((config.seed, epoch, number)) & 0x7FFF_FFFF)
+        pixels, masks = _to_device(batch, card, fabric)
+        loss = losses.mask_loss(state.network(pixels).masks, masks, config.dice_weight)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise SeverstalError(
+                f"the loss is {value} in epoch {epoch + 1}, batch {number + 1}",
+                ", ".join(batch.image_ids),
+                "Look at these images, or lower the learning rate; the last whole epoch is kept",
+            )
+        state.optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        state.optimizer.step()
+        state.steps += 1
+        _update_average(state, config.average_decay)
+        total, images = total + value * len(batch.image_ids), images + len(batch.image_ids)
+        rate = images / max(time.monotonic() - began, 1e-9)
+        bar.advance(note=f"epoch {epoch + 1}, loss {total / images:.4f}, {rate:.1f} images/s")
+    return EpochResult(
+        loss=total / max(images, 1),
+        images=images,
+        seconds=max(time.monotonic() - began, 1e-9),
+        ended=images < len(data.image_ids),
+    )
+
+
+def _to_device(batch: Batch, card: ModelCard, fabric: Fabric) -> tuple[Tensor, Tensor]:
+    """Normalised pixels `(N, 1, h, w)` and true masks `(N, C, h, w)`. What travels is uint8."""
+    pixels, masks, gain, offset = (
+        torch.from_numpy(array).to(fabric.device, non_blocking=True)
+        for array in (batch.images, batch.masks, batch.gain, batch.offset)
+    )
+    lit = augmentation.change_light(pixels.float() / 255, gain, offset)
+    return ((lit - card.mean) / card.std).contiguous(memory_format=torch.channels_last), masks
+
+
+@torch.no_grad()
+def _update_average(state: State, highest_decay: float) -> None:
+    """Move the average towards the network; early on faster, so that it forgets the random start."""
+    decay = min(highest_decay, (1 + state.steps) / (10 + state.steps))
+    averaged, current = state.average.state_dict(), state.network.state_dict()
+    floats = [name for name, value in averaged.items() if value.is_floating_point()]
+    torch._foreach_lerp_([averaged[name] for name in floats], [current[name] for name in floats], 1 - decay)
+    for name in averaged.keys() - set(floats):  # counters of batch norm
+        averaged[name].copy_(current[name])
+
+
+class Validation:
+    """The competition's Dice of the averaged weights, on whole images, at threshold 0.5."""
+
+    def __init__(self, photographs: Photographs, image_ids: Sequence[str], card: ModelCard, batch_size: int) -> None:
+        self.image_ids = tuple(image_ids)
+        self._photographs, self._card, self._batch_size = photographs, card, batch_size
+        self._present = np.array(
+            [[(image_id, channel) in photographs.masks for channel in range(card.classes)] for image_id in image_ids]
+        )
+
+    @property
+    def nothing_dice(self) -> float | None:
+        """What predicting nothing scores; None without images."""
+        return float(1 - self._present.mean()) if self.image_ids else None
+
+    def score(self, state: State, fabric: Fabric) -> tuple[float, float] | None:
+        """Mean Dice over all pairs, and over those whose true mask is not empty; None without images."""
+        if not self.image_ids:
+            return None
+        card, cache, masks = self._card, self._photographs.cache, self._photographs.masks
+        member = inference.Member(network=state.average, mean=card.mean, std=card.std)
+        pixels = (cache[cache.index[image_id]] for image_id in self.image_ids)
+        rules = [postprocess.ClassRule()] * card.classes
+        scores = np.empty(self._present.shape)
+        levels_of = inference.predict_levels([member], pixels, fabric, batch_size=self._batch_size)
+        for row, levels in enumerate(levels_of):
+            for channel, runs in enumerate(postprocess.masks_to_runs(levels, rules, exclusive=card.exclusive)):
+                scores[row, channel] = dice.dice(runs, masks.get((self.image_ids[row], channel), rle.EMPTY))
+        present = scores[self._present]
+        return float(scores.mean()), float(present.mean()) if present.size else 1.0

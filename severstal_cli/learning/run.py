@@ -1,0 +1,226 @@
+"""A run: the folder of one trained model, all that prediction needs.
+
+    model.safetensors     the averaged weights of the best epoch
+    model.json            the `ModelCard`: what the weights are and what they were trained on
+    training.ckpt         to go on with an interrupted training; tensors and plain values only
+    history.csv, .png     a row an epoch; the curves
+    thresholds.json       the post-processing of each class: {"format": 1, "exclusive": true, "tta": "none",
+                          "rules": [{"pixel_threshold": 131, "min_component_px": 64, ...}, ...], ...}
+
+Every file appears whole or not at all, and nothing is pickled.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from severstal_cli.errors import InputError, RunError
+from severstal_cli.learning import registry
+from severstal_cli.steel import files
+from severstal_cli.steel.postprocess import ClassRule
+
+FORMAT = 1
+"""Of the run's files. A program of another format says so instead of guessing."""
+
+WEIGHTS, CARD, CHECKPOINT, THRESHOLDS = "model.safetensors", "model.json", "training.ckpt", "thresholds.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a set of weights is: everything that prediction and honest scoring need to know."""
+
+    format: int = FORMAT
+    arch: str
+    encoder: str | None
+    """None for a network that has none."""
+    in_channels: int
+    classes: int
+    classifier: bool
+    mean: float
+    """Of the training images, in shares of the full range."""
+    std: float
+    image_size: tuple[int, int]
+    """(height, width) of most training images."""
+    exclusive: bool
+    """The training annotations never overlap: of two classes at a pixel only the higher level counts."""
+    data: str
+    data_fingerprint: str
+    split_fingerprint: str
+    fold: int | None
+    train_images: int
+    validation_images: int
+    epoch: int
+    """The one that the weights are of, counted from 1."""
+    validation_dice: float | None
+    """Mean Dice at threshold 0.5 on the validation fold; None without one."""
+    config: dict[str, Any]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """The post-processing that belongs to a run, or to several averaged ones."""
+
+    rules: tuple[ClassRule, ...]
+    exclusive: bool
+    tta: str
+    """The views it was searched with: prediction should use the same."""
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a run. Raises RunError: no run, an incomplete one, or one of another version."""
+    if not folder.is_dir():
+        raise RunError("no such run", str(folder), "`severstal models` lists the trained runs")
+    raw = _read_json(folder / CARD, "The training has not finished its first epoch, or this is no run")
+    found = raw.get("format")
+    if found != FORMAT:
+        raise RunError(f"{folder / CARD} is of another version", f"format {found}, this program reads {FORMAT}",
+                       "Train again, or use the version of severstal that wrote it")  # fmt: skip
+    fields = {field.name for field in dataclasses.fields(ModelCard)}
+    if set(raw) != fields:
+        odd = sorted(fields ^ set(raw))
+        raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
+    return card_from(raw)
+
+
+def card_from(fields: dict[str, Any]) -> ModelCard:
+    """The card whose fields were written as JSON or into a checkpoint."""
+    height, width = fields["image_size"]
+    return ModelCard(**fields | {"image_size": (height, width)})
+
+
+def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
+    """Write weights and card. Raises OutputError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    # safetensors stores plain tensors: contiguous, none shared
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+    with files.replacing(folder / WEIGHTS) as temporary:
+        try:
+            save_file(state, temporary)
+        except SafetensorError as error:  # also what a full disk raises
+            raise OSError(str(error)) from error
+    files.write_text(folder / CARD, json.dumps(dataclasses.asdict(card), indent=2) + "\n")
+
+
+def load_network(folder: Path, card: ModelCard) -> nn.Module:
+    """The network with its trained weights, on the CPU, in evaluation mode. Needs no network access.
+
+    Raises RunError: weights missing, damaged or of another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    network = registry.build(
+        card.arch,
+        encoder=card.encoder or "",
+        in_channels=card.in_channels,
+        classes=card.classes,
+        classifier=card.classifier,
+    )
+    path = folder / WEIGHTS
+    try:
+        network.load_state_dict(load_file(path))
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing", "", "Train again, or restore the file") from error
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise RunError(f"{path} is damaged or does not fit {CARD}", str(error)[:120], "Train again") from error
+    return network.eval()
+
+
+def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write what `--resume` needs. Raises OutputError."""
+    with files.replacing(folder / CHECKPOINT) as temporary:
+        try:
+            torch.save({"format": FORMAT, **state}, temporary)
+        except RuntimeError as error:  # also what a full disk raises
+            raise OSError(str(error)) from error
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """What `write_checkpoint` wrote. Raises RunError: missing, damaged or of another version."""
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        raise RunError("nothing to resume", f"{path} does not exist", "Train without --resume")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive raises many kinds
+        raise RunError(f"{path} is damaged", type(error).__name__, "Train again without it") from error
+    if state.get("format") != FORMAT:
+        raise RunError(f"{path} is of another version", f"format {state.get('format')}", "Train again")
+    return state
+
+
+def write_thresholds(path: Path, thresholds: Thresholds, report: dict[str, Any]) -> None:
+    """Write the rules, and with them how they were found and what they gave. Raises OutputError."""
+    content = {
+        "format": FORMAT,
+        "exclusive": thresholds.exclusive,
+        "tta": thresholds.tta,
+        "rules": [dataclasses.asdict(rule) for rule in thresholds.rules],
+        **report,
+    }
+    files.write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_thresholds(path: Path, *, classes: int) -> Thresholds:
+    """The rules of `classes` classes. Raises RunError: missing, damaged, or for another number of classes."""
+    raw = _read_json(path, f"Search them: severstal thresholds {path.parent}")
+    try:
+        rules = tuple(ClassRule(**rule) for rule in raw["rules"])
+        thresholds = Thresholds(rules=rules, exclusive=bool(raw["exclusive"]), tta=str(raw["tta"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged", str(error), "Search the thresholds again") from error
+    if len(rules) != classes:
+        raise RunError(f"{path} does not fit the run", f"{len(rules)} classes, the run has {classes}", "Search again")
+    return thresholds
+
+
+def find_runs(models: Path) -> list[tuple[Path, ModelCard]]:
+    """The runs under a folder, the best validated first; folders that are no runs are passed over."""
+    found = []
+    for card_path in sorted(models.glob(f"*/{CARD}")):
+        try:
+            found.append((card_path.parent, read_card(card_path.parent)))
+        except RunError:
+            continue
+    return sorted(
+        found, key=lambda run: -1.0 if run[1].validation_dice is None else run[1].validation_dice, reverse=True
+    )
+
+
+def best_run(models: Path) -> Path:
+    """The run under `models` with the highest validation Dice. Raises RunError when there is none."""
+    runs = find_runs(models)
+    if not runs:
+        raise RunError(f"no trained run in {models}", "", "Train one: severstal train --arch unet --data DATA")
+    return runs[0][0]
+
+
+def read_cards(folders: Sequence[Path]) -> list[ModelCard]:
+    """The cards of runs to be averaged. Raises InputError when their classes differ."""
+    cards = [read_card(folder) for folder in folders]
+    for folder, card in zip(folders, cards, strict=True):
+        if card.classes != cards[0].classes:
+            raise InputError("runs of different classes cannot be averaged",
+                             f"{folders[0]} has {cards[0].classes}, {folder} has {card.classes}")  # fmt: skip
+    return cards
+
+
+def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing", "", remedy) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"cannot read {path}", str(error), "Train again, or restore the file") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path} is damaged", "it holds no table of values", "Train again, or restore the file")
+    return content

@@ -1,0 +1,234 @@
+"""`train`: annotated photographs to a run under `models/`."""
+
+import dataclasses
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+import severstal_cli
+from severstal_cli.config import TrainConfig
+from severstal_cli.errors import InputError, RunError
+from severstal_cli.learning import history, loop, registry, run
+from severstal_cli.learning.dataset import TrainingSet
+from severstal_cli.learning.device import open_device
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import splits
+from severstal_cli.steel.photographs import Photographs, open_photographs
+
+STATISTICS_IMAGES = 500
+"""Images that mean and standard deviation are measured on: their error is then far below any augmentation."""
+
+MAY_DIFFER = {"data", "models", "name", "resume", "epochs", "time_limit_s", "devices", "encoder_weights"}
+"""Settings that may be other ones when a training is resumed; all others would make it another training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A finished training. Dice are means over the validation fold, None without one."""
+
+    folder: Path
+    epochs: int
+    best_epoch: int
+    validation_dice: float | None
+    nothing_dice: float | None
+    """What predicting nothing scores on the same images."""
+    seconds: float
+
+
+def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
+    """Train a network; keep its best averaged weights, its last state and its history in a run's folder.
+
+    Raises:
+        InputError: wrong data, an unknown architecture, a run of this name exists.
+        RunError: nothing to resume, or it was made with other settings or data.
+        OutputError: the run cannot be written.
+        SeverstalError: the loss became infinite or not a number.
+    """
+    folder = config.models / config.run_name
+    saved = run.read_checkpoint(folder) if config.resume else None
+    if saved is None and (folder / run.CHECKPOINT).exists():
+        raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
+    photographs = open_photographs(config.data, progress)
+    split = splits.ensure_splits(config.data, progress)
+    train_ids, validation_ids = _parts(split, config)
+    fabric = open_device(config.precision, config.devices)
+    data = TrainingSet(photographs.cache, train_ids, photographs.masks, photographs.classes, config)
+    card = _card(config, photographs, split, train_ids, validation_ids)
+    state = loop.start(_network(config, card, fresh=saved is None), config, fabric)
+    rows: list[history.Row] = []
+    if saved is not None:
+        _check_same(folder, saved["card"], card)
+        rows, card = [history.Row(**row) for row in saved["history"]], run.card_from(saved["card"])
+        state.load_state_dict(saved["state"])
+        progress.say(f"{folder}: going on after epoch {len(rows)}")
+    truth = loop.Validation(photographs, validation_ids, card, config.batch_size)
+    progress.say(_opening_line(config, data, truth, fabric))
+
+    with progress.bar(config.run_name, config.epochs * len(data), "steps") as bar:
+        bar.advance(len(rows) * len(data))
+        for epoch in range(len(rows), config.epochs):
+            began = time.monotonic()
+            schedule = _schedule(
+                config, len(data), state.elapsed_s, began, max((row.validation_s for row in rows), default=0)
+            )
+            trained = loop.train_epoch(state, data, epoch, config, card, fabric, schedule, bar)
+            if trained.images == 0:  # the time limit fell on the end of an epoch
+                break
+            scores = truth.score(state, fabric)
+            state.elapsed_s += time.monotonic() - began
+            row = _row(epoch, trained, scores, state, time.monotonic() - began - trained.seconds)
+            if row.dice is None or all(other.dice is None or row.dice > other.dice for other in rows):
+                card = dataclasses.replace(card, epoch=row.epoch, validation_dice=row.dice)
+                run.write_model(folder, state.average, card)
+            rows.append(row)
+            saving = {"state": state.state_dict(), "card": dataclasses.asdict(card)}
+            run.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
+            history.write(folder, rows)
+            progress.say(history.line(row, config.epochs))
+            if trained.ended:
+                break
+    if not rows:
+        raise RunError(f"{config.run_name} has not learnt anything", "the time was over before the first step",
+                       "Give a longer --time-limit")  # fmt: skip
+    return TrainResult(
+        folder=folder,
+        epochs=len(rows),
+        best_epoch=card.epoch,
+        validation_dice=card.validation_dice,
+        nothing_dice=truth.nothing_dice,
+        seconds=state.elapsed_s,
+    )
+
+
+def _parts(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[str]]:
+    """The images to train on and those to validate on; both in the order of the split."""
+    if config.fold is None:
+        return [image_id for image_id, part in split.parts.items() if part != splits.HOLDOUT], []
+    fold = str(config.fold)
+    validation = split.ids_of(fold)
+    if not validation:
+        there = ", ".join(sorted(set(split.parts.values()) - {splits.HOLDOUT}))
+        raise InputError("no such fold", fold, f"The split has folds {there}; or --fold none")
+    train = [image_id for image_id, part in split.parts.items() if part not in (splits.HOLDOUT, fold)]
+    if not train:
+        raise InputError("no image is left to train on", f"fold {fold} and holdout take all", "Split into more folds")
+    return train, validation
+
+
+def _card(
+    config: TrainConfig, photographs: Photographs, split: splits.Split, train_ids: list[str], validation_ids: list[str]
+) -> run.ModelCard:
+    """What will be known of the model, but for the epoch and its score."""
+    mean, std = _statistics(photographs, train_ids)
+    settings = {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
+    }
+    return run.ModelCard(
+        arch=config.arch,
+        encoder=config.encoder if registry.entry(config.arch).has_encoder else None,
+        in_channels=1,
+        classes=photographs.classes,
+        classifier=False,
+        mean=mean,
+        std=std,
+        image_size=photographs.usual_size(),
+        exclusive=photographs.exclusive(),
+        data=str(config.data.resolve()),
+        data_fingerprint=photographs.fingerprint,
+        split_fingerprint=split.fingerprint,
+        fold=config.fold,
+        train_images=len(train_ids),
+        validation_images=len(validation_ids),
+        epoch=0,
+        validation_dice=None,
+        config=settings,
+        versions={
+            "severstal": severstal_cli.__version__,
+            "torch": version("torch"),
+            "python": platform.python_version(),
+            "segmentation-models-pytorch": version("segmentation-models-pytorch"),
+        },
+    )
+
+
+def _statistics(photographs: Photographs, train_ids: list[str]) -> tuple[float, float]:
+    """Mean and standard deviation of the training pixels, in shares of the full range."""
+    cache, step = photographs.cache, max(1, len(train_ids) // STATISTICS_IMAGES)
+    counts = np.zeros(256, np.int64)
+    for image_id in train_ids[::step]:
+        counts += np.bincount(cache[cache.index[image_id]].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    mean = float(np.average(values, weights=counts))
+    std = float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
+    return mean, max(std, 1 / 255)  # one even grey must not divide by zero
+
+
+def _network(config: TrainConfig, card: run.ModelCard, *, fresh: bool) -> torch.nn.Module:
+    torch.manual_seed(config.seed)
+    wanted = None if config.encoder_weights == "none" else config.encoder_weights
+    return registry.build(
+        card.arch,
+        encoder=config.encoder,
+        encoder_weights=wanted if fresh else None,  # a training that goes on has its weights already
+        in_channels=card.in_channels,
+        classes=card.classes,
+        classifier=card.classifier,
+    )
+
+
+def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> None:
+    """Going on with other data or settings would be neither the old training nor a new one."""
+    pairs = [(name, saved[f"{name}_fingerprint"], getattr(card, f"{name}_fingerprint")) for name in ("data", "split")]
+    pairs += [(name, saved["config"].get(name), value) for name, value in card.config.items() if name not in MAY_DIFFER]
+    for name, before, now in pairs:
+        if before != now:
+            raise RunError(f"{folder} was trained with another {name}", f"{before}, here {now}",
+                           "Resume with the same, or train anew under another --name")  # fmt: skip
+
+
+def _schedule(
+    config: TrainConfig, steps_an_epoch: int, elapsed_s: float, began: float, validation_s: float
+) -> Callable[[int], float]:
+    """How much of the training is done after a number of steps: of its epochs or of its time, whichever is more."""
+    steps = config.epochs * steps_an_epoch
+
+    def done_share(step: int) -> float:
+        if config.time_limit_s is None:
+            return step / steps
+        # the last validation belongs to the time, too
+        spent = elapsed_s + time.monotonic() - began + validation_s
+        return max(step / steps, spent / config.time_limit_s)
+
+    return done_share
+
+
+def _row(
+    epoch: int, trained: loop.EpochResult, scores: tuple[float, float] | None, state: loop.State, validation_s: float
+) -> history.Row:
+    return history.Row(
+        epoch=epoch + 1,
+        loss=trained.loss,
+        dice=scores[0] if scores else None,
+        dice_present=scores[1] if scores else None,
+        learning_rate=float(state.optimizer.param_groups[0]["lr"]),
+        images_per_s=trained.images / trained.seconds,
+        validation_s=validation_s,
+        elapsed_s=state.elapsed_s,
+    )
+
+
+def _opening_line(config: TrainConfig, data: TrainingSet, truth: loop.Validation, fabric: Fabric) -> str:
+    height, width = data.piece
+    nothing = "" if truth.nothing_dice is None else f", where predicting nothing scores {truth.nothing_dice:.4f}"
+    return (
+        f"{config.run_name}: training on {len(data.image_ids)} images in pieces of {height} x {width}, validating on "
+        f"{len(truth.image_ids)}{nothing}; {fabric.device.type}, {config.precision}"
+    )

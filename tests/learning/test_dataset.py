@@ -1,0 +1,109 @@
+"""Batches: each image once, masks where their pixels are, the same for the same (seed, epoch, position)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from severstal_cli.config import TrainConfig
+from severstal_cli.learning.dataset import Batch, TrainingSet
+from severstal_cli.steel.photographs import Photographs, open_photographs
+
+
+def _open(folder: Path, **settings: object) -> tuple[Photographs, TrainingSet]:
+    photographs = open_photographs(folder)
+    config = TrainConfig(data=folder, arch="unet-small", **settings)  # type: ignore[arg-type]
+    image_ids = photographs.cache.image_ids
+    return photographs, TrainingSet(photographs.cache, image_ids, photographs.masks, photographs.classes, config)
+
+
+def _equal(one: Batch, other: Batch) -> bool:
+    arrays = ("images", "masks", "gain", "offset")
+    return one.image_ids == other.image_ids and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays
+    )
+
+
+def test_an_epoch_has_every_image_once_in_an_order_of_its_own(make_data) -> None:  # type: ignore[no-untyped-def]
+    _, data = _open(make_data(images=13), batch_size=4)
+    epochs = [[name for batch in data.batches(epoch) for name in batch.image_ids] for epoch in range(2)]
+    assert len(data) == 4
+    assert [sorted(names) for names in epochs] == [sorted(data.image_ids)] * 2
+    assert epochs[0] != epochs[1]
+
+
+def test_batches_depend_on_seed_epoch_and_position_alone(make_data) -> None:  # type: ignore[no-untyped-def]
+    folder = make_data(images=12, size=(64, 160))
+    settings = {"batch_size": 4, "crop_width_px": 64}
+    first = list(_open(folder, **settings)[1].batches(3))
+    data = _open(folder, **settings)[1]
+    list(data.batches(0))  # what was drawn before does not matter
+    assert all(_equal(a, b) for a, b in zip(first, data.batches(3), strict=True))
+    assert not any(_equal(a, b) for a, b in zip(first, data.batches(4), strict=True))
+    other = _open(folder, **settings, seed=1)[1]
+    assert not any(_equal(a, b) for a, b in zip(first, other.batches(3), strict=True))
+
+
+@pytest.mark.parametrize("size", [(64, 160), (80, 64), (50, 70)])
+def test_masks_lie_on_their_pixels(make_data, size: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
+    # bright and dark rectangles on mid-grey: whatever was cut, flipped or reflected, the light tells where they are
+    _, data = _open(make_data(images=12, size=size), batch_size=3, crop_width_px=64, crop_height_px=64)
+    seen = 0
+    for epoch in range(3):
+        for batch in data.batches(epoch):
+            assert batch.images.shape == (3, 1, *data.piece)
+            bright, dark = batch.masks[:, 0].astype(bool), batch.masks[:, 1].astype(bool)
+            pixels = batch.images[:, 0].astype(float)
+            plain = pixels[~bright & ~dark]
+            assert 100 < plain.mean() < 120
+            if bright.any():
+                assert (pixels[bright] > 130).mean() > 0.97
+            if dark.any():
+                assert (pixels[dark] < 90).mean() > 0.97
+            seen += bright.any() + dark.any()
+    assert seen > 10
+
+
+def test_pieces_are_multiples_of_32_that_waste_little(make_data) -> None:  # type: ignore[no-untyped-def]
+    folder = make_data(size=(50, 70))
+    assert _open(folder)[1].piece == (64, 64)  # 14 of 50 rows are too many to leave out, 6 of 70 columns are not
+    assert _open(folder, crop_width_px=32)[1].piece == (64, 32)
+    assert _open(make_data("larger", size=(200, 200)))[1].piece == (192, 192)
+
+
+def test_share_of_pieces_over_defects(make_data) -> None:  # type: ignore[no-untyped-def]
+    folder = make_data(images=90, size=(64, 640))
+
+    def share_with_defect(defect_share: float) -> float:
+        photographs, data = _open(folder, crop_width_px=64, defect_share=defect_share)
+        with_defect = {image_id for image_id, _ in photographs.masks}
+        found = [
+            mask.any() for batch in data.batches(0) for name, mask in zip(batch.image_ids, batch.masks, strict=True)
+            if name in with_defect
+        ]  # fmt: skip
+        return float(np.mean(found))
+
+    assert share_with_defect(1.0) == 1.0
+    assert 0.2 < share_with_defect(0.0) < 0.65
+    assert 0.5 < share_with_defect(0.5) < 0.9
+
+
+def test_changes_of_light_and_flips_occur_within_their_ranges(make_data) -> None:  # type: ignore[no-untyped-def]
+    _, data = _open(make_data(images=24), brightness=0.1, contrast=0.25, batch_size=24)
+    gains, offsets = zip(
+        *((batch.gain, batch.offset) for epoch in range(4) for batch in data.batches(epoch)), strict=True
+    )
+    gain, offset = np.concatenate(gains), np.concatenate(offsets)
+    assert 0.8 <= gain.min() < 0.85 < 1.15 < gain.max() <= 1.25
+    assert -0.1 <= offset.min() < -0.08 < 0.08 < offset.max() <= 0.1
+
+
+def test_a_reader_that_stops_early_leaves_no_thread_behind(make_data) -> None:  # type: ignore[no-untyped-def]
+    import threading
+
+    _, data = _open(make_data(images=24), batch_size=2)
+    before = threading.active_count()
+    batches = data.batches(0)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before

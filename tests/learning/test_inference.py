@@ -1,0 +1,89 @@
+"""Levels: the mean of probabilities, quantised once; sizes, batches and order do not matter."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from severstal_cli.learning import registry
+from severstal_cli.learning.device import open_device
+from severstal_cli.learning.inference import Member, predict_levels
+from severstal_cli.learning.registry import Logits
+
+
+class _Light(nn.Module):
+    """Probability of class 1 is the normalised grey value, of class 2 the rest. Keeps what sizes it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, images: torch.Tensor) -> Logits:
+        self.seen.append(tuple(images.shape))
+        masks = torch.logit(images.clamp(1e-6, 1 - 1e-6))
+        return Logits(torch.cat([masks, -masks], dim=1), None)
+
+
+@pytest.fixture(scope="module")
+def fabric():  # type: ignore[no-untyped-def]
+    return open_device("32-true")
+
+
+def _photographs(sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+
+
+def test_levels_are_rounded_probabilities_of_the_pixels_themselves(fabric) -> None:  # type: ignore[no-untyped-def]
+    # with mean 0 and standard deviation 1 the light network gives each grey value back
+    photographs = _photographs([(64, 64), (50, 70), (33, 64)])
+    member = Member(network=_Light(), mean=0.0, std=1.0)
+    for views in ("none", "flips"):
+        found = list(predict_levels([member], photographs, fabric, views=views))
+        for photograph, levels in zip(photographs, found, strict=True):
+            assert levels.shape == (2, *photograph.shape)
+            assert levels.dtype == np.uint8
+            np.testing.assert_array_equal(levels[0], photograph)
+            np.testing.assert_array_equal(levels[1], 255 - photograph)
+
+
+def test_neighbours_of_one_size_share_a_batch_of_multiples_of_32(fabric) -> None:  # type: ignore[no-untyped-def]
+    network = _Light()
+    sizes = [(40, 64)] * 3 + [(64, 64)] + [(40, 64)]
+    list(predict_levels([Member(network=network, mean=0.0, std=1.0)], _photographs(sizes), fabric, batch_size=2))
+    assert network.seen == [(2, 1, 64, 64), (1, 1, 64, 64), (1, 1, 64, 64), (1, 1, 64, 64)]
+
+
+def test_runs_are_averaged_as_probabilities_each_with_its_own_normalisation(fabric) -> None:  # type: ignore[no-untyped-def]
+    photographs = _photographs([(32, 32)])
+    members = [Member(network=_Light(), mean=0.0, std=1.0), Member(network=_Light(), mean=-0.25, std=1.5)]
+    [levels] = predict_levels(members, photographs, fabric)
+    grey = photographs[0] / 255
+    expected = np.round(255 * (grey + (grey + 0.25) / 1.5) / 2)
+    assert np.abs(levels[0] - expected).max() <= 1  # a half may round either way
+
+
+def test_photographs_are_read_a_batch_at_a_time(fabric) -> None:  # type: ignore[no-untyped-def]
+    read = 0
+
+    def counting():  # type: ignore[no-untyped-def]
+        nonlocal read
+        for photograph in _photographs([(32, 32)] * 12):
+            read += 1
+            yield photograph
+
+    levels = predict_levels([Member(network=_Light(), mean=0.0, std=1.0)], counting(), fabric, batch_size=3)
+    next(levels)
+    assert read == 4
+
+
+def test_batch_size_hardly_matters_for_a_real_network(fabric) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    member = Member(network=registry.build("linknet-small", classes=2).eval(), mean=0.4, std=0.2)
+    photographs = _photographs([(48, 64)] * 5)
+    one = np.stack(list(predict_levels([member], photographs, fabric, batch_size=1)))
+    all_at_once = np.stack(list(predict_levels([member], photographs, fabric, batch_size=5)))
+    assert np.abs(one.astype(int) - all_at_once).max() <= 1
+    assert one.std() > 0

@@ -1,0 +1,127 @@
+"""The folder of a trained model: what is written is read back, and what is wrong with it is told."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from severstal_cli.errors import InputError, OutputError, RunError
+from severstal_cli.learning import registry, run
+from severstal_cli.steel.postprocess import NEVER, ClassRule
+
+
+def _card(**changes: object) -> run.ModelCard:
+    card = run.ModelCard(
+        arch="unet-small", encoder=None, in_channels=1, classes=2, classifier=False, mean=0.4, std=0.2,
+        image_size=(64, 96), exclusive=True, data="data", data_fingerprint="d", split_fingerprint="s", fold=0,
+        train_images=10, validation_images=5, epoch=3, validation_dice=0.9, config={"seed": 0}, versions={"torch": "2"},
+    )  # fmt: skip
+    return dataclasses.replace(card, **changes)  # type: ignore[arg-type]
+
+
+def _write(folder: Path, **changes: object) -> torch.nn.Module:
+    torch.manual_seed(1)
+    network = registry.build("unet-small", classes=2)
+    run.write_model(folder, network, _card(**changes))
+    return network
+
+
+def test_model_is_read_back_bit_by_bit(tmp_path: Path) -> None:
+    network = _write(tmp_path / "a")
+    card = run.read_card(tmp_path / "a")
+    assert card == _card()
+    loaded = run.load_network(tmp_path / "a", card)
+    assert not loaded.training
+    written, read = network.state_dict(), loaded.state_dict()
+    assert all(torch.equal(written[name], read[name]) for name in written)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [run.CARD, run.WEIGHTS]
+
+
+def test_checkpoint_is_read_back_without_pickle(tmp_path: Path) -> None:
+    state = {"state": {"network": {"w": torch.arange(3.0)}, "steps": 4}, "history": [{"epoch": 1, "dice": None}]}
+    run.write_checkpoint(tmp_path, state)
+    read = run.read_checkpoint(tmp_path)
+    assert read["history"] == state["history"]
+    assert torch.equal(read["state"]["network"]["w"], torch.arange(3.0))
+
+
+def test_thresholds_are_read_back(tmp_path: Path) -> None:
+    rules = (ClassRule(pixel_threshold=140, min_component_px=60, min_mask_px=300), ClassRule(pixel_threshold=NEVER))
+    thresholds = run.Thresholds(rules=rules, exclusive=True, tta="hflip")
+    run.write_thresholds(tmp_path / run.THRESHOLDS, thresholds, {"images": 12})
+    assert run.read_thresholds(tmp_path / run.THRESHOLDS, classes=2) == thresholds
+    assert json.loads((tmp_path / run.THRESHOLDS).read_text())["images"] == 12
+    with pytest.raises(RunError, match="2 classes, the run has 3"):
+        run.read_thresholds(tmp_path / run.THRESHOLDS, classes=3)
+
+
+def test_best_run_is_the_best_validated(tmp_path: Path) -> None:
+    for name, dice in (("a", 0.8), ("b", 0.95), ("c", None), ("d", 0.9)):
+        _write(tmp_path / name, validation_dice=dice)
+    (tmp_path / "no-run").mkdir()
+    assert run.best_run(tmp_path) == tmp_path / "b"
+    assert [folder.name for folder, _ in run.find_runs(tmp_path)] == ["b", "d", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda folder: (folder / run.CARD).unlink(), r"model\.json is missing"),
+        (lambda folder: (folder / run.CARD).write_text("{"), r"cannot read .*model\.json"),
+        (lambda folder: (folder / run.CARD).write_text("[]"), "damaged"),
+        (lambda folder: _change(folder / run.CARD, format=99), "of another version: format 99, this program reads 1"),
+        (lambda folder: _change(folder / run.CARD, spare=1), "damaged: missing or unknown: spare"),
+        (lambda folder: (folder / run.WEIGHTS).unlink(), r"model\.safetensors is missing"),
+        (lambda folder: (folder / run.WEIGHTS).write_bytes((folder / run.WEIGHTS).read_bytes()[:900]), "damaged"),
+        (lambda folder: _change(folder / run.CARD, classes=3), "does not fit"),
+    ],
+)
+def test_damage_is_told_in_one_line(tmp_path: Path, harm, message: str) -> None:  # type: ignore[no-untyped-def]
+    _write(tmp_path)
+    harm(tmp_path)
+    with pytest.raises(RunError, match=message) as caught:
+        run.load_network(tmp_path, run.read_card(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_thresholds_and_checkpoints_are_told(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="Search them: severstal thresholds"):
+        run.read_thresholds(tmp_path / run.THRESHOLDS, classes=2)
+    (tmp_path / run.THRESHOLDS).write_text('{"rules": [{"pixel_threshold": 300}], "exclusive": true, "tta": "none"}')
+    with pytest.raises(RunError, match="damaged"):
+        run.read_thresholds(tmp_path / run.THRESHOLDS, classes=1)
+    with pytest.raises(RunError, match="nothing to resume"):
+        run.read_checkpoint(tmp_path)
+    (tmp_path / run.CHECKPOINT).write_bytes(b"no archive")
+    with pytest.raises(RunError, match="damaged"):
+        run.read_checkpoint(tmp_path)
+    with pytest.raises(RunError, match="no such run"):
+        run.read_card(tmp_path / "nowhere")
+    with pytest.raises(RunError, match="no trained run"):
+        run.best_run(tmp_path)
+
+
+def test_runs_of_different_classes_are_not_averaged(tmp_path: Path) -> None:
+    _write(tmp_path / "a")
+    _write(tmp_path / "b", classes=3)
+    with pytest.raises(InputError, match="different classes"):
+        run.read_cards([tmp_path / "a", tmp_path / "b"])
+
+
+def test_failed_writing_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.write_checkpoint(tmp_path, {"history": [1]})
+
+    def full(*_: object) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="cannot write"):
+        run.write_checkpoint(tmp_path, {"history": [1, 2]})
+    assert run.read_checkpoint(tmp_path)["history"] == [1]
+    assert [path.name for path in tmp_path.iterdir()] == [run.CHECKPOINT]
+
+
+def _change(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -1,0 +1,198 @@
+"""Training: the same bits after a kill, honest validation, and clear refusals."""
+
+import csv
+import dataclasses
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from severstal_cli.config import TrainConfig
+from severstal_cli.errors import InputError, RunError, SeverstalError
+from severstal_cli.learning import loop, losses, run
+from severstal_cli.stages import training
+from severstal_cli.steel import dice, postprocess, rle
+from severstal_cli.steel.photographs import open_photographs
+from severstal_cli.steel.splits import HOLDOUT, read_splits
+
+KILLED_AT_STEP = """
+import os, signal, sys
+from pathlib import Path
+from severstal_cli.config import TrainConfig
+from severstal_cli.learning import loop
+from severstal_cli.stages import training
+
+update = loop._update_average
+
+def update_or_die(state, decay):
+    if state.steps == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    update(state, decay)
+
+loop._update_average = update_or_die
+training.train(TrainConfig(data=Path(sys.argv[1]), models=Path(sys.argv[2]), **eval(sys.argv[4])))
+"""
+
+
+def _config(data: Path, models: Path, **changes: object) -> TrainConfig:
+    settings = {"arch": "unet-small", "epochs": 3, "batch_size": 4} | changes
+    return TrainConfig(data=data, models=models, **settings)  # type: ignore[arg-type]
+
+
+def _bits(folder: Path) -> dict[str, bytes]:
+    state = run.read_checkpoint(folder)["state"]
+    tensors = state["network"] | {f"average {name}": value for name, value in state["average"].items()}
+    return {name: value.numpy().tobytes() for name, value in tensors.items()} | {
+        run.WEIGHTS: (folder / run.WEIGHTS).read_bytes()
+    }
+
+
+@pytest.mark.parametrize(("arch", "precision"), [("unet-small", "32-true"), ("linknet-small", "auto")])
+def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
+    make_data, tmp_path: Path, arch: str, precision: str
+) -> None:  # type: ignore[no-untyped-def]
+    data = make_data(images=30)
+    settings = {"arch": arch, "epochs": 3, "batch_size": 4, "precision": precision}
+    whole = training.train(_config(data, tmp_path / "whole", **settings)).folder
+    # 20 images are trained on, 5 steps an epoch: step 8 is in the middle of the second
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_STEP, data, tmp_path / "killed", "8", repr(settings)],
+        check=False, capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    folder = tmp_path / "killed" / whole.name
+    assert len(run.read_checkpoint(folder)["history"]) == 1
+    training.train(_config(data, tmp_path / "killed", **settings, resume=True))
+    assert _bits(folder) == _bits(whole)
+    times = {"images_per_s", "validation_s", "elapsed_s"}
+    histories = [
+        [
+            {name: value for name, value in row.items() if name not in times}
+            for row in run.read_checkpoint(at)["history"]
+        ]
+        for at in (folder, whole)
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_seed_decides(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = make_data()
+    folders = [
+        training.train(_config(data, tmp_path / str(number), epochs=1, seed=seed)).folder
+        for number, seed in enumerate((1, 1, 2))
+    ]
+    one, same, other = map(_bits, folders)
+    assert one == same
+    assert one != other
+
+
+def test_validation_is_the_competitions_dice_on_whole_images_of_the_fold(trained) -> None:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    card = run.read_card(folder)
+    photographs = open_photographs(data)
+    split = read_splits(data / "splits.csv")
+    fold = split.ids_of("0")
+    assert card.validation_images == len(fold)
+    assert card.train_images == len(split.parts) - len(fold) - len(split.ids_of(HOLDOUT))
+    network = run.load_network(folder, card)
+    scores = []
+    for image_id in fold:
+        image = photographs.cache[photographs.cache.index[image_id]]
+        pixels = (torch.from_numpy(image.copy()).float()[None, None] / 255 - card.mean) / card.std
+        with torch.no_grad():
+            probs = network(pixels).masks.float().sigmoid()[0].numpy()
+        levels = np.round(probs * 255).astype(np.uint8)
+        exclusive = postprocess.make_exclusive(levels) if card.exclusive else levels
+        for channel in range(card.classes):
+            true = photographs.masks.get((image_id, channel), rle.EMPTY)
+            scores.append(dice.dice(rle.encode(exclusive[channel] >= 128), true))
+    # the run validated in the precision of the device, this is float32
+    assert card.validation_dice == pytest.approx(float(np.mean(scores)), abs=0.02)
+    best = max(float(row["dice"]) for row in csv.DictReader((folder / "history.csv").read_text().splitlines()))
+    assert card.validation_dice == pytest.approx(best)
+
+
+def test_history_and_curves_are_written_and_a_network_learns(trained) -> None:  # type: ignore[no-untyped-def]
+    _, folder = trained
+    rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert (folder / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_fold_all_but_the_holdout_is_trained_on(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = make_data()
+    result = training.train(_config(data, tmp_path, epochs=2, fold=None))
+    split = read_splits(data / "splits.csv")
+    card = run.read_card(result.folder)
+    assert (card.train_images, card.validation_images) == (len(split.parts) - len(split.ids_of(HOLDOUT)), 0)
+    assert (card.fold, card.validation_dice, card.epoch) == (None, None, 2)
+
+
+def test_time_limit_ends_the_training_with_its_schedule(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = make_data()
+    result = training.train(_config(data, tmp_path, epochs=10_000, time_limit_s=2.0))
+    rows = run.read_checkpoint(result.folder)["history"]
+    assert 1 <= len(rows) < 10_000
+    assert rows[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in rows) or len(rows) < 3
+    assert result.seconds < 2.0 + 2 * max(row["validation_s"] for row in rows) + 1.0
+
+
+def test_learning_rate_rises_then_falls_to_zero(tmp_path: Path) -> None:
+    config = _config(tmp_path, tmp_path, learning_rate=2.0, warmup_share=0.1)
+    rates = [loop.learning_rate(config, share) for share in (0.0, 0.05, 0.1, 0.55, 1.0, 1.2)]
+    assert rates == pytest.approx([0.0, 1.0, 2.0, 1.0, 0.0, 0.0], abs=1e-12)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batch_named(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    data = make_data(images=30)
+    real, calls = losses.mask_loss, 0
+
+    def nan_at_seventh(*arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return real(*arguments) * (float("nan") if calls == 7 else 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(losses, "mask_loss", nan_at_seventh)
+    with pytest.raises(
+        SeverstalError, match=r"the loss is nan in epoch 2, batch 2: \w+\.png, .*last whole epoch is kept"
+    ):
+        training.train(_config(data, tmp_path))
+    folder = tmp_path / "unet-small-fold0"
+    assert len(run.read_checkpoint(folder)["history"]) == 1
+    assert all(
+        torch.isfinite(value).all() for value in run.load_network(folder, run.read_card(folder)).state_dict().values()
+    )
+
+
+def test_a_run_is_not_overwritten_nor_resumed_as_another(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    saved = run.read_checkpoint(folder)
+    same = _config(data, folder.parent, epochs=3, batch_size=8, average_decay=0.5)
+    with pytest.raises(InputError, match=r"there is a run of this name: .*--resume, another --name"):
+        training.train(same)
+    with pytest.raises(RunError, match="was trained with another seed: 0, here 7"):
+        training.train(dataclasses.replace(same, resume=True, seed=7))
+    other = make_data("other", images=20)
+    with pytest.raises(RunError, match="was trained with another data"):
+        training.train(dataclasses.replace(same, resume=True, data=other))
+    with pytest.raises(RunError, match="nothing to resume"):
+        training.train(_config(data, tmp_path, resume=True))
+    assert run.read_checkpoint(folder)["history"] == saved["history"]
+
+
+def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = make_data()
+    with pytest.raises(InputError, match="unknown architecture: segnet"):
+        training.train(_config(data, tmp_path, arch="segnet"))
+    with pytest.raises(InputError, match="no such fold: 9"):
+        training.train(_config(data, tmp_path, fold=9))
+    with pytest.raises(InputError, match=r"wrong learning rate: -1\. It must be above 0"):
+        _config(data, tmp_path, learning_rate=-1)
+    assert not list(tmp_path.glob("*-fold*"))
