@@ -1,0 +1,159 @@
+"""`predict`: photographs to a submission, and beside it a JSON that says how it was made."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import severstal_cli
+from severstal_cli.config import PredictConfig
+from severstal_cli.errors import InputError
+from severstal_cli.learning import inference, run, tta
+from severstal_cli.learning.device import open_device
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files, images, pictures, postprocess, rle, tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictResult:
+    """A written submission."""
+
+    path: Path
+    runs: tuple[Path, ...]
+    images: int
+    rows: int
+    masks_by_class: tuple[int, ...]
+    """Images with a mask of each class."""
+    seconds: float
+    """From the first photograph to the last mask."""
+
+
+def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult:
+    """Predict the masks of photographs and write them as a submission.
+
+    Raises:
+        InputError: no images, a wrong one, one that the sample asks for is missing, or runs that do not go together.
+        RunError: no run, an incomplete one, or one without thresholds.
+        OutputError: the submission cannot be written.
+    """
+    tta.views_of(config.tta)
+    folders = config.runs or (run.best_run(config.models),)
+    cards = run.read_cards(folders)
+    thresholds_path = config.thresholds or _best(folders, cards) / run.THRESHOLDS
+    thresholds = run.read_thresholds(thresholds_path, classes=cards[0].classes)
+    sample = tables.read_image_list(config.sample) if config.sample else None
+    paths = _wanted(images.find_images(config.images), sample)
+    _tell(config, folders, thresholds_path, thresholds, progress)
+
+    fabric = open_device()
+    members = inference.load_members(folders, cards, fabric)
+    photographs = images.read_all(paths)
+    levels_of = inference.predict_levels(members, photographs, fabric, views=config.tta, batch_size=config.batch_size)
+    masks: dict[tuple[str, int], rle.Runs] = {}
+    began = time.monotonic()
+    with progress.bar("predicting", len(paths), "images") as bar:
+        for path, levels in zip(paths, levels_of, strict=True):
+            found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
+            masks |= {(path.name, channel): runs for channel, runs in enumerate(found) if len(runs)}
+            if config.masks is not None:  # decoding again costs little beside writing a PNG
+                picture = pictures.overlay(images.read_grey(path), found)
+                pictures.write_png(config.masks / f"{path.stem}.png", picture)
+            bar.advance()
+    seconds = time.monotonic() - began
+
+    rows = _write(config, sample, [path.name for path in paths], masks, cards[0].classes)
+    result = PredictResult(
+        path=config.out,
+        runs=tuple(folders),
+        images=len(paths),
+        rows=rows,
+        masks_by_class=tuple(sum(at == channel for _, at in masks) for channel in range(cards[0].classes)),
+        seconds=seconds,
+    )
+    _write_story(config, result, cards, thresholds_path, thresholds, fabric.device.type)
+    return result
+
+
+def _wanted(paths: list[Path], sample: tables.Sample | None) -> list[Path]:
+    """The images of the sample, in its order; without one, all that were found."""
+    if sample is None:
+        return paths
+    there = {path.name: path for path in paths}
+    missing = [image_id for image_id in sample.image_ids if image_id not in there]
+    if missing:
+        raise InputError("images that the sample asks for are missing", f"{len(missing)}, first {missing[0]}",
+                         "Give the folder that the sample belongs to")  # fmt: skip
+    return [there[image_id] for image_id in sample.image_ids]
+
+
+def _best(folders: tuple[Path, ...], cards: list[run.ModelCard]) -> Path:
+    """The run with the highest validation Dice, the first of equals."""
+    scores = [-1.0 if card.validation_dice is None else card.validation_dice for card in cards]
+    return folders[scores.index(max(scores))]
+
+
+def _tell(
+    config: PredictConfig,
+    folders: tuple[Path, ...],
+    thresholds_path: Path,
+    thresholds: run.Thresholds,
+    progress: Progress,
+) -> None:
+    progress.say(f"predicting with {', '.join(map(str, folders))}")
+    if len(folders) > 1 and config.thresholds is None:
+        progress.say(
+            f"using {thresholds_path}, which was searched for that run alone; for the average search "
+            f"`severstal thresholds {' '.join(map(str, folders))} --out FILE` and pass --thresholds FILE"
+        )
+    elif thresholds.tta != config.tta:
+        progress.say(f"{thresholds_path} was searched with --tta {thresholds.tta}, this is --tta {config.tta}")
+
+
+def _write(
+    config: PredictConfig,
+    sample: tables.Sample | None,
+    image_ids: list[str],
+    masks: Mapping[tuple[str, int], rle.Runs],
+    classes: int,
+) -> int:
+    layout = tables.Layout.ORIGINAL
+    if config.layout != "auto":
+        layout = tables.Layout(config.layout)
+    elif sample is not None and sample.layout is not None:
+        layout = sample.layout
+    same = sample is not None and sample.layout == layout
+    columns = sample.columns if sample is not None and same else None
+    return tables.write_table(config.out, masks, image_ids, classes, layout=layout, columns=columns)
+
+
+def _write_story(
+    config: PredictConfig,
+    result: PredictResult,
+    cards: list[run.ModelCard],
+    thresholds_path: Path,
+    thresholds: run.Thresholds,
+    device: str,
+) -> None:
+    """`submission.json` beside `submission.csv`: enough to know later what a score belongs to."""
+    story = {
+        "submission": result.path.name,
+        "severstal": severstal_cli.__version__,
+        "runs": [
+            {"folder": str(folder), "arch": card.arch, "encoder": card.encoder, "fold": card.fold,
+             "validation_dice": card.validation_dice, "data": card.data_fingerprint, "split": card.split_fingerprint}
+            for folder, card in zip(result.runs, cards, strict=True)
+        ],
+        "tta": config.tta,
+        "thresholds": str(thresholds_path),
+        "rules": [dataclasses.asdict(rule) for rule in thresholds.rules],
+        "exclusive": thresholds.exclusive,
+        "images": result.images,
+        "rows": result.rows,
+        "masks_by_class": result.masks_by_class,
+        "device": device,
+        "seconds": round(result.seconds, 3),
+        "images_per_s": round(result.images / max(result.seconds, 1e-9), 3),
+    }  # fmt: skip
+    files.write_text(config.out.with_suffix(".json"), json.dumps(story, indent=2) + "\n")

@@ -1,0 +1,129 @@
+"""`score`: the competition's mean Dice of a submission, or of a run on the holdout that nothing else has read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from severstal_cli.config import ScoreConfig
+from severstal_cli.errors import InputError
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import dice, images, postprocess, rle, tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """One class over all images that count."""
+
+    class_id: int
+    dice: float
+    dice_present: float | None
+    """Over the images with this class; None when there are none."""
+    all_empty: float
+    """What predicting nothing scores."""
+    true_masks: int
+    predicted_masks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreResult:
+    """Means over (image, class) pairs."""
+
+    mean_dice: float
+    mean_dice_present: float | None
+    """Over the pairs whose true mask is not empty; None when there are none."""
+    all_empty: float
+    """What predicting nothing scores on the same images."""
+    images: int
+    by_class: tuple[ClassScore, ...]
+
+
+def score(config: ScoreConfig, progress: Progress = SILENT) -> ScoreResult:
+    """Score a submission against annotations, or a run against the holdout.
+
+    Raises:
+        InputError: a table is wrong, or it is not clear which images count.
+        RunError: the run is incomplete, or the data or split is not the one that it was trained with.
+    """
+    of_submission = config.submission, config.truth, config.images
+    if config.submission is not None and config.truth is not None and config.run is None:
+        return _score_submission(config.submission, config.truth, config.images, progress)
+    if any(part is not None for part in of_submission):
+        raise InputError(
+            "not clear what to score", "", "Give a submission and --truth train.csv, or --model models/NAME alone"
+        )
+    return _score_run(config, progress)
+
+
+def _score_submission(submission: Path, truth: Path, counting: Path | None, progress: Progress) -> ScoreResult:
+    predicted, true = tables.read_table(submission), tables.read_table(truth)
+    if counting is None:
+        image_ids: Sequence[str] = predicted.image_ids
+        progress.say(
+            f"counting the {len(image_ids)} images that {submission} names; --images DIR or LIST.csv counts others"
+        )
+    elif counting.is_dir():
+        image_ids = [path.name for path in images.find_images([counting])]
+    else:
+        image_ids = tables.read_image_list(counting).image_ids
+    if not image_ids:
+        raise InputError("no images to score", str(counting or submission), "Give --images DIR or LIST.csv")
+    known = set(predicted.image_ids)
+    absent = [image_id for image_id in image_ids if image_id not in known]
+    if len(absent) == len(image_ids) and predicted.image_ids:
+        raise InputError(f"{submission} names none of the {len(image_ids)} images that count",
+                         f"it names {predicted.image_ids[0]}, wanted is {image_ids[0]}",
+                         "Check that submission and --images belong together")  # fmt: skip
+    if absent:
+        progress.say(
+            f"{len(absent)} of {len(image_ids)} images have no row in {submission} and count as empty, "
+            f"the first is {absent[0]}"
+        )
+    extra = len(known - set(image_ids))
+    if extra:
+        progress.say(f"{extra} images of {submission} do not count: --images does not have them")
+    return summarise(predicted.masks, true.masks, image_ids, max(predicted.classes, true.classes))
+
+
+def summarise(predicted: dice.Masks, true: dice.Masks, image_ids: Sequence[str], classes: int) -> ScoreResult:
+    """The score of masks against true ones over `image_ids` and `classes`; none is built, runs are enough."""
+    scores = dice.dice_matrix(predicted, true, image_ids, classes)
+    there, found = (
+        np.array([[(image_id, channel) in masks for channel in range(classes)] for image_id in image_ids])
+        for masks in (true, predicted)
+    )
+    by_class = tuple(
+        ClassScore(
+            class_id=channel + 1,
+            dice=float(scores[:, channel].mean()),
+            dice_present=float(scores[there[:, channel], channel].mean()) if there[:, channel].any() else None,
+            all_empty=float((~there[:, channel]).mean()),
+            true_masks=int(there[:, channel].sum()),
+            predicted_masks=int(found[:, channel].sum()),
+        )
+        for channel in range(classes)
+    )
+    return ScoreResult(
+        mean_dice=float(scores.mean()),
+        mean_dice_present=float(scores[there].mean()) if there.any() else None,
+        all_empty=float((~there).mean()),
+        images=len(image_ids),
+        by_class=by_class,
+    )
+
+
+def _score_run(config: ScoreConfig, progress: Progress) -> ScoreResult:
+    # only here: scoring a submission works where torch is not installed
+    from severstal_cli.learning import evaluation, run
+
+    folder = config.run or run.best_run(config.models)
+    progress.say(f"scoring {folder} on its holdout")
+    card = run.read_card(folder)
+    thresholds = run.read_thresholds(folder / run.THRESHOLDS, classes=card.classes)
+    part = evaluation.open_holdout([folder], config.data, progress)
+    masks: dict[tuple[str, int], rle.Runs] = {}
+    for image_id, levels in part.levels(views=config.tta, batch_size=config.batch_size, progress=progress):
+        found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
+        masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
+    return summarise(masks, part.photographs.masks, part.image_ids, card.classes)

@@ -1,0 +1,140 @@
+"""`thresholds`: the best post-processing of a run, or of several averaged ones, on the fold that they left out."""
+
+import dataclasses
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from severstal_cli.config import ThresholdsConfig
+from severstal_cli.errors import InputError
+from severstal_cli.learning import evaluation, run, tta
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files, pictures, postprocess, rle
+from severstal_cli.steel.search import Choice, ScoreSurface
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdsResult:
+    """The rules that were found, and their worth on the validation images."""
+
+    path: Path
+    images: int
+    choices: tuple[Choice, ...]
+    """One a class."""
+
+    @property
+    def mean_dice(self) -> float:
+        """With the chosen rules."""
+        return float(np.mean([choice.mean_dice for choice in self.choices]))
+
+    @property
+    def mean_dice_default(self) -> float:
+        """At threshold 0.5 and without filters."""
+        return float(np.mean([choice.mean_dice_default for choice in self.choices]))
+
+    @property
+    def mean_dice_never(self) -> float:
+        """Predicting nothing."""
+        return float(np.mean([choice.mean_dice_never for choice in self.choices]))
+
+
+def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsResult:
+    """Score every threshold, component size and mask size on the validation fold, exactly; write the best.
+
+    Raises:
+        InputError: the runs have no fold in common, or several runs and no `out`.
+        RunError: a run is incomplete, or its data or split has changed since.
+        OutputError: the result cannot be written.
+    """
+    tta.views_of(config.tta)
+    if len(config.runs) > 1 and config.out is None:
+        raise InputError("several runs", "their thresholds belong to none of them", "Give --out FILE.json")
+    path = config.out or config.runs[0] / run.THRESHOLDS
+    part = evaluation.open_validation(config.runs, config.data, progress)
+    height, width = part.photographs.usual_size()
+    surfaces = [ScoreSurface.for_images(height * width) for _ in range(part.photographs.classes)]
+    _fill(surfaces, part, config, progress)
+    choices = tuple(surface.choose() for surface in surfaces)
+    result = ThresholdsResult(path=path, images=len(part.image_ids), choices=choices)
+    thresholds = run.Thresholds(
+        rules=tuple(choice.rule for choice in choices), exclusive=part.cards[0].exclusive, tta=config.tta
+    )
+    run.write_thresholds(path, thresholds, _report(result, part))
+    _draw(path.with_suffix(".png"), surfaces, choices)
+    return result
+
+
+def _fill(
+    surfaces: Sequence[ScoreSurface], part: evaluation.Part, config: ThresholdsConfig, progress: Progress
+) -> None:
+    """Add every image to the surfaces, in threads beside the network."""
+    masks, exclusive = part.photographs.masks, part.cards[0].exclusive
+
+    def add(image_id: str, levels: NDArray[np.uint8]) -> None:
+        size = levels.shape[1:]
+        shown = postprocess.make_exclusive(levels) if exclusive else levels
+        for channel, surface in enumerate(surfaces):
+            runs = masks.get((image_id, channel))
+            surface.add(shown[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
+
+    threads = os.cpu_count() or 1
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="search") as pool:
+        for image_id, levels in part.levels(views=config.tta, batch_size=config.batch_size, progress=progress):
+            waiting.append(pool.submit(add, image_id, levels))
+            while len(waiting) > 2 * threads:  # bounded: maps are large
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()
+
+
+def _report(result: ThresholdsResult, part: evaluation.Part) -> dict[str, object]:
+    """What was searched on and what it gave, for `thresholds.json`."""
+    return {
+        "runs": [str(folder) for folder in part.folders],
+        "fold": part.cards[0].fold,
+        "data_fingerprint": part.photographs.fingerprint,
+        "split_fingerprint": part.cards[0].split_fingerprint,
+        "images": result.images,
+        "mean_dice": result.mean_dice,
+        "mean_dice_default": result.mean_dice_default,
+        "mean_dice_never": result.mean_dice_never,
+        "by_class": [
+            {name: value for name, value in dataclasses.asdict(choice).items() if name != "rule"}
+            for choice in result.choices
+        ],
+    }
+
+
+def _draw(path: Path, surfaces: Sequence[ScoreSurface], choices: Sequence[Choice]) -> None:
+    """A map a class: mean Dice over threshold and smallest component, without a filter of whole masks."""
+    figure, axes = pictures.figure(columns=len(surfaces), width=4.0, height=3.2)
+    for number, (surface, choice) in enumerate(zip(surfaces, choices, strict=True)):
+        plot = axes[number]
+        sizes = surface.component_sizes
+        means = surface.means()[1:, :, int(np.searchsorted(surface.mask_sizes, choice.rule.min_mask_px))]
+        low = max(float(means.min()), float(np.quantile(means, 0.25)))
+        colours = plot.pcolormesh(np.arange(1, 256) / 255, sizes, means.T, vmin=low, cmap="viridis", shading="nearest")
+        plot.set(yscale="log", xlabel="threshold", ylabel="smallest component, px")
+        if choice.rule.pixel_threshold < postprocess.NEVER:
+            plot.plot(
+                choice.rule.pixel_threshold / 255,
+                choice.rule.min_component_px,
+                "o",
+                color=pictures.PALETTE[6],
+                markeredgecolor="white",
+            )
+            plot.set_title(
+                f"class {number + 1}: {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}", fontsize=9
+            )
+        else:
+            plot.set_title(f"class {number + 1}: never, {choice.mean_dice:.4f}", fontsize=9)
+        figure.colorbar(colours, ax=plot)
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)

@@ -1,0 +1,124 @@
+"""Prediction: every row in the order and layout asked for, and the masks that the levels give."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from severstal_cli.config import PredictConfig, ThresholdsConfig
+from severstal_cli.errors import InputError, RunError
+from severstal_cli.learning import inference, run
+from severstal_cli.learning.device import open_device
+from severstal_cli.stages import prediction, searching
+from severstal_cli.steel import images, postprocess, tables
+
+
+def _predict(trained, tmp_path: Path, **settings: object) -> prediction.PredictResult:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    options = {"images": (data / "train_images",), "runs": (folder,), "out": tmp_path / "submission.csv"} | settings
+    return prediction.predict(PredictConfig(**options))  # type: ignore[arg-type]
+
+
+def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    result = _predict(trained, tmp_path)
+    table = tables.read_table(result.path)
+    paths = images.find_images([data / "train_images"])
+    assert table.layout is tables.Layout.ORIGINAL
+    assert list(table.lines) == [(path.name, channel) for path in paths for channel in range(2)]
+    assert result.rows == 2 * len(paths)
+
+    fabric, card = open_device(), run.read_card(folder)
+    thresholds = run.read_thresholds(folder / run.THRESHOLDS, classes=2)
+    members = inference.load_members([folder], [card], fabric)
+    levels_of = inference.predict_levels(members, images.read_all(paths), fabric)
+    for path, levels in zip(paths, levels_of, strict=True):
+        for channel, runs in enumerate(postprocess.masks_to_runs(levels, thresholds.rules, exclusive=True)):
+            written = table.masks.get((path.name, channel))
+            assert (written is None) == (not len(runs))
+            assert written is None or np.array_equal(written, runs)
+    assert sum(result.masks_by_class) == len(table.masks) > 5
+
+
+def test_sample_gives_images_order_columns_and_layout(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, _ = trained
+    names = [path.name for path in images.find_images([data / "train_images"])][10:4:-1]
+    sample = tmp_path / "sample.csv"
+    sample.write_text("ImageId,EncodedPixels,ClassId\n" + "".join(f"{name},1 6144,0\n" for name in names))
+    lines = _predict(trained, tmp_path, sample=sample).path.read_text().splitlines()
+    assert lines[0] == "ImageId,EncodedPixels,ClassId"
+    assert [(line.split(",")[0], line.split(",")[2]) for line in lines[1:]] == [(n, c) for n in names for c in "12"]
+    lines = _predict(trained, tmp_path, sample=sample, layout="original").path.read_text().splitlines()
+    assert lines[0] == "ImageId_ClassId,EncodedPixels"
+    assert [line.split(",")[0] for line in lines[1:]] == [f"{name}_{c}" for name in names for c in "12"]
+    sample.write_text("ImageId\nnowhere.png\n")
+    with pytest.raises(InputError, match=r"missing: 1, first nowhere\.png"):
+        _predict(trained, tmp_path, sample=sample)
+
+
+def test_how_it_was_made_is_written_beside_it(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, folder = trained
+    result = _predict(trained, tmp_path, tta="hflip")
+    story = json.loads((tmp_path / "submission.json").read_text())
+    assert story["tta"] == "hflip"
+    assert [entry["folder"] for entry in story["runs"]] == [str(folder)]
+    assert (story["images"], story["rows"]) == (result.images, result.rows)
+    assert [postprocess.ClassRule(**rule) for rule in story["rules"]] == list(
+        run.read_thresholds(folder / run.THRESHOLDS, classes=2).rules
+    )
+
+
+def test_pictures_show_the_masks_on_the_photograph(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, _ = trained
+    paths = images.find_images([data / "train_images"])[:4]
+    result = _predict(trained, tmp_path, images=tuple(paths), masks=tmp_path / "pictures")
+    table = tables.read_table(result.path)
+    drawn = {path.stem: cv2.imread(str(path)) for path in (tmp_path / "pictures").iterdir()}
+    assert sorted(drawn) == sorted(path.stem for path in paths)
+    for path in paths:
+        picture, photograph = drawn[path.stem], images.read_grey(path)
+        coloured = (picture != photograph[:, :, None]).any(axis=2)
+        assert coloured.any() == any(image_id == path.name for image_id, _ in table.masks)
+
+
+def test_the_best_run_is_the_default_and_named(trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    from severstal_cli.progress import TerminalProgress
+
+    data, folder = trained
+    config = PredictConfig(images=(data / "train_images",), models=folder.parent, out=tmp_path / "s.csv")
+    assert prediction.predict(config, TerminalProgress()).runs == (folder,)
+    assert f"predicting with {folder}" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_runs_are_averaged_with_thresholds_of_their_own(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, folder = trained
+    twin = tmp_path / "twin"
+    shutil.copytree(folder, twin)
+    pair = searching.search(ThresholdsConfig(runs=(folder, twin), out=tmp_path / "pair.json")).path
+    alone = _predict(trained, tmp_path, out=tmp_path / "alone.csv").path.read_bytes()
+    both = _predict(trained, tmp_path, runs=(folder, twin), thresholds=pair).path.read_bytes()
+    assert both == alone  # the mean of a network and itself
+
+
+def test_a_run_without_thresholds_is_told(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, folder = trained
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare)
+    (bare / run.THRESHOLDS).unlink()
+    with pytest.raises(RunError, match=r"thresholds\.json is missing\. Search them: severstal thresholds .*bare"):
+        _predict(trained, tmp_path, runs=(bare,))
+    assert not (tmp_path / "submission.csv").exists()
+
+
+def test_an_image_that_fails_midway_leaves_no_submission(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, _ = trained
+    broken = tmp_path / "images"
+    shutil.copytree(data / "train_images", broken)
+    last = images.find_images([broken])[-1]
+    last.write_bytes(last.read_bytes()[:-30])
+    with pytest.raises(InputError, match=last.name):
+        _predict(trained, tmp_path, images=(broken,))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]

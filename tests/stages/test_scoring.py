@@ -1,0 +1,92 @@
+"""Scores worked by hand, of submissions and of runs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from severstal_cli.config import PredictConfig, ScoreConfig
+from severstal_cli.errors import InputError
+from severstal_cli.stages import prediction, scoring
+from severstal_cli.steel.splits import HOLDOUT, read_splits
+
+TRUTH = "ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,2,11 10\nelsewhere.png,1,1 9\n"
+SUBMISSION = (
+    "ImageId_ClassId,EncodedPixels\n"
+    "a.png_1,3 4\na.png_2,9 1\nb.png_1,\nb.png_2,11 5\nclean.png_1,\nclean.png_2,\nother.png_1,1 2\nother.png_2,\n"
+)
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Submission, truth, and the list of the images that count."""
+    (tmp_path / "submission.csv").write_text(SUBMISSION)
+    (tmp_path / "truth.csv").write_text(TRUTH)
+    (tmp_path / "images.csv").write_text("ImageId\na.png\nb.png\nclean.png\n")
+    return tmp_path / "submission.csv", tmp_path / "truth.csv", tmp_path / "images.csv"
+
+
+def test_score_worked_by_hand(tables: tuple[Path, Path, Path]) -> None:
+    submission, truth, images = tables
+    found = scoring.score(ScoreConfig(submission=submission, truth=truth, images=images))
+    # a: class 1 half right, class 2 a false alarm; b: class 1 empty, class 2 half found; clean: right twice
+    a1, b2 = 2 * 2 / 8, 2 * 5 / 15
+    assert found.mean_dice == pytest.approx((a1 + 0 + 1 + b2 + 1 + 1) / 6)
+    assert found.mean_dice_present == pytest.approx((a1 + b2) / 2)
+    assert found.all_empty == pytest.approx(4 / 6)
+    assert found.images == 3
+    one, two = found.by_class
+    assert (one.class_id, one.dice, one.dice_present) == (1, pytest.approx((a1 + 2) / 3), pytest.approx(a1))
+    assert (one.true_masks, one.predicted_masks, two.true_masks, two.predicted_masks) == (1, 1, 1, 2)
+    assert two.all_empty == pytest.approx(2 / 3)
+
+
+def test_without_a_list_the_images_of_the_submission_count(tables: tuple[Path, Path, Path]) -> None:
+    submission, truth, _ = tables
+    found = scoring.score(ScoreConfig(submission=submission, truth=truth))
+    assert found.images == 4
+    assert found.all_empty == pytest.approx(6 / 8)
+
+
+def test_images_of_a_folder_count_and_need_no_decoding(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    submission, truth, _ = tables
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for name in ("a.png", "missing.png"):
+        (folder / name).write_bytes(b"not read")
+    found = scoring.score(ScoreConfig(submission=submission, truth=truth, images=folder))
+    assert found.mean_dice == pytest.approx((0.5 + 0 + 1 + 1) / 4)  # an image without a row is empty
+
+
+def test_predicting_nothing_scores_all_empty(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    _, truth, images = tables
+    (tmp_path / "nothing.csv").write_text("ImageId,ClassId,EncodedPixels\n")
+    found = scoring.score(ScoreConfig(submission=tmp_path / "nothing.csv", truth=truth, images=images))
+    assert found.mean_dice == found.all_empty == pytest.approx(4 / 6)
+    assert found.mean_dice_present == 0
+
+
+def test_wrong_requests_are_told(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    submission, truth, images = tables
+    with pytest.raises(InputError, match="Give a submission and --truth"):
+        scoring.score(ScoreConfig(submission=submission))
+    with pytest.raises(InputError, match="not clear what to score"):
+        scoring.score(ScoreConfig(submission=submission, truth=truth, run=tmp_path))
+    images.write_text("ImageId\nx.png\n")
+    with pytest.raises(InputError, match=r"names none of the 1 images that count: it names a\.png, wanted is x\.png"):
+        scoring.score(ScoreConfig(submission=submission, truth=truth, images=images))
+
+
+def test_a_run_is_scored_on_its_holdout_as_its_submission_would_be(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    holdout = read_splits(data / "splits.csv").ids_of(HOLDOUT)
+    of_run = scoring.score(ScoreConfig(run=folder))
+    (tmp_path / "holdout.csv").write_text("ImageId\n" + "\n".join(holdout) + "\n")
+    out = tmp_path / "submission.csv"
+    photographs = tuple(data / "train_images" / name for name in holdout)
+    prediction.predict(PredictConfig(images=photographs, runs=(folder,), out=out))
+    of_file = scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", images=tmp_path / "holdout.csv"))
+    assert of_run == of_file
+    assert of_run.images == len(holdout)
+    assert scoring.score(ScoreConfig(models=folder.parent)) == of_run  # the best run is the default
+    assert np.isfinite(of_run.mean_dice)
