@@ -1,0 +1,146 @@
+"""`check`: every fault of a submission, with its line, and whether it is valid."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from severstal_cli.config import CheckConfig
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import rle
+from severstal_cli.steel.images import find_images, image_size
+from severstal_cli.steel.tables import Fault, Layout, MaskTable, Sample, read_image_list, scan_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What `check` found."""
+
+    submission: Path
+    layout: Layout
+    rows: int
+    images: int
+    masks: int
+    """Masks that are not empty and without fault."""
+    classes: int
+    faults: tuple[Fault, ...]
+    """Faults and warnings by line; line 0 is about the whole file."""
+    notes: tuple[str, ...]
+    """What could not be checked, and what was assumed."""
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether there are no faults but warnings."""
+        return all(fault.is_warning for fault in self.faults)
+
+
+def check(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
+    """Check a submission against a sample file, the images and their sizes, as far as they are given.
+
+    Raises:
+        InputError: a file cannot be read, or the submission's header is neither layout's.
+    """
+    notes: list[str] = []
+    sample = read_image_list(config.sample) if config.sample else None
+    listed, sizes = _images(config, progress)
+    pixels: int | Mapping[str, int] | None = {name: height * width for name, (height, width) in sizes.items()} or None
+    if config.size is not None:
+        pixels = config.size[0] * config.size[1]
+    if pixels is None:
+        notes.append("runs past the end were not looked for: neither a size nor a folder of images was given")
+    table, faults = scan_table(config.submission, pixels=pixels)
+    wanted_images = sample.image_ids if sample else listed
+    wanted_rows = _wanted_rows(table, sample, wanted_images, notes)
+    if not table.lines and not faults:
+        faults.append(Fault(line=0, message="no rows behind the header"))
+    faults += _missing_and_extra(table, wanted_images, wanted_rows)
+    faults += _overlaps(table)
+    return CheckResult(
+        submission=config.submission,
+        layout=table.layout,
+        rows=len(table.lines),
+        images=len(table.image_ids),
+        masks=len(table.masks),
+        classes=table.classes,
+        faults=tuple(sorted(faults, key=lambda fault: (fault.line, fault.message))),
+        notes=tuple(notes),
+    )
+
+
+def _images(config: CheckConfig, progress: Progress) -> tuple[tuple[str, ...] | None, dict[str, tuple[int, int]]]:
+    """The images that `--images` names, None without it, and their sizes where they are files and no size is given."""
+    if config.images is None:
+        return None, {}
+    if not config.images.is_dir():
+        return read_image_list(config.images).image_ids, {}
+    paths = find_images([config.images])
+    sizes = {}
+    if config.size is None:
+        with progress.bar("sizes", len(paths), "images") as bar:
+            for path in paths:
+                sizes[path.name] = image_size(path)
+                bar.advance()
+    return tuple(path.name for path in paths), sizes
+
+
+def _wanted_rows(
+    table: MaskTable, sample: Sample | None, wanted_images: Iterable[str] | None, notes: list[str]
+) -> dict[str, list[int]]:
+    """image_id -> the class ids that must have a row each. Empty lists in the current layout: any row will do."""
+    if sample and sample.rows:
+        wanted: dict[str, list[int]] = defaultdict(list)
+        for image_id, class_id in sample.rows:
+            wanted[image_id].append(class_id)
+        if table.layout is Layout.ORIGINAL:
+            return wanted
+        notes.append("the sample has the original layout, the submission the current one")
+        return {image_id: [] for image_id in wanted}
+    if wanted_images is None:
+        notes.append("missing images were not looked for: neither a sample file nor images were given")
+        wanted_images = table.image_ids
+    if table.layout is Layout.CURRENT:
+        return {image_id: [] for image_id in wanted_images}
+    if sample and sample.layout is Layout.CURRENT:
+        notes.append("the sample has the current layout, the submission the original one")
+    notes.append(f"classes 1 to {table.classes} were taken as all there are: the highest in the submission")
+    return {image_id: list(range(1, table.classes + 1)) for image_id in wanted_images}
+
+
+def _missing_and_extra(
+    table: MaskTable, wanted_images: Iterable[str] | None, wanted_rows: Mapping[str, list[int]]
+) -> Iterator[Fault]:
+    found: dict[str, dict[int, int]] = defaultdict(dict)  # image_id -> class_id -> line
+    for (image_id, channel), line in table.lines.items():
+        found[image_id][channel + 1] = line
+    for image_id, class_ids in wanted_rows.items():
+        if image_id not in found:
+            yield Fault(line=0, message=f"{image_id} is missing")
+            continue
+        missing = [str(class_id) for class_id in class_ids if class_id not in found[image_id]]
+        if missing:
+            what = f"{image_id} has no row for class {', '.join(missing)}"
+            yield Fault(line=0, message=what)
+        for class_id, line in found[image_id].items():
+            if class_ids and class_id not in class_ids:
+                yield Fault(line=line, message=f"{image_id} has no class {class_id} in the sample")
+    if wanted_images is not None:
+        for image_id in found.keys() - wanted_rows.keys():
+            line = min(found[image_id].values())
+            yield Fault(line=line, message=f"{image_id} is not among the images asked for")
+
+
+def _overlaps(table: MaskTable) -> Iterator[Fault]:
+    """Warnings for pixels that two classes of an image claim: the competition's annotations never do."""
+    channels: dict[str, list[int]] = defaultdict(list)
+    for image_id, channel in table.masks:
+        channels[image_id].append(channel)
+    for image_id, present in channels.items():
+        for a, b in combinations(sorted(present), 2):
+            shared_px = rle.overlap(table.masks[image_id, a], table.masks[image_id, b])
+            if shared_px:
+                lines = sorted((table.lines[image_id, a], table.lines[image_id, b]))
+                message = (
+                    f"{image_id}: classes {a + 1} and {b + 1} share {shared_px} pixels (other row: line {lines[0]})"
+                )
+                yield Fault(line=lines[1], message=message, is_warning=True)
