@@ -1,0 +1,91 @@
+"""`demo`: a synthetic steel set, and every stage run on it as a person would, for two networks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from severstal_cli import config as configs
+from severstal_cli.errors import SeverstalError
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.stages import checking, prediction, scoring, searching, splitting, training
+from severstal_cli.steel import images, pictures, rle, tables
+from severstal_cli.steel.synth import write_synthetic_set
+
+SIZE = (128, 416)
+TRAIN_IMAGES, TEST_IMAGES = 360, 60
+ARCHITECTURES = ("unet", "linknet")
+EPOCHS = 10
+TTA = "hflip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the demo ends with."""
+
+    scores: Mapping[str, scoring.ScoreResult]
+    """Of each network on the holdout."""
+    picture: Path
+    """Test photographs, their true masks and those of each network."""
+
+
+def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> DemoResult:
+    """Write synthetic steel to `out/data`, train, search, predict, check and score; runs are kept in `out/models`.
+
+    Raises SeverstalError as the stages do.
+    """
+    data, models, submissions = config.out / "data", config.out / "models", config.out / "submissions"
+    progress.say(f"drawing {TRAIN_IMAGES + TEST_IMAGES} synthetic photographs of {SIZE[0]} x {SIZE[1]} into {data}")
+    write_synthetic_set(
+        data, seed=config.seed, images=TRAIN_IMAGES, test_images=TEST_IMAGES, size=SIZE, defect_share=0.6,
+        rare_boost=0.6, progress=progress,
+    )  # fmt: skip
+    splitting.split(configs.SplitConfig(data=data, seed=config.seed), progress)
+    scores: dict[str, scoring.ScoreResult] = {}
+    written: dict[str, Path] = {}
+    for arch in ARCHITECTURES:
+        run = _train(arch, data, models, config.seed, progress)
+        scores[arch] = scoring.score(configs.ScoreConfig(run=run, tta=TTA), progress)
+        written[arch] = submissions / f"{arch}.csv"
+        predict = configs.PredictConfig(images=(data / "test_images",), runs=(run,), tta=TTA, out=written[arch])
+        prediction.predict(predict, progress)
+        checked = checking.check(configs.CheckConfig(submission=written[arch], images=data / "test_images"), progress)
+        if not checked.is_valid:
+            raise SeverstalError(f"{written[arch]} is not valid", checked.faults[0].message)
+    picture = config.out / "comparison.png"
+    pictures.write_png(picture, _panel(data, written))
+    return DemoResult(scores=scores, picture=picture)
+
+
+def _train(arch: str, data: Path, models: Path, seed: int, progress: Progress) -> Path:
+    """A small network and its thresholds; the settings fit a few minutes on two cores."""
+    config = configs.TrainConfig(
+        data=data, arch=arch, encoder="resnet18", encoder_weights="none", epochs=EPOCHS, seed=seed, models=models,
+        crop_width_px=128, defect_share=0.8, average_decay=0.98,
+    )  # fmt: skip
+    run = training.train(config, progress).folder
+    found = searching.search(configs.ThresholdsConfig(runs=(run,), tta=TTA), progress)
+    progress.say(
+        f"{arch}: validation Dice {found.mean_dice_default:.4f} at threshold 0.5, {found.mean_dice:.4f} after the "
+        f"search, {found.mean_dice_never:.4f} for predicting nothing"
+    )
+    return run
+
+
+def _panel(data: Path, submissions: Mapping[str, Path]) -> pictures.Colour:
+    """A row for each class: the test image with the largest mask of it."""
+    columns = {"truth": data / "test.csv", **submissions}
+    masks = {title: tables.read_table(path) for title, path in columns.items()}
+    true = masks["truth"]
+    rows = []
+    for channel in range(true.classes):
+        areas = {image_id: rle.area(runs) for (image_id, at), runs in true.masks.items() if at == channel}
+        if not areas:
+            continue
+        image_id = max(areas, key=areas.__getitem__)
+        photograph = images.read_grey(data / "test_images" / image_id)
+        row = [(f"class {channel + 1}: {image_id}", pictures.overlay(photograph, []))]
+        for title, table in masks.items():
+            found = [table.masks.get((image_id, at), rle.EMPTY) for at in range(true.classes)]
+            row.append((title, pictures.overlay(photograph, found)))
+        rows.append(row)
+    return pictures.panel(rows)
