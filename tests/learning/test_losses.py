@@ -31,12 +31,22 @@ def test_soft_dice_by_hand() -> None:
     assert losses.soft_dice_loss(logits, masks).item() == pytest.approx(1 / 3, abs=1e-6)
 
 
-def test_soft_dice_leaves_empty_masks_to_cross_entropy() -> None:
-    masks = torch.zeros(2, 2, 4, 4)
-    assert losses.soft_dice_loss(torch.randn(2, 2, 4, 4), masks).item() == 0
-    masks[0, 0] = 1  # one pair of four counts, and alone
-    logits = torch.full((2, 2, 4, 4), 40.0)
-    assert losses.soft_dice_loss(logits, masks).item() == pytest.approx(0, abs=1e-6)
+def test_false_alarms_cost_by_their_area_apart_from_what_is_missed() -> None:
+    # 20 x 20 pixels, so a false alarm of 20 costs 1/2; three pairs without a mask: 20, 60 and no pixels
+    masks, logits = torch.zeros(2, 2, 20, 20), torch.full((2, 2, 20, 20), -40.0)
+    logits[0, 0, :1] = 40.0
+    logits[0, 1, :3] = 40.0
+    masks[1, 1, :5] = 1  # one pair with a mask, half of it found: 1 - 2·50 / (50 + 100)
+    logits[1, 1, :5, :10] = 40.0
+    expected = (1 / 2 + 3 / 4 + 0) / 3 + (1 - 2 / 3)
+    assert losses.soft_dice_loss(logits, masks).item() == pytest.approx(expected, abs=1e-5)
+    assert losses.soft_dice_loss(torch.full((1, 2, 8, 8), -40.0), torch.zeros(1, 2, 8, 8)).item() == pytest.approx(0)
+
+
+def test_a_false_alarm_is_pushed_down() -> None:
+    logits = torch.zeros(1, 1, 8, 8, requires_grad=True)
+    losses.soft_dice_loss(logits, torch.zeros(1, 1, 8, 8)).backward()
+    assert (logits.grad > 0).all()
 
 
 def test_mask_loss_adds_weighted_parts_and_takes_bytes() -> None:
