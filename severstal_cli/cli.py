@@ -23,18 +23,15 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
             return super().invoke(ctx)
-        except (SeverstalError, OSError, MemoryError) as error:
-            if os.environ.get("SEVERSTAL_DEBUG") == "1":
+        except (SeverstalError, OSError, MemoryError, RuntimeError) as error:
+            line = printing.line_of(error)
+            if line is None or os.environ.get("SEVERSTAL_DEBUG") == "1":
                 raise
-            line = str(error) if isinstance(error, SeverstalError) else f"{type(error).__name__}: {error}"
             print(f"severstal: {line}", file=sys.stderr)  # noqa: T201 (rich would wrap it)
             raise SystemExit(1) from error
         except KeyboardInterrupt:
             print("\nseverstal: interrupted", file=sys.stderr)  # noqa: T201
             raise SystemExit(130) from None
-
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        return list(self.commands)  # in the order of the pipeline, which is that of this file
 
 
 app = typer.Typer(
@@ -84,7 +81,7 @@ def _fold(text: str) -> int | None:
     if text == "none":
         return None
     if not text.isdigit():
-        raise typer.BadParameter(f"{text!r} is neither the number of a fold nor none")
+        raise typer.BadParameter(f"{text!r} is neither the number of a fold nor none", param_hint="'--fold'")
     return int(text)
 
 
@@ -94,9 +91,10 @@ Tta = Annotated[str, typer.Option(help="Views to average: none, hflip or flips."
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
 Models = Annotated[Path, typer.Option(help="Folder of the trained runs.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of all that is random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all that is random.")]
 Layout = Annotated[str, typer.Option(help="auto, current (ImageId,ClassId,...) or original (ImageId_ClassId,...).")]
-Size = Annotated[tuple[int, int] | None, typer.Option(parser=_size, metavar="HxW", help="Height x width, as 256x1600.")]
+# Any: of a tuple typer would make an option with two values
+Size = Annotated[Any, typer.Option(parser=_size, metavar="HxW", help="Height x width, as 256x1600.")]
 
 
 @app.command()
@@ -189,14 +187,16 @@ def train(
         result = training.train(config, TerminalProgress())
     except KeyboardInterrupt:
         typer.echo(
-            f"\n{config.run_name}: the last whole epoch is kept; go on with the same command and --resume", err=True
+            f"\n{config.run_name}: the same command with --resume goes on after the last whole epoch, if there is one",
+            err=True,
         )
         raise
     best = "" if result.validation_dice is None else (
         f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f} "
         f"(predicting nothing {result.nothing_dice:.4f})"
     )  # fmt: skip
-    typer.echo(f"{result.folder}: {result.epochs} epochs in {result.seconds / 60:.1f} min{best}")
+    time = f"{result.seconds / 60:.1f} min" if result.seconds >= 100 else f"{result.seconds:.0f} s"
+    typer.echo(f"{result.folder}: {result.epochs} epochs in {time}{best}")
     if result.validation_dice is not None:
         typer.echo(f"next: severstal thresholds {result.folder}")
 
@@ -278,7 +278,7 @@ def encode(
 def decode(
     table: Annotated[Path, typer.Argument(help="Annotations or a submission.")],
     out: Annotated[Path, typer.Option(metavar="MASKS_DIR", help="Folder for IMAGE_CLASS.png, 0 and 255.")],
-    size: Annotated[tuple[int, int], typer.Option(parser=_size, metavar="HxW", help="Height x width, as 256x1600.")],
+    size: Annotated[Any, typer.Option(parser=_size, metavar="HxW", help="Height x width, as 256x1600.")],
 ) -> None:
     """A table of run lengths to masks as PNG."""
     from severstal_cli.stages import encoding
@@ -299,19 +299,9 @@ def check(
 
     config = configs.CheckConfig(submission=submission, sample=sample, images=images, size=size)
     result = checking.check(config, TerminalProgress())
-    shown = 20
-    for fault in result.faults[:shown]:
-        at = f"line {fault.line}: " if fault.line else ""
-        typer.echo(f"{'warning' if fault.is_warning else 'fault'}: {at}{fault.message}")
-    if len(result.faults) > shown:
-        typer.echo(f"... and {len(result.faults) - shown} more")
-    for note in result.notes:
-        typer.echo(f"note: {note}")
-    wrong = sum(not fault.is_warning for fault in result.faults)
-    verdict = "valid" if not wrong else f"not valid, {wrong} faults"
-    typer.echo(f"{submission}: {verdict}; {result.layout} layout, {result.rows} rows, {result.images} images, "
-               f"{result.masks} masks, {result.classes} classes")  # fmt: skip
-    if wrong:
+    for line in printing.check_lines(result):
+        typer.echo(line)
+    if not result.is_valid:
         raise typer.Exit(1)
 
 
@@ -338,7 +328,7 @@ def score(
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(result)))
     else:
-        printing.print_score(str(submission or model), result)
+        printing.print_score(str(submission or model or "the best run"), result)
 
 
 @app.command()

@@ -75,6 +75,8 @@ class TrainConfig:
     """A precision of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed"; "auto": the fastest that the device has."""
 
     def __post_init__(self) -> None:
+        name = self.name if self.name is not None else "default"
+        _check(name not in ("", ".", "..") and Path(name).name == name, "name", name, "the name of a folder, no path")
         _check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _check(self.time_limit_s is None or self.time_limit_s > 0, "time limit", self.time_limit_s, "above 0 s")
         _check(self.batch_size >= 1, "batch size", self.batch_size, "at least 1")
@@ -178,6 +180,7 @@ class SynthConfig:
 
     def __post_init__(self) -> None:
         _check(self.annotations is not None or self.images is not None, "number of images", None, "given by --images")
+        _check_size(self.size, least_px=32)
         _check(
             self.annotations is not None or self.image_list is None,
             "image list",
@@ -221,7 +224,7 @@ class DecodeConfig:
     """(height, width) of the images."""
 
     def __post_init__(self) -> None:
-        _check(min(self.size) >= 1, "size", "{}x{}".format(*self.size), "at least 1x1")
+        _check_size(self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +241,12 @@ class CheckConfig:
 
     def __post_init__(self) -> None:
         if self.size is not None:
-            _check(min(self.size) >= 1, "size", "{}x{}".format(*self.size), "at least 1x1")
+            _check_size(self.size)
+
+
+def _check_size(size: tuple[int, int], least_px: int = 1) -> None:
+    fits = min(size) >= least_px and size[0] * size[1] < 2**31  # run lengths count no further
+    _check(fits, "size", "{}x{}".format(*size), f"at least {least_px}x{least_px}, and fewer than 2,147,483,648 pixels")
 
 
 def _check(fits: bool, name: str, found: object, wanted: str) -> None:

@@ -1,16 +1,47 @@
 """How results look on a terminal: a table each, through rich, on stdout."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from severstal_cli.errors import SeverstalError
 
 if TYPE_CHECKING:
     from severstal_cli.learning.registry import Entry
     from severstal_cli.learning.run import ModelCard
+    from severstal_cli.stages.checking import CheckResult
     from severstal_cli.stages.demonstration import DemoResult
     from severstal_cli.stages.scoring import ScoreResult
     from severstal_cli.stages.searching import ThresholdsResult
     from severstal_cli.stages.splitting import SplitResult
+
+
+SHOWN_FAULTS = 20
+
+
+def line_of(error: Exception) -> str | None:
+    """What to tell of an error; None for a fault of the program, and for a reader of our output that went away."""
+    if isinstance(error, SeverstalError):
+        return str(error)
+    if isinstance(error, RuntimeError):  # torch has no kind of its own for a full memory on a CPU
+        is_full = "out of memory" in str(error) or "allocate memory" in str(error)
+        return "the memory is full. Give a smaller --batch-size" if is_full else None
+    return None if isinstance(error, BrokenPipeError) else f"{type(error).__name__}: {error}"
+
+
+def check_lines(result: "CheckResult") -> Iterator[str]:
+    """The faults of a submission, a line each, the notes, and the verdict."""
+    for fault in result.faults[:SHOWN_FAULTS]:
+        at = f"line {fault.line}: " if fault.line else ""
+        yield f"{'warning' if fault.is_warning else 'fault'}: {at}{fault.message}"
+    if len(result.faults) > SHOWN_FAULTS:
+        yield f"... and {len(result.faults) - SHOWN_FAULTS} more"
+    for note in result.notes:
+        yield f"note: {note}"
+    wrong = sum(not fault.is_warning for fault in result.faults)
+    verdict = "valid" if not wrong else f"not valid, {wrong} fault{'s' if wrong > 1 else ''}"
+    counts = f"{result.rows} rows, {result.images} images, {result.masks} masks, {result.classes} classes"
+    yield f"{result.submission}: {verdict}; {result.layout} layout, {counts}"
 
 
 def print_demo(result: "DemoResult") -> None:
@@ -28,11 +59,13 @@ def print_demo(result: "DemoResult") -> None:
 
 def print_split(result: "SplitResult") -> None:
     """Images of each part, by class."""
-    classes = len(result.parts[-1].with_class)
-    header = ("part", "images", "clean", *(f"class {number + 1}" for number in range(classes)), "near-duplicates")
+    with_class = result.parts[-1].with_class
+    # of many class ids most may be in no image, as in label images of other sets
+    shown = [channel for channel, images in enumerate(with_class) if images or len(with_class) < 8]
+    header = ("part", "images", "clean", *(f"class {channel + 1}" for channel in shown), "near-duplicates")
     rows = []
     for part in result.parts:
-        counts = (part.images, part.clean, *part.with_class)
+        counts = (part.images, part.clean, *(part.with_class[channel] for channel in shown))
         rows.append((part.part, *map(str, counts), f"{part.grouped_images} in {part.groups}"))
     _print_table(f"{result.path}", header, rows)
 

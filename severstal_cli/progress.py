@@ -55,7 +55,8 @@ class _PlainBar(Bar):
         if self._done == self._total or now - self._last >= self._seconds:
             self._last = now
             rate = self._done / max(now - self._start, 1e-9)
-            text = f"{self._label}: {self._done}/{self._total} {self._unit}, {rate:.3g}/s"
+            shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+            text = f"{self._label}: {self._done}/{self._total} {self._unit}, {shown}/s"
             self._console.print(f"{text}, {self._note}" if self._note else text, soft_wrap=True)
 
 

@@ -92,6 +92,8 @@ def build(
     try:
         network = chosen.factory(encoder, None if from_file else encoder_weights, in_channels, classes, classifier)
     except (OSError, RuntimeError) as error:
+        if encoder.startswith("tu-") and "Unknown model" in str(error):
+            raise InputError("unknown encoder", encoder, "After tu- stands the name of a model of timm") from error
         if encoder_weights != "imagenet":
             raise
         raise MachineError(

@@ -11,6 +11,7 @@ Every file appears whole or not at all, and nothing is pickled.
 """
 
 import dataclasses
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,6 +64,13 @@ class ModelCard:
     versions: dict[str, str]
 
 
+_KINDS: dict[str, Any] = {
+    "arch": str, "encoder": str | None, "in_channels": int, "classes": int, "mean": int | float, "std": int | float,
+    "data": str, "fold": int | None, "validation_dice": int | float | None,
+}  # fmt: skip
+"""What must be in a card for the program to work with it; a card is a file that people may edit."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
     """The post-processing that belongs to a run, or to several averaged ones."""
@@ -86,7 +94,14 @@ def read_card(folder: Path) -> ModelCard:
     if set(raw) != fields:
         odd = sorted(fields ^ set(raw))
         raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
-    return card_from(raw)
+    wrong = [name for name, kinds in _KINDS.items() if not isinstance(raw[name], kinds)]
+    try:
+        if not wrong:
+            return card_from(raw)
+    except (TypeError, ValueError):
+        wrong = ["image_size"]
+    found = ", ".join(f"{name} is {raw[name]!r}" for name in wrong)
+    raise RunError(f"{folder / CARD} is damaged", found, "Train again, or restore the file")
 
 
 def card_from(fields: dict[str, Any]) -> ModelCard:
@@ -97,16 +112,12 @@ def card_from(fields: dict[str, Any]) -> ModelCard:
 
 def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     """Write weights and card. Raises OutputError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # safetensors stores plain tensors: contiguous, none shared
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with files.replacing(folder / WEIGHTS) as temporary:
-        try:
-            save_file(state, temporary)
-        except SafetensorError as error:  # also what a full disk raises
-            raise OSError(str(error)) from error
+        temporary.write_bytes(save(state))  # its own way to a file tells no full disk, and lets nobody else read
     files.write_text(folder / CARD, json.dumps(dataclasses.asdict(card), indent=2) + "\n")
 
 
@@ -137,24 +148,27 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write what `--resume` needs. Raises OutputError."""
+    content = io.BytesIO()  # straight to a file, torch would not tell that the disk is full
+    torch.save({"format": FORMAT, **state}, content)
     with files.replacing(folder / CHECKPOINT) as temporary:
-        try:
-            torch.save({"format": FORMAT, **state}, temporary)
-        except RuntimeError as error:  # also what a full disk raises
-            raise OSError(str(error)) from error
+        temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
     """What `write_checkpoint` wrote. Raises RunError: missing, damaged or of another version."""
     path = folder / CHECKPOINT
+    remedy = f"Remove {folder} or give another --name, and train again"
     if not path.is_file():
         raise RunError("nothing to resume", f"{path} does not exist", "Train without --resume")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive raises many kinds
-        raise RunError(f"{path} is damaged", type(error).__name__, "Train again without it") from error
+        raise RunError(f"{path} is damaged", type(error).__name__, remedy) from error
+    if not isinstance(state, dict):
+        raise RunError(f"{path} is damaged", "it holds no table of values", remedy)
     if state.get("format") != FORMAT:
-        raise RunError(f"{path} is of another version", f"format {state.get('format')}", "Train again")
+        found = f"format {state.get('format')}, this program reads {FORMAT}"
+        raise RunError(f"{path} is of another version", found, remedy)
     return state
 
 
@@ -170,9 +184,21 @@ def write_thresholds(path: Path, thresholds: Thresholds, report: dict[str, Any])
     files.write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def read_thresholds(path: Path, *, classes: int) -> Thresholds:
-    """The rules of `classes` classes. Raises RunError: missing, damaged, or for another number of classes."""
-    raw = _read_json(path, f"Search them: severstal thresholds {path.parent}")
+def thresholds_of(folder: Path, card: ModelCard) -> Thresholds:
+    """The rules that belong to a run. Raises RunError as `read_thresholds` does."""
+    none_left = f"{folder} left no fold out to search them on: put those of a run like it there"
+    return read_thresholds(folder / THRESHOLDS, classes=card.classes, remedy=none_left if card.fold is None else "")
+
+
+def read_thresholds(path: Path, *, classes: int, remedy: str = "") -> Thresholds:
+    """The rules of `classes` classes. Raises RunError: missing, damaged, or for another number of classes.
+
+    `remedy`: what helps where the file is missing, if it is not to search them.
+    """
+    raw = _read_json(path, remedy or f"Search them: severstal thresholds {path.parent}")
+    if raw.get("format", FORMAT) != FORMAT:
+        found = f"format {raw['format']}, this program reads {FORMAT}"
+        raise RunError(f"{path} is of another version", found, "Search the thresholds again")
     try:
         rules = tuple(ClassRule(**rule) for rule in raw["rules"])
         thresholds = Thresholds(rules=rules, exclusive=bool(raw["exclusive"]), tta=str(raw["tta"]))

@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 
 from severstal_cli import config as configs
-from severstal_cli.errors import SeverstalError
+from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import checking, prediction, scoring, searching, splitting, training
 from severstal_cli.steel import images, pictures, rle, tables
 from severstal_cli.steel.synth import write_synthetic_set
+from severstal_cli.steel.synth.writing import MARKER
 
 SIZE = (128, 416)
 TRAIN_IMAGES, TEST_IMAGES = 360, 60
@@ -31,9 +33,10 @@ class DemoResult:
 def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> DemoResult:
     """Write synthetic steel to `out/data`, train, search, predict, check and score; runs are kept in `out/models`.
 
-    Raises SeverstalError as the stages do.
+    Raises InputError when `out` holds anything but an earlier demo, and SeverstalError as the stages do.
     """
     data, models, submissions = config.out / "data", config.out / "models", config.out / "submissions"
+    _check_folder(config.out, data)
     progress.say(f"drawing {TRAIN_IMAGES + TEST_IMAGES} synthetic photographs of {SIZE[0]} x {SIZE[1]} into {data}")
     write_synthetic_set(
         data, seed=config.seed, images=TRAIN_IMAGES, test_images=TEST_IMAGES, size=SIZE, defect_share=0.6,
@@ -56,12 +59,21 @@ def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> Demo
     return DemoResult(scores=scores, picture=picture)
 
 
+def _check_folder(out: Path, data: Path) -> None:
+    """A demo goes to a folder of its own; one that was interrupted can be made anew in the same place."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"cannot write a demo to {out}", "it is a file", "Name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (data / MARKER).is_file():
+        raise InputError(f"will not write to {out}", "it holds files that are no demo", "Name a new or empty folder")
+
+
 def _train(arch: str, data: Path, models: Path, seed: int, progress: Progress) -> Path:
     """A small network and its thresholds; the settings fit a few minutes on two cores."""
     config = configs.TrainConfig(
         data=data, arch=arch, encoder="resnet18", encoder_weights="none", epochs=EPOCHS, seed=seed, models=models,
         crop_width_px=128, defect_share=0.8, average_decay=0.98,
     )  # fmt: skip
+    rmtree(models / config.run_name, ignore_errors=True)  # of an earlier demo
     run = training.train(config, progress).folder
     found = searching.search(configs.ThresholdsConfig(runs=(run,), tta=TTA), progress)
     progress.say(

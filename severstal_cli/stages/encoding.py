@@ -128,6 +128,8 @@ def _mask_files(config: EncodeConfig, listed: dict[str, Path | None]) -> list[_M
         by_stem.setdefault(Path(image_id).stem, []).append(image_id)
 
     def image_of(path: Path, stem: str) -> str:
+        if not stem:
+            raise RowError("ImageId is empty")
         if config.images is None:
             return stem if Path(stem).suffix.lower() in IMAGE_SUFFIXES else stem + config.suffix
         candidates = [stem] if stem in listed else by_stem.get(stem, [])
@@ -171,7 +173,7 @@ def _read_runs(file: _MaskFile) -> tuple[tuple[int, int], dict[int, Runs]]:
             )
             raise InputError(f"{file.path}", f"the value {present[-1]} in a label image", remedy)
         return size, {class_id: rle.encode(values == class_id) for class_id in present}
-    some = ", ".join(map(str, present[:4])) + (", ..." if len(present) > 4 else "")
+    some = ", ".join(map(str, present[:4])) + (" and more" if len(present) > 4 else "")
     remedy = "Save it without smoothing, or use --label-images if they are class ids"
     raise InputError(f"{file.path}", f"{len(present)} values beside 0 in a mask of one class: {some}", remedy)
 

@@ -39,12 +39,23 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         OutputError: the submission cannot be written.
     """
     tta.views_of(config.tta)
+    if config.out.suffix == ".json":
+        raise InputError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
+    for place in (config.out, config.out.with_suffix(".json")):
+        files.check_place(place)
     folders = config.runs or (run.best_run(config.models),)
     cards = run.read_cards(folders)
-    thresholds_path = config.thresholds or _best(folders, cards) / run.THRESHOLDS
-    thresholds = run.read_thresholds(thresholds_path, classes=cards[0].classes)
+    if config.thresholds is None:
+        best = _best(cards)
+        thresholds_path, thresholds = folders[best] / run.THRESHOLDS, run.thresholds_of(folders[best], cards[best])
+    else:
+        thresholds_path = config.thresholds
+        thresholds = run.read_thresholds(thresholds_path, classes=cards[0].classes, remedy="Check the path")
     sample = tables.read_image_list(config.sample) if config.sample else None
+    classes = _classes_to_write(config, sample, cards[0].classes)
     paths = _wanted(images.find_images(config.images), sample)
+    if config.masks is not None:
+        files.check_place(config.masks / f"{paths[0].stem}.png")
     _tell(config, folders, thresholds_path, thresholds, progress)
 
     fabric = open_device()
@@ -63,7 +74,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
             bar.advance()
     seconds = time.monotonic() - began
 
-    rows = _write(config, sample, [path.name for path in paths], masks, cards[0].classes)
+    rows = _write(config, sample, [path.name for path in paths], masks, classes)
     result = PredictResult(
         path=config.out,
         runs=tuple(folders),
@@ -88,10 +99,19 @@ def _wanted(paths: list[Path], sample: tables.Sample | None) -> list[Path]:
     return [there[image_id] for image_id in sample.image_ids]
 
 
-def _best(folders: tuple[Path, ...], cards: list[run.ModelCard]) -> Path:
-    """The run with the highest validation Dice, the first of equals."""
+def _classes_to_write(config: PredictConfig, sample: tables.Sample | None, classes: int) -> int:
+    """Those of the runs, and those that the sample has rows for: a class that no run knows is empty everywhere."""
+    asked = max((class_id for _, class_id in sample.rows), default=0) if sample else 0
+    if asked and asked < classes and _layout(config, sample) is tables.Layout.ORIGINAL:
+        raise InputError(f"{config.sample} asks for classes 1 to {asked}", f"the runs predict {classes}",
+                         "Take a run of as many classes, or give --layout current")  # fmt: skip
+    return max(asked, classes)
+
+
+def _best(cards: list[run.ModelCard]) -> int:
+    """Which run has the highest validation Dice, the first of equals."""
     scores = [-1.0 if card.validation_dice is None else card.validation_dice for card in cards]
-    return folders[scores.index(max(scores))]
+    return scores.index(max(scores))
 
 
 def _tell(
@@ -118,14 +138,16 @@ def _write(
     masks: Mapping[tuple[str, int], rle.Runs],
     classes: int,
 ) -> int:
-    layout = tables.Layout.ORIGINAL
-    if config.layout != "auto":
-        layout = tables.Layout(config.layout)
-    elif sample is not None and sample.layout is not None:
-        layout = sample.layout
+    layout = _layout(config, sample)
     same = sample is not None and sample.layout == layout
     columns = sample.columns if sample is not None and same else None
     return tables.write_table(config.out, masks, image_ids, classes, layout=layout, columns=columns)
+
+
+def _layout(config: PredictConfig, sample: tables.Sample | None) -> tables.Layout:
+    if config.layout != "auto":
+        return tables.Layout(config.layout)
+    return sample.layout if sample is not None and sample.layout is not None else tables.Layout.ORIGINAL
 
 
 def _write_story(

@@ -83,6 +83,8 @@ def _score_submission(submission: Path, truth: Path, counting: Path | None, prog
     extra = len(known - set(image_ids))
     if extra:
         progress.say(f"{extra} images of {submission} do not count: --images does not have them")
+    if not predicted.classes and not true.classes:
+        raise InputError("no classes to score", f"{submission} and {truth} have no rows", "Give other files")
     return summarise(predicted.masks, true.masks, image_ids, max(predicted.classes, true.classes))
 
 
@@ -120,7 +122,7 @@ def _score_run(config: ScoreConfig, progress: Progress) -> ScoreResult:
     folder = config.run or run.best_run(config.models)
     progress.say(f"scoring {folder} on its holdout")
     card = run.read_card(folder)
-    thresholds = run.read_thresholds(folder / run.THRESHOLDS, classes=card.classes)
+    thresholds = run.thresholds_of(folder, card)
     part = evaluation.open_holdout([folder], config.data, progress)
     masks: dict[tuple[str, int], rle.Runs] = {}
     for image_id, levels in part.levels(views=config.tta, batch_size=config.batch_size, progress=progress):

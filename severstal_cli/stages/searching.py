@@ -56,6 +56,9 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     if len(config.runs) > 1 and config.out is None:
         raise InputError("several runs", "their thresholds belong to none of them", "Give --out FILE.json")
     path = config.out or config.runs[0] / run.THRESHOLDS
+    if path.suffix == ".png":
+        raise InputError("wrong name for thresholds", str(path), "A picture of that name is written beside them")
+    files.check_place(path)
     part = evaluation.open_validation(config.runs, config.data, progress)
     height, width = part.photographs.usual_size()
     surfaces = [ScoreSurface.for_images(height * width) for _ in range(part.photographs.classes)]

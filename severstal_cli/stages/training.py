@@ -18,9 +18,9 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import history, loop, registry, run
 from severstal_cli.learning.dataset import TrainingSet
-from severstal_cli.learning.device import open_device
+from severstal_cli.learning.device import fastest_precision, open_device
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import splits
+from severstal_cli.steel import files, splits
 from severstal_cli.steel.photographs import Photographs, open_photographs
 
 STATISTICS_IMAGES = 500
@@ -53,9 +53,11 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         SeverstalError: the loss became infinite or not a number.
     """
     folder = config.models / config.run_name
+    registry.entry(config.arch)
     saved = run.read_checkpoint(folder) if config.resume else None
-    if saved is None and (folder / run.CHECKPOINT).exists():
+    if saved is None and ((folder / run.CHECKPOINT).exists() or (folder / run.CARD).exists()):
         raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
+    files.check_place(folder / run.CHECKPOINT)
     photographs = open_photographs(config.data, progress)
     split = splits.ensure_splits(config.data, progress)
     train_ids, validation_ids = _parts(split, config)
@@ -65,15 +67,14 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     state = loop.start(_network(config, card, fresh=saved is None), config, fabric)
     rows: list[history.Row] = []
     if saved is not None:
-        _check_same(folder, saved["card"], card)
-        rows, card = [history.Row(**row) for row in saved["history"]], run.card_from(saved["card"])
-        state.load_state_dict(saved["state"])
+        rows, card = _go_on(folder, saved, card, state)
         progress.say(f"{folder}: going on after epoch {len(rows)}")
+        if len(rows) >= config.epochs:
+            progress.say(f"{folder}: nothing is left to do; more --epochs would go on")
     truth = loop.Validation(photographs, validation_ids, card, config.batch_size)
     progress.say(_opening_line(config, data, truth, fabric))
 
-    with progress.bar(config.run_name, config.epochs * len(data), "steps") as bar:
-        bar.advance(len(rows) * len(data))
+    with progress.bar(config.run_name, (config.epochs - len(rows)) * len(data), "steps") as bar:
         for epoch in range(len(rows), config.epochs):
             began = time.monotonic()
             schedule = _schedule(
@@ -88,6 +89,7 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
             if row.dice is None or all(other.dice is None or row.dice > other.dice for other in rows):
                 card = dataclasses.replace(card, epoch=row.epoch, validation_dice=row.dice)
                 run.write_model(folder, state.average, card)
+                (folder / run.THRESHOLDS).unlink(missing_ok=True)  # those of an earlier sitting are of other weights
             rows.append(row)
             saving = {"state": state.state_dict(), "card": dataclasses.asdict(card)}
             run.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
@@ -184,6 +186,20 @@ def _network(config: TrainConfig, card: run.ModelCard, *, fresh: bool) -> torch.
     )
 
 
+def _go_on(
+    folder: Path, saved: dict[str, Any], card: run.ModelCard, state: loop.State
+) -> tuple[list[history.Row], run.ModelCard]:
+    """Put a checkpoint into `state`; its epochs and its card. `card` is what a training from here would have."""
+    try:
+        _check_same(folder, saved["card"], card)
+        state.load_state_dict(saved["state"])
+        return [history.Row(**row) for row in saved["history"]], run.card_from(saved["card"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"{folder / run.CHECKPOINT} is damaged", repr(error)[:120], f"Remove {folder}, and train again"
+        ) from error
+
+
 def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> None:
     """Going on with other data or settings would be neither the old training nor a new one."""
     pairs = [(name, saved[f"{name}_fingerprint"], getattr(card, f"{name}_fingerprint")) for name in ("data", "split")]
@@ -227,8 +243,9 @@ def _row(
 
 def _opening_line(config: TrainConfig, data: TrainingSet, truth: loop.Validation, fabric: Fabric) -> str:
     height, width = data.piece
+    precision = fastest_precision(fabric.device.type) if config.precision == "auto" else config.precision
     nothing = "" if truth.nothing_dice is None else f", where predicting nothing scores {truth.nothing_dice:.4f}"
     return (
         f"{config.run_name}: training on {len(data.image_ids)} images in pieces of {height} x {width}, validating on "
-        f"{len(truth.image_ids)}{nothing}; {fabric.device.type}, {config.precision}"
+        f"{len(truth.image_ids)}{nothing}; {fabric.device.type}, {precision}"
     )

@@ -5,7 +5,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from severstal_cli.errors import OutputError
@@ -30,13 +30,25 @@ def replacing(path: Path) -> Iterator[Path]:
         remedy = "Free some space or name another place" if full else "Name another place or mend its permissions"
         raise OutputError(f"cannot write {path}", error.strerror or str(error), remedy) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that could not be made holds no temporary file either
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all. Raises OutputError."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def check_place(path: Path) -> None:
+    """See now whether `path` can be written later, after hours of work perhaps. Nothing is made. Raises OutputError."""
+    folder = next(above for above in path.absolute().parents if above.exists())
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}", "it is a folder", "Name a file")
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {path}", f"{folder.name} is a file", "Name another place")
+    if not is_writable(folder):
+        raise OutputError(f"cannot write {path}", "no permission, or no space", "Name another place")
 
 
 def is_writable(folder: Path) -> bool:

@@ -89,7 +89,7 @@ def _check(path: Path, table: MaskTable, cache: ImageCache) -> None:
         lines = [line for (image_id, _), line in table.lines.items() if image_id == missing[0]]
         raise InputError(
             f"{path}, line {min(lines)}: there is no image {missing[0]} in train_images",
-            f"{len(missing)} annotated images are missing",
+            f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing",
             "Add the images or remove their rows",
         )
     for (image_id, channel), runs in table.masks.items():

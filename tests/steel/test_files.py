@@ -1,0 +1,76 @@
+"""Files appear whole or not at all, whatever goes wrong while they are written."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from severstal_cli.errors import OutputError
+from severstal_cli.steel import files
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_with_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "new" / "a.txt", "one\r\ntwo")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == b"one\r\ntwo"
+    assert _names(tmp_path / "new") == ["a.txt"]
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with files.replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt()])
+def test_whatever_ends_the_writing_leaves_the_old_file_alone(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert _names(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write .*a\.txt: No space left on device\. Free some space"), \
+            files.replacing(tmp_path / "a.txt") as temporary:  # fmt: skip
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert _names(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OutputError, match=r"cannot write .*file/below/a\.txt: "):
+        files.write_text(tmp_path / "file" / "below" / "a.txt", "text")
+
+
+def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(OutputError, match="cannot write"):
+        files.write_text(tmp_path / "a.txt", "text")
+    assert _names(tmp_path) == ["a.txt"]
+
+
+def test_what_belongs_to_read_only_data_goes_to_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert files.beside(data, "splits.csv") == data / "splits.csv"
+    monkeypatch.setattr(files, "is_writable", lambda _: False)
+    beside = files.beside(data, "splits.csv")
+    assert beside.is_relative_to(tmp_path / "cache" / "severstal")
+    assert beside == files.beside(data, "splits.csv")
+    assert beside != files.beside(tmp_path, "splits.csv")
+    (data / "splits.csv").write_text("came with the data")
+    assert files.beside(data, "splits.csv") == data / "splits.csv"
