@@ -3,9 +3,9 @@
 A random split puts some of them on both sides; validation then scores steel that was trained on.
 
 1. Equal pixels are found by a hash of them.
-2. The *texture* of an image: shrunk to cells, freed of what rows and columns have in common (light across the strip,
-   straight streaks), of slow changes of light and of local contrast. So brightness, contrast, glare, some blur, noise
-   and JPEG artefacts matter little, and sheets of one roll differ as their grain does.
+2. The *texture* of an image: shrunk to cells, freed of the means along and across the strip over a short way (streaks,
+   light) and of local contrast. So brightness, contrast, glare, some blur, noise and JPEG artefacts matter little, and
+   sheets of one roll differ as their grain does.
 3. A perceptual hash of the *spots*, the strongest cells of a texture: 64 bits, the signs of the lowest waves (a cosine
    transform) of the 16 x 16 cells around. It goes with the steel when the picture is shifted. Two images are candidates
    when two spots nearly agree at the same shift, or one agrees well; all pairs of spots are looked at.
@@ -30,6 +30,8 @@ from severstal_cli.steel.matching import STEPS, agreeing, near_pairs, surplus
 
 CELLS, SHORT_SIDE_CELLS = 4096, 32
 """A texture has about that many square cells, and at least so many on its shorter side; never more than pixels."""
+STREAK_CELLS = 17
+"""Over that length a straight streak has one level, and light does not change."""
 GRAIN_LEVELS = 0.5
 """Contrast of cells, in grey levels, below which a texture fades out: that of noise and JPEG artefacts."""
 RADIUS, SPOTS = 8, 12
@@ -78,13 +80,14 @@ class _Sketch:
 
 
 def _sketch(image: Grey) -> _Sketch:
+    """Steps 2 and 3 of the module, for one image."""
     height, width = image.shape
     scale = min(1.0, max((CELLS / (height * width)) ** 0.5, SHORT_SIDE_CELLS / min(height, width)))
     rows, columns = round(height * scale), round(width * scale)
     cells = _blurred(cv2.resize(image.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA), 1.0)
-    cells -= cells.mean(axis=0)
-    cells -= cells.mean(axis=1, keepdims=True)
-    cells -= _blurred(cells, 6.0)
+    cells -= (
+        cv2.blur(cells, (STREAK_CELLS, 1)) + cv2.blur(cells, (1, STREAK_CELLS)) - cv2.blur(cells, (STREAK_CELLS,) * 2)
+    )
     cells /= np.sqrt(_blurred(cells * cells, 6.0) + GRAIN_LEVELS**2)
     texture = np.clip(np.rint(cells * STEPS), -127, 127).astype(np.int8)
 

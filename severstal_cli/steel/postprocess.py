@@ -105,7 +105,6 @@ def _keep_highest(levels):  # type: ignore[no-untyped-def]
     for begin in range(0, pixels, piece):
         size = min(piece, pixels - begin)
         best[:] = 0
-        owner[:] = 0
         for channel in range(channels):
             row = levels[channel, begin : begin + size]
             for i in range(size):

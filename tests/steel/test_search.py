@@ -152,7 +152,9 @@ def test_choice_on_a_flat_top():
 def test_equal_but_for_rounding_is_equal():
     sharp = row(255, 200, 200, 200, 200), truth_row("#....")  # 1 above level 200, a third from there on down
     blunt = row(200, 200, 200, 200, 200), truth_row("#....")  # 0 above level 200, a third from there on down
-    assert surface([sharp, blunt, blunt]).choose().rule == ClassRule(pixel_threshold=101)
+    made = surface([sharp, blunt, blunt])
+    assert made.means()[200, 0, 0] != made.means()[201, 0, 0]  # three thirds, each rounded down; one whole
+    assert made.choose().rule == ClassRule()  # the middle of 1..255, not of 201..255
 
 
 def test_a_filter_only_where_it_gains_and_then_in_the_middle():
