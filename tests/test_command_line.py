@@ -1,0 +1,232 @@
+"""What a person meets at the prompt: help, options read right, one line and an exit code when it goes wrong."""
+
+import errno
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from severstal_cli import __version__, cli
+from severstal_cli.errors import InputError
+from severstal_cli.stages import encoding, training
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+PARAMETERS = [(name, parameter) for name, command in COMMANDS.items() for parameter in command.params]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+Severstal = Callable[..., Outcome]
+
+
+@pytest.fixture
+def severstal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Severstal:
+    """`severstal("train", "--fold", "2")` runs this command line."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("SEVERSTAL_DEBUG", raising=False)
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["severstal", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in capsys.readouterr())
+        return Outcome(code=int(end.value.code or 0), out=out, err=err)
+
+    return run
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The configs that `train` and `decode` were called with; neither does its work."""
+    seen: list[Any] = []
+
+    def stage(config: object, progress: object) -> None:
+        seen.append(config)
+        raise InputError("seen enough")
+
+    monkeypatch.setattr(training, "train", stage)
+    monkeypatch.setattr(encoding, "decode", stage)
+    return seen
+
+
+def make_train_raise(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def stage(config: object, progress: object) -> None:
+        raise error
+
+    monkeypatch.setattr(training, "train", stage)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(severstal: Severstal, name: str) -> None:
+    outcome = severstal(name, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    first_line = str(COMMANDS[name].help).splitlines()[0]
+    assert first_line.endswith(".")
+    assert first_line in outcome.out
+    assert first_line in severstal("-h").out, "the list of commands cuts this line"
+
+
+@pytest.mark.parametrize(("name", "parameter"), PARAMETERS, ids=lambda value: getattr(value, "name", value))
+def test_every_option_has_help(name: str, parameter: Any) -> None:
+    assert parameter.help, f"severstal {name}: {parameter.name}"
+    assert parameter.help.endswith((".", ")"))
+
+
+def test_the_commands_stand_in_the_order_of_the_work(severstal: Severstal) -> None:
+    listed = re.findall(r"^│ ([a-z]+) ", severstal("--help").out.partition("Commands")[2], flags=re.MULTILINE)
+    assert listed == list(COMMANDS)
+    wanted = ["split", "train", "thresholds", "predict", "check", "score"]
+    assert [name for name in listed if name in wanted] == wanted
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_readme_names_every_command(name: str) -> None:
+    assert re.search(rf"\bseverstal {name}\b", (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def test_alone_it_shows_its_help(severstal: Severstal) -> None:
+    outcome = severstal()
+    assert outcome.code == 2
+    assert outcome.out.strip() == severstal("--help").out.strip()
+
+
+def test_the_module_is_the_command_and_tells_its_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == __version__
+    command = [sys.executable, "-m", "severstal_cli", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == (f"severstal {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train", "--epohcs", "3"], "No such option: --epohcs"),
+        (["train", "--epochs", "0"], "'--epochs'"),
+        (["train", "--epochs", "many"], "'--epochs'"),
+        (["decode", "table.csv", "--out", "masks"], "Missing option '--size'"),
+        (["demo"], "Missing argument 'OUT_DIR'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_ends_with_2(severstal: Severstal, configs: list[Any], arguments: list[str], said: str) -> None:
+    outcome = severstal(*arguments)
+    assert (outcome.code, outcome.out, configs) == (2, "", [])
+    assert said in outcome.err
+
+
+@pytest.mark.parametrize(("text", "size"), [("256x1600", (256, 1600)), ("1x1", (1, 1))])
+def test_a_size_is_height_x_width(severstal: Severstal, configs: list[Any], text: str, size: tuple[int, int]) -> None:
+    severstal("decode", "table.csv", "--out", "masks", "--size", text)
+    assert configs[0].size == size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("25m", 1500.0), ("1h30m", 5400.0), ("90s", 90.0), ("90", 90.0), ("2h", 7200.0), ("1h1m1s", 3661.0)],
+)
+def test_a_time_limit_is_in_seconds(severstal: Severstal, configs: list[Any], text: str, seconds: float) -> None:
+    severstal("train", "--time-limit", text)
+    assert configs[0].time_limit_s == seconds
+
+
+@pytest.mark.parametrize(("text", "fold"), [("0", 0), ("4", 4), ("none", None)])
+def test_a_fold_is_a_number_or_none(severstal: Severstal, configs: list[Any], text: str, fold: int | None) -> None:
+    severstal("train", "--fold", text)
+    assert configs[0].fold == fold
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        *((["decode", "t.csv", "--out", "m", "--size", text], "is not HEIGHTxWIDTH, as in 256x1600")
+          for text in ("256", "256x", "x1600", "0x5", "5x0", "-5x5", "256x1600x3", "256,1600", "2.5x3", "")),
+        *((["train", "--time-limit", text], "is no time, as in 25m, 1h30m or 90s")
+          for text in ("", "m", "5x", "-5m", "1.5h", "30m1h", "5 m")),
+        *((["train", "--fold", text], "is neither the number of a fold nor none")
+          for text in ("", "-1", "1.5", "all", "None")),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_cannot_be_read_is_quoted(
+    severstal: Severstal, configs: list[Any], arguments: list[str], said: str
+) -> None:
+    outcome = severstal(*arguments)
+    assert (outcome.code, outcome.out, configs) == (2, "", [])
+    assert f"{arguments[-1]!r} {said}" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (InputError("no folder", "steel/", "Make it"), "severstal: no folder: steel/. Make it"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.csv"),
+         "severstal: OSError: [Errno 28] No space left on device: 'a.csv'"),
+        (MemoryError("8 GiB"), "severstal: MemoryError: 8 GiB"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried to allocate 9 bytes"),
+         "severstal: the memory is full. Give a smaller --batch-size"),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_a_fault_is_one_line(
+    severstal: Severstal, monkeypatch: pytest.MonkeyPatch, error: BaseException, line: str
+) -> None:
+    make_train_raise(monkeypatch, error)
+    assert severstal("train") == Outcome(code=1, out="", err=line + "\n")
+
+
+def test_a_wrong_setting_is_one_line(severstal: Severstal) -> None:
+    outcome = severstal("split", "--holdout", "2")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert re.fullmatch(r"severstal: wrong holdout: 2\.0\..*\n", outcome.err)
+
+
+def test_the_traceback_is_there_for_those_who_ask(severstal: Severstal, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_train_raise(monkeypatch, InputError("no folder"))
+    assert severstal("train").code == 1
+    monkeypatch.setenv("SEVERSTAL_DEBUG", "1")
+    with pytest.raises(InputError, match="no folder"):
+        cli.main()
+
+
+@pytest.mark.parametrize("error", [ValueError("a wrong argument"), RuntimeError("two shapes differ")], ids=repr)
+def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    make_train_raise(monkeypatch, error)
+    monkeypatch.setattr(sys, "argv", ["severstal", "train"])
+    with pytest.raises(type(error), match=str(error)):
+        cli.main()
+
+
+def test_an_interrupted_training_tells_how_to_go_on(severstal: Severstal, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_train_raise(monkeypatch, KeyboardInterrupt())
+    outcome = severstal("train", "--name", "mine")
+    assert (outcome.code, outcome.out) == (130, "")
+    told, last = outcome.err.split("\n\n")
+    assert told.startswith("\nmine: ")
+    assert "--resume" in told
+    assert last == "severstal: interrupted\n"
+
+
+def test_an_interrupted_command_is_one_line(severstal: Severstal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stage(config: object, progress: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(encoding, "decode", stage)
+    outcome = severstal("decode", "table.csv", "--out", "masks", "--size", "4x4")
+    assert outcome == Outcome(code=130, out="", err="\nseverstal: interrupted\n")

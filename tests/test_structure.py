@@ -1,0 +1,133 @@
+"""The shape of the code: imports go one way, files stay small, help is quick because it imports little."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "severstal_cli"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = ("__main__", "cli", "printing", "stages", "learning", "steel", "config", "progress", "errors", "__init__")
+"""Each may import those to its right; the folders `learning` and `steel` also from themselves."""
+
+Import = tuple[str, int]
+"""A dotted name and the line of its import."""
+
+
+def module_of(path: Path) -> str:
+    """`.../steel/rle.py` -> "steel.rle"; `.../steel/synth/__init__.py` -> "steel.synth"; the package -> "__init__"."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+@cache
+def imports(path: Path) -> list[Import]:
+    """Every import of a file, inside functions too. `from a import b` gives "a.b"."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(name.name, node.lineno) for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            found += [(f"{node.module}.{name.name}", node.lineno) for name in node.names]
+    return found
+
+
+def own_imports(path: Path) -> Iterator[tuple[str, int]]:
+    """The imports of the package's own modules: (module, line). A name inside a module counts as the module."""
+    for name, line in imports(path):
+        parts = name.split(".")
+        if parts[0] == PACKAGE.name:
+            inside = parts[1:]
+            while inside and ".".join(inside) not in MODULES:
+                inside.pop()
+            yield ".".join(inside) or "__init__", line
+
+
+def users_of(*libraries: str) -> set[str]:
+    """The modules that import one of `libraries`."""
+    return {module for module, path in MODULES.items() for name, _ in imports(path) if name.split(".")[0] in libraries}
+
+
+def layer_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {layer_of(module) for module in MODULES} == set(LAYERS)
+
+
+def test_imports_go_one_way() -> None:
+    wrong = [
+        f"{module}, line {line}: {target}"
+        for module, path in MODULES.items()
+        for target, line in own_imports(path)
+        if LAYERS.index(layer_of(target)) <= LAYERS.index(layer_of(module))
+        and not (layer_of(target) == layer_of(module) in ("learning", "steel"))
+        and module != "stages.demonstration"
+    ]
+    assert wrong == []
+
+
+def test_the_demonstration_imports_stages_but_nothing_above_them() -> None:
+    layers = {layer_of(target) for target, _ in own_imports(MODULES["stages.demonstration"])}
+    assert "stages" in layers
+    assert not layers & {"__main__", "cli", "printing"}
+
+
+def test_no_circle_of_imports() -> None:
+    graph = {module: {target for target, _ in own_imports(path)} - {module} for module, path in MODULES.items()}
+    TopologicalSorter(graph).prepare()  # CycleError names the circle
+
+
+def test_libraries_stay_in_their_place() -> None:
+    assert users_of("click") == set(), "typer carries its own"
+    assert users_of("typer") == {"cli"}
+    assert users_of("cv2") == {"steel.images"}, "it tells what is missing where OpenCV does not load"
+    torch = users_of("torch", "torchvision", "lightning_fabric", "segmentation_models_pytorch", "timm", "safetensors")
+    assert {layer_of(module) for module in torch} <= {"learning", "stages"}
+    assert {"learning.registry", "learning.loop"} <= torch
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_file_is_one_thing(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").count("\n")
+    assert lines <= (350 if module_of(path) == "cli" else 300)
+    assert path.stem not in ("utils", "util", "common", "helpers", "misc")
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that a fresh interpreter holds after `code`."""
+    report = "import sys\n" + code + "\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]], ids=" ".join)
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    modules = loaded(
+        f"sys.argv = {['severstal', *arguments]}\n"
+        "from severstal_cli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "else: raise AssertionError('help goes on')"
+    )
+    assert "severstal_cli.cli" in modules
+    assert modules & {"torch", "pandas", "cv2", "numpy", "numba", "matplotlib", "severstal_cli.steel"} == set()
+
+
+def test_steel_works_without_torch() -> None:
+    steel = [module for module in MODULES if layer_of(module) == "steel"]
+    modules = loaded("".join(f"import severstal_cli.{module}\n" for module in steel))
+    assert "severstal_cli.steel.rle" in modules
+    assert modules & {"torch", "pandas", "matplotlib"} == set()
