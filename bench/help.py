@@ -1,6 +1,6 @@
 """How long `severstal --help` takes, beside an interpreter that does nothing.
 
-    python bench/help.py [--runs 15]
+python bench/help.py [--runs 15]
 """
 
 import argparse

@@ -1,7 +1,6 @@
 """What a person would write in an hour: the measure for ours. It shares no code with the package.
 
-segmentation-models-pytorch from scratch, Adam with one-cycle, flips, BCE + Dice, bf16, threshold 0.5, all of it tuned by
-nobody. It trains on the images of `splits.csv` that a run with `--fold 0` trains on and scores those of the holdout.
+segmentation-models-pytorch from scratch, Adam with one-cycle, flips, BCE + Dice, bf16, threshold 0.5. It trains on the images of `splits.csv` that a run with `--fold 0` trains on and scores those of the holdout.
 
     python bench/plain_script.py --data DATA --arch unet --encoder resnet18 --epochs 25
 """
@@ -41,9 +40,9 @@ class Steel(torch.utils.data.Dataset):
         image = np.pad(image, ((0, -height % 32), (0, -width % 32)), mode="reflect")
         mask = np.pad(mask, ((0, 0), (0, -height % 32), (0, -width % 32)), mode="reflect")
         if self.flips:
-            if np.random.rand() < 0.5:
+            if np.random.rand() < 0.5:  # noqa: NPY002
                 image, mask = image[:, ::-1], mask[:, :, ::-1]
-            if np.random.rand() < 0.5:
+            if np.random.rand() < 0.5:  # noqa: NPY002
                 image, mask = image[::-1], mask[:, ::-1]
         return torch.from_numpy(image.copy())[None], torch.from_numpy(mask.copy()), height, width
 
@@ -60,7 +59,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
-    np.random.seed(options.seed)
+    np.random.seed(options.seed)  # noqa: NPY002
 
     with (options.splits or options.data / "splits.csv").open(newline="") as file:
         parts = {row["ImageId"]: row["Part"] for row in csv.DictReader(file)}
@@ -70,9 +69,11 @@ def main():
     folder = options.data / "train_images"
     train = [name for name, part in parts.items() if part not in ("holdout", "0")]
     holdout = [name for name, part in parts.items() if part == "holdout"]
-    loader = torch.utils.data.DataLoader(Steel(folder, train, masks, classes, True), options.batch, shuffle=True, drop_last=True)
+    photographs = Steel(folder, train, masks, classes, True)
+    loader = torch.utils.data.DataLoader(photographs, options.batch, shuffle=True, drop_last=True)
     make = {"unet": smp.Unet, "linknet": smp.Linknet}[options.arch]
-    model = make(options.encoder, encoder_weights=None, in_channels=1, classes=classes).to(memory_format=torch.channels_last)
+    model = make(options.encoder, encoder_weights=None, in_channels=1, classes=classes)
+    model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), options.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=options.epochs * len(loader))
     soft_dice = smp.losses.DiceLoss("multilabel")
@@ -103,9 +104,10 @@ def main():
             total = predicted.sum((1, 2)) + true.sum((1, 2))
             scores[row] = np.where(total > 0, 2 * (predicted & true).sum((1, 2)) / np.maximum(total, 1), 1.0)
             present[row] = true.any((1, 2))
-    print(f"{options.arch} {options.encoder}: trained on {len(train)} images, {(time.perf_counter() - start) / 60:.1f} min")
-    print(f"holdout of {len(holdout)} images: mean Dice {scores.mean():.4f}, where the class is there {scores[present].mean():.4f}, "
-          f"predicting nothing {1 - present.mean():.4f}")  # fmt: skip
+    minutes = (time.perf_counter() - start) / 60
+    print(f"{options.arch} {options.encoder}: trained on {len(train)} images and scored in {minutes:.1f} min")
+    print(f"holdout of {len(holdout)} images: mean Dice {scores.mean():.4f}, where the class is there "
+          f"{scores[present].mean():.4f}, predicting nothing {1 - present.mean():.4f}")  # fmt: skip
 
 
 if __name__ == "__main__":
