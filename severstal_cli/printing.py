@@ -31,11 +31,13 @@ def line_of(error: Exception) -> str | None:
 
 def check_lines(result: "CheckResult") -> Iterator[str]:
     """The faults of a submission, a line each, the notes, and the verdict."""
-    for fault in result.faults[:SHOWN_FAULTS]:
+    # a wrong row first, then what is said of the whole file: thousands of images may be missing
+    faults = sorted(result.faults, key=lambda fault: (fault.is_warning, not fault.line))
+    for fault in faults[:SHOWN_FAULTS]:
         at = f"line {fault.line}: " if fault.line else ""
         yield f"{'warning' if fault.is_warning else 'fault'}: {at}{fault.message}"
-    if len(result.faults) > SHOWN_FAULTS:
-        yield f"... and {len(result.faults) - SHOWN_FAULTS} more"
+    if len(faults) > SHOWN_FAULTS:
+        yield f"... and {len(faults) - SHOWN_FAULTS} more"
     for note in result.notes:
         yield f"note: {note}"
     wrong = sum(not fault.is_warning for fault in result.faults)
