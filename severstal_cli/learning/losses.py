@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-
 FALSE_ALARM_SHARE = 0.05
 """A false alarm of this share of the pixels costs half of what a missed mask does."""
 
@@ -12,10 +11,10 @@ FALSE_ALARM_SHARE = 0.05
 def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Mean of 1 - soft Dice over the (image, class) pairs with a true mask, plus the mean cost of false alarms.
 
-    `logits, masks: (N, C, H, W)`, masks 0 or 1. Where the true mask is empty, Dice has no gradient to speak of until the
-    very last false pixel is gone, yet such pairs are most of the score. There `a / (a + s)` is the cost of a predicted
-    area a: smooth, growing at once, 1/2 at s = `FALSE_ALARM_SHARE` of the pixels. The two means are added rather than
-    pooled, as a class may be in one image of fifty.
+    `logits, masks: (N, C, H, W)`, masks 0 or 1. Where the true mask is empty, Dice has no gradient to speak of until
+    the very last false pixel is gone, yet such pairs are most of the score. There `a / (a + s)` is the cost of a
+    predicted area a: smooth, growing at once, 1/2 at s = `FALSE_ALARM_SHARE` of the pixels. The two means are added
+    rather than pooled, as a class may be in one image of fifty.
     """
     probs = logits.sigmoid()
     area, true_area = probs.sum(dim=(2, 3)), masks.sum(dim=(2, 3))

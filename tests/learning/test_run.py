@@ -118,7 +118,7 @@ def test_failed_writing_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OutputError, match="cannot write .*No space left on device"):
+    with pytest.raises(OutputError, match=r"cannot write .*No space left on device"):
         run.write_checkpoint(tmp_path, {"history": [1, 2]})
     assert run.read_checkpoint(tmp_path)["history"] == [1]
     assert [path.name for path in tmp_path.iterdir()] == [run.CHECKPOINT]

@@ -218,10 +218,9 @@ def test_correlation_by_definition(seed: int, down: int, right: int) -> None:
 
 def shifted(down: int, right: int) -> tuple[np.ndarray, np.ndarray]:
     """Two textures of 20 x 50 cells: one[y, x] is other[y + down, x + right]."""
-    large = np.random.default_rng(0).integers(-60, 61, (40, 100), np.int8)
-    return np.ascontiguousarray(large[10:30, 25:75]), np.ascontiguousarray(
-        large[10 - down : 30 - down, 25 - right : 75 - right]
-    )
+    large = np.random.default_rng(0).integers(-60, 61, (60, 120), np.int8)
+    one, other = large[20:40, 35:85], large[20 - down : 40 - down, 35 - right : 85 - right]
+    return np.ascontiguousarray(one), np.ascontiguousarray(other)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +240,12 @@ def test_surplus_is_found_a_cell_aside_too(down: int, right: int, expected: floa
         soft = [cv2.GaussianBlur(texture.astype(np.float32), (0, 0), 1.0).astype(np.int8) for texture in (one, other)]
         exact = matching.surplus(*soft, down, right)
         assert 0 < exact == matching.surplus(*soft, down + 1, right - 1)
+
+
+def test_streaks_alone_correlate_with_nothing() -> None:
+    streaks = np.tile(np.random.default_rng(2).integers(-99, 100, 50, np.int8), (20, 1))
+    streaks[3, 7] += 1
+    assert matching.correlation(streaks, streaks, 0, 0) == 0
 
 
 def test_surplus_of_other_textures_is_none() -> None:

@@ -28,22 +28,26 @@ def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
+def _write_half(path: Path, error: BaseException) -> None:
+    with files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
 @pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt()])
 def test_whatever_ends_the_writing_leaves_the_old_file_alone(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(type(error)), files.replacing(path) as temporary:
-        temporary.write_text("half")
-        raise error
+    with pytest.raises(type(error)):
+        _write_half(path, error)
     assert path.read_text() == "old"
     assert _names(tmp_path) == ["a.txt"]
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot write .*a\.txt: No space left on device\. Free some space"), \
-            files.replacing(tmp_path / "a.txt") as temporary:  # fmt: skip
-        temporary.write_text("half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OutputError, match=r"cannot write .*a\.txt: No space left on device\. Free some space"):
+        _write_half(tmp_path / "a.txt", full)
     assert _names(tmp_path) == []
 
 
