@@ -20,6 +20,9 @@ from severstal_cli.steel import images
 
 Grey = NDArray[np.uint8]
 
+LARGEST_BATCH_PX = 2**24
+"""Of all views: 10 photographs of 256 x 1600 in 4 views. A layer of 64 channels at half size takes 1 GB in float32."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
@@ -54,11 +57,11 @@ def predict_levels(
 ) -> Iterator[NDArray[np.uint8]]:
     """Levels `(C, H, W)` of each photograph `(H, W)`, in order.
 
-    Neighbours of one size share a batch; other sizes than multiples of 32 are grown by reflection and cut back. At most
-    one batch is in memory.
+    Neighbours of one size share a batch, smaller ones of large photographs; other sizes than multiples of 32 are grown
+    by reflection and cut back. At most one batch is in memory.
     """
     chosen = tta.views_of(views)
-    for batch in _same_size(photographs, batch_size):
+    for batch in _same_size(photographs, batch_size, LARGEST_BATCH_PX // len(chosen)):
         height, width = batch.shape[1:]
         padded = images.pad_to_multiple(batch, STRIDE)
         levels = _levels(members, torch.from_numpy(padded), fabric, chosen)
@@ -76,11 +79,12 @@ def _levels(members: Sequence[Member], batch: Tensor, fabric: Fabric, views: tup
     return (mean * 255).round_().to(torch.uint8).cpu().numpy()
 
 
-def _same_size(photographs: Iterable[Grey], batch_size: int) -> Iterator[NDArray[np.uint8]]:
-    """Neighbours of equal size stacked to `(N, H, W)`, N at most `batch_size`."""
+def _same_size(photographs: Iterable[Grey], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:
+    """Neighbours of equal size stacked to `(N, H, W)`: at most `batch_size` of them, and `pixels` unless N is 1."""
     waiting: list[Grey] = []
     for photograph in photographs:
-        if waiting and (len(waiting) == batch_size or waiting[0].shape != photograph.shape):
+        fits = len(waiting) < batch_size and (len(waiting) + 1) * photograph.size <= pixels
+        if waiting and (not fits or waiting[0].shape != photograph.shape):
             yield np.stack(waiting)
             waiting = []
         waiting.append(photograph)

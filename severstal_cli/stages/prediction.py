@@ -58,6 +58,8 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         files.check_place(config.masks / f"{paths[0].stem}.png")
     _tell(config, folders, thresholds_path, thresholds, progress)
 
+    if config.masks is not None:
+        _check_pictures(config.masks, paths)
     fabric = open_device()
     members = inference.load_members(folders, cards, fabric)
     photographs = images.read_all(paths)
@@ -97,6 +99,20 @@ def _wanted(paths: list[Path], sample: tables.Sample | None) -> list[Path]:
         raise InputError("images that the sample asks for are missing", f"{len(missing)}, first {missing[0]}",
                          "Give the folder that the sample belongs to")  # fmt: skip
     return [there[image_id] for image_id in sample.image_ids]
+
+
+def _check_pictures(folder: Path, paths: list[Path]) -> None:
+    """No picture may replace a photograph or another picture."""
+    taken: dict[Path, Path] = {}
+    photographs = {path.resolve() for path in paths}
+    for path in paths:
+        target = (folder / f"{path.stem}.png").resolve()
+        if target in photographs:
+            raise InputError(f"{target} would be overwritten", "it is a photograph", "Name another folder for --masks")
+        if target in taken:
+            raise InputError(f"two pictures of the name {target.name}", f"of {taken[target].name} and {path.name}",
+                             "Predict them one after the other")  # fmt: skip
+        taken[target] = path
 
 
 def _classes_to_write(config: PredictConfig, sample: tables.Sample | None, classes: int) -> int:
@@ -139,9 +155,12 @@ def _write(
     classes: int,
 ) -> int:
     layout = _layout(config, sample)
-    same = sample is not None and sample.layout == layout
-    columns = sample.columns if sample is not None and same else None
-    return tables.write_table(config.out, masks, image_ids, classes, layout=layout, columns=columns)
+    columns, rows = None, None
+    if sample is not None and sample.layout == layout:
+        columns, rows = sample.columns, sample.rows or None
+    # a JSON of an earlier submission must not stand beside this one, should its own not be written
+    config.out.with_suffix(".json").unlink(missing_ok=True)
+    return tables.write_table(config.out, masks, image_ids, classes, layout=layout, columns=columns, rows=rows)
 
 
 def _layout(config: PredictConfig, sample: tables.Sample | None) -> tables.Layout:

@@ -68,8 +68,8 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     thresholds = run.Thresholds(
         rules=tuple(choice.rule for choice in choices), exclusive=part.cards[0].exclusive, tta=config.tta
     )
+    _draw(path.with_suffix(".png"), surfaces, choices)  # first: the rules are what must not stand beside another's
     run.write_thresholds(path, thresholds, _report(result, part))
-    _draw(path.with_suffix(".png"), surfaces, choices)
     return result
 
 

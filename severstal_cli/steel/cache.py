@@ -159,7 +159,7 @@ def _locked(path: Path, folder: Path, progress: Progress) -> Iterator[None]:
 
 def _sweep(place: Path, folder_name: str) -> None:
     """Remove caches of former states of the folder and what killed builds left. Call it under the lock."""
-    ours = re.compile(rf"\.?{re.escape(folder_name)}-[0-9a-f]{{16}}\.(pixels|json)(\.\d+\.part)?")
+    ours = re.compile(rf"\.?{re.escape(folder_name)}-[0-9a-f]{{16}}\.(pixels|json)(\.\d+\.[0-9a-f]+\.part)?")
     for path in place.iterdir():
         if ours.fullmatch(path.name):
             path.unlink(missing_ok=True)

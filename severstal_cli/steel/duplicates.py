@@ -38,6 +38,7 @@ RADIUS, SPOTS = 8, 12
 """A spot lies at least RADIUS cells from the border; an image has up to SPOTS of them."""
 NEAR_BITS, EQUAL_BITS = 14, 8
 """Most bits in which the hashes of spots differ, where a second pair of spots agrees and where it stands alone."""
+SURE_MARGIN = 0.4  # an edge this far beyond the correlation asked for is never dropped
 LARGE_GROUP_IMAGES, LARGE_GROUP_SHARE = 30, 0.05
 """A group above both is hardly steel that was photographed so often: then a higher correlation is asked for."""
 
@@ -119,7 +120,7 @@ def _groups(edges: list[tuple[int, int, float]], count: int) -> NDArray[np.int32
     margin = 0.0
     while True:
         groups = _joined([(a, b) for a, b, found in edges if found >= margin], count)
-        if np.bincount(groups, minlength=1).max() <= largest or margin > 0.3:
+        if np.bincount(groups, minlength=1).max() <= largest or margin > SURE_MARGIN - 0.1:
             return groups
         margin += 0.02
 
@@ -127,18 +128,19 @@ def _groups(edges: list[tuple[int, int, float]], count: int) -> NDArray[np.int32
 def _joined(pairs: list[tuple[int, int]], count: int) -> NDArray[np.int32]:
     """Return the group of each of `count` things joined in pairs, numbered in order of first appearance."""
     parent = list(range(count))
-
-    def root(member: int) -> int:
-        while parent[member] != member:
-            parent[member] = parent[parent[member]]
-            member = parent[member]
-        return member
-
     for a, b in pairs:
-        low, high = sorted((root(a), root(b)))
+        low, high = sorted((_root(parent, a), _root(parent, b)))
         parent[high] = low
     numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(root(member), len(numbers)) for member in range(count)], np.int32)
+    return np.array([numbers.setdefault(_root(parent, member), len(numbers)) for member in range(count)], np.int32)
+
+
+def _root(parent: list[int], member: int) -> int:
+    """The one that stands for the group of `member`; the way there is shortened."""
+    while parent[member] != member:
+        parent[member] = parent[parent[member]]
+        member = parent[member]
+    return member
 
 
 def _confirmed(sketches: list[_Sketch]) -> list[tuple[int, int, float]]:
@@ -160,10 +162,13 @@ def _confirmed(sketches: list[_Sketch]) -> list[tuple[int, int, float]]:
     candidates = np.column_stack([owner[first], owner[second], shift, distance]).astype(np.int32)
     candidates = candidates[np.lexsort(candidates.T[::-1])]
     edges: dict[tuple[int, int], float] = {}
+    surely = list(range(len(sketches)))  # of hundreds of like frames each needs one sure edge, not one to every other
     for a, b, down, right in agreeing(candidates, EQUAL_BITS).tolist():
         one, other = sketches[a].texture, sketches[b].texture
-        if one.shape == other.shape:
+        if one.shape == other.shape and _root(surely, a) != _root(surely, b):
             found = surplus(one, other, down, right)
             if found >= 0:
                 edges[a, b] = max(found, edges.get((a, b), 0.0))
+            if found > SURE_MARGIN:
+                surely[_root(surely, b)] = _root(surely, a)
     return [(a, b, found) for (a, b), found in edges.items()]

@@ -15,7 +15,7 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from severstal_cli.steel import files
 from severstal_cli.steel.duplicates import near_duplicates
 from severstal_cli.steel.images import find_images
 from severstal_cli.steel.photographs import open_photographs
+from severstal_cli.steel.records import BrokenRecord, read_records
 
 HOLDOUT = "holdout"
 COLUMNS = ("ImageId", "Part", "Group", "Classes")
@@ -159,17 +160,15 @@ def read_splits(path: Path, image_ids: Collection[str] | None = None) -> Split:
         InputError: the file is missing or malformed, an image is named twice, a fold has no images, a group is in two
             parts, or the images are others than those of the split.
     """
+    if not path.exists():
+        raise InputError(f"{path}", "no such file", "Run `severstal split` first")
+    header, rows = read_records(path)
+    if header != COLUMNS:
+        raise InputError(f"{path}", f"the header is {','.join(header)}, not {','.join(COLUMNS)}", _AGAIN)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file))
-    except FileNotFoundError:
-        raise InputError(f"{path}", "no such file", "Run `severstal split` first") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}", f"cannot be read: {error}", _AGAIN) from None
-    if not rows or tuple(rows[0]) != COLUMNS:
-        found = ",".join(rows[0]) if rows else "empty"
-        raise InputError(f"{path}", f"the header is {found}, not {','.join(COLUMNS)}", _AGAIN)
-    split = _parse(path, rows[1:])
+        split = _parse(path, rows)
+    except BrokenRecord as broken:
+        raise InputError(f"{path}, line {broken.line}", str(broken), _AGAIN) from broken
     _check_folds(split)
     if image_ids is not None:
         _check_same_images(split, image_ids)
@@ -221,13 +220,13 @@ def ensure_splits(data: Path, progress: Progress = SILENT) -> Split:
     return split
 
 
-def _parse(path: Path, rows: Sequence[Sequence[str]]) -> Split:
+def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:
     """Read the rows below the header. Raises InputError with the line of the first fault."""
     parts: dict[str, str] = {}
     groups: dict[str, int] = {}
     class_sets: dict[str, frozenset[int]] = {}
     part_of_group: dict[int, str] = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         fault = _row_fault(row)
         if not fault:
             image_id, part, group, classes = row[0], row[1], int(row[2]), row[3]

@@ -21,6 +21,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 
 from severstal_cli.errors import InputError
@@ -183,6 +184,7 @@ def write_table(
     *,
     layout: Layout,
     columns: Sequence[str] | None = None,
+    rows: Sequence[tuple[str, int]] | None = None,
     empty_rows: bool = True,
 ) -> int:
     """Write a table, whole or not at all; the number of rows behind the header.
@@ -194,6 +196,7 @@ def write_table(
         classes: C; channels are 0..C-1.
         layout: which layout to write.
         columns: the header, a permutation of `COLUMNS[layout]`.
+        rows: (image_id, class_id) of each row, where they are to stand in another order or are fewer.
         empty_rows: whether empty masks get rows; False gives rows for defects only, as in annotations of today.
 
     Raises:
@@ -214,15 +217,14 @@ def write_table(
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        for image_id in image_ids:
-            for channel in range(classes):
-                runs = masks.get((image_id, channel), rle.EMPTY)
-                if not len(runs) and not empty_rows:
-                    continue
-                values = {_RUNS: rle.to_text(runs), _IMAGE: image_id, _CLASS: str(channel + 1)}
-                values[_PAIR] = f"{image_id}_{channel + 1}"
-                writer.writerow([values[name] for name in header])
-                count += 1
+        for image_id, class_id in rows or product(image_ids, range(1, classes + 1)):
+            runs = masks.get((image_id, class_id - 1), rle.EMPTY)
+            if not len(runs) and not empty_rows:
+                continue
+            values = {_RUNS: rle.to_text(runs), _IMAGE: image_id, _CLASS: str(class_id)}
+            values[_PAIR] = f"{image_id}_{class_id}"
+            writer.writerow([values[name] for name in header])
+            count += 1
     return count
 
 

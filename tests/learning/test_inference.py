@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from severstal_cli.learning import registry
+from severstal_cli.learning import inference, registry
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.inference import Member, predict_levels
 from severstal_cli.learning.registry import Logits
@@ -54,6 +54,15 @@ def test_neighbours_of_one_size_share_a_batch_of_multiples_of_32(fabric) -> None
     sizes = [(40, 64)] * 3 + [(64, 64)] + [(40, 64)]
     list(predict_levels([Member(network=network, mean=0.0, std=1.0)], _photographs(sizes), fabric, batch_size=2))
     assert network.seen == [(2, 1, 64, 64), (1, 1, 64, 64), (1, 1, 64, 64), (1, 1, 64, 64)]
+
+
+def test_large_photographs_go_in_smaller_batches(fabric, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(inference, "LARGEST_BATCH_PX", 4 * 64 * 64)
+    network = _Light()
+    sizes = [(64, 64)] * 5 + [(96, 96)] * 2
+    member = Member(network=network, mean=0.0, std=1.0)
+    assert len(list(predict_levels([member], _photographs(sizes), fabric, views="hflip", batch_size=8))) == 7
+    assert [seen[0] for seen in network.seen] == [4, 4, 2, 2, 2]  # two views each
 
 
 def test_runs_are_averaged_as_probabilities_each_with_its_own_normalisation(fabric) -> None:  # type: ignore[no-untyped-def]

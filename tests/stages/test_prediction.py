@@ -59,6 +59,31 @@ def test_sample_gives_images_order_columns_and_layout(trained, tmp_path: Path) -
         _predict(trained, tmp_path, sample=sample)
 
 
+def test_rows_of_an_original_sample_are_kept_as_they_stand(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, _ = trained
+    names = [path.name for path in images.find_images([data / "train_images"])][:6]
+    wanted = [f"{name}_{class_id}" for class_id in (2, 1) for name in reversed(names)]
+    sample = tmp_path / "sample.csv"
+    sample.write_text("ImageId_ClassId,EncodedPixels\n" + "".join(f"{pair},1 1\n" for pair in wanted))
+    lines = _predict(trained, tmp_path, sample=sample).path.read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == wanted
+    plain = _predict(trained, tmp_path, sample=None).path.read_text().splitlines()
+    assert set(lines) <= set(plain)
+
+
+def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, _ = trained
+    before = {path: path.read_bytes() for path in (data / "train_images").iterdir()}
+    with pytest.raises(InputError, match="would be overwritten: it is a photograph"):
+        _predict(trained, tmp_path, masks=data / "train_images")
+    assert {path: path.read_bytes() for path in (data / "train_images").iterdir()} == before
+    one = images.find_images([data / "train_images"])[0]
+    same = tmp_path / f"{one.stem}.bmp"
+    cv2.imwrite(str(same), images.read_grey(one))
+    with pytest.raises(InputError, match=f"two pictures of the name {one.stem}.png"):
+        _predict(trained, tmp_path, images=(one, same), masks=tmp_path / "pictures")
+
+
 def test_how_it_was_made_is_written_beside_it(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, folder = trained
     result = _predict(trained, tmp_path, tta="hflip")

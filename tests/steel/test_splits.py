@@ -193,12 +193,10 @@ def test_the_fingerprint_tells_which_image_is_where(tmp_path: Path) -> None:
 
 HEADER = "ImageId,Part,Group,Classes\n"
 WRONG = {
-    "": "the header is empty",
     "ImageId,Part\n": "the header is ImageId,Part, not ImageId,Part,Group,Classes",
     HEADER: "no image is in a fold",
     HEADER + "a,holdout,0,\n": "no image is in a fold",
     HEADER + "a,0,0\n": "line 2: 3 fields instead of 4",
-    HEADER + "a,0,0,\n\n": "line 3: 0 fields instead of 4",
     HEADER + "a,0,0,\nb,test,1,\n": 'line 3: the part "test" is neither holdout nor the number of a fold',
     HEADER + "a,-1,0,\n": 'the part "-1" is neither',
     HEADER + "a,00,0,\n": 'the part "00" is neither',
@@ -221,11 +219,19 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str) -> None:
     assert "Run `severstal split` again" in str(caught.value)
 
 
-def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
+def test_blank_lines_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "splits.csv").write_text(HEADER + "a,0,0,\n\nb,1,1,2\n\n")
+    assert splits.read_splits(tmp_path / "splits.csv").parts == {"a": "0", "b": "1"}
+
+
+def test_a_file_that_is_missing_or_empty_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file\. Run `severstal split` first"):
         splits.read_splits(tmp_path / "splits.csv")
+    (tmp_path / "splits.csv").write_text("")
+    with pytest.raises(InputError, match="it is empty"):
+        splits.read_splits(tmp_path / "splits.csv")
     (tmp_path / "splits.csv").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="it is not UTF-8 text"):
         splits.read_splits(tmp_path / "splits.csv")
 
 
