@@ -80,7 +80,7 @@ def _seconds(text: str) -> float:
 def _fold(text: str) -> int | None:
     if text == "none":
         return None
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal()):
         raise typer.BadParameter(f"{text!r} is neither the number of a fold nor none", param_hint="'--fold'")
     return int(text)
 
@@ -88,6 +88,9 @@ def _fold(text: str) -> int | None:
 Data = Annotated[Path, typer.Option(help="Folder with train.csv and train_images/.")]
 MaybeData = Annotated[Path | None, typer.Option(help="Data folder; by default the one the run was trained on.")]
 Tta = Annotated[str, typer.Option(help="Views to average: none, hflip or flips.")]
+TtaOfThresholds = Annotated[
+    str | None, typer.Option("--tta", help="Views: none, hflip or flips. Default: as the thresholds were searched.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
 Models = Annotated[Path, typer.Option(help="Folder of the trained runs.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
@@ -123,16 +126,13 @@ def synth(
     seed: Seed = configs.SynthConfig.seed,
 ) -> None:
     """Write a synthetic set of steel photographs in the competition's layout."""
-    from severstal_cli.steel import synth as steel
+    from severstal_cli.stages import synthesis
 
     config = configs.SynthConfig(
         out=out, images=images, test_images=test_images, size=size or configs.SynthConfig.size,
         annotations=annotations, image_list=image_list, seed=seed,
     )  # fmt: skip
-    steel.write_synthetic_set(
-        config.out, seed=config.seed, images=config.images, test_images=config.test_images, size=config.size,
-        annotations=config.annotations, image_list=config.image_list, progress=TerminalProgress(),
-    )  # fmt: skip
+    synthesis.synthesise(config, TerminalProgress())
     typer.echo(f"wrote {out}")
 
 
@@ -165,7 +165,9 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = configs.TrainConfig.epochs,
     time_limit: Annotated[
         float | None,
-        typer.Option(parser=_seconds, metavar="TIME", help="End after this time, as 25m; the schedule fits it."),
+        typer.Option(
+            parser=_seconds, metavar="TIME", help="End after this time of training, as 25m; the schedule fits."
+        ),
     ] = None,
     seed: Seed = configs.TrainConfig.seed,
     models: Models = configs.TrainConfig.models,
@@ -215,7 +217,10 @@ def thresholds(
     config = configs.ThresholdsConfig(runs=tuple(run), data=data, tta=tta, out=out, batch_size=batch_size)
     result = searching.search(config, TerminalProgress())
     printing.print_thresholds(result)
-    typer.echo(f"wrote {result.path}; next: severstal predict IMAGES --model {run[0]}")
+    models = " ".join(f"--model {folder}" for folder in run)
+    typer.echo(
+        f"wrote {result.path}; next: severstal predict IMAGES {models}" + (f" --thresholds {out}" if out else "")
+    )
 
 
 @app.command()
@@ -225,7 +230,7 @@ def predict(
         list[Path] | None, typer.Option(help="A run; several are averaged. Default: the best in models/.")
     ] = None,
     models: Models = configs.PredictConfig.models,
-    tta: Tta = configs.PredictConfig.tta,
+    tta: TtaOfThresholds = configs.PredictConfig.tta,
     out: Annotated[Path, typer.Option(help="The submission.")] = configs.PredictConfig.out,
     layout: Layout = configs.PredictConfig.layout,
     sample: Annotated[
@@ -293,13 +298,14 @@ def check(
     sample: Annotated[Path | None, typer.Option(help="The sample submission: which rows must be there.")] = None,
     images: Annotated[Path | None, typer.Option(help="The images: a folder or a list.")] = None,
     size: Size = None,
+    every: Annotated[bool, typer.Option("--all", help="Name every fault, not the first 20 alone.")] = False,
 ) -> None:
     """Tell every fault of a submission. Exit code 1 if there is one."""
     from severstal_cli.stages import checking
 
     config = configs.CheckConfig(submission=submission, sample=sample, images=images, size=size)
     result = checking.check(config, TerminalProgress())
-    for line in printing.check_lines(result):
+    for line in printing.check_lines(result, every=every):
         typer.echo(line)
     if not result.is_valid:
         raise typer.Exit(1)
@@ -314,7 +320,7 @@ def score(
     ] = None,
     model: Annotated[Path | None, typer.Option(help="Instead: a run, scored on its holdout.")] = None,
     data: MaybeData = None,
-    tta: Tta = configs.ScoreConfig.tta,
+    tta: TtaOfThresholds = configs.ScoreConfig.tta,
     batch_size: BatchSize = configs.ScoreConfig.batch_size,
     as_json: AsJson = False,
 ) -> None:

@@ -84,7 +84,8 @@ class TrainConfig:
         _check(0 <= self.defect_share <= 1, "defect share", self.defect_share, "between 0 and 1")
         _check(0 <= self.warmup_share < 1, "warm-up share", self.warmup_share, "at least 0 and below 1")
         _check(0 <= self.average_decay < 1, "average decay", self.average_decay, "at least 0 and below 1")
-        _check(min(self.crop_height_px, self.crop_width_px) >= 32, "crop", self.crop_height_px, "at least 32 px")
+        crop = f"{self.crop_height_px}x{self.crop_width_px}"
+        _check(min(self.crop_height_px, self.crop_width_px) >= 32, "crop", crop, "at least 32x32")
 
     @property
     def run_name(self) -> str:
@@ -118,7 +119,8 @@ class PredictConfig:
     runs: tuple[Path, ...] = ()
     """Folders of trained models, averaged; none: the best validated one in `models`."""
     models: Path = Path("models")
-    tta: str = "none"
+    tta: str | None = None
+    """Views to average; None: those that the thresholds were searched with."""
     out: Path = Path("submissions/submission.csv")
     layout: str = "auto"
     """"auto": that of the sample, else original; or "current", "original"."""
@@ -148,7 +150,8 @@ class ScoreConfig:
     models: Path = Path("models")
     data: Path | None = None
     """For a run: by default where it was trained."""
-    tta: str = "none"
+    tta: str | None = None
+    """Views to average; None: those that the thresholds were searched with."""
     batch_size: int = 8
 
 

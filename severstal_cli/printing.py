@@ -29,15 +29,16 @@ def line_of(error: Exception) -> str | None:
     return None if isinstance(error, BrokenPipeError) else f"{type(error).__name__}: {error}"
 
 
-def check_lines(result: "CheckResult") -> Iterator[str]:
+def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
     """The faults of a submission, a line each, the notes, and the verdict."""
     # a wrong row first, then what is said of the whole file: thousands of images may be missing
     faults = sorted(result.faults, key=lambda fault: (fault.is_warning, not fault.line))
-    for fault in faults[:SHOWN_FAULTS]:
+    shown = len(faults) if every else SHOWN_FAULTS
+    for fault in faults[:shown]:
         at = f"line {fault.line}: " if fault.line else ""
         yield f"{'warning' if fault.is_warning else 'fault'}: {at}{fault.message}"
-    if len(faults) > SHOWN_FAULTS:
-        yield f"... and {len(faults) - SHOWN_FAULTS} more"
+    if len(faults) > shown:
+        yield f"... and {len(faults) - shown} more: check --all"
     for note in result.notes:
         yield f"note: {note}"
     wrong = sum(not fault.is_warning for fault in result.faults)

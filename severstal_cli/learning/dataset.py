@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from severstal_cli.learning import augmentation
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import rle
 from severstal_cli.steel.cache import ImageCache
+from severstal_cli.steel.images import cv2
 
 AHEAD = 2
 """Batches prepared before they are asked for."""

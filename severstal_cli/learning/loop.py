@@ -97,7 +97,7 @@ def train_epoch(
 ) -> EpochResult:
     """One pass over the training images. `done_share(steps)` tells how much of the whole training is done.
 
-    Raises SeverstalError when the loss is not finite; nothing is saved from such an epoch.
+    Raises SeverstalError when the loss or the weights are not finite; nothing is saved from such an epoch.
     """
     state.network.train()
     began, total, images = time.monotonic(), 0.0, 0
@@ -126,6 +126,11 @@ def train_epoch(
         total, images = total + value * len(batch.image_ids), images + len(batch.image_ids)
         rate = images / max(time.monotonic() - began, 1e-9)
         bar.advance(note=f"epoch {epoch + 1}, loss {total / images:.4f}, {rate:.1f} images/s")
+    if not all(torch.isfinite(value).all() for value in state.average.state_dict().values()):
+        raise SeverstalError(
+            f"the weights are not finite at the end of epoch {epoch + 1}",
+            remedy="Lower the learning rate; the last whole epoch is kept",
+        )
     return EpochResult(
         loss=total / max(images, 1),
         images=images,
@@ -170,8 +175,8 @@ class Validation:
         """What predicting nothing scores; None without images."""
         return float(1 - self._present.mean()) if self.image_ids else None
 
-    def score(self, state: State, fabric: Fabric) -> tuple[float, float] | None:
-        """Mean Dice over all pairs, and over those whose true mask is not empty; None without images."""
+    def score(self, state: State, fabric: Fabric) -> tuple[float, float | None] | None:
+        """Mean Dice over all pairs, and over those with a true mask (None without any); None without images."""
         if not self.image_ids:
             return None
         card, cache, masks = self._card, self._photographs.cache, self._photographs.masks
@@ -184,4 +189,4 @@ class Validation:
             for channel, runs in enumerate(postprocess.masks_to_runs(levels, rules, exclusive=card.exclusive)):
                 scores[row, channel] = dice.dice(runs, masks.get((self.image_ids[row], channel), rle.EMPTY))
         present = scores[self._present]
-        return float(scores.mean()), float(present.mean()) if present.size else 1.0
+        return float(scores.mean()), float(present.mean()) if present.size else None

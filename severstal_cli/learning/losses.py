@@ -19,7 +19,7 @@ def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     probs = logits.sigmoid()
     area, true_area = probs.sum(dim=(2, 3)), masks.sum(dim=(2, 3))
     present = true_area > 0
-    missed = 1 - 2 * (probs * masks).sum(dim=(2, 3)) / (area + true_area)
+    missed = 1 - 2 * (probs * masks).sum(dim=(2, 3)) / (area + true_area).clamp_min(1e-6)
     false_alarm = area / (area + FALSE_ALARM_SHARE * logits[0, 0].numel())
     return _mean_where(present, missed) + _mean_where(~present, false_alarm)
 

@@ -101,6 +101,9 @@ def build(
             " ".join(str(error).split())[:120] or type(error).__name__,
             "Connect to the internet once, or pass --encoder-weights none, or --encoder-weights FILE",
         ) from error
+    except KeyError as error:
+        raise InputError(f"{encoder} has no weights of this name", str(encoder_weights),
+                         "Pass --encoder-weights none, or --encoder-weights FILE") from error  # fmt: skip
     except ValueError as error:  # the library refuses this encoder for this decoder
         raise InputError(f"{arch} cannot use encoder {encoder}", str(error), "Choose another --encoder") from error
     if from_file and chosen.has_encoder:
@@ -157,7 +160,7 @@ class _Segmenter(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """The pretrained part, for loading weights and for learning rates of its own."""
+        """The pretrained part, for loading weights."""
         encoder: nn.Module = self.network.encoder  # type: ignore[assignment]
         return encoder
 

@@ -4,7 +4,7 @@
     model.json            the `ModelCard`: what the weights are and what they were trained on
     training.ckpt         to go on with an interrupted training; tensors and plain values only
     history.csv, .png     a row an epoch; the curves
-    thresholds.json       the post-processing of each class: {"format": 1, "exclusive": true, "tta": "none",
+    thresholds.json, .png the post-processing of each class: {"format": 1, "exclusive": true, "tta": "none",
                           "rules": [{"pixel_threshold": 131, "min_component_px": 64, ...}, ...], ...}
 
 Every file appears whole or not at all, and nothing is pickled.
@@ -118,7 +118,18 @@ def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with files.replacing(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(state))  # its own way to a file tells no full disk, and lets nobody else read
+    write_card(folder, card)
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write the card alone. Raises OutputError."""
     files.write_text(folder / CARD, json.dumps(dataclasses.asdict(card), indent=2) + "\n")
+
+
+def remove_thresholds(folder: Path) -> None:
+    """Remove the rules of a run, and their picture."""
+    for name in (THRESHOLDS, str(Path(THRESHOLDS).with_suffix(".png"))):
+        (folder / name).unlink(missing_ok=True)
 
 
 def load_network(folder: Path, card: ModelCard) -> nn.Module:
@@ -178,7 +189,7 @@ def write_thresholds(path: Path, thresholds: Thresholds, report: dict[str, Any])
         "format": FORMAT,
         "exclusive": thresholds.exclusive,
         "tta": thresholds.tta,
-        "rules": [dataclasses.asdict(rule) for rule in thresholds.rules],
+        "rules": [rule.to_dict() for rule in thresholds.rules],
         **report,
     }
     files.write_text(path, json.dumps(content, indent=2) + "\n")
@@ -195,12 +206,13 @@ def read_thresholds(path: Path, *, classes: int, remedy: str = "") -> Thresholds
 
     `remedy`: what helps where the file is missing, if it is not to search them.
     """
-    raw = _read_json(path, remedy or f"Search them: severstal thresholds {path.parent}")
+    again = "Search the thresholds again"
+    raw = _read_json(path, remedy or f"Search them: severstal thresholds {path.parent}", again)
     if raw.get("format", FORMAT) != FORMAT:
         found = f"format {raw['format']}, this program reads {FORMAT}"
         raise RunError(f"{path} is of another version", found, "Search the thresholds again")
     try:
-        rules = tuple(ClassRule(**rule) for rule in raw["rules"])
+        rules = tuple(ClassRule.from_dict(rule) for rule in raw["rules"])
         thresholds = Thresholds(rules=rules, exclusive=bool(raw["exclusive"]), tta=str(raw["tta"]))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged", str(error), "Search the thresholds again") from error
@@ -240,13 +252,13 @@ def read_cards(folders: Sequence[Path]) -> list[ModelCard]:
     return cards
 
 
-def _read_json(path: Path, remedy: str) -> dict[str, Any]:
+def _read_json(path: Path, remedy: str, remedy_of_damage: str = "Train again, or restore the file") -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing", "", remedy) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"cannot read {path}", str(error), "Train again, or restore the file") from error
+        raise RunError(f"cannot read {path}", str(error), remedy_of_damage) from error
     if not isinstance(content, dict):
-        raise RunError(f"{path} is damaged", "it holds no table of values", "Train again, or restore the file")
+        raise RunError(f"{path} is damaged", "it holds no table of values", remedy_of_damage)
     return content

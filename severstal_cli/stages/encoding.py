@@ -17,6 +17,7 @@ from severstal_cli.config import DecodeConfig, EncodeConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
+from severstal_cli.steel.files import check_place
 from severstal_cli.steel.images import IMAGE_SUFFIXES, find_images, image_size
 from severstal_cli.steel.mask_files import read_values, write_mask
 from severstal_cli.steel.records import MAX_CLASS_ID, RowError, check_image_id, read_class
@@ -67,6 +68,7 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
             another size, two files for one mask.
         OutputError: the table cannot be written.
     """
+    check_place(config.out)
     listed = _listed_images(config.images)
     files = _mask_files(config, listed)
     masks: dict[tuple[str, int], Runs] = {}

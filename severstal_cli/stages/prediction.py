@@ -38,11 +38,11 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         RunError: no run, an incomplete one, or one without thresholds.
         OutputError: the submission cannot be written.
     """
-    tta.views_of(config.tta)
+    tta.views_of(config.tta or "none")
     if config.out.suffix == ".json":
         raise InputError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
-    for place in (config.out, config.out.with_suffix(".json")):
-        files.check_place(place)
+    files.check_place(config.out)
+    files.check_place(config.out.with_suffix(".json"))
     folders = config.runs or (run.best_run(config.models),)
     cards = run.read_cards(folders)
     if config.thresholds is None:
@@ -63,7 +63,9 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     fabric = open_device()
     members = inference.load_members(folders, cards, fabric)
     photographs = images.read_all(paths)
-    levels_of = inference.predict_levels(members, photographs, fabric, views=config.tta, batch_size=config.batch_size)
+    levels_of = inference.predict_levels(
+        members, photographs, fabric, views=config.tta or thresholds.tta, batch_size=config.batch_size
+    )
     masks: dict[tuple[str, int], rle.Runs] = {}
     began = time.monotonic()
     with progress.bar("predicting", len(paths), "images") as bar:
@@ -143,7 +145,7 @@ def _tell(
             f"using {thresholds_path}, which was searched for that run alone; for the average search "
             f"`severstal thresholds {' '.join(map(str, folders))} --out FILE` and pass --thresholds FILE"
         )
-    elif thresholds.tta != config.tta:
+    if config.tta not in (None, thresholds.tta):
         progress.say(f"{thresholds_path} was searched with --tta {thresholds.tta}, this is --tta {config.tta}")
 
 
@@ -158,9 +160,10 @@ def _write(
     columns, rows = None, None
     if sample is not None and sample.layout == layout:
         columns, rows = sample.columns, sample.rows or None
+    count = tables.write_table(config.out, masks, image_ids, classes, layout=layout, columns=columns, rows=rows)
     # a JSON of an earlier submission must not stand beside this one, should its own not be written
     config.out.with_suffix(".json").unlink(missing_ok=True)
-    return tables.write_table(config.out, masks, image_ids, classes, layout=layout, columns=columns, rows=rows)
+    return count
 
 
 def _layout(config: PredictConfig, sample: tables.Sample | None) -> tables.Layout:
@@ -186,7 +189,7 @@ def _write_story(
              "validation_dice": card.validation_dice, "data": card.data_fingerprint, "split": card.split_fingerprint}
             for folder, card in zip(result.runs, cards, strict=True)
         ],
-        "tta": config.tta,
+        "tta": config.tta or thresholds.tta,
         "thresholds": str(thresholds_path),
         "rules": [dataclasses.asdict(rule) for rule in thresholds.rules],
         "exclusive": thresholds.exclusive,

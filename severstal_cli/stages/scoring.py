@@ -123,9 +123,13 @@ def _score_run(config: ScoreConfig, progress: Progress) -> ScoreResult:
     progress.say(f"scoring {folder} on its holdout")
     card = run.read_card(folder)
     thresholds = run.thresholds_of(folder, card)
+    if config.tta not in (None, thresholds.tta):
+        progress.say(f"the thresholds were searched with --tta {thresholds.tta}, this is --tta {config.tta}")
     part = evaluation.open_holdout([folder], config.data, progress)
     masks: dict[tuple[str, int], rle.Runs] = {}
-    for image_id, levels in part.levels(views=config.tta, batch_size=config.batch_size, progress=progress):
+    for image_id, levels in part.levels(
+        views=config.tta or thresholds.tta, batch_size=config.batch_size, progress=progress
+    ):
         found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
     return summarise(masks, part.photographs.masks, part.image_ids, card.classes)

@@ -55,9 +55,12 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     folder = config.models / config.run_name
     registry.entry(config.arch)
     saved = run.read_checkpoint(folder) if config.resume else None
-    if saved is None and ((folder / run.CHECKPOINT).exists() or (folder / run.CARD).exists()):
+    if saved is None and (folder / run.CHECKPOINT).exists():
         raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
+    if saved is None and (folder / run.CARD).exists():
+        raise InputError("there is a run of this name", str(folder), "Give another --name, or remove it")
     files.check_place(folder / run.CHECKPOINT)
+    files.remove_parts(folder)
     photographs = open_photographs(config.data, progress)
     split = splits.ensure_splits(config.data, progress)
     train_ids, validation_ids = _parts(split, config)
@@ -81,19 +84,20 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
                 config, len(data), state.elapsed_s, began, max((row.validation_s for row in rows), default=0)
             )
             trained = loop.train_epoch(state, data, epoch, config, card, fabric, schedule, bar)
-            if trained.images == 0:  # the time limit fell on the end of an epoch
+            if trained.images == 0:
+                progress.say("the time limit is used up; a longer one would go on")
                 break
             scores = truth.score(state, fabric)
             state.elapsed_s += time.monotonic() - began
             row = _row(epoch, trained, scores, state, time.monotonic() - began - trained.seconds)
             if row.dice is None or all(other.dice is None or row.dice > other.dice for other in rows):
                 card = dataclasses.replace(card, epoch=row.epoch, validation_dice=row.dice)
+                run.remove_thresholds(folder)  # those of an earlier sitting are of other weights
                 run.write_model(folder, state.average, card)
-                (folder / run.THRESHOLDS).unlink(missing_ok=True)  # those of an earlier sitting are of other weights
             rows.append(row)
+            history.write(folder, rows)
             saving = {"state": state.state_dict(), "card": dataclasses.asdict(card)}
             run.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
-            history.write(folder, rows)
             progress.say(history.line(row, config.epochs))
             if trained.ended:
                 break
@@ -193,7 +197,13 @@ def _go_on(
     try:
         _check_same(folder, saved["card"], card)
         state.load_state_dict(saved["state"])
-        return [history.Row(**row) for row in saved["history"]], run.card_from(saved["card"])
+        before = run.card_from(saved["card"])
+        now = {name: card.config[name] for name in ("data", "models", "epochs", "time_limit_s")}
+        card = dataclasses.replace(
+            card, epoch=before.epoch, validation_dice=before.validation_dice, config=before.config | now
+        )
+        run.write_card(folder, card)
+        return [history.Row(**row) for row in saved["history"]], card
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{folder / run.CHECKPOINT} is damaged", repr(error)[:120], f"Remove {folder}, and train again"
@@ -227,7 +237,11 @@ def _schedule(
 
 
 def _row(
-    epoch: int, trained: loop.EpochResult, scores: tuple[float, float] | None, state: loop.State, validation_s: float
+    epoch: int,
+    trained: loop.EpochResult,
+    scores: tuple[float, float | None] | None,
+    state: loop.State,
+    validation_s: float,
 ) -> history.Row:
     return history.Row(
         epoch=epoch + 1,

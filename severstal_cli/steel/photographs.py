@@ -104,7 +104,7 @@ def _check(path: Path, table: MaskTable, cache: ImageCache) -> None:
 
 
 def _fingerprint(table: MaskTable, cache: ImageCache) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{table.classes} classes\n".encode())
     for image_id, (height, width) in zip(cache.image_ids, cache.sizes, strict=True):
         digest.update(f"{image_id} {height} {width}\n".encode())
     for (image_id, channel), runs in sorted(table.masks.items(), key=lambda item: item[0]):

@@ -13,10 +13,10 @@ A fifth class looks like the first, and so on.
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.steel.images import cv2
 from severstal_cli.steel.synth.noise import Field, oriented, ramp, smooth, white
 
 KINDS = 4

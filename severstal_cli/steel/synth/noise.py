@@ -2,9 +2,10 @@
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from severstal_cli.steel.images import cv2
 
 Field = NDArray[np.float32]
 Size = tuple[int, int]  # (height, width)

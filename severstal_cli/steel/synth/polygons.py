@@ -6,9 +6,10 @@ shrink with the image: an image of a quarter of the pixels has defects of a quar
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from severstal_cli.steel.images import cv2
 
 FULL_PX = 256 * 1600
 CLASSES = 4

@@ -6,11 +6,11 @@ images show other rolls of steel than its training images.
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.steel import rle
+from severstal_cli.steel.images import cv2
 from severstal_cli.steel.synth import polygons
 from severstal_cli.steel.synth.rendering import render
 from severstal_cli.steel.synth.surface import Roll, draw_roll

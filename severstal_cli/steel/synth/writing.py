@@ -16,14 +16,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, rle, tables
-from severstal_cli.steel.images import IMAGE_SUFFIXES
+from severstal_cli.steel.images import IMAGE_SUFFIXES, cv2
 from severstal_cli.steel.synth import polygons
 from severstal_cli.steel.synth.rendering import render
 from severstal_cli.steel.synth.series import (

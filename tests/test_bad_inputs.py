@@ -1,0 +1,895 @@
+"""Wrong input, whatever it is: one line that says what, found and remedy, the right exit code, and nothing lost."""
+
+import builtins
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from severstal_cli import cli, progress
+from severstal_cli.config import TrainConfig
+from severstal_cli.learning import loop
+from severstal_cli.steel import rle
+from severstal_cli.steel.images import cv2
+
+HEADER = "ImageId,ClassId,EncodedPixels\n"
+PAIRS = "ImageId_ClassId,EncodedPixels\n"
+IMAGE = "data/train_images/000000001.png"
+TRAIN = "train --data data --arch unet-small --epochs 1 --name new"
+PREDICT = "predict data/train_images --model models/good --out old.csv"
+SCORE = "score old.csv --truth data/train.csv"
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 96)).astype(np.uint8)
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a command left: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+Severstal = Callable[[str], Outcome]
+
+
+@pytest.fixture
+def work(trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder: `data`, its run `models/good`, an earlier result `old.csv` with its `old.json`, `masks`."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("SEVERSTAL_DEBUG", raising=False)
+    place = tmp_path / "work"
+    shutil.copytree(trained[0], place / "data")  # with its cache and its split
+    shutil.copytree(trained[1], place / "models" / "good")
+    monkeypatch.chdir(place)
+    image_ids = sorted(path.name for path in Path("data/train_images").iterdir())
+    rows = "".join(f"{image_id}_1,\n{image_id}_2,1 3\n" for image_id in image_ids)
+    Path("old.csv").write_text(PAIRS + rows)
+    Path("old.json").write_text("{}")
+    picture("masks/000000001_2.png", NOISE // 128 * 255)
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.fixture
+def severstal(work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Severstal:
+    """`severstal("train --fold 2")` runs this command line in `work`."""
+
+    def run(line: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["severstal", *line.split()])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in capfd.readouterr())
+        return Outcome(code=int(end.value.code or 0), out=out, err=err)
+
+    return run
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Every folder and file with its content, but for image caches."""
+    paths = [path for path in sorted(folder.rglob("*")) if ".severstal" not in path.parts]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in paths
+    }
+
+
+def parts_left() -> list[Path]:
+    """Temporary files that should be gone."""
+    return list(Path().rglob("*.part"))
+
+
+# What makes an input wrong: each returns a step that is taken in the `work` folder.
+
+
+def nothing() -> None:
+    """All is as it should be; the command line alone is wrong."""
+
+
+def write(name: str, content: str | bytes) -> Step:
+    def step() -> None:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return step
+
+
+def annotate(*rows: str) -> Step:
+    """These rows alone in train.csv."""
+    return write("data/train.csv", HEADER + "".join(f"{row}\n" for row in rows))
+
+
+def table(*rows: str, name: str = "new.csv") -> Step:
+    return write(name, HEADER + "".join(f"{row}\n" for row in rows))
+
+
+def cut(name: str, kept: float = 0.5) -> Step:
+    """The file as a download that broke off leaves it."""
+    return lambda: Path(name).write_bytes(Path(name).read_bytes()[: int(Path(name).stat().st_size * kept)])
+
+
+def remove(name: str) -> Step:
+    return lambda: shutil.rmtree(name) if Path(name).is_dir() else Path(name).unlink()
+
+
+def folder_at(name: str) -> Step:
+    """An empty folder instead of whatever is there."""
+
+    def step() -> None:
+        if Path(name).exists():
+            remove(name)()
+        Path(name).mkdir(parents=True)
+
+    return step
+
+
+def picture(name: str, image: Any, suffix: str = "") -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_bytes(cv2.imencode(suffix or Path(name).suffix, image)[1].tobytes())
+
+
+def image(name: str, pixels: Any, suffix: str = "") -> Step:
+    return lambda: picture(name, pixels, suffix)
+
+
+def mask(name: str, pixels: Any, suffix: str = "") -> Step:
+    """A folder `drawn` with this one mask."""
+    return image(f"drawn/{name}", pixels, suffix)
+
+
+def change(name: str, **values: object) -> Step:
+    """Other values in a JSON file."""
+    return lambda: Path(name).write_text(json.dumps(json.loads(Path(name).read_text()) | values))
+
+
+def change_card(**values: object) -> Step:
+    return change("models/good/model.json", **values)
+
+
+def replace(name: str, old: str, new: str) -> Step:
+    def step() -> None:
+        text = Path(name).read_text()
+        assert old in text
+        Path(name).write_text(text.replace(old, new))
+
+    return step
+
+
+def keep_checkpoint(**values: object) -> Step:
+    return lambda: torch.save(values, "models/good/training.ckpt")
+
+
+def all_of(*steps: Step) -> Step:
+    return lambda: [step() for step in steps]
+
+
+def jpeg(size: tuple[int, int] = (64, 96)) -> bytes:
+    return bytes(cv2.imencode(".jpg", np.resize(NOISE, size))[1].tobytes())
+
+
+BOX = np.zeros((20, 30), np.uint8)
+BOX[5:12, 8:20] = 255
+SMOOTH = cv2.GaussianBlur(BOX, (5, 5), 0)
+COLOUR = np.dstack([BOX, BOX // 2, BOX])
+RESUME = "train --data data --arch unet-small --epochs 4 --name good --resume"
+REMOVE = "Remove models/good or give another --name, and train again"
+NO_COLUMNS = "A table has ImageId_ClassId,EncodedPixels or ImageId,ClassId,EncodedPixels"
+PATHS = "Name another place or mend its permissions"
+
+# what is wrong | what makes it so | command line | all that is said, where … is anything
+TABLE: list[tuple[str, Step, str, str]] = [
+    # the data folder
+    ("no such folder", nothing, "split --data nowhere",
+     "no such data folder: nowhere. Give the folder with train.csv and train_images/"),
+    ("no such folder to train on", nothing, "train --data nowhere",
+     "no such data folder: nowhere. Give the folder with train.csv and train_images/"),
+    ("no folder of images", remove("data/train_images"), "split --data data",
+     "data/train_images: no such file or folder. Check the path"),
+    ("no images in it", folder_at("data/train_images"), "split --data data",
+     "no images in data/train_images: none of .bmp .jpeg .jpg .png .tif .tiff. Name the folder with them"),
+    ("too few images", nothing, "split --data data --folds 60",
+     "too few images for 61 parts: 45 images in 45 groups that must stay together. Ask for fewer folds, …"),
+    ("all of it held out", nothing, "split --data data --holdout 1",
+     "wrong holdout: 1.0. It must be at least 0 and below 1"),
+    ("a holdout that is no number", nothing, "split --data data --holdout nan",
+     "wrong holdout: nan. It must be at least 0 and below 1"),
+    ("one fold", nothing, "split --data data --folds 1", "wrong number of folds: 1. It must be 2 to 100"),
+    # images
+    ("a corrupt JPEG among good ones", write("data/train_images/5.jpg", jpeg()[:2] + b"rubbish" * 99 + b"\xff\xd9"),
+     "split --data data", "data/train_images/5.jpg: not an image, damaged, or of a kind that OpenCV does not …"),
+    ("a JPEG that was overwritten", write("data/train_images/5.jpg", b"rubbish" * 99), "split --data data",
+     "data/train_images/5.jpg: not an image, damaged, or of a kind that OpenCV does not read. Replace it"),
+    ("a truncated JPEG among good ones", write("data/train_images/5.jpg", jpeg()[:900]), "split --data data",
+     "data/train_images/5.jpg: the image is cut short. Copy or download it again"),
+    ("a truncated PNG", cut(IMAGE), TRAIN, f"{IMAGE}: the image is cut short. Copy or download it again"),
+    ("a damaged PNG", lambda: Path(IMAGE).write_bytes(flipped(Path(IMAGE).read_bytes())), "split --data data",
+     f"{IMAGE}: the image is damaged: wrong check sum of PNG chunk IDAT. Copy or download it again"),
+    ("an empty image file", write(IMAGE, ""), "split --data data",
+     f"{IMAGE}: the file is empty. Copy or download it again"),
+    ("an image smaller than its mask", image(IMAGE, NOISE[:10, :10]), "split --data data",
+     "data/train.csv, line …: a run reaches past the end of 000000001.png: pixel … of 10 x 10 = 100. The masks must …"),
+    # annotations
+    ("no annotations", remove("data/train.csv"), "split --data data", "data/train.csv: no such file"),
+    ("annotations that are a folder", folder_at("data/train.csv"), "split --data data",
+     "data/train.csv: it is a folder. Name a CSV file"),
+    ("empty CSV", write("data/train.csv", ""), "split --data data",
+     "data/train.csv: it is empty. A table begins with a header"),
+    ("a header alone", annotate(), "split --data data",
+     "data/train.csv has no mask: nothing to learn from. Give annotated photographs"),
+    ("binary rubbish", write("data/train.csv", bytes(range(128, 256)) * 9), "split --data data",
+     "data/train.csv, line 1: it is not UTF-8 text. Save the table as CSV in UTF-8"),
+    ("zero bytes", write("data/train.csv", bytes(999)), "split --data data",
+     f"data/train.csv, line 1: the header is '\\x00\\x00… {NO_COLUMNS}"),
+    ("wrong header", write("data/train.csv", "Image,Label\n1,2\n"), "split --data data",
+     "data/train.csv, line 1: the header is Image,Label; missing: ImageId,ClassId,EncodedPixels; unknown: Image,Label. "
+     + NO_COLUMNS),
+    ("semicolons", write("data/train.csv", "ImageId;ClassId;EncodedPixels\n"), "split --data data",
+     f"data/train.csv, line 1: the header is ImageId;ClassId;EncodedPixels; … {NO_COLUMNS}"),
+    ("a missing image", annotate("000000001.png,1,1 3", "gone.png,1,1 3"), TRAIN,
+     "data/train.csv, line 3: there is no image gone.png in train_images: 1 annotated image is missing. "
+     "Add the images or remove their rows"),
+    *((f"class {text}", annotate(f"000000001.png,{text},1 3"), "split --data data",
+       f"data/train.csv, line 2: ClassId {said}")
+      for text, said in (
+          ("0", "0 is below 1 (it marks a placeholder of a sample file)"),
+          ("-1", "'-1' is not a whole number from 1"), ("x", "'x' is not a whole number from 1"),
+          ("1.0", "'1.0' is not a whole number from 1"), ("", "'' is not a whole number from 1"),
+          ("9" * 30, f"'{'9' * 30}' is above 254"))),
+    *((f"the mask {text}", annotate("000000002.png,1,1 3", f"000000001.png,1,{text}"), "split --data data",
+       f"data/train.csv, line 3: 000000001.png, class 1: {said}")
+      for text, said in (
+          ("4", "run 1 (number 1): start 4 has no length, the count of numbers is odd"),
+          ("0 3", "run 1 (number 1): start 0 is below 1"), ("4 0", "run 1 (number 2): length 0 is below 1"),
+          ("4 x", "run 1 (number 2): 'x' is not a number in plain digits"),
+          ("9 2 1 2", "run 2 (number 3): start 1 is before the start of the run before it, 9: unsorted"),
+          ("1 5 3 2", "run 2 (number 3): start 3 overlaps the run before it, 1 5"),
+          ("9" * 40 + " 1", "run 1 (number 1): start 99999999999999999999... reaches past the end, pixel 2147483647"))),
+    ("a mask past the end of its image", annotate("000000001.png,1,6144 2"), "split --data data",
+     "data/train.csv, line 2: a run reaches past the end of 000000001.png: pixel 6145 of 64 x 96 = 6144. The masks …"),
+    ("a mask twice", annotate("000000001.png,1,1 3", "000000001.png,1,9 3"), "split --data data",
+     "data/train.csv, line 3: 000000001.png, class 1 is in line 2 already"),
+    ("a row cut short", annotate("000000001.png,1"), "split --data data",
+     "data/train.csv, line 2: 2 fields where the header has 3"),
+    ("an open quote", annotate('"000000001.png,1,1 3'), "split --data data",
+     "data/train.csv, line 2: not a row of a CSV file: unexpected end of data"),
+    ("an image outside of the folder", annotate("../1.png,1,1 3"), "split --data data",
+     "data/train.csv, line 2: ImageId '../1.png' is a path, not the name of a file"),
+    # the split
+    ("a split of another data set", write("data/splits.csv", "ImageId,Part,Group,Classes\na.png,0,0,\n"), TRAIN,
+     "data/splits.csv: 000000000.png and 44 others are in train_images but not in the split. Run `severstal split` …"),
+    ("an image more than the split has", image("data/train_images/more.png", NOISE), TRAIN,
+     "data/splits.csv: more.png is in train_images but not in the split. Run `severstal split` again"),
+    ("a split that is none", write("data/splits.csv", "rubbish"), TRAIN,
+     "data/splits.csv: the header is rubbish, not ImageId,Part,Group,Classes. Run `severstal split` again"),
+    ("a split that is a folder", folder_at("data/splits.csv"), TRAIN,
+     "data/splits.csv: it is a folder. Name a CSV file"),
+    ("a split cut short", cut("data/splits.csv"), TRAIN, "data/splits.csv…. Run `severstal split` again"),
+    ("an image twice in the split", replace("data/splits.csv", "000000001.png", "000000002.png"), TRAIN,
+     "data/splits.csv, line 4: 000000002.png is named a second time. Run `severstal split` again"),
+    ("a fold that the split has not", nothing, f"{TRAIN} --fold 9",
+     "no such fold: 9. The split has folds 0, 1, 2, 3, 4; or --fold none"),
+    # what to train
+    ("an unknown network", remove("data/splits.csv"), "train --data data --arch unett",
+     "unknown architecture: unett. Choose one of fpn, linknet, linknet-small, unet, unet-small, unetplusplus"),
+    ("an unknown encoder", nothing, "train --data data --encoder resnet --encoder-weights none",
+     "unknown encoder: resnet. For example resnet18, resnet34, efficientnet-b3, se_resnext50_32x4d"),
+    ("an unknown model of timm", nothing, "train --data data --encoder tu-nothing --encoder-weights none",
+     "unknown encoder: tu-nothing. After tu- stands the name of a model of timm"),
+    ("an encoder that does not fit", nothing,
+     "train --data data --arch linknet --encoder mit_b0 --encoder-weights none",
+     "linknet cannot use encoder mit_b0: … Choose another --encoder"),
+    ("no such file of weights", nothing, "train --data data --encoder resnet18 --encoder-weights gone.pt",
+     "no such file of encoder weights: gone.pt. Give a file, or imagenet, or none"),
+    ("weights that are none", nothing, "train --data data --encoder resnet18 --encoder-weights data/train.csv",
+     "cannot read data/train.csv as weights: … Give a state dict"),
+    ("weights of something else", lambda: torch.save({"layer": torch.zeros(1)}, "other.pt"),
+     "train --data data --encoder resnet18 --encoder-weights other.pt",
+     "other.pt does not fit the encoder: … weights are missing, first … Give the weights of the encoder that …"),
+    ("a name that is a path", nothing, "train --data data --arch unet-small --epochs 1 --name ../new",
+     "wrong name: ../new. It must be the name of a folder, no path"),
+    ("a name of nothing", nothing, "train --data data --arch unet-small --epochs 1 --name=",
+     "wrong name. It must be the name of a folder, no path"),
+    ("no time", nothing, f"{TRAIN} --time-limit 0s", "wrong time limit: 0.0. It must be above 0 s"),
+    ("a learning rate of 0", nothing, f"{TRAIN} --learning-rate 0", "wrong learning rate: 0.0. It must be above 0"),
+    ("a learning rate that is no number", nothing, f"{TRAIN} --learning-rate nan",
+     "wrong learning rate: nan. It must be above 0"),
+    ("runs below a file", nothing, f"{TRAIN} --models old.csv",
+     "cannot write old.csv/new/training.ckpt: old.csv is a file. Name another place"),
+    # going on
+    ("nothing to resume", nothing, f"{TRAIN} --resume",
+     "nothing to resume: models/new/training.ckpt does not exist. Train without --resume"),
+    ("a run of this name", nothing, RESUME.removesuffix(" --resume"),
+     "there is a run of this name: models/good. Give --resume, another --name, or remove it"),
+    ("a run of this name, to predict with only", remove("models/good/training.ckpt"), RESUME.removesuffix(" --resume"),
+     "there is a run of this name: models/good. Give --resume, another --name, or remove it"),
+    ("other settings", nothing, f"{RESUME} --batch-size 3",
+     "models/good was trained with another batch_size: 8, here 3. Resume with the same, or train anew under another …"),
+    ("another network", nothing, RESUME.replace("unet", "linknet"),
+     "models/good was trained with another arch: unet-small, here linknet-small. Resume with the same, or train …"),
+    ("other data", annotate("000000001.png,2,1 3"), RESUME, "models/good was trained with another data: … --name"),
+    ("a checkpoint cut short", cut("models/good/training.ckpt"), RESUME,
+     f"models/good/training.ckpt is damaged: … {REMOVE}"),
+    ("a checkpoint of another version", keep_checkpoint(format=7), RESUME,
+     f"models/good/training.ckpt is of another version: format 7, this program reads 1. {REMOVE}"),
+    ("a checkpoint of something else", lambda: torch.save([1], "models/good/training.ckpt"), RESUME,
+     f"models/good/training.ckpt is damaged: it holds no table of values. {REMOVE}"),
+    ("a checkpoint without a card", keep_checkpoint(format=1), RESUME,
+     "models/good/training.ckpt is damaged: KeyError('card'). Remove models/good, and train again"),
+    # the run
+    ("no such run", nothing, "thresholds models/gone", "no such run: models/gone. `severstal models` lists the …"),
+    ("a folder that is no run", nothing, "thresholds data",
+     "data/model.json is missing. The training has not finished its first epoch, or this is no run"),
+    ("no run at all", remove("models/good"), "predict data/train_images --out old.csv",
+     "no trained run in models. Train one: severstal train --arch unet --data DATA"),
+    ("a run of another version", change_card(format=2), PREDICT,
+     "models/good/model.json is of another version: format 2, this program reads 1. Train again, or use the version …"),
+    ("a model.json cut short", cut("models/good/model.json"), PREDICT,
+     "cannot read models/good/model.json: … Train again, or restore the file"),
+    ("a model.json with more in it", change_card(more=1), PREDICT,
+     "models/good/model.json is damaged: missing or unknown: more. Train again"),
+    ("a mean that is no number", change_card(mean="x", fold="y"), PREDICT,
+     "models/good/model.json is damaged: mean is 'x', fold is 'y'. Train again, or restore the file"),
+    ("a size that is none", change_card(image_size=5), "score --model models/good",
+     "models/good/model.json is damaged: image_size is 5. Train again, or restore the file"),
+    ("a run of an unknown network", change_card(arch="later"), PREDICT,
+     "unknown architecture: later. Choose one of …"),
+    ("weights of another network", change_card(arch="linknet-small"), PREDICT,
+     "models/good/model.safetensors is damaged or does not fit model.json: … Train again"),
+    ("weights cut short", cut("models/good/model.safetensors"), PREDICT,
+     "models/good/model.safetensors is damaged or does not fit model.json: … Train again"),
+    ("weights missing", remove("models/good/model.safetensors"), PREDICT,
+     "models/good/model.safetensors is missing. Train again, or restore the file"),
+    ("thresholds missing", remove("models/good/thresholds.json"), PREDICT,
+     "models/good/thresholds.json is missing. Search them: severstal thresholds models/good"),
+    ("thresholds missing, and none to search", all_of(change_card(fold=None), remove("models/good/thresholds.json")),
+     "score --model models/good", "models/good/thresholds.json is missing. models/good left no fold out to search …"),
+    ("thresholds cut short", cut("models/good/thresholds.json"), PREDICT,
+     "cannot read models/good/thresholds.json: …"),
+    ("thresholds out of range", change("models/good/thresholds.json", rules=[{"pixel_threshold": 999}] * 2), PREDICT,
+     "models/good/thresholds.json is damaged: pixel_threshold must be a whole number from 1 to 256, not 999. Search …"),
+    ("thresholds of more classes", change("models/good/thresholds.json", rules=[{}] * 3), PREDICT,
+     "models/good/thresholds.json does not fit the run: 3 classes, the run has 2. Search again"),
+    ("thresholds of another version", change("models/good/thresholds.json", format=7), PREDICT,
+     "models/good/thresholds.json is of another version: format 7, this program reads 1. Search the thresholds again"),
+    ("no such thresholds", nothing, f"{PREDICT} --thresholds gone.json", "gone.json is missing. Check the path"),
+    # thresholds
+    ("data that changed since", annotate("000000001.png,2,1 3"), "thresholds models/good --data data",
+     "models/good was trained with another data than that of data: … Restore it, or train again"),
+    ("a split that changed since", replace("data/splits.csv", "holdout", "5"), "score --model models/good --data data",
+     "models/good was trained with another split than that of data: … Restore it, or train again"),
+    ("data that moved", change_card(data="/nowhere/data"), "score --model models/good",
+     "no such data folder: /nowhere/data. Give the folder with train.csv and train_images/"),
+    ("a run without a fold", change_card(fold=None), "thresholds models/good",
+     "models/good was trained on every image: none is left to search thresholds on. Take the thresholds of a run …"),
+    ("several runs and no place", nothing, "thresholds models/good models/good",
+     "several runs: their thresholds belong to none of them. Give --out FILE.json"),
+    ("thresholds named as their picture", nothing, "thresholds models/good --out t.png",
+     "wrong name for thresholds: t.png. A picture of that name is written beside them"),
+    ("a folder for thresholds", nothing, "thresholds models/good --out data",
+     "cannot write data: it is a folder. Name a file"),
+    ("unknown views", nothing, "thresholds models/good --tta all",
+     "unknown test-time augmentation: all. Choose one of none, hflip, flips"),
+    # predict
+    ("no such images", nothing, "predict gone --model models/good", "gone: no such file or folder. Check the path"),
+    ("a folder without images", nothing, "predict data --model models/good",
+     "no images in data: none of .bmp .jpeg .jpg .png .tif .tiff. Name the folder with them"),
+    ("a file that is no image", nothing, "predict data/train.csv --model models/good --out old.csv",
+     "data/train.csv: not an image, damaged, or of a kind that OpenCV does not read. Replace it"),
+    ("a truncated JPEG to predict", write("data/train_images/00000000f.jpg", jpeg()[:900]), PREDICT,
+     "data/train_images/00000000f.jpg: the image is cut short. Copy or download it again"),
+    ("a corrupt image to predict", write(IMAGE, b"rubbish" * 99), PREDICT + " --masks masks",
+     f"{IMAGE}: not an image, damaged, or of a kind that OpenCV does not read. Replace it"),
+    ("the same name in two folders", image("more/000000001.png", NOISE), PREDICT + " more",
+     f"two images are named 000000001.png: {IMAGE} and more/000000001.png. Give each a name of its own"),
+    ("unknown views to predict", nothing, f"{PREDICT} --tta all",
+     "unknown test-time augmentation: all. Choose one of none, hflip, flips"),
+    ("an unknown layout", nothing, f"{PREDICT} --layout wide",
+     "wrong layout: wide. It must be auto, current or original"),
+    ("runs of different classes",
+     all_of(lambda: shutil.copytree("models/good", "models/three"), change("models/three/model.json", classes=3)),
+     f"{PREDICT} --model models/three",
+     "runs of different classes cannot be averaged: models/good has 2, models/three has 3"),
+    ("no sample", nothing, f"{PREDICT} --sample gone.csv", "gone.csv: no such file"),
+    ("a sample of other images", write("sample.csv", "ImageId,EncodedPixels,ClassId\ngone.png,1 1,0\n"),
+     f"{PREDICT} --sample sample.csv",
+     "images that the sample asks for are missing: 1, first gone.png. Give the folder that the sample belongs to"),
+    ("a sample of fewer classes", write("sample.csv", f"{PAIRS}000000001.png_1,\n"), f"{PREDICT} --sample sample.csv",
+     "sample.csv asks for classes 1 to 1: the runs predict 2. Take a run of as many classes, or give --layout current"),
+    ("a sample of no images", table(name="sample.csv"), f"{PREDICT} --sample sample.csv",
+     "sample.csv: it names no image"),
+    ("a result that is a folder", nothing, PREDICT.replace("old.csv", "data"),
+     "cannot write data: it is a folder. Name a file"),
+    ("a result below a file", nothing, PREDICT.replace("old.csv", "old.csv/new.csv"),
+     "cannot write old.csv/new.csv: old.csv is a file. Name another place"),
+    ("a result named as its own story", nothing, PREDICT.replace("old.csv", "old.json"),
+     "wrong name for a submission: old.json. A JSON of that name is written beside it"),
+    ("a folder where its story should be", folder_at("old.json"), PREDICT,
+     "cannot write old.json: it is a folder. Name a file"),
+    ("pictures below a file", nothing, f"{PREDICT} --masks old.csv",
+     "cannot write old.csv/000000000.png: old.csv is a file. Name another place"),
+    ("pictures over the photographs", nothing, f"{PREDICT} --masks data/train_images",
+     "…/data/train_images/000000000.png would be overwritten: it is a photograph. Name another folder for --masks"),
+    # score
+    ("no truth", nothing, "score old.csv",
+     "not clear what to score. Give a submission and --truth train.csv, or --model models/NAME alone"),
+    ("a submission and a run", nothing, f"{SCORE} --model models/good",
+     "not clear what to score. Give a submission and --truth train.csv, or --model models/NAME alone"),
+    ("no such submission", nothing, "score gone.csv --truth data/train.csv", "gone.csv: no such file"),
+    ("no such truth", nothing, "score old.csv --truth gone.csv", "gone.csv: no such file"),
+    ("no such list of images", nothing, f"{SCORE} --images gone.csv", "gone.csv: no such file"),
+    ("no images that count", folder_at("none"), f"{SCORE} --images none", "no images in none: …"),
+    ("a list of images without a column", write("list.csv", "Name\n1.png\n"), f"{SCORE} --images list.csv",
+     "list.csv, line 1: the header is Name. A list of images has a column ImageId or ImageId_ClassId"),
+    ("an unreadable list of images", write("list.csv", b"\xff\xfe\xfa"), f"{SCORE} --images list.csv",
+     "list.csv, line 1: it is not UTF-8 text. Save the table as CSV in UTF-8"),
+    ("a submission for other images", write("list.csv", "ImageId\nelse.png\n"), f"{SCORE} --images list.csv",
+     "old.csv names none of the 1 images that count: it names 000000000.png, wanted is else.png. Check that …"),
+    ("a submission without rows", table(), "score new.csv --truth data/train.csv",
+     "no images to score: new.csv. Give --images DIR or LIST.csv"),
+    ("two tables without rows", table(), "score new.csv --truth new.csv --images data/train_images",
+     "no classes to score: new.csv and new.csv have no rows. Give other files"),
+    ("a run that was trained without a holdout", nothing, "score --model models/gone --json",
+     "no such run: models/gone. `severstal models` lists the trained runs"),
+    # check
+    ("nothing to check", nothing, "check gone.csv", "gone.csv: no such file"),
+    ("a folder to check", nothing, "check data", "data: it is a folder. Name a CSV file"),
+    ("rubbish to check", write("new.csv", b"\xff\xfe\xfa"), "check new.csv",
+     "new.csv, line 1: it is not UTF-8 text. Save the table as CSV in UTF-8"),
+    ("a wrong sample to check with", nothing, "check old.csv --sample gone.csv", "gone.csv: no such file"),
+    ("a corrupt image to check with", write(IMAGE, "no"), "check old.csv --images data/train_images",
+     f"{IMAGE}: not an image, damaged, or of a kind that OpenCV does not read. Replace it"),
+    # encode
+    ("no masks", nothing, "encode gone --out old.csv", "gone: no such file or folder. Check the path"),
+    ("masks with wrong names", mask("scratch.png", BOX), "encode drawn --out old.csv",
+     "drawn/scratch.png: its name is not IMAGE_CLASS.png: ClassId 'scratch' is not a whole number from 1. For one …"),
+    ("a mask of class 0", mask("a_0.png", BOX), "encode drawn --out old.csv",
+     "drawn/a_0.png: its name is not IMAGE_CLASS.png: ClassId 0 is below 1 …"),
+    ("a mask of no image", mask("_1.png", BOX), "encode drawn --out old.csv",
+     "drawn/_1.png: its name is not IMAGE_CLASS.png: ImageId is empty. For one picture with all classes of an …"),
+    ("an anti-aliased mask", mask("a_1.png", SMOOTH), "encode drawn --out old.csv",
+     "drawn/a_1.png: … values beside 0 in a mask of one class: … and more. Save it without smoothing, or use …"),
+    ("a mask as JPEG", mask("a_1.jpg", BOX), "encode drawn --out old.csv",
+     "drawn/a_1.jpg: not a PNG file. Save masks as PNG: other kinds change pixels"),
+    ("a mask in colour", mask("a_1.png", COLOUR), "encode drawn --out old.csv",
+     "drawn/a_1.png: it is a colour picture. Save the mask as 8-bit grey or indexed PNG"),
+    ("a mask cut short", all_of(mask("a_1.png", BOX), cut("drawn/a_1.png")), "encode drawn --out old.csv",
+     "drawn/a_1.png: the image is cut short. Copy or download it again"),
+    ("a mask of another size than its image", mask("000000001_1.png", BOX),
+     "encode drawn --out old.csv --images data/train_images",
+     f"drawn/000000001_1.png: 20x30 pixels, {IMAGE} has 64x96. A mask has the height and width of its image"),
+    ("masks of two sizes", all_of(mask("a_1.png", BOX), mask("a_2.png", BOX[:9])), "encode drawn --out old.csv",
+     "drawn/a_2.png: 9x30 pixels, another mask of the image has 20x30. A mask has the height and width of its image"),
+    ("a mask of an image that is not there", mask("gone_1.png", BOX),
+     "encode drawn --out old.csv --images data/train_images",
+     "drawn/gone_1.png: no image gone in data/train_images. Name a mask after its image"),
+    ("a mask of a class too many", mask("a_3.png", BOX), "encode drawn --out old.csv --classes 2",
+     "drawn: a mask of class 3. The classes are 1 to 2"),
+    ("a mask as a label image", mask("a.png", BOX), "encode drawn --out old.csv --label-images",
+     "drawn/a.png: the value 255 in a label image. Pixel values are class ids up to 254, 0 for no defect; masks of …"),
+    ("a layout that encode has not", nothing, "encode masks --out old.csv --layout auto",
+     "wrong layout: auto. It must be current or original"),
+    ("too many classes", nothing, "encode masks --out old.csv --classes 999",
+     "wrong number of classes: 999. It must be between 0 and 254"),
+    ("a table that is a folder", nothing, "encode masks --out data", f"cannot write data: Is a directory. {PATHS}"),
+    # decode
+    ("nothing to decode", nothing, "decode gone.csv --out masks --size 64x96", "gone.csv: no such file"),
+    ("a size too small", table("a.png,1,1 3", "a.png,2,6 3"), "decode new.csv --out masks --size 2x3",
+     "new.csv, line 3: a.png, class 2: run 1 (number 2): … past the end, pixel 6"),
+    ("a size of nothing", nothing, "decode old.csv --out masks --size 99999999x99999999",
+     "wrong size: 99999999x99999999. It must be at least 1x1, and fewer than 2,147,483,648 pixels"),
+    ("names that differ in their ends", table("a.png,1,1 3", "a.jpg,1,1 3"), "decode new.csv --out masks --size 9x9",
+     "new.csv: a.png and a.jpg would share the names of their masks"),
+    ("masks below a file", nothing, "decode old.csv --out old.json --size 64x96",
+     f"cannot write old.json/…_2.png: File exists. {PATHS}"),
+    # synth and demo
+    ("a folder with other files", nothing, "synth data --images 2",
+     "will not write to data: it holds files that are no synthetic set. Name a new or empty folder"),
+    ("a file instead of a folder", nothing, "synth old.csv --images 2",
+     "cannot write a set to old.csv: it is a file. Name a folder"),
+    ("a tiny size", nothing, "synth new --images 2 --size 8x8",
+     "wrong size: 8x8. It must be at least 32x32, and fewer than 2,147,483,648 pixels"),
+    ("no number of images", nothing, "synth new", "wrong number of images: None. It must be given by --images"),
+    ("a list without annotations", nothing, "synth new --images 2 --list old.csv",
+     "wrong image list: old.csv. It must be used with --annotations"),
+    ("annotations larger than the images", nothing, "synth new --annotations data/train.csv --size 32x32",
+     "data/train.csv, line 2: 000000001.png, class 2: … past the end, pixel 1024"),
+    ("a demo among other files", nothing, "demo data",
+     "will not write to data: it holds files that are no demo. Name a new or empty folder"),
+    ("a demo in a file", nothing, "demo old.csv", "cannot write a demo to old.csv: it is a file. Name a folder"),
+]  # fmt: skip
+
+
+def flipped(data: bytes) -> bytes:
+    """One byte in the middle is another."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
+
+
+def check_told(outcome: Outcome, said: str) -> None:
+    """Exit code 1, nothing on stdout, and at the end of stderr the one line that says all."""
+    lines = outcome.err.splitlines()
+    assert (outcome.code, outcome.out) == (1, ""), outcome.err
+    assert [line.startswith("severstal: ") for line in lines].count(True) == 1, outcome.err
+    pattern = ".+".join(map(re.escape, f"severstal: {said}".split("…")))
+    assert re.fullmatch(pattern, lines[-1]), f"{lines[-1]}\nis not\nseverstal: {said}"
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(("wrong", "line", "said"), [pytest.param(*case[1:], id=case[0]) for case in TABLE])
+def test_wrong_input_is_one_line_and_harms_nothing(
+    severstal: Severstal, work: Path, wrong: Step, line: str, said: str
+) -> None:
+    wrong()
+    before = snapshot(work)
+    outcome = severstal(line)
+    assert snapshot(work) == before
+    check_told(outcome, said)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("trian --data data", "No such command 'trian'. Did you mean 'train'?"),
+        ("train --dta data", "No such option: --dta (Possible options: --data)"),
+        ("train --data data --epochs 0", "Invalid value for '--epochs'"),
+        ("train --data data --epochs 1e3", "Invalid value for '--epochs'"),
+        ("train --data data --seed " + "9" * 40, "Invalid value for '--seed'"),
+        ("train --data data --fold x", "Invalid value for '--fold': 'x' is neither the number of a fold nor none"),
+        ("train --data data --time-limit soon", "Invalid value for '--time-limit': 'soon' is no time, as in 25m"),
+        ("train --data data --devices 64", "Invalid value for '--devices'"),
+        ("predict", "Missing argument 'IMAGES...'"),
+        ("predict data/train_images --model models/good --batch-size 0", "Invalid value for '--batch-size'"),
+        ("check old.csv --size 64", "Invalid value for '--size': '64' is not HEIGHTxWIDTH, as in 256x1600"),
+        ("check old.csv --size 0x96", "Invalid value for '--size': '0x96' is not HEIGHTxWIDTH, as in 256x1600"),
+        ("decode old.csv --out masks", "Missing option '--size'"),
+        ("score old.csv old.csv", "unexpected extra argument"),
+        ("synth new --images 0", "Invalid value for '--images'"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_harms_nothing(severstal: Severstal, work: Path, line: str, said: str) -> None:
+    before = snapshot(work)
+    outcome = severstal(line)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in " ".join(outcome.err.replace("│", " ").split())
+    assert "Traceback" not in outcome.err
+    assert snapshot(work) == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["000000001.png,0,1 2"], "fault: line 2: ClassId 0 is below 1 (it marks a placeholder of a sample file)"),
+        (["000000001.png,1,9 2 1 1"], "fault: line 2: 000000001.png, class 1: run 2 (number 3): start 1 is before"),
+        (["000000001.png,1,6144 2"], "fault: line 2: 000000001.png, class 1: run 1 (number 2): "),
+        (["000000001.png,1,1 2", "000000001.png,1,1 2"], "fault: line 3: 000000001.png, class 1 is in line 2 already"),
+        (["else.png,1,1 2"], "fault: line 2: else.png is not among the images asked for"),
+    ],
+)
+def test_check_tells_faults_as_its_result(severstal: Severstal, work: Path, rows: list[str], said: str) -> None:
+    table(*rows)()
+    before = snapshot(work)
+    outcome = severstal("check new.csv --images data/train_images")
+    assert outcome.code == 1
+    assert said in outcome.out
+    assert "\nnew.csv: not valid, " in outcome.out
+    assert "severstal: " not in outcome.err
+    assert snapshot(work) == before
+
+
+@pytest.mark.parametrize("size", [(40, 130), (200, 33), (1, 1)], ids=str)
+def test_an_image_of_another_size_is_fine(severstal: Severstal, size: tuple[int, int]) -> None:
+    picture("data/train_images/other.bmp", np.resize(NOISE, size))
+    for line in (
+        "split --data data",
+        f"{TRAIN} --fold none",
+        PREDICT,
+        "check old.csv --images data/train_images",
+        f"{SCORE} --images data/train_images",
+    ):
+        outcome = severstal(line)
+        assert outcome.code == 0, outcome.err
+    assert "other.bmp,1," not in Path("data/train.csv").read_text()
+    assert f"{PAIRS}000000000.png_1," in Path("old.csv").read_text()
+    assert "\nother.bmp_2," in Path("old.csv").read_text()
+
+
+def test_a_sample_of_more_classes_than_the_run_gets_all_its_rows(severstal: Severstal) -> None:
+    rows = [f"{image_id}_{class_id}" for image_id in ("000000002.png", "000000001.png") for class_id in (1, 2, 3, 4)]
+    write("sample.csv", PAIRS + "".join(f"{row},1 1\n" for row in rows))()
+    assert severstal(f"{PREDICT} --sample sample.csv").code == 0
+    assert [line.partition(",")[0] for line in Path("old.csv").read_text().splitlines()[1:]] == rows
+    assert severstal("check old.csv --sample sample.csv --size 64x96").code == 0
+
+
+# The machine
+
+
+def test_no_network_for_imagenet_weights(severstal: Severstal, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_route(*_: object, **__: object) -> None:
+        raise OSError("We couldn't connect to\n'https://huggingface.co'")
+
+    monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", no_route)
+    before = snapshot(work)
+    outcome = severstal("train --data data --encoder resnet18 --epochs 1")
+    check_told(outcome, "the ImageNet weights of resnet18 could not be fetched: We couldn't connect to '…'. Connect to "
+               "the internet once, or pass --encoder-weights none, or --encoder-weights FILE")  # fmt: skip
+    assert snapshot(work) == before
+
+
+@pytest.mark.parametrize("message", ["CUDA out of memory. Tried to allocate", "can't allocate memory: you tried"])
+def test_full_memory(severstal: Severstal, work: Path, monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(loop.losses, "mask_loss", fail)
+    before = snapshot(work)
+    check_told(severstal(TRAIN), "the memory is full. Give a smaller --batch-size")
+    assert snapshot(work) == before
+
+
+def test_a_loss_that_is_no_number(severstal: Severstal, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.losses, "mask_loss", lambda *_: torch.tensor(float("nan")))
+    before = snapshot(work)
+    check_told(severstal(TRAIN), "the loss is nan in epoch 1, batch 1: 0….png, 0….png. Look at these images, or …")
+    assert snapshot(work) == before
+
+
+WRITING = [
+    ("split --data data", "data/splits.csv"),
+    (f"{TRAIN}", "models/new/model.safetensors"),
+    (RESUME, "models/good/training.ckpt"),
+    ("thresholds models/good", "models/good/thresholds.png"),
+    (PREDICT, "old.csv"),
+    (f"{PREDICT} --masks masks", "masks/000000000.png"),
+    ("encode masks --out old.csv", "old.csv"),
+    ("decode old.csv --out masks --size 64x96", "masks/….png"),
+    ("synth set --images 2 --size 32x40", "set/….jpg"),
+]
+"""A command line that writes, and the first file that it cannot write."""
+
+
+class BrokenFile:
+    """A file that takes a few bytes and then fails."""
+
+    def __init__(self, file: Any, error: OSError) -> None:
+        self._file, self._error = file, error
+
+    def write(self, data: Any) -> int:
+        self._file.write(data[:7])
+        raise self._error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> "BrokenFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def break_writing(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Every file that is to appear by renaming fails while it is written."""
+    opened = io.open
+
+    def open_broken(file: Any, mode: str = "r", *options: Any, **named: Any) -> Any:
+        found = opened(file, mode, *options, **named)
+        is_ours = str(file).endswith(".part") and "w" in mode
+        return BrokenFile(found, OSError(code, os.strerror(code))) if is_ours else found
+
+    monkeypatch.setattr(io, "open", open_broken)
+    monkeypatch.setattr(builtins, "open", open_broken)
+
+
+@pytest.mark.parametrize(("line", "path"), WRITING, ids=[line for line, _ in WRITING])
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        (errno.ENOSPC, "No space left on device. Free some space or name another place"),
+        (errno.EACCES, f"Permission denied. {PATHS}"),
+    ],
+    ids=["full disk", "no permission"],
+)
+def test_a_failing_write(
+    severstal: Severstal, work: Path, monkeypatch: pytest.MonkeyPatch, line: str, path: str, code: int, found: str
+) -> None:
+    saved = torch.load("models/good/training.ckpt", weights_only=True)
+    saved["card"]["config"]["average_decay"] = TrainConfig.average_decay  # no option changes it: then it can go on
+    torch.save(saved, "models/good/training.ckpt")
+    before = snapshot(work)
+    with monkeypatch.context() as broken:
+        break_writing(broken, code)
+        if line == RESUME:  # its best epoch may be behind it: then only the checkpoint is written
+            broken.setattr("severstal_cli.learning.run.write_model", lambda *_: None)
+        outcome = severstal(line)
+    if line.startswith("synth"):  # the first file tells that the folder is ours
+        path = "set/synthetic.json"
+    check_told(outcome, f"cannot write {path}: {found}")
+    after = snapshot(work)
+    assert {name: after.get(name) for name in before} == before
+    assert set(after) - set(before) <= {"models/new", "set"}  # folders
+    assert parts_left() == []
+
+
+def test_no_permission_to_read(severstal: Severstal, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = io.open
+
+    def refuse(file: Any, *options: Any, **named: Any) -> Any:
+        if str(file).endswith(("001.png", "train.csv")):
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return opened(file, *options, **named)
+
+    before = snapshot(work)
+    with monkeypatch.context() as broken:
+        broken.setattr(io, "open", refuse)
+        image_outcome, table_outcome = severstal(PREDICT), severstal("split --data data")
+    check_told(image_outcome, f"{IMAGE}: cannot be read: Permission denied. Check the file and its permissions")
+    check_told(table_outcome, "data/train.csv: Permission denied")
+    assert snapshot(work) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 32 KiB, where this machine lets us have one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        pytest.skip(f"no small disk: {error}")
+    if done.returncode:
+        pytest.skip(f"no small disk: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        (f"{TRAIN} --models disk/models", "disk/models/new/model.safetensors"),
+        ("thresholds models/good --out disk/t.json", "disk/t.png"),
+        (f"{PREDICT} --masks disk/masks", "disk/masks/….png"),
+        ("decode noise.csv --out disk/masks --size 64x96", "disk/masks/….png"),
+        ("synth disk/set --images 30 --size 64x96", "disk/set/train_images/….jpg"),
+        ("encode noise --out disk/t.csv", "disk/t.csv"),
+    ],
+)
+def test_a_disk_that_fills_up(severstal: Severstal, work: Path, small_disk: Path, line: str, path: str) -> None:
+    Path("disk").symlink_to(small_disk)
+    noise = (np.random.default_rng(1).random((64, 96)) < 0.5).astype(np.uint8) * 255
+    for number in range(30):
+        picture(f"noise/{number}_1.png", noise)
+    masks = "".join(f"{number}.png,1,{rle.to_text(rle.encode(noise))}\n" for number in range(60))
+    Path("noise.csv").write_text(HEADER + masks)
+    before = snapshot(work)
+    check_told(severstal(line), f"cannot write {path}: No space left on device. Free some space or name another place")
+    assert snapshot(work) == before
+    assert list(small_disk.rglob("*.part")) == []
+    for picture_path in small_disk.rglob("*.png"):
+        assert cv2.imread(str(picture_path)) is not None  # what is there is whole
+
+
+def test_a_disk_too_small_for_the_image_cache(severstal: Severstal, small_disk: Path) -> None:
+    for number in range(4):
+        picture(f"{small_disk}/train_images/{number}.png", NOISE * 0)
+    table("0.png,1,1 3", name=f"{small_disk}/train.csv")()
+    before = snapshot(small_disk)
+    said = (
+        f"cannot cache the decoded images in {small_disk}/.severstal: 24,576 bytes needed, … free. "
+        "Free some space, or let XDG_CACHE_HOME name a larger disk and make the data folder read-only"
+    )
+    check_told(severstal(f"split --data {small_disk}"), said)
+    assert snapshot(small_disk) == before
+
+
+# Ctrl-C
+
+STOPPED = [
+    ("split --data fresh", 5, "reading images"),
+    ("split --data fresh", 45 + 5, "comparing images"),
+    (TRAIN.replace("epochs 1", "epochs 3"), 7, "in the second epoch"),
+    (TRAIN.replace("epochs 1", "epochs 3"), 2, "in the first epoch"),
+    ("thresholds models/good", 3, "predicting"),
+    ("score --model models/good", 3, "predicting"),
+    (PREDICT, 20, "predicting"),
+    (f"{PREDICT} --masks masks", 20, "predicting with pictures"),
+    ("check old.csv --images data/train_images", 3, "reading sizes"),
+    ("encode masks --out old.csv", 1, "reading masks"),
+    ("decode old.csv --out new --size 64x96", 9, "writing masks"),
+    ("synth set --images 20 --size 32x40", 9, "drawing"),
+]
+
+
+@pytest.mark.parametrize(("line", "steps", "where"), STOPPED, ids=[f"{line}: {where}" for line, _, where in STOPPED])
+def test_ctrl_c_ends_with_130_and_harms_nothing(
+    severstal: Severstal, work: Path, monkeypatch: pytest.MonkeyPatch, line: str, steps: int, where: str
+) -> None:
+    Path("fresh").mkdir()
+    shutil.copytree("data/train_images", "fresh/train_images")
+    shutil.copy("data/train.csv", "fresh")
+    left = steps
+    advance = progress._PlainBar.advance
+
+    def stop(bar: Any, steps: int = 1, note: str = "") -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        advance(bar, steps, note)
+
+    before = snapshot(work)
+    monkeypatch.setattr(progress._PlainBar, "advance", stop)
+    outcome = severstal(line)
+    monkeypatch.setattr(progress._PlainBar, "advance", advance)
+    assert (outcome.code, outcome.out) == (130, "")
+    assert outcome.err.endswith("\nseverstal: interrupted\n")
+    assert "Traceback" not in outcome.err
+    after = snapshot(work)
+    assert {name: after.get(name) for name in before} == before
+    assert parts_left() == []
+    new = {name for name in set(after) - set(before) if Path(name).is_file()}
+    kept = ("models/new/", "masks/", "new/", "set/")  # whole epochs, pictures and masks
+    assert {name for name in new if not name.startswith(kept)} == set()
+    assert "set/train.csv" not in new  # without it, it is no set
+    if where == "in the first epoch":
+        assert new == set()
+    again = severstal(f"{line} --resume" if where == "in the second epoch" else line)
+    assert again.code == 0, again.err
+    if where == "in the second epoch":
+        assert "going on after epoch 1" in again.err
+
+
+SIGNALLED = """
+import sys
+from severstal_cli import cli
+sys.argv = ["severstal", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "sign"),
+    [
+        ("train --data data --arch unet-small --epochs 500 --name new", "models/new/training.ckpt"),
+        ("synth set --images 5000 --size 64x96", "set/train_images/*.jpg"),
+    ],
+    ids=["train", "synth"],
+)
+def test_a_real_signal_does_the_same(severstal: Severstal, work: Path, line: str, sign: str) -> None:
+    command = [sys.executable, "-c", SIGNALLED, *line.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(Path().glob(sign)) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, ""), err
+    assert err.endswith("\nseverstal: interrupted\n")
+    assert "Traceback" not in err
+    assert parts_left() == []
+    if line.startswith("train"):
+        epochs = len(re.findall("^epoch ", err, flags=re.MULTILINE))
+        rows = torch.load("models/new/training.ckpt", weights_only=True)["history"]
+        assert len(rows) - epochs in (0, 1)  # the line comes after the file
+        again = severstal(line.replace("500", str(len(rows) + 1)) + " --resume")
+        assert again.code == 0, again.err
+        assert f"going on after epoch {len(rows)}" in again.err
