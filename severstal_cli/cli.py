@@ -70,11 +70,11 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+)", text)
     if not found or not any(found.groups()):
         raise typer.BadParameter(f"{text!r} is no time, as in 25m, 1h30m or 90s")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return float(3600 * hours + 60 * minutes + seconds)
+    hours, minutes, seconds, bare = (int(part or 0) for part in found.groups())
+    return float(3600 * hours + 60 * minutes + seconds + bare)
 
 
 def _fold(text: str) -> int | None:

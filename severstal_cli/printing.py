@@ -23,8 +23,10 @@ def line_of(error: Exception) -> str | None:
     """What to tell of an error; None for a fault of the program, and for a reader of our output that went away."""
     if isinstance(error, SeverstalError):
         return str(error)
-    if isinstance(error, RuntimeError):  # torch has no kind of its own for a full memory on a CPU
-        is_full = "out of memory" in str(error) or "allocate memory" in str(error)
+    if "no locator available" in str(error):
+        return "numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"
+    if isinstance(error, RuntimeError | MemoryError):  # torch has no kind of its own for a full memory on a CPU
+        is_full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
         return "the memory is full. Give a smaller --batch-size" if is_full else None
     return None if isinstance(error, BrokenPipeError) else f"{type(error).__name__}: {error}"
 

@@ -158,7 +158,7 @@ def test_a_fold_is_a_number_or_none(severstal: Severstal, configs: list[Any], te
         *((["decode", "t.csv", "--out", "m", "--size", text], "is not HEIGHTxWIDTH, as in 256x1600")
           for text in ("256", "256x", "x1600", "0x5", "5x0", "-5x5", "256x1600x3", "256,1600", "2.5x3", "")),
         *((["train", "--time-limit", text], "is no time, as in 25m, 1h30m or 90s")
-          for text in ("", "m", "5x", "-5m", "1.5h", "30m1h", "5 m")),
+          for text in ("", "m", "5x", "-5m", "1.5h", "30m1h", "5 m", "1h30")),
         *((["train", "--fold", text], "is neither the number of a fold nor none")
           for text in ("", "-1", "1.5", "all", "None")),
     ],
@@ -178,7 +178,9 @@ def test_what_cannot_be_read_is_quoted(
         (InputError("no folder", "steel/", "Make it"), "severstal: no folder: steel/. Make it"),
         (OSError(errno.ENOSPC, "No space left on device", "a.csv"),
          "severstal: OSError: [Errno 28] No space left on device: 'a.csv'"),
-        (MemoryError("8 GiB"), "severstal: MemoryError: 8 GiB"),
+        (MemoryError("8 GiB"), "severstal: the memory is full. Give a smaller --batch-size"),
+        (RuntimeError("cannot cache function 'x': no locator available for file 'y'"),
+         "severstal: numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried to allocate 9 bytes"),
          "severstal: the memory is full. Give a smaller --batch-size"),
     ],
