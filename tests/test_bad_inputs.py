@@ -189,6 +189,7 @@ BOX = np.zeros((20, 30), np.uint8)
 BOX[5:12, 8:20] = 255
 SMOOTH = cv2.GaussianBlur(BOX, (5, 5), 0)
 COLOUR = np.dstack([BOX, BOX // 2, BOX])
+RULE = {"pixel_threshold": 128, "min_component_px": 1, "min_mask_px": 1, "min_image_score": 0}
 RESUME = "train --data data --arch unet-small --epochs 4 --name good --resume"
 REMOVE = "Remove models/good or give another --name, and train again"
 NO_COLUMNS = "A table has ImageId_ClassId,EncodedPixels or ImageId,ClassId,EncodedPixels"
@@ -319,7 +320,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a run of this name", nothing, RESUME.removesuffix(" --resume"),
      "there is a run of this name: models/good. Give --resume, another --name, or remove it"),
     ("a run of this name, to predict with only", remove("models/good/training.ckpt"), RESUME.removesuffix(" --resume"),
-     "there is a run of this name: models/good. Give --resume, another --name, or remove it"),
+     "there is a run of this name: models/good. Give another --name, or remove it"),
     ("other settings", nothing, f"{RESUME} --batch-size 3",
      "models/good was trained with another batch_size: 8, here 3. Resume with the same, or train anew under another …"),
     ("another network", nothing, RESUME.replace("unet", "linknet"),
@@ -363,9 +364,10 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "score --model models/good", "models/good/thresholds.json is missing. models/good left no fold out to search …"),
     ("thresholds cut short", cut("models/good/thresholds.json"), PREDICT,
      "cannot read models/good/thresholds.json: …"),
-    ("thresholds out of range", change("models/good/thresholds.json", rules=[{"pixel_threshold": 999}] * 2), PREDICT,
+    ("thresholds out of range", change("models/good/thresholds.json", rules=[RULE | {"pixel_threshold": 999}] * 2),
+     PREDICT,
      "models/good/thresholds.json is damaged: pixel_threshold must be a whole number from 1 to 256, not 999. Search …"),
-    ("thresholds of more classes", change("models/good/thresholds.json", rules=[{}] * 3), PREDICT,
+    ("thresholds of more classes", change("models/good/thresholds.json", rules=[RULE] * 3), PREDICT,
      "models/good/thresholds.json does not fit the run: 3 classes, the run has 2. Search again"),
     ("thresholds of another version", change("models/good/thresholds.json", format=7), PREDICT,
      "models/good/thresholds.json is of another version: format 7, this program reads 1. Search the thresholds again"),
@@ -488,7 +490,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "wrong layout: auto. It must be current or original"),
     ("too many classes", nothing, "encode masks --out old.csv --classes 999",
      "wrong number of classes: 999. It must be between 0 and 254"),
-    ("a table that is a folder", nothing, "encode masks --out data", f"cannot write data: Is a directory. {PATHS}"),
+    ("a table that is a folder", nothing, "encode masks --out data", "cannot write data: it is a folder. Name a file"),
     # decode
     ("nothing to decode", nothing, "decode gone.csv --out masks --size 64x96", "gone.csv: no such file"),
     ("a size too small", table("a.png,1,1 3", "a.png,2,6 3"), "decode new.csv --out masks --size 2x3",
@@ -655,7 +657,7 @@ def test_a_loss_that_is_no_number(severstal: Severstal, work: Path, monkeypatch:
 WRITING = [
     ("split --data data", "data/splits.csv"),
     (f"{TRAIN}", "models/new/model.safetensors"),
-    (RESUME, "models/good/training.ckpt"),
+    (RESUME, "models/good/model.json"),
     ("thresholds models/good", "models/good/thresholds.png"),
     (PREDICT, "old.csv"),
     (f"{PREDICT} --masks masks", "masks/000000000.png"),
@@ -859,8 +861,9 @@ def test_ctrl_c_ends_with_130_and_harms_nothing(
 
 
 SIGNALLED = """
-import sys
+import signal, sys
 from severstal_cli import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 sys.argv = ["severstal", *sys.argv[1:]]
 cli.main()
 """
