@@ -80,6 +80,10 @@ def _score_submission(submission: Path, truth: Path, counting: Path | None, prog
             f"{len(absent)} of {len(image_ids)} images have no row in {submission} and count as empty, "
             f"the first is {absent[0]}"
         )
+    if true.image_ids and not set(true.image_ids) & set(image_ids):
+        progress.say(
+            f"{truth} has no row for any of the {len(image_ids)} images that count: all of them count as clean"
+        )
     extra = len(known - set(image_ids))
     if extra:
         progress.say(f"{extra} images of {submission} do not count: --images does not have them")

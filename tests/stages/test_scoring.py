@@ -7,6 +7,7 @@ import pytest
 
 from severstal_cli.config import PredictConfig, ScoreConfig
 from severstal_cli.errors import InputError
+from severstal_cli.progress import TerminalProgress
 from severstal_cli.stages import prediction, scoring
 from severstal_cli.steel.splits import HOLDOUT, read_splits
 
@@ -64,6 +65,20 @@ def test_predicting_nothing_scores_all_empty(tables: tuple[Path, Path, Path], tm
     found = scoring.score(ScoreConfig(submission=tmp_path / "nothing.csv", truth=truth, images=images))
     assert found.mean_dice == found.all_empty == pytest.approx(4 / 6)
     assert found.mean_dice_present == 0
+
+
+def test_a_truth_about_other_images_is_told(
+    tables: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submission, truth, _ = tables
+    scoring.score(ScoreConfig(submission=submission, truth=truth), TerminalProgress())
+    assert "count as clean" not in capsys.readouterr().err
+    (tmp_path / "clean.csv").write_text("ImageId\nclean.png\n")
+    found = scoring.score(
+        ScoreConfig(submission=submission, truth=truth, images=tmp_path / "clean.csv"), TerminalProgress()
+    )
+    assert "has no row for any of the 1 images that count: all of them count as clean" in capsys.readouterr().err
+    assert found.all_empty == 1.0
 
 
 def test_wrong_requests_are_told(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
