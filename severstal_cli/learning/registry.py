@@ -27,18 +27,20 @@ class Logits(NamedTuple):
     classes: Tensor | None
 
 
+Factory = Callable[[str, str | None, int, int, bool], nn.Module]
+"""`(encoder, encoder_weights, in_channels, classes, classifier) -> network`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """A registered network: its factory, one line about it, and whether it takes an encoder from a library."""
 
-    factory: Callable[[str, str | None, int, int, bool], nn.Module]
+    factory: Factory
     about: str
     has_encoder: bool
 
 
 REGISTRY: dict[str, Entry] = {}
-
-Factory = Callable[[str, str | None, int, int, bool], nn.Module]
 
 
 def register(name: str, *, has_encoder: bool = True) -> Callable[[Factory], Factory]:

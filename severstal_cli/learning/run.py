@@ -229,9 +229,12 @@ def find_runs(models: Path) -> list[tuple[Path, ModelCard]]:
             found.append((card_path.parent, read_card(card_path.parent)))
         except RunError:
             continue
-    return sorted(
-        found, key=lambda run: -1.0 if run[1].validation_dice is None else run[1].validation_dice, reverse=True
-    )
+    return sorted(found, key=lambda run: validation_rank(run[1]), reverse=True)
+
+
+def validation_rank(card: ModelCard) -> float:
+    """What runs are compared by: the validation Dice; a run without one comes last."""
+    return -1.0 if card.validation_dice is None else card.validation_dice
 
 
 def best_run(models: Path) -> Path:

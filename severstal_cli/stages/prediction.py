@@ -46,7 +46,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     folders = config.runs or (run.best_run(config.models),)
     cards = run.read_cards(folders)
     if config.thresholds is None:
-        best = _best(cards)
+        best = max(range(len(cards)), key=lambda number: run.validation_rank(cards[number]))
         thresholds_path, thresholds = folders[best] / run.THRESHOLDS, run.thresholds_of(folders[best], cards[best])
     else:
         thresholds_path = config.thresholds
@@ -124,12 +124,6 @@ def _classes_to_write(config: PredictConfig, sample: tables.Sample | None, class
         raise InputError(f"{config.sample} asks for classes 1 to {asked}", f"the runs predict {classes}",
                          "Take a run of as many classes, or give --layout current")  # fmt: skip
     return max(asked, classes)
-
-
-def _best(cards: list[run.ModelCard]) -> int:
-    """Which run has the highest validation Dice, the first of equals."""
-    scores = [-1.0 if card.validation_dice is None else card.validation_dice for card in cards]
-    return scores.index(max(scores))
 
 
 def _tell(
