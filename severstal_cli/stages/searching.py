@@ -122,8 +122,11 @@ def _draw(path: Path, surfaces: Sequence[ScoreSurface], choices: Sequence[Choice
         plot = axes[number]
         sizes = surface.component_sizes
         means = surface.means()[1:, :, int(np.searchsorted(surface.mask_sizes, choice.rule.min_mask_px))]
-        low = max(float(means.min()), float(np.quantile(means, 0.25)))
-        colours = plot.pcolormesh(np.arange(1, 256) / 255, sizes, means.T, vmin=low, cmap="viridis", shading="nearest")
+        high = float(means.max())
+        low = min(float(np.quantile(means, 0.25)), high - 0.01)  # a flat surface needs a scale, too
+        colours = plot.pcolormesh(
+            np.arange(1, 256) / 255, sizes, means.T, vmin=low, vmax=high, cmap="viridis", shading="nearest"
+        )
         plot.set(yscale="log", xlabel="threshold", ylabel="smallest component, px")
         if choice.rule.pixel_threshold < postprocess.NEVER:
             plot.plot(
