@@ -1,0 +1,12 @@
+"""The commands: options in, one call, a table out. Each file registers its commands on `app`, in the order of help."""
+
+from severstal_cli.cli.app import app
+
+from severstal_cli.cli import data, models, submissions  # isort: skip
+
+__all__ = ["app", "data", "main", "models", "submissions"]
+
+
+def main() -> None:
+    """The `severstal` command."""
+    app()

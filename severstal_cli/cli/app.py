@@ -1,0 +1,51 @@
+"""The program as a whole: its group of commands, and how what goes wrong is told."""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from severstal_cli import __version__, printing
+from severstal_cli.errors import SeverstalError
+
+
+class _Commands(TyperGroup):
+    """Turns what goes wrong in a command into one line and an exit code: 1, or 130 for Ctrl-C."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except (SeverstalError, OSError, MemoryError, RuntimeError) as error:
+            line = printing.line_of(error)
+            if line is None or os.environ.get("SEVERSTAL_DEBUG") == "1":
+                raise
+            print(f"severstal: {line}", file=sys.stderr)  # noqa: T201 (rich would wrap it)
+            raise SystemExit(1) from error
+        except KeyboardInterrupt:
+            print("\nseverstal: interrupted", file=sys.stderr)  # noqa: T201
+            raise SystemExit(130) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From steel photographs and run-length annotations to a scored submission.csv.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"severstal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None: ...

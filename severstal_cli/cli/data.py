@@ -1,0 +1,102 @@
+"""The commands that make or change data: images, annotations, splits."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from severstal_cli import config as configs
+from severstal_cli import printing
+from severstal_cli.cli.app import app
+from severstal_cli.cli.options import Data, Layout, Seed, Size, parse_size
+from severstal_cli.progress import TerminalProgress
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder.")],
+    seed: Seed = configs.DemoConfig.seed,
+) -> None:
+    """Write a synthetic steel set and run every stage on it."""
+    from severstal_cli.stages import demonstration
+
+    result = demonstration.demonstrate(configs.DemoConfig(out=out, seed=seed), TerminalProgress())
+    printing.print_demo(result)
+    typer.echo(f"photograph, truth and each model's mask: {result.picture}")
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder.")],
+    images: Annotated[int | None, typer.Option(min=1, help="Training images.")] = configs.SynthConfig.images,
+    test_images: Annotated[int, typer.Option(min=0, help="Test images.")] = configs.SynthConfig.test_images,
+    size: Size = None,
+    annotations: Annotated[Path | None, typer.Option(help="Draw under the masks of this train.csv.")] = None,
+    image_list: Annotated[
+        Path | None, typer.Option("--list", help="With --annotations: the images, clean ones too (a column ImageId).")
+    ] = None,
+    seed: Seed = configs.SynthConfig.seed,
+) -> None:
+    """Write a synthetic set of steel photographs in the competition's layout."""
+    from severstal_cli.stages import synthesis
+
+    config = configs.SynthConfig(
+        out=out, images=images, test_images=test_images, size=size or configs.SynthConfig.size,
+        annotations=annotations, image_list=image_list, seed=seed,
+    )  # fmt: skip
+    synthesis.synthesise(config, TerminalProgress())
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
+def split(
+    data: Data = configs.SplitConfig.data,
+    holdout: Annotated[float, typer.Option(help="Share of the images kept for score.")] = configs.SplitConfig.holdout,
+    folds: Annotated[int, typer.Option(help="Equal parts of the rest.")] = configs.SplitConfig.folds,
+    seed: Seed = configs.SplitConfig.seed,
+) -> None:
+    """Deal the images to folds and a holdout, near-duplicates kept together."""
+    from severstal_cli.stages import splitting
+
+    config = configs.SplitConfig(data=data, holdout=holdout, folds=folds, seed=seed)
+    result = splitting.split(config, TerminalProgress())
+    printing.print_split(result)
+    if result.largest_group > 1:
+        typer.echo(f"near-duplicates: images in groups, each group in one part; the largest has {result.largest_group}")
+
+
+@app.command()
+def encode(
+    masks: Annotated[Path, typer.Argument(metavar="MASKS_DIR", help="IMAGE_CLASS.png files, or label images.")],
+    out: Annotated[Path, typer.Option(help="The table.")],
+    layout: Layout = configs.EncodeConfig.layout,
+    label_images: Annotated[
+        bool, typer.Option("--label-images", help="One file an image; pixels hold class ids.")
+    ] = False,
+    images: Annotated[Path | None, typer.Option(help="The images, clean ones too: a folder or a list.")] = None,
+    suffix: Annotated[str, typer.Option(help="Of the images, without --images.")] = configs.EncodeConfig.suffix,
+    classes: Annotated[int, typer.Option(help="Number of classes; 0: as found.")] = configs.EncodeConfig.classes,
+) -> None:
+    """Masks as PNG to a table of run lengths."""
+    from severstal_cli.stages import encoding
+
+    config = configs.EncodeConfig(
+        masks=masks, out=out, layout=layout, label_images=label_images, images=images, suffix=suffix, classes=classes
+    )
+    result = encoding.encode(config, TerminalProgress())
+    typer.echo(
+        f"{result.out}: {result.rows} rows, {result.masks} masks of {result.images} images, {result.classes} classes"
+    )
+
+
+@app.command()
+def decode(
+    table: Annotated[Path, typer.Argument(help="Annotations or a submission.")],
+    out: Annotated[Path, typer.Option(metavar="MASKS_DIR", help="Folder for IMAGE_CLASS.png, 0 and 255.")],
+    size: Annotated[Any, typer.Option(parser=parse_size, metavar="HxW", help="Height x width, as 256x1600.")],
+) -> None:
+    """A table of run lengths to masks as PNG."""
+    from severstal_cli.stages import encoding
+
+    result = encoding.decode(configs.DecodeConfig(table=table, out=out, size=size), TerminalProgress())
+    typer.echo(f"{result.out}: {result.masks} masks of {result.images} images")

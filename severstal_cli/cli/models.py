@@ -1,0 +1,93 @@
+"""The commands that make trained runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from severstal_cli import config as configs
+from severstal_cli import printing
+from severstal_cli.cli.app import app
+from severstal_cli.cli.options import BatchSize, Data, MaybeData, Models, Seed, Tta, parse_fold, parse_seconds
+from severstal_cli.progress import TerminalProgress
+
+
+@app.command()
+def train(
+    data: Data = configs.TrainConfig.data,
+    arch: Annotated[str, typer.Option(help="A network of `severstal models`.")] = configs.TrainConfig.arch,
+    encoder: Annotated[str, typer.Option(help="Its encoder.")] = configs.TrainConfig.encoder,
+    encoder_weights: Annotated[
+        str, typer.Option(help="imagenet, none or a file.")
+    ] = configs.TrainConfig.encoder_weights,
+    fold: Annotated[str, typer.Option(help="Fold kept for validation, or none.")] = str(configs.TrainConfig.fold),
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = configs.TrainConfig.epochs,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_seconds, metavar="TIME", help="End after this time of training, as 25m; the schedule fits."
+        ),
+    ] = None,
+    seed: Seed = configs.TrainConfig.seed,
+    models: Models = configs.TrainConfig.models,
+    name: Annotated[str | None, typer.Option(help="The run's folder; default ARCH-ENCODER-foldN.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with this run after its last whole epoch.")] = False,
+    batch_size: BatchSize = configs.TrainConfig.batch_size,
+    learning_rate: Annotated[float, typer.Option(help="Its highest value.")] = configs.TrainConfig.learning_rate,
+    devices: Annotated[int, typer.Option(min=1, max=1, help="Devices to train on.")] = configs.TrainConfig.devices,
+) -> None:
+    """Train a network: a run under models/."""
+    from severstal_cli.stages import training
+
+    config = configs.TrainConfig(
+        data=data, arch=arch, encoder=encoder, encoder_weights=encoder_weights, fold=parse_fold(fold), epochs=epochs,
+        time_limit_s=time_limit, seed=seed, models=models, name=name, resume=resume, batch_size=batch_size,
+        learning_rate=learning_rate, devices=devices,
+    )  # fmt: skip
+    try:
+        result = training.train(config, TerminalProgress())
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\n{config.run_name}: the same command with --resume goes on after the last whole epoch, if there is one",
+            err=True,
+        )
+        raise
+    best = "" if result.validation_dice is None else (
+        f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f} "
+        f"(predicting nothing {result.nothing_dice:.4f})"
+    )  # fmt: skip
+    time = f"{result.seconds / 60:.1f} min" if result.seconds >= 100 else f"{result.seconds:.0f} s"
+    typer.echo(f"{result.folder}: {result.epochs} epochs in {time}{best}")
+    if result.validation_dice is not None:
+        typer.echo(f"next: severstal thresholds {result.folder}")
+
+
+@app.command()
+def thresholds(
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="models/NAME; several are averaged.")],
+    data: MaybeData = None,
+    tta: Tta = configs.ThresholdsConfig.tta,
+    out: Annotated[Path | None, typer.Option(help="For several runs: the file to write.")] = None,
+    batch_size: BatchSize = configs.ThresholdsConfig.batch_size,
+) -> None:
+    """Find the best post-processing of a run on its validation fold."""
+    from severstal_cli.stages import searching
+
+    config = configs.ThresholdsConfig(runs=tuple(run), data=data, tta=tta, out=out, batch_size=batch_size)
+    result = searching.search(config, TerminalProgress())
+    printing.print_thresholds(result)
+    models = " ".join(f"--model {folder}" for folder in run)
+    typer.echo(
+        f"wrote {result.path}; next: severstal predict IMAGES {models}" + (f" --thresholds {out}" if out else "")
+    )
+
+
+@app.command()
+def models(models: Models = configs.TrainConfig.models) -> None:
+    """List the networks to train and the trained runs."""
+    from severstal_cli.learning import registry, run
+
+    found = [(folder, card, (folder / run.THRESHOLDS).exists()) for folder, card in run.find_runs(models)]
+    printing.print_models(registry.REGISTRY, found)
+    if not found:
+        typer.echo(f"no trained run in {models}")

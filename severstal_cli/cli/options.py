@@ -1,0 +1,48 @@
+"""Options that several commands share, and how their values are read."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "256x1600" -> (256, 1600)."""
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not found or min(int(side) for side in found.groups()) < 1:
+        raise typer.BadParameter(f"{text!r} is not HEIGHTxWIDTH, as in 256x1600")
+    return int(found[1]), int(found[2])
+
+
+def parse_seconds(text: str) -> float:
+    """ "25m" -> 1500.0."""
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+)", text)
+    if not found or not any(found.groups()):
+        raise typer.BadParameter(f"{text!r} is no time, as in 25m, 1h30m or 90s")
+    hours, minutes, seconds, bare = (int(part or 0) for part in found.groups())
+    return float(3600 * hours + 60 * minutes + seconds + bare)
+
+
+def parse_fold(text: str) -> int | None:
+    """ "2" -> 2, "none" -> None."""
+    if text == "none":
+        return None
+    if not (text.isascii() and text.isdecimal()):
+        raise typer.BadParameter(f"{text!r} is neither the number of a fold nor none", param_hint="'--fold'")
+    return int(text)
+
+
+Data = Annotated[Path, typer.Option(help="Folder with train.csv and train_images/.")]
+MaybeData = Annotated[Path | None, typer.Option(help="Data folder; by default the one the run was trained on.")]
+Tta = Annotated[str, typer.Option(help="Views to average: none, hflip or flips.")]
+TtaOfThresholds = Annotated[
+    str | None, typer.Option("--tta", help="Views: none, hflip or flips. Default: as the thresholds were searched.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
+Models = Annotated[Path, typer.Option(help="Folder of the trained runs.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all that is random.")]
+Layout = Annotated[str, typer.Option(help="auto, current (ImageId,ClassId,...) or original (ImageId_ClassId,...).")]
+# Any: of a tuple typer would make an option with two values
+Size = Annotated[Any, typer.Option(parser=parse_size, metavar="HxW", help="Height x width, as 256x1600.")]

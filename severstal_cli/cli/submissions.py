@@ -1,0 +1,91 @@
+"""The commands that make and judge submissions."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from severstal_cli import config as configs
+from severstal_cli import printing
+from severstal_cli.cli.app import app
+from severstal_cli.cli.options import AsJson, BatchSize, Layout, MaybeData, Models, Size, TtaOfThresholds
+from severstal_cli.progress import TerminalProgress
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Folders and single files.")],
+    model: Annotated[
+        list[Path] | None, typer.Option(help="A run; several are averaged. Default: the best in models/.")
+    ] = None,
+    models: Models = configs.PredictConfig.models,
+    tta: TtaOfThresholds = configs.PredictConfig.tta,
+    out: Annotated[Path, typer.Option(help="The submission.")] = configs.PredictConfig.out,
+    layout: Layout = configs.PredictConfig.layout,
+    sample: Annotated[
+        Path | None, typer.Option(help="Take images, order and layout of this sample submission.")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder for pictures with the masks drawn on.")] = None,
+    thresholds: Annotated[Path | None, typer.Option(help="A thresholds.json instead of the run's own.")] = None,
+    batch_size: BatchSize = configs.PredictConfig.batch_size,
+) -> None:
+    """Predict the masks of photographs: a submission.csv."""
+    from severstal_cli.stages import prediction
+
+    result = prediction.predict(
+        configs.PredictConfig(
+            images=tuple(images), runs=tuple(model or ()), models=models, tta=tta, out=out, layout=layout,
+            sample=sample, masks=masks, thresholds=thresholds, batch_size=batch_size,
+        ),
+        TerminalProgress(),
+    )  # fmt: skip
+    counts = ", ".join(f"class {number}: {count}" for number, count in enumerate(result.masks_by_class, start=1))
+    rate = result.images / result.seconds
+    typer.echo(f"{result.path}: {result.rows} rows for {result.images} images ({rate:.1f} images/s); masks of {counts}")
+
+
+@app.command()
+def check(
+    submission: Annotated[Path, typer.Argument(help="A submission.csv.")],
+    sample: Annotated[Path | None, typer.Option(help="The sample submission: which rows must be there.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The images: a folder or a list.")] = None,
+    size: Size = None,
+    every: Annotated[bool, typer.Option("--all", help="Name every fault, not the first 20 alone.")] = False,
+) -> None:
+    """Tell every fault of a submission. Exit code 1 if there is one."""
+    from severstal_cli.stages import checking
+
+    config = configs.CheckConfig(submission=submission, sample=sample, images=images, size=size)
+    result = checking.check(config, TerminalProgress())
+    for line in printing.check_lines(result, every=every):
+        typer.echo(line)
+    if not result.is_valid:
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    submission: Annotated[Path | None, typer.Argument(help="A submission.csv.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Annotations to score it against.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The images that count: a folder, or a list with ImageId.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Instead: a run, scored on its holdout.")] = None,
+    data: MaybeData = None,
+    tta: TtaOfThresholds = configs.ScoreConfig.tta,
+    batch_size: BatchSize = configs.ScoreConfig.batch_size,
+    as_json: AsJson = False,
+) -> None:
+    """Mean Dice as the competition counts it, beside predicting nothing."""
+    from severstal_cli.stages import scoring
+
+    config = configs.ScoreConfig(
+        submission=submission, truth=truth, images=images, run=model, data=data, tta=tta, batch_size=batch_size
+    )
+    result = scoring.score(config, TerminalProgress())
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(result)))
+    else:
+        printing.print_score(str(submission or model or "the best run"), result)
