@@ -6,7 +6,7 @@ The command line takes its defaults from here, so a default stands in one place.
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli.errors import InputError
+from severstal_cli.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +86,6 @@ class TrainConfig:
         _check(0 <= self.average_decay < 1, "average decay", self.average_decay, "at least 0 and below 1")
         crop = f"{self.crop_height_px}x{self.crop_width_px}"
         _check(min(self.crop_height_px, self.crop_width_px) >= 32, "crop", crop, "at least 32x32")
-
-    @property
-    def run_name(self) -> str:
-        """The run's folder under `models`."""
-        encoder = "" if self.arch.endswith("-small") else f"-{self.encoder}"
-        fold = "all" if self.fold is None else f"fold{self.fold}"
-        return self.name or f"{self.arch}{encoder}-{fold}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,4 +247,4 @@ def _check_size(size: tuple[int, int], least_px: int = 1) -> None:
 
 def _check(fits: bool, name: str, found: object, wanted: str) -> None:
     if not fits:
-        raise InputError(f"wrong {name}", str(found), f"It must be {wanted}")
+        raise UsageError(f"wrong {name}", str(found), f"It must be {wanted}")

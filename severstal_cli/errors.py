@@ -2,6 +2,7 @@
 
     SeverstalError
     ├── InputError      a file or folder that the user gave is wrong
+    │   └── UsageError  an option has a value that it cannot have: exit code 2, as for an unknown option
     ├── RunError        the folder of a trained model is incomplete or not ours
     ├── OutputError     a result cannot be written: no permission, no space
     └── MachineError    the machine lacks something: a library, memory, a device, the network
@@ -21,6 +22,10 @@ class SeverstalError(Exception):
 
 class InputError(SeverstalError):
     """A file or folder that the user gave is missing, unreadable or wrong."""
+
+
+class UsageError(InputError):
+    """An option has a value that it cannot have, whatever the files."""
 
 
 class RunError(SeverstalError):

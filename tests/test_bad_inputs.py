@@ -195,6 +195,9 @@ REMOVE = "Remove models/good or give another --name, and train again"
 NO_COLUMNS = "A table has ImageId_ClassId,EncodedPixels or ImageId,ClassId,EncodedPixels"
 PATHS = "Name another place or mend its permissions"
 
+OPTION = re.compile(r"wrong [a-z -]+: |wrong name\. |unknown (architecture|encoder|test-time augmentation): ")
+"""What is said of an option that cannot have its value, whatever the files: wrong usage, exit code 2."""
+
 # what is wrong | what makes it so | command line | all that is said, where … is anything
 TABLE: list[tuple[str, Step, str, str]] = [
     # the data folder
@@ -351,7 +354,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a size that is none", change_card(image_size=5), "score --model models/good",
      "models/good/model.json is damaged: image_size is 5. Train again, or restore the file"),
     ("a run of an unknown network", change_card(arch="later"), PREDICT,
-     "unknown architecture: later. Choose one of …"),
+     "models/good/model.json is of a network that this program does not have: later. Use the version of …"),
     ("weights of another network", change_card(arch="linknet-small"), PREDICT,
      "models/good/model.safetensors is damaged or does not fit model.json: … Train again"),
     ("weights cut short", cut("models/good/model.safetensors"), PREDICT,
@@ -525,10 +528,10 @@ def flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
 
 
-def check_told(outcome: Outcome, said: str) -> None:
-    """Exit code 1, nothing on stdout, and at the end of stderr the one line that says all."""
+def check_told(outcome: Outcome, said: str, code: int = 1) -> None:
+    """The exit code, nothing on stdout, and at the end of stderr the one line that says all."""
     lines = outcome.err.splitlines()
-    assert (outcome.code, outcome.out) == (1, ""), outcome.err
+    assert (outcome.code, outcome.out) == (code, ""), outcome.err
     assert [line.startswith("severstal: ") for line in lines].count(True) == 1, outcome.err
     pattern = ".+".join(map(re.escape, f"severstal: {said}".split("…")))
     assert re.fullmatch(pattern, lines[-1]), f"{lines[-1]}\nis not\nseverstal: {said}"
@@ -543,7 +546,7 @@ def test_wrong_input_is_one_line_and_harms_nothing(
     before = snapshot(work)
     outcome = severstal(line)
     assert snapshot(work) == before
-    check_told(outcome, said)
+    check_told(outcome, said, code=2 if OPTION.match(said) else 1)
 
 
 @pytest.mark.parametrize(

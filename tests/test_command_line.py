@@ -195,7 +195,7 @@ def test_a_fault_is_one_line(
 
 def test_a_wrong_setting_is_one_line(severstal: Severstal) -> None:
     outcome = severstal("split", "--holdout", "2")
-    assert (outcome.code, outcome.out) == (1, "")
+    assert (outcome.code, outcome.out) == (2, "")
     assert re.fullmatch(r"severstal: wrong holdout: 2\.0\..*\n", outcome.err)
 
 

@@ -8,11 +8,11 @@ import typer
 from typer.core import TyperGroup
 
 from severstal_cli import __version__, printing
-from severstal_cli.errors import SeverstalError
+from severstal_cli.errors import SeverstalError, UsageError
 
 
 class _Commands(TyperGroup):
-    """Turns what goes wrong in a command into one line and an exit code: 1, or 130 for Ctrl-C."""
+    """Turns what goes wrong in a command into one line and an exit code: 1, 2 for a wrong option, 130 for Ctrl-C."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
@@ -22,7 +22,7 @@ class _Commands(TyperGroup):
             if line is None or os.environ.get("SEVERSTAL_DEBUG") == "1":
                 raise
             print(f"severstal: {line}", file=sys.stderr)  # noqa: T201 (rich would wrap it)
-            raise SystemExit(1) from error
+            raise SystemExit(2 if isinstance(error, UsageError) else 1) from error
         except KeyboardInterrupt:
             print("\nseverstal: interrupted", file=sys.stderr)  # noqa: T201
             raise SystemExit(130) from None

@@ -48,7 +48,7 @@ def train(
         result = training.train(config, TerminalProgress())
     except KeyboardInterrupt:
         typer.echo(
-            f"\n{config.run_name}: the same command with --resume goes on after the last whole epoch, if there is one",
+            f"\n{config.name or arch}: --resume with the same command goes on after the last whole epoch, if any",
             err=True,
         )
         raise

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from severstal_cli.errors import InputError, MachineError
+from severstal_cli.errors import InputError, MachineError, UsageError
 from severstal_cli.learning import small
 
 STRIDE = 32
@@ -57,9 +57,9 @@ def register(name: str, *, has_encoder: bool = True) -> Callable[[Factory], Fact
 
 
 def entry(arch: str) -> Entry:
-    """The entry of a name. Raises InputError."""
+    """The entry of a name. Raises UsageError."""
     if arch not in REGISTRY:
-        raise InputError("unknown architecture", arch, f"Choose one of {', '.join(sorted(REGISTRY))}")
+        raise UsageError("unknown architecture", arch, f"Choose one of {', '.join(sorted(REGISTRY))}")
     return REGISTRY[arch]
 
 
@@ -84,7 +84,8 @@ def build(
         classifier: add a head that tells for each class whether it is in the picture at all.
 
     Raises:
-        InputError: unknown architecture or encoder, a pair that does not go together, or a wrong file of weights.
+        UsageError: unknown architecture or encoder.
+        InputError: a pair that does not go together, or a wrong file of weights.
         MachineError: the ImageNet weights could not be fetched.
     """
     chosen = entry(arch)
@@ -95,7 +96,7 @@ def build(
         network = chosen.factory(encoder, None if from_file else encoder_weights, in_channels, classes, classifier)
     except (OSError, RuntimeError) as error:
         if encoder.startswith("tu-") and "Unknown model" in str(error):
-            raise InputError("unknown encoder", encoder, "After tu- stands the name of a model of timm") from error
+            raise UsageError("unknown encoder", encoder, "After tu- stands the name of a model of timm") from error
         if encoder_weights != "imagenet":
             raise
         raise MachineError(
@@ -117,7 +118,7 @@ def _check_encoder(encoder: str) -> None:
     import segmentation_models_pytorch as smp
 
     if encoder not in smp.encoders.get_encoder_names() and not encoder.startswith("tu-"):
-        raise InputError(
+        raise UsageError(
             "unknown encoder", encoder, "For example resnet18, resnet34, efficientnet-b3, se_resnext50_32x4d"
         )
 

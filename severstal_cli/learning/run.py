@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import registry
 from severstal_cli.steel import files
@@ -81,6 +82,13 @@ class Thresholds:
     """The views it was searched with: prediction should use the same."""
 
 
+def folder_for(config: TrainConfig) -> Path:
+    """Where the run of a training is kept. Raises UsageError: unknown architecture."""
+    encoder = f"-{config.encoder}" if registry.entry(config.arch).has_encoder else ""
+    fold = "all" if config.fold is None else f"fold{config.fold}"
+    return config.models / (config.name or f"{config.arch}{encoder}-{fold}")
+
+
 def read_card(folder: Path) -> ModelCard:
     """The card of a run. Raises RunError: no run, an incomplete one, or one of another version."""
     if not folder.is_dir():
@@ -94,6 +102,9 @@ def read_card(folder: Path) -> ModelCard:
     if set(raw) != fields:
         odd = sorted(fields ^ set(raw))
         raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
+    if raw["arch"] not in registry.REGISTRY:
+        raise RunError(f"{folder / CARD} is of a network that this program does not have", str(raw["arch"]),
+                       "Use the version of severstal that wrote it")  # fmt: skip
     wrong = [name for name, kinds in _KINDS.items() if not isinstance(raw[name], kinds)]
     try:
         if not wrong:

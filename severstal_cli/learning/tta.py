@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from severstal_cli.errors import InputError
+from severstal_cli.errors import UsageError
 
 View = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 
@@ -29,9 +29,9 @@ VIEWS: dict[str, tuple[View, ...]] = {
 
 
 def views_of(name: str) -> tuple[View, ...]:
-    """The views of a set. Raises InputError for an unknown name."""
+    """The views of a set. Raises UsageError for an unknown name."""
     if name not in VIEWS:
-        raise InputError("unknown test-time augmentation", name, f"Choose one of {', '.join(VIEWS)}")
+        raise UsageError("unknown test-time augmentation", name, f"Choose one of {', '.join(VIEWS)}")
     return VIEWS[name]
 
 

@@ -7,6 +7,7 @@ from shutil import rmtree
 
 from severstal_cli import config as configs
 from severstal_cli.errors import InputError, SeverstalError
+from severstal_cli.learning.run import folder_for
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import checking, prediction, scoring, searching, splitting, training
 from severstal_cli.steel import images, pictures, rle, tables
@@ -74,7 +75,7 @@ def _train(arch: str, data: Path, models: Path, seed: int, progress: Progress) -
         data=data, arch=arch, encoder="resnet18", encoder_weights="none", epochs=EPOCHS, seed=seed, models=models,
         crop_width_px=128, defect_share=0.8, learning_rate=LEARNING_RATE, average_decay=0.98,
     )  # fmt: skip
-    rmtree(models / config.run_name, ignore_errors=True)  # of an earlier demo
+    rmtree(folder_for(config), ignore_errors=True)  # of an earlier demo
     run = training.train(config, progress).folder
     found = searching.search(configs.ThresholdsConfig(runs=(run,)), progress)
     progress.say(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import severstal_cli
 from severstal_cli.config import PredictConfig
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import inference, run, tta
 from severstal_cli.learning.device import open_device
 from severstal_cli.progress import SILENT, Progress
@@ -40,7 +40,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     """
     tta.views_of(config.tta or "none")
     if config.out.suffix == ".json":
-        raise InputError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
+        raise UsageError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
     files.check_place(config.out)
     files.check_place(config.out.with_suffix(".json"))
     folders = config.runs or (run.best_run(config.models),)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.config import ThresholdsConfig
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import evaluation, run, tta
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, pictures, postprocess, rle
@@ -57,7 +57,7 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
         raise InputError("several runs", "their thresholds belong to none of them", "Give --out FILE.json")
     path = config.out or config.runs[0] / run.THRESHOLDS
     if path.suffix == ".png":
-        raise InputError("wrong name for thresholds", str(path), "A picture of that name is written beside them")
+        raise UsageError("wrong name for thresholds", str(path), "A picture of that name is written beside them")
     files.check_place(path)
     part = evaluation.open_validation(config.runs, config.data, progress)
     height, width = part.photographs.usual_size()

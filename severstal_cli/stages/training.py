@@ -52,8 +52,7 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         OutputError: the run cannot be written.
         SeverstalError: the loss became infinite or not a number.
     """
-    folder = config.models / config.run_name
-    registry.entry(config.arch)
+    folder = run.folder_for(config)
     saved = run.read_checkpoint(folder) if config.resume else None
     if saved is None and (folder / run.CHECKPOINT).exists():
         raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
@@ -75,9 +74,9 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         if len(rows) >= config.epochs:
             progress.say(f"{folder}: nothing is left to do; more --epochs would go on")
     truth = loop.Validation(photographs, validation_ids, card, config.batch_size)
-    progress.say(_opening_line(config, data, truth, fabric))
+    progress.say(f"{folder.name}: {_opening_line(config, data, truth, fabric)}")
 
-    with progress.bar(config.run_name, (config.epochs - len(rows)) * len(data), "steps") as bar:
+    with progress.bar(folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar:
         for epoch in range(len(rows), config.epochs):
             began = time.monotonic()
             schedule = _schedule(
@@ -102,7 +101,7 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
             if trained.ended:
                 break
     if not rows:
-        raise RunError(f"{config.run_name} has not learnt anything", "the time was over before the first step",
+        raise RunError(f"{folder.name} has not learnt anything", "the time was over before the first step",
                        "Give a longer --time-limit")  # fmt: skip
     return TrainResult(
         folder=folder,
@@ -260,6 +259,6 @@ def _opening_line(config: TrainConfig, data: TrainingSet, truth: loop.Validation
     precision = fastest_precision(fabric.device.type) if config.precision == "auto" else config.precision
     nothing = "" if truth.nothing_dice is None else f", where predicting nothing scores {truth.nothing_dice:.4f}"
     return (
-        f"{config.run_name}: training on {len(data.image_ids)} images in pieces of {height} x {width}, validating on "
+        f"training on {len(data.image_ids)} images in pieces of {height} x {width}, validating on "
         f"{len(truth.image_ids)}{nothing}; {fabric.device.type}, {precision}"
     )
