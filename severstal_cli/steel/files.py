@@ -68,14 +68,17 @@ def is_writable(folder: Path) -> bool:
         return False
 
 
-def beside(folder: Path, name: str) -> Path:
+def beside(folder: Path, name: str, *, new: bool = False) -> Path:
     """The path for `name`, kept with the data folder `folder`: in it, or where it is read-only in the user's cache.
 
     A Kaggle notebook mounts its input read-only; then `name` goes to a folder of its own under
-    $XDG_CACHE_HOME/severstal (default ~/.cache/severstal).
+    $XDG_CACHE_HOME/severstal (default ~/.cache/severstal). What came with read-only data counts until there is one of
+    the user's own. `new`: one is about to be written.
     """
-    if (folder / name).exists() or is_writable(folder):
-        return folder / name
+    given = folder / name
+    if is_writable(folder):
+        return given
     cache_root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "severstal"
     key = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    return cache_root / f"{folder.resolve().name}-{key}" / name
+    own = cache_root / f"{folder.resolve().name}-{key}" / name
+    return given if given.exists() and not own.exists() and not new else own

@@ -175,9 +175,12 @@ def read_splits(path: Path, image_ids: Collection[str] | None = None) -> Split:
     return split
 
 
-def splits_path(data: Path) -> Path:
-    """Return where the split of the data folder is kept: in it, or in the user's cache where it is read-only."""
-    return files.beside(data, "splits.csv")
+def splits_path(data: Path, *, new: bool = False) -> Path:
+    """Return where the split of the data folder is kept: in it, or in the user's cache where it is read-only.
+
+    `new`: where one that is made now goes.
+    """
+    return files.beside(data, "splits.csv", new=new)
 
 
 def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
@@ -201,7 +204,7 @@ def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
             f"{len(cache)} images in {groups.max() + 1} groups that must stay together",
             "Ask for fewer folds, or another holdout",
         )
-    path = splits_path(config.data)
+    path = splits_path(config.data, new=True)
     write_splits(path, cache.image_ids, parts, groups, class_sets)
     return read_splits(path, cache.index)
 

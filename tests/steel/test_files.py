@@ -78,3 +78,6 @@ def test_what_belongs_to_read_only_data_goes_to_the_users_cache(
     assert beside != files.beside(tmp_path, "splits.csv")
     (data / "splits.csv").write_text("came with the data")
     assert files.beside(data, "splits.csv") == data / "splits.csv"
+    assert files.beside(data, "splits.csv", new=True) == beside
+    files.write_text(beside, "the user's own")
+    assert files.beside(data, "splits.csv") == beside
