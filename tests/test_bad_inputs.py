@@ -644,14 +644,14 @@ def test_full_memory(severstal: Severstal, work: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise RuntimeError(message)
 
-    monkeypatch.setattr(loop.losses, "mask_loss", fail)
+    monkeypatch.setattr(loop.losses, "total_loss", fail)
     before = snapshot(work)
     check_told(severstal(TRAIN), "the memory is full. Give a smaller --batch-size")
     assert snapshot(work) == before
 
 
 def test_a_loss_that_is_no_number(severstal: Severstal, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.losses, "mask_loss", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(loop.losses, "total_loss", lambda *_: torch.tensor(float("nan")))
     before = snapshot(work)
     check_told(severstal(TRAIN), "the loss is nan in epoch 1, batch 1: 0….png, 0….png. Look at these images, or …")
     assert snapshot(work) == before

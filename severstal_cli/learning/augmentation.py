@@ -1,18 +1,25 @@
 """What is changed at random in a training image. Every draw comes from a generator that the caller keys by
 (seed, epoch, position), so nothing has to be saved for a training to go on where it was.
+
+Flips are made where the piece is cut, all else on the device, a batch at a time.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from severstal_cli.config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One draw: flips are made where the crop is cut, gain and offset on the device."""
+    """What is done to one image."""
 
     flip_columns: bool
     flip_rows: bool
@@ -20,23 +27,94 @@ class Change:
     """Contrast: the distance from mid-grey is multiplied by it."""
     offset: float
     """Brightness, in shares of the full range."""
+    gamma: float
+    """Exponent of the grey values."""
+    detail: float
+    """Below 0 blurred, above 0 sharpened; -1 is a 3 x 3 binomial filter, 1 takes as much away."""
+    noise: float
+    """Standard deviation, in shares of the full range."""
+    warp: NDArray[np.float32]
+    """`(2, 3)`: where each point of the result comes from, both in [-1, 1] across the piece (x, y, 1)."""
 
 
 def draw(rng: np.random.Generator, config: TrainConfig) -> Change:
     """A change within the ranges of `config`."""
     left_right, up_down = rng.random(2) < 0.5
+    contrast, brightness, gamma, detail, turn, zoom, stretch = rng.uniform(-1, 1, 7)
+    noise, warped = rng.random(2)
     return Change(
         flip_columns=bool(left_right),
         flip_rows=bool(up_down),
-        gain=float(np.exp(rng.uniform(-1, 1) * np.log1p(config.contrast))),
-        offset=float(rng.uniform(-1, 1) * config.brightness),
+        gain=float(np.exp(contrast * np.log1p(config.contrast))),
+        offset=float(brightness * config.brightness),
+        gamma=float(np.exp(gamma * np.log1p(config.gamma))),
+        detail=float(detail * config.detail),
+        noise=float(noise * config.noise),
+        warp=_warp(turn, zoom, stretch, config) if warped < config.warp_share else _UNMOVED,
     )
 
 
-def change_light(images: Tensor, gain: Tensor, offset: Tensor) -> Tensor:
-    """`images: (N, 1, H, W) float in [0, 1]`, `gain, offset: (N,)` -> the same shape, still in [0, 1].
+_UNMOVED = np.eye(2, 3, dtype=np.float32)
 
-    Clipping is meant: a camera clips too.
+
+def _warp(turn: float, zoom: float, stretch: float, config: TrainConfig) -> NDArray[np.float32]:
+    """Turned, enlarged or reduced, and stretched along x against y."""
+    angle = math.radians(turn * config.turn_deg)
+    scale, aspect = math.exp(zoom * math.log1p(config.zoom)), math.exp(stretch * math.log1p(config.stretch))
+    cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
+    return np.array([[cosine * aspect, -sine * aspect, 0], [sine / aspect, cosine / aspect, 0]], np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What is done on the device to a batch of N images: `(N,)` each but for `warp: (N, 2, 3)`; float32."""
+
+    gain: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    gamma: NDArray[np.float32]
+    detail: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    warp: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, changes: Sequence[Change]) -> "Changes":
+        """Those of single images, stacked."""
+        names = ("gain", "offset", "gamma", "detail", "noise", "warp")
+        return cls(**{name: np.array([getattr(change, name) for change in changes], np.float32) for name in names})
+
+
+def apply(images: Tensor, masks: Tensor, changes: Changes, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`images: (N, 1, H, W) float in [0, 1]`, `masks: (N, C, H, W)`, 0 or 1 -> the same, changed.
+
+    `generator` is of the images' device; noise comes from it. A change that no image of the batch has costs nothing.
     """
-    gain, offset = gain.view(-1, 1, 1, 1), offset.view(-1, 1, 1, 1)
-    return ((images - 0.5) * gain + (0.5 + offset)).clamp_(0, 1)
+    if (changes.warp != _UNMOVED).any():
+        images, masks = _move(images, masks, torch.from_numpy(changes.warp).to(images.device))
+    if changes.detail.any():
+        padded = functional.pad(images, (1, 1, 1, 1), mode="reflect")
+        side = images.new_tensor([1.0, 2.0, 1.0]) / 4
+        blurred = functional.conv2d(padded, torch.outer(side, side)[None, None])
+        images = images + _column(changes.detail, images) * (images - blurred)
+    if (changes.gamma != 1).any():
+        images = images.clamp(1e-4, 1).pow(_column(changes.gamma, images))
+    images = (images - 0.5) * _column(changes.gain, images) + (0.5 + _column(changes.offset, images))
+    if changes.noise.any():
+        noise = torch.randn(images.shape, generator=generator, device=images.device)
+        images = images + _column(changes.noise, images) * noise
+    return images.clamp_(0, 1), masks  # clipping is meant: a camera clips too
+
+
+def _column(values: NDArray[np.float32], images: Tensor) -> Tensor:
+    return torch.from_numpy(values).to(images.device).view(-1, 1, 1, 1)
+
+
+def _move(images: Tensor, masks: Tensor, warp: Tensor) -> tuple[Tensor, Tensor]:
+    """Image and masks through one grid; what lies outside is reflected."""
+    grid = functional.affine_grid(warp, list(images.shape), align_corners=False)
+
+    def moved(pixels: Tensor) -> Tensor:
+        return functional.grid_sample(
+            pixels.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False
+        )
+
+    return moved(images), (moved(masks) >= 0.5).to(masks.dtype)

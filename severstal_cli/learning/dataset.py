@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.learning import augmentation
+from severstal_cli.learning.pasting import Donors
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import rle
 from severstal_cli.steel.cache import ImageCache
 from severstal_cli.steel.images import cv2
+
+BLACK = 12
+"""The brightest grey of an end where the strip has stopped."""
 
 AHEAD = 2
 """Batches prepared before they are asked for."""
@@ -25,13 +29,12 @@ AHEAD = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """`images: (N, 1, h, w) uint8`, `masks: (N, C, h, w) uint8` 0 or 1, `gain, offset: (N,) float32`."""
+    """`images: (N, 1, h, w) uint8`, `masks: (N, C, h, w) uint8`, 0 or 1; `changes` are left to do on the device."""
 
     image_ids: tuple[str, ...]
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
-    gain: NDArray[np.float32]
-    offset: NDArray[np.float32]
+    changes: augmentation.Changes
 
 
 def _piece_side(side_px: int) -> int:
@@ -58,6 +61,7 @@ class TrainingSet:
             raise ValueError("no images to train on")
         self.image_ids, self.classes = tuple(image_ids), classes
         self._cache, self._masks, self._config = cache, masks, config
+        self._donors = Donors(cache, image_ids, masks, classes)
         sizes = np.array([cache.sizes[cache.index[image_id]] for image_id in image_ids])
         limits = (config.crop_height_px, config.crop_width_px)
         self.piece = tuple(_piece_side(min(int(sizes[:, axis].max()), limits[axis])) for axis in range(2))
@@ -91,14 +95,14 @@ class TrainingSet:
         height, width = self.piece
         images = np.empty((len(chunk), 1, height, width), np.uint8)
         masks = np.zeros((len(chunk), self.classes, height, width), np.uint8)
-        light = np.empty((2, len(chunk)), np.float32)
+        changes = []
         for row, number in enumerate(chunk):
             rng = self._rng(epoch, first + row)
-            change = augmentation.draw(rng, self._config)
-            self._cut(rng, self.image_ids[number], change, images[row, 0], masks[row])
-            light[:, row] = change.gain, change.offset
+            changes.append(augmentation.draw(rng, self._config))
+            self._cut(rng, self.image_ids[number], changes[-1], images[row, 0], masks[row])
+            self._add(rng, images[row, 0], masks[row])
         names = tuple(self.image_ids[number] for number in chunk)
-        return Batch(image_ids=names, images=images, masks=masks, gain=light[0], offset=light[1])
+        return Batch(image_ids=names, images=images, masks=masks, changes=augmentation.Changes.of(changes))
 
     def _cut(
         self,
@@ -121,6 +125,17 @@ class TrainingSet:
         for channel in present:
             strip = rle.decode(self._masks[image_id, channel], (height, width), columns=(x, right))
             masks_out[channel] = self._fill(strip[y:bottom].view(np.uint8))[rows, columns]
+
+    def _add(self, rng: np.random.Generator, image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> None:
+        """Paste a defect, or black out an end as where the strip stops, in the shares that the settings give."""
+        paste, end, side = rng.random(3)
+        if paste < self._config.paste_share:
+            self._donors.paste(rng, image, masks)
+        if end < self._config.black_end_share:
+            width = int(rng.integers(1, image.shape[1] // 2))
+            columns = slice(0, width) if side < 0.5 else slice(image.shape[1] - width, None)
+            image[:, columns] = rng.integers(0, BLACK + 1)
+            masks[:, :, columns] = 0
 
     def _corner(
         self, rng: np.random.Generator, image_id: str, present: list[int], size: tuple[int, int]

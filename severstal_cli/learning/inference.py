@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from severstal_cli.learning import run, tta
-from severstal_cli.learning.registry import STRIDE
+from severstal_cli.learning.registry import STRIDE, Logits
 from severstal_cli.steel import images
 
 Grey = NDArray[np.uint8]
@@ -33,9 +33,14 @@ class Member:
     std: float
 
     def probs(self, pixels: Tensor) -> Tensor:
-        """`pixels: (N, 1, H, W) float in [0, 1]` -> probs `(N, C, H, W)` float32."""
-        logits: Tensor = self.network((pixels - self.mean) / self.std).masks
-        return logits.float().sigmoid()
+        """`pixels: (N, 1, H, W) float in [0, 1]` -> probs `(N, C, H, W)` float32.
+
+        Where the network has a classification head, its probability that the class is in the picture is a factor: a
+        soft gate, and thresholds are searched behind it.
+        """
+        logits: Logits = self.network((pixels - self.mean) / self.std)
+        probs = logits.masks.float().sigmoid()
+        return probs if logits.classes is None else probs * logits.classes.float().sigmoid()[:, :, None, None]
 
 
 def load_members(folders: Sequence[Path], cards: Sequence[run.ModelCard], fabric: Fabric) -> list[Member]:

@@ -108,9 +108,11 @@ def train_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, share)
         # dropout draws from the global generator: key it like everything else, so that resuming needs no saved state
-        torch.manual_seed(hash((config.seed, epoch, number)) & 0x7FFF_FFFF)
-        pixels, masks = _to_device(batch, card, fabric)
-        loss = losses.mask_loss(state.network(pixels).masks, masks, config.dice_weight)
+        key = hash((config.seed, epoch, number)) & 0x7FFF_FFFF
+        torch.manual_seed(key)
+        pixels, masks = _to_device(batch, card, fabric, key)
+        logits = state.network(pixels)
+        loss = losses.total_loss(logits.masks, logits.classes, masks, config)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise SeverstalError(
@@ -139,14 +141,14 @@ def train_epoch(
     )
 
 
-def _to_device(batch: Batch, card: ModelCard, fabric: Fabric) -> tuple[Tensor, Tensor]:
-    """Normalised pixels `(N, 1, h, w)` and true masks `(N, C, h, w)`. What travels is uint8."""
-    pixels, masks, gain, offset = (
-        torch.from_numpy(array).to(fabric.device, non_blocking=True)
-        for array in (batch.images, batch.masks, batch.gain, batch.offset)
+def _to_device(batch: Batch, card: ModelCard, fabric: Fabric, seed: int) -> tuple[Tensor, Tensor]:
+    """Normalised pixels `(N, 1, h, w)` and true masks `(N, C, h, w)`, changed at random. What travels is uint8."""
+    pixels, masks = (
+        torch.from_numpy(array).to(fabric.device, non_blocking=True) for array in (batch.images, batch.masks)
     )
-    lit = augmentation.change_light(pixels.float() / 255, gain, offset)
-    return ((lit - card.mean) / card.std).contiguous(memory_format=torch.channels_last), masks
+    generator = torch.Generator(fabric.device).manual_seed(seed)
+    pixels, masks = augmentation.apply(pixels.float() / 255, masks, batch.changes, generator)
+    return ((pixels - card.mean) / card.std).contiguous(memory_format=torch.channels_last), masks
 
 
 @torch.no_grad()

@@ -1,17 +1,54 @@
-"""What training minimises. Per image and class, as the competition scores: pooling over a batch hides small masks."""
+"""What training minimises. Per image and class, as the competition scores: pooling over a batch hides small masks.
+
+All take `logits, masks: (N, C, H, W)`, masks 0 or 1, and return a scalar.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from severstal_cli.config import TrainConfig
+
 FALSE_ALARM_SHARE = 0.05
 """A false alarm of this share of the pixels costs half of what a missed mask does."""
+
+
+def total_loss(masks_logits: Tensor, classes_logits: Tensor | None, masks: Tensor, config: TrainConfig) -> Tensor:
+    """The weighted sum of the parts that `config` gives a weight, in float32.
+
+    `classes_logits: (N, C)` from the classification head, None without one.
+    """
+    logits, masks = masks_logits.float(), masks.float()
+    loss = config.bce_weight * cross_entropy(logits, masks, config.class_weights, config.focal_gamma)
+    if config.dice_weight:
+        loss = loss + config.dice_weight * soft_dice_loss(logits, masks)
+    if config.lovasz_weight:
+        loss = loss + config.lovasz_weight * lovasz_loss(logits, masks)
+    if classes_logits is not None:
+        present = masks.amax(dim=(2, 3))
+        loss = loss + config.head_weight * functional.binary_cross_entropy_with_logits(classes_logits.float(), present)
+    return loss
+
+
+def cross_entropy(logits: Tensor, masks: Tensor, class_weights: tuple[float, ...] = (), gamma: float = 0.0) -> Tensor:
+    """Binary cross-entropy over pixels; focal (Lin et al., 2017) with `gamma` above 0: right pixels count less.
+
+    `class_weights`: one a class, whose mean is taken as 1; none: equal ones.
+    """
+    cost = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+    if gamma:
+        cost = cost * (logits.sigmoid() - masks).abs().pow(gamma)  # |p - y| is the share that is missing to certainty
+    of_class = cost.mean(dim=(0, 2, 3))
+    if class_weights:
+        weights = of_class.new_tensor(class_weights)
+        of_class = of_class * weights / weights.mean()
+    return of_class.mean()
 
 
 def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Mean of 1 - soft Dice over the (image, class) pairs with a true mask, plus the mean cost of false alarms.
 
-    `logits, masks: (N, C, H, W)`, masks 0 or 1. Where the true mask is empty, Dice has no gradient to speak of until
+    Where the true mask is empty, Dice has no gradient to speak of until
     the very last false pixel is gone, yet such pairs are most of the score. There `a / (a + s)` is the cost of a
     predicted area a: smooth, growing at once, 1/2 at s = `FALSE_ALARM_SHARE` of the pixels. The two means are added
     rather than pooled, as a class may be in one image of fifty.
@@ -29,7 +66,15 @@ def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
     return torch.where(chosen, values, 0.0).sum() / chosen.sum().clamp_min(1)
 
 
-def mask_loss(logits: Tensor, masks: Tensor, dice_weight: float) -> Tensor:
-    """Binary cross-entropy plus `dice_weight` times the soft Dice loss, in float32. Shapes as above."""
-    logits, masks = logits.float(), masks.float()
-    return functional.binary_cross_entropy_with_logits(logits, masks) + dice_weight * soft_dice_loss(logits, masks)
+def lovasz_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Lovasz hinge: a convex extension of 1 - Jaccard index (Berman et al., 2018), mean over (image, class) pairs.
+
+    Where the true mask is empty it is the margin of the worst false pixel.
+    """
+    pairs, true = logits.flatten(2).flatten(0, 1), masks.flatten(2).flatten(0, 1)
+    errors, order = (1 - pairs * (2 * true - 1)).sort(dim=1, descending=True)
+    hit = true.gather(1, order)
+    total = hit.sum(dim=1, keepdim=True)
+    jaccard = 1 - (total - hit.cumsum(dim=1)) / (total + (1 - hit).cumsum(dim=1))
+    steps = jaccard.diff(dim=1, prepend=jaccard.new_zeros(len(jaccard), 1))
+    return (errors.relu() * steps).sum(dim=1).mean()

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 
 import severstal_cli
 from severstal_cli.config import TrainConfig
-from severstal_cli.errors import InputError, RunError
+from severstal_cli.errors import InputError, RunError, UsageError
 from severstal_cli.learning import history, loop, registry, run
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import fastest_precision, open_device
@@ -61,6 +61,9 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     files.check_place(folder / run.CHECKPOINT)
     files.remove_parts(folder)
     photographs = open_photographs(config.data, progress)
+    if len(config.class_weights) not in (0, photographs.classes):
+        raise UsageError("wrong number of class weights", str(len(config.class_weights)),
+                         f"{config.data} has {photographs.classes} classes")  # fmt: skip
     split = splits.ensure_splits(config.data, progress)
     train_ids, validation_ids = _parts(split, config)
     fabric = open_device(config.precision, config.devices)
@@ -141,7 +144,7 @@ def _card(
         encoder=config.encoder if registry.entry(config.arch).has_encoder else None,
         in_channels=1,
         classes=photographs.classes,
-        classifier=False,
+        classifier=config.head_weight > 0,
         mean=mean,
         std=std,
         image_size=photographs.usual_size(),

@@ -1,5 +1,6 @@
 """Batches: each image once, masks where their pixels are, the same for the same (seed, epoch, position)."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,12 @@ def _open(folder: Path, **settings: object) -> tuple[Photographs, TrainingSet]:
 
 
 def _equal(one: Batch, other: Batch) -> bool:
-    arrays = ("images", "masks", "gain", "offset")
-    return one.image_ids == other.image_ids and all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays
+    changes = all(
+        np.array_equal(getattr(one.changes, field.name), getattr(other.changes, field.name))
+        for field in dataclasses.fields(one.changes)
     )
+    same_pixels = np.array_equal(one.images, other.images) and np.array_equal(one.masks, other.masks)
+    return one.image_ids == other.image_ids and same_pixels and changes
 
 
 def test_an_epoch_has_every_image_once_in_an_order_of_its_own(make_data) -> None:  # type: ignore[no-untyped-def]
@@ -91,7 +94,8 @@ def test_share_of_pieces_over_defects(make_data) -> None:  # type: ignore[no-unt
 def test_changes_of_light_and_flips_occur_within_their_ranges(make_data) -> None:  # type: ignore[no-untyped-def]
     _, data = _open(make_data(images=24), brightness=0.1, contrast=0.25, batch_size=24)
     gains, offsets = zip(
-        *((batch.gain, batch.offset) for epoch in range(4) for batch in data.batches(epoch)), strict=True
+        *((batch.changes.gain, batch.changes.offset) for epoch in range(4) for batch in data.batches(epoch)),
+        strict=True,
     )
     gain, offset = np.concatenate(gains), np.concatenate(offsets)
     assert 0.8 <= gain.min() < 0.85 < 1.15 < gain.max() <= 1.25

@@ -96,3 +96,14 @@ def test_batch_size_hardly_matters_for_a_real_network(fabric) -> None:  # type: 
     all_at_once = np.stack(list(predict_levels([member], photographs, fabric, batch_size=5)))
     assert np.abs(one.astype(int) - all_at_once).max() <= 1
     assert one.std() > 0
+
+
+def test_a_classification_head_is_a_factor(fabric) -> None:  # type: ignore[no-untyped-def]
+    class Gated(_Light):
+        def forward(self, images: torch.Tensor) -> Logits:
+            return Logits(super().forward(images).masks, torch.logit(torch.tensor([[0.25, 1.0]]), eps=1e-6))
+
+    photograph = _photographs([(64, 64)])[0]
+    levels = next(predict_levels([Member(network=Gated(), mean=0.0, std=1.0)], [photograph], fabric))
+    np.testing.assert_allclose(levels[0], photograph / 4, atol=0.51)  # rounded, and halves either way
+    np.testing.assert_array_equal(levels[1], 255 - photograph)

@@ -2,17 +2,19 @@
 
 import csv
 import dataclasses
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.errors import InputError, RunError, SeverstalError
+from severstal_cli.errors import InputError, RunError, SeverstalError, UsageError
 from severstal_cli.learning import loop, losses, run
 from severstal_cli.stages import training
 from severstal_cli.steel import dice, postprocess, rle
@@ -38,6 +40,12 @@ training.train(TrainConfig(data=Path(sys.argv[1]), models=Path(sys.argv[2]), **e
 """
 
 
+INGREDIENTS = {
+    "gamma": 0.2, "detail": 0.5, "noise": 0.05, "paste_share": 0.5, "black_end_share": 0.2, "warp_share": 0.5,
+    "lovasz_weight": 0.5, "focal_gamma": 1.0, "class_weights": (1.0, 2.0), "head_weight": 0.5,
+}  # fmt: skip
+
+
 def _config(data: Path, models: Path, **changes: object) -> TrainConfig:
     settings = {"arch": "unet-small", "epochs": 3, "batch_size": 4} | changes
     return TrainConfig(data=data, models=models, **settings)  # type: ignore[arg-type]
@@ -51,12 +59,16 @@ def _bits(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize(("arch", "precision"), [("unet-small", "32-true"), ("linknet-small", "auto")])
+@pytest.mark.parametrize(
+    ("arch", "precision", "more"),
+    [("unet-small", "32-true", {}), ("linknet-small", "auto", {}), ("unet-small", "auto", INGREDIENTS)],
+    ids=["float32", "auto", "all ingredients"],
+)
 def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
-    make_data, tmp_path: Path, arch: str, precision: str
+    make_data, tmp_path: Path, arch: str, precision: str, more: dict[str, Any]
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
-    settings = {"arch": arch, "epochs": 3, "batch_size": 4, "precision": precision}
+    settings = {"arch": arch, "epochs": 3, "batch_size": 4, "precision": precision, **more}
     whole = training.train(_config(data, tmp_path / "whole", **settings)).folder
     # 20 images are trained on, 5 steps an epoch: step 8 is in the middle of the second
     killed = subprocess.run(
@@ -152,14 +164,14 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_named(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
-    real, calls = losses.mask_loss, 0
+    real, calls = losses.total_loss, 0
 
     def nan_at_seventh(*arguments: object) -> torch.Tensor:
         nonlocal calls
         calls += 1
         return real(*arguments) * (float("nan") if calls == 7 else 1)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(losses, "mask_loss", nan_at_seventh)
+    monkeypatch.setattr(losses, "total_loss", nan_at_seventh)
     with pytest.raises(
         SeverstalError, match=r"the loss is nan in epoch 2, batch 2: \w+\.png, .*last whole epoch is kept"
     ):
@@ -196,3 +208,21 @@ def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path:
     with pytest.raises(InputError, match=r"wrong learning rate: -1\. It must be above 0"):
         _config(data, tmp_path, learning_rate=-1)
     assert not list(tmp_path.glob("*-fold*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"paste_share": 1.5}, "wrong paste share: 1.5. It must be between 0 and 1"),
+        ({"noise": -0.1}, "wrong noise: -0.1. It must be between 0 and 1"),
+        ({"zoom": float("nan")}, "wrong zoom: nan. It must be at least 0"),
+        ({"bce_weight": 0, "dice_weight": 0}, "wrong weights of the loss: "),
+        ({"lovasz_weight": -1}, "wrong weights of the loss: "),
+        ({"class_weights": (1.0, 0.0)}, "wrong class weights: "),
+        ({"class_weights": (1.0, 2.0, 3.0)}, "wrong number of class weights: 3. "),
+    ],
+)
+def test_settings_that_make_no_sense(make_data, tmp_path: Path, settings: dict[str, Any], said: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=re.escape(said)):
+        training.train(_config(make_data(), tmp_path, **settings))
+    assert not (tmp_path / "models").exists()

@@ -1,0 +1,33 @@
+"""What each stage can be told: one frozen dataclass a stage, which owns the defaults, their units and their checks.
+
+The command line takes its defaults from here, so a default stands in one place.
+"""
+
+from severstal_cli.config.data import (
+    COMPETITION,
+    Competition,
+    DecodeConfig,
+    DownloadConfig,
+    EncodeConfig,
+    SplitConfig,
+    SynthConfig,
+)
+from severstal_cli.config.models import DemoConfig, ThresholdsConfig, TrainConfig
+from severstal_cli.config.submissions import CheckConfig, PredictConfig, ScoreConfig, SubmitConfig
+
+__all__ = [
+    "COMPETITION",
+    "CheckConfig",
+    "Competition",
+    "DecodeConfig",
+    "DemoConfig",
+    "DownloadConfig",
+    "EncodeConfig",
+    "PredictConfig",
+    "ScoreConfig",
+    "SplitConfig",
+    "SubmitConfig",
+    "SynthConfig",
+    "ThresholdsConfig",
+    "TrainConfig",
+]

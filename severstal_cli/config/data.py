@@ -1,0 +1,117 @@
+"""What the commands are told that make or change data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from severstal_cli.config.checks import check, check_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Competition:
+    """A competition of Kaggle, and what its archive holds."""
+
+    slug: str
+    """Its name in addresses."""
+    train_images: int
+    test_images: int
+    masks: int
+    """Rows of train.csv."""
+
+
+COMPETITION = Competition(slug="severstal-steel-defect-detection", train_images=12_568, test_images=5_506, masks=7_095)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadConfig:
+    """`download`: the competition's data, from Kaggle to a folder."""
+
+    data: Path = Path("data")
+    stall_s: float = 60.0
+    """A download that stands still for so long ends; what arrived is kept."""
+    competition: Competition = COMPETITION
+
+    def __post_init__(self) -> None:
+        check(self.stall_s > 0, "stall", self.stall_s, "above 0 s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """`split`: which images train, validate and are held out."""
+
+    data: Path = Path("data")
+    """Holds `train.csv` and `train_images/`."""
+    holdout: float = 0.15
+    """Share of the images that only `score` and `compare` read; 0: none."""
+    folds: int = 5
+    """Equal parts of the rest, each in turn for validation."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(0 <= self.holdout < 1, "holdout", self.holdout, "at least 0 and below 1")
+        check(2 <= self.folds <= 100, "number of folds", self.folds, "2 to 100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthConfig:
+    """`synth`: a synthetic set of steel photographs, in the competition's layout."""
+
+    out: Path
+    """A new or empty folder, or an earlier synthetic set."""
+    images: int | None = None
+    """Training images; with `annotations` at most so many, None: all of them."""
+    test_images: int = 0
+    size: tuple[int, int] = (256, 1600)
+    """(height, width)."""
+    annotations: Path | None = None
+    """A train.csv: its masks are kept and steel is drawn under them."""
+    image_list: Path | None = None
+    """A table with a column ImageId: the images to draw under `annotations`, clean where these have no row."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.annotations is not None or self.images is not None, "number of images", None, "given by --images")
+        check_size(self.size, least_px=32)
+        check(
+            self.annotations is not None or self.image_list is None,
+            "image list",
+            self.image_list,
+            "used with --annotations",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """`encode`: masks as PNG to a table of run lengths."""
+
+    masks: Path
+    """A folder of `IMAGE_CLASS.png`, or of label images `IMAGE.png`."""
+    out: Path
+    """The table."""
+    layout: str = "current"
+    """"current": rows for defects only; "original": a row for every image and class."""
+    label_images: bool = False
+    """One file an image, whose pixel values are class ids, instead of one an image and class."""
+    images: Path | None = None
+    """The images, clean ones too: their folder, or a table with a column ImageId."""
+    suffix: str = ".jpg"
+    """Makes the name of an image from that of its mask, where `images` is not given."""
+    classes: int = 0
+    """The number of classes; 0: the highest class id that is found."""
+
+    def __post_init__(self) -> None:
+        check(self.layout in ("current", "original"), "layout", self.layout, "current or original")
+        check(0 <= self.classes <= 254, "number of classes", self.classes, "between 0 and 254")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+    """`decode`: a table of run lengths to masks as PNG, `IMAGE_CLASS.png`, 0 and 255."""
+
+    table: Path
+    out: Path
+    """The folder for the masks. An empty mask gets no file."""
+    size: tuple[int, int]
+    """(height, width) of the images."""
+
+    def __post_init__(self) -> None:
+        check_size(self.size)

@@ -1,0 +1,98 @@
+"""What the commands are told that make and judge submissions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from severstal_cli.config.checks import check, check_size
+from severstal_cli.config.data import COMPETITION, Competition
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """`predict`: photographs to a submission."""
+
+    images: tuple[Path, ...]
+    """Folders and single files."""
+    runs: tuple[Path, ...] = ()
+    """Folders of trained models, averaged; none: the best validated one in `models`."""
+    models: Path = Path("models")
+    tta: str | None = None
+    """Views to average; None: those that the thresholds were searched with."""
+    out: Path = Path("submissions/submission.csv")
+    layout: str = "auto"
+    """"auto": that of the sample, else original; or "current", "original"."""
+    sample: Path | None = None
+    """A sample file: its images, in its order, in its layout."""
+    masks: Path | None = None
+    """A folder for pictures of the photographs with the predicted masks drawn on."""
+    thresholds: Path | None = None
+    """A `thresholds.json`; by default the run's own."""
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        check(self.layout in ("auto", "current", "original"), "layout", self.layout, "auto, current or original")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig:
+    """`check`: is this file a valid submission?"""
+
+    submission: Path
+    sample: Path | None = None
+    """A sample file: its images, and for the original layout its rows, must be there."""
+    images: Path | None = None
+    """The images, as a folder, which also tells their sizes, or as a table with a column ImageId."""
+    size: tuple[int, int] | None = None
+    """(height, width) of every image; by default as the folder of images says."""
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            check_size(self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """`score`: mean Dice of a submission, or of a run on the holdout."""
+
+    submission: Path | None = None
+    truth: Path | None = None
+    """Annotations to score the submission against."""
+    images: Path | None = None
+    """The images that count: a folder, or a table with a column ImageId."""
+    run: Path | None = None
+    """The folder of a trained model, instead of a submission; with neither, the best validated one in `models`."""
+    models: Path = Path("models")
+    data: Path | None = None
+    """For a run: by default where it was trained."""
+    tta: str | None = None
+    """Views to average; None: those that the thresholds were searched with."""
+    batch_size: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitConfig:
+    """`submit`: runs to a scored submission on Kaggle, by way of an offline notebook."""
+
+    runs: tuple[Path, ...]
+    """Folders of trained models, averaged."""
+    thresholds: Path | None = None
+    """A `thresholds.json`; by default that of the best validated run."""
+    tta: str | None = None
+    """Views to average; None: those that the thresholds were searched with."""
+    again: bool = False
+    """Submit once more what was submitted before."""
+    bundle_only: Path | None = None
+    """Write the bundle there, and stop before anything leaves the machine."""
+    user: str | None = None
+    """For `bundle_only`: the Kaggle account that dataset and notebook will belong to."""
+    out: Path = Path("submissions")
+    """Holds the history, and a folder for each combination of runs."""
+    competition: Competition = COMPETITION
+    poll_s: float = 15.0
+    """Between two questions for something that Kaggle is busy with."""
+    dataset_limit_s: float = 3600.0
+    """How long Kaggle may take to unpack the dataset, then the same command goes on."""
+    kernel_limit_s: float = 2 * 3600.0
+    """Likewise to run the notebook, its time in the queue counted."""
+    submission_limit_s: float = 3 * 3600.0
+    """Likewise to score."""
