@@ -1,6 +1,6 @@
 """How results look on a terminal: a table each, through rich, on stdout."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from severstal_cli.stages.scoring import ScoreResult
     from severstal_cli.stages.searching import ThresholdsResult
     from severstal_cli.stages.splitting import SplitResult
+    from severstal_cli.stages.submitting import SubmitResult
 
 
 SHOWN_FAULTS = 20
@@ -29,6 +30,19 @@ def line_of(error: Exception) -> str | None:
         is_full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
         return "the memory is full. Give a smaller --batch-size" if is_full else None
     return None if isinstance(error, BrokenPipeError) else f"{type(error).__name__}: {error}"
+
+
+def submit_lines(result: "SubmitResult") -> Iterator[str]:
+    """The scores of a submission, and the places that they would have had."""
+    scores = result.scores
+    if scores is None:
+        return
+    if result.was_there:
+        yield f"{result.name} was submitted before, nothing was sent; --again submits it once more"
+    for board, score, place in (("public", scores.public, scores.public_place),
+                                ("private", scores.private, scores.private_place)):  # fmt: skip
+        at = "place not known" if place is None else f"place {place:,} at the time of the competition"
+        yield f"{result.name}: {board} score " + ("not told" if score is None else f"{score:.5f}, {at}")
 
 
 def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
@@ -102,6 +116,24 @@ def print_score(title: str, result: "ScoreResult") -> None:
     _print_table(f"{title}: mean Dice on {result.images} images", header, rows)
 
 
+def print_submissions(rows: Sequence[Mapping[str, str]]) -> None:
+    """The history of submissions, beside the local scores of their runs."""
+    shown = []
+    for row in rows:
+        scored = row["status"] == "complete"
+        figures = (
+            row["validation_dice"],
+            row["holdout_dice"],
+            row["public"] if scored else row["status"],
+            row["private"],
+        )
+        shown.append(
+            (row["date"][:10], row["name"].removeprefix("severstal-"), *map(_shorter, figures), row["private_place"])
+        )
+    header = ("date", "runs", "valid", "holdout", "public", "private", "place")
+    _print_table("submissions", header, shown)
+
+
 def print_models(registry: dict[str, "Entry"], runs: Sequence[tuple[Path, "ModelCard", bool]]) -> None:
     """What can be trained, and what has been."""
     _print_table("networks", ("--arch", "what it is"), [(name, entry.about) for name, entry in registry.items()])
@@ -116,6 +148,14 @@ def print_models(registry: dict[str, "Entry"], runs: Sequence[tuple[Path, "Model
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def _shorter(cell: str) -> str:
+    """A number with four digits after the point; another text as it is."""
+    try:
+        return f"{float(cell):.4f}"
+    except ValueError:
+        return cell
 
 
 def _sum(score: "ScoreResult", name: str) -> str:

@@ -5,7 +5,7 @@ a plain line now and then elsewhere. All of it goes to stderr; results go to std
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,8 +28,32 @@ class Progress:
         """A bar for `total` steps of `unit`, open as long as the block runs."""
         yield Bar()
 
+    @contextmanager
+    def waiting(self, label: str) -> Iterator[Callable[[str], None]]:
+        """For what takes its own time elsewhere; what is yielded is called with its state, as often as it is asked."""
+        yield lambda state: None
+
 
 SILENT = Progress()
+
+
+def megabytes(size: int) -> int:
+    """How many megabytes hold `size` bytes: the length of a bar for a `MegabyteBar`."""
+    return -(-size // 1_000_000)
+
+
+class MegabyteBar:
+    """Shows bytes on a bar of megabytes."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._done = bar, 0
+
+    def reach(self, done: int, note: str = "") -> None:
+        """`done` bytes are there in all; fewer than before show nothing."""
+        steps = megabytes(done) - megabytes(self._done)
+        if steps > 0:
+            self._bar.advance(steps, note)
+        self._done = max(self._done, done)
 
 
 class _RichBar(Bar):
@@ -60,6 +84,21 @@ class _PlainBar(Bar):
             self._console.print(f"{text}, {self._note}" if self._note else text, soft_wrap=True)
 
 
+class _PlainWait:
+    """A line for each change of state, and one every `seconds` while nothing changes."""
+
+    def __init__(self, console: Any, label: str, seconds: float = 600.0) -> None:
+        self._console, self._label, self._seconds = console, label, seconds
+        self._start = self._last = time.monotonic()
+        self._state = ""
+
+    def show(self, state: str) -> None:
+        now = time.monotonic()
+        if state != self._state or now - self._last >= self._seconds:
+            self._state, self._last = state, now
+            self._console.print(f"{self._label}: {state}, {(now - self._start) / 60:.0f} min", soft_wrap=True)
+
+
 class TerminalProgress(Progress):
     """Reports to stderr: live bars on a terminal, plain lines in a pipe or a log."""
 
@@ -87,3 +126,16 @@ class TerminalProgress(Progress):
         )
         with rich_progress.Progress(*columns, console=self._console, transient=True) as live:
             yield _RichBar(live, live.add_task(label, total=total, unit=unit, note=""))
+
+    @contextmanager
+    def waiting(self, label: str) -> Iterator[Callable[[str], None]]:
+        if not self._console.is_terminal:
+            yield _PlainWait(self._console, label).show
+            return
+        from rich import progress as rich_progress
+
+        text = rich_progress.TextColumn("{task.description}", markup=False)
+        columns = (rich_progress.SpinnerColumn(), text, rich_progress.TimeElapsedColumn())
+        with rich_progress.Progress(*columns, console=self._console, transient=True) as live:
+            task = live.add_task(label, total=None)
+            yield lambda state: live.update(task, description=f"{label}: {state}")

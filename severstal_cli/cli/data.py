@@ -8,8 +8,33 @@ import typer
 from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli.app import app
-from severstal_cli.cli.options import Data, Layout, Seed, Size, parse_size
+from severstal_cli.cli.options import Data, Layout, Seed, Size, parse_seconds, parse_size
 from severstal_cli.progress import TerminalProgress
+
+
+@app.command()
+def download(
+    data: Annotated[Path, typer.Option(help="Folder to fill.")] = configs.DownloadConfig.data,
+    stall: Annotated[
+        float,
+        typer.Option(parser=parse_seconds, metavar="TIME", help="End when nothing arrives for so long, as 60s."),
+    ] = f"{configs.DownloadConfig.stall_s:.0f}s",  # type: ignore[assignment]  # the parser makes it a number
+) -> None:
+    """Fetch the competition's data from Kaggle, checked and unpacked."""
+    from severstal_cli.stages import downloading
+
+    try:
+        result = downloading.download(configs.DownloadConfig(data=data, stall_s=stall), TerminalProgress())
+    except KeyboardInterrupt:
+        typer.echo(f"\n{data}: what arrived is kept, the same command goes on", err=True)
+        raise
+    done = "complete already, nothing to do" if result.was_there else "downloaded"
+    found = result.counts
+    typer.echo(
+        f"{data}: {done}; {found.train_images:,} train images with {found.masks:,} masks, "
+        f"{found.test_images:,} test images"
+    )
+    typer.echo("next: severstal split" + ("" if data == configs.SplitConfig.data else f" --data {data}"))
 
 
 @app.command()

@@ -83,8 +83,6 @@ class SubmitConfig:
     """Submit once more what was submitted before."""
     bundle_only: Path | None = None
     """Write the bundle there, and stop before anything leaves the machine."""
-    user: str | None = None
-    """For `bundle_only`: the Kaggle account that dataset and notebook will belong to."""
     out: Path = Path("submissions")
     """Holds the history, and a folder for each combination of runs."""
     competition: Competition = COMPETITION
@@ -96,3 +94,5 @@ class SubmitConfig:
     """Likewise to run the notebook, its time in the queue counted."""
     submission_limit_s: float = 3 * 3600.0
     """Likewise to score."""
+    lost_s: float = 60.0
+    """How long a submission whose answer was lost is looked for before it is made again: Kaggle may list it late."""

@@ -1,1 +1,1 @@
-"""What talks to Kaggle. Nothing here is imported but by the commands that need the network: `download`, `submit`."""
+"""All that has to do with Kaggle; kagglehub and kagglesdk are imported by `download` and `submit` alone."""

@@ -34,6 +34,10 @@ LONGEST_PAUSE_S = 60.0
 Answer = TypeVar("Answer")
 
 
+class NotThereError(InputError):
+    """Kaggle does not know what was asked for: a wrong name, or something so new that it is not known everywhere."""
+
+
 class _Bounded(HTTPAdapter):
     """Gives every request a time-out: kagglesdk sets none, and would wait for ever."""
 
@@ -61,12 +65,18 @@ class Kaggle:
     pause_s: float
     """Before the second try; it doubles with each."""
 
-    def call(self, what: str, ask: Callable[[KaggleClient], Answer], *, repeat: bool = True) -> Answer:
+    def call(
+        self, what: str, ask: Callable[[KaggleClient], Answer], *, repeat: bool = True, remedy: str = ""
+    ) -> Answer:
         """What `ask` returns. A busy or failing server is asked up to `TRIES` times.
 
         `repeat=False`: for what must not be done twice; then only 429 is tried again, as it was not done.
+        `remedy`: for 400 and 404, which say little, where the usual one does not fit.
 
-        Raises SeverstalError: one line with the remedy, for every way in which a call can fail.
+        Raises:
+            NotThereError: Kaggle answers 404.
+            InputError: it refuses. What was asked for was not done.
+            MachineError: no answer, a busy or a failing server.
         """
         for attempt in range(1, TRIES + 1):
             try:
@@ -77,7 +87,7 @@ class Kaggle:
                 wait_s = self.pause_s * 2 ** (attempt - 1) if wait_s is None else wait_s
                 passing = code == 429 or (code >= 500 and repeat)
                 if not passing or attempt == TRIES or wait_s > LONGEST_PAUSE_S:
-                    raise self.explain(what, error) from None
+                    raise self.explain(what, error, remedy) from None
                 self.progress.say(f"Kaggle is busy ({code}): asking again in {wait_s:.0f} s")
                 time.sleep(wait_s)
             except (requests.RequestException, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -99,11 +109,11 @@ class Kaggle:
         except (ValueError, KeyError, TypeError):
             raise InputError("Kaggle did not tell your user name", "", "Give it as KAGGLE_USERNAME") from None
 
-    def explain(self, what: str, error: Exception) -> SeverstalError:
+    def explain(self, what: str, error: Exception, remedy: str = "") -> SeverstalError:
         """One line for a failed request; `what`: what was being done, as in "download the data"."""
         what = f"cannot {what}"
         if isinstance(error, requests.HTTPError):
-            return self._explain_status(what, status_of(error), self.without_secrets(_message_of(error)))
+            return self._explain_status(what, status_of(error), self.without_secrets(_message_of(error)), remedy)
         if isinstance(error, requests.exceptions.ProxyError):
             return MachineError(what, "the proxy does not answer", "Check HTTPS_PROXY and HTTP_PROXY")
         if isinstance(error, requests.exceptions.SSLError):
@@ -117,7 +127,7 @@ class Kaggle:
         return MachineError(what, "Kaggle answered something that this program does not understand",
                             "Try again later, or update severstal, kagglehub and kagglesdk")  # fmt: skip
 
-    def _explain_status(self, what: str, code: int, message: str) -> SeverstalError:
+    def _explain_status(self, what: str, code: int, message: str, remedy: str) -> SeverstalError:
         found = f"Kaggle answers {code}" + (f", {message}" if message else "")
         page = f"https://www.kaggle.com/competitions/{self.competition}"
         if code == 401:
@@ -126,12 +136,12 @@ class Kaggle:
             return InputError(what, found, f"Accept the rules on {page}/rules, verify your phone on "
                               "https://www.kaggle.com/settings, and check that the token may do this")  # fmt: skip
         if code == 404:
-            return InputError(what, found, f"Check the name, and that {page} is there")
+            return NotThereError(what, found, remedy or f"Check the name, and that {page} is there")
         if code == 429:
             return MachineError(what, found, "Too many requests: try again later, what was done is kept")
         if code >= 500:
             return MachineError(what, found, "Kaggle has a fault: try again later, what was done is kept")
-        return InputError(what, found, f"See {page}")
+        return InputError(what, found, remedy or f"See {page}")
 
     def without_secrets(self, text: str) -> str:
         """`text`, whatever a server put into it."""
@@ -154,6 +164,7 @@ def connect(
     Raises InputError: no credentials anywhere, or a damaged file.
     """
     logging.getLogger("kagglehub").setLevel(logging.ERROR)  # it prints to stdout, where results go
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # below that it writes whole addresses, which may be keys
     try:
         found = hub.get_kaggle_credentials()
     except (ValueError, OSError) as error:

@@ -4,12 +4,13 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from severstal_cli.errors import OutputError
+from severstal_cli.errors import MachineError, OutputError
 
 
 @contextmanager
@@ -24,16 +25,55 @@ def replacing(path: Path) -> Iterator[Path]:
     # the number of a process is no name of its own where two containers share a volume
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
+    finally:
+        with suppress(OSError):  # a folder that could not be made holds no temporary file either
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell in one line that `path` cannot be written. Raises OutputError."""
+    try:
+        yield
     except OSError as error:
         full = error.errno == errno.ENOSPC
         remedy = "Free some space or name another place" if full else "Name another place or mend its permissions"
         raise OutputError(f"cannot write {path}", error.strerror or str(error), remedy) from error
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Keep `folder` to this process. It is made, and removed at the end where nothing is in it.
+
+    Raises MachineError: another process holds it, which `what` tells; OutputError: it cannot be made.
+    """
+    import fcntl  # POSIX alone has it
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MachineError(what, "", "Wait for it") from None
+        yield
     finally:
-        with suppress(OSError):  # a folder that could not be made holds no temporary file either
-            temporary.unlink(missing_ok=True)
+        os.close(handle)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """See whether `needed` bytes fit on the disk of `folder`. Raises OutputError."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        found = f"{needed / 1e9:,.2f} GB needed, {free / 1e9:,.2f} GB free"
+        raise OutputError(f"not enough space in {folder}", found, "Free some space or name another place")
 
 
 def remove_parts(folder: Path) -> None:

@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
+from severstal_cli.progress import Progress
+
 TOKEN = "KGAT_secret0123456789abcdef0123456789"
+
+
+class Said(Progress):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 @dataclass(kw_only=True)
@@ -28,6 +40,7 @@ class Reply(BaseHTTPRequestHandler):
     """What a handler answers with: `json`, `status`, `redirect`, or the methods of `BaseHTTPRequestHandler`."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # it holds every answer back for 40 ms
 
     def json(self, content: dict[str, Any], status: int = 200, **headers: str) -> None:
         self.bytes(json.dumps(content).encode(), status, **{"Content-Type": "application/json", **headers})

@@ -9,21 +9,12 @@ from typing import Any
 
 import pytest
 from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
-from server import TOKEN, Reply, Request, Server
+from server import TOKEN, Reply, Request, Said, Server
 
 from severstal_cli.errors import InputError, MachineError, SeverstalError
 from severstal_cli.kaggle import client
-from severstal_cli.progress import Progress
 
 LIST = "competitions.CompetitionApiService/ListSubmissions"
-
-
-class Said(Progress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def ask(kaggle: client.Kaggle, **options: Any) -> Any:

@@ -1,0 +1,263 @@
+"""The archive of a competition, from Kaggle's storage to a file; a download that ended early goes on where it was.
+
+kagglehub's own `competition_download` is not used: its first request has no time-out, a resume that meets an error
+page appends the page to the file, a file that is already whole is taken without its MD5, and it unpacks any name
+without a look at the disk. Of the libraries remains the call for the signed address of the archive; the address is a
+key to the data, so it is written nowhere and errors name its host alone.
+
+Two files hold the state, beside `archive.zip`, which stands only where it is whole and its MD5 is right:
+
+    archive.zip.part   the bytes so far
+    archive.json       which archive they are of: {"size": 167, "etag": "\\"5d41\\"", "md5": "XUFAKrxLKna5cZ2REBfFkg=="}
+"""
+
+import base64
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import requests
+import urllib3
+from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
+from kagglesdk.kaggle_client import KaggleClient
+
+from severstal_cli.errors import MachineError
+from severstal_cli.kaggle.client import CONNECT_S, Kaggle, host_of
+from severstal_cli.progress import MegabyteBar, megabytes
+from severstal_cli.steel import files
+from severstal_cli.steel.files import check_room, writing
+
+FAILURES = 5
+"""A transfer that fails more often in a row, with less than `BLOCK` between, is given up."""
+SLOWEST = 1024
+"""Bytes a second; less is a stall."""
+BLOCK = 1 << 20
+MB = 1_000_000
+
+WHAT = "download the data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Archive:
+    """What tells an archive from its next version."""
+
+    size: int
+    etag: str
+    """"" where there is none, or one that does not stand for the very bytes."""
+    md5: str
+    """In base64, "" where it is not told."""
+
+    def same(self, other: "_Archive") -> bool:
+        if self.md5 and other.md5:
+            return (self.size, self.md5) == (other.size, other.md5)
+        return bool(self.etag) and (self.size, self.etag) == (other.size, other.etag)
+
+
+class _BrokenError(Exception):
+    """A transfer ended before its time. `again`: another try may help; `renew`: with a new address."""
+
+    def __init__(self, found: str, *, again: bool = True, renew: bool = False) -> None:
+        super().__init__(found)
+        self.again, self.renew = again, renew
+
+
+@dataclass(frozen=True, kw_only=True)
+class _State:
+    """The files of a download."""
+
+    part: Path
+    note: Path
+
+    def read(self) -> tuple[_Archive | None, int]:
+        """Which archive is being fetched, and how many of its bytes are there to go on from."""
+        try:
+            archive = _Archive(**json.loads(self.note.read_text(encoding="utf-8")))
+            kept = self.part.stat().st_size
+            is_sure = kept == archive.size or (kept < archive.size and bool(archive.etag or archive.md5))
+        except (OSError, ValueError, TypeError):
+            return None, 0
+        return archive, kept if is_sure else 0
+
+    def told(self) -> str:
+        archive, kept = self.read()
+        return f"{kept / MB:,.1f} of {archive.size / MB:,.1f} MB are kept" if archive and kept else "nothing is kept"
+
+    def remove(self) -> None:
+        self.note.unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
+
+
+def fetch(kaggle: Kaggle, path: Path, *, stall_s: float) -> None:
+    """Download the archive of the competition to `path`, in a folder that only this process writes to.
+
+    A transfer that breaks is taken up again by itself, one that stalls ends: no byte for `stall_s`, or in such a time
+    fewer than `SLOWEST` a second. What arrived is kept for the next call.
+
+    Raises:
+        SeverstalError: Kaggle or its storage refuses, breaks or stalls; what arrived has another MD5 (it is removed).
+        OutputError: no room for the archive and its content, a full disk, no permission.
+    """
+    state = _State(part=path.with_name(f"{path.name}.part"), note=path.with_suffix(".json"))
+    address, failures = "", 0
+    while True:
+        archive, kept = state.read()
+        if archive is not None and kept == archive.size:
+            break
+        try:
+            address = address or _address(kaggle)
+            _transfer(kaggle, address, state, stall_s)
+        except _BrokenError as broken:
+            failures = 1 if state.read()[1] - kept >= BLOCK else failures + 1
+            if not broken.again or failures > FAILURES:
+                raise MachineError(
+                    f"cannot {WHAT}", f"{broken}; {state.told()}", "Try again later: the same command goes on"
+                ) from None
+            address = "" if broken.renew else address
+            wait_s = kaggle.pause_s * 2 ** (failures - 1)
+            kaggle.progress.say(f"{broken}; {state.told()}: going on in {wait_s:.0f} s")
+            time.sleep(wait_s)
+    with writing(path):
+        _check_md5(state, archive)
+        state.part.replace(path)
+        state.note.unlink()
+
+
+def _address(kaggle: Kaggle) -> str:
+    """The signed address of the archive. Raises SeverstalError."""
+    request = ApiDownloadDataFilesRequest()
+    request.competition_name = kaggle.competition
+
+    def ask(sdk: KaggleClient) -> str:
+        session = sdk.http_client()._session
+        session.max_redirects, usual = 0, session.max_redirects
+        try:
+            sdk.competitions.competition_api_client.download_data_files(request)
+        except requests.TooManyRedirects as stop:  # the binding follows the answer, and would begin the download
+            if stop.response is not None:
+                return urljoin(stop.response.url, stop.response.headers["Location"])
+        finally:
+            session.max_redirects = usual
+        raise ValueError("the answer is no address")
+
+    return kaggle.call(WHAT, ask)
+
+
+def _transfer(kaggle: Kaggle, address: str, state: _State, stall_s: float) -> None:
+    """Fetch what is missing, or all where the archive is another now. Raises _BrokenError, OutputError."""
+    archive, kept = state.read()
+    headers = {"Accept-Encoding": "identity"}
+    if archive is not None and kept:
+        headers["Range"] = f"bytes={kept}-"
+        if archive.etag:
+            headers["If-Range"] = archive.etag
+    with _answer(kaggle, address, headers, stall_s) as response:
+        is_new = response.status_code == 416  # nothing is left after the bytes that are here
+        first, offered = (kept, None) if is_new else _offer(response)
+        if first not in (0, kept):
+            raise _BrokenError(f"{host_of(address)} sends another part than the one asked for")
+        if offered is None or (first and not (archive is not None and offered.same(archive))):
+            state.note.unlink(missing_ok=True)
+            raise _BrokenError("the archive at Kaggle is a new one: starting again")
+        start = b"" if first else _read(response, stall_s, least=2)
+        if not first and not start.startswith(b"PK"):  # a page that says 200: it must not replace what is there
+            raise _BrokenError(f"{host_of(address)} sends no zip archive", renew=True)
+        there = state.part.stat().st_size if state.part.exists() else 0
+        check_room(state.part.parent, 2 * offered.size - there)  # pictures fill as much space out of a zip as in it
+        with writing(state.part), state.part.open("ab" if first else "wb") as file:
+            if not first:  # the old note stood for the bytes that are gone now
+                files.write_text(state.note, json.dumps(asdict(offered)))
+            with kaggle.progress.bar("downloading", megabytes(offered.size), "MB") as bar:
+                _copy(response, start, (first, offered.size), file, stall_s, MegabyteBar(bar))
+
+
+@contextmanager
+def _answer(kaggle: Kaggle, address: str, headers: dict[str, str], stall_s: float) -> Iterator[requests.Response]:
+    """What the storage answers, if with the archive or a part of it. Raises _BrokenError, MachineError."""
+    host = host_of(address)
+    with requests.Session() as session:
+        session.auth = lambda request: request  # the address is the key: nothing of ~/.netrc with it
+        try:
+            response = session.get(address, headers=headers, stream=True, timeout=(min(CONNECT_S, stall_s), stall_s))
+        except (requests.exceptions.ProxyError, requests.exceptions.SSLError) as error:
+            raise kaggle.explain(WHAT, error) from None
+        except requests.Timeout:
+            raise _BrokenError(f"{host} does not answer", again=False) from None
+        except (requests.RequestException, ValueError):
+            raise _BrokenError(f"no connection to {host}") from None
+        with response:
+            status = response.status_code
+            if status not in (200, 206, 416):
+                raise _BrokenError(f"{host} answers {status}", renew=status < 500 and status != 429)
+            yield response
+
+
+def _offer(response: requests.Response) -> tuple[int, _Archive]:
+    """Where in the archive the answer begins, and which archive it is. Raises _BrokenError."""
+    headers = response.headers
+    if response.status_code == 206:
+        part = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("Content-Range", ""), re.ASCII)
+        first, last, size = map(int, part.groups()) if part else (0, 0, 0)
+    else:
+        length = re.fullmatch(r"\d+", headers.get("Content-Length", ""), re.ASCII)
+        size = int(length[0]) if length else 0
+        first, last = 0, size - 1
+    if size <= 0 or last != size - 1:
+        raise _BrokenError(f"{host_of(response.url)} does not tell the size of the archive")
+    etag = headers.get("ETag", "")
+    md5 = re.search(r"\bmd5=([A-Za-z0-9+/]{22}==)", headers.get("x-goog-hash", ""))
+    return first, _Archive(size=size, etag="" if etag.startswith("W/") else etag, md5=md5[1] if md5 else "")
+
+
+def _copy(
+    response: requests.Response, block: bytes, part: tuple[int, int], file: Any, stall_s: float, shown: MegabyteBar
+) -> None:
+    """`block` and what comes after it to `file`: `part` (first, end) of the archive. Raises _BrokenError."""
+    began, count = time.monotonic(), 0
+    done, size = part
+    while True:
+        block = block[: size - done]
+        file.write(block)
+        done, count = done + len(block), count + len(block)
+        shown.reach(done)
+        if done == size:
+            return
+        window_s = time.monotonic() - began
+        if window_s >= stall_s:
+            if count < SLOWEST * window_s:
+                raise _BrokenError(f"{host_of(response.url)} sends almost nothing", again=False)
+            began, count = time.monotonic(), 0
+        block = _read(response, stall_s)
+        if not block:
+            raise _BrokenError(f"the connection to {host_of(response.url)} broke")
+
+
+def _read(response: requests.Response, stall_s: float, least: int = 1) -> bytes:
+    """What has arrived, at least `least` bytes; less: the end. Raises _BrokenError."""
+    try:
+        # read and iter_content wait for a whole block, which a trickle never fills
+        block = response.raw.read1(BLOCK, decode_content=False)
+        while 0 < len(block) < least and (more := response.raw.read1(BLOCK, decode_content=False)):
+            block += more
+    except urllib3.exceptions.ReadTimeoutError:
+        raise _BrokenError(f"{host_of(response.url)} sent nothing for {stall_s:.3g} s", again=False) from None
+    except (urllib3.exceptions.HTTPError, OSError, ValueError):
+        raise _BrokenError(f"the connection to {host_of(response.url)} broke") from None
+    return bytes(block)
+
+
+def _check_md5(state: _State, archive: _Archive) -> None:
+    """Remove what is not the archive. Raises MachineError."""
+    with state.part.open("rb") as file:
+        found = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
+    if archive.md5 and found != archive.md5:
+        state.remove()
+        raise MachineError(
+            f"cannot {WHAT}", "the MD5 of what arrived is wrong", "It was removed: the same command starts again"
+        )

@@ -1,0 +1,149 @@
+"""`download`: the competition's data, fetched from Kaggle, unpacked, looked at, and only then put in place.
+
+All work is done in `.download` within the folder, in steps of which each leaves something that the next run of the
+command takes up:
+
+    archive.zip.part, archive.json   the transfer (kaggle/transfer)
+    archive.zip                      whole, its MD5 right
+    unpacked/                        begun anew when it was interrupted
+    ready/                           unpacked, and found to be right: only to be moved
+"""
+
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from severstal_cli.config import Competition, DownloadConfig
+from severstal_cli.errors import InputError, OutputError
+from severstal_cli.kaggle import archive, client, transfer
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files, images
+from severstal_cli.steel.tables import read_table
+
+TRAIN, TEST, TABLE, SAMPLE = "train_images", "test_images", "train.csv", "sample_submission.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What a folder holds."""
+
+    train_images: int
+    test_images: int
+    masks: int
+    missing: tuple[str, ...]
+    """Of the four names that a data folder has."""
+
+    def __str__(self) -> str:
+        missing = f", no {' and no '.join(self.missing)}" if self.missing else ""
+        return f"{self.train_images} train images, {self.masks} masks, {self.test_images} test images{missing}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadResult:
+    """A complete data folder."""
+
+    counts: Counts
+    was_there: bool
+    """Nothing had to be done."""
+
+
+def download(config: DownloadConfig, progress: Progress = SILENT) -> DownloadResult:
+    """Fill the data folder, or go on filling it; a complete one is left as it is, without a look at the network.
+
+    Raises:
+        InputError: the folder holds other data; no credentials, or Kaggle refuses them; the archive is not as expected.
+        OutputError: no room, no permission.
+        MachineError: the network or Kaggle fails, another process fills this folder.
+    """
+    work = config.data / ".download"
+    ready = work / "ready"
+    if not ready.exists():
+        counts = _count(config.data)
+        if _is_complete(counts, config.competition):
+            shutil.rmtree(work, ignore_errors=True)
+            return DownloadResult(counts=counts, was_there=True)
+        if len(counts.missing) < 4:
+            raise InputError(
+                f"{config.data} holds other data", str(counts), "Name another folder with --data, or clear this one"
+            )
+    with files.locked(work, f"another download fills {config.data}"):
+        if not ready.exists():
+            zipped, unpacked = work / "archive.zip", work / "unpacked"
+            if not zipped.exists():
+                _fetch(config, zipped, progress)
+            _unpack(zipped, unpacked, progress)
+            _check(unpacked, config.competition, progress)
+            unpacked.rename(ready)
+        _move(ready, config.data)
+        shutil.rmtree(work, ignore_errors=True)
+    return DownloadResult(counts=_count(config.data), was_there=False)
+
+
+def _fetch(config: DownloadConfig, path: Path, progress: Progress) -> None:
+    answer_s = min(client.ANSWER_S, config.stall_s)
+    kaggle = client.connect(config.competition.slug, progress, answer_s=answer_s)
+    transfer.fetch(kaggle, path, stall_s=config.stall_s)
+
+
+def _unpack(zipped: Path, folder: Path, progress: Progress) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        archive.unpack(zipped, folder, progress)
+    except InputError as error:  # it would be no better the next time
+        zipped.unlink()
+        raise InputError(error.what, error.found, "It was removed: the same command downloads it again") from None
+
+
+def _check(folder: Path, competition: Competition, progress: Progress) -> None:
+    """See whether what came is what the competition has, and can be read. Raises InputError."""
+    remedy = f"Remove {folder.parent} and run this again; if it stays so, Kaggle has changed its data"
+    try:
+        read_table(folder / TABLE)
+        counts = _count(folder)
+        if not _is_complete(counts, competition):
+            wanted = f"{competition.train_images}, {competition.masks} and {competition.test_images} are expected"
+            raise InputError("the archive holds other data", f"{counts}; {wanted}")
+        paths = [path for name in (TRAIN, TEST) for path in _images(folder / name)]
+        with progress.bar("opening every image", len(paths), "images") as bar:
+            for _ in images.read_all(paths):
+                bar.advance()
+    except InputError as error:
+        raise InputError(error.what.replace(f"{folder}{os.sep}", "in the archive: "), error.found, remedy) from None
+
+
+def _count(folder: Path) -> Counts:
+    try:
+        masks = len(read_table(folder / TABLE).masks)
+    except InputError:
+        masks = 0
+    return Counts(
+        train_images=len(_images(folder / TRAIN)),
+        test_images=len(_images(folder / TEST)),
+        masks=masks,
+        missing=tuple(name for name in (TRAIN, TEST, TABLE, SAMPLE) if not (folder / name).exists()),
+    )
+
+
+def _is_complete(counts: Counts, competition: Competition) -> bool:
+    found = counts.train_images, counts.test_images, counts.masks
+    return not counts.missing and found == (competition.train_images, competition.test_images, competition.masks)
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images of a folder; none where there is none."""
+    with suppress(InputError):
+        return images.find_images([folder])
+    return []
+
+
+def _move(ready: Path, data: Path) -> None:
+    for name in (TRAIN, TEST, TABLE, SAMPLE):
+        if (ready / name).exists():  # else a former run of the command has moved it
+            if (data / name).exists():
+                raise OutputError(
+                    f"cannot move {ready / name} to {data}", "something of this name is there", "Move that away"
+                )
+            with files.writing(data / name):
+                (ready / name).rename(data / name)
