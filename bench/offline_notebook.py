@@ -1,0 +1,144 @@
+"""The bundle's script as the Kaggle notebook would run it; its submission must equal that of `severstal predict` here.
+
+    python bench/offline_notebook.py [--python PYTHON] [--image FOLDER] [--model RUN]... [--images FOLDER --sample FILE]
+                                     [--thresholds FILE] [--tta hflip]
+
+- An environment with the packages and versions of the notebook image (as the list of Google Colab's image of June 2026
+  has them, on which Kaggle's is built), of these only those that prediction needs. It is made with PYTHON, which should
+  be 3.12, in FOLDER, or used if it is there (what the bundle brings is uninstalled from it): about 6 GB and some
+  minutes, the only step that needs a network.
+- The script runs under `unshare`: no network but loopback, the inputs mounted read-only in another place, and a home
+  that cannot be written. It needs root, or user namespaces.
+- Without --model, two networks are trained on synthetic steel in a minute: one from scratch, one with an encoder of
+  segmentation-models-pytorch. They are poor, so a threshold of one half gives many masks to compare.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from severstal_cli.kaggle import bundle, wheels
+from severstal_cli.learning import run
+from severstal_cli.steel.postprocess import ClassRule
+
+IMAGE = [
+    "torch==2.11.0", "torchvision==0.26.0", "numpy==2.0.2", "numba==0.60.0", "llvmlite==0.43.0",
+    "opencv-python-headless==4.13.0.92", "pillow==11.3.0", "safetensors==0.7.0", "huggingface-hub==1.17.0",
+    "fsspec==2025.3.0", "pyyaml==6.0.3", "tqdm==4.67.3", "packaging==26.2", "typing-extensions==4.15.0",
+    "pydantic==2.12.3",
+]  # fmt: skip
+"""https://github.com/googlecolab/backend-info, pip-freeze.gpu.txt, June 2026."""
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--python", default=sys.executable)
+    options.add_argument("--image", type=Path)
+    options.add_argument("--model", type=Path, action="append")
+    options.add_argument("--images", type=Path)
+    options.add_argument("--sample", type=Path)
+    options.add_argument("--thresholds", type=Path)
+    options.add_argument("--tta", default="hflip")
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory(prefix="offline-notebook-") as folder:
+        place = Path(folder)
+        image = given.image or place / "image"
+        make_image(given.python, image)
+        runs = given.model or train(place)
+        images = given.images or place / "data/test_images"
+        sample = given.sample or place / "data/sample_submission.csv"
+        rules = given.thresholds or write_rules(place / "half.json", runs)
+
+        own = place / "here/submission.csv"
+        models = [f"--model={folder}" for folder in runs]
+        severstal("predict", images, *models, f"--thresholds={rules}", f"--tta={given.tta}", f"--sample={sample}",
+                  "--layout=original", f"--out={own}")  # fmt: skip
+
+        made = bundle.build(place / "bundle", runs=runs, thresholds=rules, tta=given.tta)
+        inputs = place / "inputs"
+        competition = inputs / "competitions/severstal-steel-defect-detection"
+        shutil.copytree(images, competition / "test_images")
+        shutil.copy(sample, competition)
+        shutil.copytree(made.dataset, inputs / "datasets/somebody" / made.slug)
+
+        working = place / "working"
+        working.mkdir()
+        began = time.monotonic()
+        run_offline(image / "bin/python", made.kernel / "script.py", inputs, working)
+        seconds = time.monotonic() - began
+
+        theirs = working / "submission.csv"
+        left = sorted(path.name for path in working.iterdir())
+        same = theirs.read_bytes() == own.read_bytes()
+        rows = theirs.read_bytes().count(b"\n") - 1
+        masks = sum(not line.endswith(",") for line in theirs.read_text().splitlines()[1:])
+        print(f"the notebook's environment has {', '.join(IMAGE)}")
+        print(f"in its folder: {', '.join(left)}; {rows} rows, {masks} masks, {seconds:.0f} s")
+        print(f"bundled {', '.join(path.name for path in sorted((made.dataset / 'wheels').iterdir()))}")
+        print("submission.csv is the same, byte for byte" if same else "submission.csv DIFFERS")
+        sys.exit(0 if same and masks and left == ["submission.csv", "submission.json"] else 1)
+
+
+def make_image(python: str, image: Path) -> None:
+    """An environment like the notebook image's, without what the bundle brings."""
+    if not image.exists():
+        call([python, "-m", "venv", image])
+        call([image / "bin/pip", "install", "--quiet", *IMAGE])
+    bundled = [found.name for found in wheels.missing_distributions()]
+    call([image / "bin/pip", "uninstall", "--quiet", "--yes", *bundled], stderr=subprocess.DEVNULL)
+
+
+def train(place: Path) -> list[Path]:
+    """Two runs on synthetic steel."""
+    data = place / "data"
+    severstal("synth", data, "--images=60", "--test-images=40", "--size=128x256")
+    severstal("split", f"--data={data}")
+    runs = []
+    for name, *more in (["small", "--arch=unet-small"], ["linknet", "--arch=linknet", "--encoder=resnet18"]):
+        severstal("train", f"--data={data}", f"--models={place}", f"--name={name}", "--encoder-weights=none",
+                  "--epochs=6", *more)  # fmt: skip
+        runs.append(place / name)
+    return runs
+
+
+def write_rules(path: Path, runs: list[Path]) -> Path:
+    """A threshold of one half and a smallest component, for all classes."""
+    rules = (ClassRule(min_component_px=8),) * run.read_card(runs[0]).classes
+    run.write_thresholds(path, run.Thresholds(rules=rules, exclusive=True, tta="none"), {})
+    return path
+
+
+def run_offline(python: Path, script: Path, inputs: Path, working: Path) -> None:
+    """The script, without a network, `inputs` read-only in another place."""
+    home, mounted = working.parent / "home", working.parent / "mounted"
+    home.mkdir()
+    mounted.mkdir()
+    script_of_mounts = f"""
+        set -e
+        ip link set lo up
+        for folder in {mounted} {home}; do mount --bind {inputs} $folder; mount -o remount,ro,bind $folder; done
+        ip -brief address
+        for folder in {mounted} {home}; do if touch $folder/probe; then echo "$folder can be written"; exit 1; fi; done
+        cd {working}; exec {shlex.join([str(python), str(script)])}
+    """
+    flags = ["--net", "--mount"] if os.getuid() == 0 else ["--net", "--mount", "--user", "--map-root-user"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "SEVERSTAL_INPUT": str(mounted)}
+    call(["unshare", *flags, "sh", "-c", script_of_mounts], env=environment)
+
+
+def severstal(*arguments: object) -> None:
+    call([sys.executable, "-m", "severstal_cli", *arguments])
+
+
+def call(command: list[object], **options: object) -> None:
+    subprocess.run([str(word) for word in command], check=True, **options)  # type: ignore[call-overload]
+
+
+if __name__ == "__main__":
+    main()

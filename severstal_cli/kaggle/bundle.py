@@ -1,0 +1,297 @@
+"""The bundle that an offline notebook predicts with, made without network or credentials.
+
+    dataset/severstal-bundle.json   how to predict, and the SHA-256 of every file below
+    dataset/runs/NAME/              model.safetensors, model.json
+    dataset/thresholds.json         the rules, one set for all runs
+    dataset/wheels/*.whl            this program, and what it needs that the notebook image lacks
+    dataset/dataset-metadata.json   for `kaggle datasets create`
+    kernel/script.py                `notebook.py`, with the hash of the severstal-bundle.json it belongs to
+    kernel/kernel-metadata.json     private, without internet, with a GPU; for `kaggle kernels push`
+
+The same runs give the same bytes, and none of them tells of this machine: no path, no user but the Kaggle account's.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import severstal_cli
+from severstal_cli.config import COMPETITION
+from severstal_cli.errors import InputError
+from severstal_cli.kaggle import notebook, wheels
+from severstal_cli.kaggle.kernel import MACHINE
+from severstal_cli.kaggle.notebook import CONTENTS
+from severstal_cli.learning import inference, run, tta
+from severstal_cli.learning.device import open_device
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files
+
+FORMAT = 1
+"""Of severstal-bundle.json."""
+
+NOBODY = "INSERT_USERNAME_HERE"
+"""Stands for the Kaggle account where it is not known; the word that Kaggle's own tool uses."""
+
+DATASET_CARD = "dataset-metadata.json"
+"""Meant for Kaggle's own tool, no part of the dataset."""
+_KERNEL_CARD = "kernel-metadata.json"
+_SLUG_LIMIT = 50
+_UNFINISHED = ".severstal-bundle-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A written bundle."""
+
+    dataset: Path
+    """The folder to upload."""
+    kernel: Path
+    """The folder with script.py and kernel-metadata.json."""
+    slug: str
+    """The name of dataset and kernel alike: lower case, 6 to 50 characters."""
+    fingerprint: str
+    """SHA-256 over what decides the masks: weights, cards, rules, views, layout, competition. The wheels and the script
+    do not count: the same runs in a newer version of this program are no new submission."""
+    contents: str
+    """SHA-256 of severstal-bundle.json, by which the script knows its dataset; every file of that counts."""
+    runs: tuple[str, ...]
+    """Their names."""
+    validation_dice: float | None
+    """Of a single run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """How to predict: what `severstal predict` would do with the same arguments."""
+
+    folders: tuple[Path, ...]
+    cards: tuple[run.ModelCard, ...]
+    thresholds: run.Thresholds
+    views: str
+
+
+def build(
+    folder: Path,
+    *,
+    runs: Sequence[Path],
+    thresholds: Path | None = None,
+    tta: str | None = None,
+    user: str | None = None,
+    competition: str = COMPETITION.slug,
+    progress: Progress = SILENT,
+) -> Bundle:
+    """Write `folder`/dataset and `folder`/kernel, in place of those of an earlier bundle.
+
+    Args:
+        folder: made when it is missing; other files in it are left alone.
+        runs: folders of trained models, averaged.
+        thresholds: a thresholds.json; by default that of the best validated run.
+        tta: views to average; by default those that the thresholds were searched with.
+        user: the Kaggle account that dataset and kernel will belong to.
+
+    Raises:
+        InputError: runs that do not go together, a wrong name, or `folder` holds something else.
+        RunError: no run, an incomplete or damaged one, or one without thresholds.
+        MachineError: something that the notebook needs cannot be bundled.
+        OutputError: the bundle cannot be written.
+    """
+    if user is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", user):
+        raise InputError("wrong name of a Kaggle account", user, "It is the one in the address of your profile")
+    _check_place(folder)
+    recipe = _read(runs, thresholds, tta, progress)
+    names = tuple(_unlike([path.resolve().name for path in recipe.folders]))
+    slug = slug_of(names)
+    packed = wheels.missing_wheels()
+    staging = None
+    try:
+        with files.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(f"{_UNFINISHED}*"):  # by a process that was killed
+                shutil.rmtree(left)
+            staging = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+            contents = _write_dataset(staging / "dataset", recipe, names, packed, competition)
+            digest = hashlib.sha256(_write_json(staging / "dataset" / CONTENTS, contents).encode()).hexdigest()
+            _write_json(staging / "dataset" / DATASET_CARD, _dataset_card(slug, user or NOBODY))
+            (staging / "kernel").mkdir()
+            (staging / "kernel/script.py").write_text(_script(digest), encoding="utf-8", newline="\n")
+            _write_json(staging / "kernel" / _KERNEL_CARD, _kernel_card(slug, user or NOBODY, competition))
+            for name in ("dataset", "kernel"):
+                if (folder / name).exists():
+                    (folder / name).rename(staging / f"old-{name}")
+                (staging / name).rename(folder / name)
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+    size = sum(path.stat().st_size for path in (folder / "dataset").rglob("*") if path.is_file())
+    progress.say(f"bundled {', '.join(names)} and {len(packed)} wheels: {size / 2**20:.1f} MiB")
+    return Bundle(
+        dataset=folder / "dataset",
+        kernel=folder / "kernel",
+        slug=slug,
+        fingerprint=_fingerprint(contents),
+        contents=digest,
+        runs=names,
+        validation_dice=recipe.cards[0].validation_dice if len(names) == 1 else None,
+    )
+
+
+def estimate_s(
+    *,
+    runs: Sequence[Path],
+    thresholds: Path | None = None,
+    tta: str | None = None,
+    images: int = COMPETITION.test_images,
+) -> tuple[float, str]:
+    """(seconds for `images` photographs on this machine, its device), measured on a few photographs of noise.
+
+    The networks and their views alone: reading and post-processing run beside them. Raises as `build` does.
+    """
+    recipe = _read(runs, thresholds, tta, SILENT)
+    fabric = open_device()
+    members = inference.load_members(recipe.folders, recipe.cards, fabric)
+    noise = np.random.default_rng(0).integers(0, 256, recipe.cards[0].image_size, np.uint8)
+    batch = 1 if fabric.device.type == "cpu" else 8  # a CPU is no quicker with more, and one is measured sooner
+
+    def predict() -> None:
+        for _ in inference.predict_levels(members, [noise] * batch, fabric, views=recipe.views, batch_size=batch):
+            pass
+
+    predict()  # the first is slower
+    began, done, elapsed_s = time.monotonic(), 0, 0.0
+    while elapsed_s < 1.0:
+        predict()
+        done, elapsed_s = done + batch, time.monotonic() - began
+    return images * elapsed_s / done, fabric.device.type
+
+
+def slug_of(names: Sequence[str]) -> str:
+    """The name of dataset and kernel: `severstal-unet-resnet34-fold0`. What has to be cut is told apart by a hash."""
+    whole = "-".join(["severstal", *_unlike(names)])
+    slug = re.sub(r"[^a-z0-9]+", "-", whole.lower()).strip("-")
+    if len(slug) <= _SLUG_LIMIT and whole.isascii():
+        return slug
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:6]
+    return f"{slug[: _SLUG_LIMIT - 7].strip('-')}-{digest}"
+
+
+def _read(runs: Sequence[Path], thresholds: Path | None, views: str | None, progress: Progress) -> _Recipe:
+    folders = tuple(runs)
+    if not folders:
+        raise InputError("no run to submit", "", "`severstal models` lists the trained runs")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("a run is named twice", " ".join(map(str, folders)), "Name each once")
+    cards = tuple(run.read_cards(folders))
+    if thresholds is None:
+        best = max(range(len(cards)), key=lambda number: run.validation_rank(cards[number]))
+        rules = run.thresholds_of(folders[best], cards[best])
+        if len(folders) > 1:
+            progress.say(f"using the thresholds of {folders[best]}, which were searched for that run alone")
+    else:
+        rules = run.read_thresholds(thresholds, classes=cards[0].classes, remedy="Check the path")
+    tta.views_of(views or rules.tta)
+    return _Recipe(folders=folders, cards=cards, thresholds=rules, views=views or rules.tta)
+
+
+def _check_place(folder: Path) -> None:
+    """What would be replaced must be a bundle."""
+    for name, mark in (("dataset", CONTENTS), ("kernel", _KERNEL_CARD)):
+        there = folder / name
+        if there.exists() and not (there / mark).is_file():
+            raise InputError(f"{there} is in the way", f"it holds no {mark}, so it is no bundle", "Name another folder")
+
+
+def _unlike(names: Sequence[str]) -> list[str]:
+    """`names`, those that come again with a number: folders of one name may lie in different places."""
+    found: list[str] = []
+    for name in names:
+        number, other = 2, name
+        while other in found:
+            number, other = number + 1, f"{name}-{number}"
+        found.append(other)
+    return found
+
+
+def _write_dataset(
+    dataset: Path, recipe: _Recipe, names: Sequence[str], packed: Sequence[wheels.Wheel], competition: str
+) -> dict[str, Any]:
+    """Write all but the two cards. Returns what belongs into severstal-bundle.json."""
+    stories = []
+    for name, source, card in zip(names, recipe.folders, recipe.cards, strict=True):
+        run.load_network(source, card)  # damaged weights are told here, not after an hour in the notebook
+        target = dataset / "runs" / name
+        target.mkdir(parents=True)
+        shutil.copyfile(source / run.WEIGHTS, target / run.WEIGHTS)
+        # where the data lay and how it was trained is this machine's affair
+        run.write_card(target, dataclasses.replace(card, data="", config={}))
+        stories.append({"name": name, "folder": f"runs/{name}", "arch": card.arch, "encoder": card.encoder,
+                        "fold": card.fold, "validation_dice": card.validation_dice})  # fmt: skip
+    run.write_thresholds(dataset / run.THRESHOLDS, recipe.thresholds, {})
+    (dataset / "wheels").mkdir()
+    for wheel in packed:
+        (dataset / "wheels" / wheel.name).write_bytes(wheel.content)
+    written = sorted(path for path in dataset.rglob("*") if path.is_file())
+    return {
+        "format": FORMAT,
+        "severstal": severstal_cli.__version__,
+        "competition": competition,
+        "runs": stories,
+        "thresholds": run.THRESHOLDS,
+        "tta": recipe.views,
+        "layout": "original",  # the one that is known to score
+        "files": {path.relative_to(dataset).as_posix(): notebook.digest_of(path) for path in written},
+    }
+
+
+def _fingerprint(contents: dict[str, Any]) -> str:
+    """Of what decides the masks; each file counts by its own SHA-256."""
+    hashes = {path: digest for path, digest in contents["files"].items() if not path.startswith("wheels/")}
+    parts = [hashes, contents["tta"], contents["layout"], contents["competition"]]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _script(digest: str) -> str:
+    """The notebook's script for the severstal-bundle.json of this hash."""
+    source = Path(notebook.__file__).read_text(encoding="utf-8")
+    before, blank, after = source.partition('\nBUNDLE = ""\n')
+    assert blank, "notebook.py has lost its place for the hash"
+    return f'{before}\nBUNDLE = "{digest}"\n{after}'
+
+
+def _dataset_card(slug: str, user: str) -> dict[str, Any]:
+    # the wheels have licences of their own, which they carry along
+    return {"title": slug, "id": f"{user}/{slug}", "licenses": [{"name": "other"}]}
+
+
+def _kernel_card(slug: str, user: str, competition: str) -> dict[str, Any]:
+    return {
+        "id": f"{user}/{slug}",
+        "title": slug,  # Kaggle makes the address of a kernel from its title: they must agree
+        "code_file": "script.py",
+        "language": "python",
+        "kernel_type": "script",
+        "is_private": True,
+        "enable_gpu": True,
+        "machine_shape": MACHINE,
+        "enable_tpu": False,
+        "enable_internet": False,
+        "dataset_sources": [f"{user}/{slug}"],
+        "competition_sources": [competition],
+        "kernel_sources": [],
+        "model_sources": [],
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> str:
+    text = json.dumps(content, indent=2) + "\n"
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return text

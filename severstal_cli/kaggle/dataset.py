@@ -1,0 +1,130 @@
+"""The private dataset that carries a bundle to Kaggle."""
+
+from dataclasses import replace
+from typing import Any
+
+import requests
+from kagglesdk.datasets.types.dataset_api_service import (
+    ApiCreateDatasetRequest,
+    ApiCreateDatasetVersionRequest,
+    ApiCreateDatasetVersionRequestBody,
+    ApiDatasetNewFile,
+    ApiGetDatasetRequest,
+    ApiGetDatasetStatusRequest,
+    ApiListDatasetFilesRequest,
+    ApiUploadDirectoryInfo,
+)
+from kagglesdk.datasets.types.dataset_enums import DatabundleVersionStatus as Status
+from kagglesdk.kaggle_client import KaggleClient
+
+from severstal_cli.errors import InputError
+from severstal_cli.kaggle.client import Kaggle, NotThereError, status_of
+from severstal_cli.kaggle.notebook import CONTENTS
+from severstal_cli.kaggle.polling import SAME_COMMAND, RemoteError, request, wait_for
+
+ABSENT = (403, 404)
+"""What Kaggle answers for what is not there: 403 hides whether something of another person is."""
+
+
+def version_of(kaggle: Kaggle, user: str, slug: str) -> int | None:
+    """The current version of a dataset, 0 where Kaggle does not tell; None: there is none. Raises SeverstalError."""
+
+    def ask(sdk: KaggleClient) -> int | None:
+        message = request(ApiGetDatasetRequest, owner_slug=user, dataset_slug=slug)
+        try:
+            return int(sdk.datasets.dataset_api_client.get_dataset(message).current_version_number)
+        except requests.HTTPError as error:
+            if status_of(error) in ABSENT:
+                return None
+            raise
+
+    return kaggle.call(f"look for the dataset {user}/{slug}", ask)
+
+
+def check_ours(kaggle: Kaggle, user: str, slug: str) -> None:
+    """Raises InputError: the dataset of this name holds something else."""
+    message = request(ApiListDatasetFilesRequest, owner_slug=user, dataset_slug=slug, page_size=200)
+    answer = kaggle.call(
+        f"list the dataset {user}/{slug}", lambda sdk: sdk.datasets.dataset_api_client.list_dataset_files(message)
+    )
+    names = {file.name for file in answer.dataset_files or []}
+    if names and not any(name.endswith(CONTENTS) for name in names):
+        raise InputError(f"the dataset {user}/{slug} is not one of severstal", f"it has no {CONTENTS}",
+                         "Rename it on Kaggle, or rename the run")  # fmt: skip
+
+
+def publish(kaggle: Kaggle, user: str, slug: str, tokens: dict[str, str], *, exists: bool, notes: str) -> None:
+    """Make the dataset, private, or a new version of it, of uploaded files: `tokens` by their paths.
+
+    Raises SeverstalError: Kaggle refuses. It may be repeated: a second version of the same files does no harm.
+    """
+    kaggle = replace(kaggle, secrets=(*kaggle.secrets, *tokens.values()))  # an answer may name them
+    content = _folder("", tokens)
+    parts = {"files": content.files, "directories": content.directories}
+    if exists:
+        body = request(ApiCreateDatasetVersionRequestBody, version_notes=notes, **parts)
+        version = request(ApiCreateDatasetVersionRequest, owner_slug=user, dataset_slug=slug, body=body)
+        answer = kaggle.call(
+            f"make a new version of the dataset {user}/{slug}",
+            lambda sdk: sdk.datasets.dataset_api_client.create_dataset_version(version),
+            repeat=False,
+        )
+    else:
+        new = request(ApiCreateDatasetRequest, owner_slug=user, slug=slug, title=slug, is_private=True, **parts)
+        answer = kaggle.call(
+            f"make the dataset {user}/{slug}",
+            lambda sdk: sdk.datasets.dataset_api_client.create_dataset(new),
+            repeat=False,
+        )
+    if answer.error or (answer.status or "").lower() == "error":
+        raise InputError(f"cannot make the dataset {user}/{slug}", kaggle.without_secrets(answer.error or "no reason"),
+                         "Mend that on Kaggle, or rename the run. The same command goes on")  # fmt: skip
+
+
+def wait_until_ready(kaggle: Kaggle, user: str, slug: str, *, after: int, poll_s: float, limit_s: float) -> None:
+    """Wait until Kaggle has unpacked a version later than `after`, 0: the first one.
+
+    Raises:
+        RemoteError: Kaggle could not unpack it.
+        SeverstalError: a call fails, or it takes longer than `limit_s` seconds.
+    """
+    message = request(ApiGetDatasetStatusRequest, owner_slug=user, dataset_slug=slug)
+
+    def ask(sdk: KaggleClient) -> Any:
+        try:
+            return sdk.datasets.dataset_api_client.get_dataset_status(message)
+        except requests.HTTPError as error:
+            if status_of(error) in ABSENT:  # or not yet
+                raise NotThereError(f"Kaggle does not know the dataset {user}/{slug}",
+                                    f"it answers {status_of(error)}", SAME_COMMAND) from None  # fmt: skip
+            raise
+
+    def look() -> tuple[str, bool | None]:
+        answer = kaggle.call(f"ask for the dataset {user}/{slug}", ask)
+        state = answer.status.name.lower().replace("_", " ")
+        if answer.status in (Status.FAILED, Status.DELETED):
+            raise RemoteError(
+                f"Kaggle could not take in the dataset {user}/{slug}", state, "The same command tries again"
+            )
+        if answer.status is not Status.READY:
+            return state, None
+        # a new version is not there at once: until it is, the status is that of the one before
+        version = version_of(kaggle, user, slug)
+        is_new = version == 0 or (version is not None and version > after)
+        return ("ready", True) if is_new else ("the version before is ready", None)
+
+    wait_for("dataset", look, kaggle.progress, poll_s=poll_s, limit_s=limit_s)
+
+
+def _folder(name: str, tokens: dict[str, str]) -> ApiUploadDirectoryInfo:
+    """{"a": ..., "d/b": ...}: a folder with a file and a folder."""
+    below: dict[str, dict[str, str]] = {}
+    here = []
+    for path, token in tokens.items():
+        first, _, rest = path.partition("/")
+        if rest:
+            below.setdefault(first, {})[rest] = token
+        else:
+            here.append(request(ApiDatasetNewFile, token=token))
+    folders = [_folder(inside, paths) for inside, paths in below.items()]
+    return request(ApiUploadDirectoryInfo, name=name, files=here, directories=folders)

@@ -1,0 +1,181 @@
+"""Wheels of what the notebook image lacks, made from what is installed here: no index is asked, there or here.
+
+The notebook then runs the very versions that were tried on this machine. A pure-Python wheel is a zip archive of the
+files that installation would put in place, so it can be made again from them; all that is bundled must be pure, as a
+notebook may run another Python.
+
+What the image has is taken from three public lists, none of which is the image itself:
+- Kaggle/docker-python, Dockerfile.tmpl: the image is Google Colab's, with kaggle_requirements.txt on top;
+- Kaggle/docker-python, kaggle_requirements.txt: fastai, easyocr, transformers, pytorch-lightning, shap and others;
+- googlecolab/backend-info, pip-freeze.gpu.txt of June 2026: every name in `IN_IMAGE`, for Python 3.12 (torch 2.11.0,
+  torchvision 0.26.0, numpy 2.0.2, numba 0.60.0, opencv 4.13.0, safetensors 0.7.0, huggingface-hub 1.17.0, ...).
+It also lists typer, rich and timm. They are bundled all the same: they are small, and their versions matter to us.
+"""
+
+import base64
+import hashlib
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.markers import UndefinedEnvironmentName
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+import severstal_cli
+from severstal_cli.errors import MachineError
+
+OWN = "severstal"
+
+IN_IMAGE = frozenset({
+    "fsspec", "huggingface-hub", "numba", "numpy", "opencv-python", "packaging", "pillow", "pydantic", "pyyaml",
+    "safetensors", "torch", "torchvision", "tqdm", "typing-extensions",
+})  # fmt: skip
+"""What prediction imports and the notebook image brings, by its normalised name."""
+
+NOT_NEEDED = frozenset({"kagglehub", "kagglesdk", "matplotlib", "pandas", "requests", "urllib3"})
+"""What `predict` never imports."""
+
+_THERE = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux", "extra": ""}
+"""The notebook's machine, for the conditions of requirements."""
+
+_NOT_BUNDLED = {"RECORD", "WHEEL", "INSTALLER", "REQUESTED", "direct_url.json"}
+"""Of a dist-info folder: written anew, or true of this machine only (direct_url.json holds a path of it)."""
+
+_COMPILED = {".so", ".pyd", ".dll", ".dylib"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """A wheel in memory. The same installed files give the same bytes."""
+
+    name: str
+    """The file's, as `timm-1.0.31-py3-none-any.whl`."""
+    content: bytes
+
+
+def missing_wheels() -> list[Wheel]:
+    """Wheels of this program and of all that it needs to predict and the image lacks, by name.
+
+    Raises MachineError: something needed is not installed, or cannot be made a pure-Python wheel of.
+    """
+    return [make_wheel(found) for found in missing_distributions()]
+
+
+def missing_distributions(root: str = OWN) -> list[Distribution]:
+    """What `root` needs to predict and the image lacks, itself included, by name. Raises MachineError."""
+    found: dict[str, Distribution] = {}
+    waiting = [(root, "this program")]
+    while waiting:
+        name, needed_by = waiting.pop()
+        name = canonicalize_name(name)
+        if name in found or name in IN_IMAGE or name in NOT_NEEDED:
+            continue
+        try:
+            found[name] = distribution(name)
+        except PackageNotFoundError:
+            raise MachineError(f"cannot bundle {name}, which {needed_by} needs", "it is not installed",
+                               "Install severstal with pip, and submit from there") from None  # fmt: skip
+        waiting += [(requirement, name) for requirement in _requirements(found[name])]
+    return [found[name] for name in sorted(found)]
+
+
+def _requirements(found: Distribution) -> Iterator[str]:
+    """The names that it asks for on the notebook's machine, without extras."""
+    for line in found.requires or ():
+        try:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate(_THERE):
+                yield requirement.name
+        except (InvalidRequirement, UndefinedEnvironmentName):
+            raise MachineError(f"cannot read what {found.name} needs", line, "Install it again") from None
+
+
+def make_wheel(found: Distribution) -> Wheel:
+    """A wheel of an installed distribution: tag py3-none-any, RECORD with SHA-256 (PEP 427).
+
+    Raises MachineError: it is not pure Python, its files are not listed or not there, or it is a checkout other than
+    this program's own.
+    """
+    name = canonicalize_name(found.name).replace("-", "_")
+    version = found.version.replace("-", "_")
+    info = f"{name}-{version}.dist-info"
+    members = dict(_members(found, info))
+    compiled = sorted(path for path in members if Path(path).suffix in _COMPILED)
+    if compiled or _is_for_a_platform(found):
+        reason = f"not pure Python, it holds {compiled[0]}" if compiled else "it is made for one kind of machine"
+        raise MachineError(f"cannot bundle {found.name}", reason,
+                           "The notebook image would have to bring it: see IN_IMAGE in kaggle/wheels.py")  # fmt: skip
+    generator = f"severstal {severstal_cli.__version__}"
+    members[f"{info}/WHEEL"] = (
+        f"Wheel-Version: 1.0\nGenerator: {generator}\nRoot-Is-Purelib: true\nTag: py3-none-any\n".encode()
+    )
+    members[f"{info}/RECORD"] = _record(members, f"{info}/RECORD")
+    return Wheel(name=f"{name}-{version}-py3-none-any.whl", content=_archive(members, last=info))
+
+
+def _members(found: Distribution, info: str) -> Iterator[tuple[str, bytes]]:
+    """(path in the wheel, content) of its files, its metadata in the folder `info`."""
+    own = canonicalize_name(found.name) == OWN
+    remedy = "Install it again with pip"
+    if found.files is None:
+        raise MachineError(f"cannot bundle {found.name}", "the list of its files is missing", remedy)
+    if not own and '"editable": true' in (found.read_text("direct_url.json") or ""):
+        raise MachineError(f"cannot bundle {found.name}", "it is installed from a checkout", "Install it as a package")
+    for file in found.files:
+        path = file.as_posix()
+        in_info = file.parts[0].endswith(".dist-info")
+        if in_info:
+            if path.partition("/")[2] in _NOT_BUNDLED:
+                continue
+            path = f"{info}/{path.partition('/')[2]}"
+        # a file outside is a command's script, which pip makes anew from entry_points.txt
+        elif own or ".." in file.parts or file.suffix in (".pyc", ".pth") or Path(path).is_absolute():
+            continue
+        try:
+            yield path, Path(str(file.locate())).read_bytes()
+        except OSError as error:
+            raise MachineError(f"cannot bundle {found.name}", f"{path}: {error.strerror}", remedy) from None
+    if own:  # its files as they run now: a checkout, which is installed by a reference alone, as well as a package
+        yield from _own_members()
+
+
+def _own_members() -> Iterator[tuple[str, bytes]]:
+    package = Path(severstal_cli.__file__).parent
+    for path in sorted(package.rglob("*")):
+        inside = path.relative_to(package)
+        if path.is_file() and "__pycache__" not in inside.parts and not path.name.startswith("."):
+            yield f"{package.name}/{inside.as_posix()}", path.read_bytes()
+
+
+def _is_for_a_platform(found: Distribution) -> bool:
+    tags = re.findall(r"^Tag: *(\S+)", found.read_text("WHEEL") or "", re.MULTILINE)
+    return bool(tags) and not any("py3" in tag and tag.endswith("-none-any") for tag in tags)
+
+
+def _record(members: dict[str, bytes], own_path: str) -> bytes:
+    """path, hash, size of every member; of itself the path alone. Paths with commas are quoted."""
+
+    def quoted(path: str) -> str:
+        return '"' + path.replace('"', '""') + '"' if set(path) & set(',"') else path
+
+    lines = []
+    for path in sorted(members):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(members[path]).digest()).rstrip(b"=").decode()
+        lines.append(f"{quoted(path)},sha256={digest},{len(members[path])}\n")
+    return ("".join(lines) + f"{own_path},,\n").encode()
+
+
+def _archive(members: dict[str, bytes], *, last: str) -> bytes:
+    """A zip archive without the dates and permissions of this machine; the folder `last` at its end."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(members, key=lambda path: (path.startswith(f"{last}/"), path)):
+            member = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
+            member.create_system, member.external_attr = 3, 0o100644 << 16  # as on Unix, whatever this is
+            archive.writestr(member, members[path], zipfile.ZIP_DEFLATED)
+    return content.getvalue()

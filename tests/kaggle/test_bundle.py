@@ -1,0 +1,278 @@
+"""The bundle: the same for the same runs, nothing of this machine in it, and refused where the notebook would fail."""
+
+import errno
+import hashlib
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from server import Said
+
+import severstal_cli
+from severstal_cli.errors import InputError, OutputError, RunError, SeverstalError
+from severstal_cli.kaggle import bundle, wheels
+from severstal_cli.learning import inference, run
+from severstal_cli.steel.postprocess import ClassRule
+
+Build = Callable[..., bundle.Bundle]
+
+
+@pytest.fixture(autouse=True)
+def small_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheels have tests of their own; here one stands for all."""
+    monkeypatch.setattr(wheels, "missing_wheels", lambda: [wheels.Wheel(name="toy-1-py3-none-any.whl", content=b"x")])
+
+
+@pytest.fixture
+def model(trained: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A trained run that may be changed."""
+    return Path(shutil.copytree(trained[1], tmp_path / "mine" / trained[1].name))
+
+
+@pytest.fixture
+def build(tmp_path: Path, model: Path) -> Build:
+    """`build("out", thresholds=...)`: a bundle of `model` in a folder of that name."""
+
+    def make(name: str = "out", *runs: Path, **options: object) -> bundle.Bundle:
+        return bundle.build(tmp_path / name, runs=runs or (model,), **options)  # type: ignore[arg-type]
+
+    return make
+
+
+def files_of(made: bundle.Bundle) -> dict[str, bytes]:
+    return {
+        f"{folder.name}/{path.relative_to(folder).as_posix()}": path.read_bytes()
+        for folder in (made.dataset, made.kernel)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def contents_of(made: bundle.Bundle) -> dict[str, object]:
+    found: dict[str, object] = json.loads((made.dataset / "severstal-bundle.json").read_text())
+    return found
+
+
+def test_it_holds_what_the_notebook_needs(build: Build, model: Path) -> None:
+    made = build(user="Some-Body")
+    name = model.name
+    dataset = {"dataset-metadata.json", "severstal-bundle.json", "thresholds.json", "wheels/toy-1-py3-none-any.whl",
+               f"runs/{name}/model.json", f"runs/{name}/model.safetensors"}  # fmt: skip
+    kernel = {"kernel/script.py", "kernel/kernel-metadata.json"}
+    assert set(files_of(made)) == {f"dataset/{path}" for path in dataset} | kernel
+    contents = contents_of(made)
+    listed = contents.pop("files")
+    assert isinstance(listed, dict)
+    assert set(listed) == dataset - {"dataset-metadata.json", "severstal-bundle.json"}
+    for path, digest in listed.items():
+        assert hashlib.sha256((made.dataset / path).read_bytes()).hexdigest() == digest
+    assert contents == {
+        "format": 1, "severstal": severstal_cli.__version__, "competition": "severstal-steel-defect-detection",
+        "runs": [{"name": name, "folder": f"runs/{name}", "arch": "unet-small", "encoder": None, "fold": 0,
+                  "validation_dice": run.read_card(model).validation_dice}],
+        "thresholds": "thresholds.json", "tta": "none", "layout": "original",
+    }  # fmt: skip
+    assert made.runs == (name,)
+    assert made.validation_dice == run.read_card(model).validation_dice
+
+
+def test_the_cards_are_for_a_private_notebook_without_internet(build: Build) -> None:
+    made = build(user="Some-Body", competition="another")
+    kernel = json.loads((made.kernel / "kernel-metadata.json").read_text())
+    assert kernel == kernel | {
+        "id": f"Some-Body/{made.slug}", "title": made.slug, "code_file": "script.py", "kernel_type": "script",
+        "is_private": True, "enable_internet": False, "enable_gpu": True,
+        "dataset_sources": [f"Some-Body/{made.slug}"], "competition_sources": ["another"],
+    }  # fmt: skip
+    dataset = json.loads((made.dataset / "dataset-metadata.json").read_text())
+    assert (dataset["id"], len(dataset["licenses"])) == (f"Some-Body/{made.slug}", 1)
+
+
+def test_what_it_holds_loads_and_predicts_the_same(build: Build, model: Path) -> None:
+    made = build()
+    copy = made.dataset / "runs" / model.name
+    card, bundled = run.read_card(model), run.read_card(copy)
+    assert bundled == replace(card, data="", config={})
+    assert (copy / run.WEIGHTS).read_bytes() == (model / run.WEIGHTS).read_bytes()
+    rules = run.read_thresholds(made.dataset / "thresholds.json", classes=card.classes)
+    assert rules == run.thresholds_of(model, card)
+
+
+def test_the_same_runs_give_the_same_bytes_and_what_decides_the_masks_another_fingerprint(
+    build: Build, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, of_user = build("a"), build("b"), build("c", user="somebody")
+    assert files_of(first) == files_of(second)
+    assert first.fingerprint == second.fingerprint == of_user.fingerprint
+    differ = {path for path, content in files_of(of_user).items() if content != files_of(first)[path]}
+    assert differ == {"dataset/dataset-metadata.json", "kernel/kernel-metadata.json"}
+    found = {first.fingerprint, build("d", tta="flips").fingerprint, build("e", competition="x").fingerprint}
+    run.write_thresholds(
+        model / run.THRESHOLDS, run.Thresholds(rules=(ClassRule(),) * 2, exclusive=True, tta="none"), {}
+    )
+    found.add((other := build("f")).fingerprint)
+    assert len(found) == 4
+    monkeypatch.setattr(wheels, "missing_wheels", lambda: [wheels.Wheel(name="toy-1-py3-none-any.whl", content=b"y")])
+    newer = build("g")
+    assert newer.fingerprint == other.fingerprint, "a changed program alone is no new submission"
+    assert newer.contents != other.contents, "but its script needs a dataset of its own"
+    digest = hashlib.sha256((newer.dataset / "severstal-bundle.json").read_bytes()).hexdigest()
+    assert (newer.contents, f'\nBUNDLE = "{digest}"\n' in (newer.kernel / "script.py").read_text()) == (digest, True)
+
+
+def test_nothing_of_this_machine_is_in_it(
+    build: Build, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_never_to_be_seen")
+    monkeypatch.setenv("KAGGLE_USERNAME", "environments-user")
+    thresholds = json.loads((model / run.THRESHOLDS).read_text())
+    assert thresholds["runs"], "the test is about this path"
+    card = run.read_card(model)
+    assert card.data.startswith("/")
+    for content in files_of(build(thresholds=model / run.THRESHOLDS)).values():
+        for secret in (card.data, card.config["models"], thresholds["runs"][0], str(tmp_path),
+                       "KGAT_never_to_be_seen", "environments-user"):  # fmt: skip
+            assert secret.encode() not in content
+
+
+def test_several_runs_share_one_set_of_rules(build: Build, model: Path, trained: tuple[Path, Path]) -> None:
+    """Without --thresholds those of the best run, as `predict` takes them; folders of one name are told apart."""
+    card = run.read_card(model)
+    run.write_card(model, replace(card, validation_dice=(card.validation_dice or 0) - 0.1))
+    run.write_thresholds(
+        model / run.THRESHOLDS, run.Thresholds(rules=(ClassRule(),) * 2, exclusive=False, tta="flips"), {}
+    )
+    said = Said()
+    made = build("out", model, trained[1], progress=said)
+    assert made.runs == (model.name, f"{model.name}-2")
+    assert made.validation_dice is None
+    assert contents_of(made)["tta"] == "none"
+    assert "thresholds of" in said.lines[0]
+    assert str(trained[1]) in said.lines[0]
+    rules = run.read_thresholds(made.dataset / "thresholds.json", classes=2)
+    assert rules == run.thresholds_of(trained[1], run.read_card(trained[1]))
+    assert contents_of(build("out", model, trained[1], thresholds=model / run.THRESHOLDS))["tta"] == "flips"
+
+
+def test_an_earlier_bundle_is_replaced_and_the_rest_of_the_folder_stays(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "out/.severstal-bundle-killed/dataset").mkdir(parents=True)
+    (tmp_path / "out/state.json").write_text("mine")
+    (build().dataset / "of-an-earlier-time.whl").write_text("x")
+    made = build(tta="hflip")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset", "kernel", "state.json"]
+    assert not (made.dataset / "of-an-earlier-time.whl").exists()
+    assert contents_of(made)["tta"] == "hflip"
+
+
+@pytest.mark.parametrize("name", ["dataset", "kernel"])
+def test_a_folder_of_others_is_not_replaced(build: Build, tmp_path: Path, name: str) -> None:
+    (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out" / name / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=f"{name} is in the way"):
+        build()
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == [name, "thesis.txt"]
+
+
+def test_a_full_disk_leaves_the_earlier_bundle(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files_of(made := build())
+
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", no_space)
+    with pytest.raises(OutputError, match=r"cannot write .*out: No space left on device\. Free some space"):
+        build(tta="hflip")
+    assert files_of(made) == before
+    assert sorted(path.name for path in made.dataset.parent.iterdir()) == ["dataset", "kernel"]
+
+
+def test_a_file_in_place_of_the_folder_is_told(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(OutputError, match=r"cannot write .*out: "):
+        build()
+
+
+def spoil_weights(model: Path) -> None:
+    (model / run.WEIGHTS).write_bytes((model / run.WEIGHTS).read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "kind", "line"),
+    [
+        (spoil_weights, {}, RunError, "model.safetensors is damaged"),
+        (lambda model: (model / run.WEIGHTS).unlink(), {}, RunError, "model.safetensors is missing"),
+        (lambda model: (model / run.THRESHOLDS).unlink(), {}, RunError, "Search them: severstal thresholds"),
+        (shutil.rmtree, {}, RunError, "no such run"),
+        (lambda _: None, {"tta": "upside-down"}, InputError, "unknown test-time augmentation"),
+        (lambda _: None, {"user": "../me"}, InputError, "wrong name of a Kaggle account"),
+        (lambda _: None, {"thresholds": Path("nowhere.json")}, RunError, "nowhere.json is missing"),
+    ],
+)
+def test_what_would_fail_in_the_notebook_is_refused_here(
+    build: Build, model: Path, tmp_path: Path, spoil: Callable[[Path], None], options: dict[str, object],
+    kind: type[SeverstalError], line: str,
+) -> None:  # fmt: skip
+    spoil(model)
+    with pytest.raises(kind, match=line):
+        build(**options)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_run_is_named_once(build: Build, model: Path) -> None:
+    with pytest.raises(InputError, match="a run is named twice"):
+        build("out", model, model.parent / "." / model.name)
+    with pytest.raises(InputError, match="no run to submit"):
+        bundle.build(model.parent, runs=())
+
+
+@pytest.mark.parametrize(
+    ("names", "slug"),
+    [
+        (["unet-resnet34-fold0"], "severstal-unet-resnet34-fold0"),
+        (["My_Run.2"], "severstal-my-run-2"),
+        (["a", "b"], "severstal-a-b"),
+        (["a", "a"], "severstal-a-a-2"),
+    ],
+)
+def test_the_slug_is_made_of_the_names(names: list[str], slug: str) -> None:
+    assert bundle.slug_of(names) == slug
+
+
+def test_long_and_foreign_names_keep_apart() -> None:
+    names: list[list[str]] = [["x" * 80], ["x" * 81], ["я"], ["ю"], ["日本"], ["x" * 40, "y"], ["x" * 40, "z"]]
+    slugs = [bundle.slug_of(each) for each in names]
+    assert len(set(slugs)) == len(slugs)
+    for slug in slugs:
+        assert 6 <= len(slug) <= 50
+        assert slug.startswith("severstal")
+        assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_the_time_is_measured_with_the_views_and_size_of_the_run(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = set()
+
+    def slow(members: list[object], photographs: list[np.ndarray], *_: object, views: str, batch_size: int
+             ) -> Iterator[None]:  # fmt: skip
+        asked.add((len(members), photographs[0].shape, views))
+        for _ in photographs:
+            time.sleep(0.1)
+            yield
+
+    monkeypatch.setattr(inference, "predict_levels", slow)
+    seconds, device = bundle.estimate_s(runs=[model], tta="flips", images=1000)
+    assert 95 < seconds < 200
+    assert device in ("cpu", "cuda")
+    assert asked == {(1, (64, 96), "flips")}
+
+
+def test_the_real_wheels_go_in(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    found = sorted((build().dataset / "wheels").iterdir())
+    assert "segmentation_models_pytorch" in " ".join(path.name for path in found)
+    assert all(zipfile.is_zipfile(path) for path in found)

@@ -1,0 +1,268 @@
+"""The bundle's script: offline it predicts what `predict` does here, and says in one line what is wrong."""
+
+import ast
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from packaging.requirements import Requirement
+
+from severstal_cli.config import PredictConfig
+from severstal_cli.kaggle import bundle, notebook, wheels
+from severstal_cli.learning import registry, run
+from severstal_cli.stages import prediction
+from severstal_cli.steel.postprocess import ClassRule
+
+OFFLINE = ["unshare", "--net"] if os.getuid() == 0 else ["unshare", "--net", "--user", "--map-root-user"]
+COMPETITION = "competitions/severstal-steel-defect-detection"
+DATASET = "datasets/somebody/severstal-x"
+
+NO_NETWORK = """
+import socket, sys
+try:
+    socket.create_connection(("192.0.2.1", 80), timeout=5)
+except OSError as error:
+    sys.exit(0 if "unreachable" in str(error) else str(error))
+"""
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, trained: tuple[Path, Path]) -> Path:
+    """What a notebook is given of the competition: images and a sample in the current layout."""
+    folder = tmp_path / "inputs" / COMPETITION
+    (folder / "test_images").mkdir(parents=True)
+    images = sorted((trained[0] / "train_images").iterdir())[:6]
+    for image in images:
+        shutil.copy(image, folder / "test_images")
+    rows = "".join(f"{image.name},1 2,1\n" for image in reversed(images))
+    (folder / "sample_submission.csv").write_text(f"ImageId,EncodedPixels,ClassId\n{rows}")
+    return tmp_path / "inputs"
+
+
+@pytest.fixture
+def attached(inputs: Path, tmp_path: Path, trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The dataset among the inputs, without wheels; its script is tmp_path/bundle/kernel/script.py."""
+    monkeypatch.setattr(wheels, "missing_wheels", list)
+    made = bundle.build(tmp_path / "bundle", runs=[trained[1]])
+    return Path(shutil.copytree(made.dataset, inputs / DATASET))
+
+
+def image_packages(name: str, found: dict[str, set[str]]) -> None:
+    """Fill `found`: {distribution: its files and folders in site-packages}, with what it requires."""
+    if name in found:
+        return
+    try:
+        here = distribution(name)
+    except PackageNotFoundError:  # an optional one of another machine
+        return
+    found[name] = {file.parts[0] for file in here.files or () if file.parts[0] not in ("..", "__pycache__")}
+    for line in here.requires or ():
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            image_packages(requirement.name, found)
+
+
+def make_image(folder: Path) -> Path:
+    """A Python that has what the notebook image is known to have, in the versions of this machine, and no more."""
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    here = Path(torch.__file__).parents[1]
+    found: dict[str, set[str]] = {}
+    for name in wheels.IN_IMAGE:
+        image_packages(name, found)
+    for top in set().union(*found.values()):
+        (site / top).symlink_to(here / top)
+    for bundled in wheels.missing_distributions():  # some are required by what the image has
+        for top in {file.parts[0] for file in bundled.files or ()} - {".."}:
+            (site / top).unlink(missing_ok=True)
+    return folder / "bin/python"
+
+
+def digests(folder: Path) -> dict[Path, str]:
+    return {path: notebook.digest_of(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def can_unshare() -> bool:
+    return shutil.which("unshare") is not None and subprocess.run([*OFFLINE, "true"], check=False).returncode == 0
+
+
+def make_linknet(folder: Path, like: Path) -> Path:
+    """A run of a library's network, untrained: what it brings along has to work too."""
+    torch.manual_seed(0)
+    network = registry.build("linknet", encoder="resnet18", classes=2)
+    fields = {**vars(run.read_card(like)), "arch": "linknet", "encoder": "resnet18"}
+    run.write_model(folder, network, run.card_from(fields))
+    return folder
+
+
+def test_offline_it_writes_what_predict_writes_here(
+    inputs: Path, tmp_path: Path, trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not can_unshare():
+        pytest.skip("this machine lets nobody take the network away")
+    runs = [trained[1], make_linknet(tmp_path / "linknet", trained[1])]
+    rules = tmp_path / "rules.json"
+    run.write_thresholds(rules, run.Thresholds(
+        rules=(ClassRule(pixel_threshold=100, min_component_px=4),) * 2, exclusive=True, tta="none"), {})  # fmt: skip
+    made = bundle.build(tmp_path / "bundle", runs=runs, thresholds=rules, tta="hflip")
+    shutil.copytree(made.dataset, inputs / DATASET)
+    before = digests(inputs)
+    working = tmp_path / "working"
+    working.mkdir()
+    home = tmp_path / "home"
+    home.mkdir(mode=0o500)
+    python = make_image(tmp_path / "image")
+    environment = {"HOME": str(home), "PATH": os.defpath, "SEVERSTAL_INPUT": str(inputs), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*OFFLINE, python, "-c", NO_NETWORK], env=environment, check=True)
+    done = subprocess.run([*OFFLINE, python, made.kernel / "script.py"], cwd=working, env=environment,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    data = inputs / COMPETITION
+    result = prediction.predict(PredictConfig(
+        images=(data / "test_images",), runs=tuple(runs), thresholds=rules, tta="hflip", layout="original",
+        sample=data / "sample_submission.csv", out=tmp_path / "here/submission.csv",
+    ))  # fmt: skip
+    assert sum(result.masks_by_class) > 3
+    assert (working / "submission.csv").read_bytes() == result.path.read_bytes()
+    with result.path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert (len(rows), set(rows[0])) == (2 * 6, {"ImageId_ClassId", "EncodedPixels"})
+    assert sorted(path.name for path in working.iterdir()) == ["submission.csv", "submission.json"]
+    assert digests(inputs) == before
+    assert list(home.iterdir()) == []
+    assert re.search(r"torch \S+, numpy \S+, numba \S+, opencv \S+, GPU ", done.stdout)
+
+
+def run_script(tmp_path: Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    working = tmp_path / "working"
+    working.mkdir(exist_ok=True)
+    environment = {"PATH": os.defpath, "SEVERSTAL_INPUT": str(tmp_path / "inputs")}
+    return subprocess.run([python, tmp_path / "bundle/kernel/script.py"], cwd=working, env=environment,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+
+
+def damage(attached: Path) -> None:
+    (weights,) = attached.glob("runs/*/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+def change_version(attached: Path) -> None:
+    (attached / "severstal-bundle.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (damage, "model.safetensors of the bundle is missing or damaged: upload the dataset again"),
+        (lambda attached: (attached / "thresholds.json").unlink(), "thresholds.json of the bundle is missing"),
+        (change_version, "the attached bundle is of another version than this script"),
+        (shutil.rmtree, "no severstal-bundle.json under"),
+        (lambda attached: shutil.rmtree(attached.parents[2] / COMPETITION / "test_images"), "no test_images beside"),
+        (lambda attached: shutil.rmtree(attached.parents[2]), "there is no"),
+    ],
+)
+def test_what_is_wrong_with_the_inputs_is_one_line(
+    attached: Path, tmp_path: Path, spoil: Callable[[Path], None], line: str
+) -> None:
+    spoil(attached)
+    (tmp_path / "working").mkdir()
+    done = run_script(tmp_path)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"severstal: .*{line}.*\n", done.stderr)
+    assert list((tmp_path / "working").iterdir()) == []
+
+
+def test_a_prediction_that_fails_fails_the_notebook(attached: Path, tmp_path: Path) -> None:
+    """Here nothing that it needs is there: no wheels, and an empty environment."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    (tmp_path / "working").mkdir()
+    (tmp_path / "working/submission.csv").write_text("of an earlier time")
+    done = run_script(tmp_path, str(tmp_path / "bare/bin/python"))
+    assert done.returncode == 1
+    assert "No module named severstal_cli" in done.stderr
+    assert done.stderr.endswith("severstal: the prediction failed with code 1: the lines above say why\n")
+    assert list((tmp_path / "working").iterdir()) == []
+
+
+@pytest.fixture
+def called(
+    attached: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[SimpleNamespace]]:
+    """`notebook.main` in this process: what it would call, instead of calling it. The first answers `codes[0]`."""
+    calls: list[SimpleNamespace] = []
+
+    def call(command: list[str], env: dict[str, str], check: bool) -> SimpleNamespace:
+        calls.append(SimpleNamespace(command=command, env=env))
+        if "predict" in command:
+            Path("submission.csv").write_text("x")
+            return SimpleNamespace(returncode=0)
+        return SimpleNamespace(returncode=75)
+
+    digest = hashlib.sha256((attached / "severstal-bundle.json").read_bytes()).hexdigest()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(notebook, "BUNDLE", digest)
+    monkeypatch.setattr(notebook, "INPUT", str(inputs))
+    monkeypatch.setattr(subprocess, "run", call)
+    yield calls
+    monkeypatch.undo()
+
+
+def test_a_gpu_that_torch_cannot_use_is_left_alone(
+    called: list[SimpleNamespace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook.main()
+    assert called[1].env["CUDA_VISIBLE_DEVICES"] == ""
+    assert "predicting on the CPU" in capsys.readouterr().out
+
+
+def test_an_older_python_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 10, 1))
+    with pytest.raises(SystemExit, match=r"severstal: this Python is too old, severstal needs 3\.11"):
+        notebook.main()
+    source = Path(notebook.__file__).read_text()
+    ast.parse(source, feature_version=(3, 10))  # it gets so far
+    names = [name.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for name in node.names]
+    assert set(names) <= set(sys.stdlib_module_names)
+
+
+def test_our_packages_come_first_and_caches_go_to_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/of/the/image")
+    environment = notebook.environment_in(tmp_path)
+    assert environment["PYTHONPATH"] == f"{tmp_path}/site{os.pathsep}/of/the/image"
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert environment["NUMBA_CACHE_DIR"].startswith(str(tmp_path))
+    monkeypatch.delenv("PYTHONPATH")
+    assert notebook.environment_in(tmp_path)["PYTHONPATH"] == f"{tmp_path}/site"
+
+
+def test_a_dataset_that_is_laid_out_otherwise_serves(attached: Path, tmp_path: Path) -> None:
+    """All files in one folder, or one folder deeper: names and hashes find them."""
+    files = json.loads((attached / "severstal-bundle.json").read_text())["files"]
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in files:
+        shutil.copy(attached / path, flat)
+    (flat / "deeper").mkdir()
+    (flat / "thresholds.json").rename(flat / "deeper/thresholds.json")
+    (flat / "thresholds.json").write_text("another file of this name")
+    notebook.collect(flat, files, tmp_path / "place")
+    for path in files:
+        assert (tmp_path / "place" / path).read_bytes() == (attached / path).read_bytes()
