@@ -89,3 +89,47 @@ def score(
         typer.echo(json.dumps(dataclasses.asdict(result)))
     else:
         printing.print_score(str(submission or model or "the best run"), result)
+
+
+@app.command()
+def submit(
+    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="models/NAME; several are averaged.")],
+    thresholds: Annotated[
+        Path | None, typer.Option(help="A thresholds.json; default: the best run's own.")
+    ] = configs.SubmitConfig.thresholds,
+    tta: TtaOfThresholds = configs.SubmitConfig.tta,
+    again: Annotated[bool, typer.Option("--again", help="Submit what was submitted before once more.")] = False,
+    bundle_only: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write dataset and notebook to DIR; nothing leaves the machine.")
+    ] = None,
+) -> None:
+    """Score runs on Kaggle: bundle, upload, run the offline notebook, submit, fetch the scores."""
+    from severstal_cli.stages import submitting
+
+    config = configs.SubmitConfig(runs=tuple(run), thresholds=thresholds, tta=tta, again=again, bundle_only=bundle_only)
+    try:
+        result = submitting.submit(config, TerminalProgress())
+    except KeyboardInterrupt:
+        typer.echo("\nwhat was done is kept, and goes on at Kaggle: the same command takes it up from there", err=True)
+        raise
+    if result.bundle is not None:
+        typer.echo(f"{result.bundle}: dataset/ and kernel/ of {result.name}")
+    for line in printing.submit_lines(result):
+        typer.echo(line)
+
+
+@app.command()
+def submissions(
+    folder: Annotated[Path, typer.Argument(help="Holds the history.csv.")] = configs.SubmitConfig.out,
+    as_json: AsJson = False,
+) -> None:
+    """List what was submitted, beside the local scores."""
+    from severstal_cli.kaggle import history
+
+    rows = history.read(folder)
+    if as_json:
+        typer.echo(json.dumps(rows))
+    elif rows:
+        printing.print_submissions(rows)
+    else:
+        typer.echo(f"nothing was submitted yet: no rows in {folder / history.NAME}")

@@ -6,6 +6,7 @@
     history.csv, .png     a row an epoch; the curves
     thresholds.json, .png the post-processing of each class: {"format": 1, "exclusive": true, "tta": "none",
                           "rules": [{"pixel_threshold": 131, "min_component_px": 64, ...}, ...], ...}
+    score.json            the score on the holdout with these weights and thresholds
 
 Every file appears whole or not at all, and nothing is pickled.
 """
@@ -31,6 +32,7 @@ FORMAT = 1
 """Of the run's files. A program of another format says so instead of guessing."""
 
 WEIGHTS, CARD, CHECKPOINT, THRESHOLDS = "model.safetensors", "model.json", "training.ckpt", "thresholds.json"
+SCORE = "score.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +140,8 @@ def write_card(folder: Path, card: ModelCard) -> None:
 
 
 def remove_thresholds(folder: Path) -> None:
-    """Remove the rules of a run, and their picture."""
-    for name in (THRESHOLDS, str(Path(THRESHOLDS).with_suffix(".png"))):
+    """Remove the rules of a run, their picture, and the score that was reached with them."""
+    for name in (THRESHOLDS, str(Path(THRESHOLDS).with_suffix(".png")), SCORE):
         (folder / name).unlink(missing_ok=True)
 
 

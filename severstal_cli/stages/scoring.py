@@ -1,5 +1,7 @@
 """`score`: the competition's mean Dice of a submission, or of a run on the holdout that nothing else has read."""
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import dice, images, postprocess, rle, tables
+from severstal_cli.steel import dice, files, images, postprocess, rle, tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,4 +138,7 @@ def _score_run(config: ScoreConfig, progress: Progress) -> ScoreResult:
     ):
         found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
-    return summarise(masks, part.photographs.masks, part.image_ids, card.classes)
+    result = summarise(masks, part.photographs.masks, part.image_ids, card.classes)
+    if config.tta in (None, thresholds.tta) and files.is_writable(folder):  # a run may lie on a read-only disk
+        files.write_text(folder / run.SCORE, json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+    return result

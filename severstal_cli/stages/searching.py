@@ -70,6 +70,8 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     )
     _draw(path.with_suffix(".png"), surfaces, choices)  # first: the rules are what must not stand beside another's
     run.write_thresholds(path, thresholds, _report(result, part))
+    if config.out is None:
+        (config.runs[0] / run.SCORE).unlink(missing_ok=True)  # it was reached with other rules
     return result
 
 

@@ -1,14 +1,18 @@
 """Scores worked by hand, of submissions and of runs."""
 
+import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from severstal_cli.config import PredictConfig, ScoreConfig
+from severstal_cli.config import PredictConfig, ScoreConfig, ThresholdsConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import TerminalProgress
-from severstal_cli.stages import prediction, scoring
+from severstal_cli.stages import prediction, scoring, searching
+from severstal_cli.steel import files
 from severstal_cli.steel.splits import HOLDOUT, read_splits
 
 TRUTH = "ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,2,11 10\nelsewhere.png,1,1 9\n"
@@ -105,3 +109,20 @@ def test_a_run_is_scored_on_its_holdout_as_its_submission_would_be(trained, tmp_
     assert of_run.images == len(holdout)
     assert scoring.score(ScoreConfig(models=folder.parent)) == of_run  # the best run is the default
     assert np.isfinite(of_run.mean_dice)
+
+
+def test_the_score_of_a_run_is_kept_with_it_as_long_as_it_is_true(
+    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    run = shutil.copytree(trained[1], tmp_path / "run")
+    kept = run / "score.json"
+    kept.unlink(missing_ok=True)
+    scoring.score(ScoreConfig(run=run, tta="hflip"))  # not how it predicts by default
+    assert not kept.exists()
+    found = scoring.score(ScoreConfig(run=run))
+    assert json.loads(kept.read_text()) == json.loads(json.dumps(dataclasses.asdict(found)))
+    searching.search(ThresholdsConfig(runs=(run,)))
+    assert not kept.exists()
+    monkeypatch.setattr(files, "is_writable", lambda _: False)
+    assert scoring.score(ScoreConfig(run=run)) == found
+    assert not kept.exists()

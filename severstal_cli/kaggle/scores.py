@@ -1,0 +1,155 @@
+"""Submissions of a code competition: made once, watched, and the place that a score would have had."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from kagglesdk.competitions.types.competition_api_service import (
+    ApiCreateCodeSubmissionRequest,
+    ApiGetLeaderboardRequest,
+    ApiGetSubmissionLimitsRequest,
+    ApiGetSubmissionRequest,
+    ApiListSubmissionsRequest,
+)
+
+from severstal_cli.errors import SeverstalError
+from severstal_cli.kaggle.client import Kaggle
+from severstal_cli.kaggle.kernel import OUTPUT
+from severstal_cli.kaggle.polling import pages, request, wait_for
+
+PAGE = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A submission as Kaggle tells it."""
+
+    ref: int
+    status: str
+    """ "pending", "complete" or "error"."""
+    date: datetime | None = None
+    """UTC."""
+    public: float | None = None
+    private: float | None = None
+    error: str = ""
+
+
+def find(kaggle: Kaggle, description: str) -> Submission | None:
+    """The submission of this account with this description. Raises SeverstalError."""
+
+    def fetch(token: str) -> Any:
+        message = request(ApiListSubmissionsRequest, competition_name=kaggle.competition, page_size=PAGE)
+        if token:
+            message.page_token = token
+        return kaggle.call(
+            "list your submissions", lambda sdk: sdk.competitions.competition_api_client.list_submissions(message)
+        )
+
+    rows = (row for page in pages(fetch) for row in page.submissions)
+    return next((_read(row) for row in rows if row.description == description), None)
+
+
+def check_limits(kaggle: Kaggle) -> None:
+    """Say how many submissions are left today, as far as Kaggle tells; whether one more may be made it decides."""
+    message = request(ApiGetSubmissionLimitsRequest, competition_name=kaggle.competition)
+    try:
+        limits = kaggle.call(
+            "ask how many submissions are left",
+            lambda sdk: sdk.competitions.competition_api_client.get_submission_limits(message),
+        )
+    except SeverstalError as error:
+        kaggle.progress.say(f"{error}")
+        return
+    if limits.num_allowed_now > 0:
+        kaggle.progress.say(f"submissions left today: {limits.num_allowed_now}")
+    # all zero is also what an account without a team is told, and its first submission makes the team
+    elif limits.limited_by_total:
+        kaggle.progress.say(f"no submission is left: {limits.num_total} were made, the competition may allow no more")
+    elif limits.num_today:
+        kaggle.progress.say(f"no submission is left today: {limits.num_today} were made; the day begins at 00:00 UTC")
+
+
+def create(kaggle: Kaggle, user: str, slug: str, version: int, description: str) -> int:
+    """Submit the output of a notebook's version; the number of the submission, 0 where Kaggle does not tell.
+
+    Never repeated by itself. Raises SeverstalError: Kaggle refuses, or nobody knows whether it took it.
+    """
+    message = request(
+        ApiCreateCodeSubmissionRequest,
+        competition_name=kaggle.competition,
+        kernel_owner=user,
+        kernel_slug=slug,
+        kernel_version=version,
+        file_name=OUTPUT,
+        submission_description=description,
+    )
+    answer = kaggle.call(
+        f"submit version {version} of the notebook {user}/{slug}",
+        lambda sdk: sdk.competitions.competition_api_client.create_code_submission(message),
+        repeat=False,
+        remedy=f"Join the competition, see that the notebook has run and left {OUTPUT}, and that a submission is left "
+        "today",
+    )
+    return int(answer.ref)
+
+
+def wait_until_scored(kaggle: Kaggle, ref: int, *, poll_s: float, limit_s: float) -> Submission:
+    """Wait until a submission is complete or failed. Raises SeverstalError: not within `limit_s` seconds."""
+    message = request(ApiGetSubmissionRequest, ref=ref)
+
+    def look() -> tuple[str, Submission | None]:
+        found = _read(
+            kaggle.call(
+                f"ask for submission {ref}",
+                lambda sdk: sdk.competitions.competition_api_client.get_submission(message),
+            )
+        )
+        return found.status, None if found.status == "pending" else found
+
+    return wait_for("submission", look, kaggle.progress, poll_s=poll_s, limit_s=limit_s)
+
+
+def place(kaggle: Kaggle, score: float, *, public: bool) -> int | None:
+    """The place that `score` would have on the public or the private leaderboard: 1 and the number of better teams.
+
+    None where Kaggle shows no usable board. Raises SeverstalError.
+    """
+
+    def fetch(token: str) -> Any:
+        message = request(
+            ApiGetLeaderboardRequest, competition_name=kaggle.competition, override_public=public, page_size=PAGE
+        )
+        if token:
+            message.page_token = token
+        return kaggle.call(
+            "fetch the leaderboard", lambda sdk: sdk.competitions.competition_api_client.get_leaderboard(message)
+        )
+
+    scores: list[float] = []
+    for page in pages(fetch):
+        scores += [value for row in page.submissions if (value := _figure(row.score)) is not None]
+        if scores and scores[-1] < score:
+            break  # it is sorted: whoever follows is worse
+    # boards with the same score for everyone have been seen (Kaggle/kaggle-cli issue 584), and of a board that ends
+    # before our score nobody knows whether it is whole
+    if not scores or (len(scores) > 1 and scores[0] == scores[-1]) or scores[-1] > score:
+        return None
+    return 1 + sum(other > score for other in scores)
+
+
+def _read(answer: Any) -> Submission:
+    return Submission(
+        ref=int(answer.ref),
+        status=answer.status.name.lower(),
+        date=answer.date,
+        public=_figure(answer.public_score),
+        private=_figure(answer.private_score),
+        error=str(answer.error_description or ""),
+    )
+
+
+def _figure(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,225 @@
+"""The steps of a submission after its bundle: dataset, notebook, submission, scores.
+
+The outcome of each is saved once it is known, so that the next run of the command goes on from there. Where an answer
+was lost, Kaggle is asked what became of it before anything is done again.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from severstal_cli.config import SubmitConfig
+from severstal_cli.errors import InputError, SeverstalError
+from severstal_cli.kaggle import dataset, history, kernel, polling, scores, state, upload
+from severstal_cli.kaggle.bundle import DATASET_CARD, Bundle
+from severstal_cli.kaggle.client import Kaggle
+from severstal_cli.kaggle.polling import RemoteError
+from severstal_cli.kaggle.scores import Submission
+from severstal_cli.kaggle.state import State
+
+UPLOADS = "uploads.json"
+
+
+class Steps:
+    """The steps of one bundle; each does nothing where the state says that it is done."""
+
+    def __init__(
+        self, config: SubmitConfig, kaggle: Kaggle, bundle: Bundle, folder: Path, known: State,
+        *, about: Mapping[str, object],
+    ) -> None:  # fmt: skip
+        """`folder` holds the state; `about` goes into the history beside what Kaggle tells."""
+        self._config, self._kaggle, self._bundle, self._folder = config, kaggle, bundle, folder
+        self._user, self._slug, self._progress = known.user, bundle.slug, kaggle.progress
+        self._about = about
+        self.state = known
+        # the script that will be pushed reads the dataset of its own bundle only; one that is pushed has its own
+        if known.kernel_version is None and known.contents != bundle.contents:
+            self._save(contents=bundle.contents, dataset_made=False, dataset_ready=False, dataset_before=None)
+
+    def _save(self, **changes: object) -> None:
+        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
+        state.save(self._folder, self.state)
+
+    def find(self) -> bool:
+        """Find this attempt on Kaggle: an answer, or the state, may have been lost. With --again step to the next.
+
+        Returns whether it had been submitted as far as anybody knew.
+        """
+        if self._config.again and self.state.scores is not None:
+            self._next_attempt()
+        was_there = self.state.ref is not None
+        while self.state.ref is None:
+            found = self._search()
+            if found is None:
+                break
+            if self._config.again and found.status != "pending" and not self.state.submitting:
+                self._next_attempt()
+                continue
+            self._progress.say(f"found on Kaggle: submission {found.ref}")
+            was_there = not self.state.submitting
+            self._keep(found.ref, found.date)
+        return was_there
+
+    def _next_attempt(self) -> None:
+        self._save(attempt=self.state.attempt + 1, submitting=False, ref=None, scores=None)
+
+    @property
+    def _description(self) -> str:
+        """Tells this attempt from all others of the account."""
+        again = f" #{self.state.attempt}" if self.state.attempt > 1 else ""
+        return f"{self._slug} {self._bundle.fingerprint[:12]}{again}"
+
+    def _search(self) -> Submission | None:
+        """This attempt as Kaggle lists it. One that was asked for may be listed late, so it is waited for."""
+        began = time.monotonic()
+
+        def look() -> tuple[str, tuple[Submission | None] | None]:
+            found = scores.find(self._kaggle, self._description)
+            is_over = found is not None or time.monotonic() - began >= self._config.lost_s
+            return "not listed", (found,) if is_over else None
+
+        if not self.state.submitting:
+            return scores.find(self._kaggle, self._description)
+        limit_s = self._config.lost_s + self._config.poll_s + polling.SILENCE_S
+        (found,) = polling.wait_for(
+            "looking for the submission", look, self._progress, poll_s=self._config.poll_s, limit_s=limit_s
+        )
+        return found
+
+    def make_dataset(self) -> None:
+        """Upload the bundle, and wait until Kaggle has taken it in. Raises SeverstalError."""
+        name = f"{self._user}/{self._slug}"
+        self._progress.say(f"2/5 dataset {name}" + (": is there" if self.state.dataset_ready else ""))
+        if not self.state.dataset_made:
+            self._publish()
+        if not self.state.dataset_ready:
+            try:
+                dataset.wait_until_ready(
+                    self._kaggle, self._user, self._slug, after=self.state.dataset_before or 0,
+                    poll_s=self._config.poll_s, limit_s=self._config.dataset_limit_s,
+                )  # fmt: skip
+            except RemoteError:
+                self._save(dataset_made=False, dataset_before=None)
+                raise
+            self._save(dataset_ready=True)
+
+    def _publish(self) -> None:
+        version, before = dataset.version_of(self._kaggle, self._user, self._slug), self.state.dataset_before
+        memory = upload.Memory(self._folder / UPLOADS)
+        # a version after the one that we began from: it was made, but the answer was lost. Should it not be ours, the
+        # notebook says so: it knows its bundle by its hash
+        if before is None or (version or 0) <= before:
+            if version is not None and before is None:
+                dataset.check_ours(self._kaggle, self._user, self._slug)
+            tokens = upload.upload_folder(self._kaggle, self._bundle.dataset, memory, leave_out=(DATASET_CARD,))
+            self._save(dataset_before=version or 0)
+            try:
+                dataset.publish(
+                    self._kaggle, self._user, self._slug, tokens, exists=version is not None, notes=self._description
+                )
+            except InputError:  # the tokens may be used up or too old
+                memory.forget()
+                raise
+        self._save(dataset_made=True)
+        memory.forget()
+
+    def run_kernel(self) -> None:
+        """Push the notebook, and wait until it has run. Raises SeverstalError."""
+        done = f": version {self.state.kernel_version} has run" if self.state.kernel_done else ""
+        self._progress.say(f"3/5 notebook https://www.kaggle.com/code/{self._user}/{self._slug}{done}")
+        try:
+            if self.state.kernel_version is None:
+                self._save(kernel_version=self._push())
+            if not self.state.kernel_done:
+                version = self.state.kernel_version
+                assert version is not None
+                kernel.wait_until_run(
+                    self._kaggle, self._user, self._slug, version,
+                    poll_s=self._config.poll_s, limit_s=self._config.kernel_limit_s,
+                )  # fmt: skip
+                self._save(kernel_done=True)
+        except RemoteError as error:  # the next run of the command pushes anew
+            self._save(kernel_version=None, kernel_before=None)
+            if isinstance(error, kernel.DatasetError):
+                self._save(dataset_made=False, dataset_ready=False, dataset_before=None)
+            raise
+
+    def _push(self) -> int:
+        """The version of the notebook that was pushed now, or before, where the answer was lost."""
+        script = (self._bundle.kernel / "script.py").read_text(encoding="utf-8")
+        found, before = kernel.find(self._kaggle, self._user, self._slug), self.state.kernel_before
+        if found and before is not None and found.version > before and found.source.strip() == script.strip():
+            return found.version
+        if found:
+            kernel.check_ours(found, self._user, self._slug)
+        self._save(kernel_before=found.version if found else 0)
+        return kernel.push(self._kaggle, self._user, self._slug, script)
+
+    def send(self) -> None:
+        """Submit what the notebook left. Raises SeverstalError."""
+        self._progress.say(f"4/5 submission {self._description!r}")
+        version = self.state.kernel_version
+        assert version is not None
+        self._save(submitting=True)
+        try:
+            ref = scores.create(self._kaggle, self._user, self._slug, version, self._description)
+        except InputError:  # refused, so nothing is lost that had to be looked for
+            self._save(submitting=False)
+            raise
+        date = None
+        if not ref:
+            found = self._search()
+            if found is None:
+                raise InputError("Kaggle told no number of the submission", "", "The same command looks for it")
+            ref, date = found.ref, found.date
+        self._keep(ref, date)
+
+    def _keep(self, ref: int, date: datetime | None) -> None:
+        """A submission that is on Kaggle."""
+        fields = {"name": self._slug, "bundle": self._bundle.fingerprint[:12], "status": "pending", **self._about}
+        history.record(self._config.out, ref, {**fields, "date": _text(date)})
+        self._save(ref=ref)
+
+
+def fetch_scores(config: SubmitConfig, kaggle: Kaggle, folder: Path, known: State) -> State:
+    """Wait for the scores of the submission that `known`, the state in `folder`, has; the state with them.
+
+    Raises SeverstalError: a call fails, or it takes too long.
+    """
+    assert known.ref is not None
+    kaggle.progress.say(f"5/5 scores of submission {known.ref}")
+    found = scores.wait_until_scored(kaggle, known.ref, poll_s=config.poll_s, limit_s=config.submission_limit_s)
+    result = state.Scores(
+        status=found.status,
+        public=found.public,
+        private=found.private,
+        public_place=_place(kaggle, found.public, public=True),
+        private_place=_place(kaggle, found.private, public=False),
+        error=kaggle.without_secrets(found.error),
+    )
+    fields = {
+        "name": folder.name, "bundle": known.fingerprint[:12], "date": _text(found.date), "status": result.status,
+        "public": result.public, "private": result.private,
+        "public_place": result.public_place, "private_place": result.private_place,
+    }  # fmt: skip
+    history.record(config.out, known.ref, fields)  # first: once the state has the scores they are not asked for again
+    known = replace(known, scores=result)
+    state.save(folder, known)
+    return known
+
+
+def _place(kaggle: Kaggle, score: float | None, *, public: bool) -> int | None:
+    if score is None:
+        return None
+    try:
+        return scores.place(kaggle, score, public=public)
+    except SeverstalError as error:  # the score is what counts
+        kaggle.progress.say(f"the place is not known: {error}")
+        return None
+
+
+def _text(date: datetime | None) -> str:
+    """UTC; None: now."""
+    return (date or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")

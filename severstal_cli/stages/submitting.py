@@ -1,0 +1,135 @@
+"""`submit`: runs to a scored submission: bundle, dataset, notebook, submission, scores.
+
+After each step its outcome is saved in `submissions/NAME/state.json`, so the same command goes on after any break, and
+what was submitted is not submitted again. What was submitted is told by the fingerprint of its bundle: that of the
+weights and of how to predict with them, so a newer version of this program makes no new submission of the same runs.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from severstal_cli.config import SubmitConfig
+from severstal_cli.errors import InputError
+from severstal_cli.kaggle import bundle as bundles
+from severstal_cli.kaggle import client, history, scores, state
+from severstal_cli.kaggle.bundle import Bundle
+from severstal_cli.kaggle.client import Kaggle
+from severstal_cli.kaggle.state import State
+from severstal_cli.kaggle.steps import Steps, fetch_scores
+from severstal_cli.learning.run import SCORE
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files
+
+LIMIT_S = 3600.0
+"""The notebook may run for so long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitResult:
+    """A bundle, and what Kaggle made of it."""
+
+    name: str
+    bundle: Path | None
+    """The folder with the bundle, where no more was asked for."""
+    was_there: bool = False
+    """It had been submitted before: nothing was sent."""
+    scores: state.Scores | None = None
+
+
+def submit(config: SubmitConfig, progress: Progress = SILENT) -> SubmitResult:
+    """Bundle the runs, upload them as a private dataset, run the notebook, submit its output, wait for its scores.
+
+    Raises:
+        InputError: wrong runs, no credentials, Kaggle refuses, or the notebook or the submission failed.
+        RunError: no run, or an incomplete one.
+        MachineError: no network, Kaggle has a fault, or takes too long: the same command goes on. Or another process
+            submits these runs.
+        OutputError: the bundle, the state or the history cannot be written.
+    """
+    if config.bundle_only is not None:
+        bundle = _build(config, config.bundle_only, progress)
+        _tell_time(config, progress)
+        return SubmitResult(name=bundle.slug, bundle=config.bundle_only)
+    folder = config.out / bundles.slug_of([path.resolve().name for path in config.runs])
+    for path in (folder / state.NAME, config.out / history.NAME):
+        files.check_place(path)
+    history.read(config.out)  # a damaged one is told before anything is sent
+    kaggle = client.connect(config.competition.slug, progress, pause_s=min(1.0, config.poll_s))
+    with files.locked(folder, f"another process submits {folder.name}"):
+        return _submit(config, kaggle, folder)
+
+
+def _submit(config: SubmitConfig, kaggle: Kaggle, folder: Path) -> SubmitResult:
+    known = state.load(folder)
+    is_scored = known is not None and known.scores is not None and not config.again
+    user = "" if is_scored else kaggle.user()  # credentials that are wrong are told before the bundle is built
+    is_fresh = False
+    if known is not None and known.ref is not None and known.scores is None and known.user == user:
+        # it counts whatever has become of the runs since
+        known, is_fresh = fetch_scores(config, kaggle, folder, known), True
+    kaggle.progress.say("1/5 bundle")
+    bundle = _build(config, folder / "bundle", kaggle.progress)
+    if known is not None and known.fingerprint == bundle.fingerprint and (is_fresh or is_scored):
+        return _result(bundle, known, was_there=True)
+    user = user or kaggle.user()
+    if known is None or (known.user, known.fingerprint) != (user, bundle.fingerprint):
+        known = State(user=user, fingerprint=bundle.fingerprint)
+    steps = Steps(config, kaggle, bundle, folder, known, about=_about(config, bundle))
+    was_there = steps.find()
+    if steps.state.ref is None:
+        scores.check_limits(kaggle)
+        if steps.state.kernel_version is None:
+            _tell_time(config, kaggle.progress)
+        steps.make_dataset()
+        steps.run_kernel()
+        steps.send()
+    return _result(bundle, fetch_scores(config, kaggle, folder, steps.state), was_there=was_there)
+
+
+def _build(config: SubmitConfig, folder: Path, progress: Progress) -> Bundle:
+    return bundles.build(
+        folder, runs=config.runs, thresholds=config.thresholds, tta=config.tta,
+        competition=config.competition.slug, progress=progress,
+    )  # fmt: skip
+
+
+def _tell_time(config: SubmitConfig, progress: Progress) -> None:
+    """Say how long the notebook would take here."""
+    images = config.competition.test_images
+    seconds, device = bundles.estimate_s(runs=config.runs, thresholds=config.thresholds, tta=config.tta, images=images)
+    faster = "; Kaggle's GPU is faster" if device == "cpu" else ""
+    progress.say(
+        f"{images:,} images: about {seconds / 60:.0f} min here on {device}, the limit is {LIMIT_S / 60:.0f} min{faster}"
+    )
+
+
+def _result(bundle: Bundle, known: State, *, was_there: bool) -> SubmitResult:
+    """Raises InputError: Kaggle could not score it."""
+    found = known.scores
+    assert found is not None
+    if found.status == "error":
+        raise InputError(f"Kaggle could not score {bundle.slug}", found.error or "it gives no reason",
+                         "--again submits it once more")  # fmt: skip
+    return SubmitResult(name=bundle.slug, bundle=None, was_there=was_there, scores=found)
+
+
+def _about(config: SubmitConfig, bundle: Bundle) -> Mapping[str, object]:
+    """What the history tells of the runs."""
+    return {
+        "runs": " ".join(bundle.runs),
+        "validation_dice": bundle.validation_dice,
+        "holdout_dice": _holdout_dice(config.runs),
+    }
+
+
+def _holdout_dice(runs: tuple[Path, ...]) -> float | None:
+    """Of a single run that `severstal score --model RUN` was used on."""
+    if len(runs) != 1:
+        return None
+    try:
+        value = json.loads((runs[0] / SCORE).read_bytes())["mean_dice"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,61 @@
+"""Waiting for what takes its time at Kaggle."""
+
+import time
+
+import pytest
+
+from severstal_cli.errors import InputError, MachineError, SeverstalError
+from severstal_cli.kaggle import polling
+from severstal_cli.kaggle.client import NotThereError
+from severstal_cli.kaggle.polling import RemoteError, wait_for
+from severstal_cli.progress import SILENT, TerminalProgress
+
+
+@pytest.mark.parametrize("error", [MachineError("no network"), NotThereError("not known yet")], ids=str)
+def test_a_wait_outlasts_a_fault_of_the_network(monkeypatch: pytest.MonkeyPatch, error: SeverstalError) -> None:
+    """Of 40 looks three of four fail, over a time longer than the longest silence; then none is answered."""
+    monkeypatch.setattr(polling, "SILENCE_S", 0.3)
+    looks = 0
+
+    def look() -> tuple[str, str | None]:
+        nonlocal looks
+        looks += 1
+        if looks % 4 or looks > 40:
+            raise error
+        return "there", "found" if looks == 40 else None
+
+    began = time.monotonic()
+    assert wait_for("it", look, SILENT, poll_s=0.01, limit_s=9) == "found"
+    assert time.monotonic() - began > 0.3, "the test is about a longer time"
+    began = time.monotonic()
+    with pytest.raises(type(error), match=str(error)):
+        wait_for("it", look, SILENT, poll_s=0.01, limit_s=9)
+    assert 0.2 < time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("error", [RemoteError("it failed"), InputError("401")], ids=str)
+def test_what_another_look_does_not_mend_ends_the_wait(error: SeverstalError) -> None:
+    looks = 0
+
+    def look() -> tuple[str, None]:
+        nonlocal looks
+        looks += 1
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        wait_for("it", look, SILENT, poll_s=0, limit_s=9)
+    assert looks == 1
+
+
+def test_a_wait_ends_in_its_time() -> None:
+    began = time.monotonic()
+    with pytest.raises(MachineError, match="it: no end after 0 min: last seen: queued"):
+        wait_for("it", lambda: ("queued", None), SILENT, poll_s=0.05, limit_s=0.3)
+    assert 0.2 <= time.monotonic() - began < 1
+
+
+def test_a_log_gets_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
+    states = iter(["queued", "queued", "running", "running", "[done]"])
+    wait_for("notebook", lambda: (state := next(states), "x" if state == "[done]" else None), TerminalProgress(),
+             poll_s=0, limit_s=9)  # fmt: skip
+    assert capsys.readouterr().err.splitlines() == ["notebook: queued, 0 min", "notebook: running, 0 min"]
