@@ -47,12 +47,13 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Keep `folder` to this process. It is made, and removed at the end where nothing is in it.
+    """Keep `folder` to this process. It is made, and removed at the end with what was made above it if all is empty.
 
     Raises MachineError: another process holds it, which `what` tells; OutputError: it cannot be made.
     """
     import fcntl  # POSIX alone has it
 
+    own = [folder, *(above for above in folder.parents if not above.exists())]
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
@@ -61,11 +62,14 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise MachineError(what, "", "Wait for it") from None
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                for path in own:
+                    path.rmdir()
     finally:
         os.close(handle)
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def check_room(folder: Path, needed: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from severstal_cli.errors import OutputError
+from severstal_cli.errors import MachineError, OutputError
 from severstal_cli.steel import files
 
 
@@ -81,3 +81,19 @@ def test_what_belongs_to_read_only_data_goes_to_the_users_cache(
     assert files.beside(data, "splits.csv", new=True) == beside
     files.write_text(beside, "the user's own")
     assert files.beside(data, "splits.csv") == beside
+
+
+def test_a_lock_keeps_others_out_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / ".download"
+    with files.locked(folder, "it is taken"):
+        with pytest.raises(MachineError, match=r"it is taken. Wait for it"), files.locked(folder, "it is taken"):
+            raise AssertionError("two at once")
+        assert folder.is_dir()
+    assert _names(tmp_path) == []
+    (tmp_path / "data").mkdir()
+    with files.locked(folder, ""):
+        pass
+    assert _names(tmp_path) == ["data"], "a folder of the user stays"
+    with files.locked(folder, ""):
+        (folder / "work").touch()
+    assert _names(folder) == ["work"]
