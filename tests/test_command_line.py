@@ -1,6 +1,8 @@
 """What a person meets at the prompt: help, options read right, one line and an exit code when it goes wrong."""
 
+import dataclasses
 import errno
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 import typer.main
 
 from severstal_cli import __version__, cli
+from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError
 from severstal_cli.stages import encoding, training
 
@@ -150,6 +153,47 @@ def test_a_time_limit_is_in_seconds(severstal: Severstal, configs: list[Any], te
 def test_a_fold_is_a_number_or_none(severstal: Severstal, configs: list[Any], text: str, fold: int | None) -> None:
     severstal("train", "--fold", text)
     assert configs[0].fold == fold
+
+
+def test_settings_of_a_file_are_taken_and_options_win(severstal: Severstal, configs: list[Any], tmp_path: Path) -> None:
+    severstal(
+        "train", "--arch", "linknet", "--time-limit", "5m", "--fold", "none", "--data", "steel", "--name", "first"
+    )
+    card = {"arch": "linknet", "config": json.loads(json.dumps(dataclasses.asdict(configs[0]), default=str))}
+    card["config"] |= {"class_weights": [1, 2.5], "paste_share": 0.25}
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    severstal("train", "--config", str(tmp_path / "model.json"))
+    again = dataclasses.replace(configs[0], name=None, class_weights=(1.0, 2.5), paste_share=0.25)
+    assert configs[1] == again
+    severstal("train", "--config", str(tmp_path / "model.json"), "--fold", "2", "--arch", "unet", "--name", "second")
+    assert configs[2] == dataclasses.replace(again, fold=2, arch="unet", name="second")
+    (tmp_path / "some.json").write_text('{"noise": 0.1}')
+    severstal("train", "--config", str(tmp_path / "some.json"), "--epochs", "3")
+    assert configs[3] == TrainConfig(noise=0.1, epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "cannot read "),
+        ("[1]", "holds no settings"),
+        ('{"config": 3}', "holds no settings"),
+        ('{"nose": 1}', "has an unknown setting: nose. See TrainConfig"),
+        ('{"epochs": "many"}', "epochs cannot be 'many'. It is of type int"),
+        ('{"epochs": true}', "epochs cannot be True."),
+        ('{"noise": null}', "noise cannot be None. It is of type float"),
+        ('{"data": 1}', "data cannot be 1."),
+        ('{"class_weights": ["a"]}', "class_weights cannot be 'a'."),
+    ],
+)
+def test_a_file_of_wrong_settings_is_one_line(
+    severstal: Severstal, configs: list[Any], tmp_path: Path, content: str, said: str
+) -> None:
+    (tmp_path / "some.json").write_text(content)
+    outcome = severstal("train", "--config", str(tmp_path / "some.json"))
+    assert (outcome.code, outcome.out, configs) == (1, "", [])
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

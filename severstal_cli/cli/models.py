@@ -14,6 +14,7 @@ from severstal_cli.progress import TerminalProgress
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Data = configs.TrainConfig.data,
     arch: Annotated[str, typer.Option(help="A network of `severstal models`.")] = configs.TrainConfig.arch,
     encoder: Annotated[str, typer.Option(help="Its encoder.")] = configs.TrainConfig.encoder,
@@ -35,20 +36,30 @@ def train(
     batch_size: BatchSize = configs.TrainConfig.batch_size,
     learning_rate: Annotated[float, typer.Option(help="Its highest value.")] = configs.TrainConfig.learning_rate,
     devices: Annotated[int, typer.Option(min=1, max=1, help="Devices to train on.")] = configs.TrainConfig.devices,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings: a run's model.json, or some of them; options win."),
+    ] = None,
 ) -> None:
     """Train a network: a run under models/."""
     from severstal_cli.stages import training
 
-    config = configs.TrainConfig(
-        data=data, arch=arch, encoder=encoder, encoder_weights=encoder_weights, fold=parse_fold(fold), epochs=epochs,
-        time_limit_s=time_limit, seed=seed, models=models, name=name, resume=resume, batch_size=batch_size,
-        learning_rate=learning_rate, devices=devices,
-    )  # fmt: skip
+    options = {
+        "data": data, "arch": arch, "encoder": encoder, "encoder_weights": encoder_weights, "fold": parse_fold(fold),
+        "epochs": epochs, "time_limit": time_limit, "seed": seed, "models": models, "name": name, "resume": resume,
+        "batch_size": batch_size, "learning_rate": learning_rate, "devices": devices,
+    }  # fmt: skip
+    settings = configs.read_settings(config_file) if config_file is not None else {}
+    for option, value in options.items():
+        field, source = ("time_limit_s" if option == "time_limit" else option), context.get_parameter_source(option)
+        if field not in settings or (source is not None and source.name == "COMMANDLINE"):
+            settings[field] = value
+    config = configs.TrainConfig(**settings)
     try:
         result = training.train(config, TerminalProgress())
     except KeyboardInterrupt:
         typer.echo(
-            f"\n{config.name or arch}: --resume with the same command goes on after the last whole epoch, if any",
+            f"\n{config.name or config.arch}: the same command with --resume goes on after the last whole epoch",
             err=True,
         )
         raise

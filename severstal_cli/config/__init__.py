@@ -12,7 +12,7 @@ from severstal_cli.config.data import (
     SplitConfig,
     SynthConfig,
 )
-from severstal_cli.config.models import DemoConfig, ThresholdsConfig, TrainConfig
+from severstal_cli.config.models import DemoConfig, ThresholdsConfig, TrainConfig, read_settings
 from severstal_cli.config.submissions import CheckConfig, PredictConfig, ScoreConfig, SubmitConfig
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "SynthConfig",
     "ThresholdsConfig",
     "TrainConfig",
+    "read_settings",
 ]

@@ -1,9 +1,12 @@
 """What the commands are told that make trained runs."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from severstal_cli.config.checks import check
+from severstal_cli.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,44 @@ class TrainConfig:
         check(all(weight > 0 for weight in self.class_weights), "class weights", self.class_weights, "above 0")
         crop = f"{self.crop_height_px}x{self.crop_width_px}"
         check(min(self.crop_height_px, self.crop_width_px) >= 32, "crop", crop, "at least 32x32")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings of `TrainConfig` by their names: of a `model.json`, or of a JSON file that holds some of them.
+
+    Not taken over are the name of a run, where it lay, and whether it was resumed. Raises InputError.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}", str(error), "Give a model.json, or a JSON file of settings") from error
+    settings = content.get("config", content) if isinstance(content, dict) else None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} holds no settings", "", "Give a model.json, or a JSON file of settings")
+    kinds = get_type_hints(TrainConfig)
+    found = {}
+    for name, value in settings.items():
+        if name not in kinds:
+            raise InputError(
+                f"{path} has an unknown setting", name, "See TrainConfig in severstal_cli/config/models.py"
+            )
+        if name not in ("name", "models", "resume"):
+            found[name] = _as(kinds[name], value, f"{path}: {name}")
+    return found
+
+
+def _as(kind: Any, value: Any, what: str) -> Any:
+    """A value that JSON held, as a setting of type `kind`. Raises InputError."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind == tuple[float, ...] and isinstance(value, list):
+        return tuple(_as(float, part, what) for part in value)
+    if is_number and kind in (float, float | None):
+        return float(value)
+    if kind not in (Path, float, tuple[float, ...]) and isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    raise InputError(f"{what} cannot be {value!r}", "", f"It is of type {getattr(kind, '__name__', kind)}")
 
 
 @dataclass(frozen=True, kw_only=True)
