@@ -47,7 +47,7 @@ def encrypted(data: bytes) -> bytes:
 
 
 HOSTILE = {
-    "absolute": ["/tmp/evil"],
+    "absolute": ["/evil"],
     "up": ["../evil"],
     "up within": ["train_images/../../evil"],
     "dot": ["./evil"],
