@@ -59,7 +59,8 @@ def train(
         result = training.train(config, TerminalProgress())
     except KeyboardInterrupt:
         typer.echo(
-            f"\n{config.name or config.arch}: the same command with --resume goes on after the last whole epoch",
+            f"\n{config.name or config.arch}: with --resume the same command goes on after the last whole epoch, "
+            "if there is one",
             err=True,
         )
         raise

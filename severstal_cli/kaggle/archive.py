@@ -23,7 +23,7 @@ _DISK_BLOCK = 4096
 """What the smallest file takes on a disk."""
 
 _DAMAGES = (BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError)
-"""What zipfile raises for bytes that are no good zip, NotImplementedError for a version of zip that it does not know."""
+"""What zipfile raises for bytes that are no good zip; NotImplementedError: a version of zip that it does not know."""
 
 
 def unpack(archive: Path, folder: Path, progress: Progress = SILENT) -> None:

@@ -131,7 +131,12 @@ def place_past_every_file(data: bytes) -> bytes:
     return data[:at] + b"\xff" * 4 + data[at + 4 :]
 
 
-@pytest.mark.parametrize("change", [name_that_is_no_text, place_past_every_file])
+def version_of_the_future(data: bytes) -> bytes:
+    at = data.rindex(b"PK\x01\x02") + 6
+    return data[:at] + b"\xff\x00" + data[at + 2 :]
+
+
+@pytest.mark.parametrize("change", [name_that_is_no_text, place_past_every_file, version_of_the_future])
 def test_a_forged_directory(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
     member = zipfile.ZipInfo("evil")
     member.extra = b"\x01\x00\x08\x00" + b"\xff" * 8  # the place of the member, in 64 bits
