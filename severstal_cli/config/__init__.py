@@ -12,8 +12,9 @@ from severstal_cli.config.data import (
     SplitConfig,
     SynthConfig,
 )
-from severstal_cli.config.models import DemoConfig, ThresholdsConfig, TrainConfig, read_settings
+from severstal_cli.config.models import DemoConfig, ThresholdsConfig
 from severstal_cli.config.submissions import CheckConfig, PredictConfig, ScoreConfig, SubmitConfig
+from severstal_cli.config.training import TrainConfig, read_settings
 
 __all__ = [
     "COMPETITION",

@@ -1,9 +1,10 @@
 """Batches to train on: pieces cut from the memory map, their masks rasterised from the run lengths of that piece only.
 
-Batch `b` of epoch `e` depends on (seed, e, b) and on nothing before it, so a training that was interrupted goes on with
-the very images it would have had.
+An image of epoch `e` at position `p` depends on (seed, e, p) and on nothing before it, so a training that was
+interrupted goes on with the very pieces it would have had. A step of the optimiser may take several batches.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,15 +36,30 @@ class Batch:
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     changes: augmentation.Changes
+    halved: bool
+    """The device is to halve both sides first."""
+    share_of_step: float
+    """Of the images of its step."""
+    ends_step: bool
 
 
-def _piece_side(side_px: int) -> int:
+@dataclass(frozen=True, kw_only=True)
+class _Pieces:
+    """What an epoch trains on: pieces of `height` by one of `widths`, so many at once."""
+
+    height: int
+    widths: tuple[int, ...]
+    at_once: int
+    halved: bool = False
+
+
+def _piece_side(side_px: int, multiple: int = STRIDE) -> int:
     """A multiple of `STRIDE`, which networks need: a little less than the side, or else grown by reflection.
 
     Less is better, as it costs less and shifts the piece at random, unless too much of the image would be left out.
     """
-    below = side_px // STRIDE * STRIDE
-    return below if side_px - below <= side_px / 8 else below + STRIDE
+    below = side_px // multiple * multiple
+    return below if side_px - below <= side_px / 8 else below + multiple
 
 
 class TrainingSet:
@@ -63,46 +79,88 @@ class TrainingSet:
         self._cache, self._masks, self._config = cache, masks, config
         self._donors = Donors(cache, image_ids, masks, classes)
         sizes = np.array([cache.sizes[cache.index[image_id]] for image_id in image_ids])
-        limits = (config.crop_height_px, config.crop_width_px)
-        self.piece = tuple(_piece_side(min(int(sizes[:, axis].max()), limits[axis])) for axis in range(2))
+        self._largest = int(sizes[:, 0].max()), int(sizes[:, 1].max())
+
+    @property
+    def piece(self) -> tuple[int, int]:
+        """(height, width) of the largest pieces but for whole images."""
+        pieces = self._crops(STRIDE)
+        return pieces.height, max(pieces.widths)
 
     def __len__(self) -> int:
-        """Batches an epoch. The last one may be smaller."""
-        return math.ceil(len(self.image_ids) / self._config.batch_size)
+        """Steps an epoch. The last one may have fewer images."""
+        return math.ceil(len(self.image_ids) / self._step_images)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, each image once; prepared ahead in a thread."""
+    @property
+    def _step_images(self) -> int:
+        return self._config.step_images or self._config.batch_size
+
+    def batches(self, epoch: int, done_share: float = 0.0) -> Iterator[Batch]:
+        """The batches of an epoch, each image once; prepared ahead in a thread.
+
+        `done_share`: how much of the whole training is done as the epoch begins, which decides on what it trains.
+        """
+        pieces = self._pieces(done_share)
         order = self._rng(epoch, -1).permutation(len(self.image_ids))
-        size = self._config.batch_size
-        chunks = [order[start : start + size] for start in range(0, len(order), size)]
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
             waiting: list[Future[Batch]] = []
             try:
-                for number, chunk in enumerate(chunks):
-                    waiting.append(pool.submit(self._batch, epoch, number * size, chunk))
-                    if len(waiting) > AHEAD:
-                        yield waiting.pop(0).result()
+                for start in range(0, len(order), self._step_images):
+                    step = order[start : start + self._step_images]
+                    for first in range(0, len(step), pieces.at_once):
+                        waiting.append(pool.submit(self._batch, epoch, start, step, first, pieces))
+                        if len(waiting) > AHEAD:
+                            yield waiting.pop(0).result()
                 while waiting:
                     yield waiting.pop(0).result()
             finally:
                 for future in waiting:
                     future.cancel()
 
+    def _pieces(self, done_share: float) -> _Pieces:
+        """Half-size pieces first, whole images last, pieces at full size between: in the shares of the settings."""
+        crops = self._crops(STRIDE)
+        if done_share < self._config.coarse_share:
+            return dataclasses.replace(self._crops(2 * STRIDE), halved=True)
+        if done_share < 1 - self._config.full_size_share:
+            return crops
+        height, width = (_piece_side(side) for side in self._largest)
+        of_batch = self._config.batch_size * crops.height * max(crops.widths)
+        return _Pieces(height=height, widths=(width,), at_once=max(1, of_batch // (height * width)))
+
+    def _crops(self, multiple: int) -> _Pieces:
+        height, width = self._largest
+        return _Pieces(
+            height=_piece_side(min(height, self._config.crop_height_px), multiple),
+            widths=tuple(_piece_side(min(width, widest), multiple) for widest in self._config.crop_widths_px),
+            at_once=self._config.batch_size,
+        )
+
     def _rng(self, epoch: int, position: int) -> np.random.Generator:
         return np.random.default_rng((self._config.seed, epoch, position + 1))
 
-    def _batch(self, epoch: int, first: int, chunk: NDArray[np.int64]) -> Batch:
-        height, width = self.piece
-        images = np.empty((len(chunk), 1, height, width), np.uint8)
-        masks = np.zeros((len(chunk), self.classes, height, width), np.uint8)
+    def _batch(self, epoch: int, start: int, step: NDArray[np.int64], first: int, pieces: _Pieces) -> Batch:
+        """The images of a step from its `first` one on, as many as are taken at once; `start` images came before."""
+        chunk = step[first : first + pieces.at_once]
+        # one width for all batches of a step, from a stream of its own
+        width = np.random.default_rng((self._config.seed, epoch, start, 1)).choice(pieces.widths)
+        images = np.empty((len(chunk), 1, pieces.height, width), np.uint8)
+        masks = np.zeros((len(chunk), self.classes, pieces.height, width), np.uint8)
         changes = []
         for row, number in enumerate(chunk):
-            rng = self._rng(epoch, first + row)
+            rng = self._rng(epoch, start + first + row)
             changes.append(augmentation.draw(rng, self._config))
             self._cut(rng, self.image_ids[number], changes[-1], images[row, 0], masks[row])
             self._add(rng, images[row, 0], masks[row])
-        names = tuple(self.image_ids[number] for number in chunk)
-        return Batch(image_ids=names, images=images, masks=masks, changes=augmentation.Changes.of(changes))
+        return Batch(
+            image_ids=tuple(self.image_ids[number] for number in chunk),
+            images=images,
+            masks=masks,
+            changes=augmentation.Changes.of(changes),
+            halved=pieces.halved,
+            share_of_step=len(chunk) / len(step),
+            ends_step=first + len(chunk) == len(step),
+        )
 
     def _cut(
         self,
@@ -116,15 +174,15 @@ class TrainingSet:
         image = self._cache[self._cache.index[image_id]]
         height, width = image.shape
         present = [channel for channel in range(self.classes) if (image_id, channel) in self._masks]
-        y, x = self._corner(rng, image_id, present, (height, width))
-        piece_height, piece_width = self.piece
+        piece = piece_height, piece_width = image_out.shape
+        y, x = self._corner(rng, image_id, present, (height, width), piece)
         bottom, right = min(y + piece_height, height), min(x + piece_width, width)
         rows = slice(None, None, -1 if change.flip_rows else 1)
         columns = slice(None, None, -1 if change.flip_columns else 1)
-        image_out[:] = self._fill(image[y:bottom, x:right])[rows, columns]
+        image_out[:] = _fill(image[y:bottom, x:right], piece)[rows, columns]
         for channel in present:
             strip = rle.decode(self._masks[image_id, channel], (height, width), columns=(x, right))
-            masks_out[channel] = self._fill(strip[y:bottom].view(np.uint8))[rows, columns]
+            masks_out[channel] = _fill(strip[y:bottom].view(np.uint8), piece)[rows, columns]
 
     def _add(self, rng: np.random.Generator, image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> None:
         """Paste a defect, or black out an end as where the strip stops, in the shares that the settings give."""
@@ -138,10 +196,15 @@ class TrainingSet:
             masks[:, :, columns] = 0
 
     def _corner(
-        self, rng: np.random.Generator, image_id: str, present: list[int], size: tuple[int, int]
+        self,
+        rng: np.random.Generator,
+        image_id: str,
+        present: list[int],
+        size: tuple[int, int],
+        piece: tuple[int, int],
     ) -> tuple[int, int]:
         """Top left of the piece: laid over a pixel of a defect for a share of the pieces, else anywhere."""
-        room = [max(0, size[axis] - self.piece[axis]) for axis in range(2)]
+        room = [max(0, size[axis] - piece[axis]) for axis in range(2)]
         corner = [int(rng.integers(0, space + 1)) for space in room]
         over_defect, which = rng.random(2)
         if present and any(room) and over_defect < self._config.defect_share:
@@ -150,13 +213,14 @@ class TrainingSet:
             pixel = int(run[0] + rng.integers(run[1]))
             x, y = divmod(pixel, size[0])
             for axis, at in enumerate((y, x)):
-                offset = int(rng.integers(self.piece[axis]))
+                offset = int(rng.integers(piece[axis]))
                 corner[axis] = min(max(at - offset, 0), room[axis])
         return corner[0], corner[1]
 
-    def _fill(self, part: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """`part`, grown by reflection at the bottom and at the right where the image is smaller than a piece."""
-        down, right = self.piece[0] - part.shape[0], self.piece[1] - part.shape[1]
-        if down or right:
-            return cv2.copyMakeBorder(part, 0, down, 0, right, cv2.BORDER_REFLECT_101)  # type: ignore[return-value]
-        return part
+
+def _fill(part: NDArray[np.uint8], piece: tuple[int, int]) -> NDArray[np.uint8]:
+    """`part`, grown by reflection at the bottom and at the right where the image is smaller than a piece."""
+    down, right = piece[0] - part.shape[0], piece[1] - part.shape[1]
+    if down or right:
+        return cv2.copyMakeBorder(part, 0, down, 0, right, cv2.BORDER_REFLECT_101)  # type: ignore[return-value]
+    return part

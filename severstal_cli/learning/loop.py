@@ -1,25 +1,23 @@
-"""The parts of a training: its state, one epoch, one validation. `stages/training.py` puts them in order."""
+"""The parts of a training: its state and one epoch. `stages/training.py` puts them in order."""
 
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn import functional
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
-from severstal_cli.learning import augmentation, inference, losses
+from severstal_cli.learning import augmentation, losses, schedule
 from severstal_cli.learning.dataset import Batch, TrainingSet
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.progress import Bar
-from severstal_cli.steel import dice, postprocess, rle
-from severstal_cli.steel.photographs import Photographs
 
 
 @dataclass(kw_only=True)
@@ -67,14 +65,6 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric) -> State:
     return State(network=network, average=average, optimizer=optimizer)
 
 
-def learning_rate(config: TrainConfig, done_share: float) -> float:
-    """Linear warm-up, then a cosine to zero, by the share of the training that is done."""
-    if done_share < config.warmup_share:
-        return config.learning_rate * (done_share / config.warmup_share)
-    after = (done_share - config.warmup_share) / (1 - config.warmup_share)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
-
-
 @dataclass(frozen=True, kw_only=True)
 class EpochResult:
     """What an epoch of training gave. `ended`: the time limit cut it short."""
@@ -101,12 +91,15 @@ def train_epoch(
     """
     state.network.train()
     began, total, images = time.monotonic(), 0.0, 0
-    for number, batch in enumerate(data.batches(epoch)):
-        share = done_share(state.steps)
-        if share >= 1:
-            break
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(config, share)
+    state.optimizer.zero_grad(set_to_none=True)
+    begins_step = True
+    for number, batch in enumerate(data.batches(epoch, done_share(state.steps))):
+        if begins_step:
+            share = done_share(state.steps)
+            if share >= 1:
+                break
+            for group in state.optimizer.param_groups:
+                group["lr"] = schedule.learning_rate(config, share)
         # dropout draws from the global generator: key it like everything else, so that resuming needs no saved state
         key = hash((config.seed, epoch, number)) & 0x7FFF_FFFF
         torch.manual_seed(key)
@@ -120,12 +113,15 @@ def train_epoch(
                 ", ".join(batch.image_ids),
                 "Look at these images, or lower the learning rate; the last whole epoch is kept",
             )
-        state.optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
+        fabric.backward(loss * batch.share_of_step)
+        total, images = total + value * len(batch.image_ids), images + len(batch.image_ids)
+        begins_step = batch.ends_step
+        if not batch.ends_step:
+            continue
         state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
         state.steps += 1
         _update_average(state, config.average_decay)
-        total, images = total + value * len(batch.image_ids), images + len(batch.image_ids)
         rate = images / max(time.monotonic() - began, 1e-9)
         bar.advance(note=f"epoch {epoch + 1}, loss {total / images:.4f}, {rate:.1f} images/s")
     if not all(torch.isfinite(value).all() for value in state.average.state_dict().values()):
@@ -146,8 +142,11 @@ def _to_device(batch: Batch, card: ModelCard, fabric: Fabric, seed: int) -> tupl
     pixels, masks = (
         torch.from_numpy(array).to(fabric.device, non_blocking=True) for array in (batch.images, batch.masks)
     )
+    pixels = pixels.float() / 255
+    if batch.halved:
+        pixels, masks = functional.avg_pool2d(pixels, 2), (functional.avg_pool2d(masks.float(), 2) >= 0.5).byte()
     generator = torch.Generator(fabric.device).manual_seed(seed)
-    pixels, masks = augmentation.apply(pixels.float() / 255, masks, batch.changes, generator)
+    pixels, masks = augmentation.apply(pixels, masks, batch.changes, generator)
     return ((pixels - card.mean) / card.std).contiguous(memory_format=torch.channels_last), masks
 
 
@@ -160,35 +159,3 @@ def _update_average(state: State, highest_decay: float) -> None:
     torch._foreach_lerp_([averaged[name] for name in floats], [current[name] for name in floats], 1 - decay)
     for name in averaged.keys() - set(floats):  # counters of batch norm
         averaged[name].copy_(current[name])
-
-
-class Validation:
-    """The competition's Dice of the averaged weights, on whole images, at threshold 0.5."""
-
-    def __init__(self, photographs: Photographs, image_ids: Sequence[str], card: ModelCard, batch_size: int) -> None:
-        self.image_ids = tuple(image_ids)
-        self._photographs, self._card, self._batch_size = photographs, card, batch_size
-        self._present = np.array(
-            [[(image_id, channel) in photographs.masks for channel in range(card.classes)] for image_id in image_ids]
-        )
-
-    @property
-    def nothing_dice(self) -> float | None:
-        """What predicting nothing scores; None without images."""
-        return float(1 - self._present.mean()) if self.image_ids else None
-
-    def score(self, state: State, fabric: Fabric) -> tuple[float, float | None] | None:
-        """Mean Dice over all pairs, and over those with a true mask (None without any); None without images."""
-        if not self.image_ids:
-            return None
-        card, cache, masks = self._card, self._photographs.cache, self._photographs.masks
-        member = inference.Member(network=state.average, mean=card.mean, std=card.std)
-        pixels = (cache[cache.index[image_id]] for image_id in self.image_ids)
-        rules = [postprocess.ClassRule()] * card.classes
-        scores = np.empty(self._present.shape)
-        levels_of = inference.predict_levels([member], pixels, fabric, batch_size=self._batch_size)
-        for row, levels in enumerate(levels_of):
-            for channel, runs in enumerate(postprocess.masks_to_runs(levels, rules, exclusive=card.exclusive)):
-                scores[row, channel] = dice.dice(runs, masks.get((self.image_ids[row], channel), rle.EMPTY))
-        present = scores[self._present]
-        return float(scores.mean()), float(present.mean()) if present.size else None

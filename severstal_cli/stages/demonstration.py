@@ -73,7 +73,7 @@ def _train(arch: str, data: Path, models: Path, seed: int, progress: Progress) -
     """A small network and its thresholds; the settings fit a few minutes on two cores."""
     config = configs.TrainConfig(
         data=data, arch=arch, encoder="resnet18", encoder_weights="none", epochs=EPOCHS, seed=seed, models=models,
-        crop_width_px=128, defect_share=0.8, learning_rate=LEARNING_RATE, average_decay=0.98,
+        crop_widths_px=(128,), defect_share=0.8, learning_rate=LEARNING_RATE, average_decay=0.98,
     )  # fmt: skip
     rmtree(folder_for(config), ignore_errors=True)  # of an earlier demo
     run = training.train(config, progress).folder

@@ -1,30 +1,23 @@
 """`train`: annotated photographs to a run under `models/`."""
 
 import dataclasses
-import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-import severstal_cli
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError, UsageError
-from severstal_cli.learning import history, loop, registry, run
+from severstal_cli.learning import history, loop, registry, run, schedule, validation
+from severstal_cli.learning.card import describe
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import fastest_precision, open_device
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, splits
-from severstal_cli.steel.photographs import Photographs, open_photographs
-
-STATISTICS_IMAGES = 500
-"""Images that mean and standard deviation are measured on: their error is then far below any augmentation."""
+from severstal_cli.steel.photographs import open_photographs
 
 MAY_DIFFER = {"data", "models", "name", "resume", "epochs", "time_limit_s", "devices", "encoder_weights"}
 """Settings that may be other ones when a training is resumed; all others would make it another training."""
@@ -68,7 +61,7 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     train_ids, validation_ids = _parts(split, config)
     fabric = open_device(config.precision, config.devices)
     data = TrainingSet(photographs.cache, train_ids, photographs.masks, photographs.classes, config)
-    card = _card(config, photographs, split, train_ids, validation_ids)
+    card = describe(config, photographs, split, train_ids, validation_ids)
     state = loop.start(_network(config, card, fresh=saved is None), config, fabric)
     rows: list[history.Row] = []
     if saved is not None:
@@ -76,20 +69,20 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         progress.say(f"{folder}: going on after epoch {len(rows)}")
         if len(rows) >= config.epochs:
             progress.say(f"{folder}: nothing is left to do; more --epochs would go on")
-    truth = loop.Validation(photographs, validation_ids, card, config.batch_size)
+    truth = validation.Validation(photographs, validation_ids, card, config.batch_size)
     progress.say(f"{folder.name}: {_opening_line(config, data, truth, fabric)}")
 
     with progress.bar(folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar:
         for epoch in range(len(rows), config.epochs):
             began = time.monotonic()
-            schedule = _schedule(
+            done_share = schedule.done_share(
                 config, len(data), state.elapsed_s, began, max((row.validation_s for row in rows), default=0)
             )
-            trained = loop.train_epoch(state, data, epoch, config, card, fabric, schedule, bar)
+            trained = loop.train_epoch(state, data, epoch, config, card, fabric, done_share, bar)
             if trained.images == 0:
                 progress.say("the time limit is used up; a longer one would go on")
                 break
-            scores = truth.score(state, fabric)
+            scores = truth.score(state.average, fabric)
             state.elapsed_s += time.monotonic() - began
             row = _row(epoch, trained, scores, state, time.monotonic() - began - trained.seconds)
             if row.dice is None or all(other.dice is None or row.dice > other.dice for other in rows):
@@ -129,54 +122,6 @@ def _parts(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[st
     if not train:
         raise InputError("no image is left to train on", f"fold {fold} and holdout take all", "Split into more folds")
     return train, validation
-
-
-def _card(
-    config: TrainConfig, photographs: Photographs, split: splits.Split, train_ids: list[str], validation_ids: list[str]
-) -> run.ModelCard:
-    """What will be known of the model, but for the epoch and its score."""
-    mean, std = _statistics(photographs, train_ids)
-    settings = {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
-    }
-    return run.ModelCard(
-        arch=config.arch,
-        encoder=config.encoder if registry.entry(config.arch).has_encoder else None,
-        in_channels=1,
-        classes=photographs.classes,
-        classifier=config.head_weight > 0,
-        mean=mean,
-        std=std,
-        image_size=photographs.usual_size(),
-        exclusive=photographs.exclusive(),
-        data=str(config.data.resolve()),
-        data_fingerprint=photographs.fingerprint,
-        split_fingerprint=split.fingerprint,
-        fold=config.fold,
-        train_images=len(train_ids),
-        validation_images=len(validation_ids),
-        epoch=0,
-        validation_dice=None,
-        config=settings,
-        versions={
-            "severstal": severstal_cli.__version__,
-            "torch": version("torch"),
-            "python": platform.python_version(),
-            "segmentation-models-pytorch": version("segmentation-models-pytorch"),
-        },
-    )
-
-
-def _statistics(photographs: Photographs, train_ids: list[str]) -> tuple[float, float]:
-    """Mean and standard deviation of the training pixels, in shares of the full range."""
-    cache, step = photographs.cache, max(1, len(train_ids) // STATISTICS_IMAGES)
-    counts = np.zeros(256, np.int64)
-    for image_id in train_ids[::step]:
-        counts += np.bincount(cache[cache.index[image_id]].ravel(), minlength=256)
-    values = np.arange(256) / 255
-    mean = float(np.average(values, weights=counts))
-    std = float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
-    return mean, max(std, 1 / 255)  # one even grey must not divide by zero
 
 
 def _network(config: TrainConfig, card: run.ModelCard, *, fresh: bool) -> torch.nn.Module:
@@ -222,22 +167,6 @@ def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> Non
                            "Resume with the same, or train anew under another --name")  # fmt: skip
 
 
-def _schedule(
-    config: TrainConfig, steps_an_epoch: int, elapsed_s: float, began: float, validation_s: float
-) -> Callable[[int], float]:
-    """How much of the training is done after a number of steps: of its epochs or of its time, whichever is more."""
-    steps = config.epochs * steps_an_epoch
-
-    def done_share(step: int) -> float:
-        if config.time_limit_s is None:
-            return step / steps
-        # the last validation belongs to the time, too
-        spent = elapsed_s + time.monotonic() - began + validation_s
-        return max(step / steps, spent / config.time_limit_s)
-
-    return done_share
-
-
 def _row(
     epoch: int,
     trained: loop.EpochResult,
@@ -257,7 +186,7 @@ def _row(
     )
 
 
-def _opening_line(config: TrainConfig, data: TrainingSet, truth: loop.Validation, fabric: Fabric) -> str:
+def _opening_line(config: TrainConfig, data: TrainingSet, truth: validation.Validation, fabric: Fabric) -> str:
     height, width = data.piece
     precision = fastest_precision(fabric.device.type) if config.precision == "auto" else config.precision
     nothing = "" if truth.nothing_dice is None else f", where predicting nothing scores {truth.nothing_dice:.4f}"

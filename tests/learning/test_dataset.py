@@ -37,7 +37,7 @@ def test_an_epoch_has_every_image_once_in_an_order_of_its_own(make_data) -> None
 
 def test_batches_depend_on_seed_epoch_and_position_alone(make_data) -> None:  # type: ignore[no-untyped-def]
     folder = make_data(images=12, size=(64, 160))
-    settings = {"batch_size": 4, "crop_width_px": 64}
+    settings = {"batch_size": 4, "crop_widths_px": (64,)}
     first = list(_open(folder, **settings)[1].batches(3))
     data = _open(folder, **settings)[1]
     list(data.batches(0))  # what was drawn before does not matter
@@ -50,7 +50,7 @@ def test_batches_depend_on_seed_epoch_and_position_alone(make_data) -> None:  # 
 @pytest.mark.parametrize("size", [(64, 160), (80, 64), (50, 70)])
 def test_masks_lie_on_their_pixels(make_data, size: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
     # bright and dark rectangles on mid-grey: whatever was cut, flipped or reflected, the light tells where they are
-    _, data = _open(make_data(images=12, size=size), batch_size=3, crop_width_px=64, crop_height_px=64)
+    _, data = _open(make_data(images=12, size=size), batch_size=3, crop_widths_px=(64,), crop_height_px=64)
     seen = 0
     for epoch in range(3):
         for batch in data.batches(epoch):
@@ -70,7 +70,7 @@ def test_masks_lie_on_their_pixels(make_data, size: tuple[int, int]) -> None:  #
 def test_pieces_are_multiples_of_32_that_waste_little(make_data) -> None:  # type: ignore[no-untyped-def]
     folder = make_data(size=(50, 70))
     assert _open(folder)[1].piece == (64, 64)  # 14 of 50 rows are too many to leave out, 6 of 70 columns are not
-    assert _open(folder, crop_width_px=32)[1].piece == (64, 32)
+    assert _open(folder, crop_widths_px=(32,))[1].piece == (64, 32)
     assert _open(make_data("larger", size=(200, 200)))[1].piece == (192, 192)
 
 
@@ -78,7 +78,7 @@ def test_share_of_pieces_over_defects(make_data) -> None:  # type: ignore[no-unt
     folder = make_data(images=90, size=(64, 640))
 
     def share_with_defect(defect_share: float) -> float:
-        photographs, data = _open(folder, crop_width_px=64, defect_share=defect_share)
+        photographs, data = _open(folder, crop_widths_px=(64,), defect_share=defect_share)
         with_defect = {image_id for image_id, _ in photographs.masks}
         found = [
             mask.any() for batch in data.batches(0) for name, mask in zip(batch.image_ids, batch.masks, strict=True)

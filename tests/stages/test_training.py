@@ -15,7 +15,7 @@ import torch
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError, SeverstalError, UsageError
-from severstal_cli.learning import loop, losses, run
+from severstal_cli.learning import losses, run, schedule
 from severstal_cli.stages import training
 from severstal_cli.steel import dice, postprocess, rle
 from severstal_cli.steel.photographs import open_photographs
@@ -156,7 +156,7 @@ def test_time_limit_ends_the_training_with_its_schedule(make_data, tmp_path: Pat
 
 def test_learning_rate_rises_then_falls_to_zero(tmp_path: Path) -> None:
     config = _config(tmp_path, tmp_path, learning_rate=2.0, warmup_share=0.1)
-    rates = [loop.learning_rate(config, share) for share in (0.0, 0.05, 0.1, 0.55, 1.0, 1.2)]
+    rates = [schedule.learning_rate(config, share) for share in (0.0, 0.05, 0.1, 0.55, 1.0, 1.2)]
     assert rates == pytest.approx([0.0, 1.0, 2.0, 1.0, 0.0, 0.0], abs=1e-12)
 
 

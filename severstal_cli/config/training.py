@@ -1,0 +1,158 @@
+"""What `train` is told, and how its settings are read from a file."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from severstal_cli.config.checks import check
+from severstal_cli.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """`train`: a run under `models/`."""
+
+    data: Path = Path("data")
+    """Holds `train.csv` and `train_images/`."""
+    arch: str = "unet"
+    """A name of the registry."""
+    encoder: str = "resnet34"
+    """An encoder of segmentation-models-pytorch; the small networks have none."""
+    encoder_weights: str = "imagenet"
+    """"imagenet" (fetched), "none" (random) or a file with the encoder's weights."""
+    fold: int | None = 0
+    """The part of the split that is kept for validation; None: train on all that is not holdout."""
+    epochs: int = 30
+    time_limit_s: float | None = None
+    """Seconds after which training ends, its schedule fitted to them."""
+    seed: int = 0
+    models: Path = Path("models")
+    """Where runs are kept."""
+    name: str | None = None
+    """The run's folder; by default made of architecture, encoder and fold."""
+    resume: bool = False
+    """Go on after the last whole epoch of the run of this name."""
+    devices: int = 1
+    batch_size: int = 8
+    """Images that a device takes at once."""
+    step_images: int | None = None
+    """Images of a step of the optimiser, gathered over several batches where they are more; None: one batch."""
+    crop_height_px: int = 256
+    crop_widths_px: tuple[int, ...] = (512,)
+    """The network trains on pieces of at most this size, in multiples of 32; each step takes one of the widths."""
+    coarse_share: float = 0.0
+    """Share of the training, at its start, on pieces at half their size: four times as fast."""
+    full_size_share: float = 0.0
+    """Share of the training, at its end, on whole images, of which a device takes as many pixels at once."""
+    defect_share: float = 0.5
+    """Share of the pieces of an image with defects that are laid over one; the others lie anywhere."""
+    learning_rate: float = 1e-3
+    """Its highest value; it rises during the warm-up and falls to zero along a cosine."""
+    weight_decay: float = 1e-2
+    warmup_share: float = 0.05
+    """Share of the training during which the learning rate rises."""
+    average_decay: float = 0.998
+    """Of the exponential moving average of the weights, a step. The averaged weights are the ones kept."""
+    brightness: float = 0.1
+    """Largest change of brightness, as a share of the full range."""
+    contrast: float = 0.2
+    """Largest relative change of contrast."""
+    gamma: float = 0.0
+    """Largest relative change of the exponent of the grey values."""
+    detail: float = 0.0
+    """Largest share of fine detail that is taken away (blurred) or added (sharpened)."""
+    noise: float = 0.0
+    """Largest standard deviation of noise, as a share of the full range."""
+    paste_share: float = 0.0
+    """Share of the pieces that get a defect of another image, rare classes as often as common ones."""
+    black_end_share: float = 0.0
+    """Share of the pieces with an end blacked out."""
+    warp_share: float = 0.0
+    """Share of the pieces that are turned, zoomed and stretched; at most by the next three."""
+    turn_deg: float = 10.0
+    zoom: float = 0.2
+    stretch: float = 0.1
+    bce_weight: float = 1.0
+    """Weight of binary cross-entropy in the loss; so the others."""
+    dice_weight: float = 1.0
+    lovasz_weight: float = 0.0
+    focal_gamma: float = 0.0
+    """Above 0 the cross-entropy is focal."""
+    class_weights: tuple[float, ...] = ()
+    """Of the cross-entropy, one a class; none: equal ones."""
+    head_weight: float = 0.0
+    """Above 0 the network gets a head that tells whether a class is in the picture at all; weight of its loss."""
+    precision: str = "auto"
+    """A precision of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed"; "auto": the fastest that the device has."""
+
+    def __post_init__(self) -> None:
+        name = self.name if self.name is not None else "default"
+        check(name not in ("", ".", "..") and Path(name).name == name, "name", name, "the name of a folder, no path")
+        check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        check(self.time_limit_s is None or self.time_limit_s > 0, "time limit", self.time_limit_s, "above 0 s")
+        check(self.batch_size >= 1, "batch size", self.batch_size, "at least 1")
+        check(self.step_images is None or self.step_images >= 1, "images of a step", self.step_images, "at least 1")
+        check(self.learning_rate > 0, "learning rate", self.learning_rate, "above 0")
+        check(0 <= self.warmup_share < 1, "warm-up share", self.warmup_share, "at least 0 and below 1")
+        check(0 <= self.average_decay < 1, "average decay", self.average_decay, "at least 0 and below 1")
+        for name in (
+            "defect_share",
+            "paste_share",
+            "black_end_share",
+            "warp_share",
+            "noise",
+            "detail",
+            "coarse_share",
+            "full_size_share",
+        ):
+            value = getattr(self, name)
+            check(0 <= value <= 1, name.replace("_", " "), value, "between 0 and 1")
+        for name in ("brightness", "contrast", "gamma", "zoom", "stretch", "turn_deg", "focal_gamma", "weight_decay"):
+            value = getattr(self, name)
+            check(value >= 0, name.replace("_", " "), value, "at least 0")
+        weights = self.bce_weight, self.dice_weight, self.lovasz_weight, self.head_weight
+        check(min(weights) >= 0 and sum(weights[:3]) > 0, "weights of the loss", weights, "at least 0, and not all 0")
+        check(all(weight > 0 for weight in self.class_weights), "class weights", self.class_weights, "above 0")
+        check(self.crop_height_px >= 32, "crop height", self.crop_height_px, "at least 32")
+        widths = self.crop_widths_px
+        check(min(widths, default=0) >= 32, "crop widths", widths, "at least 32 each, and at least one")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings of `TrainConfig` by their names: of a `model.json`, or of a JSON file that holds some of them.
+
+    Not taken over are the name of a run, where it lay, and whether it was resumed. Raises InputError.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}", str(error), "Give a model.json, or a JSON file of settings") from error
+    settings = content.get("config", content) if isinstance(content, dict) else None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} holds no settings", "", "Give a model.json, or a JSON file of settings")
+    kinds = get_type_hints(TrainConfig)
+    found = {}
+    for name, value in settings.items():
+        if name not in kinds:
+            raise InputError(
+                f"{path} has an unknown setting", name, "See TrainConfig in severstal_cli/config/training.py"
+            )
+        if name not in ("name", "models", "resume"):
+            found[name] = _as(kinds[name], value, f"{path}: {name}")
+    return found
+
+
+def _as(kind: Any, value: Any, what: str) -> Any:
+    """A value that JSON held, as a setting of type `kind`. Raises InputError."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_as(get_args(kind)[0], part, what) for part in value)
+    if is_number and kind in (float, float | None):
+        return float(value)
+    plain = get_origin(kind) is not tuple and kind not in (Path, float)
+    if plain and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+        return value
+    raise InputError(f"{what} cannot be {value!r}", "", f"It is of type {getattr(kind, '__name__', kind)}")

@@ -1,0 +1,65 @@
+"""What is known of a model before it is trained: the card that `model.json` will hold."""
+
+import dataclasses
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+import severstal_cli
+from severstal_cli.config import TrainConfig
+from severstal_cli.learning import registry, run
+from severstal_cli.steel import splits
+from severstal_cli.steel.photographs import Photographs
+
+STATISTICS_IMAGES = 500
+"""Images that mean and standard deviation are measured on: their error is then far below any augmentation."""
+
+
+def describe(
+    config: TrainConfig, photographs: Photographs, split: splits.Split, train_ids: list[str], validation_ids: list[str]
+) -> run.ModelCard:
+    """What will be known of the model, but for the epoch and its score."""
+    mean, std = _statistics(photographs, train_ids)
+    settings = {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
+    }
+    return run.ModelCard(
+        arch=config.arch,
+        encoder=config.encoder if registry.entry(config.arch).has_encoder else None,
+        in_channels=1,
+        classes=photographs.classes,
+        classifier=config.head_weight > 0,
+        mean=mean,
+        std=std,
+        image_size=photographs.usual_size(),
+        exclusive=photographs.exclusive(),
+        data=str(config.data.resolve()),
+        data_fingerprint=photographs.fingerprint,
+        split_fingerprint=split.fingerprint,
+        fold=config.fold,
+        train_images=len(train_ids),
+        validation_images=len(validation_ids),
+        epoch=0,
+        validation_dice=None,
+        config=settings,
+        versions={
+            "severstal": severstal_cli.__version__,
+            "torch": version("torch"),
+            "python": platform.python_version(),
+            "segmentation-models-pytorch": version("segmentation-models-pytorch"),
+        },
+    )
+
+
+def _statistics(photographs: Photographs, train_ids: list[str]) -> tuple[float, float]:
+    """Mean and standard deviation of the training pixels, in shares of the full range."""
+    cache, step = photographs.cache, max(1, len(train_ids) // STATISTICS_IMAGES)
+    counts = np.zeros(256, np.int64)
+    for image_id in train_ids[::step]:
+        counts += np.bincount(cache[cache.index[image_id]].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    mean = float(np.average(values, weights=counts))
+    std = float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
+    return mean, max(std, 1 / 255)  # one even grey must not divide by zero

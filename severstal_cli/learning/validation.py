@@ -1,0 +1,44 @@
+"""What an epoch is judged by: the competition's Dice on the whole images that the training does not see."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from lightning_fabric import Fabric
+from torch import nn
+
+from severstal_cli.learning import inference
+from severstal_cli.learning.run import ModelCard
+from severstal_cli.steel import dice, postprocess, rle
+from severstal_cli.steel.photographs import Photographs
+
+
+class Validation:
+    """The competition's Dice of a network at threshold 0.5, in the mode of prediction."""
+
+    def __init__(self, photographs: Photographs, image_ids: Sequence[str], card: ModelCard, batch_size: int) -> None:
+        self.image_ids = tuple(image_ids)
+        self._photographs, self._card, self._batch_size = photographs, card, batch_size
+        self._present = np.array(
+            [[(image_id, channel) in photographs.masks for channel in range(card.classes)] for image_id in image_ids]
+        )
+
+    @property
+    def nothing_dice(self) -> float | None:
+        """What predicting nothing scores; None without images."""
+        return float(1 - self._present.mean()) if self.image_ids else None
+
+    def score(self, network: nn.Module, fabric: Fabric) -> tuple[float, float | None] | None:
+        """Mean Dice over all pairs, and over those with a true mask (None without any); None without images."""
+        if not self.image_ids:
+            return None
+        card, cache, masks = self._card, self._photographs.cache, self._photographs.masks
+        member = inference.Member(network=network, mean=card.mean, std=card.std)
+        pixels = (cache[cache.index[image_id]] for image_id in self.image_ids)
+        rules = [postprocess.ClassRule()] * card.classes
+        scores = np.empty(self._present.shape)
+        levels_of = inference.predict_levels([member], pixels, fabric, batch_size=self._batch_size)
+        for row, levels in enumerate(levels_of):
+            for channel, runs in enumerate(postprocess.masks_to_runs(levels, rules, exclusive=card.exclusive)):
+                scores[row, channel] = dice.dice(runs, masks.get((self.image_ids[row], channel), rle.EMPTY))
+        present = scores[self._present]
+        return float(scores.mean()), float(present.mean()) if present.size else None
