@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from severstal_cli.stages.searching import ThresholdsResult
     from severstal_cli.stages.splitting import SplitResult
     from severstal_cli.stages.submitting import SubmitResult
+    from severstal_cli.stages.training import TrainResult
 
 
 SHOWN_FAULTS = 20
@@ -30,6 +31,22 @@ def line_of(error: Exception) -> str | None:
         is_full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
         return "the memory is full. Give a smaller --batch-size" if is_full else None
     return None if isinstance(error, BrokenPipeError) else f"{type(error).__name__}: {error}"
+
+
+def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
+    """What each training gave, what comes next, and the mean over folds."""
+    for result in results:
+        best = "" if result.validation_dice is None else (
+            f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f} "
+            f"(predicting nothing {result.nothing_dice:.4f})"
+        )  # fmt: skip
+        time = f"{result.seconds / 60:.1f} min" if result.seconds >= 100 else f"{result.seconds:.0f} s"
+        yield f"{result.folder}: {result.epochs} epochs in {time}{best}"
+    scored = [result.validation_dice for result in results if result.validation_dice is not None]
+    if len(scored) > 1:
+        yield f"{len(scored)} folds: mean validation Dice {sum(scored) / len(scored):.4f}"
+    if len(results) == 1 and scored:
+        yield f"next: severstal thresholds {results[0].folder}"
 
 
 def submit_lines(result: "SubmitResult") -> Iterator[str]:

@@ -557,7 +557,10 @@ def test_wrong_input_is_one_line_and_harms_nothing(
         ("train --data data --epochs 0", "Invalid value for '--epochs'"),
         ("train --data data --epochs 1e3", "Invalid value for '--epochs'"),
         ("train --data data --seed " + "9" * 40, "Invalid value for '--seed'"),
-        ("train --data data --fold x", "Invalid value for '--fold': 'x' is neither the number of a fold nor none"),
+        (
+            "train --data data --fold x",
+            "'--fold': 'x' is neither the number of a fold, nor all, nor none",
+        ),
         ("train --data data --time-limit soon", "Invalid value for '--time-limit': 'soon' is no time, as in 25m"),
         ("train --data data --devices 64", "Invalid value for '--devices'"),
         ("predict", "Missing argument 'IMAGES...'"),

@@ -203,8 +203,8 @@ def test_a_file_of_wrong_settings_is_one_line(
           for text in ("256", "256x", "x1600", "0x5", "5x0", "-5x5", "256x1600x3", "256,1600", "2.5x3", "")),
         *((["train", "--time-limit", text], "is no time, as in 25m, 1h30m or 90s")
           for text in ("", "m", "5x", "-5m", "1.5h", "30m1h", "5 m", "1h30")),
-        *((["train", "--fold", text], "is neither the number of a fold nor none")
-          for text in ("", "-1", "1.5", "all", "None")),
+        *((["train", "--fold", text], "is neither the number of a fold, nor all, nor none")
+          for text in ("", "-1", "1.5", "ALL", "None")),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
 )  # fmt: skip
@@ -276,3 +276,22 @@ def test_an_interrupted_command_is_one_line(severstal: Severstal, monkeypatch: p
     monkeypatch.setattr(encoding, "decode", stage)
     outcome = severstal("decode", "table.csv", "--out", "masks", "--size", "4x4")
     assert outcome == Outcome(code=130, out="", err="\nseverstal: interrupted\n")
+
+
+def test_all_folds_are_trained_and_their_mean_told(severstal: Severstal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def folds(config: Any, progress: object) -> list[training.TrainResult]:
+        assert config.fold is None
+        return [
+            training.TrainResult(
+                folder=Path(f"models/a-fold{fold}"), epochs=2, best_epoch=2, validation_dice=dice, nothing_dice=0.75,
+                seconds=9.0,
+            ) for fold, dice in enumerate((0.875, 0.925))
+        ]  # fmt: skip
+
+    monkeypatch.setattr(training, "train_folds", folds)
+    outcome = severstal("train", "--fold", "all")
+    assert (outcome.code, outcome.out.splitlines()) == (0, [
+        "models/a-fold0: 2 epochs in 9 s, best epoch 2 with validation Dice 0.8750 (predicting nothing 0.7500)",
+        "models/a-fold1: 2 epochs in 9 s, best epoch 2 with validation Dice 0.9250 (predicting nothing 0.7500)",
+        "2 folds: mean validation Dice 0.9000",
+    ])  # fmt: skip

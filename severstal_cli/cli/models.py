@@ -21,7 +21,12 @@ def train(
     encoder_weights: Annotated[
         str, typer.Option(help="imagenet, none or a file.")
     ] = configs.TrainConfig.encoder_weights,
-    fold: Annotated[str, typer.Option(help="Fold kept for validation, or none.")] = str(configs.TrainConfig.fold),
+    init: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A run to start from, instead of the encoder's weights.")
+    ] = configs.TrainConfig.init,
+    fold: Annotated[str, typer.Option(help="Fold kept for validation; all: one run for each; or none.")] = str(
+        configs.TrainConfig.fold
+    ),
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = configs.TrainConfig.epochs,
     time_limit: Annotated[
         float | None,
@@ -45,7 +50,8 @@ def train(
     from severstal_cli.stages import training
 
     options = {
-        "data": data, "arch": arch, "encoder": encoder, "encoder_weights": encoder_weights, "fold": parse_fold(fold),
+        "data": data, "arch": arch, "encoder": encoder, "encoder_weights": encoder_weights, "init": init,
+        "fold": None if fold == "all" else parse_fold(fold),
         "epochs": epochs, "time_limit": time_limit, "seed": seed, "models": models, "name": name, "resume": resume,
         "batch_size": batch_size, "learning_rate": learning_rate, "devices": devices,
     }  # fmt: skip
@@ -56,7 +62,10 @@ def train(
             settings[field] = value
     config = configs.TrainConfig(**settings)
     try:
-        result = training.train(config, TerminalProgress())
+        if fold == "all":
+            results = training.train_folds(config, TerminalProgress())
+        else:
+            results = [training.train(config, TerminalProgress())]
     except KeyboardInterrupt:
         typer.echo(
             f"\n{config.name or config.arch}: with --resume the same command goes on after the last whole epoch, "
@@ -64,14 +73,8 @@ def train(
             err=True,
         )
         raise
-    best = "" if result.validation_dice is None else (
-        f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f} "
-        f"(predicting nothing {result.nothing_dice:.4f})"
-    )  # fmt: skip
-    time = f"{result.seconds / 60:.1f} min" if result.seconds >= 100 else f"{result.seconds:.0f} s"
-    typer.echo(f"{result.folder}: {result.epochs} epochs in {time}{best}")
-    if result.validation_dice is not None:
-        typer.echo(f"next: severstal thresholds {result.folder}")
+    for line in printing.training_lines(results):
+        typer.echo(line)
 
 
 @app.command()

@@ -29,7 +29,7 @@ def parse_fold(text: str) -> int | None:
     if text == "none":
         return None
     if not (text.isascii() and text.isdecimal()):
-        raise typer.BadParameter(f"{text!r} is neither the number of a fold nor none", param_hint="'--fold'")
+        raise typer.BadParameter(f"{text!r} is neither the number of a fold, nor all, nor none", param_hint="'--fold'")
     return int(text)
 
 

@@ -21,6 +21,8 @@ class TrainConfig:
     """An encoder of segmentation-models-pytorch; the small networks have none."""
     encoder_weights: str = "imagenet"
     """"imagenet" (fetched), "none" (random) or a file with the encoder's weights."""
+    init: Path | None = None
+    """A run to start from: its weights instead of the encoder's, as far as they fit."""
     fold: int | None = 0
     """The part of the split that is kept for validation; None: train on all that is not holdout."""
     epochs: int = 30
@@ -54,6 +56,8 @@ class TrainConfig:
     """Share of the training during which the learning rate rises."""
     average_decay: float = 0.998
     """Of the exponential moving average of the weights, a step. The averaged weights are the ones kept."""
+    best_epochs: int = 1
+    """The weights of so many of the best epochs are averaged at the end, and kept if they validate better."""
     brightness: float = 0.1
     """Largest change of brightness, as a share of the full range."""
     contrast: float = 0.2
@@ -93,6 +97,7 @@ class TrainConfig:
         check(self.time_limit_s is None or self.time_limit_s > 0, "time limit", self.time_limit_s, "above 0 s")
         check(self.batch_size >= 1, "batch size", self.batch_size, "at least 1")
         check(self.step_images is None or self.step_images >= 1, "images of a step", self.step_images, "at least 1")
+        check(self.best_epochs >= 1, "best epochs", self.best_epochs, "at least 1")
         check(self.learning_rate > 0, "learning rate", self.learning_rate, "above 0")
         check(0 <= self.warmup_share < 1, "warm-up share", self.warmup_share, "at least 0 and below 1")
         check(0 <= self.average_decay < 1, "average decay", self.average_decay, "at least 0 and below 1")

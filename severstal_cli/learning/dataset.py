@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.learning import augmentation
+from severstal_cli.learning import augmentation, schedule
 from severstal_cli.learning.pasting import Donors
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import rle
@@ -120,7 +120,7 @@ class TrainingSet:
     def _pieces(self, done_share: float) -> _Pieces:
         """Half-size pieces first, whole images last, pieces at full size between: in the shares of the settings."""
         crops = self._crops(STRIDE)
-        if done_share < self._config.coarse_share:
+        if schedule.is_coarse(self._config, done_share):
             return dataclasses.replace(self._crops(2 * STRIDE), halved=True)
         if done_share < 1 - self._config.full_size_share:
             return crops

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ class State:
     average: nn.Module
     """Exponential moving average of the network, running statistics included; it is the one that is kept."""
     optimizer: torch.optim.Optimizer
+    best: list[dict[str, Any]] = field(default_factory=list)
+    """Of the epochs that validated best, best first: `{"dice", "epoch", "weights"}`, weights as `average` had them."""
     steps: int = 0
     elapsed_s: float = 0.0
     """Over all sittings of a training that was resumed."""
@@ -38,15 +40,34 @@ class State:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
             "steps": self.steps,
             "elapsed_s": self.elapsed_s,
         }
+
+    def remember(self, epoch: int, dice: float, count: int) -> None:
+        """Keep the averaged weights of this epoch if it is among the best `count`."""
+        weights = {name: value.detach().clone() for name, value in self.average.state_dict().items()}
+        self.best.append({"dice": dice, "epoch": epoch, "weights": weights})
+        self.best = sorted(self.best, key=lambda kept: -kept["dice"])[:count]
+
+    def mean_of_best(self) -> nn.Module:
+        """A network with the mean weights of the epochs kept, running statistics included."""
+        every = [kept["weights"] for kept in self.best]
+        mean = {name: value.clone() for name, value in every[0].items()}
+        for name, value in mean.items():
+            if value.is_floating_point():
+                value.copy_(torch.stack([weights[name] for weights in every]).mean(dim=0))
+        network = copy.deepcopy(self.average)
+        network.load_state_dict(mean)
+        return network
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        self.best = saved["best"]
         self.steps, self.elapsed_s = saved["steps"], saved["elapsed_s"]
 
 

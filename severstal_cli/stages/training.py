@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError, UsageError
-from severstal_cli.learning import history, loop, registry, run, schedule, validation
+from severstal_cli.learning import history, initial, loop, registry, run, schedule, validation
 from severstal_cli.learning.card import describe
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import fastest_precision, open_device
@@ -62,7 +62,7 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     fabric = open_device(config.precision, config.devices)
     data = TrainingSet(photographs.cache, train_ids, photographs.masks, photographs.classes, config)
     card = describe(config, photographs, split, train_ids, validation_ids)
-    state = loop.start(_network(config, card, fresh=saved is None), config, fabric)
+    state = loop.start(_network(config, card, progress, fresh=saved is None), config, fabric)
     rows: list[history.Row] = []
     if saved is not None:
         rows, card = _go_on(folder, saved, card, state)
@@ -78,17 +78,20 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
             done_share = schedule.done_share(
                 config, len(data), state.elapsed_s, began, max((row.validation_s for row in rows), default=0)
             )
+            worth_it = schedule.validates(config, epoch, done_share(state.steps))
             trained = loop.train_epoch(state, data, epoch, config, card, fabric, done_share, bar)
             if trained.images == 0:
                 progress.say("the time limit is used up; a longer one would go on")
                 break
-            scores = truth.score(state.average, fabric)
+            is_last = trained.ended or epoch + 1 == config.epochs or done_share(state.steps) >= 1
+            scores = truth.score(state.average, fabric) if worth_it or is_last else None
             state.elapsed_s += time.monotonic() - began
             row = _row(epoch, trained, scores, state, time.monotonic() - began - trained.seconds)
-            if row.dice is None or all(other.dice is None or row.dice > other.dice for other in rows):
-                card = dataclasses.replace(card, epoch=row.epoch, validation_dice=row.dice)
-                run.remove_thresholds(folder)  # those of an earlier sitting are of other weights
-                run.write_model(folder, state.average, card)
+            card = _keep_if_best(folder, state.average, row, card)
+            if row.dice is not None and config.best_epochs > 1:
+                state.remember(row.epoch, row.dice, config.best_epochs)
+                if is_last:
+                    card = _keep_mean_if_better(folder, state, truth, card, fabric, progress)
             rows.append(row)
             history.write(folder, rows)
             saving = {"state": state.state_dict(), "card": dataclasses.asdict(card)}
@@ -109,6 +112,23 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     )
 
 
+def train_folds(config: TrainConfig, progress: Progress = SILENT) -> list[TrainResult]:
+    """Train a run for each fold of the split in turn; `config.fold` is ignored, and a name gets the fold's as an end.
+
+    With `resume`, finished folds are left as they are and the others go on or begin. Raises what `train` raises.
+    """
+    open_photographs(config.data, progress)  # its faults are told before those of a split made from it
+    split = splits.ensure_splits(config.data, progress)
+    folds = sorted(int(part) for part in set(split.parts.values()) - {splits.HOLDOUT})
+    each = [dataclasses.replace(config, fold=fold, name=config.name and f"{config.name}-fold{fold}") for fold in folds]
+    begun = {one.fold for one in each if (run.folder_for(one) / run.CHECKPOINT).exists()}
+    for one in each:
+        if one.fold in begun and not config.resume:
+            raise InputError("there is a run of this name", str(run.folder_for(one)),
+                             "Give --resume, another --name, or remove it")  # fmt: skip
+    return [train(dataclasses.replace(one, resume=one.fold in begun), progress) for one in each]
+
+
 def _parts(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[str]]:
     """The images to train on and those to validate on; both in the order of the split."""
     if config.fold is None:
@@ -124,17 +144,22 @@ def _parts(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[st
     return train, validation
 
 
-def _network(config: TrainConfig, card: run.ModelCard, *, fresh: bool) -> torch.nn.Module:
+def _network(config: TrainConfig, card: run.ModelCard, progress: Progress, *, fresh: bool) -> torch.nn.Module:
     torch.manual_seed(config.seed)
     wanted = None if config.encoder_weights == "none" else config.encoder_weights
-    return registry.build(
+    network = registry.build(
         card.arch,
         encoder=config.encoder,
-        encoder_weights=wanted if fresh else None,  # a training that goes on has its weights already
+        # a training that goes on has its weights already, one that starts from a run gets them from there
+        encoder_weights=wanted if fresh and config.init is None else None,
         in_channels=card.in_channels,
         classes=card.classes,
         classifier=card.classifier,
     )
+    if fresh and config.init is not None:
+        new = initial.copy_weights(config.init, card, network)
+        progress.say(f"starting from {config.init}" + (f", but for {', '.join(new)}" if new else ""))
+    return network
 
 
 def _go_on(
@@ -149,7 +174,8 @@ def _go_on(
         card = dataclasses.replace(
             card, epoch=before.epoch, validation_dice=before.validation_dice, config=before.config | now
         )
-        run.write_card(folder, card)
+        if card.epoch:
+            run.write_card(folder, card)
         return [history.Row(**row) for row in saved["history"]], card
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
@@ -165,6 +191,38 @@ def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> Non
         if before != now:
             raise RunError(f"{folder} was trained with another {name}", f"{before}, here {now}",
                            "Resume with the same, or train anew under another --name")  # fmt: skip
+
+
+def _keep_if_best(folder: Path, network: torch.nn.Module, row: history.Row, card: run.ModelCard) -> run.ModelCard:
+    """Write the weights of an epoch that validated better than all before it, or without a fold: of each."""
+    best = card.validation_dice
+    if card.validation_images and (row.dice is None or (best is not None and row.dice <= best)):
+        return card
+    card = dataclasses.replace(card, epoch=row.epoch, validation_dice=row.dice)
+    run.remove_thresholds(folder)  # those of an earlier sitting are of other weights
+    run.write_model(folder, network, card)
+    return card
+
+
+def _keep_mean_if_better(
+    folder: Path,
+    state: loop.State,
+    truth: validation.Validation,
+    card: run.ModelCard,
+    fabric: Fabric,
+    progress: Progress,
+) -> run.ModelCard:
+    """Write the mean of the best epochs' weights if it validates better than each of them."""
+    network = state.mean_of_best()
+    scores = truth.score(network, fabric)
+    epochs = ", ".join(str(kept["epoch"]) for kept in state.best)
+    if scores is None or card.validation_dice is None or scores[0] <= card.validation_dice:
+        progress.say(f"the mean of epochs {epochs} is not better than the best of them")
+        return card
+    card = dataclasses.replace(card, validation_dice=scores[0])
+    run.write_model(folder, network, card)
+    progress.say(f"the mean of epochs {epochs} is kept: Dice {scores[0]:.4f}")
+    return card
 
 
 def _row(

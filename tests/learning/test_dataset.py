@@ -74,6 +74,36 @@ def test_pieces_are_multiples_of_32_that_waste_little(make_data) -> None:  # typ
     assert _open(make_data("larger", size=(200, 200)))[1].piece == (192, 192)
 
 
+def test_steps_take_one_of_the_widths_and_are_gathered_over_batches(make_data) -> None:  # type: ignore[no-untyped-def]
+    folder = make_data(images=23, size=(64, 640))
+    _, data = _open(folder, batch_size=2, step_images=5, crop_widths_px=(64, 96, 256))
+    assert (len(data), data.piece) == (5, (64, 256))
+    batches = list(data.batches(0))
+    assert [len(batch.image_ids) for batch in batches] == [2, 2, 1] * 4 + [2, 1]
+    assert [batch.ends_step for batch in batches] == [False, False, True] * 4 + [False, True]
+    assert [batch.share_of_step for batch in batches[-3:]] == pytest.approx([1 / 5, 2 / 3, 1 / 3])
+    widths = [batch.images.shape[3] for batch in batches]
+    assert all(len(set(widths[at : at + 3])) == 1 for at in range(0, 12, 3))
+    seen = {batch.images.shape[3] for epoch in range(6) for batch in data.batches(epoch)}
+    assert seen == {64, 96, 256}
+    assert sorted(name for batch in batches for name in batch.image_ids) == sorted(data.image_ids)
+
+
+def test_half_size_first_whole_images_last(make_data) -> None:  # type: ignore[no-untyped-def]
+    folder = make_data(images=12, size=(96, 640))
+    settings = {"batch_size": 8, "crop_widths_px": (160,), "coarse_share": 0.3, "full_size_share": 0.2}
+    photographs, data = _open(folder, **settings)
+    first, middle, last = (next(iter(data.batches(0, share))) for share in (0.29, 0.3, 0.8))
+    # at half size the sides are multiples of 64, so that the halves are of 32
+    assert (first.halved, first.images.shape) == (True, (8, 1, 128, 192))
+    assert (middle.halved, middle.images.shape) == (False, (8, 1, 96, 160))
+    # a device takes as many pixels of whole images at once as of pieces
+    assert (last.halved, last.images.shape) == (False, (2, 1, 96, 640))
+    for name, image in zip(last.image_ids, last.images[:, 0], strict=True):
+        true = photographs.cache[photographs.cache.index[name]]
+        assert any(np.array_equal(image, true[::rows, ::columns]) for rows in (1, -1) for columns in (1, -1))
+
+
 def test_share_of_pieces_over_defects(make_data) -> None:  # type: ignore[no-untyped-def]
     folder = make_data(images=90, size=(64, 640))
 

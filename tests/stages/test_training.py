@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,10 @@ import torch
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError, SeverstalError, UsageError
-from severstal_cli.learning import losses, run, schedule
+from severstal_cli.learning import loop, losses, registry, run, schedule, validation
+from severstal_cli.learning.dataset import TrainingSet
+from severstal_cli.learning.device import open_device
+from severstal_cli.progress import Bar, Progress
 from severstal_cli.stages import training
 from severstal_cli.steel import dice, postprocess, rle
 from severstal_cli.steel.photographs import open_photographs
@@ -42,7 +46,8 @@ training.train(TrainConfig(data=Path(sys.argv[1]), models=Path(sys.argv[2]), **e
 
 INGREDIENTS = {
     "gamma": 0.2, "detail": 0.5, "noise": 0.05, "paste_share": 0.5, "black_end_share": 0.2, "warp_share": 0.5,
-    "lovasz_weight": 0.5, "focal_gamma": 1.0, "class_weights": (1.0, 2.0), "head_weight": 0.5,
+    "lovasz_weight": 0.5, "focal_gamma": 1.0, "class_weights": (1.0, 2.0), "head_weight": 0.5, "best_epochs": 2,
+    "crop_widths_px": (32, 64), "step_images": 5, "coarse_share": 0.3, "full_size_share": 0.3,
 }  # fmt: skip
 
 
@@ -54,6 +59,8 @@ def _config(data: Path, models: Path, **changes: object) -> TrainConfig:
 def _bits(folder: Path) -> dict[str, bytes]:
     state = run.read_checkpoint(folder)["state"]
     tensors = state["network"] | {f"average {name}": value for name, value in state["average"].items()}
+    for kept in state["best"]:
+        tensors |= {f"epoch {kept['epoch']} {name}": value for name, value in kept["weights"].items()}
     return {name: value.numpy().tobytes() for name, value in tensors.items()} | {
         run.WEIGHTS: (folder / run.WEIGHTS).read_bytes()
     }
@@ -70,14 +77,14 @@ def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
     data = make_data(images=30)
     settings = {"arch": arch, "epochs": 3, "batch_size": 4, "precision": precision, **more}
     whole = training.train(_config(data, tmp_path / "whole", **settings)).folder
-    # 20 images are trained on, 5 steps an epoch: step 8 is in the middle of the second
+    # 20 images are trained on, 4 or 5 steps an epoch: step 11 is in the third
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED_AT_STEP, data, tmp_path / "killed", "8", repr(settings)],
+        [sys.executable, "-c", KILLED_AT_STEP, data, tmp_path / "killed", "11", repr(settings)],
         check=False, capture_output=True, timeout=300,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     folder = tmp_path / "killed" / whole.name
-    assert len(run.read_checkpoint(folder)["history"]) == 1
+    assert len(run.read_checkpoint(folder)["history"]) == 2
     training.train(_config(data, tmp_path / "killed", **settings, resume=True))
     assert _bits(folder) == _bits(whole)
     times = {"images_per_s", "validation_s", "elapsed_s"}
@@ -89,6 +96,134 @@ def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
         for at in (folder, whole)
     ]
     assert histories[0] == histories[1]
+
+
+class _Plain(torch.nn.Module):
+    """Without batch norm and dropout, so that images do not see each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> registry.Logits:
+        return registry.Logits(self.layer(images), None)
+
+
+def test_a_step_gathered_over_batches_is_that_of_one_batch(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    photographs = open_photographs(make_data(images=11))
+
+    def weights(**settings: int) -> torch.Tensor:
+        config = _config(tmp_path, tmp_path, dice_weight=0.0, warmup_share=0.0, **settings)
+        data = TrainingSet(photographs.cache, photographs.cache.image_ids, photographs.masks, 2, config)
+        card = dataclasses.make_dataclass("Card", [("mean", float, 0.5), ("std", float, 0.2)])()
+        torch.manual_seed(0)
+        fabric = open_device("32-true")
+        state = loop.start(_Plain(), config, fabric)
+        result = loop.train_epoch(state, data, 0, config, card, fabric, lambda steps: steps / 9, Bar())
+        assert (result.images, state.steps, result.ended) == (11, 2, False)
+        return torch.cat([value.flatten() for value in state.network.state_dict().values()])
+
+    # steps of 6 and 5 images
+    assert torch.allclose(weights(batch_size=6), weights(batch_size=4, step_images=6), atol=1e-6)
+
+
+def test_at_half_size_pixels_and_masks_are_halved_alike(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    photographs = open_photographs(make_data(images=12, size=(64, 64)))
+    config = _config(tmp_path, tmp_path, coarse_share=0.5, brightness=0.0, contrast=0.0, batch_size=12)
+    data = TrainingSet(photographs.cache, photographs.cache.image_ids, photographs.masks, 2, config)
+    card = dataclasses.make_dataclass("Card", [("mean", float, 0.0), ("std", float, 1.0)])()
+    pixels, masks = loop._to_device(next(iter(data.batches(0))), card, open_device("32-true"), 0)
+    assert (pixels.shape, masks.shape) == ((12, 1, 32, 32), (12, 2, 32, 32))
+    bright, dark = (masks[:, [channel]].bool() for channel in range(2))
+    assert bright.any()
+    assert dark.any()
+    assert (pixels[bright] > 0.5).float().mean() > 0.97
+    assert (pixels[dark] < 0.35).float().mean() > 0.97
+
+
+def test_at_half_size_one_epoch_in_four_is_validated_and_the_last_always(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = make_data()
+    result = training.train(_config(data, tmp_path, epochs=7, coarse_share=0.8))
+    rows = run.read_checkpoint(result.folder)["history"]
+    assert [row["epoch"] for row in rows if row["dice"] is not None] == [4, 7]
+    whole = training.train(_config(data, tmp_path, epochs=2, coarse_share=1.0, name="coarse"))
+    assert [row["epoch"] for row in run.read_checkpoint(whole.folder)["history"] if row["dice"] is not None] == [2]
+    assert whole.validation_dice is not None
+
+
+def test_the_mean_of_the_best_epochs_is_kept_where_it_is_better(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    data = make_data()
+    scores = iter([(0.5, 0.5), (0.9, 0.9), (0.7, 0.7), (0.8, 0.8), (0.95, 0.9), (0.1, 0.1), (0.2, 0.2), (0.15, 0.1)])
+    kept = []
+    real = loop.State.remember
+
+    def remember(state: loop.State, epoch: int, dice: float, count: int) -> None:
+        real(state, epoch, dice, count)
+        kept.append({name: value.clone() for name, value in state.average.state_dict().items()})
+
+    monkeypatch.setattr(validation.Validation, "score", lambda *_: next(scores))
+    monkeypatch.setattr(loop.State, "remember", remember)
+    result = training.train(_config(data, tmp_path, epochs=4, best_epochs=2))
+    weights = run.load_network(result.folder, run.read_card(result.folder)).state_dict()
+    assert (result.best_epoch, result.validation_dice) == (2, 0.95)
+    for name, value in weights.items():
+        if value.is_floating_point():  # epochs 2 and 4 were the best of the four
+            assert torch.allclose(value, (kept[1][name] + kept[3][name]) / 2, atol=1e-6), name
+    result = training.train(_config(data, tmp_path, epochs=2, best_epochs=2, name="worse"))
+    assert (result.best_epoch, result.validation_dice) == (2, 0.2)
+    assert torch.equal(
+        run.load_network(result.folder, run.read_card(result.folder)).state_dict()["network.out.weight"],
+        kept[-1]["network.out.weight"],
+    )
+
+
+def test_a_training_can_start_from_a_run(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    config = _config(data, tmp_path, epochs=1, init=folder, learning_rate=1e-5, average_decay=0.0)
+    source = run.load_network(folder, run.read_card(folder)).state_dict()
+    begun = run.load_network(training.train(config).folder, run.read_card(tmp_path / "unet-small-fold0")).state_dict()
+    assert torch.allclose(begun["network.out.weight"], source["network.out.weight"], atol=1e-3)
+    assert not torch.equal(begun["network.out.weight"], source["network.out.weight"])  # it did train
+
+    # other classes: all but the last layer; a head that the run lacks stays as it is
+    more = make_data("more", classes=3)
+    told: list[str] = []
+    recorder = type("Recorder", (Progress,), {"say": lambda _, line: told.append(line)})()
+    training.train(dataclasses.replace(config, data=more, head_weight=0.5, name="more"), recorder)
+    assert f"starting from {folder}, but for head, network.out" in told
+
+
+def test_a_training_starts_from_no_run_that_saw_its_validation(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    with pytest.raises(InputError, match=r"cannot start from .*its fold is 0, here 1"):
+        training.train(_config(data, tmp_path, init=folder, fold=1))
+    with pytest.raises(InputError, match=r"cannot start from .*its network is unet-small, here linknet-small"):
+        training.train(_config(data, tmp_path, init=folder, arch="linknet-small"))
+    assert not list(tmp_path.glob("*/model.json"))
+    training.train(_config(data, tmp_path, init=folder, fold=None, epochs=1))  # nothing is validated there
+
+
+def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = make_data(images=30)
+    config = _config(data, tmp_path, epochs=1)
+    results = training.train_folds(config)
+    split = read_splits(data / "splits.csv")
+    assert [run.read_card(result.folder).fold for result in results] == list(range(len(results)))
+    assert len(results) == len(set(split.parts.values()) - {HOLDOUT}) > 2
+    with pytest.raises(InputError, match="there is a run of this name"):
+        training.train_folds(config)
+    # one is missing and one is to go on
+    shutil.rmtree(results[1].folder)
+    written = {
+        result.folder: (result.folder / run.WEIGHTS).read_bytes() for result in results if result.folder.exists()
+    }
+    again = training.train_folds(dataclasses.replace(config, resume=True))
+    assert [result.epochs for result in again] == [1] * len(results)
+    assert all((folder / run.WEIGHTS).read_bytes() == content for folder, content in written.items())
+    named = training.train_folds(dataclasses.replace(config, name="mine"))
+    assert [result.folder.name for result in named] == [f"mine-fold{fold}" for fold in range(len(named))]
 
 
 def test_seed_decides(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
