@@ -87,6 +87,7 @@ def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
     assert len(run.read_checkpoint(folder)["history"]) == 2
     training.train(_config(data, tmp_path / "killed", **settings, resume=True))
     assert _bits(folder) == _bits(whole)
+    assert len(run.read_checkpoint(folder)["state"]["best"]) == (2 if more else 0)
     times = {"images_per_s", "validation_s", "elapsed_s"}
     histories = [
         [
