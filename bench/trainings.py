@@ -1,0 +1,250 @@
+"""Trainings one after the other, and tables of what they reached. What is done is kept: the same command goes on.
+
+    python bench/trainings.py ablation --data DATA --out OUT --minutes 20 --seeds 0 1 2 --arch unet --encoder resnet18
+    python bench/trainings.py plain --data DATA --out OUT --minutes 30 --seeds 0 1 2 --encoder resnet18
+    python bench/trainings.py study --data DATA --out OUT --minutes 30 --encoder resnet18
+    python bench/trainings.py ablation --out OUT --table
+
+Each training leaves OUT/TABLE/NAME-SEED.json, its log and its run; `--table` prints what is there so far.
+
+ablation  the base recipe and the base with one ingredient each (`INGREDIENTS`). Scored on the validation fold, fold
+          SEED % folds, never on the holdout, as defaults are chosen by this table. At threshold 0.5, and with
+          thresholds of the other half of the fold (`bench/fold_score.py`); differences to the base of the same seed.
+plain     `severstal train` and `thresholds --tta flips` with default settings beside `bench/plain_script.py`, at the
+          same wall-clock time, scored once on the holdout. Training gets `--minutes` less `--reserve`, which is for
+          starting both commands and for the search; the table has the minutes that both really took, their programs'
+          start counted, scoring not.
+study     the two small networks as the study this project began from trained them, at threshold 0.5, beside our unet
+          and linknet with `--minutes` of training; on the holdout. What differs from the study: one grey channel,
+          normalised; AdamW without decay, whose rate falls along a cosine to zero (theirs: Adam, 1e-3 throughout);
+          Dice by image and class, not pooled; flips drawn at random, not each image flipped too; a fold of our split
+          is left out for choosing the best epoch, not a random 15 %.
+
+Intervals are of 95 %, by Student's t over seeds: they tell what another seed (in `ablation` another fold, too) may
+change, not what other images may. Trainings at the same time (`--jobs`) should have a core for each of their threads.
+"""
+
+import argparse
+import csv
+import ctypes
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training_tables import TABLES, Results
+
+from severstal_cli.progress import TerminalProgress
+from severstal_cli.steel import splits
+from severstal_cli.steel.photographs import open_photographs
+from severstal_cli.steel.postprocess import ClassRule
+
+BASE: dict[str, Any] = {}
+"""Settings of `TrainConfig` that all trainings of `ablation` have; the rest are defaults."""
+
+INGREDIENTS: dict[str, dict[str, Any]] = {
+    "half size first": {"coarse_share": 0.3},
+    "whole images last": {"full_size_share": 0.2},
+    "more pieces on defects": {"defect_share": 0.8},
+    "tone and detail": {"gamma": 0.2, "detail": 0.5, "noise": 0.02},
+    "warp": {"warp_share": 0.5},
+    "paste": {"paste_share": 0.3},
+    "black ends": {"black_end_share": 0.05},
+    "lovasz": {"lovasz_weight": 0.5},
+    "focal": {"focal_gamma": 1.0},
+    "head": {"head_weight": 0.3},
+    "longer average": {"average_decay": 0.9995},
+    "higher rate": {"learning_rate": 3e-3},
+    "steps of 16": {"step_images": 16},
+}
+
+STUDY: dict[str, Any] = {
+    "epochs": 15, "batch_size": 32, "learning_rate": 1e-3, "warmup_share": 0.0, "weight_decay": 0.0,
+    "average_decay": 0.0, "crop_height_px": 100_000, "crop_widths_px": [100_000], "defect_share": 0.0,
+    "bce_weight": 1.0, "dice_weight": 1.0, "class_weights": [], "step_images": None, "precision": "32-true",
+} | dict.fromkeys((
+    "brightness", "contrast", "gamma", "detail", "noise", "warp_share", "paste_share", "black_end_share",
+    "coarse_share", "full_size_share", "lovasz_weight", "focal_gamma", "head_weight",
+), 0.0)  # fmt: skip
+"""Crops larger than any image: whole images. Ingredients are switched off by name, whatever the defaults are."""
+
+BENCH = Path(__file__).parent
+LIBC = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, and how it is scored: "fold", "searched" or "half" (the holdout), or "plain", which scores itself."""
+
+    name: str
+    seed: int
+    scored: str
+    settings: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return f"{self.name.replace(' ', '_')}-{self.seed}"
+
+    def asked(self, options: argparse.Namespace) -> dict[str, Any]:
+        """All that its result depends on; it must be the same when a harness goes on."""
+        there = {"scored": self.scored, "minutes": options.minutes, "threads": options.threads, "jobs": options.jobs}
+        return json.loads(json.dumps(there | {"settings": dict(self.settings)}))
+
+
+def jobs_of(options: argparse.Namespace, folds: int) -> list[Job]:
+    """All seeds of a name come apart: a table of what is there soon has every name."""
+    jobs = []
+    for seed in options.seeds:
+        common = {"data": str(options.data.resolve()), "encoder": options.encoder, "seed": seed}
+        ours = common | {"encoder_weights": options.encoder_weights, "epochs": 1000}  # the time is over before
+        if options.kind == "ablation":
+            fixed = ours | {"arch": options.arch, "fold": seed % folds, "time_limit_s": 60 * options.minutes}
+            for name, extra in {"base": {}, **INGREDIENTS}.items():
+                jobs.append(Job(name, seed, "fold", fixed | BASE | extra))
+            continue
+        limit_s = 60 * (options.minutes - (options.reserve if options.kind == "plain" else 0))
+        for arch in ("unet", "linknet"):
+            if options.kind == "study":
+                jobs.append(Job(f"{arch}-small", seed, "half", common | {"arch": f"{arch}-small"} | STUDY))
+            jobs.append(Job(arch, seed, "searched", ours | {"arch": arch, "time_limit_s": limit_s}))
+            if options.kind == "plain":
+                jobs.append(Job(f"{arch}-plain", seed, "plain", common | {"arch": arch}))
+    known = {job.name for job in jobs}
+    if unknown := set(options.only or known) - known:
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+    return [job for job in jobs if options.only is None or job.name in options.only]
+
+
+def is_done(job: Job, options: argparse.Namespace, place: Path) -> bool:
+    path = place / f"{job.key}.json"
+    if not path.exists():
+        return False
+    before, now = json.loads(path.read_text())["asked"], job.asked(options)
+    if before != now:
+        sys.exit(f"{path} was made otherwise: {before}, now {now}; give another --out, or remove it")
+    return True
+
+
+def run_job(job: Job, options: argparse.Namespace, place: Path) -> dict[str, Any]:
+    """Train, score, write the result; what a killed harness left of it is removed first."""
+    folder, log = place / job.key, place / f"{job.key}.log"
+    shutil.rmtree(folder, ignore_errors=True)
+    log.unlink(missing_ok=True)
+
+    def call(*command: object) -> str:
+        with log.open("a") as file:
+            done = subprocess.run(
+                [sys.executable, *map(str, command)], check=False, stdout=subprocess.PIPE, stderr=file, text=True,
+                env=os.environ | {"OMP_NUM_THREADS": str(options.threads)},
+                # a training whose harness was killed must not go on beside the next one; Linux only
+                preexec_fn=lambda: LIBC.prctl(1, signal.SIGKILL),
+            )  # fmt: skip
+            file.write(done.stdout)
+        if done.returncode:
+            raise RuntimeError(f"{job.key} failed, see {log}")
+        return done.stdout
+
+    began = time.monotonic()
+    if job.scored == "plain":
+        words = [f"--{name}={job.settings[name]}" for name in ("data", "arch", "encoder", "seed")]
+        out = call(BENCH / "plain_script.py", *words, f"--splits={splits.splits_path(options.data)}",
+                   f"--minutes={options.minutes}")  # fmt: skip
+        found = json.loads(out.splitlines()[-1])
+        wall_s = time.monotonic() - began - found["score_s"]
+    else:
+        settings = place / f"{job.key}.settings"
+        settings.write_text(json.dumps(dict(job.settings), indent=2))
+        call("-m", "severstal_cli", "train", "--config", settings, "--models", place, "--name", job.key)
+        if job.scored == "searched":
+            call("-m", "severstal_cli", "thresholds", folder, "--tta", "flips")
+        wall_s = time.monotonic() - began
+        found = facts_of(folder) | scores_of(job, folder, call)
+        (folder / "training.ckpt").unlink()  # of a table of trainings they are most of the bytes
+    result = {"name": job.name, "seed": job.seed, "wall_s": wall_s, **found, "asked": job.asked(options)}
+    path = place / f"{job.key}.json"
+    path.with_suffix(".part").write_text(json.dumps(result, indent=2) + "\n")
+    path.with_suffix(".part").replace(path)
+    return result
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    with (folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {"epochs": len(rows), "images_per_s": statistics.median(float(row["images_per_s"]) for row in rows)}
+
+
+def scores_of(job: Job, folder: Path, call: Any) -> dict[str, Any]:
+    if job.scored == "fold":
+        return json.loads(call(BENCH / "fold_score.py", folder).splitlines()[-1])
+    if job.scored == "half":
+        rules = [ClassRule().to_dict()] * json.loads((folder / "model.json").read_text())["classes"]
+        content = {"format": 1, "exclusive": False, "tta": "none", "rules": rules}
+        (folder / "thresholds.json").write_text(json.dumps(content))
+    found = json.loads(call("-m", "severstal_cli", "score", "--model", folder, "--json").splitlines()[-1])
+    return {"dice": found["mean_dice"], "dice_present": found["mean_dice_present"], "nothing": found["all_empty"]}
+
+
+def print_table(kind: str, place: Path) -> None:
+    results: Results = {}
+    for result in sorted((json.loads(path.read_text()) for path in place.glob("*.json")), key=lambda one: one["seed"]):
+        results.setdefault(result["name"], {})[result["seed"]] = result
+    print(TABLES[kind](results) if results else f"nothing is done yet in {place}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=TABLES)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--table", action="store_true", help="print the table of what is there, and end")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of each training")
+    parser.add_argument("--reserve", type=float, default=1.0, help="minutes of these for start and search, in plain")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only these, by their names in the table")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each training")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
+    parser.add_argument("--arch", default="unet", help="in ablation; the others take unet and linknet")
+    parser.add_argument("--encoder", default="resnet18")
+    parser.add_argument("--encoder-weights", default="none", help="of ours; the plain script has none")
+    options = parser.parse_args()
+    place = options.out / options.kind
+    if options.table:
+        print_table(options.kind, place)
+        return
+    if options.data is None:
+        parser.error("--data is missing")
+    split = splits.ensure_splits(options.data, TerminalProgress())
+    open_photographs(options.data, TerminalProgress())  # decodes them now: not in the time of the first training
+    place.mkdir(parents=True, exist_ok=True)
+    jobs = jobs_of(options, len(set(split.parts.values()) - {splits.HOLDOUT}))
+    missing = [job for job in jobs if not is_done(job, options, place)]
+    print(f"{len(jobs)} trainings, {len(jobs) - len(missing)} of them done", flush=True)
+    failed = False
+    with ThreadPoolExecutor(options.jobs) as pool:
+        try:
+            for future in as_completed([pool.submit(run_job, job, options, place) for job in missing]):
+                error = future.exception()
+                failed |= error is not None
+                print(error or told(future.result()), flush=True)
+        except KeyboardInterrupt:
+            os._exit(130)  # at once, and what runs with it
+    print_table(options.kind, place)
+    sys.exit(1 if failed else 0)
+
+
+def told(result: dict[str, Any]) -> str:
+    scores = ", ".join(f"{name} {result[name]:.4f}" for name in ("dice", "searched") if name in result)
+    return f"{result['name']}, seed {result['seed']}: {scores}; {result['wall_s'] / 60:.1f} min"
+
+
+if __name__ == "__main__":
+    main()
