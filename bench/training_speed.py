@@ -1,0 +1,151 @@
+"""Training through the real data path, over the same loop on one prepared batch: images/s, ratio, peak memory.
+
+    python bench/training_speed.py [--arch unet] [--encoder resnet34] [--batch 4] [--size 256x1600] [--precision auto]
+                                   [--device auto] [--steps 3] [--rounds 3] [--images 24]
+
+Synthetic steel is drawn into a temporary folder. `loop.train_epoch` runs `--steps` steps on whole images from a
+`TrainingSet`, then as many on one of its batches again and again; the two alternate `--rounds` times, and ratios are
+medians over the rounds. Then the same images in the way of `bench/plain_script.py`, whose own functions do it: masks as
+float32 images, decoded one by one in the main process. Ours and plain each have a process, so that each has a peak of
+memory: resident on the CPU, allocated on CUDA. Both start with a step that does not count. The target of the first
+ratio is 0.95. An epoch of few steps hides less of its first batch than a long one: on CUDA give --steps 200.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from severstal_cli.config import TrainConfig
+from severstal_cli.steel.synth import write_synthetic_set
+
+
+class Resident:
+    """The one batch, in place of a `TrainingSet`."""
+
+    def __init__(self, batch, steps):
+        self.batch, self.steps, self.image_ids = batch, steps, batch.image_ids * steps
+
+    def batches(self, epoch, done_share=0.0):
+        return itertools.repeat(self.batch, self.steps)
+
+
+def peak_mib():
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_ours(options, size):
+    from severstal_cli.learning import loop, registry
+    from severstal_cli.learning.card import describe
+    from severstal_cli.learning.dataset import TrainingSet
+    from severstal_cli.learning.device import open_device
+    from severstal_cli.progress import Bar
+    from severstal_cli.steel.photographs import open_photographs
+    from severstal_cli.steel.splits import Split
+
+    config = TrainConfig(
+        data=options.data, arch=options.arch, encoder=options.encoder, encoder_weights="none",
+        batch_size=options.batch, crop_height_px=size[0], crop_widths_px=(size[1],), precision=options.precision,
+    )  # fmt: skip
+    photographs = open_photographs(options.data)
+    known, wanted = photographs.cache.image_ids, options.steps * options.batch
+    ids = list(itertools.islice(itertools.cycle(known), wanted))
+    split = Split(path=options.data, parts={}, groups={}, class_sets={})  # nothing is validated
+    fabric = open_device(options.precision)
+    card = describe(config, photographs, split, ids, [])
+    network = registry.build(options.arch, encoder=options.encoder, classes=photographs.classes)
+    state = loop.start(network, config, fabric)
+    real = TrainingSet(photographs.cache, ids, photographs.masks, photographs.classes, config)
+    batch = next(iter(real.batches(0, 0.5)))
+
+    def images_per_s(source, epoch):
+        result = loop.train_epoch(state, source, epoch, config, card, fabric, lambda steps: 0.5, Bar())
+        return result.images / result.seconds
+
+    images_per_s(Resident(batch, 1), 0)
+    rates = {"real": [], "resident": []}
+    for number in range(options.rounds):
+        for name, source in (("real", real), ("resident", Resident(batch, options.steps))):
+            rates[name].append(images_per_s(source, number))
+    return {**rates, "peak_mib": peak_mib(), "device": fabric.device.type, "piece": real.piece}
+
+
+def measure_plain(options):
+    import plain_script
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    masks = plain_script.read_masks(options.data / "train.csv")
+    names = sorted(path.name for path in (options.data / "train_images").iterdir())
+    names = list(itertools.islice(itertools.cycle(names), options.steps * options.batch))
+    classes = max(class_id for _, class_id in masks)
+    photographs = plain_script.Steel(options.data / "train_images", names, masks, classes, True)
+    loader = torch.utils.data.DataLoader(photographs, options.batch, shuffle=True, drop_last=True)
+    model = plain_script.make_model(options.arch, options.encoder, classes).to(device).train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    rates = []
+    for number in range(options.rounds + 1):
+        began = time.perf_counter()
+        for images, targets, _, _ in loader if number else itertools.islice(loader, 1):
+            plain_script.train_step(model, optimizer, images.to(device), targets.to(device))
+        rates.append(len(names) / (time.perf_counter() - began))
+    return {"plain": rates[1:], "peak_mib": peak_mib()}
+
+
+def in_a_process(who, data, device):
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
+    command = [sys.executable, __file__, *sys.argv[1:], "--measure", who, "--data", str(data)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | hidden)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def median(rates):
+    return f"{statistics.median(rates):.2f} images/s (of {len(rates)}: {min(rates):.2f} to {max(rates):.2f})"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="unet", help="the plain script knows unet and linknet")
+    parser.add_argument("--encoder", default="resnet34")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--size", default="256x1600", help="height x width of the images, multiples of 32")
+    parser.add_argument("--precision", default="auto", help="of ours; the plain script has bf16")
+    parser.add_argument("--device", choices=["auto", "cpu"], default="auto")
+    parser.add_argument("--steps", type=int, default=3, help="of a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=24, help="different ones; they are used in turn")
+    parser.add_argument("--measure", choices=["ours", "plain"], help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    size = tuple(int(side) for side in options.size.split("x"))
+    if options.measure:
+        print(json.dumps(measure_ours(options, size) if options.measure == "ours" else measure_plain(options)))
+        return
+    with tempfile.TemporaryDirectory(prefix="training-speed-") as name:
+        data = Path(name) / "data"
+        write_synthetic_set(data, seed=0, images=options.images, test_images=0, size=size)
+        ours = in_a_process("ours", data, options.device)
+        plain = in_a_process("plain", data, options.device)
+    height, width = ours["piece"]
+    print(f"{options.arch} {options.encoder}, batches of {options.batch} x {height} x {width}, {ours['device']}")
+    print(f"real data path:  {median(ours['real'])}, peak memory {ours['peak_mib']:,.0f} MiB")
+    print(f"resident batch:  {median(ours['resident'])}")
+    print(f"plain script:    {median(plain['plain'])}, peak memory {plain['peak_mib']:,.0f} MiB")
+    ratios = [real / resident for real, resident in zip(ours["real"], ours["resident"], strict=True)]
+    print(f"real / resident: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), target 0.95")
+    print(f"ours / plain:    {statistics.median(ours['real']) / statistics.median(plain['plain']):.2f}")
+
+
+if __name__ == "__main__":
+    main()
