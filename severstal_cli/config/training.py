@@ -81,6 +81,8 @@ class TrainConfig:
     """Weight of binary cross-entropy in the loss; so the others."""
     dice_weight: float = 1.0
     lovasz_weight: float = 0.0
+    lovasz_share: float = 1.0
+    """Share of the training, at its end, in which the Lovasz loss counts."""
     focal_gamma: float = 0.0
     """Above 0 the cross-entropy is focal."""
     class_weights: tuple[float, ...] = ()

@@ -126,7 +126,7 @@ def train_epoch(
         torch.manual_seed(key)
         pixels, masks = _to_device(batch, card, fabric, key)
         logits = state.network(pixels)
-        loss = losses.total_loss(logits.masks, logits.classes, masks, config)
+        loss = losses.total_loss(logits.masks, logits.classes, masks, config, share)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise SeverstalError(

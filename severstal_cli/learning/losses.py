@@ -13,16 +13,18 @@ FALSE_ALARM_SHARE = 0.05
 """A false alarm of this share of the pixels costs half of what a missed mask does."""
 
 
-def total_loss(masks_logits: Tensor, classes_logits: Tensor | None, masks: Tensor, config: TrainConfig) -> Tensor:
+def total_loss(
+    masks_logits: Tensor, classes_logits: Tensor | None, masks: Tensor, config: TrainConfig, done_share: float = 0.0
+) -> Tensor:
     """The weighted sum of the parts that `config` gives a weight, in float32.
 
-    `classes_logits: (N, C)` from the classification head, None without one.
+    `classes_logits: (N, C)` from the classification head, None without one. `done_share`: of the whole training.
     """
     logits, masks = masks_logits.float(), masks.float()
     loss = config.bce_weight * cross_entropy(logits, masks, config.class_weights, config.focal_gamma)
     if config.dice_weight:
         loss = loss + config.dice_weight * soft_dice_loss(logits, masks)
-    if config.lovasz_weight:
+    if config.lovasz_weight and done_share >= 1 - config.lovasz_share:
         loss = loss + config.lovasz_weight * lovasz_loss(logits, masks)
     if classes_logits is not None:
         present = masks.amax(dim=(2, 3))

@@ -103,3 +103,10 @@ def test_lovasz_is_a_mean_of_pairs_and_punishes_the_worst_false_pixel() -> None:
     alone = [losses.lovasz_loss(logits[i : i + 1, c : c + 1], masks[i : i + 1, c : c + 1])
              for i in range(2) for c in range(3)]  # fmt: skip
     assert losses.lovasz_loss(logits, masks).item() == pytest.approx(torch.stack(alone).mean().item(), abs=1e-6)
+
+
+def test_lovasz_may_count_at_the_end_alone() -> None:
+    config = TrainConfig(lovasz_weight=1.0, lovasz_share=0.25, dice_weight=0.0)
+    logits, masks = torch.randn(2, 2, 4, 4), torch.randint(0, 2, (2, 2, 4, 4))
+    early, late = (losses.total_loss(logits, None, masks, config, share) for share in (0.74, 0.75))
+    assert torch.allclose(late - early, losses.lovasz_loss(logits, masks.float()), atol=1e-6)
