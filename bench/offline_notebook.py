@@ -82,7 +82,8 @@ def main() -> None:
         print(f"in its folder: {', '.join(left)}; {rows} rows, {masks} masks, {seconds:.0f} s")
         print(f"bundled {', '.join(path.name for path in sorted((made.dataset / 'wheels').iterdir()))}")
         print("submission.csv is the same, byte for byte" if same else "submission.csv DIFFERS")
-        sys.exit(0 if same and masks and left == ["submission.csv", "submission.json"] else 1)
+        wanted = ["submission.csv", "submission.json", "submission.scores.csv"]
+        sys.exit(0 if same and masks and left == wanted else 1)
 
 
 def make_image(python: str, image: Path) -> None:

@@ -1,8 +1,9 @@
 """The script of the Kaggle notebook: it predicts the test images with the runs of the attached bundle.
 
 It is copied out of severstal, and needs nothing but Python and what the notebook image brings. No network, no writing
-but to the current folder (submission.csv and submission.json) and to a temporary one. Where the inputs are mounted is
-found, not known: the places have changed over the years. A failure ends with one line and a code other than 0.
+but to the current folder (submission.csv and, beside it, .json and .scores.csv) and to a temporary one. Where the
+inputs are mounted is found, not known: the places have changed over the years. A failure ends with one line and a code
+other than 0.
 """
 
 import hashlib

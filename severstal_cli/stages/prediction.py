@@ -1,4 +1,4 @@
-"""`predict`: photographs to a submission, and beside it a JSON that says how it was made."""
+"""`predict`: photographs to a submission; beside it how it was made (JSON) and how sure its rows are (scores)."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import inference, run, tta
 from severstal_cli.learning.device import open_device
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, images, pictures, postprocess, rle, tables
+from severstal_cli.steel import confidence, files, images, pictures, postprocess, rle, tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         raise UsageError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
     files.check_place(config.out)
     files.check_place(config.out.with_suffix(".json"))
+    files.check_place(confidence.scores_path(config.out))
     folders = config.runs or (run.best_run(config.models),)
     cards = run.read_cards(folders)
     if config.thresholds is None:
@@ -67,10 +68,13 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         members, photographs, fabric, views=config.tta or thresholds.tta, batch_size=config.batch_size
     )
     masks: dict[tuple[str, int], rle.Runs] = {}
+    scores: dict[str, list[float]] = {}
     began = time.monotonic()
     with progress.bar("predicting", len(paths), "images") as bar:
         for path, levels in zip(paths, levels_of, strict=True):
-            found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
+            used = postprocess.make_exclusive(levels) if thresholds.exclusive else levels
+            found = postprocess.masks_to_runs(used, thresholds.rules, exclusive=False)
+            scores[path.name] = confidence.expected_dice(used, found)
             masks |= {(path.name, channel): runs for channel, runs in enumerate(found) if len(runs)}
             if config.masks is not None:  # decoding again costs little beside writing a PNG
                 picture = pictures.overlay(images.read_grey(path), found)
@@ -87,6 +91,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         masks_by_class=tuple(sum(at == channel for _, at in masks) for channel in range(cards[0].classes)),
         seconds=seconds,
     )
+    confidence.write_scores(confidence.scores_path(config.out), scores)
     _write_story(config, result, cards, thresholds_path, thresholds, fabric.device.type)
     return result
 
@@ -155,8 +160,9 @@ def _write(
     if sample is not None and sample.layout == layout:
         columns, rows = sample.columns, sample.rows or None
     count = tables.write_table(config.out, masks, image_ids, classes, layout=layout, columns=columns, rows=rows)
-    # a JSON of an earlier submission must not stand beside this one, should its own not be written
+    # what belongs to an earlier submission must not stand beside this one, should its own not be written
     config.out.with_suffix(".json").unlink(missing_ok=True)
+    confidence.scores_path(config.out).unlink(missing_ok=True)
     return count
 
 

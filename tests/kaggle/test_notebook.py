@@ -141,7 +141,8 @@ def test_offline_it_writes_what_predict_writes_here(
     with result.path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert (len(rows), set(rows[0])) == (2 * 6, {"ImageId_ClassId", "EncodedPixels"})
-    assert sorted(path.name for path in working.iterdir()) == ["submission.csv", "submission.json"]
+    names = ["submission.csv", "submission.json", "submission.scores.csv"]
+    assert sorted(path.name for path in working.iterdir()) == names
     assert digests(inputs) == before
     assert list(home.iterdir()) == []
     assert re.search(r"torch \S+, numpy \S+, numba \S+, opencv \S+, GPU ", done.stdout)

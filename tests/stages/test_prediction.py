@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from severstal_cli.config import PredictConfig, ThresholdsConfig
-from severstal_cli.errors import InputError, RunError
+from severstal_cli.errors import InputError, OutputError, RunError
 from severstal_cli.learning import inference, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.stages import prediction, searching
-from severstal_cli.steel import images, postprocess, tables
+from severstal_cli.steel import confidence, images, postprocess, rle, tables
 
 
 def _predict(trained, tmp_path: Path, **settings: object) -> prediction.PredictResult:  # type: ignore[no-untyped-def]
@@ -26,6 +26,7 @@ def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tm
     data, folder = trained
     result = _predict(trained, tmp_path)
     table = tables.read_table(result.path)
+    scores = confidence.read_scores(tmp_path / "submission.scores.csv")
     paths = images.find_images([data / "train_images"])
     assert table.layout is tables.Layout.ORIGINAL
     assert list(table.lines) == [(path.name, channel) for path in paths for channel in range(2)]
@@ -40,6 +41,11 @@ def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tm
             written = table.masks.get((path.name, channel))
             assert (written is None) == (not len(runs))
             assert written is None or np.array_equal(written, runs)
+            probs = postprocess.make_exclusive(levels)[channel] / 255
+            mask = rle.decode(runs, probs.shape)
+            sure = 2 * probs[mask].sum() / (mask.sum() + probs.sum()) if mask.any() else 1 - probs.max()
+            assert scores[path.name, channel] == pytest.approx(sure, abs=6e-5)
+    assert list(scores) == list(table.lines)
     assert sum(result.masks_by_class) == len(table.masks) > 5
 
 
@@ -94,6 +100,22 @@ def test_how_it_was_made_is_written_beside_it(trained, tmp_path: Path) -> None: 
     assert [postprocess.ClassRule(**rule) for rule in story["rules"]] == list(
         run.read_thresholds(folder / run.THRESHOLDS, classes=2).rules
     )
+
+
+def test_nothing_of_an_earlier_submission_stays_beside_a_new_one(
+    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    data, _ = trained
+    for name in ("submission.json", "submission.scores.csv"):
+        (tmp_path / name).write_text("of an earlier one")
+
+    def fail(*_: object) -> None:
+        raise OutputError("cannot write")
+
+    monkeypatch.setattr(confidence, "write_scores", fail)
+    with pytest.raises(OutputError):
+        _predict(trained, tmp_path, images=tuple(images.find_images([data / "train_images"])[:2]))
+    assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"]
 
 
 def test_pictures_show_the_masks_on_the_photograph(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
