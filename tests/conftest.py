@@ -11,13 +11,19 @@ import cv2
 import numpy as np
 import pytest
 
-from severstal_cli.steel import rle, tables
+from severstal_cli.steel import confidence, rle, tables
 
 MakeData = Callable[..., Path]
 
 
 def draw_folder(
-    folder: Path, *, images: int = 24, size: tuple[int, int] = (64, 96), classes: int = 2, seed: int = 0
+    folder: Path,
+    *,
+    images: int = 24,
+    size: tuple[int, int] = (64, 96),
+    classes: int = 2,
+    seed: int = 0,
+    prefix: str = "",
 ) -> Path:
     """Bright (class 1) and dark (class 2) rectangles on noise; every third image is clean. Easy to learn."""
     rng = np.random.default_rng(seed)
@@ -25,7 +31,7 @@ def draw_folder(
     masks, names = {}, []
     for number in range(images):
         image = rng.normal(110, 20, size)
-        name = f"{number:09x}.png"
+        name = f"{prefix}{number:09x}.png"
         names.append(name)
         if number % 3:
             channel = number % classes
@@ -46,6 +52,22 @@ def make_data(tmp_path: Path) -> MakeData:
 
     def make(name: str = "data", **options: object) -> Path:
         return draw_folder(tmp_path / name, **options)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def make_pseudo(make_data: MakeData) -> Callable[..., dict[str, Path]]:
+    """`make_pseudo(images=..., sure=...)` -> the settings of a submission for other photographs, sure of its first."""
+
+    def make(name: str = "pseudo", *, images: int = 9, sure: int = 6, **options: object) -> dict[str, Path]:
+        folder = make_data(name, images=images, **{"seed": 1, "prefix": "p"} | options)
+        names = sorted(path.name for path in (folder / "train_images").iterdir())
+        scores = {name: [0.97, 0.95 if number < sure else 0.4] for number, name in enumerate(names)}
+        confidence.write_scores(folder / "train.scores.csv", scores)
+        masks = tables.read_table(folder / "train.csv").masks
+        tables.write_table(folder / "train.csv", masks, names, 2, layout=tables.Layout.ORIGINAL)
+        return {"pseudo": folder / "train.csv", "pseudo_images": folder / "train_images"}
 
     return make
 

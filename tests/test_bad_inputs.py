@@ -33,6 +33,8 @@ IMAGE = "data/train_images/000000001.png"
 TRAIN = "train --data data --arch unet-small --epochs 1 --name new"
 PREDICT = "predict data/train_images --model models/good --out old.csv"
 SCORE = "score old.csv --truth data/train.csv"
+PSEUDO = f"{TRAIN} --pseudo new.csv --pseudo-images more"
+SCORES = "ImageId,ClassId,Score\n"
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 96)).astype(np.uint8)
 
 Step = Callable[[], object]
@@ -181,6 +183,19 @@ def all_of(*steps: Step) -> Step:
     return lambda: [step() for step in steps]
 
 
+def pseudo(*rows: str, score: float = 0.95) -> Step:
+    """A submission `new.csv` for the images `b.png` and `c.png` in `more`, with the same score for every row."""
+    scores = "".join(f"{name}.png,{class_id},{score}\n" for name in "bc" for class_id in (1, 2, 3))
+    photographs = image("more/b.png", NOISE), image("more/c.png", 255 - NOISE)
+    return all_of(table(*rows), write("new.scores.csv", SCORES + scores), *photographs)
+
+
+def held_out() -> str:
+    """A photograph of the holdout."""
+    rows = (row.split(",") for row in Path("data/splits.csv").read_text().splitlines())
+    return next(f"data/train_images/{row[0]}" for row in rows if row[1] == "holdout")
+
+
 def jpeg(size: tuple[int, int] = (64, 96)) -> bytes:
     return bytes(cv2.imencode(".jpg", np.resize(NOISE, size))[1].tobytes())
 
@@ -317,6 +332,30 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "wrong learning rate: nan. It must be above 0"),
     ("runs below a file", nothing, f"{TRAIN} --models old.csv",
      "cannot write old.csv/new/training.ckpt: old.csv is a file. Name another place"),
+    # pseudo labels
+    ("pseudo labels without images", nothing, f"{TRAIN} --pseudo new.csv",
+     "wrong pseudo labels: new.csv. It must be a submission and a folder of images"),
+    ("images without pseudo labels", nothing, f"{TRAIN} --pseudo-images more",
+     "wrong pseudo labels: more. It must be a submission and a folder of images"),
+    ("no pseudo labels", nothing, PSEUDO, "new.csv: no such file"),
+    ("pseudo labels without scores", all_of(pseudo(), remove("new.scores.csv")), PSEUDO,
+     "new.scores.csv is missing: it tells how sure a submission is of its rows. Predict again: this version of …"),
+    ("scores of another submission", all_of(pseudo("b.png,2,1 3"), write("new.scores.csv", SCORES + "b.png,1,1\n")),
+     PSEUDO, "the scores beside new.csv lack rows: 1, first b.png, class 2. Predict again, with a run of all 2 …"),
+    ("pseudo labels for annotated images", pseudo("000000001.png,1,", "000000000.png,1,"), PSEUDO,
+     "new.csv names annotated images of data: 2, first 000000001.png. Pseudo labels are for other photographs, with …"),
+    ("pseudo labels of more classes", pseudo("b.png,3,1 3"), PSEUDO,
+     "new.csv has classes 1 to 3: data has 2. Give a submission of a run that was trained on the same classes"),
+    ("no pseudo images", all_of(pseudo("b.png,1,"), remove("more")), PSEUDO,
+     "no such folder: more. Give the photographs that new.csv is of"),
+    ("pseudo images that are missing", pseudo("b.png,1,", "gone.png,1,", "gone.png,2,", "lost.png,1,"), PSEUDO,
+     "new.csv, line 3: there is no image gone.png in more: 2 annotated images are missing. Add the images or …"),
+    ("pseudo labels past the end of their image", pseudo("b.png,1,6144 2"), PSEUDO,
+     "new.csv, line 2: a run reaches past the end of b.png: pixel 6145 of 64 x 96 = 6144. The masks must be drawn …"),
+    ("pseudo labels that are not sure", pseudo("b.png,1,", "c.png,2,1 3", score=0.8123), PSEUDO,
+     "no image of new.csv has scores of at least 0.9: the best one has 0.8123. Give a lower --pseudo-min-score"),
+    ("pseudo labels of the holdout", all_of(pseudo("b.png,1,"), lambda: shutil.copy(held_out(), "more/b.png")), PSEUDO,
+     "no image of new.csv is left to train on: 1 with such scores, all equal to validation or holdout. Give other …"),
     # going on
     ("nothing to resume", nothing, f"{TRAIN} --resume",
      "nothing to resume: models/new/training.ckpt does not exist. Train without --resume"),
@@ -428,6 +467,8 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "wrong name for a submission: old.json. A JSON of that name is written beside it"),
     ("a folder where its story should be", folder_at("old.json"), PREDICT,
      "cannot write old.json: it is a folder. Name a file"),
+    ("a folder where its scores should be", folder_at("old.scores.csv"), PREDICT,
+     "cannot write old.scores.csv: it is a folder. Name a file"),
     ("pictures below a file", nothing, f"{PREDICT} --masks old.csv",
      "cannot write old.csv/000000000.png: old.csv is a file. Name another place"),
     ("pictures over the photographs", nothing, f"{PREDICT} --masks data/train_images",

@@ -41,6 +41,17 @@ def train(
     batch_size: BatchSize = configs.TrainConfig.batch_size,
     learning_rate: Annotated[float, typer.Option(help="Its highest value.")] = configs.TrainConfig.learning_rate,
     devices: Annotated[int, typer.Option(min=1, max=1, help="Devices to train on.")] = configs.TrainConfig.devices,
+    pseudo: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A submission to train on, too, where it is sure: pseudo labels."),
+    ] = None,
+    pseudo_images: Annotated[Path | None, typer.Option(help="Folder of its photographs.")] = None,
+    pseudo_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of them in the images of a step.")
+    ] = configs.TrainConfig.pseudo_share,
+    pseudo_min_score: Annotated[
+        float, typer.Option(min=0, max=1, help="Take images whose every row has this score.")
+    ] = configs.TrainConfig.pseudo_min_score,
     config_file: Annotated[
         Path | None,
         typer.Option("--config", metavar="FILE", help="Settings: a run's model.json, or some of them; options win."),
@@ -54,6 +65,8 @@ def train(
         "fold": None if fold == "all" else parse_fold(fold),
         "epochs": epochs, "time_limit": time_limit, "seed": seed, "models": models, "name": name, "resume": resume,
         "batch_size": batch_size, "learning_rate": learning_rate, "devices": devices,
+        "pseudo": pseudo, "pseudo_images": pseudo_images, "pseudo_share": pseudo_share,
+        "pseudo_min_score": pseudo_min_score,
     }  # fmt: skip
     settings = configs.read_settings(config_file) if config_file is not None else {}
     for option, value in options.items():

@@ -89,6 +89,14 @@ class TrainConfig:
     """Of the cross-entropy, one a class; none: equal ones."""
     head_weight: float = 0.0
     """Above 0 the network gets a head that tells whether a class is in the picture at all; weight of its loss."""
+    pseudo: Path | None = None
+    """A submission to train on as well, as annotations of `pseudo_images`: pseudo labels. Never in validation."""
+    pseudo_images: Path | None = None
+    """The folder of its photographs; none of them is in `train_images`."""
+    pseudo_share: float = 0.25
+    """Share of them in the images of a step: at least one image, and at least one annotated one."""
+    pseudo_min_score: float = 0.9
+    """Only images are taken whose every row has at least this score (steel/confidence) beside the submission."""
     precision: str = "auto"
     """A precision of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed"; "auto": the fastest that the device has."""
 
@@ -112,6 +120,8 @@ class TrainConfig:
             "detail",
             "coarse_share",
             "full_size_share",
+            "pseudo_share",
+            "pseudo_min_score",
         ):
             value = getattr(self, name)
             check(0 <= value <= 1, name.replace("_", " "), value, "between 0 and 1")
@@ -124,12 +134,17 @@ class TrainConfig:
         check(self.crop_height_px >= 32, "crop height", self.crop_height_px, "at least 32")
         widths = self.crop_widths_px
         check(min(widths, default=0) >= 32, "crop widths", widths, "at least 32 each, and at least one")
+        alone = (self.pseudo is None) != (self.pseudo_images is None)
+        check(not alone, "pseudo labels", self.pseudo or self.pseudo_images, "a submission and a folder of images")
+        of_step = self.step_images or self.batch_size
+        check(self.pseudo is None or of_step >= 2, "images of a step", of_step, "at least 2 with pseudo labels")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Settings of `TrainConfig` by their names: of a `model.json`, or of a JSON file that holds some of them.
 
-    Not taken over are the name of a run, where it lay, and whether it was resumed. Raises InputError.
+    Not taken over are the name of a run, where it lay, whether it was resumed, and the fingerprint of its pseudo
+    labels. Raises InputError.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -141,19 +156,20 @@ def read_settings(path: Path) -> dict[str, Any]:
     kinds = get_type_hints(TrainConfig)
     found = {}
     for name, value in settings.items():
+        if name in ("name", "models", "resume", "pseudo_fingerprint"):
+            continue
         if name not in kinds:
             raise InputError(
                 f"{path} has an unknown setting", name, "See TrainConfig in severstal_cli/config/training.py"
             )
-        if name not in ("name", "models", "resume"):
-            found[name] = _as(kinds[name], value, f"{path}: {name}")
+        found[name] = _as(kinds[name], value, f"{path}: {name}")
     return found
 
 
 def _as(kind: Any, value: Any, what: str) -> Any:
     """A value that JSON held, as a setting of type `kind`. Raises InputError."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is Path and isinstance(value, str):
+    if kind in (Path, Path | None) and isinstance(value, str):
         return Path(value)
     if get_origin(kind) is tuple and isinstance(value, list):
         return tuple(_as(get_args(kind)[0], part, what) for part in value)

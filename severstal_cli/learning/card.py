@@ -12,19 +12,26 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.learning import registry, run
 from severstal_cli.steel import splits
 from severstal_cli.steel.photographs import Photographs
+from severstal_cli.steel.pseudo import PseudoLabels
 
 STATISTICS_IMAGES = 500
 """Images that mean and standard deviation are measured on: their error is then far below any augmentation."""
 
 
 def describe(
-    config: TrainConfig, photographs: Photographs, split: splits.Split, train_ids: list[str], validation_ids: list[str]
+    config: TrainConfig,
+    photographs: Photographs,
+    split: splits.Split,
+    train_ids: list[str],
+    validation_ids: list[str],
+    pseudo: PseudoLabels | None,
 ) -> run.ModelCard:
     """What will be known of the model, but for the epoch and its score."""
     mean, std = _statistics(photographs, train_ids)
     settings = {
         name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
     }
+    settings["pseudo_fingerprint"] = None if pseudo is None else pseudo.fingerprint  # their paths tell no content
     return run.ModelCard(
         arch=config.arch,
         encoder=config.encoder if registry.entry(config.arch).has_encoder else None,

@@ -1,7 +1,8 @@
 """Batches to train on: pieces cut from the memory map, their masks rasterised from the run lengths of that piece only.
 
 An image of epoch `e` at position `p` depends on (seed, e, p) and on nothing before it, so a training that was
-interrupted goes on with the very pieces it would have had. A step of the optimiser may take several batches.
+interrupted goes on with the very pieces it would have had. A step of the optimiser may take several batches. With
+pseudo labels each step has some of their images beside the annotated ones.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import rle
 from severstal_cli.steel.cache import ImageCache
 from severstal_cli.steel.images import cv2
+from severstal_cli.steel.pseudo import PseudoLabels
 
 BLACK = 12
 """The brightest grey of an end where the strip has stopped."""
@@ -72,11 +74,19 @@ class TrainingSet:
         masks: Mapping[tuple[str, int], rle.Runs],
         classes: int,
         config: TrainConfig,
+        pseudo: PseudoLabels | None = None,
     ) -> None:
         if not image_ids:
             raise ValueError("no images to train on")
         self.image_ids, self.classes = tuple(image_ids), classes
-        self._cache, self._masks, self._config = cache, masks, config
+        self._masks, self._config = dict(masks), config
+        self._photographs = [(image_id, cache, cache.index[image_id]) for image_id in image_ids]
+        self._pseudo_of_step = 0
+        if pseudo is not None:  # its names are others, so one mapping holds all masks
+            self._masks |= pseudo.masks
+            self._photographs += [(name, pseudo.cache, pseudo.cache.index[name]) for name in pseudo.image_ids]
+            wanted = round(self._step_images * config.pseudo_share)
+            self._pseudo_of_step = min(max(wanted, int(config.pseudo_share > 0)), self._step_images - 1)
         self._donors = Donors(cache, image_ids, masks, classes)
         sizes = np.array([cache.sizes[cache.index[image_id]] for image_id in image_ids])
         self._largest = int(sizes[:, 0].max()), int(sizes[:, 1].max())
@@ -89,24 +99,28 @@ class TrainingSet:
 
     def __len__(self) -> int:
         """Steps an epoch. The last one may have fewer images."""
-        return math.ceil(len(self.image_ids) / self._step_images)
+        return math.ceil(len(self.image_ids) / (self._step_images - self._pseudo_of_step))
+
+    @property
+    def epoch_images(self) -> int:
+        """Images of a whole epoch, those of pseudo labels included."""
+        return len(self.image_ids) + len(self) * self._pseudo_of_step
 
     @property
     def _step_images(self) -> int:
         return self._config.step_images or self._config.batch_size
 
     def batches(self, epoch: int, done_share: float = 0.0) -> Iterator[Batch]:
-        """The batches of an epoch, each image once; prepared ahead in a thread.
+        """The batches of an epoch, each annotated image once; prepared ahead in a thread.
 
         `done_share`: how much of the whole training is done as the epoch begins, which decides on what it trains.
         """
         pieces = self._pieces(done_share)
-        order = self._rng(epoch, -1).permutation(len(self.image_ids))
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
             waiting: list[Future[Batch]] = []
             try:
-                for start in range(0, len(order), self._step_images):
-                    step = order[start : start + self._step_images]
+                for number, step in enumerate(self._steps(epoch)):
+                    start = number * self._step_images
                     for first in range(0, len(step), pieces.at_once):
                         waiting.append(pool.submit(self._batch, epoch, start, step, first, pieces))
                         if len(waiting) > AHEAD:
@@ -116,6 +130,19 @@ class TrainingSet:
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def _steps(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The images of each step, as positions in `_photographs`: the annotated ones stand first there."""
+        order = self._rng(epoch, -1).permutation(len(self.image_ids))
+        of_step = self._step_images - self._pseudo_of_step
+        steps = [order[start : start + of_step] for start in range(0, len(order), of_step)]
+        if not self._pseudo_of_step:
+            return steps
+        rng = np.random.default_rng((self._config.seed, epoch, 0, 2))  # a stream of its own
+        pseudo = rng.permutation(np.arange(len(order), len(self._photographs)))
+        drawn = np.resize(pseudo, (len(steps), self._pseudo_of_step))  # begins anew where they are too few
+        # mixed, as a step may take several batches
+        return [rng.permutation(np.concatenate(both)) for both in zip(steps, drawn, strict=True)]
 
     def _pieces(self, done_share: float) -> _Pieces:
         """Half-size pieces first, whole images last, pieces at full size between: in the shares of the settings."""
@@ -150,10 +177,10 @@ class TrainingSet:
         for row, number in enumerate(chunk):
             rng = self._rng(epoch, start + first + row)
             changes.append(augmentation.draw(rng, self._config))
-            self._cut(rng, self.image_ids[number], changes[-1], images[row, 0], masks[row])
+            self._cut(rng, number, changes[-1], images[row, 0], masks[row])
             self._add(rng, images[row, 0], masks[row])
         return Batch(
-            image_ids=tuple(self.image_ids[number] for number in chunk),
+            image_ids=tuple(self._photographs[number][0] for number in chunk),
             images=images,
             masks=masks,
             changes=augmentation.Changes.of(changes),
@@ -165,13 +192,14 @@ class TrainingSet:
     def _cut(
         self,
         rng: np.random.Generator,
-        image_id: str,
+        number: int,
         change: augmentation.Change,
         image_out: NDArray[np.uint8],
         masks_out: NDArray[np.uint8],
     ) -> None:
         """Write one piece of an image, flipped, and its masks into the rows of a batch."""
-        image = self._cache[self._cache.index[image_id]]
+        image_id, cache, position = self._photographs[number]
+        image = cache[position]
         height, width = image.shape
         present = [channel for channel in range(self.classes) if (image_id, channel) in self._masks]
         piece = piece_height, piece_width = image_out.shape

@@ -154,7 +154,7 @@ def train_epoch(
         loss=total / max(images, 1),
         images=images,
         seconds=max(time.monotonic() - began, 1e-9),
-        ended=images < len(data.image_ids),
+        ended=images < data.epoch_images,
     )
 
 

@@ -18,8 +18,12 @@ from severstal_cli.learning.device import fastest_precision, open_device
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, splits
 from severstal_cli.steel.photographs import open_photographs
+from severstal_cli.steel.pseudo import open_pseudo
 
-MAY_DIFFER = {"data", "models", "name", "resume", "epochs", "time_limit_s", "devices", "encoder_weights"}
+MAY_DIFFER = {
+    "data", "models", "name", "resume", "epochs", "time_limit_s", "devices", "encoder_weights",
+    "pseudo", "pseudo_images",
+}  # fmt: skip
 """Settings that may be other ones when a training is resumed; all others would make it another training."""
 
 
@@ -40,7 +44,7 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     """Train a network; keep its best averaged weights, its last state and its history in a run's folder.
 
     Raises:
-        InputError: wrong data, an unknown architecture, a run of this name exists.
+        InputError: wrong data or pseudo labels, an unknown architecture, a run of this name exists.
         RunError: nothing to resume, or it was made with other settings or data.
         OutputError: the run cannot be written.
         SeverstalError: the loss became infinite or not a number.
@@ -59,9 +63,10 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
                          f"{config.data} has {photographs.classes} classes")  # fmt: skip
     split = splits.ensure_splits(config.data, progress)
     train_ids, validation_ids = _parts(split, config)
+    pseudo = open_pseudo(config, photographs, train_ids, progress)
     fabric = open_device(config.precision, config.devices)
-    data = TrainingSet(photographs.cache, train_ids, photographs.masks, photographs.classes, config)
-    card = describe(config, photographs, split, train_ids, validation_ids)
+    data = TrainingSet(photographs.cache, train_ids, photographs.masks, photographs.classes, config, pseudo)
+    card = describe(config, photographs, split, train_ids, validation_ids, pseudo)
     state = loop.start(_network(config, card, progress, fresh=saved is None), config, fabric)
     rows: list[history.Row] = []
     if saved is not None:
@@ -170,7 +175,8 @@ def _go_on(
         _check_same(folder, saved["card"], card)
         state.load_state_dict(saved["state"])
         before = run.card_from(saved["card"])
-        now = {name: card.config[name] for name in ("data", "models", "epochs", "time_limit_s")}
+        moved = "data", "models", "epochs", "time_limit_s", "pseudo", "pseudo_images"
+        now = {name: card.config[name] for name in moved}
         card = dataclasses.replace(
             card, epoch=before.epoch, validation_dice=before.validation_dice, config=before.config | now
         )

@@ -59,15 +59,20 @@ def near_duplicates(images: Iterable[Grey], bar: Bar | None = None) -> NDArray[n
     picture_of: list[int] = []
     sketches: list[_Sketch] = []
     for image in images:
-        pixels = hashlib.blake2b(b"%d x %d" % image.shape)
-        pixels.update(np.ascontiguousarray(image).data)
-        picture = first_of.setdefault(pixels.digest(), len(first_of))
+        picture = first_of.setdefault(pixel_digest(image), len(first_of))
         if picture == len(sketches):
             sketches.append(_sketch(image))
         picture_of.append(picture)
         if bar:
             bar.advance()
     return _groups(_confirmed(sketches), len(sketches))[np.array(picture_of, np.int64)]
+
+
+def pixel_digest(image: Grey) -> bytes:
+    """A hash of `(H, W) uint8`: the same for equal pictures alone."""
+    pixels = hashlib.blake2b(b"%d x %d" % image.shape)
+    pixels.update(np.ascontiguousarray(image).data)
+    return pixels.digest()
 
 
 @dataclass(frozen=True, kw_only=True)

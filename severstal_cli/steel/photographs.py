@@ -73,7 +73,7 @@ def open_photographs(folder: Path, progress: Progress = SILENT) -> Photographs:
     if not table.masks:
         raise InputError(f"{folder / 'train.csv'} has no mask", "nothing to learn from", "Give annotated photographs")
     cache = open_cache(folder / "train_images", progress)
-    _check(folder / "train.csv", table, cache)
+    check_fits(folder / "train.csv", table, cache, "train_images")
     return Photographs(
         folder=folder,
         cache=cache,
@@ -83,12 +83,16 @@ def open_photographs(folder: Path, progress: Progress = SILENT) -> Photographs:
     )
 
 
-def _check(path: Path, table: MaskTable, cache: ImageCache) -> None:
+def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> None:
+    """Hold the table at `path` against the images of `folder`.
+
+    Raises InputError: an image that it names is not there, or a mask reaches past the end of its image.
+    """
     missing = [image_id for image_id in table.image_ids if image_id not in cache.index]
     if missing:
         lines = [line for (image_id, _), line in table.lines.items() if image_id == missing[0]]
         raise InputError(
-            f"{path}, line {min(lines)}: there is no image {missing[0]} in train_images",
+            f"{path}, line {min(lines)}: there is no image {missing[0]} in {folder}",
             f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing",
             "Add the images or remove their rows",
         )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from severstal_cli.config import TrainConfig
+from severstal_cli.config import TrainConfig, read_settings
 from severstal_cli.errors import InputError, RunError, SeverstalError, UsageError
 from severstal_cli.learning import loop, losses, registry, run, schedule, validation
 from severstal_cli.learning.dataset import TrainingSet
@@ -27,7 +27,7 @@ from severstal_cli.steel.splits import HOLDOUT, read_splits
 
 KILLED_AT_STEP = """
 import os, signal, sys
-from pathlib import Path
+from pathlib import Path, PosixPath
 from severstal_cli.config import TrainConfig
 from severstal_cli.learning import loop
 from severstal_cli.stages import training
@@ -69,15 +69,17 @@ def _bits(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("arch", "precision", "more"),
     [("unet-small", "32-true", {}), ("linknet-small", "auto", {}), ("unet-small", "auto", INGREDIENTS)],
-    ids=["float32", "auto", "all ingredients"],
+    ids=["float32", "auto", "all ingredients and pseudo labels"],
 )
 def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
-    make_data, tmp_path: Path, arch: str, precision: str, more: dict[str, Any]
+    make_data, make_pseudo, tmp_path: Path, arch: str, precision: str, more: dict[str, Any]
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
     settings = {"arch": arch, "epochs": 3, "batch_size": 4, "precision": precision, **more}
+    if more:
+        settings |= make_pseudo()
     whole = training.train(_config(data, tmp_path / "whole", **settings)).folder
-    # 20 images are trained on, 4 or 5 steps an epoch: step 11 is in the third
+    # 20 images are trained on, 5 steps an epoch: step 11 is in the third
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_AT_STEP, data, tmp_path / "killed", "11", repr(settings)],
         check=False, capture_output=True, timeout=300,
@@ -335,6 +337,71 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(make_data, trained, tmp
     assert run.read_checkpoint(folder)["history"] == saved["history"]
 
 
+class Heard(Progress):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data = make_data(images=30)
+    pseudo = make_pseudo(images=9, sure=6)
+    plain = training.train(_config(data, tmp_path / "plain", epochs=1)).folder
+    # three sure images are photographs of the data under another name
+    split = read_splits(data / "splits.csv")
+    held, judged = split.ids_of(HOLDOUT)[0], split.ids_of("0")[0]
+    trained_on = next(name for name, part in split.parts.items() if part not in (HOLDOUT, "0"))
+    for number, name in enumerate((held, judged, trained_on)):
+        shutil.copy(data / "train_images" / name, pseudo["pseudo_images"] / f"p{number:09x}.png")
+    (pseudo["pseudo_images"] / "nobody_names_it.png").write_bytes((data / "train_images" / held).read_bytes())
+    heard = Heard()
+    folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo), heard).folder
+    said = "pseudo labels: 4 of 9 images are taken, with scores of at least 0.9; 2 left out: equal to validation or "
+    assert [line for line in heard.lines if line.startswith(said)]
+    card, without = run.read_card(folder), run.read_card(plain)
+    counts = "train_images", "validation_images", "mean", "std", "data_fingerprint"
+    assert [getattr(card, name) for name in counts] == [getattr(without, name) for name in counts]
+    assert _bits(folder) != _bits(plain)
+    assert re.fullmatch("[0-9a-f]{16}", card.config["pseudo_fingerprint"])
+    assert without.config["pseudo_fingerprint"] is None
+    again = TrainConfig(**read_settings(folder / run.CARD))
+    assert (again.pseudo, again.pseudo_images) == (pseudo["pseudo"], pseudo["pseudo_images"])
+    heard = Heard()
+    training.train(_config(data, tmp_path / "models", epochs=1, name="lower", **pseudo, pseudo_min_score=0.3), heard)
+    assert "pseudo labels: 7 of 9 images are taken, with scores of at least 0.3; 2 left out" in "\n".join(heard.lines)
+
+
+def test_a_training_goes_on_with_the_same_pseudo_labels_alone(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, pseudo = make_data(images=30), make_pseudo(images=9, sure=6)
+    settings = {"models": tmp_path / "models", "resume": True}
+    folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo)).folder
+    pixels, masks = make_pseudo("pixels", images=9, sure=6), make_pseudo("masks", images=9, sure=6)
+    shutil.copy(pixels["pseudo_images"] / "p000000001.png", pixels["pseudo_images"] / "p000000002.png")
+    text = masks["pseudo"].read_text()
+    masks["pseudo"].write_text(re.sub(r"(p000000001\.png_2),.+", r"\1,1 3", text))
+    for other in (pixels, masks, make_pseudo("more", images=9, sure=7), {}):
+        with pytest.raises(RunError, match=r"was trained with another pseudo_fingerprint: \w{16}, here (\w{16}|None)"):
+            training.train(_config(data, epochs=2, **settings, **other))
+    moved = make_pseudo("moved", images=9, sure=6)
+    assert training.train(_config(data, epochs=2, **settings, **moved)).epochs == 2
+    assert run.read_card(folder).config["pseudo"] == str(moved["pseudo"])
+
+
+def test_time_that_ends_late_in_an_epoch_ends_it_with_pseudo_labels_too(  # type: ignore[no-untyped-def]
+    make_data, make_pseudo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 20 images in 7 steps with a pseudo label each: 24 images after 6 steps
+    monkeypatch.setattr(schedule, "done_share", lambda *_: lambda steps: float(steps >= 6))
+    heard = Heard()
+    result = training.train(_config(make_data(images=30), tmp_path, epochs=2, **make_pseudo()), heard)
+    assert (result.epochs, run.read_checkpoint(result.folder)["state"]["steps"]) == (1, 6)
+    assert not [line for line in heard.lines if "time limit" in line]
+
+
 def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
     with pytest.raises(InputError, match="unknown architecture: segnet"):
@@ -356,6 +423,9 @@ def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path:
         ({"lovasz_weight": -1}, "wrong weights of the loss: "),
         ({"class_weights": (1.0, 0.0)}, "wrong class weights: "),
         ({"class_weights": (1.0, 2.0, 3.0)}, "wrong number of class weights: 3. "),
+        ({"pseudo_share": 1.5}, "wrong pseudo share: 1.5. It must be between 0 and 1"),
+        ({"pseudo_min_score": -0.1}, "wrong pseudo min score: -0.1. It must be between 0 and 1"),
+        ({"pseudo": Path("s.csv"), "pseudo_images": Path("i"), "batch_size": 1}, "wrong images of a step: 1. "),
     ],
 )
 def test_settings_that_make_no_sense(make_data, tmp_path: Path, settings: dict[str, Any], said: str) -> None:  # type: ignore[no-untyped-def]
