@@ -52,7 +52,7 @@ BASE: dict[str, Any] = {}
 """Settings of `TrainConfig` that all trainings of `ablation` have; the rest are defaults."""
 
 INGREDIENTS: dict[str, dict[str, Any]] = {
-    "head": {"head_weight": 0.5},
+    "no head": {"head_weight": 0.0},
     "warp": {"warp_share": 0.5},
     "mean of 3 epochs": {"best_epochs": 3},
     "tone and detail": {"gamma": 0.2, "detail": 0.5, "noise": 0.02},

@@ -87,7 +87,7 @@ class TrainConfig:
     """Above 0 the cross-entropy is focal."""
     class_weights: tuple[float, ...] = ()
     """Of the cross-entropy, one a class; none: equal ones."""
-    head_weight: float = 0.0
+    head_weight: float = 0.5
     """Above 0 the network gets a head that tells whether a class is in the picture at all; weight of its loss."""
     pseudo: Path | None = None
     """A submission to train on as well, as annotations of `pseudo_images`: pseudo labels. Never in validation."""
