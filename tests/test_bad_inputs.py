@@ -675,11 +675,12 @@ def test_no_network_for_imagenet_weights(severstal: Severstal, work: Path, monke
     def no_route(*_: object, **__: object) -> None:
         raise OSError("We couldn't connect to\n'https://huggingface.co'")
 
+    monkeypatch.setattr("huggingface_hub.get_session", no_route)
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", no_route)
     before = snapshot(work)
     outcome = severstal("train --data data --encoder resnet18 --epochs 1")
-    check_told(outcome, "the ImageNet weights of resnet18 could not be fetched: We couldn't connect to '…'. Connect to "
-               "the internet once, or pass --encoder-weights none, or --encoder-weights FILE")  # fmt: skip
+    check_told(outcome, "the ImageNet weights of resnet18 could not be fetched: … We couldn't connect to '…'. Pass "
+               "--encoder-weights none, or put them at models/encoders/resnet18.safetensors")  # fmt: skip
     assert snapshot(work) == before
 
 

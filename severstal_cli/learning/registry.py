@@ -5,7 +5,8 @@ An entry is a factory `(encoder, encoder_weights, in_channels, classes, classifi
 decorated function; every command and the conformance test reach it by its name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +72,7 @@ def build(
     in_channels: int = 1,
     classes: int,
     classifier: bool = False,
+    encoders: Path = Path("models/encoders"),
 ) -> nn.Module:
     """The network `arch`, ready to train.
 
@@ -82,6 +84,7 @@ def build(
         in_channels: 1 for grey pictures. Weights for three channels are summed over the channels.
         classes: number of masks.
         classifier: add a head that tells for each class whether it is in the picture at all.
+        encoders: where a person may put files for `encoder_file`; told when fetching fails.
 
     Raises:
         UsageError: unknown architecture or encoder.
@@ -92,8 +95,10 @@ def build(
     from_file = encoder_weights if encoder_weights not in (None, "imagenet") else None
     if chosen.has_encoder:
         _check_encoder(encoder)
+    fetches, unreachable = chosen.has_encoder and encoder_weights == "imagenet", ""
     try:
-        network = chosen.factory(encoder, None if from_file else encoder_weights, in_channels, classes, classifier)
+        with _hub() if fetches else nullcontext("") as unreachable:
+            network = chosen.factory(encoder, None if from_file else encoder_weights, in_channels, classes, classifier)
     except (OSError, RuntimeError) as error:
         if encoder.startswith("tu-") and "Unknown model" in str(error):
             raise UsageError("unknown encoder", encoder, "After tu- stands the name of a model of timm") from error
@@ -101,8 +106,8 @@ def build(
             raise
         raise MachineError(
             f"the ImageNet weights of {encoder} could not be fetched",
-            " ".join(str(error).split())[:120] or type(error).__name__,
-            "Connect to the internet once, or pass --encoder-weights none, or --encoder-weights FILE",
+            " ".join((unreachable or str(error)).split())[:120] or type(error).__name__,
+            f"Pass --encoder-weights none, or put them at {encoders / encoder}.safetensors",
         ) from error
     except KeyError as error:
         raise InputError(f"{encoder} has no weights of this name", str(encoder_weights),
@@ -112,6 +117,34 @@ def build(
     if from_file and chosen.has_encoder:
         _load_encoder(network, Path(from_file), in_channels)
     return network
+
+
+def encoder_file(encoders: Path, encoder: str) -> Path | None:
+    """The file in the folder `encoders` with the weights of an encoder, or None."""
+    # not with_suffix: names of timm have points
+    paths = [encoders / f"{encoder}{suffix}" for suffix in (".safetensors", ".pth")]
+    return next((path for path in paths if path.is_file()), None)
+
+
+@contextmanager
+def _hub() -> Iterator[str]:
+    """Yield what keeps us from the hub of weights, or ""; if anything does, only weights fetched before are used.
+
+    The hub's library alone would ask six times in half a minute, with a line for each.
+    """
+    from huggingface_hub import constants, get_session
+
+    was_offline = constants.HF_HUB_OFFLINE
+    reason = "HF_HUB_OFFLINE is set" if was_offline else ""
+    try:
+        if not was_offline:
+            get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:  # which kinds there are depends on the library's version
+        constants.HF_HUB_OFFLINE, reason = True, f"{constants.ENDPOINT}: {error}"
+    try:
+        yield reason
+    finally:
+        constants.HF_HUB_OFFLINE = was_offline
 
 
 def _check_encoder(encoder: str) -> None:
@@ -186,10 +219,12 @@ class _Small(nn.Module):
 
 
 def _from_library(
-    kind: str, encoder: str, weights: str | None, in_channels: int, classes: int, head: bool
+    kind: str, encoder: str, weights: str | bool | None, in_channels: int, classes: int, head: bool
 ) -> nn.Module:
     import segmentation_models_pytorch as smp
 
+    if encoder.startswith("tu-") and weights:
+        weights = True  # its names of weights are part of the encoder's
     aux = {"classes": classes, "pooling": "avg", "dropout": 0.2} if head else None
     maker: Callable[..., nn.Module] = getattr(smp, kind)
     return _Segmenter(maker(encoder, encoder_weights=weights, in_channels=in_channels, classes=classes, aux_params=aux))

@@ -1,5 +1,9 @@
 """Every entry of the registry keeps the same contract; a new entry is covered without a change here."""
 
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -69,14 +73,41 @@ def test_unknown_names_are_told_with_a_remedy() -> None:
         build("linknet", encoder="mit_b0", classes=2)
 
 
-def test_missing_imagenet_weights_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_imagenet_weights_are_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no route\nto host")
 
+    def no_session() -> None:
+        raise ConnectionError("no\nnetwork")
+
+    def build_offline() -> str:
+        with pytest.raises(MachineError) as caught:
+            build("unet", encoder=ENCODER, encoder_weights="imagenet", classes=2, encoders=tmp_path)
+        return str(caught.value)
+
+    line = "the ImageNet weights of resnet18 could not be fetched: {}. Pass --encoder-weights none, or put them at {}"
+    place = tmp_path / "resnet18.safetensors"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.get_session", no_session)
+    assert build_offline() == line.format("https://hub: no network", place)
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE, "a later build asks again"
+    monkeypatch.setattr("huggingface_hub.get_session", MagicMock())
     monkeypatch.setattr("segmentation_models_pytorch.Unet", refuse)
-    with pytest.raises(MachineError, match="--encoder-weights none") as caught:
-        build("unet", encoder=ENCODER, encoder_weights="imagenet", classes=2)
-    assert "\n" not in str(caught.value)
+    assert build_offline() == line.format("no route to host", place)
+
+
+def test_an_encoder_file_is_found_by_the_encoders_name(tmp_path: Path) -> None:
+    assert registry.encoder_file(tmp_path / "none", "resnet18") is None
+    for name in ("resnet18.pth", "resnet34.pth", "tu-a.b.pth", "resnet18.safetensors"):
+        (tmp_path / name).touch()
+    names = {
+        name: file.name
+        for name in ("resnet18", "resnet34", "tu-a.b", "resnet50")
+        if (file := registry.encoder_file(tmp_path, name))
+    }
+    assert names == {"resnet18": "resnet18.safetensors", "resnet34": "resnet34.pth", "tu-a.b": "tu-a.b.pth"}
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
