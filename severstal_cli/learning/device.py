@@ -19,11 +19,16 @@ def fastest_precision(device: str) -> str:
     return "32-true"
 
 
+def chosen_precision(precision: str, device: str) -> str:
+    """The Fabric precision that "auto" or a name of one stands for on "cpu" or "cuda"."""
+    return fastest_precision(device) if precision == "auto" else precision
+
+
 def open_device(precision: str = "auto", devices: int = 1) -> Fabric:
     """A Fabric on the best device there is. `precision`: "auto" or one of Fabric's names."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our own lines tell what is used
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = fastest_precision(accelerator) if precision == "auto" else precision
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=chosen)  # type: ignore[arg-type]
+    chosen: Any = chosen_precision(precision, accelerator)
+    fabric = Fabric(accelerator=accelerator, devices=devices, precision=chosen)
     fabric.launch()
     return fabric

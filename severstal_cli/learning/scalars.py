@@ -1,0 +1,47 @@
+"""What TensorBoard shows of a run, where TensorBoard is installed: the columns of its history, in RUN/tensorboard/."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from severstal_cli.learning.history import Row
+from severstal_cli.steel import files
+
+FOLDER = "tensorboard"
+
+
+@contextmanager
+def open_scalars(folder: Path, rows: Sequence[Row]) -> Iterator[Callable[[Row], None]]:
+    """Yield what takes an epoch more of the run in `folder`; `rows` are its epochs so far, written afresh.
+
+    Afresh, because an earlier sitting may have written an epoch that its checkpoint does not hold. Without
+    TensorBoard nothing is written or said. Raises OutputError.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        yield lambda row: None
+        return
+    place = folder / FOLDER
+    with files.writing(place):
+        for old in place.glob("events.out.tfevents.*"):
+            old.unlink()
+        writer = SummaryWriter(str(place))
+    # its axis of time shows the seconds of training, without the pauses between sittings
+    began = time.time() - (rows[-1].elapsed_s if rows else 0.0)
+
+    def add(row: Row) -> None:
+        with files.writing(place):
+            for name, value in dataclasses.asdict(row).items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, row.epoch, walltime=began + row.elapsed_s)
+            writer.flush()
+
+    try:
+        for row in rows:
+            add(row)
+        yield add
+    finally:
+        writer.close()
