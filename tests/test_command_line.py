@@ -123,6 +123,8 @@ def test_the_module_is_the_command_and_tells_its_version() -> None:
         (["train", "--epohcs", "3"], "No such option: --epohcs"),
         (["train", "--epochs", "0"], "'--epochs'"),
         (["train", "--epochs", "many"], "'--epochs'"),
+        (["train", "--batch-size", "0"], "'--batch-size'"),
+        (["train", "--batch-size", "many"], "'--batch-size'"),
         (["decode", "table.csv", "--out", "masks"], "Missing option '--size'"),
         (["demo"], "Missing argument 'OUT_DIR'"),
     ],
@@ -153,6 +155,29 @@ def test_a_time_limit_is_in_seconds(severstal: Severstal, configs: list[Any], te
 def test_a_fold_is_a_number_or_none(severstal: Severstal, configs: list[Any], text: str, fold: int | None) -> None:
     severstal("train", "--fold", text)
     assert configs[0].fold == fold
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ("", (8, None, False)),
+        ("--batch-size 3", (3, None, False)),
+        ("--batch-size auto --step-images 16 --compile", (None, 16, True)),
+    ],
+)
+def test_a_batch_is_a_number_or_auto(
+    severstal: Severstal, configs: list[Any], options: str, settings: tuple[int | None, int | None, bool]
+) -> None:
+    severstal("train", *options.split())
+    assert (configs[0].batch_size, configs[0].step_images, configs[0].compile) == settings
+
+
+def test_auto_is_null_in_a_file(severstal: Severstal, configs: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "some.json").write_text('{"batch_size": null, "compile": true, "first_layer_rate": 0.1}')
+    severstal("train", "--config", str(tmp_path / "some.json"))
+    severstal("train", "--config", str(tmp_path / "some.json"), "--batch-size", "4")
+    assert configs[0] == TrainConfig(batch_size=None, compile=True, first_layer_rate=0.1)
+    assert configs[1].batch_size == 4
 
 
 def test_settings_of_a_file_are_taken_and_options_win(severstal: Severstal, configs: list[Any], tmp_path: Path) -> None:

@@ -8,7 +8,17 @@ import typer
 from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli.app import app
-from severstal_cli.cli.options import BatchSize, Data, MaybeData, Models, Seed, Tta, parse_fold, parse_seconds
+from severstal_cli.cli.options import (
+    BatchSize,
+    Data,
+    MaybeData,
+    Models,
+    Seed,
+    Tta,
+    parse_batch_size,
+    parse_fold,
+    parse_seconds,
+)
 from severstal_cli.progress import TerminalProgress
 
 
@@ -38,7 +48,15 @@ def train(
     models: Models = configs.TrainConfig.models,
     name: Annotated[str | None, typer.Option(help="The run's folder; default ARCH-ENCODER-foldN.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with this run after its last whole epoch.")] = False,
-    batch_size: BatchSize = configs.TrainConfig.batch_size,
+    batch_size: Annotated[
+        str, typer.Option(metavar="N|auto", help="Images a device takes at once; auto: as many as fit its memory.")
+    ] = str(configs.TrainConfig.batch_size),
+    step_images: Annotated[
+        int | None, typer.Option(min=1, help="Images of a step, gathered over batches; default one batch, for auto 8.")
+    ] = configs.TrainConfig.step_images,
+    compile_network: Annotated[
+        bool, typer.Option("--compile", help="Compile the network's training with torch.compile.")
+    ] = configs.TrainConfig.compile,
     learning_rate: Annotated[float, typer.Option(help="Its highest value.")] = configs.TrainConfig.learning_rate,
     devices: Annotated[int, typer.Option(min=1, max=1, help="Devices to train on.")] = configs.TrainConfig.devices,
     pseudo: Annotated[
@@ -64,13 +82,15 @@ def train(
         "data": data, "arch": arch, "encoder": encoder, "encoder_weights": encoder_weights, "init": init,
         "fold": None if fold == "all" else parse_fold(fold),
         "epochs": epochs, "time_limit": time_limit, "seed": seed, "models": models, "name": name, "resume": resume,
-        "batch_size": batch_size, "learning_rate": learning_rate, "devices": devices,
+        "batch_size": parse_batch_size(batch_size), "step_images": step_images, "compile_network": compile_network,
+        "learning_rate": learning_rate, "devices": devices,
         "pseudo": pseudo, "pseudo_images": pseudo_images, "pseudo_share": pseudo_share,
         "pseudo_min_score": pseudo_min_score,
     }  # fmt: skip
     settings = configs.read_settings(config_file) if config_file is not None else {}
+    fields = {"time_limit": "time_limit_s", "compile_network": "compile"}
     for option, value in options.items():
-        field, source = ("time_limit_s" if option == "time_limit" else option), context.get_parameter_source(option)
+        field, source = fields.get(option, option), context.get_parameter_source(option)
         if field not in settings or (source is not None and source.name == "COMMANDLINE"):
             settings[field] = value
     config = configs.TrainConfig(**settings)

@@ -33,6 +33,15 @@ def parse_fold(text: str) -> int | None:
     return int(text)
 
 
+def parse_batch_size(text: str) -> int | None:
+    """ "8" -> 8, "auto" -> None."""
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise typer.BadParameter(f"{text!r} is neither a number of images nor auto", param_hint="'--batch-size'")
+    return int(text)
+
+
 Data = Annotated[Path, typer.Option(help="Folder with train.csv and train_images/.")]
 MaybeData = Annotated[Path | None, typer.Option(help="Data folder; by default the one the run was trained on.")]
 Tta = Annotated[str, typer.Option(help="Views to average: none, hflip or flips.")]

@@ -8,6 +8,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 from severstal_cli.config.checks import check
 from severstal_cli.errors import InputError
 
+AUTO_STEP_IMAGES = 8
+"""Images of a step of the optimiser where neither they nor a batch size is given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -20,7 +23,8 @@ class TrainConfig:
     encoder: str = "resnet34"
     """An encoder of segmentation-models-pytorch; the small networks have none."""
     encoder_weights: str = "imagenet"
-    """"imagenet" (fetched), "none" (random) or a file with the encoder's weights."""
+    """"imagenet", "none" (random) or a file with the encoder's weights. Those of ImageNet are fetched, unless there is
+    a file `encoders/ENCODER.safetensors` or `.pth` in `models`."""
     init: Path | None = None
     """A run to start from: its weights instead of the encoder's, as far as they fit."""
     fold: int | None = 0
@@ -36,10 +40,15 @@ class TrainConfig:
     resume: bool = False
     """Go on after the last whole epoch of the run of this name."""
     devices: int = 1
-    batch_size: int = 8
-    """Images that a device takes at once."""
+    batch_size: int | None = 8
+    """Images that a device takes at once. None: as many as fit its memory, of the divisors of `step_images`, which is
+    then `AUTO_STEP_IMAGES` unless given; what is learnt stays the same but for batch norm. On a CPU, where more at
+    once are hardly faster, all images of a step."""
     step_images: int | None = None
     """Images of a step of the optimiser, gathered over several batches where they are more; None: one batch."""
+    compile: bool = False
+    """Compile the network's training by torch.compile, which takes a C++ compiler on a CPU and triton on a GPU. It
+    gives other bits, and not the same ones after a resume; compiling itself takes minutes on a few cores."""
     crop_height_px: int = 256
     crop_widths_px: tuple[int, ...] = (512,)
     """The network trains on pieces of at most this size, in multiples of 32; each step takes one of the widths."""
@@ -51,6 +60,9 @@ class TrainConfig:
     """Share of the pieces of an image with defects that are laid over one; the others lie anywhere."""
     learning_rate: float = 1e-3
     """Its highest value; it rises during the warm-up and falls to zero along a cosine."""
+    first_layer_rate: float = 1.0
+    """Learning rate of the encoder's first layer as a share of the decoder's; the layers between lie on a geometric
+    scale. Networks without an encoder learn at one rate."""
     weight_decay: float = 1e-2
     warmup_share: float = 0.05
     """Share of the training during which the learning rate rises."""
@@ -105,10 +117,11 @@ class TrainConfig:
         check(name not in ("", ".", "..") and Path(name).name == name, "name", name, "the name of a folder, no path")
         check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         check(self.time_limit_s is None or self.time_limit_s > 0, "time limit", self.time_limit_s, "above 0 s")
-        check(self.batch_size >= 1, "batch size", self.batch_size, "at least 1")
+        check(self.batch_size is None or self.batch_size >= 1, "batch size", self.batch_size, "at least 1")
         check(self.step_images is None or self.step_images >= 1, "images of a step", self.step_images, "at least 1")
         check(self.best_epochs >= 1, "best epochs", self.best_epochs, "at least 1")
         check(self.learning_rate > 0, "learning rate", self.learning_rate, "above 0")
+        check(0 < self.first_layer_rate <= 1, "first layer rate", self.first_layer_rate, "above 0 and at most 1")
         check(0 <= self.warmup_share < 1, "warm-up share", self.warmup_share, "at least 0 and below 1")
         check(0 <= self.average_decay < 1, "average decay", self.average_decay, "at least 0 and below 1")
         for name in (
@@ -136,8 +149,13 @@ class TrainConfig:
         check(min(widths, default=0) >= 32, "crop widths", widths, "at least 32 each, and at least one")
         alone = (self.pseudo is None) != (self.pseudo_images is None)
         check(not alone, "pseudo labels", self.pseudo or self.pseudo_images, "a submission and a folder of images")
-        of_step = self.step_images or self.batch_size
+        of_step = self.images_of_step
         check(self.pseudo is None or of_step >= 2, "images of a step", of_step, "at least 2 with pseudo labels")
+
+    @property
+    def images_of_step(self) -> int:
+        """What a step of the optimiser takes."""
+        return self.step_images or self.batch_size or AUTO_STEP_IMAGES
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -1,16 +1,21 @@
 """What is known of a model before it is trained: the card that `model.json` will hold."""
 
 import dataclasses
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
+from lightning_fabric import Fabric
 
 import severstal_cli
 from severstal_cli.config import TrainConfig
 from severstal_cli.learning import registry, run
+from severstal_cli.learning.device import chosen_precision
 from severstal_cli.steel import splits
+from severstal_cli.steel.images import cv2
 from severstal_cli.steel.photographs import Photographs
 from severstal_cli.steel.pseudo import PseudoLabels
 
@@ -25,6 +30,7 @@ def describe(
     train_ids: list[str],
     validation_ids: list[str],
     pseudo: PseudoLabels | None,
+    fabric: Fabric,
 ) -> run.ModelCard:
     """What will be known of the model, but for the epoch and its score."""
     mean, std = _statistics(photographs, train_ids)
@@ -56,8 +62,39 @@ def describe(
             "torch": version("torch"),
             "python": platform.python_version(),
             "segmentation-models-pytorch": version("segmentation-models-pytorch"),
+            "lightning-fabric": version("lightning-fabric"),
+            "timm": version("timm"),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
         },
+        environment=_environment(fabric, config.precision),
     )
+
+
+def _environment(fabric: Fabric, precision: str) -> dict[str, str | int]:
+    """The machine, by what changes results or speed: no names of hosts or people, no paths."""
+    found: dict[str, str | int] = {
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count() or 0,
+        "threads": torch.get_num_threads(),
+        "device": fabric.device.type,
+        "devices": fabric.world_size,
+        "precision": chosen_precision(precision, fabric.device.type),
+    }
+    if fabric.device.type == "cuda":
+        found |= {"gpu": torch.cuda.get_device_name(fabric.device), "cuda": torch.version.cuda or ""}
+    return found
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # Linux alone has it
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def _statistics(photographs: Photographs, train_ids: list[str]) -> tuple[float, float]:

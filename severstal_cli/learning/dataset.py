@@ -79,14 +79,17 @@ class TrainingSet:
         if not image_ids:
             raise ValueError("no images to train on")
         self.image_ids, self.classes = tuple(image_ids), classes
+        self.step_images = config.images_of_step
+        self.at_once = config.batch_size or self.step_images
+        """Pieces of a batch but where a step has fewer; may be lowered before the first one."""
         self._masks, self._config = dict(masks), config
         self._photographs = [(image_id, cache, cache.index[image_id]) for image_id in image_ids]
         self._pseudo_of_step = 0
         if pseudo is not None:  # its names are others, so one mapping holds all masks
             self._masks |= pseudo.masks
             self._photographs += [(name, pseudo.cache, pseudo.cache.index[name]) for name in pseudo.image_ids]
-            wanted = round(self._step_images * config.pseudo_share)
-            self._pseudo_of_step = min(max(wanted, int(config.pseudo_share > 0)), self._step_images - 1)
+            wanted = round(self.step_images * config.pseudo_share)
+            self._pseudo_of_step = min(max(wanted, int(config.pseudo_share > 0)), self.step_images - 1)
         self._donors = Donors(cache, image_ids, masks, classes)
         sizes = np.array([cache.sizes[cache.index[image_id]] for image_id in image_ids])
         self._largest = int(sizes[:, 0].max()), int(sizes[:, 1].max())
@@ -99,7 +102,7 @@ class TrainingSet:
 
     def __len__(self) -> int:
         """Steps an epoch. The last one may have fewer images."""
-        return math.ceil(len(self.image_ids) / (self._step_images - self._pseudo_of_step))
+        return math.ceil(len(self.image_ids) / (self.step_images - self._pseudo_of_step))
 
     @property
     def epoch_images(self) -> int:
@@ -107,8 +110,11 @@ class TrainingSet:
         return len(self.image_ids) + len(self) * self._pseudo_of_step
 
     @property
-    def _step_images(self) -> int:
-        return self._config.step_images or self._config.batch_size
+    def largest_batch(self) -> tuple[int, int, int]:
+        """(images, height, width) of the batches with the most pixels."""
+        stages = [self._crops(STRIDE), *([self._whole()] if self._config.full_size_share else [])]
+        shapes = [(min(stage.at_once, self.step_images), stage.height, max(stage.widths)) for stage in stages]
+        return max(shapes, key=math.prod)
 
     def batches(self, epoch: int, done_share: float = 0.0) -> Iterator[Batch]:
         """The batches of an epoch, each annotated image once; prepared ahead in a thread.
@@ -120,7 +126,7 @@ class TrainingSet:
             waiting: list[Future[Batch]] = []
             try:
                 for number, step in enumerate(self._steps(epoch)):
-                    start = number * self._step_images
+                    start = number * self.step_images
                     for first in range(0, len(step), pieces.at_once):
                         waiting.append(pool.submit(self._batch, epoch, start, step, first, pieces))
                         if len(waiting) > AHEAD:
@@ -134,7 +140,7 @@ class TrainingSet:
     def _steps(self, epoch: int) -> list[NDArray[np.int64]]:
         """The images of each step, as positions in `_photographs`: the annotated ones stand first there."""
         order = self._rng(epoch, -1).permutation(len(self.image_ids))
-        of_step = self._step_images - self._pseudo_of_step
+        of_step = self.step_images - self._pseudo_of_step
         steps = [order[start : start + of_step] for start in range(0, len(order), of_step)]
         if not self._pseudo_of_step:
             return steps
@@ -146,13 +152,13 @@ class TrainingSet:
 
     def _pieces(self, done_share: float) -> _Pieces:
         """Half-size pieces first, whole images last, pieces at full size between: in the shares of the settings."""
-        crops = self._crops(STRIDE)
         if schedule.is_coarse(self._config, done_share):
             return dataclasses.replace(self._crops(2 * STRIDE), halved=True)
-        if done_share < 1 - self._config.full_size_share:
-            return crops
-        height, width = (_piece_side(side) for side in self._largest)
-        of_batch = self._config.batch_size * crops.height * max(crops.widths)
+        return self._crops(STRIDE) if done_share < 1 - self._config.full_size_share else self._whole()
+
+    def _whole(self) -> _Pieces:
+        crops, (height, width) = self._crops(STRIDE), (_piece_side(side) for side in self._largest)
+        of_batch = self.at_once * crops.height * max(crops.widths)
         return _Pieces(height=height, widths=(width,), at_once=max(1, of_batch // (height * width)))
 
     def _crops(self, multiple: int) -> _Pieces:
@@ -160,7 +166,7 @@ class TrainingSet:
         return _Pieces(
             height=_piece_side(min(height, self._config.crop_height_px), multiple),
             widths=tuple(_piece_side(min(width, widest), multiple) for widest in self._config.crop_widths_px),
-            at_once=self._config.batch_size,
+            at_once=self.at_once,
         )
 
     def _rng(self, epoch: int, position: int) -> np.random.Generator:

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.errors import SeverstalError
+from severstal_cli.errors import MachineError, SeverstalError
 from severstal_cli.learning import augmentation, losses, schedule
 from severstal_cli.learning.dataset import Batch, TrainingSet
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.progress import Bar
+
+ENCODER_RATES = 8
+"""Learning rates of an encoder at most, where its first layer has one of its own."""
 
 
 @dataclass(kw_only=True)
@@ -72,18 +75,45 @@ class State:
 
 
 def start(network: nn.Module, config: TrainConfig, fabric: Fabric) -> State:
-    """A state before its first step: `network` on the device, AdamW without decay on biases and norms."""
+    """A state before its first step: `network` on the device, AdamW without decay on biases and norms.
+
+    Raises MachineError: the network is to be compiled, and the machine cannot.
+    """
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
-    decayed = [weight for weight in network.parameters() if weight.ndim > 1]
-    others = [weight for weight in network.parameters() if weight.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(_groups(network, config), lr=config.learning_rate, fused=True)
     average = copy.deepcopy(network).requires_grad_(False).eval()
+    if config.compile:
+        _check_compiler(fabric.device)
+        network = torch.compile(network)  # type: ignore[assignment]  # names and weights stay those of the network
     network, optimizer = fabric.setup(network, optimizer)
     return State(network=network, average=average, optimizer=optimizer)
+
+
+def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """The weights by what the optimiser does to them, the decoder's first; `factor` is of the learning rate."""
+    part = getattr(network, "encoder", None)
+    encoder = list(part.parameters()) if part is not None else []
+    count = min(ENCODER_RATES, len(encoder))
+    factors = {
+        id(weight): config.first_layer_rate ** (1 - (number * count // len(encoder)) / count)
+        for number, weight in enumerate(encoder)
+    }
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    for weight in network.parameters():
+        groups.setdefault((factors.get(id(weight), 1.0), weight.ndim > 1), []).append(weight)
+    return [
+        {"params": groups[factor, decays], "weight_decay": config.weight_decay if decays else 0.0, "factor": factor}
+        for factor, decays in sorted(groups, reverse=True)
+    ]
+
+
+def _check_compiler(device: torch.device) -> None:
+    """See that torch.compile works here, before anything is trained. Raises MachineError."""
+    try:
+        torch.compile(lambda values: values * 2 + 1)(torch.ones(4, device=device))
+    except Exception as error:  # it lacks a compiler, triton, support for this Python: each is told in its own way
+        found = " ".join((str(error) or type(error).__name__).partition("\n\n")[0].split())[:120]
+        raise MachineError("torch.compile does not work on this machine", found, "Leave out --compile") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +150,7 @@ def train_epoch(
             if share >= 1:
                 break
             for group in state.optimizer.param_groups:
-                group["lr"] = schedule.learning_rate(config, share)
+                group["lr"] = schedule.learning_rate(config, share) * group.get("factor", 1.0)
         # dropout draws from the global generator: key it like everything else, so that resuming needs no saved state
         key = hash((config.seed, epoch, number)) & 0x7FFF_FFFF
         torch.manual_seed(key)

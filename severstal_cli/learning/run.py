@@ -4,6 +4,7 @@
     model.json            the `ModelCard`: what the weights are and what they were trained on
     training.ckpt         to go on with an interrupted training; tensors and plain values only
     history.csv, .png     a row an epoch; the curves
+    tensorboard/          the same for TensorBoard, where it is installed
     thresholds.json, .png the post-processing of each class: {"format": 1, "exclusive": true, "tta": "none",
                           "rules": [{"pixel_threshold": 131, "min_component_px": 64, ...}, ...], ...}
     score.json            the score on the holdout with these weights and thresholds
@@ -15,7 +16,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ class ModelCard:
     """Mean Dice at threshold 0.5 on the validation fold; None without one."""
     config: dict[str, Any]
     versions: dict[str, str]
+    environment: dict[str, str | int] = field(default_factory=dict)
+    """The machine of the last sitting; empty in runs from before it was noted."""
 
 
 _KINDS: dict[str, Any] = {
@@ -100,9 +103,9 @@ def read_card(folder: Path) -> ModelCard:
     if found != FORMAT:
         raise RunError(f"{folder / CARD} is of another version", f"format {found}, this program reads {FORMAT}",
                        "Train again, or use the version of severstal that wrote it")  # fmt: skip
-    fields = {field.name for field in dataclasses.fields(ModelCard)}
-    if set(raw) != fields:
-        odd = sorted(fields ^ set(raw))
+    fields = {each.name for each in dataclasses.fields(ModelCard)}
+    odd = sorted(fields ^ (set(raw) | {"environment"}))
+    if odd:
         raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
     if raw["arch"] not in registry.REGISTRY:
         raise RunError(f"{folder / CARD} is of a network that this program does not have", str(raw["arch"]),

@@ -11,17 +11,27 @@ from lightning_fabric import Fabric
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError, UsageError
-from severstal_cli.learning import history, initial, loop, registry, run, schedule, validation
+from severstal_cli.learning import (
+    history,
+    initial,
+    loop,
+    memory,
+    registry,
+    run,
+    scalars,
+    schedule,
+    validation,
+)
 from severstal_cli.learning.card import describe
 from severstal_cli.learning.dataset import TrainingSet
-from severstal_cli.learning.device import fastest_precision, open_device
+from severstal_cli.learning.device import chosen_precision, open_device
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, splits
 from severstal_cli.steel.photographs import open_photographs
 from severstal_cli.steel.pseudo import open_pseudo
 
 MAY_DIFFER = {
-    "data", "models", "name", "resume", "epochs", "time_limit_s", "devices", "encoder_weights",
+    "data", "models", "name", "resume", "epochs", "time_limit_s", "devices", "encoder_weights", "compile",
     "pseudo", "pseudo_images",
 }  # fmt: skip
 """Settings that may be other ones when a training is resumed; all others would make it another training."""
@@ -66,18 +76,25 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     pseudo = open_pseudo(config, photographs, train_ids, progress)
     fabric = open_device(config.precision, config.devices)
     data = TrainingSet(photographs.cache, train_ids, photographs.masks, photographs.classes, config, pseudo)
-    card = describe(config, photographs, split, train_ids, validation_ids, pseudo)
-    state = loop.start(_network(config, card, progress, fresh=saved is None), config, fabric)
+    card = describe(config, photographs, split, train_ids, validation_ids, pseudo, fabric)
+    network = _network(config, card, progress, fresh=saved is None)
+    if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step, as good as always
+        memory.find_batch(network, data, config, fabric)
+    state = loop.start(network, config, fabric)
     rows: list[history.Row] = []
     if saved is not None:
         rows, card = _go_on(folder, saved, card, state)
         progress.say(f"{folder}: going on after epoch {len(rows)}")
         if len(rows) >= config.epochs:
             progress.say(f"{folder}: nothing is left to do; more --epochs would go on")
-    truth = validation.Validation(photographs, validation_ids, card, config.batch_size)
+    truth = validation.Validation(photographs, validation_ids, card, data.at_once)
     progress.say(f"{folder.name}: {_opening_line(config, data, truth, fabric)}")
 
-    with progress.bar(folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar:
+    with (
+        progress.bar(folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,
+        scalars.open_scalars(folder, rows) as add_scalars,
+        memory.told(data, config),
+    ):
         for epoch in range(len(rows), config.epochs):
             began = time.monotonic()
             done_share = schedule.done_share(
@@ -101,6 +118,7 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
             history.write(folder, rows)
             saving = {"state": state.state_dict(), "card": dataclasses.asdict(card)}
             run.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
+            add_scalars(row)
             progress.say(history.line(row, config.epochs))
             if trained.ended:
                 break
@@ -152,14 +170,21 @@ def _parts(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[st
 def _network(config: TrainConfig, card: run.ModelCard, progress: Progress, *, fresh: bool) -> torch.nn.Module:
     torch.manual_seed(config.seed)
     wanted = None if config.encoder_weights == "none" else config.encoder_weights
+    # a training that goes on has its weights already, one that starts from a run gets them from there
+    if not fresh or config.init is not None:
+        wanted = None
+    encoders = config.models / "encoders"
+    if card.encoder and wanted == "imagenet" and (file := registry.encoder_file(encoders, card.encoder)):
+        progress.say(f"encoder weights: {file}")
+        wanted = str(file)
     network = registry.build(
         card.arch,
         encoder=config.encoder,
-        # a training that goes on has its weights already, one that starts from a run gets them from there
-        encoder_weights=wanted if fresh and config.init is None else None,
+        encoder_weights=wanted,
         in_channels=card.in_channels,
         classes=card.classes,
         classifier=card.classifier,
+        encoders=encoders,
     )
     if fresh and config.init is not None:
         new = initial.copy_weights(config.init, card, network)
@@ -175,7 +200,7 @@ def _go_on(
         _check_same(folder, saved["card"], card)
         state.load_state_dict(saved["state"])
         before = run.card_from(saved["card"])
-        moved = "data", "models", "epochs", "time_limit_s", "pseudo", "pseudo_images"
+        moved = "data", "models", "epochs", "time_limit_s", "compile", "pseudo", "pseudo_images"
         now = {name: card.config[name] for name in moved}
         card = dataclasses.replace(
             card, epoch=before.epoch, validation_dice=before.validation_dice, config=before.config | now
@@ -192,7 +217,12 @@ def _go_on(
 def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> None:
     """Going on with other data or settings would be neither the old training nor a new one."""
     pairs = [(name, saved[f"{name}_fingerprint"], getattr(card, f"{name}_fingerprint")) for name in ("data", "split")]
-    pairs += [(name, saved["config"].get(name), value) for name, value in card.config.items() if name not in MAY_DIFFER]
+    # a setting that the run's version did not have was what the default is
+    pairs += [
+        (name, saved["config"].get(name, getattr(TrainConfig, name, None)), value)
+        for name, value in card.config.items()
+        if name not in MAY_DIFFER
+    ]
     for name, before, now in pairs:
         if before != now:
             raise RunError(f"{folder} was trained with another {name}", f"{before}, here {now}",
@@ -252,9 +282,10 @@ def _row(
 
 def _opening_line(config: TrainConfig, data: TrainingSet, truth: validation.Validation, fabric: Fabric) -> str:
     height, width = data.piece
-    precision = fastest_precision(fabric.device.type) if config.precision == "auto" else config.precision
+    precision = chosen_precision(config.precision, fabric.device.type)
+    at_once = "" if data.at_once >= data.step_images else f", {data.at_once} at once"
     nothing = "" if truth.nothing_dice is None else f", where predicting nothing scores {truth.nothing_dice:.4f}"
     return (
         f"training on {len(data.image_ids)} images in pieces of {height} x {width}, validating on "
-        f"{len(truth.image_ids)}{nothing}; {fabric.device.type}, {precision}"
+        f"{len(truth.image_ids)}{nothing}; {data.step_images} images a step{at_once}; {fabric.device.type}, {precision}"
     )

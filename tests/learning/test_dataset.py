@@ -104,6 +104,20 @@ def test_half_size_first_whole_images_last(make_data) -> None:  # type: ignore[n
         assert any(np.array_equal(image, true[::rows, ::columns]) for rows in (1, -1) for columns in (1, -1))
 
 
+def test_the_largest_batch_is_that_of_the_stage_with_the_most_pixels(make_data) -> None:  # type: ignore[no-untyped-def]
+    folder = make_data(size=(64, 160))
+    crops = {"crop_widths_px": (32, 64), "batch_size": 4}
+    assert _open(folder, **crops)[1].largest_batch == (4, 64, 64)
+    assert _open(folder, **crops, step_images=3)[1].largest_batch == (3, 64, 64)
+    assert _open(folder, **crops, full_size_share=0.5)[1].largest_batch == (4, 64, 64)  # 1 whole image is less
+    assert _open(folder, **crops | {"batch_size": 2}, full_size_share=0.5)[1].largest_batch == (1, 64, 160)
+    data = _open(folder, **crops | {"batch_size": None}, step_images=6)[1]
+    assert data.largest_batch == (6, 64, 64)
+    data.at_once = 3
+    assert data.largest_batch == (3, 64, 64)
+    assert [len(batch.image_ids) for batch in data.batches(0)] == [3] * 8
+
+
 def test_share_of_pieces_over_defects(make_data) -> None:  # type: ignore[no-untyped-def]
     folder = make_data(images=90, size=(64, 640))
 

@@ -40,6 +40,15 @@ def test_model_is_read_back_bit_by_bit(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [run.CARD, run.WEIGHTS]
 
 
+def test_a_card_from_before_the_environment_was_noted_is_read(tmp_path: Path) -> None:
+    _write(tmp_path, environment={"cores": 2})
+    assert run.read_card(tmp_path).environment == {"cores": 2}
+    fields = json.loads((tmp_path / run.CARD).read_text())
+    del fields["environment"]
+    (tmp_path / run.CARD).write_text(json.dumps(fields))
+    assert run.read_card(tmp_path) == _card()
+
+
 def test_checkpoint_is_read_back_without_pickle(tmp_path: Path) -> None:
     state = {"state": {"network": {"w": torch.arange(3.0)}, "steps": 4}, "history": [{"epoch": 1, "dice": None}]}
     run.write_checkpoint(tmp_path, state)
@@ -62,6 +71,8 @@ def test_best_run_is_the_best_validated(tmp_path: Path) -> None:
     for name, dice in (("a", 0.8), ("b", 0.95), ("c", None), ("d", 0.9)):
         _write(tmp_path / name, validation_dice=dice)
     (tmp_path / "no-run").mkdir()
+    (tmp_path / "encoders").mkdir()
+    (tmp_path / "encoders" / "resnet34.safetensors").touch()
     assert run.best_run(tmp_path) == tmp_path / "b"
     assert [folder.name for folder, _ in run.find_runs(tmp_path)] == ["b", "d", "a", "c"]
 

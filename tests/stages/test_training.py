@@ -2,12 +2,14 @@
 
 import csv
 import dataclasses
+import platform
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -254,7 +256,9 @@ def test_validation_is_the_competitions_dice_on_whole_images_of_the_fold(trained
         image = photographs.cache[photographs.cache.index[image_id]]
         pixels = (torch.from_numpy(image.copy()).float()[None, None] / 255 - card.mean) / card.std
         with torch.no_grad():
-            probs = network(pixels).masks.float().sigmoid()[0].numpy()
+            logits = network(pixels)
+        # the head's probability that a class is there is a factor
+        probs = (logits.masks.sigmoid() * logits.classes.sigmoid()[:, :, None, None])[0].numpy()
         levels = np.round(probs * 255).astype(np.uint8)
         exclusive = postprocess.make_exclusive(levels) if card.exclusive else levels
         for channel in range(card.classes):
@@ -402,6 +406,70 @@ def test_time_that_ends_late_in_an_epoch_ends_it_with_pseudo_labels_too(  # type
     assert not [line for line in heard.lines if "time limit" in line]
 
 
+def test_a_run_of_an_earlier_version_is_resumed_and_the_card_tells_of_the_last_machine(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    data = make_data()
+    monkeypatch.setattr("severstal_cli.learning.card._cpu_name", lambda: "the first")
+    config = _config(data, tmp_path, epochs=1, precision="32-true")
+    folder = training.train(config).folder
+    environment = run.read_card(folder).environment
+    assert environment["cpu"] == "the first"
+    assert (environment["device"], environment["devices"]) == ("cuda" if torch.cuda.is_available() else "cpu", 1)
+    assert environment["precision"] == "32-true"
+    assert environment["threads"] == torch.get_num_threads()
+    assert not {platform.node(), str(Path.home()), str(tmp_path)} & {str(value) for value in environment.values()}
+    assert {"lightning-fabric", "numpy", "timm", "opencv"} < set(run.read_card(folder).versions)
+    saved = run.read_checkpoint(folder)
+    del saved["card"]["environment"], saved["card"]["config"]["first_layer_rate"], saved["card"]["config"]["compile"]
+    for group in saved["state"]["optimizer"]["param_groups"]:
+        del group["factor"]
+    run.write_checkpoint(folder, saved)
+    monkeypatch.setattr("severstal_cli.learning.card._cpu_name", lambda: "the second")
+    again = dataclasses.replace(config, epochs=2, resume=True)
+    with pytest.raises(RunError, match=r"another first_layer_rate: 1\.0, here 0\.5"):
+        training.train(dataclasses.replace(again, first_layer_rate=0.5))
+    assert training.train(again).epochs == 2
+    assert run.read_card(folder).environment["cpu"] == "the second"
+
+
+def test_auto_takes_a_step_at_once_on_a_cpu_and_says_so(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    lines: list[str] = []
+
+    class Said(Progress):
+        def say(self, line: str) -> None:
+            lines.append(line)
+
+    data = make_data(images=30)
+    by_hand = training.train(_config(data, tmp_path / "8", epochs=1, batch_size=8)).folder
+    auto = training.train(_config(data, tmp_path / "auto", epochs=1, batch_size=None), Said()).folder
+    assert _bits(auto) == _bits(by_hand)
+    assert run.read_card(auto).config["batch_size"] is None
+    (line,) = [line for line in lines if "training on 20 images" in line]
+    assert "; 8 images a step; " in line
+
+
+def test_a_file_of_the_encoder_stands_for_fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    lines: list[str] = []
+
+    class Said(Progress):
+        def say(self, line: str) -> None:
+            lines.append(line)
+
+    given = registry.build("unet", encoder="resnet18", in_channels=3, classes=2).encoder.state_dict()
+    (tmp_path / "encoders").mkdir()
+    torch.save(given, tmp_path / "encoders" / "resnet18.pth")
+    config = TrainConfig(models=tmp_path, arch="unet", encoder="resnet18")
+    model = SimpleNamespace(arch="unet", encoder="resnet18", in_channels=1, classes=2, classifier=False)
+    network = training._network(config, model, Said(), fresh=True)  # type: ignore[arg-type]
+    assert torch.equal(network.encoder.state_dict()["layer4.1.conv2.weight"], given["layer4.1.conv2.weight"])  # type: ignore[union-attr,operator]
+    assert lines == [f"encoder weights: {tmp_path}/encoders/resnet18.pth"]
+    lines.clear()
+    training._network(dataclasses.replace(config, encoder_weights="none"), model, Said(), fresh=True)  # type: ignore[arg-type]
+    training._network(config, model, Said(), fresh=False)  # type: ignore[arg-type]
+    assert lines == []
+
+
 def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
     with pytest.raises(InputError, match="unknown architecture: segnet"):
@@ -420,6 +488,9 @@ def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path:
         ({"noise": -0.1}, "wrong noise: -0.1. It must be between 0 and 1"),
         ({"zoom": float("nan")}, "wrong zoom: nan. It must be at least 0"),
         ({"bce_weight": 0, "dice_weight": 0}, "wrong weights of the loss: "),
+        ({"batch_size": 0}, "wrong batch size: 0. It must be at least 1"),
+        ({"first_layer_rate": 0}, "wrong first layer rate: 0. It must be above 0 and at most 1"),
+        ({"first_layer_rate": 2.0}, "wrong first layer rate: 2.0. It must be above 0 and at most 1"),
         ({"lovasz_weight": -1}, "wrong weights of the loss: "),
         ({"class_weights": (1.0, 0.0)}, "wrong class weights: "),
         ({"class_weights": (1.0, 2.0, 3.0)}, "wrong number of class weights: 3. "),

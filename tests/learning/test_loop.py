@@ -1,0 +1,118 @@
+"""Learning rates of the layers, and the network compiled."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from severstal_cli.config import TrainConfig
+from severstal_cli.errors import MachineError
+from severstal_cli.learning import loop, registry, run
+from severstal_cli.learning.dataset import TrainingSet
+from severstal_cli.learning.device import open_device
+from severstal_cli.progress import Bar
+from severstal_cli.stages import training
+from severstal_cli.steel.photographs import open_photographs
+
+
+def _factors(network: torch.nn.Module, rate: float) -> dict[str, float]:
+    """The learning rate of each weight, as a share of the highest."""
+    state = loop.start(network, TrainConfig(first_layer_rate=rate), open_device("32-true"))
+    names = {id(weight): name for name, weight in network.named_parameters()}
+    return {names[id(weight)]: group["factor"] for group in state.optimizer.param_groups for weight in group["params"]}
+
+
+def test_by_default_there_are_two_groups_of_weights_and_one_rate() -> None:
+    network = registry.build("unet", encoder="resnet18", classes=2)
+    state = loop.start(network, TrainConfig(weight_decay=0.03), open_device("32-true"))
+    decayed, others = state.optimizer.param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.03, 0.0)
+    assert (decayed["factor"], others["factor"]) == (1.0, 1.0)
+    weights = list(network.parameters())
+    assert [id(weight) for weight in decayed["params"]] == [id(weight) for weight in weights if weight.ndim > 1]
+    assert [id(weight) for weight in others["params"]] == [id(weight) for weight in weights if weight.ndim <= 1]
+
+
+def test_rates_rise_geometrically_from_the_first_layer_of_the_encoder_to_the_decoder() -> None:
+    network = registry.build("unet", encoder="resnet18", classes=2, classifier=True)
+    factors = _factors(network, 0.01)
+    assert set(factors) == {name for name, _ in network.named_parameters()}
+    encoder = [factor for name, factor in factors.items() if ".encoder." in name]
+    assert factors["network.encoder.conv1.weight"] == min(encoder) == pytest.approx(0.01)
+    assert factors["network.encoder.layer4.1.bn2.weight"] == max(encoder) == pytest.approx(0.01 ** (1 / 8))
+    assert sorted(set(encoder)) == pytest.approx([0.01 ** (1 - k / 8) for k in range(8)])
+    assert [factors[name] for name, _ in network.named_parameters() if ".encoder." in name] == sorted(encoder)
+    assert {factor for name, factor in factors.items() if ".encoder." not in name} == {1.0}
+    small = registry.build("unet-small", classes=2)
+    assert set(_factors(small, 0.01).values()) == {1.0}
+
+
+def test_a_step_moves_the_first_layer_less_than_the_decoder(make_data) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    network = registry.build("unet", encoder="resnet18", classes=2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    folder = make_data(images=4, size=(32, 32))
+    settings = {"first_layer_rate": 0.01, "learning_rate": 0.1, "weight_decay": 0.0, "warmup_share": 0.5}
+    config = TrainConfig(data=folder, batch_size=4, **settings)
+    photographs, fabric = open_photographs(folder), open_device("32-true")
+    ids = photographs.cache.image_ids
+    data = TrainingSet(photographs.cache, ids, photographs.masks, photographs.classes, config)
+    state = loop.start(network, config, fabric)
+    card = SimpleNamespace(mean=0.4, std=0.2)
+    loop.train_epoch(state, data, 0, config, card, fabric, lambda step: 0.5, Bar())  # type: ignore[arg-type]
+    moved = {
+        name: (value - before[name]).abs().max().item()
+        for name, value in network.state_dict().items()
+        if name.endswith("weight")
+    }
+    # the first step of Adam is as long as the learning rate
+    assert moved["network.encoder.conv1.weight"] == pytest.approx(0.001, rel=0.01)
+    assert moved["network.encoder.layer4.1.conv2.weight"] == pytest.approx(0.1 * 0.01 ** (1 / 8), rel=0.01)
+    assert moved["network.segmentation_head.0.weight"] == pytest.approx(0.1, rel=0.01)
+    assert state.optimizer.param_groups[0]["lr"] == pytest.approx(0.1), "the rate that the history tells"
+
+
+def test_a_compiled_training_gives_a_plain_run_and_resumes(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    # traced in earnest, but run by torch itself: a C++ compiler would take minutes
+    compiled, real = [], torch.compile
+
+    def compile_quickly(what: Any, **_: object) -> Any:
+        compiled.append(what)
+        return real(what, backend="aot_eager")
+
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    settings = {"data": make_data(images=12), "arch": "unet-small", "batch_size": 4, "precision": "32-true"}
+    plain = training.train(TrainConfig(**settings, models=tmp_path / "plain", epochs=1)).folder
+    assert compiled == []
+    settings["models"] = tmp_path / "compiled"
+    folder = training.train(TrainConfig(**settings, epochs=1, compile=True)).folder
+    assert isinstance(compiled[-1], torch.nn.Module)
+    weights, others = (run.load_network(at, run.read_card(at)).state_dict() for at in (folder, plain))
+    for name, value in weights.items():
+        torch.testing.assert_close(value, others[name], rtol=0.01, atol=0.01)
+    assert training.train(TrainConfig(**settings, epochs=2, resume=True, compile=True)).epochs == 2
+    assert run.read_card(folder).config["compile"]
+    times = len(compiled)
+    assert training.train(TrainConfig(**settings, epochs=3, resume=True)).epochs == 3
+    assert len(compiled) == times
+    assert not run.read_card(folder).config["compile"]
+
+
+def test_a_machine_that_cannot_compile_is_told_before_the_first_step(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    def compile_nothing(function: object) -> object:
+        def call(*_: object) -> None:
+            raise RuntimeError("InvalidCxxCompiler: No working\nC++ compiler\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    line = r"^torch\.compile does not work on this machine: InvalidCxxCompiler: No working C\+\+ compiler\. "
+    with pytest.raises(MachineError, match=line + "Leave out --compile$"):
+        training.train(TrainConfig(data=make_data(), models=tmp_path, arch="unet-small", compile=True))
+    assert not list(tmp_path.glob("unet-small*"))
