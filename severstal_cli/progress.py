@@ -107,6 +107,9 @@ class TerminalProgress(Progress):
 
         self._console = Console(stderr=True, highlight=False, markup=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # another process opens the terminal itself
+        return TerminalProgress, ()
+
     def say(self, line: str) -> None:
         self._console.print(line, soft_wrap=True)
 

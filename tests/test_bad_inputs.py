@@ -603,7 +603,7 @@ def test_wrong_input_is_one_line_and_harms_nothing(
             "'--fold': 'x' is neither the number of a fold, nor all, nor none",
         ),
         ("train --data data --time-limit soon", "Invalid value for '--time-limit': 'soon' is no time, as in 25m"),
-        ("train --data data --devices 64", "Invalid value for '--devices'"),
+        ("train --data data --devices 0", "Invalid value for '--devices'"),
         ("predict", "Missing argument 'IMAGES...'"),
         ("predict data/train_images --model models/good --batch-size 0", "Invalid value for '--batch-size'"),
         ("check old.csv --size 64", "Invalid value for '--size': '64' is not HEIGHTxWIDTH, as in 256x1600"),

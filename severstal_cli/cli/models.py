@@ -58,7 +58,7 @@ def train(
         bool, typer.Option("--compile", help="Compile the network's training with torch.compile.")
     ] = configs.TrainConfig.compile,
     learning_rate: Annotated[float, typer.Option(help="Its highest value.")] = configs.TrainConfig.learning_rate,
-    devices: Annotated[int, typer.Option(min=1, max=1, help="Devices to train on.")] = configs.TrainConfig.devices,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on the CPU.")] = configs.TrainConfig.devices,
     pseudo: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A submission to train on, too, where it is sure: pseudo labels."),
@@ -76,6 +76,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a network: a run under models/."""
+    from severstal_cli.learning import workers
     from severstal_cli.stages import training
 
     options = {
@@ -106,6 +107,8 @@ def train(
             err=True,
         )
         raise
+    if not workers.is_first():
+        return  # the first of torchrun's processes tells it
     for line in printing.training_lines(results):
         typer.echo(line)
 

@@ -40,12 +40,16 @@ class TrainConfig:
     resume: bool = False
     """Go on after the last whole epoch of the run of this name."""
     devices: int = 1
+    """Processes to train with on this machine, a GPU each where there are any; under torchrun it tells how many."""
     batch_size: int | None = 8
     """Images that a device takes at once. None: as many as fit its memory, of the divisors of `step_images`, which is
     then `AUTO_STEP_IMAGES` unless given; what is learnt stays the same but for batch norm. On a CPU, where more at
     once are hardly faster, all images of a step."""
     step_images: int | None = None
-    """Images of a step of the optimiser, gathered over several batches where they are more; None: one batch."""
+    """Images of a step of the optimiser, gathered over several batches where they are more; None: one batch.
+
+    Of each device: with several the step grows, the learning rate does not.
+    """
     compile: bool = False
     """Compile the network's training by torch.compile, which takes a C++ compiler on a CPU and triton on a GPU. It
     gives other bits, and not the same ones after a resume; compiling itself takes minutes on a few cores."""
@@ -117,6 +121,7 @@ class TrainConfig:
         check(name not in ("", ".", "..") and Path(name).name == name, "name", name, "the name of a folder, no path")
         check(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         check(self.time_limit_s is None or self.time_limit_s > 0, "time limit", self.time_limit_s, "above 0 s")
+        check(self.devices >= 1, "devices", self.devices, "at least 1")
         check(self.batch_size is None or self.batch_size >= 1, "batch size", self.batch_size, "at least 1")
         check(self.step_images is None or self.step_images >= 1, "images of a step", self.step_images, "at least 1")
         check(self.best_epochs >= 1, "best epochs", self.best_epochs, "at least 1")

@@ -3,6 +3,9 @@
 An image of epoch `e` at position `p` depends on (seed, e, p) and on nothing before it, so a training that was
 interrupted goes on with the very pieces it would have had. A step of the optimiser may take several batches. With
 pseudo labels each step has some of their images beside the annotated ones.
+
+Of several devices each takes every so many-th image of a batch, so where an image stands, and with it its piece, does
+not depend on how many there are. All devices have equally many batches, as they wait for each other at each step.
 """
 
 import dataclasses
@@ -35,13 +38,14 @@ class Batch:
     """`images: (N, 1, h, w) uint8`, `masks: (N, C, h, w) uint8`, 0 or 1; `changes` are left to do on the device."""
 
     image_ids: tuple[str, ...]
+    """Empty where the images were too few for all devices: then `images` has one of another device, of weight 0."""
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     changes: augmentation.Changes
     halved: bool
     """The device is to halve both sides first."""
     share_of_step: float
-    """Of the images of its step."""
+    """Weight of its mean loss: its share of the step's images, times the devices, as these average gradients."""
     ends_step: bool
 
 
@@ -75,11 +79,18 @@ class TrainingSet:
         classes: int,
         config: TrainConfig,
         pseudo: PseudoLabels | None = None,
+        *,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
+        """`rank`: which one of `world` devices the batches are for."""
         if not image_ids:
             raise ValueError("no images to train on")
+        self._rank, self._world = rank, world
         self.image_ids, self.classes = tuple(image_ids), classes
         self.step_images = config.images_of_step
+        """Of one device."""
+        self._images_of_step = world * self.step_images
         self.at_once = config.batch_size or self.step_images
         """Pieces of a batch but where a step has fewer; may be lowered before the first one."""
         self._masks, self._config = dict(masks), config
@@ -88,8 +99,8 @@ class TrainingSet:
         if pseudo is not None:  # its names are others, so one mapping holds all masks
             self._masks |= pseudo.masks
             self._photographs += [(name, pseudo.cache, pseudo.cache.index[name]) for name in pseudo.image_ids]
-            wanted = round(self.step_images * config.pseudo_share)
-            self._pseudo_of_step = min(max(wanted, int(config.pseudo_share > 0)), self.step_images - 1)
+            wanted = round(self._images_of_step * config.pseudo_share)
+            self._pseudo_of_step = min(max(wanted, int(config.pseudo_share > 0)), self._images_of_step - 1)
         self._donors = Donors(cache, image_ids, masks, classes)
         sizes = np.array([cache.sizes[cache.index[image_id]] for image_id in image_ids])
         self._largest = int(sizes[:, 0].max()), int(sizes[:, 1].max())
@@ -102,11 +113,11 @@ class TrainingSet:
 
     def __len__(self) -> int:
         """Steps an epoch. The last one may have fewer images."""
-        return math.ceil(len(self.image_ids) / (self.step_images - self._pseudo_of_step))
+        return math.ceil(len(self.image_ids) / (self._images_of_step - self._pseudo_of_step))
 
     @property
     def epoch_images(self) -> int:
-        """Images of a whole epoch, those of pseudo labels included."""
+        """Images of a whole epoch on all devices, those of pseudo labels included."""
         return len(self.image_ids) + len(self) * self._pseudo_of_step
 
     @property
@@ -117,7 +128,7 @@ class TrainingSet:
         return max(shapes, key=math.prod)
 
     def batches(self, epoch: int, done_share: float = 0.0) -> Iterator[Batch]:
-        """The batches of an epoch, each annotated image once; prepared ahead in a thread.
+        """The batches of an epoch for this device, each annotated image on one of them; prepared ahead in a thread.
 
         `done_share`: how much of the whole training is done as the epoch begins, which decides on what it trains.
         """
@@ -126,8 +137,8 @@ class TrainingSet:
             waiting: list[Future[Batch]] = []
             try:
                 for number, step in enumerate(self._steps(epoch)):
-                    start = number * self.step_images
-                    for first in range(0, len(step), pieces.at_once):
+                    start = number * self._images_of_step
+                    for first in range(0, len(step), pieces.at_once * self._world):
                         waiting.append(pool.submit(self._batch, epoch, start, step, first, pieces))
                         if len(waiting) > AHEAD:
                             yield waiting.pop(0).result()
@@ -140,7 +151,7 @@ class TrainingSet:
     def _steps(self, epoch: int) -> list[NDArray[np.int64]]:
         """The images of each step, as positions in `_photographs`: the annotated ones stand first there."""
         order = self._rng(epoch, -1).permutation(len(self.image_ids))
-        of_step = self.step_images - self._pseudo_of_step
+        of_step = self._images_of_step - self._pseudo_of_step
         steps = [order[start : start + of_step] for start in range(0, len(order), of_step)]
         if not self._pseudo_of_step:
             return steps
@@ -174,25 +185,29 @@ class TrainingSet:
 
     def _batch(self, epoch: int, start: int, step: NDArray[np.int64], first: int, pieces: _Pieces) -> Batch:
         """The images of a step from its `first` one on, as many as are taken at once; `start` images came before."""
-        chunk = step[first : first + pieces.at_once]
+        end = min(first + pieces.at_once * self._world, len(step))
+        places = list(range(first + self._rank, end, self._world))
+        counted = len(places)
+        places = places or [first]  # a device without a batch would keep the others waiting
+        chunk = step[places]
         # one width for all batches of a step, from a stream of its own
         width = np.random.default_rng((self._config.seed, epoch, start, 1)).choice(pieces.widths)
         images = np.empty((len(chunk), 1, pieces.height, width), np.uint8)
         masks = np.zeros((len(chunk), self.classes, pieces.height, width), np.uint8)
         changes = []
-        for row, number in enumerate(chunk):
-            rng = self._rng(epoch, start + first + row)
+        for row, (place, number) in enumerate(zip(places, chunk, strict=True)):
+            rng = self._rng(epoch, start + place)
             changes.append(augmentation.draw(rng, self._config))
             self._cut(rng, number, changes[-1], images[row, 0], masks[row])
             self._add(rng, images[row, 0], masks[row])
         return Batch(
-            image_ids=tuple(self._photographs[number][0] for number in chunk),
+            image_ids=tuple(self._photographs[number][0] for number in chunk[:counted]),
             images=images,
             masks=masks,
             changes=augmentation.Changes.of(changes),
             halved=pieces.halved,
-            share_of_step=len(chunk) / len(step),
-            ends_step=first + len(chunk) == len(step),
+            share_of_step=counted * self._world / len(step),
+            ends_step=end == len(step),
         )
 
     def _cut(

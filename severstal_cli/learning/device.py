@@ -1,10 +1,15 @@
 """The device that networks run on, through Lightning Fabric."""
 
 import logging
-from typing import Any
+import os
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
+
+from severstal_cli.learning import workers
+
+T = TypeVar("T")
 
 
 def fastest_precision(device: str) -> str:
@@ -24,11 +29,29 @@ def chosen_precision(precision: str, device: str) -> str:
     return fastest_precision(device) if precision == "auto" else precision
 
 
-def open_device(precision: str = "auto", devices: int = 1) -> Fabric:
-    """A Fabric on the best device there is. `precision`: "auto" or one of Fabric's names."""
+def open_device(precision: str = "auto") -> Fabric:
+    """A Fabric on the best device there is, in a worker together with all others.
+
+    `precision`: "auto" or one of Fabric's names. Raises MachineError: there are more workers than GPUs.
+    """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our own lines tell what is used
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     chosen: Any = chosen_precision(precision, accelerator)
-    fabric = Fabric(accelerator=accelerator, devices=devices, precision=chosen)
+    world, here = (int(os.environ[name]) if workers.is_worker() else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    strategy = "auto"
+    if world > 1:
+        workers.check_gpus(here)
+        if accelerator == "cpu":  # they share its cores; torchrun has made it one each by OMP_NUM_THREADS
+            torch.set_num_threads(max(1, torch.get_num_threads() // here))
+        strategy = "ddp"
+    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=here, num_nodes=world // here, precision=chosen)
     fabric.launch()
     return fabric
+
+
+def gather(value: T, fabric: Fabric) -> list[T]:
+    """The `value` of each device, the first one's first."""
+    values = [value] * fabric.world_size
+    if fabric.world_size > 1:
+        torch.distributed.all_gather_object(values, value)
+    return values

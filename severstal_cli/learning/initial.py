@@ -2,10 +2,42 @@
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
+from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError
-from severstal_cli.learning import run
+from severstal_cli.learning import registry, run
+from severstal_cli.progress import Progress
+
+
+def build(config: TrainConfig, card: run.ModelCard, progress: Progress, *, fresh: bool) -> nn.Module:
+    """The network of a training: with the weights that it starts from if `fresh`, else with any.
+
+    Raises what `registry.build` and `copy_weights` raise.
+    """
+    torch.manual_seed(config.seed)
+    wanted = None if config.encoder_weights == "none" else config.encoder_weights
+    # a training that goes on has its weights already, one that starts from a run gets them from there
+    if not fresh or config.init is not None:
+        wanted = None
+    encoders = config.models / "encoders"
+    if card.encoder and wanted == "imagenet" and (file := registry.encoder_file(encoders, card.encoder)):
+        progress.say(f"encoder weights: {file}")
+        wanted = str(file)
+    network = registry.build(
+        card.arch,
+        encoder=config.encoder,
+        encoder_weights=wanted,
+        in_channels=card.in_channels,
+        classes=card.classes,
+        classifier=card.classifier,
+        encoders=encoders,
+    )
+    if fresh and config.init is not None:
+        new = copy_weights(config.init, card, network)
+        progress.say(f"starting from {config.init}" + (f", but for {', '.join(new)}" if new else ""))
+    return network
 
 
 def copy_weights(folder: Path, card: run.ModelCard, network: nn.Module) -> list[str]:

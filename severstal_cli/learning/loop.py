@@ -16,11 +16,16 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import MachineError, SeverstalError
 from severstal_cli.learning import augmentation, losses, schedule
 from severstal_cli.learning.dataset import Batch, TrainingSet
+from severstal_cli.learning.device import gather
+from severstal_cli.learning.registry import STRIDE
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.progress import Bar
 
 ENCODER_RATES = 8
 """Learning rates of an encoder at most, where its first layer has one of its own."""
+
+SYNCHRONISED_BELOW = 16
+"""Images of a batch below which batch norm takes its statistics over all devices: of fewer they are too uncertain."""
 
 
 @dataclass(kw_only=True)
@@ -79,14 +84,26 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric) -> State:
 
     Raises MachineError: the network is to be compiled, and the machine cannot.
     """
+    # torch has it on GPUs alone. On CPUs each worker normalises by its own batch, and the first one's running
+    # statistics count: it hands them to the others before each step, and after the epoch (see `train_epoch`)
+    few = (config.batch_size or config.images_of_step) < SYNCHRONISED_BELOW
+    if fabric.world_size > 1 and fabric.device.type == "cuda" and few:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(_groups(network, config), lr=config.learning_rate, fused=True)
+    if fabric.world_size > 1:
+        _freeze_unused(network, fabric)
+    optimizer = optimizer_of(network, config)
     average = copy.deepcopy(network).requires_grad_(False).eval()
     if config.compile:
         _check_compiler(fabric.device)
         network = torch.compile(network)  # type: ignore[assignment]  # names and weights stay those of the network
     network, optimizer = fabric.setup(network, optimizer)
     return State(network=network, average=average, optimizer=optimizer)
+
+
+def optimizer_of(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW for a network on its device."""
+    return torch.optim.AdamW(_groups(network, config), lr=config.learning_rate, fused=True)
 
 
 def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
@@ -116,6 +133,16 @@ def _check_compiler(device: torch.device) -> None:
         raise MachineError("torch.compile does not work on this machine", found, "Leave out --compile") from error
 
 
+def _freeze_unused(network: nn.Module, fabric: Fabric) -> None:
+    """Freeze weights that nothing comes from, as EfficientNet has: devices would wait for their gradients for ever."""
+    logits = network.eval()(torch.zeros(1, 1, 2 * STRIDE, 2 * STRIDE, device=fabric.device))
+    sum(part.sum() for part in logits if part is not None).backward()
+    for weight in network.parameters():
+        weight.requires_grad_(weight.grad is not None)
+        weight.grad = None
+    network.train()
+
+
 @dataclass(frozen=True, kw_only=True)
 class EpochResult:
     """What an epoch of training gave. `ended`: the time limit cut it short."""
@@ -138,6 +165,8 @@ def train_epoch(
 ) -> EpochResult:
     """One pass over the training images. `done_share(steps)` tells how much of the whole training is done.
 
+    Every device ends it with the same average, and with loss and images of all.
+
     Raises SeverstalError when the loss or the weights are not finite; nothing is saved from such an epoch.
     """
     state.network.train()
@@ -152,19 +181,21 @@ def train_epoch(
             for group in state.optimizer.param_groups:
                 group["lr"] = schedule.learning_rate(config, share) * group.get("factor", 1.0)
         # dropout draws from the global generator: key it like everything else, so that resuming needs no saved state
-        key = hash((config.seed, epoch, number)) & 0x7FFF_FFFF
+        place = number * fabric.world_size + fabric.global_rank
+        key = hash((config.seed, epoch, place)) & 0x7FFF_FFFF
         torch.manual_seed(key)
         pixels, masks = _to_device(batch, card, fabric, key)
-        logits = state.network(pixels)
-        loss = losses.total_loss(logits.masks, logits.classes, masks, config, share)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise SeverstalError(
-                f"the loss is {value} in epoch {epoch + 1}, batch {number + 1}",
-                ", ".join(batch.image_ids),
-                "Look at these images, or lower the learning rate; the last whole epoch is kept",
-            )
-        fabric.backward(loss * batch.share_of_step)
+        with fabric.no_backward_sync(state.network, enabled=not batch.ends_step):  # type: ignore[arg-type]
+            logits = state.network(pixels)
+            loss = losses.total_loss(logits.masks, logits.classes, masks, config, share)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise SeverstalError(
+                    f"the loss is {value} in epoch {epoch + 1}, batch {number + 1}",
+                    ", ".join(batch.image_ids),
+                    "Look at these images, or lower the learning rate; the last whole epoch is kept",
+                )
+            fabric.backward(loss * batch.share_of_step)
         total, images = total + value * len(batch.image_ids), images + len(batch.image_ids)
         begins_step = batch.ends_step
         if not batch.ends_step:
@@ -173,8 +204,12 @@ def train_epoch(
         state.optimizer.zero_grad(set_to_none=True)
         state.steps += 1
         _update_average(state, config.average_decay)
-        rate = images / max(time.monotonic() - began, 1e-9)
-        bar.advance(note=f"epoch {epoch + 1}, loss {total / images:.4f}, {rate:.1f} images/s")
+        rate = images * fabric.world_size / max(time.monotonic() - began, 1e-9)
+        bar.advance(note=f"epoch {epoch + 1}, loss {total / max(images, 1):.4f}, {rate:.1f} images/s")
+    if fabric.world_size > 1:
+        for statistic in state.average.buffers():  # all else is the same everywhere, as the gradients were
+            torch.distributed.broadcast(statistic, 0)
+        total, images = (sum(part) for part in zip(*gather((total, images), fabric), strict=True))
     if not all(torch.isfinite(value).all() for value in state.average.state_dict().values()):
         raise SeverstalError(
             f"the weights are not finite at the end of epoch {epoch + 1}",

@@ -1,7 +1,6 @@
 """How many images the device's memory takes at once, and what is said when it was asked for more."""
 
 import copy
-import dataclasses
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import MachineError
 from severstal_cli.learning import loop, losses
 from severstal_cli.learning.dataset import TrainingSet
+from severstal_cli.learning.device import gather
 
 HELD_BACK = 1 / 16
 """Share of the device's memory that the search leaves free, for augmentation and gaps between pieces of other sizes."""
@@ -35,6 +35,7 @@ def find_batch(network: nn.Module, data: TrainingSet, config: TrainConfig, fabri
         gc.collect()
         torch.cuda.empty_cache()
         if fits:
+            data.at_once = min(gather(images, fabric))
             return
     raise _too_large(data, config)
 
@@ -52,16 +53,18 @@ def _fits(network: nn.Module, data: TrainingSet, config: TrainConfig, fabric: Fa
     try:
         with torch.random.fork_rng(devices=[fabric.device] if on_gpu else []):
             held_back = torch.empty(int(total * HELD_BACK), dtype=torch.uint8, device=fabric.device)
-            state = loop.start(copy.deepcopy(network), dataclasses.replace(config, compile=False), fabric)
-            state.network.train()
+            tried = copy.deepcopy(network).to(fabric.device).to(memory_format=torch.channels_last).train()
+            optimizer = loop.optimizer_of(tried, config)
             pixels = torch.zeros(images, 1, height, width, device=fabric.device)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             masks = torch.zeros(images, data.classes, height, width, dtype=torch.uint8, device=fabric.device)
             for _ in range(2):  # the second finds the optimiser's memory, and gradients to add to, in place
-                logits = state.network(pixels)
-                fabric.backward(losses.total_loss(logits.masks, logits.classes, masks, config))
-                # past Fabric, whose scale of the loss stays as it is
-                state.optimizer.optimizer.step()  # type: ignore[attr-defined]
+                # not by Fabric: its scale of the loss stays as it is, and no device waits for one that is full
+                with fabric.autocast():
+                    logits = tried(pixels)
+                loss = losses.total_loss(logits.masks, logits.classes, masks, config)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
             del held_back
     except torch.OutOfMemoryError:
         return False

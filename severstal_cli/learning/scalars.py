@@ -13,15 +13,17 @@ FOLDER = "tensorboard"
 
 
 @contextmanager
-def open_scalars(folder: Path, rows: Sequence[Row]) -> Iterator[Callable[[Row], None]]:
+def open_scalars(folder: Path | None, rows: Sequence[Row]) -> Iterator[Callable[[Row], None]]:
     """Yield what takes an epoch more of the run in `folder`; `rows` are its epochs so far, written afresh.
 
     Afresh, because an earlier sitting may have written an epoch that its checkpoint does not hold. Without
-    TensorBoard nothing is written or said. Raises OutputError.
+    TensorBoard, or a folder, nothing is written or said. Raises OutputError.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
+        folder = None
+    if folder is None:
         yield lambda row: None
         return
     place = folder / FOLDER

@@ -8,16 +8,24 @@ from severstal_cli.config import TrainConfig
 
 
 def done_share(
-    config: TrainConfig, steps_an_epoch: int, elapsed_s: float, began: float, validation_s: float
+    config: TrainConfig,
+    steps_an_epoch: int,
+    elapsed_s: float,
+    began: float,
+    validation_s: float,
+    agree: Callable[[float], float],
 ) -> Callable[[int], float]:
-    """How much of the training is done after a number of steps: of its epochs or of its time, whichever is more."""
+    """How much of the training is done after a number of steps: of its epochs or of its time, whichever is more.
+
+    `agree` gives all devices the time of the first one: each has a clock of its own, but they must stop together.
+    """
     steps = config.epochs * steps_an_epoch
 
     def share_after(step: int) -> float:
         if config.time_limit_s is None:
             return step / steps
         # the last validation belongs to the time, too
-        spent = elapsed_s + time.monotonic() - began + validation_s
+        spent = agree(elapsed_s + time.monotonic() - began + validation_s)
         return max(step / steps, spent / config.time_limit_s)
 
     return share_after

@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from severstal_cli.learning import inference
+from severstal_cli.learning.device import gather
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.steel import dice, postprocess, rle
 from severstal_cli.steel.photographs import Photographs
@@ -28,17 +29,24 @@ class Validation:
         return float(1 - self._present.mean()) if self.image_ids else None
 
     def score(self, network: nn.Module, fabric: Fabric) -> tuple[float, float | None] | None:
-        """Mean Dice over all pairs, and over those with a true mask (None without any); None without images."""
+        """Mean Dice over all pairs, and over those with a true mask (None without any); None without images.
+
+        Devices share the images, and each has the scores of all in the end. They must have the same `network`.
+        """
         if not self.image_ids:
             return None
         card, cache, masks = self._card, self._photographs.cache, self._photographs.masks
         member = inference.Member(network=network, mean=card.mean, std=card.std)
-        pixels = (cache[cache.index[image_id]] for image_id in self.image_ids)
+        mine = self.image_ids[fabric.global_rank :: fabric.world_size]
+        pixels = (cache[cache.index[image_id]] for image_id in mine)
         rules = [postprocess.ClassRule()] * card.classes
-        scores = np.empty(self._present.shape)
+        own_scores = np.empty((len(mine), card.classes))
         levels_of = inference.predict_levels([member], pixels, fabric, batch_size=self._batch_size)
         for row, levels in enumerate(levels_of):
             for channel, runs in enumerate(postprocess.masks_to_runs(levels, rules, exclusive=card.exclusive)):
-                scores[row, channel] = dice.dice(runs, masks.get((self.image_ids[row], channel), rle.EMPTY))
+                own_scores[row, channel] = dice.dice(runs, masks.get((mine[row], channel), rle.EMPTY))
+        scores = np.empty(self._present.shape)
+        for rank, rows in enumerate(gather(own_scores, fabric)):
+            scores[rank :: fabric.world_size] = rows
         present = scores[self._present]
         return float(scores.mean()), float(present.mean()) if present.size else None

@@ -11,17 +11,7 @@ from lightning_fabric import Fabric
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError, UsageError
-from severstal_cli.learning import (
-    history,
-    initial,
-    loop,
-    memory,
-    registry,
-    run,
-    scalars,
-    schedule,
-    validation,
-)
+from severstal_cli.learning import history, initial, loop, memory, run, scalars, schedule, validation, workers
 from severstal_cli.learning.card import describe
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import chosen_precision, open_device
@@ -57,8 +47,17 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
         InputError: wrong data or pseudo labels, an unknown architecture, a run of this name exists.
         RunError: nothing to resume, or it was made with other settings or data.
         OutputError: the run cannot be written.
+        MachineError: there are fewer GPUs than devices, or a worker was killed.
         SeverstalError: the loss became infinite or not a number.
     """
+    if config.devices > 1 and not workers.is_worker():
+        return workers.run(train, config.devices, config, progress)
+    with workers.one_voice():
+        return _train(config, progress if workers.is_first() else SILENT)
+
+
+def _train(config: TrainConfig, progress: Progress) -> TrainResult:
+    """`train` in one process: the only one, or a worker among several, of which the first one alone writes."""
     folder = run.folder_for(config)
     saved = run.read_checkpoint(folder) if config.resume else None
     if saved is None and (folder / run.CHECKPOINT).exists():
@@ -66,24 +65,30 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
     if saved is None and (folder / run.CARD).exists():
         raise InputError("there is a run of this name", str(folder), "Give another --name, or remove it")
     files.check_place(folder / run.CHECKPOINT)
-    files.remove_parts(folder)
-    photographs = open_photographs(config.data, progress)
+    fabric = open_device(config.precision)
+    if fabric.is_global_zero:
+        files.remove_parts(folder)
+    with fabric.rank_zero_first(local=True):  # what is missing is made once on each machine
+        photographs = open_photographs(config.data, progress)
+        split = splits.ensure_splits(config.data, progress)
     if len(config.class_weights) not in (0, photographs.classes):
         raise UsageError("wrong number of class weights", str(len(config.class_weights)),
                          f"{config.data} has {photographs.classes} classes")  # fmt: skip
-    split = splits.ensure_splits(config.data, progress)
     train_ids, validation_ids = _parts(split, config)
     pseudo = open_pseudo(config, photographs, train_ids, progress)
-    fabric = open_device(config.precision, config.devices)
-    data = TrainingSet(photographs.cache, train_ids, photographs.masks, photographs.classes, config, pseudo)
+    data = TrainingSet(photographs.cache, train_ids, photographs.masks, photographs.classes, config, pseudo,
+                       rank=fabric.global_rank, world=fabric.world_size)  # fmt: skip
     card = describe(config, photographs, split, train_ids, validation_ids, pseudo, fabric)
-    network = _network(config, card, progress, fresh=saved is None)
+    with fabric.rank_zero_first(local=True):  # weights that must be fetched
+        network = initial.build(config, card, progress, fresh=saved is None)
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step, as good as always
         memory.find_batch(network, data, config, fabric)
     state = loop.start(network, config, fabric)
     rows: list[history.Row] = []
     if saved is not None:
         rows, card = _go_on(folder, saved, card, state)
+        if card.epoch and fabric.is_global_zero:
+            run.write_card(folder, card)
         progress.say(f"{folder}: going on after epoch {len(rows)}")
         if len(rows) >= config.epochs:
             progress.say(f"{folder}: nothing is left to do; more --epochs would go on")
@@ -92,14 +97,13 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
 
     with (
         progress.bar(folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,
-        scalars.open_scalars(folder, rows) as add_scalars,
+        scalars.open_scalars(folder if fabric.is_global_zero else None, rows) as add_scalars,
         memory.told(data, config),
     ):
         for epoch in range(len(rows), config.epochs):
             began = time.monotonic()
-            done_share = schedule.done_share(
-                config, len(data), state.elapsed_s, began, max((row.validation_s for row in rows), default=0)
-            )
+            validation_s = max((row.validation_s for row in rows), default=0)
+            done_share = schedule.done_share(config, len(data), state.elapsed_s, began, validation_s, fabric.broadcast)
             worth_it = schedule.validates(config, epoch, done_share(state.steps))
             trained = loop.train_epoch(state, data, epoch, config, card, fabric, done_share, bar)
             if trained.images == 0:
@@ -109,16 +113,13 @@ def train(config: TrainConfig, progress: Progress = SILENT) -> TrainResult:
             scores = truth.score(state.average, fabric) if worth_it or is_last else None
             state.elapsed_s += time.monotonic() - began
             row = _row(epoch, trained, scores, state, time.monotonic() - began - trained.seconds)
-            card = _keep_if_best(folder, state.average, row, card)
-            if row.dice is not None and config.best_epochs > 1:
-                state.remember(row.epoch, row.dice, config.best_epochs)
-                if is_last:
-                    card = _keep_mean_if_better(folder, state, truth, card, fabric, progress)
             rows.append(row)
-            history.write(folder, rows)
-            saving = {"state": state.state_dict(), "card": dataclasses.asdict(card)}
-            run.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
-            add_scalars(row)
+            best, card = _best(state, row, card, config)
+            if is_last and len(state.best) > 1:
+                best, card = _mean_if_better(best, state, truth, card, fabric, progress)
+            if fabric.is_global_zero:
+                _keep(folder, best, state, card, rows)
+                add_scalars(row)
             progress.say(history.line(row, config.epochs))
             if trained.ended:
                 break
@@ -167,29 +168,16 @@ def _parts(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[st
     return train, validation
 
 
-def _network(config: TrainConfig, card: run.ModelCard, progress: Progress, *, fresh: bool) -> torch.nn.Module:
-    torch.manual_seed(config.seed)
-    wanted = None if config.encoder_weights == "none" else config.encoder_weights
-    # a training that goes on has its weights already, one that starts from a run gets them from there
-    if not fresh or config.init is not None:
-        wanted = None
-    encoders = config.models / "encoders"
-    if card.encoder and wanted == "imagenet" and (file := registry.encoder_file(encoders, card.encoder)):
-        progress.say(f"encoder weights: {file}")
-        wanted = str(file)
-    network = registry.build(
-        card.arch,
-        encoder=config.encoder,
-        encoder_weights=wanted,
-        in_channels=card.in_channels,
-        classes=card.classes,
-        classifier=card.classifier,
-        encoders=encoders,
-    )
-    if fresh and config.init is not None:
-        new = initial.copy_weights(config.init, card, network)
-        progress.say(f"starting from {config.init}" + (f", but for {', '.join(new)}" if new else ""))
-    return network
+def _keep(
+    folder: Path, best: torch.nn.Module | None, state: loop.State, card: run.ModelCard, rows: list[history.Row]
+) -> None:
+    """Write what an epoch gave: weights where they are the best so far, the history, and what `--resume` needs."""
+    if best is not None:
+        run.remove_thresholds(folder)  # those of an earlier sitting are of other weights
+        run.write_model(folder, best, card)
+    history.write(folder, rows)
+    saving = {"state": state.state_dict(), "card": dataclasses.asdict(card)}
+    run.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
 
 
 def _go_on(
@@ -205,8 +193,6 @@ def _go_on(
         card = dataclasses.replace(
             card, epoch=before.epoch, validation_dice=before.validation_dice, config=before.config | now
         )
-        if card.epoch:
-            run.write_card(folder, card)
         return [history.Row(**row) for row in saved["history"]], card
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
@@ -229,36 +215,35 @@ def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> Non
                            "Resume with the same, or train anew under another --name")  # fmt: skip
 
 
-def _keep_if_best(folder: Path, network: torch.nn.Module, row: history.Row, card: run.ModelCard) -> run.ModelCard:
-    """Write the weights of an epoch that validated better than all before it, or without a fold: of each."""
+def _best(
+    state: loop.State, row: history.Row, card: run.ModelCard, config: TrainConfig
+) -> tuple[torch.nn.Module | None, run.ModelCard]:
+    """The network of an epoch that validated better than all before it, or None; without a fold, of each epoch."""
+    if row.dice is not None and config.best_epochs > 1:
+        state.remember(row.epoch, row.dice, config.best_epochs)
     best = card.validation_dice
     if card.validation_images and (row.dice is None or (best is not None and row.dice <= best)):
-        return card
-    card = dataclasses.replace(card, epoch=row.epoch, validation_dice=row.dice)
-    run.remove_thresholds(folder)  # those of an earlier sitting are of other weights
-    run.write_model(folder, network, card)
-    return card
+        return None, card
+    return state.average, dataclasses.replace(card, epoch=row.epoch, validation_dice=row.dice)
 
 
-def _keep_mean_if_better(
-    folder: Path,
+def _mean_if_better(
+    best: torch.nn.Module | None,
     state: loop.State,
     truth: validation.Validation,
     card: run.ModelCard,
     fabric: Fabric,
     progress: Progress,
-) -> run.ModelCard:
-    """Write the mean of the best epochs' weights if it validates better than each of them."""
-    network = state.mean_of_best()
-    scores = truth.score(network, fabric)
+) -> tuple[torch.nn.Module | None, run.ModelCard]:
+    """A network with the mean weights of the best epochs if it validates better than each of them, else `best`."""
+    mean = state.mean_of_best()
+    scores = truth.score(mean, fabric)
     epochs = ", ".join(str(kept["epoch"]) for kept in state.best)
     if scores is None or card.validation_dice is None or scores[0] <= card.validation_dice:
         progress.say(f"the mean of epochs {epochs} is not better than the best of them")
-        return card
-    card = dataclasses.replace(card, validation_dice=scores[0])
-    run.write_model(folder, network, card)
+        return best, card
     progress.say(f"the mean of epochs {epochs} is kept: Dice {scores[0]:.4f}")
-    return card
+    return mean, dataclasses.replace(card, validation_dice=scores[0])
 
 
 def _row(
@@ -283,9 +268,11 @@ def _row(
 def _opening_line(config: TrainConfig, data: TrainingSet, truth: validation.Validation, fabric: Fabric) -> str:
     height, width = data.piece
     precision = chosen_precision(config.precision, fabric.device.type)
+    devices = f"{fabric.world_size} x " if fabric.world_size > 1 else ""
     at_once = "" if data.at_once >= data.step_images else f", {data.at_once} at once"
     nothing = "" if truth.nothing_dice is None else f", where predicting nothing scores {truth.nothing_dice:.4f}"
     return (
         f"training on {len(data.image_ids)} images in pieces of {height} x {width}, validating on "
-        f"{len(truth.image_ids)}{nothing}; {data.step_images} images a step{at_once}; {fabric.device.type}, {precision}"
+        f"{len(truth.image_ids)}{nothing}; {data.step_images} images a step{at_once}; "
+        f"{devices}{fabric.device.type}, {precision}"
     )

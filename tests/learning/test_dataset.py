@@ -11,11 +11,13 @@ from severstal_cli.learning.dataset import Batch, TrainingSet
 from severstal_cli.steel.photographs import Photographs, open_photographs
 
 
-def _open(folder: Path, **settings: object) -> tuple[Photographs, TrainingSet]:
+def _open(folder: Path, rank: int = 0, world: int = 1, **settings: object) -> tuple[Photographs, TrainingSet]:
     photographs = open_photographs(folder)
     config = TrainConfig(data=folder, arch="unet-small", **settings)  # type: ignore[arg-type]
     image_ids = photographs.cache.image_ids
-    return photographs, TrainingSet(photographs.cache, image_ids, photographs.masks, photographs.classes, config)
+    return photographs, TrainingSet(
+        photographs.cache, image_ids, photographs.masks, photographs.classes, config, rank=rank, world=world
+    )
 
 
 def _equal(one: Batch, other: Batch) -> bool:
@@ -45,6 +47,33 @@ def test_batches_depend_on_seed_epoch_and_position_alone(make_data) -> None:  # 
     assert not any(_equal(a, b) for a, b in zip(first, data.batches(4), strict=True))
     other = _open(folder, **settings, seed=1)[1]
     assert not any(_equal(a, b) for a, b in zip(first, other.batches(3), strict=True))
+
+
+@pytest.mark.parametrize(("world", "batch", "step"), [(2, 4, None), (2, 2, 3), (3, 1, 2), (3, 4, 4), (20, 2, None)])
+def test_devices_share_the_images_of_each_step(make_data, world: int, batch: int, step: int | None) -> None:  # type: ignore[no-untyped-def]
+    folder = make_data(images=13, size=(64, 160))
+    settings = {"batch_size": batch, "step_images": step, "crop_widths_px": (64,)}
+    sets = [_open(folder, rank, world, **settings)[1] for rank in range(world)]
+    alone = _open(folder, batch_size=13, crop_widths_px=(64,))[1]
+    pieces = {name: row for whole in alone.batches(1) for name, row in zip(whole.image_ids, whole.images, strict=True)}
+    seen: list[str] = []
+    weight = 0.0
+    steps = 0
+    for batches in zip(*(data.batches(1) for data in sets), strict=True):  # as many on each
+        assert len({(one.ends_step, one.images.shape[2:]) for one in batches}) == 1
+        counts = [len(one.image_ids) for one in batches]
+        assert max(counts) <= batch
+        assert max(counts) - min(counts) <= 1
+        assert all(len(one.images) == max(count, 1) for one, count in zip(batches, counts, strict=True))
+        for one in batches:
+            assert all(np.array_equal(pieces[name], row) for name, row in zip(one.image_ids, one.images, strict=False))
+            seen += one.image_ids
+        weight += sum(one.share_of_step for one in batches) / world
+        if batches[0].ends_step:
+            assert weight == pytest.approx(1)
+            weight, steps = 0.0, steps + 1
+    assert sorted(seen) == sorted(sets[0].image_ids)
+    assert steps == len(sets[0])
 
 
 @pytest.mark.parametrize("size", [(64, 160), (80, 64), (50, 70)])

@@ -18,7 +18,7 @@ import torch
 
 from severstal_cli.config import TrainConfig, read_settings
 from severstal_cli.errors import InputError, RunError, SeverstalError, UsageError
-from severstal_cli.learning import loop, losses, registry, run, schedule, validation
+from severstal_cli.learning import initial, loop, losses, registry, run, schedule, validation
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import open_device
 from severstal_cli.progress import Bar, Progress
@@ -461,12 +461,12 @@ def test_a_file_of_the_encoder_stands_for_fetching(tmp_path: Path, monkeypatch: 
     torch.save(given, tmp_path / "encoders" / "resnet18.pth")
     config = TrainConfig(models=tmp_path, arch="unet", encoder="resnet18")
     model = SimpleNamespace(arch="unet", encoder="resnet18", in_channels=1, classes=2, classifier=False)
-    network = training._network(config, model, Said(), fresh=True)  # type: ignore[arg-type]
+    network = initial.build(config, model, Said(), fresh=True)  # type: ignore[arg-type]
     assert torch.equal(network.encoder.state_dict()["layer4.1.conv2.weight"], given["layer4.1.conv2.weight"])  # type: ignore[union-attr,operator]
     assert lines == [f"encoder weights: {tmp_path}/encoders/resnet18.pth"]
     lines.clear()
-    training._network(dataclasses.replace(config, encoder_weights="none"), model, Said(), fresh=True)  # type: ignore[arg-type]
-    training._network(config, model, Said(), fresh=False)  # type: ignore[arg-type]
+    initial.build(dataclasses.replace(config, encoder_weights="none"), model, Said(), fresh=True)  # type: ignore[arg-type]
+    initial.build(config, model, Said(), fresh=False)  # type: ignore[arg-type]
     assert lines == []
 
 

@@ -1,0 +1,136 @@
+"""Training on several devices: a process each, a worker, started by `--devices` here or by `torchrun` on many machines.
+
+Both go through torch's elastic launcher, which ends all workers when one has ended badly, and tells each by the
+environment who it is: `RANK` of `WORLD_SIZE`, of which `LOCAL_WORLD_SIZE` are on its machine. The first one, rank 0,
+writes and tells; the others are silent.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.queues import SimpleQueue
+from typing import TypeVar
+
+import torch
+
+from severstal_cli.errors import MachineError, SeverstalError
+
+T = TypeVar("T")
+
+REMEDY = "With --resume the same command goes on after the last whole epoch, if there is one"
+
+LAST_WORDS_S = 5.0
+"""How long a worker that failed leaves the word to another one. The launcher looks every tenth of a second."""
+
+
+def is_worker() -> bool:
+    """Whether a launcher started this process, here or by torchrun."""
+    return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
+
+
+def is_first() -> bool:
+    """Whether this process is to write and tell: the only one, or the first worker."""
+    return not is_worker() or os.environ["RANK"] == "0"
+
+
+def check_gpus(devices: int) -> None:
+    """See whether each device of this machine would be a GPU of its own. Raises MachineError; a CPU can be shared."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else devices
+    if devices > gpus:
+        raise MachineError("too few GPUs", f"{devices} asked for, {gpus} there", f"Give --devices {gpus} at most")
+
+
+@contextmanager
+def one_voice() -> Iterator[None]:
+    """Let one worker tell what went wrong: the first one where all found the same, else the one where it began."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_first():
+            raise
+        raise SystemExit(128 + signal.SIGINT) from None
+    except Exception as error:
+        if is_worker():
+            # that another worker has gone is told as a RuntimeError, and never the cause; meanwhile the launcher sees
+            # how the other one ended, and ends this one
+            time.sleep(LAST_WORDS_S * (isinstance(error, RuntimeError) + (not is_first())))
+        raise
+
+
+def run(function: Callable[..., T], devices: int, *args: object) -> T:
+    """Call `function` in as many workers on this machine; what it returns in the first one.
+
+    No worker is left when this returns or raises.
+
+    Raises:
+        MachineError: too few GPUs, or a worker was killed.
+        KeyboardInterrupt: as ever.
+        Exception: what `function` raised in a worker, one of them if it was several.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    check_gpus(devices)
+    errors = multiprocessing.get_context("spawn").SimpleQueue()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP,
+                                                                signal.SIGQUIT)}  # fmt: skip
+    level = logging.root.manager.disable
+    if os.environ.get("SEVERSTAL_DEBUG") != "1":
+        logging.disable(logging.CRITICAL)  # pages on which process ended when
+    try:
+        with tempfile.TemporaryDirectory(prefix="severstal-") as logs:
+            launch = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=devices,
+                run_id="severstal",
+                rdzv_backend="c10d",
+                rdzv_endpoint="127.0.0.1:0",
+                local_addr="127.0.0.1",
+                max_restarts=0,
+                monitor_interval=0.1,
+                logs_specs=DefaultLogsSpecs(log_dir=logs),
+            )
+            return elastic_launch(launch, _work)(errors, function, *args)[0]  # type: ignore[no-any-return]
+    except ChildFailedError as failed:
+        if sys.stderr.isatty():
+            sys.stderr.write("\x1b[?25h")  # a bar hides the cursor, and a worker that is ended leaves it so
+        if not errors.empty():
+            raise errors.get() from None
+        rank, failure = failed.get_first_failure()
+        code = failure.exitcode
+        end = f"was killed (signal {-code})" if code < 0 else f"ended with exit code {code}"
+        raise MachineError(f"worker {rank + 1} of {devices} {end}", "", REMEDY) from None
+    except SignalException as ended:
+        if ended.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + ended.sigval) from None
+    finally:
+        logging.disable(level)
+        with suppress(ValueError):  # in the main thread alone the launcher has set its own
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def _work(errors: "SimpleQueue[Exception]", function: Callable[..., T], *args: object) -> T:
+    """What a worker of `run` does; an error goes to the process that started it."""
+    if "lo" in (name for _, name in socket.if_nameindex()):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else it listens where others can reach it
+    try:
+        return function(*args)
+    except Exception as error:
+        told = error
+        if not isinstance(error, SeverstalError | OSError | MemoryError):  # others may not travel
+            told = RuntimeError(f"{type(error).__name__}: {error}")
+        told.add_note(traceback.format_exc())
+        errors.put(told)
+        raise SystemExit(1) from None

@@ -1,0 +1,72 @@
+"""What `test_workers` lets workers do. They import this file by its name, and nothing of pytest."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from torch import nn
+
+from severstal_cli.config import TrainConfig
+from severstal_cli.learning import loop, losses, registry, workers
+from severstal_cli.progress import Progress
+from severstal_cli.stages import training
+
+
+class Plain(nn.Module):
+    """Without batch norm and dropout, so that its gradient is a mean over images; one weight is not used."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, classes, 3, padding=1))
+        self.unused = nn.Parameter(torch.ones(1))
+
+    def forward(self, images: torch.Tensor) -> registry.Logits:
+        return registry.Logits(self.network(images), None)
+
+
+@contextmanager
+def plain_network() -> Iterator[None]:
+    """Let every training be of `Plain`."""
+    with mock.patch.object(registry, "build", lambda *_, classes, **__: Plain(classes)):
+        yield
+
+
+def train_three(*configs: TrainConfig) -> list[training.TrainResult]:
+    """Trainings one after the other: as it is, of `Plain`, and with a clock of the second worker that runs too fast."""
+    whole, plain, timed = configs
+    results = [training.train(whole)]
+    with plain_network():
+        results.append(training.train(plain))
+    monotonic, speed = time.monotonic, 1000 if os.environ["RANK"] == "1" else 1
+    with mock.patch.object(time, "monotonic", lambda: speed * monotonic()):  # noqa: PT008 (it goes on)
+        return [*results, training.train(timed)]
+
+
+def train_until_killed(config: TrainConfig, progress: Progress) -> training.TrainResult:
+    """The second worker is killed in the second epoch."""
+    update = loop._update_average
+
+    def update_or_die(state: loop.State, decay: float) -> None:
+        if os.environ["RANK"] == "1" and state.steps == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        update(state, decay)
+
+    with mock.patch.object(loop, "_update_average", update_or_die):
+        return training.train(config, progress)
+
+
+def train_until_nan(config: TrainConfig) -> training.TrainResult:
+    """The loss of the second worker is not a number in its second batch; the first worker sees nothing of it."""
+    total_loss, calls = losses.total_loss, 0
+
+    def nan_at_second(*arguments: object) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return total_loss(*arguments) * (float("nan") if os.environ["RANK"] == "1" and calls == 2 else 1)  # type: ignore[arg-type]
+
+    with mock.patch.object(losses, "total_loss", nan_at_second), mock.patch.object(workers, "LAST_WORDS_S", 1.0):
+        return training.train(config)

@@ -1,0 +1,183 @@
+"""Several workers train what one process would; one alone tells and writes, and none outlives the others."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # workers take over the path, and find the file by its name there
+import in_workers
+
+from severstal_cli import cli
+from severstal_cli.config import TrainConfig
+from severstal_cli.errors import InputError, SeverstalError
+from severstal_cli.learning import run, workers
+from severstal_cli.learning.device import open_device
+from severstal_cli.learning.validation import Validation
+from severstal_cli.stages import training
+from severstal_cli.steel.photographs import open_photographs
+from severstal_cli.steel.splits import read_splits
+
+ROOT = Path(__file__).resolve().parents[2]
+RESUME = "With --resume the same command goes on after the last whole epoch, if there is one"
+
+
+def _options(config: TrainConfig) -> list[str]:
+    """The command line of `config`, but for what decides how many devices there are."""
+    return ["train", "--data", str(config.data), "--models", str(config.models), "--arch", config.arch,
+            "--epochs", str(config.epochs), "--batch-size", str(config.batch_size)]  # fmt: skip
+
+
+def _run(*command: str) -> "subprocess.Popen[str]":
+    """A Python of its own, as from a terminal: it and its children are a session, which Ctrl-C goes to as a whole."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, text=True, start_new_session=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def _alive(session: int) -> list[str]:
+    """The command lines of the processes of a session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append((stat.parent / "cmdline").read_text())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def _weights(folder: Path) -> dict[str, bytes]:
+    state = run.read_checkpoint(folder)["state"]
+    tensors = state["network"] | {f"average {name}": value for name, value in state["average"].items()}
+    return {name: value.numpy().tobytes() for name, value in tensors.items()} | {
+        run.WEIGHTS: (folder / run.WEIGHTS).read_bytes()
+    }
+
+
+@pytest.fixture(scope="module")
+def configs(trained, tmp_path_factory: pytest.TempPathFactory) -> list[TrainConfig]:  # type: ignore[no-untyped-def]
+    """Three trainings by two workers, done: whole, of a plain network with an uneven last step, and one out of time."""
+    data, _ = trained
+    whole = TrainConfig(data=data, models=tmp_path_factory.mktemp("models"), arch="unet-small", epochs=3, batch_size=4,
+                        devices=2, name="whole")  # fmt: skip
+    plain = replace(whole, name="plain", epochs=2, batch_size=3, step_images=6, warmup_share=0.0, dice_weight=0.0,
+                    precision="32-true")  # fmt: skip
+    timed = replace(whole, name="timed", epochs=10_000, time_limit_s=1.5)
+    results = workers.run(in_workers.train_three, 2, whole, plain, timed)
+    assert [result.folder.name for result in results] == ["whole", "plain", "timed"]
+    assert not multiprocessing.active_children()
+    return [whole, plain, timed]
+
+
+def test_validation_by_two_is_that_by_one(configs: list[TrainConfig]) -> None:
+    folder = configs[0].models / "whole"
+    card = run.read_card(folder)
+    photographs = open_photographs(configs[0].data)
+    fold = read_splits(configs[0].data / "splits.csv").ids_of("0")
+    scores = Validation(photographs, fold, card, 4).score(run.load_network(folder, card), open_device())
+    assert scores is not None
+    assert card.validation_dice == pytest.approx(scores[0], abs=1e-6)
+    assert len(run.read_checkpoint(folder)["history"]) == 3
+
+
+def test_two_take_the_steps_of_one_with_as_many_images(configs: list[TrainConfig], tmp_path: Path) -> None:
+    two = configs[1]
+    one = replace(two, devices=1, models=tmp_path, batch_size=6, step_images=12)
+    with in_workers.plain_network():
+        training.train(one)
+    states = [run.read_checkpoint(config.models / "plain") for config in (two, one)]
+    last_step = states[0]["card"]["train_images"] % 12
+    assert last_step % 6 == 1, "its second batch has an image for one of the two workers alone"
+    for part in ("network", "average"):
+        for name, value in states[0]["state"][part].items():
+            assert (value - states[1]["state"][part][name]).abs().max() < 1e-6, name
+    losses = [state["history"][-1]["loss"] for state in states]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_all_stop_by_the_clock_of_the_first(configs: list[TrainConfig]) -> None:
+    rows = run.read_checkpoint(configs[2].models / "timed")["history"]
+    assert 1 <= len(rows) < 10_000
+    assert rows[-1]["elapsed_s"] > 1.0
+
+
+def test_a_killed_worker_ends_all_with_one_line_and_torchrun_goes_on_with_the_same_bits(
+    configs: list[TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(configs[0], models=tmp_path, name=None)
+    monkeypatch.setattr(training, "train", lambda *arguments: workers.run(in_workers.train_until_killed, 2, *arguments))
+    monkeypatch.setattr(sys, "argv", ["severstal", *_options(config), "--devices", "2"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert not multiprocessing.active_children()
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines()[-1] == f"severstal: worker 2 of 2 was killed (signal 9). {RESUME}"
+    assert [line.split(":")[0] for line in told.err.splitlines()] == ["unet-small-fold0", "epoch 1/3", "severstal"]
+
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
+    process = _run(*torchrun, "-m", "severstal_cli", *_options(config), "--resume")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.count("3 epochs in ") == 1
+    assert err.count("going on after epoch 1") == 1
+    assert _weights(tmp_path / "unet-small-fold0") == _weights(configs[0].models / "whole")
+
+
+def test_an_error_that_all_find_is_told_once(
+    trained,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
+) -> None:
+    config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", fold=9, devices=2)
+    with pytest.raises(InputError, match=r"^no such fold: 9\. The split has folds"):
+        training.train(config)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_that_one_alone_finds_ends_all(
+    trained,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
+) -> None:
+    config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", batch_size=4)
+    with pytest.raises(SeverstalError, match=r"^the loss is nan in epoch 1, batch 2: \w+\.png, .*is kept$"):
+        workers.run(in_workers.train_until_nan, 2, config)
+    assert capfd.readouterr() == ("", "")
+    assert not multiprocessing.active_children()
+
+
+def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", epochs=10_000)
+    process = _run("-m", "severstal_cli", *_options(config), "--devices", "2")
+    assert process.stderr is not None
+    lines = [process.stderr.readline(), process.stderr.readline()]
+    assert lines[1].startswith("epoch 1/")
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    rest = [line for line in err.splitlines() if line and not re.match(r"epoch \d|unet-small-fold0: \d", line)]
+    assert rest == ["unet-small: with --resume the same command goes on after the last whole epoch, if there is one",
+                    "severstal: interrupted"]  # fmt: skip
+    until = time.monotonic() + 10
+    while _alive(process.pid) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert _alive(process.pid) == []
+
+
+def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(SeverstalError, match=r"^too few GPUs: 2 asked for, 1 there\. Give --devices 1 at most$"):
+        training.train(TrainConfig(data=tmp_path, models=tmp_path, devices=2))
