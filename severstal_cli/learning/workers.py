@@ -27,8 +27,8 @@ T = TypeVar("T")
 
 REMEDY = "With --resume the same command goes on after the last whole epoch, if there is one"
 
-LAST_WORDS_S = 5.0
-"""How long a worker that failed leaves the word to another one. The launcher looks every tenth of a second."""
+LAST_WORDS_S = 15.0
+"""How long a worker that failed leaves the word to another one, whose end may take seconds on a busy machine."""
 
 
 def is_worker() -> bool:
