@@ -816,7 +816,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     ("line", "path"),
     [
         (f"{TRAIN} --models disk/models", "disk/models/new/model.safetensors"),
-        ("thresholds models/good --out disk/t.json", "disk/t.png"),
+        ("thresholds models/good --out disk/t.json", "disk/t.…"),
         (f"{PREDICT} --masks disk/masks", "disk/masks/….png"),
         ("decode noise.csv --out disk/masks --size 64x96", "disk/masks/….png"),
         ("synth disk/set --images 30 --size 64x96", "disk/set/train_images/….jpg"),
