@@ -64,9 +64,9 @@ def main() -> None:
     rates = []
     for part in (8, 4, 2, 1):
         image_ids = photographs.cache.image_ids[::part]
-        described = card.describe(config, photographs, split, list(image_ids), [])
+        described = card.describe(config, photographs, split, list(image_ids), [], None, fabric)
         state = loop.start(registry.build(options.arch, classes=photographs.classes), config, fabric)
-        data = TrainingSet(photographs.cache, image_ids, photographs.masks, photographs.classes, config)
+        data = TrainingSet(photographs, image_ids, config)
         result = loop.train_epoch(state, data, 0, config, described, fabric, lambda steps: steps / 1e9, Bar())
         rates.append(result.images / result.seconds)
         print(

@@ -31,9 +31,9 @@ class Resident:
     """The one batch, in place of a `TrainingSet`."""
 
     def __init__(self, batch, steps):
-        self.batch, self.steps, self.image_ids = batch, steps, batch.image_ids * steps
+        self.batch, self.steps, self.epoch_images = batch, steps, len(batch.image_ids) * steps
 
-    def batches(self, epoch, done_share=0.0):
+    def batches(self, epoch, share_done):
         return itertools.repeat(self.batch, self.steps)
 
 
@@ -63,10 +63,10 @@ def measure_ours(options, size):
     ids = list(itertools.islice(itertools.cycle(known), wanted))
     split = Split(path=options.data, parts={}, groups={}, class_sets={})  # nothing is validated
     fabric = open_device(options.precision)
-    card = describe(config, photographs, split, ids, [])
+    card = describe(config, photographs, split, ids, [], None, fabric)
     network = registry.build(options.arch, encoder=options.encoder, classes=photographs.classes)
     state = loop.start(network, config, fabric)
-    real = TrainingSet(photographs.cache, ids, photographs.masks, photographs.classes, config)
+    real = TrainingSet(photographs, ids, config)
     batch = next(iter(real.batches(0, 0.5)))
 
     def images_per_s(source, epoch):

@@ -36,8 +36,11 @@ def line_of(error: Exception) -> str | None:
 def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
     """What each training gave, what comes next, and the mean over folds."""
     for result in results:
+        kept = f"best epoch {result.best_epoch}"
+        if result.averaged:
+            kept = f"mean of epochs {', '.join(map(str, result.averaged))}"
         best = "" if result.validation_dice is None else (
-            f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f} "
+            f", {kept} with validation Dice {result.validation_dice:.4f} "
             f"(predicting nothing {result.nothing_dice:.4f})"
         )  # fmt: skip
         time = f"{result.seconds / 60:.1f} min" if result.seconds >= 100 else f"{result.seconds:.0f} s"

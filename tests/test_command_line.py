@@ -308,8 +308,8 @@ def test_all_folds_are_trained_and_their_mean_told(severstal: Severstal, monkeyp
         assert config.fold is None
         return [
             training.TrainResult(
-                folder=Path(f"models/a-fold{fold}"), epochs=2, best_epoch=2, validation_dice=dice, nothing_dice=0.75,
-                seconds=9.0,
+                folder=Path(f"models/a-fold{fold}"), epochs=2, best_epoch=2, averaged=(1, 2)[:fold * 2],
+                validation_dice=dice, nothing_dice=0.75, seconds=9.0,
             ) for fold, dice in enumerate((0.875, 0.925))
         ]  # fmt: skip
 
@@ -317,6 +317,6 @@ def test_all_folds_are_trained_and_their_mean_told(severstal: Severstal, monkeyp
     outcome = severstal("train", "--fold", "all")
     assert (outcome.code, outcome.out.splitlines()) == (0, [
         "models/a-fold0: 2 epochs in 9 s, best epoch 2 with validation Dice 0.8750 (predicting nothing 0.7500)",
-        "models/a-fold1: 2 epochs in 9 s, best epoch 2 with validation Dice 0.9250 (predicting nothing 0.7500)",
+        "models/a-fold1: 2 epochs in 9 s, mean of epochs 1, 2 with validation Dice 0.9250 (predicting nothing 0.7500)",
         "2 folds: mean validation Dice 0.9000",
     ])  # fmt: skip

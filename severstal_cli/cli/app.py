@@ -22,7 +22,12 @@ class _Commands(TyperGroup):
             if line is None or os.environ.get("SEVERSTAL_DEBUG") == "1":
                 raise
             print(f"severstal: {line}", file=sys.stderr)  # noqa: T201 (rich would wrap it)
-            raise SystemExit(2 if isinstance(error, UsageError) else 1) from error
+            code = 2 if isinstance(error, UsageError) else 1
+            if "TORCHELASTIC_RUN_ID" in os.environ:
+                from severstal_cli.learning import workers
+
+                workers.leave(code)
+            raise SystemExit(code) from error
         except KeyboardInterrupt:
             print("\nseverstal: interrupted", file=sys.stderr)  # noqa: T201
             raise SystemExit(130) from None

@@ -65,7 +65,7 @@ def train(
     ] = None,
     pseudo_images: Annotated[Path | None, typer.Option(help="Folder of its photographs.")] = None,
     pseudo_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of them in the images of a step.")
+        float, typer.Option(help="Share of them in the images of a step.")
     ] = configs.TrainConfig.pseudo_share,
     pseudo_min_score: Annotated[
         float, typer.Option(min=0, max=1, help="Take images whose every row has this score.")

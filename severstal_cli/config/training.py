@@ -12,6 +12,9 @@ AUTO_STEP_IMAGES = 8
 """Images of a step of the optimiser where neither they nor a batch size is given."""
 
 
+PRECISIONS = "auto", "32-true", "bf16-mixed", "16-mixed"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """`train`: a run under `models/`."""
@@ -56,9 +59,9 @@ class TrainConfig:
     crop_height_px: int = 256
     crop_widths_px: tuple[int, ...] = (512,)
     """The network trains on pieces of at most this size, in multiples of 32; each step takes one of the widths."""
-    coarse_share: float = 0.0
+    half_size_share: float = 0.0
     """Share of the training, at its start, on pieces at half their size: four times as fast."""
-    full_size_share: float = 0.0
+    whole_image_share: float = 0.0
     """Share of the training, at its end, on whole images, of which a device takes as many pixels at once."""
     defect_share: float = 0.5
     """Share of the pieces of an image with defects that are laid over one; the others lie anywhere."""
@@ -96,6 +99,9 @@ class TrainConfig:
     bce_weight: float = 1.0
     """Weight of binary cross-entropy in the loss; so the others."""
     dice_weight: float = 1.0
+    false_alarm_weight: float = 0.0
+    """Of the part of the Dice loss that counts false alarms where there is no mask. With a head it is needless, and
+    keeps rare classes from being learnt; without one 1 is a good value."""
     lovasz_weight: float = 0.0
     lovasz_share: float = 1.0
     """Share of the training, at its end, in which the Lovasz loss counts."""
@@ -114,7 +120,7 @@ class TrainConfig:
     pseudo_min_score: float = 0.9
     """Only images are taken whose every row has at least this score (steel/confidence) beside the submission."""
     precision: str = "auto"
-    """A precision of Lightning Fabric: "32-true", "bf16-mixed", "16-mixed"; "auto": the fastest that the device has."""
+    """One of `PRECISIONS`, Lightning Fabric's names; "auto": the fastest that the device has."""
 
     def __post_init__(self) -> None:
         name = self.name if self.name is not None else "default"
@@ -136,8 +142,9 @@ class TrainConfig:
             "warp_share",
             "noise",
             "detail",
-            "coarse_share",
-            "full_size_share",
+            "half_size_share",
+            "whole_image_share",
+            "lovasz_share",
             "pseudo_share",
             "pseudo_min_score",
         ):
@@ -146,14 +153,18 @@ class TrainConfig:
         for name in ("brightness", "contrast", "gamma", "zoom", "stretch", "turn_deg", "focal_gamma", "weight_decay"):
             value = getattr(self, name)
             check(value >= 0, name.replace("_", " "), value, "at least 0")
-        weights = self.bce_weight, self.dice_weight, self.lovasz_weight, self.head_weight
-        check(min(weights) >= 0 and sum(weights[:3]) > 0, "weights of the loss", weights, "at least 0, and not all 0")
+        weights = self.bce_weight, self.dice_weight, self.lovasz_weight, self.head_weight, self.false_alarm_weight
+        always = sum(weights[: 3 if self.lovasz_share == 1 else 2])
+        check(min(weights) >= 0 and always > 0, "weights of the loss", weights, "at least 0, and not all 0 at any time")
+        check(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        check(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32")
         check(all(weight > 0 for weight in self.class_weights), "class weights", self.class_weights, "above 0")
         check(self.crop_height_px >= 32, "crop height", self.crop_height_px, "at least 32")
         widths = self.crop_widths_px
         check(min(widths, default=0) >= 32, "crop widths", widths, "at least 32 each, and at least one")
         alone = (self.pseudo is None) != (self.pseudo_images is None)
         check(not alone, "pseudo labels", self.pseudo or self.pseudo_images, "a submission and a folder of images")
+        check(0 < self.pseudo_share < 1, "pseudo share", self.pseudo_share, "above 0 and below 1")
         of_step = self.images_of_step
         check(self.pseudo is None or of_step >= 2, "images of a step", of_step, "at least 2 with pseudo labels")
 
@@ -166,8 +177,7 @@ class TrainConfig:
 def read_settings(path: Path) -> dict[str, Any]:
     """Settings of `TrainConfig` by their names: of a `model.json`, or of a JSON file that holds some of them.
 
-    Not taken over are the name of a run, where it lay, whether it was resumed, and the fingerprint of its pseudo
-    labels. Raises InputError.
+    Not taken over are the name of a run, where it lay, and whether it was resumed. Raises InputError.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -179,7 +189,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     kinds = get_type_hints(TrainConfig)
     found = {}
     for name, value in settings.items():
-        if name in ("name", "models", "resume", "pseudo_fingerprint"):
+        if name in ("name", "models", "resume"):
             continue
         if name not in kinds:
             raise InputError(

@@ -37,7 +37,7 @@ def describe(
     settings = {
         name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
     }
-    settings["pseudo_fingerprint"] = None if pseudo is None else pseudo.fingerprint  # their paths tell no content
+    settings["devices"] = fabric.world_size  # torchrun decides it past the setting
     return run.ModelCard(
         arch=config.arch,
         encoder=config.encoder if registry.entry(config.arch).has_encoder else None,
@@ -68,6 +68,7 @@ def describe(
             "opencv": cv2.__version__,
         },
         environment=_environment(fabric, config.precision),
+        pseudo_fingerprint=None if pseudo is None else pseudo.fingerprint,
     )
 
 

@@ -10,7 +10,7 @@ not depend on how many there are. All devices have equally many batches, as they
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ from severstal_cli.learning import augmentation, schedule
 from severstal_cli.learning.pasting import Donors
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import rle
-from severstal_cli.steel.cache import ImageCache
 from severstal_cli.steel.images import cv2
+from severstal_cli.steel.photographs import Photographs
 from severstal_cli.steel.pseudo import PseudoLabels
 
 BLACK = 12
@@ -44,7 +44,7 @@ class Batch:
     changes: augmentation.Changes
     halved: bool
     """The device is to halve both sides first."""
-    share_of_step: float
+    loss_weight: float
     """Weight of its mean loss: its share of the step's images, times the devices, as these average gradients."""
     ends_step: bool
 
@@ -73,10 +73,8 @@ class TrainingSet:
 
     def __init__(
         self,
-        cache: ImageCache,
+        photographs: Photographs,
         image_ids: Sequence[str],
-        masks: Mapping[tuple[str, int], rle.Runs],
-        classes: int,
         config: TrainConfig,
         pseudo: PseudoLabels | None = None,
         *,
@@ -87,10 +85,11 @@ class TrainingSet:
         if not image_ids:
             raise ValueError("no images to train on")
         self._rank, self._world = rank, world
-        self.image_ids, self.classes = tuple(image_ids), classes
+        self.image_ids, self.classes = tuple(image_ids), photographs.classes
+        cache, masks = photographs.cache, photographs.masks
         self.step_images = config.images_of_step
         """Of one device."""
-        self._images_of_step = world * self.step_images
+        self._global_step_images = world * self.step_images
         self.at_once = config.batch_size or self.step_images
         """Pieces of a batch but where a step has fewer; may be lowered before the first one."""
         self._masks, self._config = dict(masks), config
@@ -99,9 +98,9 @@ class TrainingSet:
         if pseudo is not None:  # its names are others, so one mapping holds all masks
             self._masks |= pseudo.masks
             self._photographs += [(name, pseudo.cache, pseudo.cache.index[name]) for name in pseudo.image_ids]
-            wanted = round(self._images_of_step * config.pseudo_share)
-            self._pseudo_of_step = min(max(wanted, int(config.pseudo_share > 0)), self._images_of_step - 1)
-        self._donors = Donors(cache, image_ids, masks, classes)
+            wanted = round(self._global_step_images * config.pseudo_share)
+            self._pseudo_of_step = min(max(wanted, 1), self._global_step_images - 1)
+        self._donors = Donors(cache, image_ids, masks, self.classes)
         sizes = np.array([cache.sizes[cache.index[image_id]] for image_id in image_ids])
         self._largest = int(sizes[:, 0].max()), int(sizes[:, 1].max())
 
@@ -113,7 +112,7 @@ class TrainingSet:
 
     def __len__(self) -> int:
         """Steps an epoch. The last one may have fewer images."""
-        return math.ceil(len(self.image_ids) / (self._images_of_step - self._pseudo_of_step))
+        return math.ceil(len(self.image_ids) / (self._global_step_images - self._pseudo_of_step))
 
     @property
     def epoch_images(self) -> int:
@@ -123,21 +122,21 @@ class TrainingSet:
     @property
     def largest_batch(self) -> tuple[int, int, int]:
         """(images, height, width) of the batches with the most pixels."""
-        stages = [self._crops(STRIDE), *([self._whole()] if self._config.full_size_share else [])]
+        stages = [self._crops(STRIDE), *([self._whole()] if self._config.whole_image_share else [])]
         shapes = [(min(stage.at_once, self.step_images), stage.height, max(stage.widths)) for stage in stages]
         return max(shapes, key=math.prod)
 
-    def batches(self, epoch: int, done_share: float = 0.0) -> Iterator[Batch]:
+    def batches(self, epoch: int, share_done: float = 0.0) -> Iterator[Batch]:
         """The batches of an epoch for this device, each annotated image on one of them; prepared ahead in a thread.
 
-        `done_share`: how much of the whole training is done as the epoch begins, which decides on what it trains.
+        `share_done`: how much of the whole training is done as the epoch begins, which decides on what it trains.
         """
-        pieces = self._pieces(done_share)
+        pieces = self._pieces(share_done)
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
             waiting: list[Future[Batch]] = []
             try:
                 for number, step in enumerate(self._steps(epoch)):
-                    start = number * self._images_of_step
+                    start = number * self._global_step_images
                     for first in range(0, len(step), pieces.at_once * self._world):
                         waiting.append(pool.submit(self._batch, epoch, start, step, first, pieces))
                         if len(waiting) > AHEAD:
@@ -151,7 +150,7 @@ class TrainingSet:
     def _steps(self, epoch: int) -> list[NDArray[np.int64]]:
         """The images of each step, as positions in `_photographs`: the annotated ones stand first there."""
         order = self._rng(epoch, -1).permutation(len(self.image_ids))
-        of_step = self._images_of_step - self._pseudo_of_step
+        of_step = self._global_step_images - self._pseudo_of_step
         steps = [order[start : start + of_step] for start in range(0, len(order), of_step)]
         if not self._pseudo_of_step:
             return steps
@@ -161,11 +160,11 @@ class TrainingSet:
         # mixed, as a step may take several batches
         return [rng.permutation(np.concatenate(both)) for both in zip(steps, drawn, strict=True)]
 
-    def _pieces(self, done_share: float) -> _Pieces:
+    def _pieces(self, share_done: float) -> _Pieces:
         """Half-size pieces first, whole images last, pieces at full size between: in the shares of the settings."""
-        if schedule.is_coarse(self._config, done_share):
+        if schedule.is_half_size(self._config, share_done):
             return dataclasses.replace(self._crops(2 * STRIDE), halved=True)
-        return self._crops(STRIDE) if done_share < 1 - self._config.full_size_share else self._whole()
+        return self._crops(STRIDE) if share_done < 1 - self._config.whole_image_share else self._whole()
 
     def _whole(self) -> _Pieces:
         crops, (height, width) = self._crops(STRIDE), (_piece_side(side) for side in self._largest)
@@ -206,7 +205,7 @@ class TrainingSet:
             masks=masks,
             changes=augmentation.Changes.of(changes),
             halved=pieces.halved,
-            share_of_step=counted * self._world / len(step),
+            loss_weight=counted * self._world / len(step),
             ends_step=end == len(step),
         )
 

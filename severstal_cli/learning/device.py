@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 
+from severstal_cli.errors import MachineError
 from severstal_cli.learning import workers
 
 T = TypeVar("T")
@@ -41,8 +42,11 @@ def open_device(precision: str = "auto") -> Fabric:
     strategy = "auto"
     if world > 1:
         workers.check_gpus(here)
-        if accelerator == "cpu":  # they share its cores; torchrun has made it one each by OMP_NUM_THREADS
-            torch.set_num_threads(max(1, torch.get_num_threads() // here))
+        if world % here:
+            raise MachineError("the machines have different numbers of workers", f"{world} in all, {here} here",
+                               "Give each the same --nproc-per-node")  # fmt: skip
+        if accelerator == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # they share its cores
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
         strategy = "ddp"
     fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=here, num_nodes=world // here, precision=chosen)
     fabric.launch()

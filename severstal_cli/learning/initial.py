@@ -50,17 +50,29 @@ def copy_weights(folder: Path, card: run.ModelCard, network: nn.Module) -> list[
         InputError: a run of another network, or one that was trained on images that this training validates on.
     """
     source = run.read_card(folder)
-    pairs: list[tuple[str, object, object]] = [
-        ("network", source.arch, card.arch),
-        ("encoder", source.encoder, card.encoder),
-    ]
-    if source.data_fingerprint == card.data_fingerprint and card.fold is not None:
-        pairs += [("split", source.split_fingerprint, card.split_fingerprint), ("fold", source.fold, card.fold)]
-    for what, there, here in pairs:
+    for what, there, here in (("network", source.arch, card.arch), ("encoder", source.encoder, card.encoder)):
         if there != here:
             raise InputError(f"cannot start from {folder}", f"its {what} is {there}, here {here}",
-                             "Start from a run of the same network that left out the same fold")  # fmt: skip
+                             "Start from a run of the same network")  # fmt: skip
+    check_source(folder, card.data_fingerprint, card.split_fingerprint, card.fold)
     found, own = run.load_network(folder, source).state_dict(), network.state_dict()
     fitting = {name: value for name, value in found.items() if name in own and value.shape == own[name].shape}
     network.load_state_dict(fitting, strict=False)
     return sorted({name.rsplit(".", 1)[0] for name in own.keys() - fitting.keys()})
+
+
+def check_source(folder: Path, data_fingerprint: str, split_fingerprint: str, fold: int | None) -> None:
+    """See that the run of `folder` was not trained on what a training of these data will be judged by.
+
+    Raises InputError. What that run started from itself is not looked at.
+    """
+    source = run.read_card(folder)
+    if data_fingerprint != source.data_fingerprint and split_fingerprint != source.split_fingerprint:
+        return  # other photographs
+    pairs: list[tuple[str, object, object]] = [("split", source.split_fingerprint, split_fingerprint)]
+    if fold is not None:
+        pairs.append(("fold", source.fold, fold))
+    for what, there, here in pairs:
+        if there != here:
+            raise InputError(f"cannot start from {folder}", f"its {what} is {there}, here {here}",
+                             "Start from a run that left out the same images")  # fmt: skip

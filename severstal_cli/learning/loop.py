@@ -53,42 +53,24 @@ class State:
             "elapsed_s": self.elapsed_s,
         }
 
-    def remember(self, epoch: int, dice: float, count: int) -> None:
-        """Keep the averaged weights of this epoch if it is among the best `count`."""
-        weights = {name: value.detach().clone() for name, value in self.average.state_dict().items()}
-        self.best.append({"dice": dice, "epoch": epoch, "weights": weights})
-        self.best = sorted(self.best, key=lambda kept: -kept["dice"])[:count]
-
-    def mean_of_best(self) -> nn.Module:
-        """A network with the mean weights of the epochs kept, running statistics included."""
-        every = [kept["weights"] for kept in self.best]
-        mean = {name: value.clone() for name, value in every[0].items()}
-        for name, value in mean.items():
-            if value.is_floating_point():
-                value.copy_(torch.stack([weights[name] for weights in every]).mean(dim=0))
-        network = copy.deepcopy(self.average)
-        network.load_state_dict(mean)
-        return network
-
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.best = saved["best"]
+        self.best = saved.get("best", [])
         self.steps, self.elapsed_s = saved["steps"], saved["elapsed_s"]
 
 
-def start(network: nn.Module, config: TrainConfig, fabric: Fabric) -> State:
+def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int = 1) -> State:
     """A state before its first step: `network` on the device, AdamW without decay on biases and norms.
 
-    Raises MachineError: the network is to be compiled, and the machine cannot.
+    `at_once`: images of its batches. Raises MachineError: the network is to be compiled, and the machine cannot.
     """
     # torch has it on GPUs alone. On CPUs each worker normalises by its own batch, and the first one's running
     # statistics count: it hands them to the others before each step, and after the epoch (see `train_epoch`)
-    few = (config.batch_size or config.images_of_step) < SYNCHRONISED_BELOW
-    if fabric.world_size > 1 and fabric.device.type == "cuda" and few:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    if fabric.world_size > 1 and fabric.device.type == "cuda" and at_once < SYNCHRONISED_BELOW:
+        network = synchronised(network)
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     if fabric.world_size > 1:
         _freeze_unused(network, fabric)
@@ -99,6 +81,14 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric) -> State:
         network = torch.compile(network)  # type: ignore[assignment]  # names and weights stay those of the network
     network, optimizer = fabric.setup(network, optimizer)
     return State(network=network, average=average, optimizer=optimizer)
+
+
+def synchronised(network: nn.Module) -> nn.Module:
+    """The network with batch norm over all devices."""
+    import timm.layers
+
+    # of timm, as its batch norm holds an activation, too, which torch's own way would drop
+    return timm.layers.convert_sync_batchnorm(network)  # type: ignore
 
 
 def optimizer_of(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -160,22 +150,22 @@ def train_epoch(
     config: TrainConfig,
     card: ModelCard,
     fabric: Fabric,
-    done_share: Callable[[int], float],
+    share_done: Callable[[int], float],
     bar: Bar,
 ) -> EpochResult:
-    """One pass over the training images. `done_share(steps)` tells how much of the whole training is done.
+    """One pass over the training images. `share_done(steps)`: of the whole training, after so many steps of this pass.
 
     Every device ends it with the same average, and with loss and images of all.
 
     Raises SeverstalError when the loss or the weights are not finite; nothing is saved from such an epoch.
     """
     state.network.train()
-    began, total, images = time.monotonic(), 0.0, 0
+    began, total, images, steps = time.monotonic(), 0.0, 0, 0
     state.optimizer.zero_grad(set_to_none=True)
     begins_step = True
-    for number, batch in enumerate(data.batches(epoch, done_share(state.steps))):
+    for number, batch in enumerate(data.batches(epoch, share_done(0))):
         if begins_step:
-            share = done_share(state.steps)
+            share = share_done(steps)
             if share >= 1:
                 break
             for group in state.optimizer.param_groups:
@@ -195,14 +185,14 @@ def train_epoch(
                     ", ".join(batch.image_ids),
                     "Look at these images, or lower the learning rate; the last whole epoch is kept",
                 )
-            fabric.backward(loss * batch.share_of_step)
+            fabric.backward(loss * batch.loss_weight)
         total, images = total + value * len(batch.image_ids), images + len(batch.image_ids)
         begins_step = batch.ends_step
         if not batch.ends_step:
             continue
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
-        state.steps += 1
+        state.steps, steps = state.steps + 1, steps + 1
         _update_average(state, config.average_decay)
         rate = images * fabric.world_size / max(time.monotonic() - began, 1e-9)
         bar.advance(note=f"epoch {epoch + 1}, loss {total / max(images, 1):.4f}, {rate:.1f} images/s")

@@ -14,17 +14,17 @@ FALSE_ALARM_SHARE = 0.05
 
 
 def total_loss(
-    masks_logits: Tensor, classes_logits: Tensor | None, masks: Tensor, config: TrainConfig, done_share: float = 0.0
+    masks_logits: Tensor, classes_logits: Tensor | None, masks: Tensor, config: TrainConfig, share_done: float = 1.0
 ) -> Tensor:
     """The weighted sum of the parts that `config` gives a weight, in float32.
 
-    `classes_logits: (N, C)` from the classification head, None without one. `done_share`: of the whole training.
+    `classes_logits: (N, C)` from the classification head, None without one. `share_done`: of the whole training.
     """
     logits, masks = masks_logits.float(), masks.float()
     loss = config.bce_weight * cross_entropy(logits, masks, config.class_weights, config.focal_gamma)
     if config.dice_weight:
-        loss = loss + config.dice_weight * soft_dice_loss(logits, masks)
-    if config.lovasz_weight and done_share >= 1 - config.lovasz_share:
+        loss = loss + config.dice_weight * soft_dice_loss(logits, masks, config.false_alarm_weight)
+    if config.lovasz_weight and share_done >= 1 - config.lovasz_share:
         loss = loss + config.lovasz_weight * lovasz_loss(logits, masks)
     if classes_logits is not None:
         present = masks.amax(dim=(2, 3))
@@ -47,7 +47,7 @@ def cross_entropy(logits: Tensor, masks: Tensor, class_weights: tuple[float, ...
     return of_class.mean()
 
 
-def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+def soft_dice_loss(logits: Tensor, masks: Tensor, false_alarm_weight: float = 1.0) -> Tensor:
     """Mean of 1 - soft Dice over the (image, class) pairs with a true mask, plus the mean cost of false alarms.
 
     Where the true mask is empty, Dice has no gradient to speak of until
@@ -60,7 +60,7 @@ def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
     present = true_area > 0
     missed = 1 - 2 * (probs * masks).sum(dim=(2, 3)) / (area + true_area).clamp_min(1e-6)
     false_alarm = area / (area + FALSE_ALARM_SHARE * logits[0, 0].numel())
-    return _mean_where(present, missed) + _mean_where(~present, false_alarm)
+    return _mean_where(present, missed) + false_alarm_weight * _mean_where(~present, false_alarm)
 
 
 def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:

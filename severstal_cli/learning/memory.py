@@ -53,6 +53,8 @@ def _fits(network: nn.Module, data: TrainingSet, config: TrainConfig, fabric: Fa
     try:
         with torch.random.fork_rng(devices=[fabric.device] if on_gpu else []):
             held_back = torch.empty(int(total * HELD_BACK), dtype=torch.uint8, device=fabric.device)
+            # the average, and what devices exchange of the gradients
+            copies = [copy.deepcopy(network).to(fabric.device) for _ in range(1 + (fabric.world_size > 1))]
             tried = copy.deepcopy(network).to(fabric.device).to(memory_format=torch.channels_last).train()
             optimizer = loop.optimizer_of(tried, config)
             pixels = torch.zeros(images, 1, height, width, device=fabric.device)
@@ -65,10 +67,18 @@ def _fits(network: nn.Module, data: TrainingSet, config: TrainConfig, fabric: Fa
                 loss = losses.total_loss(logits.masks, logits.classes, masks, config)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-            del held_back
-    except torch.OutOfMemoryError:
+            del held_back, copies
+    except RuntimeError as error:
+        if not _is_full(error):
+            raise
         return False
     return True
+
+
+def _is_full(error: RuntimeError) -> bool:
+    """Whether the memory was too small: cuDNN and cuBLAS tell it in words of their own."""
+    words = "out of memory", "unable to find an engine", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 @contextmanager
@@ -76,7 +86,9 @@ def told(data: TrainingSet, config: TrainConfig) -> Iterator[None]:
     """Tell in one line that a batch was too large. Raises MachineError."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not _is_full(error):
+            raise
         raise _too_large(data, config) from error
 
 

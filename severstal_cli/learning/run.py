@@ -61,13 +61,17 @@ class ModelCard:
     train_images: int
     validation_images: int
     epoch: int
-    """The one that the weights are of, counted from 1."""
+    """The one that the weights are of, counted from 1; of a mean of epochs, the best of them."""
     validation_dice: float | None
     """Mean Dice at threshold 0.5 on the validation fold; None without one."""
     config: dict[str, Any]
     versions: dict[str, str]
     environment: dict[str, str | int] = field(default_factory=dict)
-    """The machine of the last sitting; empty in runs from before it was noted."""
+    """The machine of the last sitting; empty, as the next two, in runs from before it was noted."""
+    averaged: tuple[int, ...] = ()
+    """The epochs that the weights are the mean of, where it is more than one."""
+    pseudo_fingerprint: str | None = None
+    """Of the images and masks of pseudo labels; None without any."""
 
 
 _KINDS: dict[str, Any] = {
@@ -90,8 +94,16 @@ class Thresholds:
 def folder_for(config: TrainConfig) -> Path:
     """Where the run of a training is kept. Raises UsageError: unknown architecture."""
     encoder = f"-{config.encoder}" if registry.entry(config.arch).has_encoder else ""
-    fold = "all" if config.fold is None else f"fold{config.fold}"
+    fold = "nofold" if config.fold is None else f"fold{config.fold}"
     return config.models / (config.name or f"{config.arch}{encoder}-{fold}")
+
+
+def check_new(folder: Path) -> None:
+    """See that no run stands where one is to be made. Raises InputError."""
+    if (folder / CHECKPOINT).exists():
+        raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
+    if (folder / CARD).exists():
+        raise InputError("there is a run of this name", str(folder), "Give another --name, or remove it")
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -104,7 +116,7 @@ def read_card(folder: Path) -> ModelCard:
         raise RunError(f"{folder / CARD} is of another version", f"format {found}, this program reads {FORMAT}",
                        "Train again, or use the version of severstal that wrote it")  # fmt: skip
     fields = {each.name for each in dataclasses.fields(ModelCard)}
-    odd = sorted(fields ^ (set(raw) | {"environment"}))
+    odd = sorted(fields ^ (set(raw) | {"environment", "averaged", "pseudo_fingerprint"}))
     if odd:
         raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
     if raw["arch"] not in registry.REGISTRY:
@@ -123,12 +135,14 @@ def read_card(folder: Path) -> ModelCard:
 def card_from(fields: dict[str, Any]) -> ModelCard:
     """The card whose fields were written as JSON or into a checkpoint."""
     height, width = fields["image_size"]
-    return ModelCard(**fields | {"image_size": (height, width)})
+    return ModelCard(**fields | {"image_size": (height, width), "averaged": tuple(fields.get("averaged", ()))})
 
 
 def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
-    """Write weights and card. Raises OutputError."""
+    """Write weights and card; thresholds of other weights are removed. Raises OutputError."""
     from safetensors.torch import save
+
+    remove_thresholds(folder)
 
     # safetensors stores plain tensors: contiguous, none shared
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}

@@ -21,7 +21,7 @@ def open_scalars(folder: Path | None, rows: Sequence[Row]) -> Iterator[Callable[
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
+    except Exception:  # not there, or broken, as with a protobuf of another version: nothing depends on it
         folder = None
     if folder is None:
         yield lambda row: None

@@ -1,52 +1,55 @@
-"""How far a training is, and what that makes of the learning rate."""
+"""How far a training is, and what follows: the learning rate, the size of the pieces, which epochs are validated."""
 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from severstal_cli.config import TrainConfig
 
 
-def done_share(
-    config: TrainConfig,
-    steps_an_epoch: int,
-    elapsed_s: float,
-    began: float,
-    validation_s: float,
-    agree: Callable[[float], float],
-) -> Callable[[int], float]:
-    """How much of the training is done after a number of steps: of its epochs or of its time, whichever is more.
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """How much of a training is done, as one of its epochs goes on: of the epochs or of the time, whichever is more."""
 
-    `agree` gives all devices the time of the first one: each has a clock of its own, but they must stop together.
-    """
-    steps = config.epochs * steps_an_epoch
+    config: TrainConfig
+    epoch: int
+    """Counted from 0."""
+    steps_an_epoch: int
+    """With other devices than before, others than in the epochs before."""
+    elapsed_s: float
+    """Of the training as the epoch begins."""
+    validation_s: float
+    """What the last validation will take: it belongs to the time, too."""
+    agree: Callable[[float], float]
+    """Gives all devices the time of the first one: each has a clock of its own, but they must stop together."""
+    began: float = field(default_factory=time.monotonic)
 
-    def share_after(step: int) -> float:
-        if config.time_limit_s is None:
-            return step / steps
-        # the last validation belongs to the time, too
-        spent = agree(elapsed_s + time.monotonic() - began + validation_s)
-        return max(step / steps, spent / config.time_limit_s)
+    def share_done(self, step: int) -> float:
+        """After so many steps of the epoch."""
+        share = (self.epoch + step / self.steps_an_epoch) / self.config.epochs
+        if self.config.time_limit_s is None:
+            return share
+        spent = self.agree(self.elapsed_s + time.monotonic() - self.began + self.validation_s)
+        return max(share, spent / self.config.time_limit_s)
 
-    return share_after
 
-
-def learning_rate(config: TrainConfig, done_share: float) -> float:
+def learning_rate(config: TrainConfig, share_done: float) -> float:
     """Linear warm-up, then a cosine to zero, by the share of the training that is done."""
-    if done_share < config.warmup_share:
-        return config.learning_rate * (done_share / config.warmup_share)
-    after = (done_share - config.warmup_share) / (1 - config.warmup_share)
+    if share_done < config.warmup_share:
+        return config.learning_rate * (share_done / config.warmup_share)
+    after = (share_done - config.warmup_share) / (1 - config.warmup_share)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
 
 
-def is_coarse(config: TrainConfig, done_share: float) -> bool:
+def is_half_size(config: TrainConfig, share_done: float) -> bool:
     """Whether an epoch that begins here is trained at half size."""
-    return done_share < config.coarse_share
+    return share_done < config.half_size_share
 
 
-def validates(config: TrainConfig, epoch: int, done_share: float) -> bool:
+def validates(config: TrainConfig, epoch: int, share_done: float) -> bool:
     """Whether an epoch, counted from 0, that begins here is worth a validation: at half size one in four is.
 
     Such an epoch takes a quarter of the time of others, and the best one comes later.
     """
-    return epoch % 4 == 3 or not is_coarse(config, done_share)
+    return epoch % 4 == 3 or not is_half_size(config, share_done)

@@ -16,12 +16,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from multiprocessing.queues import SimpleQueue
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 
+from severstal_cli.config import TrainConfig
 from severstal_cli.errors import MachineError, SeverstalError
+from severstal_cli.progress import SILENT, Progress
 
 T = TypeVar("T")
 
@@ -56,13 +59,40 @@ def one_voice() -> Iterator[None]:
     except KeyboardInterrupt:
         if is_first():
             raise
-        raise SystemExit(128 + signal.SIGINT) from None
+        leave(128 + signal.SIGINT)
     except Exception as error:
         if is_worker():
-            # that another worker has gone is told as a RuntimeError, and never the cause; meanwhile the launcher sees
-            # how the other one ended, and ends this one
-            time.sleep(LAST_WORDS_S * (isinstance(error, RuntimeError) + (not is_first())))
+            # meanwhile the launcher sees how another one ended, and ends this one
+            if not is_first():
+                time.sleep(LAST_WORDS_S)
+            if isinstance(error, RuntimeError):  # that another worker has gone, which is never the cause
+                time.sleep(LAST_WORDS_S)
         raise
+
+
+def leave(code: int) -> NoReturn:
+    """End a worker that failed, at once: what NCCL does at an ordinary end may wait for the other workers for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def on_devices(
+    stage: Callable[[TrainConfig, Progress], T],
+) -> Callable[..., T]:
+    """Decorator of what trains: it runs in as many workers as its config asks for, unless a launcher started them.
+
+    Of several workers only the first one reports its progress. Raises what `run` raises, too.
+    """
+
+    @wraps(stage)
+    def launched(config: TrainConfig, progress: Progress = SILENT) -> T:
+        if config.devices > 1 and not is_worker():
+            return run(launched, config.devices, config, progress)
+        with one_voice():
+            return stage(config, progress if is_first() else SILENT)
+
+    return launched
 
 
 def run(function: Callable[..., T], devices: int, *args: object) -> T:
@@ -133,4 +163,4 @@ def _work(errors: "SimpleQueue[Exception]", function: Callable[..., T], *args: o
             told = RuntimeError(f"{type(error).__name__}: {error}")
         told.add_note(traceback.format_exc())
         errors.put(told)
-        raise SystemExit(1) from None
+        leave(1)

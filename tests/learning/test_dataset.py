@@ -15,9 +15,7 @@ def _open(folder: Path, rank: int = 0, world: int = 1, **settings: object) -> tu
     photographs = open_photographs(folder)
     config = TrainConfig(data=folder, arch="unet-small", **settings)  # type: ignore[arg-type]
     image_ids = photographs.cache.image_ids
-    return photographs, TrainingSet(
-        photographs.cache, image_ids, photographs.masks, photographs.classes, config, rank=rank, world=world
-    )
+    return photographs, TrainingSet(photographs, image_ids, config, rank=rank, world=world)
 
 
 def _equal(one: Batch, other: Batch) -> bool:
@@ -68,7 +66,7 @@ def test_devices_share_the_images_of_each_step(make_data, world: int, batch: int
         for one in batches:
             assert all(np.array_equal(pieces[name], row) for name, row in zip(one.image_ids, one.images, strict=False))
             seen += one.image_ids
-        weight += sum(one.share_of_step for one in batches) / world
+        weight += sum(one.loss_weight for one in batches) / world
         if batches[0].ends_step:
             assert weight == pytest.approx(1)
             weight, steps = 0.0, steps + 1
@@ -110,7 +108,7 @@ def test_steps_take_one_of_the_widths_and_are_gathered_over_batches(make_data) -
     batches = list(data.batches(0))
     assert [len(batch.image_ids) for batch in batches] == [2, 2, 1] * 4 + [2, 1]
     assert [batch.ends_step for batch in batches] == [False, False, True] * 4 + [False, True]
-    assert [batch.share_of_step for batch in batches[-3:]] == pytest.approx([1 / 5, 2 / 3, 1 / 3])
+    assert [batch.loss_weight for batch in batches[-3:]] == pytest.approx([1 / 5, 2 / 3, 1 / 3])
     widths = [batch.images.shape[3] for batch in batches]
     assert all(len(set(widths[at : at + 3])) == 1 for at in range(0, 12, 3))
     seen = {batch.images.shape[3] for epoch in range(6) for batch in data.batches(epoch)}
@@ -120,7 +118,7 @@ def test_steps_take_one_of_the_widths_and_are_gathered_over_batches(make_data) -
 
 def test_half_size_first_whole_images_last(make_data) -> None:  # type: ignore[no-untyped-def]
     folder = make_data(images=12, size=(96, 640))
-    settings = {"batch_size": 8, "crop_widths_px": (160,), "coarse_share": 0.3, "full_size_share": 0.2}
+    settings = {"batch_size": 8, "crop_widths_px": (160,), "half_size_share": 0.3, "whole_image_share": 0.2}
     photographs, data = _open(folder, **settings)
     first, middle, last = (next(iter(data.batches(0, share))) for share in (0.29, 0.3, 0.8))
     # at half size the sides are multiples of 64, so that the halves are of 32
@@ -138,8 +136,8 @@ def test_the_largest_batch_is_that_of_the_stage_with_the_most_pixels(make_data) 
     crops = {"crop_widths_px": (32, 64), "batch_size": 4}
     assert _open(folder, **crops)[1].largest_batch == (4, 64, 64)
     assert _open(folder, **crops, step_images=3)[1].largest_batch == (3, 64, 64)
-    assert _open(folder, **crops, full_size_share=0.5)[1].largest_batch == (4, 64, 64)  # 1 whole image is less
-    assert _open(folder, **crops | {"batch_size": 2}, full_size_share=0.5)[1].largest_batch == (1, 64, 160)
+    assert _open(folder, **crops, whole_image_share=0.5)[1].largest_batch == (4, 64, 64)  # 1 whole image is less
+    assert _open(folder, **crops | {"batch_size": 2}, whole_image_share=0.5)[1].largest_batch == (1, 64, 160)
     data = _open(folder, **crops | {"batch_size": None}, step_images=6)[1]
     assert data.largest_batch == (6, 64, 64)
     data.at_once = 3

@@ -58,7 +58,7 @@ def test_a_step_moves_the_first_layer_less_than_the_decoder(make_data) -> None: 
     config = TrainConfig(data=folder, batch_size=4, **settings)
     photographs, fabric = open_photographs(folder), open_device("32-true")
     ids = photographs.cache.image_ids
-    data = TrainingSet(photographs.cache, ids, photographs.masks, photographs.classes, config)
+    data = TrainingSet(photographs, ids, config)
     state = loop.start(network, config, fabric)
     card = SimpleNamespace(mean=0.4, std=0.2)
     loop.train_epoch(state, data, 0, config, card, fabric, lambda step: 0.5, Bar())  # type: ignore[arg-type]
@@ -116,3 +116,13 @@ def test_a_machine_that_cannot_compile_is_told_before_the_first_step(
     with pytest.raises(MachineError, match=line + "Leave out --compile$"):
         training.train(TrainConfig(data=make_data(), models=tmp_path, arch="unet-small", compile=True))
     assert not list(tmp_path.glob("unet-small*"))
+
+
+def test_synchronised_batch_norm_keeps_the_activations_that_it_holds() -> None:
+    network = registry.build("unet", encoder="tu-efficientnet_b0", classes=2).eval()
+    images = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        before = network(images).masks
+        after = loop.synchronised(network).eval()
+        assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in after.modules())
+        assert torch.allclose(after(images).masks, before, atol=1e-6)  # evaluation works on a CPU, too

@@ -110,3 +110,12 @@ def test_lovasz_may_count_at_the_end_alone() -> None:
     logits, masks = torch.randn(2, 2, 4, 4), torch.randint(0, 2, (2, 2, 4, 4))
     early, late = (losses.total_loss(logits, None, masks, config, share) for share in (0.74, 0.75))
     assert torch.allclose(late - early, losses.lovasz_loss(logits, masks.float()), atol=1e-6)
+
+
+def test_false_alarms_can_weigh_less_in_the_dice_loss() -> None:
+    logits, masks = torch.randn(2, 2, 8, 8), torch.zeros(2, 2, 8, 8)
+    masks[0, 0, :4] = 1
+    none, half, whole = (losses.soft_dice_loss(logits, masks, weight) for weight in (0.0, 0.5, 1.0))
+    assert torch.allclose(half, (none + whole) / 2)
+    assert torch.allclose(none, losses.soft_dice_loss(logits[:1, :1], masks[:1, :1]))
+    assert whole > none

@@ -44,7 +44,7 @@ def _find(folder: Path, network: nn.Module, **settings: Any) -> int:
     photographs = open_photographs(folder)
     config = TrainConfig(data=folder, batch_size=None, precision="32-true", compile=True, **settings)
     ids = photographs.cache.image_ids
-    data = TrainingSet(photographs.cache, ids, photographs.masks, photographs.classes, config)
+    data = TrainingSet(photographs, ids, config)
     memory.find_batch(network, data, config, open_device(config.precision))
     return data.at_once
 

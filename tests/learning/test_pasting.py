@@ -77,7 +77,7 @@ def test_shares_of_pasted_and_blackened_pieces(make_data) -> None:  # type: igno
 
     def batch(**shares: float):  # type: ignore[no-untyped-def]
         config = TrainConfig(data=folder, arch="unet-small", batch_size=60, **shares)  # type: ignore[arg-type]
-        data = TrainingSet(photographs.cache, photographs.cache.image_ids, photographs.masks, 2, config)
+        data = TrainingSet(photographs, photographs.cache.image_ids, config)
         return next(iter(data.batches(0)))
 
     plain, pasted, ended = batch(), batch(paste_share=0.5), batch(black_end_share=0.5)

@@ -18,7 +18,7 @@ import torch
 
 from severstal_cli.config import TrainConfig, read_settings
 from severstal_cli.errors import InputError, RunError, SeverstalError, UsageError
-from severstal_cli.learning import initial, loop, losses, registry, run, schedule, validation
+from severstal_cli.learning import initial, loop, losses, registry, run, schedule, selection, validation
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import open_device
 from severstal_cli.progress import Bar, Progress
@@ -49,7 +49,7 @@ training.train(TrainConfig(data=Path(sys.argv[1]), models=Path(sys.argv[2]), **e
 INGREDIENTS = {
     "gamma": 0.2, "detail": 0.5, "noise": 0.05, "paste_share": 0.5, "black_end_share": 0.2, "warp_share": 0.5,
     "lovasz_weight": 0.5, "focal_gamma": 1.0, "class_weights": (1.0, 2.0), "head_weight": 0.5, "best_epochs": 2,
-    "crop_widths_px": (32, 64), "step_images": 5, "coarse_share": 0.3, "full_size_share": 0.3,
+    "crop_widths_px": (32, 64), "step_images": 5, "half_size_share": 0.3, "whole_image_share": 0.3,
 }  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def test_a_step_gathered_over_batches_is_that_of_one_batch(make_data, tmp_path: 
 
     def weights(**settings: int) -> torch.Tensor:
         config = _config(tmp_path, tmp_path, dice_weight=0.0, warmup_share=0.0, **settings)
-        data = TrainingSet(photographs.cache, photographs.cache.image_ids, photographs.masks, 2, config)
+        data = TrainingSet(photographs, photographs.cache.image_ids, config)
         card = dataclasses.make_dataclass("Card", [("mean", float, 0.5), ("std", float, 0.2)])()
         torch.manual_seed(0)
         fabric = open_device("32-true")
@@ -134,8 +134,8 @@ def test_a_step_gathered_over_batches_is_that_of_one_batch(make_data, tmp_path: 
 
 def test_at_half_size_pixels_and_masks_are_halved_alike(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     photographs = open_photographs(make_data(images=12, size=(64, 64)))
-    config = _config(tmp_path, tmp_path, coarse_share=0.5, brightness=0.0, contrast=0.0, batch_size=12)
-    data = TrainingSet(photographs.cache, photographs.cache.image_ids, photographs.masks, 2, config)
+    config = _config(tmp_path, tmp_path, half_size_share=0.5, brightness=0.0, contrast=0.0, batch_size=12)
+    data = TrainingSet(photographs, photographs.cache.image_ids, config)
     card = dataclasses.make_dataclass("Card", [("mean", float, 0.0), ("std", float, 1.0)])()
     pixels, masks = loop._to_device(next(iter(data.batches(0))), card, open_device("32-true"), 0)
     assert (pixels.shape, masks.shape) == ((12, 1, 32, 32), (12, 2, 32, 32))
@@ -148,10 +148,10 @@ def test_at_half_size_pixels_and_masks_are_halved_alike(make_data, tmp_path: Pat
 
 def test_at_half_size_one_epoch_in_four_is_validated_and_the_last_always(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
-    result = training.train(_config(data, tmp_path, epochs=7, coarse_share=0.8))
+    result = training.train(_config(data, tmp_path, epochs=7, half_size_share=0.8))
     rows = run.read_checkpoint(result.folder)["history"]
     assert [row["epoch"] for row in rows if row["dice"] is not None] == [4, 7]
-    whole = training.train(_config(data, tmp_path, epochs=2, coarse_share=1.0, name="coarse"))
+    whole = training.train(_config(data, tmp_path, epochs=2, half_size_share=1.0, name="coarse"))
     assert [row["epoch"] for row in run.read_checkpoint(whole.folder)["history"] if row["dice"] is not None] == [2]
     assert whole.validation_dice is not None
 
@@ -162,22 +162,23 @@ def test_the_mean_of_the_best_epochs_is_kept_where_it_is_better(
     data = make_data()
     scores = iter([(0.5, 0.5), (0.9, 0.9), (0.7, 0.7), (0.8, 0.8), (0.95, 0.9), (0.1, 0.1), (0.2, 0.2), (0.15, 0.1)])
     kept = []
-    real = loop.State.remember
+    real = selection.offer
 
-    def remember(state: loop.State, epoch: int, dice: float, count: int) -> None:
-        real(state, epoch, dice, count)
+    def offer(state: loop.State, *rest: Any) -> Any:
         kept.append({name: value.clone() for name, value in state.average.state_dict().items()})
+        return real(state, *rest)
 
     monkeypatch.setattr(validation.Validation, "score", lambda *_: next(scores))
-    monkeypatch.setattr(loop.State, "remember", remember)
+    monkeypatch.setattr(selection, "offer", offer)
     result = training.train(_config(data, tmp_path, epochs=4, best_epochs=2))
     weights = run.load_network(result.folder, run.read_card(result.folder)).state_dict()
-    assert (result.best_epoch, result.validation_dice) == (2, 0.95)
+    assert (result.best_epoch, result.averaged, result.validation_dice) == (2, (2, 4), 0.95)
+    assert run.read_card(result.folder).averaged == (2, 4)
     for name, value in weights.items():
         if value.is_floating_point():  # epochs 2 and 4 were the best of the four
             assert torch.allclose(value, (kept[1][name] + kept[3][name]) / 2, atol=1e-6), name
     result = training.train(_config(data, tmp_path, epochs=2, best_epochs=2, name="worse"))
-    assert (result.best_epoch, result.validation_dice) == (2, 0.2)
+    assert (result.best_epoch, result.averaged, result.validation_dice) == (2, (), 0.2)
     assert torch.equal(
         run.load_network(result.folder, run.read_card(result.folder)).state_dict()["network.out.weight"],
         kept[-1]["network.out.weight"],
@@ -370,8 +371,8 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(make_data, ma
     counts = "train_images", "validation_images", "mean", "std", "data_fingerprint"
     assert [getattr(card, name) for name in counts] == [getattr(without, name) for name in counts]
     assert _bits(folder) != _bits(plain)
-    assert re.fullmatch("[0-9a-f]{16}", card.config["pseudo_fingerprint"])
-    assert without.config["pseudo_fingerprint"] is None
+    assert re.fullmatch("[0-9a-f]{16}", str(card.pseudo_fingerprint))
+    assert without.pseudo_fingerprint is None
     again = TrainConfig(**read_settings(folder / run.CARD))
     assert (again.pseudo, again.pseudo_images) == (pseudo["pseudo"], pseudo["pseudo_images"])
     heard = Heard()
@@ -388,7 +389,7 @@ def test_a_training_goes_on_with_the_same_pseudo_labels_alone(make_data, make_ps
     text = masks["pseudo"].read_text()
     masks["pseudo"].write_text(re.sub(r"(p000000001\.png_2),.+", r"\1,1 3", text))
     for other in (pixels, masks, make_pseudo("more", images=9, sure=7), {}):
-        with pytest.raises(RunError, match=r"was trained with another pseudo_fingerprint: \w{16}, here (\w{16}|None)"):
+        with pytest.raises(RunError, match=r"another choice of pseudo labels: \w{16}, here (\w{16}|None)"):
             training.train(_config(data, epochs=2, **settings, **other))
     moved = make_pseudo("moved", images=9, sure=6)
     assert training.train(_config(data, epochs=2, **settings, **moved)).epochs == 2
@@ -399,7 +400,7 @@ def test_time_that_ends_late_in_an_epoch_ends_it_with_pseudo_labels_too(  # type
     make_data, make_pseudo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 20 images in 7 steps with a pseudo label each: 24 images after 6 steps
-    monkeypatch.setattr(schedule, "done_share", lambda *_: lambda steps: float(steps >= 6))
+    monkeypatch.setattr(schedule.Clock, "share_done", lambda _, steps: float(steps >= 6))
     heard = Heard()
     result = training.train(_config(make_data(images=30), tmp_path, epochs=2, **make_pseudo()), heard)
     assert (result.epochs, run.read_checkpoint(result.folder)["state"]["steps"]) == (1, 6)
@@ -494,7 +495,11 @@ def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path:
         ({"lovasz_weight": -1}, "wrong weights of the loss: "),
         ({"class_weights": (1.0, 0.0)}, "wrong class weights: "),
         ({"class_weights": (1.0, 2.0, 3.0)}, "wrong number of class weights: 3. "),
-        ({"pseudo_share": 1.5}, "wrong pseudo share: 1.5. It must be between 0 and 1"),
+        ({"pseudo_share": 1.0}, "wrong pseudo share: 1.0. It must be above 0 and below 1"),
+        ({"lovasz_share": 7.0}, "wrong lovasz share: 7.0. It must be between 0 and 1"),
+        ({"bce_weight": 0, "dice_weight": 0, "lovasz_weight": 1, "lovasz_share": 0.1}, "wrong weights of the loss: "),
+        ({"precision": "fp7"}, "wrong precision: fp7. It must be one of auto, 32-true"),
+        ({"seed": -1}, "wrong seed: -1. "),
         ({"pseudo_min_score": -0.1}, "wrong pseudo min score: -0.1. It must be between 0 and 1"),
         ({"pseudo": Path("s.csv"), "pseudo_images": Path("i"), "batch_size": 1}, "wrong images of a step: 1. "),
     ],
