@@ -79,7 +79,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
 STUDY: dict[str, Any] = {
     "epochs": 15, "batch_size": 32, "learning_rate": 1e-3, "warmup_share": 0.0, "weight_decay": 0.0,
     "average_decay": 0.0, "crop_height_px": 100_000, "crop_widths_px": [100_000], "defect_share": 0.0,
-    "bce_weight": 1.0, "dice_weight": 1.0, "false_alarm_weight": 1.0, "best_epochs": 1, "class_weights": [], "step_images": None, "precision": "32-true",
+    "bce_weight": 1.0, "dice_weight": 1.0, "false_alarm_weight": 1.0, "best_epochs": 1,
+    "class_weights": [], "step_images": None, "precision": "32-true",
 } | dict.fromkeys((
     "brightness", "contrast", "gamma", "detail", "noise", "warp_share", "paste_share", "black_end_share",
     "half_size_share", "whole_image_share", "lovasz_weight", "focal_gamma", "head_weight",
