@@ -101,7 +101,7 @@ def can_unshare() -> bool:
 def make_linknet(folder: Path, like: Path) -> Path:
     """A run of a library's network, untrained: what it brings along has to work too."""
     torch.manual_seed(0)
-    network = registry.build("linknet", encoder="resnet18", classes=2)
+    network = registry.build("linknet", encoder="resnet18", classes=2, classifier=True)
     fields = {**vars(run.read_card(like)), "arch": "linknet", "encoder": "resnet18"}
     run.write_model(folder, network, run.card_from(fields))
     return folder
