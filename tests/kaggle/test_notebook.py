@@ -115,7 +115,7 @@ def test_offline_it_writes_what_predict_writes_here(
     runs = [trained[1], make_linknet(tmp_path / "linknet", trained[1])]
     rules = tmp_path / "rules.json"
     run.write_thresholds(rules, run.Thresholds(
-        rules=(ClassRule(pixel_threshold=100, min_component_px=4),) * 2, exclusive=True, tta="none"), {})  # fmt: skip
+        rules=(ClassRule(pixel_threshold=40, min_component_px=4),) * 2, exclusive=True, tta="none"), {})  # fmt: skip
     made = bundle.build(tmp_path / "bundle", runs=runs, thresholds=rules, tta="hflip")
     shutil.copytree(made.dataset, inputs / DATASET)
     before = digests(inputs)
