@@ -81,10 +81,10 @@ def test_from_photographs_to_a_scored_submission(severstal: Run, make_data: Call
     assert "class 3" in out
 
     out = severstal(
-        *("train", "--data", "data", "--arch", "unet-small", "--epochs", "6", "--batch-size", "2"),
+        *("train", "--data", "data", "--arch", "unet-small", "--epochs", "12", "--batch-size", "4"),
         *("--learning-rate", "0.01", "--name", "first"),
     )
-    assert "models/first: 6 epochs" in out
+    assert "models/first: 12 epochs" in out
     assert "next: severstal thresholds models/first" in out
     out = severstal("thresholds", "models/first", "--tta", "hflip")
     assert "wrote models/first/thresholds.json" in out
