@@ -50,7 +50,7 @@ TtaOfThresholds = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
 Models = Annotated[Path, typer.Option(help="Folder of the trained runs.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all that is random.")]
 Layout = Annotated[str, typer.Option(help="auto, current (ImageId,ClassId,...) or original (ImageId_ClassId,...).")]
 # Any: of a tuple typer would make an option with two values

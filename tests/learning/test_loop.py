@@ -74,6 +74,10 @@ def test_a_step_moves_the_first_layer_less_than_the_decoder(make_data) -> None: 
     assert state.optimizer.param_groups[0]["lr"] == pytest.approx(0.1), "the rate that the history tells"
 
 
+def _weights(network: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in network.parameters()])
+
+
 def test_a_compiled_training_gives_a_plain_run_and_resumes(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
@@ -85,15 +89,19 @@ def test_a_compiled_training_gives_a_plain_run_and_resumes(
         return real(what, backend="aot_eager")
 
     monkeypatch.setattr(torch, "compile", compile_quickly)
-    settings = {"data": make_data(images=12), "arch": "unet-small", "batch_size": 4, "precision": "32-true"}
+    settings = {"data": make_data(images=12), "arch": "unet-small", "batch_size": 4, "precision": "32-true",
+                "learning_rate": 0.05, "average_decay": 0.0}  # fmt: skip
     plain = training.train(TrainConfig(**settings, models=tmp_path / "plain", epochs=1)).folder
     assert compiled == []
     settings["models"] = tmp_path / "compiled"
     folder = training.train(TrainConfig(**settings, epochs=1, compile=True)).folder
     assert isinstance(compiled[-1], torch.nn.Module)
-    weights, others = (run.load_network(at, run.read_card(at)).state_dict() for at in (folder, plain))
-    for name, value in weights.items():
-        torch.testing.assert_close(value, others[name], rtol=0.01, atol=0.01)
+    weights, others = (_weights(run.load_network(at, run.read_card(at))) for at in (folder, plain))
+    torch.manual_seed(0)
+    untrained = _weights(registry.build("unet-small", classes=2, classifier=True))
+    # where the gradient is next to nothing, rounding alone gives Adam its direction
+    assert ((weights - others).abs() < 0.005).float().mean() > 0.97
+    assert ((weights - untrained).abs() < 0.005).float().mean() < 0.3
     assert training.train(TrainConfig(**settings, epochs=2, resume=True, compile=True)).epochs == 2
     assert run.read_card(folder).config["compile"]
     times = len(compiled)
