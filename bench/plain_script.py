@@ -103,7 +103,8 @@ def main():
     holdout = [name for name, part in parts.items() if part == "holdout"]
     photographs = Steel(folder, train, masks, classes, True)
     loader = torch.utils.data.DataLoader(photographs, options.batch, shuffle=True, drop_last=True)
-    model = make_model(options.arch, options.encoder, classes)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = make_model(options.arch, options.encoder, classes).to(device)
     start_lr = options.lr / 25  # what one-cycle starts with
     optimizer = torch.optim.Adam(model.parameters(), start_lr if options.minutes else options.lr)
     total = options.epochs * len(loader)
@@ -117,7 +118,7 @@ def main():
         model.train()
         losses = []
         for images, targets, _, _ in loader:
-            losses.append(train_step(model, optimizer, images, targets))
+            losses.append(train_step(model, optimizer, images.to(device), targets.to(device)))
             step += 1
             now = time.perf_counter()
             if schedule is not None:
@@ -138,12 +139,12 @@ def main():
     model.eval()
     scores = np.zeros((len(holdout), classes))
     present = np.zeros((len(holdout), classes), bool)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
         for row, (image, target, height, width) in enumerate(Steel(folder, holdout, masks, classes, False)):
-            predicted = model(image[None]).float().sigmoid()[0, :, :height, :width].numpy() >= 0.5
+            predicted = model(image[None].to(device)).float().sigmoid()[0, :, :height, :width].cpu().numpy() >= 0.5
             true = target[:, :height, :width].numpy() > 0
-            total = predicted.sum((1, 2)) + true.sum((1, 2))
-            scores[row] = np.where(total > 0, 2 * (predicted & true).sum((1, 2)) / np.maximum(total, 1), 1.0)
+            area = predicted.sum((1, 2)) + true.sum((1, 2))
+            scores[row] = np.where(area > 0, 2 * (predicted & true).sum((1, 2)) / np.maximum(area, 1), 1.0)
             present[row] = true.any((1, 2))
     minutes = (time.perf_counter() - start) / 60
     print(f"{options.arch} {options.encoder}: trained on {len(train)} images and scored in {minutes:.1f} min")

@@ -29,6 +29,7 @@ change, not what other images may. Trainings at the same time (`--jobs`) should 
 import argparse
 import csv
 import ctypes
+import dataclasses
 import json
 import os
 import shutil
@@ -45,6 +46,7 @@ from typing import Any
 
 from training_tables import TABLES, Results
 
+from severstal_cli.config import TrainConfig
 from severstal_cli.progress import TerminalProgress
 from severstal_cli.steel import splits
 from severstal_cli.steel.photographs import open_photographs
@@ -107,7 +109,8 @@ class Job:
     def asked(self, options: argparse.Namespace) -> dict[str, Any]:
         """All that its result depends on; it must be the same when a harness goes on."""
         there = {"scored": self.scored, "minutes": options.minutes, "threads": options.threads, "jobs": options.jobs}
-        return json.loads(json.dumps(there | {"settings": dict(self.settings)}))
+        defaults = {} if self.scored == "plain" else dataclasses.asdict(TrainConfig())
+        return json.loads(json.dumps(there | {"settings": dict(self.settings), "defaults": defaults}, default=str))
 
 
 def jobs_of(options: argparse.Namespace, folds: int) -> list[Job]:
@@ -139,6 +142,9 @@ def is_done(job: Job, options: argparse.Namespace, place: Path) -> bool:
     if not path.exists():
         return False
     before, now = json.loads(path.read_text())["asked"], job.asked(options)
+    # a setting that is newer than the result was off then
+    common = before["defaults"].keys() & now["defaults"].keys()
+    before["defaults"], now["defaults"] = ({name: one["defaults"][name] for name in common} for one in (before, now))
     if before != now:
         sys.exit(f"{path} was made otherwise: {before}, now {now}; give another --out, or remove it")
     return True
