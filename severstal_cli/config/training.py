@@ -163,7 +163,12 @@ class TrainConfig:
         widths = self.crop_widths_px
         check(min(widths, default=0) >= 32, "crop widths", widths, "at least 32 each, and at least one")
         alone = (self.pseudo is None) != (self.pseudo_images is None)
-        check(not alone, "pseudo labels", self.pseudo or self.pseudo_images, "a submission and a folder of images")
+        check(
+            not alone,
+            "pseudo labels",
+            self.pseudo or self.pseudo_images,
+            "a submission together with the folder of its images",
+        )
         check(0 < self.pseudo_share < 1, "pseudo share", self.pseudo_share, "above 0 and below 1")
         of_step = self.images_of_step
         check(self.pseudo is None or of_step >= 2, "images of a step", of_step, "at least 2 with pseudo labels")

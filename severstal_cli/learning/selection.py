@@ -17,14 +17,15 @@ from severstal_cli.progress import Progress
 def offer(state: State, row: Row, card: ModelCard, count: int) -> tuple[nn.Module | None, ModelCard]:
     """An epoch that has ended: its network and card where it is the best so far, or where there is no fold to tell.
 
-    Else None, and `card` as it was. With `count` above 1 the weights of so many of the best epochs are remembered.
+    Of equal ones the later counts, as it has learnt longer. Else None, and `card` as it was. With `count` above 1 the
+    weights of so many of the best epochs are remembered.
     """
     if row.dice is not None and count > 1:
         weights = {name: value.detach().cpu().clone() for name, value in state.average.state_dict().items()}
         state.best.append({"dice": row.dice, "epoch": row.epoch, "weights": weights})
-        state.best = sorted(state.best, key=lambda kept: -kept["dice"])[:count]
+        state.best = sorted(state.best, key=lambda kept: (-kept["dice"], -kept["epoch"]))[:count]
     best = card.validation_dice
-    if card.validation_images and (row.dice is None or (best is not None and row.dice <= best)):
+    if card.validation_images and (row.dice is None or (best is not None and row.dice < best)):
         return None, card
     return state.average, dataclasses.replace(card, epoch=row.epoch, averaged=(), validation_dice=row.dice)
 

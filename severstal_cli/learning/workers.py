@@ -116,6 +116,7 @@ def run(function: Callable[..., T], devices: int, *args: object) -> T:
     level = logging.root.manager.disable
     if os.environ.get("SEVERSTAL_DEBUG") != "1":
         logging.disable(logging.CRITICAL)  # pages on which process ended when
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # the like of the workers
     try:
         with tempfile.TemporaryDirectory(prefix="severstal-") as logs:
             launch = LaunchConfig(

@@ -185,6 +185,15 @@ def test_the_mean_of_the_best_epochs_is_kept_where_it_is_better(
     )
 
 
+def test_of_epochs_that_validate_alike_the_last_is_kept(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    scores = iter([(0.5, 0.5), (0.7, 0.7), (0.7, 0.7), (0.6, 0.6)])
+    monkeypatch.setattr(validation.Validation, "score", lambda *_: next(scores))
+    result = training.train(_config(make_data(), tmp_path, epochs=4))
+    assert (result.best_epoch, result.validation_dice) == (3, 0.7)
+
+
 def test_a_training_can_start_from_a_run(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
     config = _config(data, tmp_path, epochs=1, init=folder, seed=1, learning_rate=1e-5, average_decay=0.0)
