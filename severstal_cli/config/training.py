@@ -145,7 +145,6 @@ class TrainConfig:
             "half_size_share",
             "whole_image_share",
             "lovasz_share",
-            "pseudo_share",
             "pseudo_min_score",
         ):
             value = getattr(self, name)

@@ -22,8 +22,8 @@ _BLOCK = 1 << 20
 _DISK_BLOCK = 4096
 """What the smallest file takes on a disk."""
 
-_DAMAGES = (BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError)
-"""What zipfile raises for bytes that are no good zip; NotImplementedError: a version of zip that it does not know."""
+_DAMAGES = (BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError)
+"""What zipfile raises for bytes that are no good zip; RuntimeError: a version or a packing of zip that it lacks."""
 
 
 def unpack(archive: Path, folder: Path, progress: Progress = SILENT) -> None:

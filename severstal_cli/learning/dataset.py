@@ -60,7 +60,7 @@ class _Pieces:
 
 
 def _piece_side(side_px: int, multiple: int = STRIDE) -> int:
-    """A multiple of `STRIDE`, which networks need: a little less than the side, or else grown by reflection.
+    """The side as a multiple, of `STRIDE` at least: a little less than it is, or else grown by reflection.
 
     Less is better, as it costs less and shifts the piece at random, unless too much of the image would be left out.
     """

@@ -33,10 +33,12 @@ def offer(state: State, row: Row, card: ModelCard, count: int) -> tuple[nn.Modul
 def offer_mean(
     state: State, validation: Validation, card: ModelCard, fabric: Fabric, progress: Progress
 ) -> tuple[nn.Module | None, ModelCard]:
-    """The mean of the epochs remembered, and its card, where it validates better than each of them; else None."""
+    """The mean of the epochs remembered, and its card, where it validates better than what `card` is of; else None."""
+    epochs = tuple(sorted(kept["epoch"] for kept in state.best))
+    if len(epochs) < 2 or epochs == card.averaged:  # nothing to average, or it was kept in an earlier sitting
+        return None, card
     network = _mean(state)
     scores = validation.score(network, fabric)
-    epochs = tuple(sorted(kept["epoch"] for kept in state.best))
     told = f"the mean of epochs {', '.join(map(str, epochs))}"
     if scores is None or card.validation_dice is None or scores[0] <= card.validation_dice:
         progress.say(f"{told} is not better than the best of them")

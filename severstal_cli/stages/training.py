@@ -160,11 +160,10 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     if not rows:
         raise RunError(f"{folder.name} has not learnt anything", "the time was over before the first step",
                        "Give a longer --time-limit")  # fmt: skip
-    if len(state.best) > 1 and not card.averaged:
-        mean, card = selection.offer_mean(state, judge, card, fabric, progress)
-        if mean is not None and fabric.is_global_zero:
-            run.write_model(folder, mean, card)
-            resuming.save(folder, state, card, rows)
+    mean, card = selection.offer_mean(state, judge, card, fabric, progress)
+    if mean is not None and fabric.is_global_zero:
+        run.write_model(folder, mean, card)
+        resuming.save(folder, state, card, rows)
     return TrainResult(
         folder=folder,
         epochs=len(rows),

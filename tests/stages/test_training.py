@@ -160,7 +160,8 @@ def test_the_mean_of_the_best_epochs_is_kept_where_it_is_better(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
-    scores = iter([(0.5, 0.5), (0.9, 0.9), (0.7, 0.7), (0.8, 0.8), (0.95, 0.9), (0.1, 0.1), (0.2, 0.2), (0.15, 0.1)])
+    dice_of = 0.5, 0.9, 0.7, 0.8, 0.95, 0.92, 0.91, 0.97, 0.1, 0.2, 0.15
+    scores = iter([(value, value) for value in dice_of])
     kept = []
     real = selection.offer
 
@@ -177,6 +178,10 @@ def test_the_mean_of_the_best_epochs_is_kept_where_it_is_better(
     for name, value in weights.items():
         if value.is_floating_point():  # epochs 2 and 4 were the best of the four
             assert torch.allclose(value, (kept[1][name] + kept[3][name]) / 2, atol=1e-6), name
+    # going on: no epoch is better than that mean, but the mean of the new ones is; then there is nothing left to do
+    for _ in range(2):
+        result = training.train(_config(data, tmp_path, epochs=6, best_epochs=2, resume=True))
+        assert (result.averaged, result.validation_dice) == ((5, 6), 0.97)
     result = training.train(_config(data, tmp_path, epochs=2, best_epochs=2, name="worse"))
     assert (result.best_epoch, result.averaged, result.validation_dice) == (2, (), 0.2)
     assert torch.equal(
