@@ -58,6 +58,7 @@ BASE: dict[str, Any] = {}
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "no head": {"head_weight": 0.0, "false_alarm_weight": 1.0},
     "false alarms": {"false_alarm_weight": 1.0},
+    "false alarms 0.2": {"false_alarm_weight": 0.2},
     "batches of 4": {"batch_size": 4},
     "warp": {"warp_share": 0.5},
     "tone and detail": {"gamma": 0.2, "detail": 0.5, "noise": 0.02},

@@ -7,7 +7,7 @@ from torch import nn
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError
-from severstal_cli.learning import registry, run
+from severstal_cli.learning import pretrained, registry, run
 from severstal_cli.progress import Progress
 
 
@@ -22,7 +22,7 @@ def build(config: TrainConfig, card: run.ModelCard, progress: Progress, *, fresh
     if not fresh or config.init is not None:
         wanted = None
     encoders = config.models / "encoders"
-    if card.encoder and wanted == "imagenet" and (file := registry.encoder_file(encoders, card.encoder)):
+    if card.encoder and wanted == "imagenet" and (file := pretrained.find_file(encoders, card.encoder)):
         progress.say(f"encoder weights: {file}")
         wanted = str(file)
     network = registry.build(

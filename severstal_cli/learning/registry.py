@@ -5,17 +5,16 @@ An entry is a factory `(encoder, encoder_weights, in_channels, classes, classifi
 decorated function; every command and the conformance test reach it by its name.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from severstal_cli.errors import InputError, MachineError, UsageError
-from severstal_cli.learning import small
+from severstal_cli.learning import pretrained, small
 
 STRIDE = 32
 """Height and width of what a network is given are multiples of this; it is the deepest stride of the encoders."""
@@ -84,7 +83,7 @@ def build(
         in_channels: 1 for grey pictures. Weights for three channels are summed over the channels.
         classes: number of masks.
         classifier: add a head that tells for each class whether it is in the picture at all.
-        encoders: where a person may put files for `encoder_file`; told when fetching fails.
+        encoders: where a person may put files for `pretrained.find_file`; told when fetching fails.
 
     Raises:
         UsageError: unknown architecture or encoder.
@@ -94,10 +93,10 @@ def build(
     chosen = entry(arch)
     from_file = encoder_weights if encoder_weights not in (None, "imagenet") else None
     if chosen.has_encoder:
-        _check_encoder(encoder)
+        pretrained.check_encoder(encoder)
     fetches, unreachable = chosen.has_encoder and encoder_weights == "imagenet", ""
     try:
-        with _hub() if fetches else nullcontext("") as unreachable:
+        with pretrained.hub() if fetches else nullcontext("") as unreachable:
             network = chosen.factory(encoder, None if from_file else encoder_weights, in_channels, classes, classifier)
     except (OSError, RuntimeError) as error:
         if encoder.startswith("tu-") and "Unknown model" in str(error):
@@ -115,76 +114,9 @@ def build(
     except ValueError as error:  # the library refuses this encoder for this decoder
         raise InputError(f"{arch} cannot use encoder {encoder}", str(error), "Choose another --encoder") from error
     if from_file and chosen.has_encoder:
-        _load_encoder(network, Path(from_file), in_channels)
+        # entries with an encoder have this attribute: see _Segmenter
+        pretrained.load(network.encoder, Path(from_file), in_channels)  # type: ignore[arg-type]
     return network
-
-
-def encoder_file(encoders: Path, encoder: str) -> Path | None:
-    """The file in the folder `encoders` with the weights of an encoder, or None."""
-    # not with_suffix: names of timm have points
-    paths = [encoders / f"{encoder}{suffix}" for suffix in (".safetensors", ".pth")]
-    return next((path for path in paths if path.is_file()), None)
-
-
-@contextmanager
-def _hub() -> Iterator[str]:
-    """Yield what keeps us from the hub of weights, or ""; if anything does, only weights fetched before are used.
-
-    The hub's library alone would ask six times in half a minute, with a line for each.
-    """
-    from huggingface_hub import constants, get_session
-
-    was_offline = constants.HF_HUB_OFFLINE
-    reason = "HF_HUB_OFFLINE is set" if was_offline else ""
-    try:
-        if not was_offline:
-            get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:  # which kinds there are depends on the library's version
-        constants.HF_HUB_OFFLINE, reason = True, f"{constants.ENDPOINT}: {error}"
-    try:
-        yield reason
-    finally:
-        constants.HF_HUB_OFFLINE = was_offline
-
-
-def _check_encoder(encoder: str) -> None:
-    import segmentation_models_pytorch as smp
-
-    if encoder not in smp.encoders.get_encoder_names() and not encoder.startswith("tu-"):
-        raise UsageError(
-            "unknown encoder", encoder, "For example resnet18, resnet34, efficientnet-b3, se_resnext50_32x4d"
-        )
-
-
-def _load_encoder(network: nn.Module, path: Path, in_channels: int) -> None:
-    """Put the weights of a file into the network's encoder; the first convolution is summed to `in_channels`."""
-    if not path.is_file():
-        raise InputError("no such file of encoder weights", str(path), "Give a file, or imagenet, or none")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both libraries raise many kinds for a file that is not theirs
-        raise InputError(f"cannot read {path} as weights", type(error).__name__, "Give a state dict") from error
-    encoder: Any = network.encoder  # entries with an encoder have this attribute: see _Segmenter
-    own = encoder.state_dict()
-    state = {key.removeprefix("encoder."): value for key, value in state.items()}
-    missing = sorted(key for key in own if key not in state and not key.endswith("num_batches_tracked"))
-    if missing:
-        raise InputError(f"{path} does not fit the encoder", f"{len(missing)} weights are missing, first {missing[0]}",
-                         "Give the weights of the encoder that --encoder names")  # fmt: skip
-    picked = {key: state[key] for key in own if key in state}
-    for key, value in picked.items():
-        if value.shape != own[key].shape and value.ndim == 4 and own[key].shape[1] == in_channels:
-            picked[key] = value.sum(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
-        if picked[key].shape != own[key].shape:
-            raise InputError(
-                f"{path} does not fit the encoder", f"{key} is {tuple(value.shape)}, not {tuple(own[key].shape)}"
-            )
-    encoder.load_state_dict(picked, strict=False)
 
 
 class _Segmenter(nn.Module):

@@ -54,6 +54,8 @@ def check_gpus(devices: int) -> None:
 @contextmanager
 def one_voice() -> Iterator[None]:
     """Let one worker tell what went wrong: the first one where all found the same, else the one where it began."""
+    if is_worker():
+        signal.signal(signal.SIGINT, _interrupt_once)
     try:
         yield
     except KeyboardInterrupt:
@@ -68,6 +70,12 @@ def one_voice() -> Iterator[None]:
             if isinstance(error, RuntimeError):  # that another worker has gone, which is never the cause
                 time.sleep(LAST_WORDS_S)
         raise
+
+
+def _interrupt_once(*_: object) -> NoReturn:
+    """A terminal sends Ctrl-C to all and the launcher passes it on: the second must not disturb what the first ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def leave(code: int) -> NoReturn:
@@ -158,6 +166,8 @@ def _work(errors: "SimpleQueue[Exception]", function: Callable[..., T], *args: o
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else it listens where others can reach it
     try:
         return function(*args)
+    except KeyboardInterrupt:
+        leave(128 + signal.SIGINT)  # torch would keep the traceback for a launcher that is ending, too
     except Exception as error:
         told = error
         if not isinstance(error, SeverstalError | OSError | MemoryError):  # others may not travel
