@@ -11,7 +11,19 @@ import cv2
 import numpy as np
 import pytest
 
+from severstal_cli.progress import Progress
 from severstal_cli.steel import confidence, rle, tables
+
+
+class Heard(Progress):
+    """Keeps the lines that were said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
 
 MakeData = Callable[..., Path]
 
@@ -70,6 +82,11 @@ def make_pseudo(make_data: MakeData) -> Callable[..., dict[str, Path]]:
         return {"pseudo": folder / "train.csv", "pseudo_images": folder / "train_images"}
 
     return make
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Learning rates of the layers, and the network compiled."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -134,3 +135,46 @@ def test_synchronised_batch_norm_keeps_the_activations_that_it_holds() -> None:
         after = loop.synchronised(network).eval()
         assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in after.modules())
         assert torch.allclose(after(images).masks, before, atol=1e-6)  # evaluation works on a CPU, too
+
+
+class _Plain(torch.nn.Module):
+    """Without batch norm and dropout, so that images do not see each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> registry.Logits:
+        return registry.Logits(self.layer(images), None)
+
+
+def test_a_step_gathered_over_batches_is_that_of_one_batch(make_data) -> None:  # type: ignore[no-untyped-def]
+    photographs = open_photographs(make_data(images=11))
+
+    def weights(**settings: int) -> torch.Tensor:
+        config = TrainConfig(dice_weight=0.0, warmup_share=0.0, **settings)
+        data = TrainingSet(photographs, photographs.cache.image_ids, config)
+        card = dataclasses.make_dataclass("Card", [("mean", float, 0.5), ("std", float, 0.2)])()
+        torch.manual_seed(0)
+        fabric = open_device("32-true")
+        state = loop.start(_Plain(), config, fabric)
+        result = loop.train_epoch(state, data, 0, config, card, fabric, lambda steps: steps / 9, Bar())
+        assert (result.images, state.steps, result.ended) == (11, 2, False)
+        return torch.cat([value.flatten() for value in state.network.state_dict().values()])
+
+    # steps of 6 and 5 images
+    assert torch.allclose(weights(batch_size=6), weights(batch_size=4, step_images=6), atol=1e-6)
+
+
+def test_at_half_size_pixels_and_masks_are_halved_alike(make_data) -> None:  # type: ignore[no-untyped-def]
+    photographs = open_photographs(make_data(images=12, size=(64, 64)))
+    config = TrainConfig(half_size_share=0.5, brightness=0.0, contrast=0.0, batch_size=12)
+    data = TrainingSet(photographs, photographs.cache.image_ids, config)
+    card = dataclasses.make_dataclass("Card", [("mean", float, 0.0), ("std", float, 1.0)])()
+    pixels, masks = loop._to_device(next(iter(data.batches(0))), card, open_device("32-true"), 0)
+    assert (pixels.shape, masks.shape) == ((12, 1, 32, 32), (12, 2, 32, 32))
+    bright, dark = (masks[:, [channel]].bool() for channel in range(2))
+    assert bright.any()
+    assert dark.any()
+    assert (pixels[bright] > 0.5).float().mean() > 0.97
+    assert (pixels[dark] < 0.35).float().mean() > 0.97

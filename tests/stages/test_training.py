@@ -9,22 +9,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from severstal_cli.config import TrainConfig, read_settings
 from severstal_cli.errors import InputError, RunError, SeverstalError, UsageError
-from severstal_cli.learning import initial, loop, losses, registry, run, schedule, selection, validation
-from severstal_cli.learning.dataset import TrainingSet
-from severstal_cli.learning.device import open_device
-from severstal_cli.progress import Bar, Progress
+from severstal_cli.learning import loop, losses, run, schedule, selection, validation
 from severstal_cli.stages import training
-from severstal_cli.steel import dice, postprocess, rle
-from severstal_cli.steel.photographs import open_photographs
 from severstal_cli.steel.splits import HOLDOUT, read_splits
 
 KILLED_AT_STEP = """
@@ -103,49 +96,6 @@ def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
     assert histories[0] == histories[1]
 
 
-class _Plain(torch.nn.Module):
-    """Without batch norm and dropout, so that images do not see each other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Conv2d(1, 2, 3, padding=1)
-
-    def forward(self, images: torch.Tensor) -> registry.Logits:
-        return registry.Logits(self.layer(images), None)
-
-
-def test_a_step_gathered_over_batches_is_that_of_one_batch(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    photographs = open_photographs(make_data(images=11))
-
-    def weights(**settings: int) -> torch.Tensor:
-        config = _config(tmp_path, tmp_path, dice_weight=0.0, warmup_share=0.0, **settings)
-        data = TrainingSet(photographs, photographs.cache.image_ids, config)
-        card = dataclasses.make_dataclass("Card", [("mean", float, 0.5), ("std", float, 0.2)])()
-        torch.manual_seed(0)
-        fabric = open_device("32-true")
-        state = loop.start(_Plain(), config, fabric)
-        result = loop.train_epoch(state, data, 0, config, card, fabric, lambda steps: steps / 9, Bar())
-        assert (result.images, state.steps, result.ended) == (11, 2, False)
-        return torch.cat([value.flatten() for value in state.network.state_dict().values()])
-
-    # steps of 6 and 5 images
-    assert torch.allclose(weights(batch_size=6), weights(batch_size=4, step_images=6), atol=1e-6)
-
-
-def test_at_half_size_pixels_and_masks_are_halved_alike(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    photographs = open_photographs(make_data(images=12, size=(64, 64)))
-    config = _config(tmp_path, tmp_path, half_size_share=0.5, brightness=0.0, contrast=0.0, batch_size=12)
-    data = TrainingSet(photographs, photographs.cache.image_ids, config)
-    card = dataclasses.make_dataclass("Card", [("mean", float, 0.0), ("std", float, 1.0)])()
-    pixels, masks = loop._to_device(next(iter(data.batches(0))), card, open_device("32-true"), 0)
-    assert (pixels.shape, masks.shape) == ((12, 1, 32, 32), (12, 2, 32, 32))
-    bright, dark = (masks[:, [channel]].bool() for channel in range(2))
-    assert bright.any()
-    assert dark.any()
-    assert (pixels[bright] > 0.5).float().mean() > 0.97
-    assert (pixels[dark] < 0.35).float().mean() > 0.97
-
-
 def test_at_half_size_one_epoch_in_four_is_validated_and_the_last_always(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
     result = training.train(_config(data, tmp_path, epochs=7, half_size_share=0.8))
@@ -199,34 +149,6 @@ def test_of_epochs_that_validate_alike_the_last_is_kept(
     assert (result.best_epoch, result.validation_dice) == (3, 0.7)
 
 
-def test_a_training_can_start_from_a_run(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    data, folder = trained
-    config = _config(data, tmp_path, epochs=1, init=folder, seed=1, learning_rate=1e-5, average_decay=0.0)
-    source = run.load_network(folder, run.read_card(folder)).state_dict()
-    begun = run.load_network(training.train(config).folder, run.read_card(tmp_path / "unet-small-fold0")).state_dict()
-    for name, value in source.items():
-        if "running" not in name and value.is_floating_point():
-            assert torch.allclose(begun[name], value, atol=1e-3), name
-    assert not torch.equal(begun["network.out.weight"], source["network.out.weight"])  # it did train
-
-    # other classes: all but the last layer; a head that the run lacks stays as it is
-    more = make_data("more", classes=3)
-    told: list[str] = []
-    recorder = type("Recorder", (Progress,), {"say": lambda _, line: told.append(line)})()
-    training.train(dataclasses.replace(config, data=more, head_weight=0.5, name="more"), recorder)
-    assert f"starting from {folder}, but for head, network.out" in told
-
-
-def test_a_training_starts_from_no_run_that_saw_its_validation(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    data, folder = trained
-    with pytest.raises(InputError, match=r"cannot start from .*its fold is 0, here 1"):
-        training.train(_config(data, tmp_path, init=folder, fold=1))
-    with pytest.raises(InputError, match=r"cannot start from .*its network is unet-small, here linknet-small"):
-        training.train(_config(data, tmp_path, init=folder, arch="linknet-small"))
-    assert not list(tmp_path.glob("*/model.json"))
-    training.train(_config(data, tmp_path, init=folder, fold=None, epochs=1))  # nothing is validated there
-
-
 def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
     config = _config(data, tmp_path, epochs=1)
@@ -259,34 +181,6 @@ def test_seed_decides(make_data, tmp_path: Path) -> None:  # type: ignore[no-unt
     assert one != other
 
 
-def test_validation_is_the_competitions_dice_on_whole_images_of_the_fold(trained) -> None:  # type: ignore[no-untyped-def]
-    data, folder = trained
-    card = run.read_card(folder)
-    photographs = open_photographs(data)
-    split = read_splits(data / "splits.csv")
-    fold = split.ids_of("0")
-    assert card.validation_images == len(fold)
-    assert card.train_images == len(split.parts) - len(fold) - len(split.ids_of(HOLDOUT))
-    network = run.load_network(folder, card)
-    scores = []
-    for image_id in fold:
-        image = photographs.cache[photographs.cache.index[image_id]]
-        pixels = (torch.from_numpy(image.copy()).float()[None, None] / 255 - card.mean) / card.std
-        with torch.no_grad():
-            logits = network(pixels)
-        # the head's probability that a class is there is a factor
-        probs = (logits.masks.sigmoid() * logits.classes.sigmoid()[:, :, None, None])[0].numpy()
-        levels = np.round(probs * 255).astype(np.uint8)
-        exclusive = postprocess.make_exclusive(levels) if card.exclusive else levels
-        for channel in range(card.classes):
-            true = photographs.masks.get((image_id, channel), rle.EMPTY)
-            scores.append(dice.dice(rle.encode(exclusive[channel] >= 128), true))
-    # the run validated in the precision of the device, this is float32
-    assert card.validation_dice == pytest.approx(float(np.mean(scores)), abs=0.02)
-    best = max(float(row["dice"]) for row in csv.DictReader((folder / "history.csv").read_text().splitlines()))
-    assert card.validation_dice == pytest.approx(best)
-
-
 def test_history_and_curves_are_written_and_a_network_learns(trained) -> None:  # type: ignore[no-untyped-def]
     _, folder = trained
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
@@ -311,12 +205,6 @@ def test_time_limit_ends_the_training_with_its_schedule(make_data, tmp_path: Pat
     assert 1 <= len(rows) < 10_000
     assert rows[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in rows) or len(rows) < 3
     assert result.seconds < 2.0 + 2 * max(row["validation_s"] for row in rows) + 1.0
-
-
-def test_learning_rate_rises_then_falls_to_zero(tmp_path: Path) -> None:
-    config = _config(tmp_path, tmp_path, learning_rate=2.0, warmup_share=0.1)
-    rates = [schedule.learning_rate(config, share) for share in (0.0, 0.05, 0.1, 0.55, 1.0, 1.2)]
-    assert rates == pytest.approx([0.0, 1.0, 2.0, 1.0, 0.0, 0.0], abs=1e-12)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_batch_named(
@@ -358,17 +246,9 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(make_data, trained, tmp
     assert run.read_checkpoint(folder)["history"] == saved["history"]
 
 
-class Heard(Progress):
-    """Keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
+    make_data, make_pseudo, heard, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
     pseudo = make_pseudo(images=9, sure=6)
     plain = training.train(_config(data, tmp_path / "plain", epochs=1)).folder
@@ -379,7 +259,6 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(make_data, ma
     for number, name in enumerate((held, judged, trained_on)):
         shutil.copy(data / "train_images" / name, pseudo["pseudo_images"] / f"p{number:09x}.png")
     (pseudo["pseudo_images"] / "nobody_names_it.png").write_bytes((data / "train_images" / held).read_bytes())
-    heard = Heard()
     folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo), heard).folder
     said = "pseudo labels: 4 of 9 images are taken, with scores of at least 0.9; 2 left out: equal to validation or "
     assert [line for line in heard.lines if line.startswith(said)]
@@ -391,7 +270,7 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(make_data, ma
     assert without.pseudo_fingerprint is None
     again = TrainConfig(**read_settings(folder / run.CARD))
     assert (again.pseudo, again.pseudo_images) == (pseudo["pseudo"], pseudo["pseudo_images"])
-    heard = Heard()
+    heard.lines.clear()
     training.train(_config(data, tmp_path / "models", epochs=1, name="lower", **pseudo, pseudo_min_score=0.3), heard)
     assert "pseudo labels: 7 of 9 images are taken, with scores of at least 0.3; 2 left out" in "\n".join(heard.lines)
 
@@ -413,11 +292,10 @@ def test_a_training_goes_on_with_the_same_pseudo_labels_alone(make_data, make_ps
 
 
 def test_time_that_ends_late_in_an_epoch_ends_it_with_pseudo_labels_too(  # type: ignore[no-untyped-def]
-    make_data, make_pseudo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_data, make_pseudo, heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 20 images in 7 steps with a pseudo label each: 24 images after 6 steps
     monkeypatch.setattr(schedule.Clock, "share_done", lambda _, steps: float(steps >= 6))
-    heard = Heard()
     result = training.train(_config(make_data(images=30), tmp_path, epochs=2, **make_pseudo()), heard)
     assert (result.epochs, run.read_checkpoint(result.folder)["state"]["steps"]) == (1, 6)
     assert not [line for line in heard.lines if "time limit" in line]
@@ -450,41 +328,14 @@ def test_a_run_of_an_earlier_version_is_resumed_and_the_card_tells_of_the_last_m
     assert run.read_card(folder).environment["cpu"] == "the second"
 
 
-def test_auto_takes_a_step_at_once_on_a_cpu_and_says_so(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    lines: list[str] = []
-
-    class Said(Progress):
-        def say(self, line: str) -> None:
-            lines.append(line)
-
+def test_auto_takes_a_step_at_once_on_a_cpu_and_says_so(make_data, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
     by_hand = training.train(_config(data, tmp_path / "8", epochs=1, batch_size=8)).folder
-    auto = training.train(_config(data, tmp_path / "auto", epochs=1, batch_size=None), Said()).folder
+    auto = training.train(_config(data, tmp_path / "auto", epochs=1, batch_size=None), heard).folder
     assert _bits(auto) == _bits(by_hand)
     assert run.read_card(auto).config["batch_size"] is None
-    (line,) = [line for line in lines if "training on 20 images" in line]
+    (line,) = [line for line in heard.lines if "training on 20 images" in line]
     assert "; 8 images a step; " in line
-
-
-def test_a_file_of_the_encoder_stands_for_fetching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    lines: list[str] = []
-
-    class Said(Progress):
-        def say(self, line: str) -> None:
-            lines.append(line)
-
-    given = registry.build("unet", encoder="resnet18", in_channels=3, classes=2).encoder.state_dict()
-    (tmp_path / "encoders").mkdir()
-    torch.save(given, tmp_path / "encoders" / "resnet18.pth")
-    config = TrainConfig(models=tmp_path, arch="unet", encoder="resnet18")
-    model = SimpleNamespace(arch="unet", encoder="resnet18", in_channels=1, classes=2, classifier=False)
-    network = initial.build(config, model, Said(), fresh=True)  # type: ignore[arg-type]
-    assert torch.equal(network.encoder.state_dict()["layer4.1.conv2.weight"], given["layer4.1.conv2.weight"])  # type: ignore[union-attr,operator]
-    assert lines == [f"encoder weights: {tmp_path}/encoders/resnet18.pth"]
-    lines.clear()
-    initial.build(dataclasses.replace(config, encoder_weights="none"), model, Said(), fresh=True)  # type: ignore[arg-type]
-    initial.build(config, model, Said(), fresh=False)  # type: ignore[arg-type]
-    assert lines == []
 
 
 def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
