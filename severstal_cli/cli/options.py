@@ -44,9 +44,9 @@ def parse_batch_size(text: str) -> int | None:
 
 Data = Annotated[Path, typer.Option(help="Folder with train.csv and train_images/.")]
 MaybeData = Annotated[Path | None, typer.Option(help="Data folder; by default the one the run was trained on.")]
-Tta = Annotated[str, typer.Option(help="Views to average: none, hflip or flips.")]
+Tta = Annotated[str, typer.Option(help="Views to average: none, flips, scales, hflip, vflip, ..., joined by commas.")]
 TtaOfThresholds = Annotated[
-    str | None, typer.Option("--tta", help="Views: none, hflip or flips. Default: as the thresholds were searched.")
+    str | None, typer.Option("--tta", help="Views, as flips,larger. Default: as the thresholds were searched.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
 Models = Annotated[Path, typer.Option(help="Folder of the trained runs.")]

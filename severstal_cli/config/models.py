@@ -13,7 +13,7 @@ class ThresholdsConfig:
     data: Path | None = None
     """By default where the run was trained."""
     tta: str = "none"
-    """Views to average: none, hflip or flips. Predict with the same."""
+    """Views to average: none, flips, scales, hflip, vflip, ..., joined by commas. Predict with the same."""
     out: Path | None = None
     """By default `thresholds.json` in the run's folder; needed for several runs."""
     batch_size: int = 8

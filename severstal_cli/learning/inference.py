@@ -4,9 +4,11 @@ Threshold search, validation, scoring and prediction all go through `predict_lev
 applied.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -59,29 +61,64 @@ def predict_levels(
     *,
     views: str = "none",
     batch_size: int = 8,
+    weights: Sequence[float] = (),
 ) -> Iterator[NDArray[np.uint8]]:
     """Levels `(C, H, W)` of each photograph `(H, W)`, in order.
 
     Neighbours of one size share a batch, smaller ones of large photographs; other sizes than multiples of 32 are grown
-    by reflection and cut back. At most one batch is in memory.
+    by reflection and cut back. `weights`: what each member counts in the mean; all the same by default. One batch is in
+    memory, on a GPU two: the next one is on its way while the levels of the last one are used.
     """
     chosen = tta.views_of(views)
+    shares = [weight / sum(weights) for weight in weights] or [1 / len(members)] * len(members)
+    on_the_way: deque[_Levels] = deque()
     for batch in _same_size(photographs, batch_size, LARGEST_BATCH_PX // len(chosen)):
-        height, width = batch.shape[1:]
-        padded = images.pad_to_multiple(batch, STRIDE)
-        levels = _levels(members, torch.from_numpy(padded), fabric, chosen)
-        yield from levels[:, :, :height, :width]
+        on_the_way.append(_levels(members, shares, batch, fabric, chosen))
+        if fabric.device.type != "cuda" or len(on_the_way) > 1:
+            yield from on_the_way.popleft().arrived()
+    for levels in on_the_way:
+        yield from levels.arrived()
+
+
+class _Levels(NamedTuple):
+    """`levels: (N, C, H, W)` on the CPU, whole once `copied`."""
+
+    levels: Tensor
+    copied: torch.cuda.Event | None
+
+    def arrived(self) -> NDArray[np.uint8]:
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.levels.numpy()
 
 
 @torch.inference_mode()
-def _levels(members: Sequence[Member], batch: Tensor, fabric: Fabric, views: tuple[tta.View, ...]) -> NDArray[np.uint8]:
-    """`batch: (N, H, W) uint8` -> `(N, C, H, W) uint8`."""
-    pixels = batch.to(fabric.device, non_blocking=True).unsqueeze(1).float().div_(255)
+def _levels(
+    members: Sequence[Member],
+    shares: Sequence[float],
+    batch: NDArray[np.uint8],
+    fabric: Fabric,
+    views: tuple[tta.View, ...],
+) -> _Levels:
+    """`batch: (N, H, W) uint8` -> its levels, which a GPU may still be working on."""
+    height, width = batch.shape[1:]
+    grey = torch.from_numpy(images.pad_to_multiple(batch, STRIDE))
+    is_gpu = fabric.device.type == "cuda"
+    if is_gpu:
+        grey = grey.pin_memory()
+    pixels = grey.to(fabric.device, non_blocking=True).unsqueeze(1).float().div_(255)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     with fabric.autocast():
         of_members = [tta.mean_probs(member.probs, pixels, views) for member in members]
-    mean = torch.stack(of_members).mean(dim=0)
-    return (mean * 255).round_().to(torch.uint8).cpu().numpy()
+    mean = torch.stack([share * probs for share, probs in zip(shares, of_members, strict=True)]).sum(dim=0)
+    levels = (mean * 255).round_().to(torch.uint8)[:, :, :height, :width]
+    if not is_gpu:
+        return _Levels(levels, None)
+    host = torch.empty(levels.shape, dtype=torch.uint8, pin_memory=True)
+    host.copy_(levels, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+    return _Levels(host, copied)
 
 
 def _same_size(photographs: Iterable[Grey], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:

@@ -1,44 +1,78 @@
-"""Test-time augmentation: named sets of views, each a pair (apply, undo) on the last two axes."""
+"""Test-time augmentation: named views of a photograph, each a pair (apply, undo) on the last two axes.
+
+`--tta` takes names joined by commas. The photograph itself is always among the views: `hflip,vflip` are three.
+"""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from severstal_cli.errors import UsageError
 
-View = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+STEP_PX = 32
+"""Sides of a scaled view are multiples of this, as networks need them."""
 
 
-def _same(images: Tensor) -> Tensor:
-    return images
+class View(NamedTuple):
+    """`apply: (N, 1, H, W)` -> what the network sees; `undo(probs, (H, W))` -> those of the photograph."""
+
+    apply: Callable[[Tensor], Tensor]
+    undo: Callable[[Tensor, tuple[int, int]], Tensor]
 
 
-def _flipper(*axes: int) -> View:
-    def flip(images: Tensor) -> Tensor:
-        return images.flip(axes)
-
-    return flip, flip
+def _flipped(*axes: int) -> View:
+    return View(lambda images: images.flip(axes), lambda probs, _: probs.flip(axes))
 
 
-VIEWS: dict[str, tuple[View, ...]] = {
-    "none": ((_same, _same),),
-    "hflip": ((_same, _same), _flipper(-1)),
-    "flips": ((_same, _same), _flipper(-1), _flipper(-2), _flipper(-2, -1)),
+def _scaled(factor: float) -> View:
+    def apply(images: Tensor) -> Tensor:
+        size = [max(1, round(side * factor / STEP_PX)) * STEP_PX for side in images.shape[-2:]]
+        return interpolate(images, size=size, mode="bilinear", antialias=factor < 1)
+
+    return View(apply, lambda probs, size: interpolate(probs, size=size, mode="bilinear"))
+
+
+ITSELF = View(lambda images: images, lambda probs, _: probs)
+
+VIEWS = {
+    "hflip": _flipped(-1),
+    "vflip": _flipped(-2),
+    "both": _flipped(-2, -1),
+    "smaller": _scaled(0.75),
+    "larger": _scaled(1.25),
 }
 
+SETS = {"none": (), "flips": ("hflip", "vflip", "both"), "scales": ("smaller", "larger")}
+"""Short names for several views."""
 
-def views_of(name: str) -> tuple[View, ...]:
-    """The views of a set. Raises UsageError for an unknown name."""
-    if name not in VIEWS:
-        raise UsageError("unknown test-time augmentation", name, f"Choose one of {', '.join(VIEWS)}")
-    return VIEWS[name]
+
+def views_of(names: str) -> tuple[View, ...]:
+    """The views of names joined by commas, each once, the photograph itself first. Raises UsageError."""
+    wanted: dict[str, None] = {}
+    for name in names.split(","):
+        if name not in VIEWS and name not in SETS:
+            raise UsageError(
+                "unknown test-time augmentation", name or "no name", f"Choose of {', '.join([*SETS, *VIEWS])}"
+            )
+        wanted |= dict.fromkeys(SETS.get(name, (name,)))
+    return (ITSELF, *(VIEWS[name] for name in wanted))
 
 
 def mean_probs(network: Callable[[Tensor], Tensor], images: Tensor, views: tuple[View, ...]) -> Tensor:
     """`images: (N, 1, H, W)` -> mean over the views of `network(images)`, `(N, C, H, W)`.
 
-    All views go through the network as one batch: a device that is not full with N images runs them at once.
+    Views of one size go through the network as one batch: a device that is not full with N images runs them at once.
     """
-    probs = network(torch.cat([apply(images) for apply, _ in views]))
-    return torch.stack([undo(part) for (_, undo), part in zip(views, probs.chunk(len(views)), strict=True)]).mean(dim=0)
+    size = (images.shape[-2], images.shape[-1])
+    by_size: dict[torch.Size, list[tuple[View, Tensor]]] = {}
+    for view in views:
+        seen = view.apply(images)
+        by_size.setdefault(seen.shape, []).append((view, seen))
+    undone = []
+    for group in by_size.values():
+        probs = network(torch.cat([seen for _, seen in group]) if len(group) > 1 else group[0][1])
+        undone += [view.undo(part, size) for (view, _), part in zip(group, probs.chunk(len(group)), strict=True)]
+    return undone[0] if len(undone) == 1 else torch.stack(undone).mean(dim=0)

@@ -2,9 +2,7 @@
 
 import dataclasses
 import os
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import evaluation, run, tta
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, pictures, postprocess, rle
+from severstal_cli.steel.parallel import map_in_order
 from severstal_cli.steel.search import Choice, ScoreSurface
 
 
@@ -81,22 +80,18 @@ def _fill(
     """Add every image to the surfaces, in threads beside the network."""
     masks, exclusive = part.photographs.masks, part.cards[0].exclusive
 
-    def add(image_id: str, levels: NDArray[np.uint8]) -> None:
+    def add(found: tuple[str, NDArray[np.uint8]]) -> None:
+        image_id, levels = found
         size = levels.shape[1:]
         shown = postprocess.make_exclusive(levels) if exclusive else levels
         for channel, surface in enumerate(surfaces):
             runs = masks.get((image_id, channel))
             surface.add(shown[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
 
-    threads = os.cpu_count() or 1
-    waiting: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="search") as pool:
-        for image_id, levels in part.levels(views=config.tta, batch_size=config.batch_size, progress=progress):
-            waiting.append(pool.submit(add, image_id, levels))
-            while len(waiting) > 2 * threads:  # bounded: maps are large
-                waiting.popleft().result()
-        for future in waiting:
-            future.result()
+    levels_of = part.levels(views=config.tta, batch_size=config.batch_size, progress=progress)
+    # bounded: maps are large
+    for _ in map_in_order(add, levels_of, ahead=2 * (os.cpu_count() or 1), name="search"):
+        pass
 
 
 def _report(result: ThresholdsResult, part: evaluation.Part) -> dict[str, object]:

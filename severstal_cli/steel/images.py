@@ -11,16 +11,14 @@ a BMP has the rows that its header promises, and the strips of a TIFF are checke
 import re
 import struct
 import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from os import cpu_count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import InputError, MachineError
+from severstal_cli.steel.parallel import map_in_order
 
 try:
     import cv2 as cv2
@@ -104,21 +102,8 @@ def read_grey(path: Path) -> Grey:
 
 
 def read_all(paths: Sequence[Path], *, threads: int | None = None, ahead: int = 32) -> Iterator[Grey]:
-    """Yield the pictures of `paths` in order, decoded by `threads` (default: one a core), up to `ahead` of them early.
-
-    The error of a picture is raised at its place, after those before it were given out.
-    """
-    waiting: deque[Future[Grey]] = deque()
-    pool = ThreadPoolExecutor(threads or cpu_count() or 1, thread_name_prefix="decode")
-    try:
-        for path in paths:
-            waiting.append(pool.submit(read_grey, path))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    """Yield the pictures of `paths` in order, decoded in threads as `map_in_order` tells."""
+    return map_in_order(read_grey, paths, threads=threads, ahead=ahead, name="decode")
 
 
 def image_size(path: Path) -> tuple[int, int]:

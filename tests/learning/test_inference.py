@@ -107,3 +107,11 @@ def test_a_classification_head_is_a_factor(fabric) -> None:  # type: ignore[no-u
     levels = next(predict_levels([Member(network=Gated(), mean=0.0, std=1.0)], [photograph], fabric))
     np.testing.assert_allclose(levels[0], photograph / 4, atol=0.51)  # rounded, and halves either way
     np.testing.assert_array_equal(levels[1], 255 - photograph)
+
+
+def test_runs_count_as_their_weights_say(fabric) -> None:  # type: ignore[no-untyped-def]
+    photographs = _photographs([(32, 32)])
+    members = [Member(network=_Light(), mean=0.0, std=1.0), Member(network=_Light(), mean=-0.25, std=1.5)]
+    [levels] = predict_levels(members, photographs, fabric, weights=[3, 1])
+    grey = photographs[0] / 255
+    assert np.abs(levels[0] - 255 * (0.75 * grey + 0.25 * (grey + 0.25) / 1.5)).max() <= 0.51

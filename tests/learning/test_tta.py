@@ -7,18 +7,31 @@ from severstal_cli.errors import InputError
 from severstal_cli.learning import tta
 
 
-@pytest.mark.parametrize("name", tta.VIEWS)
-def test_views_are_undone(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [name for name in (*tta.SETS, *tta.VIEWS) if name not in ("scales", "smaller", "larger")]
+)
+def test_flips_are_undone(name: str) -> None:
     images = torch.randn(2, 1, 6, 8)
-    for apply, undo in tta.views_of(name):
-        assert torch.equal(undo(apply(images)), images)
+    for view in tta.views_of(name):
+        assert torch.equal(view.undo(view.apply(images), (6, 8)), images)
 
 
-def test_views_differ() -> None:
-    images = torch.randn(1, 1, 6, 8)
-    seen = [apply(images) for apply, _ in tta.views_of("flips")]
-    assert len(seen) == 4
-    assert not any(torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+def test_scaled_views_are_of_sizes_that_networks_take_and_come_back_in_place() -> None:
+    ramp = torch.linspace(0, 1, 256).expand(1, 1, 128, 256)
+    shapes = {tuple(view.apply(ramp).shape[-2:]) for view in tta.views_of("scales")}
+    assert shapes == {(128, 256), (96, 192), (160, 320)}
+    for view in tta.views_of("scales"):
+        undone = view.undo(view.apply(ramp), (128, 256))
+        torch.testing.assert_close(undone, ramp, atol=0.01, rtol=0)
+
+
+def test_views_differ_and_names_are_joined() -> None:
+    images = torch.randn(1, 1, 64, 96)
+    seen = [view.apply(images) for view in tta.views_of("flips,scales,hflip")]
+    assert len(seen) == 6
+    assert not any(a.shape == b.shape and torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+    assert len(tta.views_of("hflip,vflip")) == 3
+    assert len(tta.views_of("none,none")) == 1
 
 
 def test_mean_is_taken_over_the_views_after_undoing_them() -> None:
@@ -29,17 +42,27 @@ def test_mean_is_taken_over_the_views_after_undoing_them() -> None:
     torch.testing.assert_close(mean, images + 3.5)
 
 
-def test_views_reach_the_network_as_one_batch() -> None:
+def test_each_view_counts_once_whatever_its_size() -> None:
+    # a "network" that tells how wide what it sees is
+    def width(batch: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(batch, batch.shape[-1])
+
+    mean = tta.mean_probs(width, torch.rand(2, 1, 64, 128), tta.views_of("hflip,scales"))
+    torch.testing.assert_close(mean, torch.full((2, 1, 64, 128), (128 + 128 + 96 + 160) / 4))
+
+
+def test_views_of_a_size_reach_the_network_as_one_batch() -> None:
     sizes = []
 
     def network(batch: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(batch))
+        sizes.append(tuple(batch.shape))
         return batch
 
-    tta.mean_probs(network, torch.rand(3, 1, 6, 8), tta.views_of("flips"))
-    assert sizes == [12]
+    tta.mean_probs(network, torch.rand(3, 1, 64, 128), tta.views_of("flips,larger"))
+    assert sizes == [(12, 1, 64, 128), (3, 1, 64, 160)]
 
 
-def test_unknown_set_is_told() -> None:
-    with pytest.raises(InputError, match=r"unknown test-time augmentation: rot90\. Choose one of none, hflip, flips"):
-        tta.views_of("rot90")
+@pytest.mark.parametrize("name", ["rot90", "", "hflip,", "hflip vflip"])
+def test_unknown_views_are_told(name: str) -> None:
+    with pytest.raises(InputError, match=r"unknown test-time augmentation: .*\. Choose of none, flips, scales, hflip"):
+        tta.views_of(name)

@@ -1,0 +1,31 @@
+"""A function over many items in threads: results in order, and never more than some of them early."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from os import cpu_count
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int, name: str
+) -> Iterator[Result]:
+    """Yield `function(item)` of each item in order, worked out by `threads` (default: one a core).
+
+    Items are taken in this thread, up to `ahead` of them before the first result is given out. The error of an item is
+    raised at its place, after the results before it. `name` is what the threads are called in a profile.
+    """
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads or cpu_count() or 1, thread_name_prefix=name)
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

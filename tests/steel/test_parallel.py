@@ -1,0 +1,38 @@
+"""Items in threads: in order, bounded, and an error at its place."""
+
+import threading
+import time
+
+import pytest
+
+from severstal_cli.steel.parallel import map_in_order
+
+
+def test_results_come_in_order_whatever_takes_longest() -> None:
+    def slow(number: int) -> int:
+        time.sleep(0.02 * (number % 3 == 0))
+        return 10 * number
+
+    assert list(map_in_order(slow, range(12), threads=4, ahead=5, name="test")) == list(range(0, 120, 10))
+
+
+def test_no_more_items_are_taken_than_asked_for() -> None:
+    taken = []
+    items = (taken.append(number) or number for number in range(100))  # type: ignore[func-returns-value]
+    results = map_in_order(str, items, threads=2, ahead=5, name="test")
+    assert next(results) == "0"
+    assert taken == [0, 1, 2, 3, 4, 5]
+    results.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("test")]
+
+
+def test_an_error_is_raised_at_its_place() -> None:
+    def fail_at_three(number: int) -> int:
+        if number == 3:
+            raise ValueError("three")
+        return number
+
+    results = map_in_order(fail_at_three, range(9), threads=3, ahead=8, name="test")
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
