@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from severstal_cli.learning.run import ModelCard
     from severstal_cli.stages.checking import CheckResult
     from severstal_cli.stages.demonstration import DemoResult
+    from severstal_cli.stages.prediction import PredictResult
     from severstal_cli.stages.scoring import ScoreResult
     from severstal_cli.stages.searching import ThresholdsResult
     from severstal_cli.stages.splitting import SplitResult
@@ -71,7 +72,7 @@ def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
     faults = sorted(result.faults, key=lambda fault: (fault.is_warning, not fault.line))
     shown = len(faults) if every else SHOWN_FAULTS
     for fault in faults[:shown]:
-        at = f"line {fault.line}: " if fault.line else ""
+        at = f"{fault.place}: " if fault.line else ""
         yield f"{'warning' if fault.is_warning else 'fault'}: {at}{fault.message}"
     if len(faults) > shown:
         yield f"... and {len(faults) - shown} more: check --all"
@@ -81,6 +82,14 @@ def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
     verdict = "valid" if not wrong else f"not valid, {wrong} fault{'s' if wrong > 1 else ''}"
     counts = f"{result.rows} rows, {result.images} images, {result.masks} masks, {result.classes} classes"
     yield f"{result.submission}: {verdict}; {result.layout} layout, {counts}"
+
+
+def prediction_line(result: "PredictResult") -> str:
+    """What was predicted, how fast, and what was left out."""
+    counts = ", ".join(f"class {number}: {count}" for number, count in enumerate(result.masks_by_class, start=1))
+    line = f"{result.path}: {result.rows} rows for {result.images} images ({result.images_per_s:.1f} images/s)"
+    skipped = f"; {len(result.skipped)} of them skipped" if result.skipped else ""
+    return f"{line}; masks of {counts}{skipped}"
 
 
 def print_demo(result: "DemoResult") -> None:

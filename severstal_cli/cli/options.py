@@ -42,16 +42,29 @@ def parse_batch_size(text: str) -> int | None:
     return int(text)
 
 
+def parse_weights(text: str) -> tuple[float, ...]:
+    """`2,1,0.5` -> the numbers."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not numbers joined by commas, as 2,1,1", param_hint="'--weights'"
+        ) from None
+
+
 Data = Annotated[Path, typer.Option(help="Folder with train.csv and train_images/.")]
 MaybeData = Annotated[Path | None, typer.Option(help="Data folder; by default the one the run was trained on.")]
 Tta = Annotated[str, typer.Option(help="Views to average: none, flips, scales, hflip, vflip, ..., joined by commas.")]
 TtaOfThresholds = Annotated[
     str | None, typer.Option("--tta", help="Views, as flips,larger. Default: as the thresholds were searched.")
 ]
+# Any, as of a tuple typer would make an option with two values
+Weights = Annotated[
+    Any, typer.Option(parser=parse_weights, metavar="W,W,...", help="What each run counts in the mean.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
 Models = Annotated[Path, typer.Option(help="Folder of the trained runs.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all that is random.")]
 Layout = Annotated[str, typer.Option(help="auto, current (ImageId,ClassId,...) or original (ImageId_ClassId,...).")]
-# Any: of a tuple typer would make an option with two values
 Size = Annotated[Any, typer.Option(parser=parse_size, metavar="HxW", help="Height x width, as 256x1600.")]

@@ -10,7 +10,7 @@ import typer
 from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli.app import app
-from severstal_cli.cli.options import AsJson, BatchSize, Layout, MaybeData, Models, Size, TtaOfThresholds
+from severstal_cli.cli.options import AsJson, BatchSize, Layout, MaybeData, Models, Size, TtaOfThresholds, Weights
 from severstal_cli.progress import TerminalProgress
 
 
@@ -29,21 +29,31 @@ def predict(
     ] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder for pictures with the masks drawn on.")] = None,
     thresholds: Annotated[Path | None, typer.Option(help="A thresholds.json instead of the run's own.")] = None,
+    weights: Weights = None,
     batch_size: BatchSize = configs.PredictConfig.batch_size,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on the CPU.")] = configs.PredictConfig.devices,
+    on_error: Annotated[
+        str, typer.Option(metavar="stop|skip", help="At a wrong image: stop, or skip it and leave its rows empty.")
+    ] = configs.PredictConfig.on_error,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what a killed prediction finished.")] = False,
+    keep_parts: Annotated[
+        bool, typer.Option("--keep-parts", help="Leave many small tables in OUT.parts/ instead of one file.")
+    ] = False,
 ) -> None:
     """Predict the masks of photographs: a submission.csv."""
+    from severstal_cli.learning import workers
     from severstal_cli.stages import prediction
 
     result = prediction.predict(
         configs.PredictConfig(
             images=tuple(images), runs=tuple(model or ()), models=models, tta=tta, out=out, layout=layout,
-            sample=sample, masks=masks, thresholds=thresholds, batch_size=batch_size,
+            sample=sample, masks=masks, thresholds=thresholds, weights=weights or (), batch_size=batch_size,
+            devices=devices, on_error=on_error, resume=resume, keep_parts=keep_parts,
         ),
         TerminalProgress(),
     )  # fmt: skip
-    counts = ", ".join(f"class {number}: {count}" for number, count in enumerate(result.masks_by_class, start=1))
-    rate = result.images / result.seconds
-    typer.echo(f"{result.path}: {result.rows} rows for {result.images} images ({rate:.1f} images/s); masks of {counts}")
+    if workers.is_first():  # the first of torchrun's processes tells it
+        typer.echo(printing.prediction_line(result))
 
 
 @app.command()

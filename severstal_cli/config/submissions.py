@@ -27,9 +27,21 @@ class PredictConfig:
     """A folder for pictures of the photographs with the predicted masks drawn on."""
     thresholds: Path | None = None
     """A `thresholds.json`; by default the run's own."""
+    weights: tuple[float, ...] = ()
+    """What each run counts in the mean; none: all the same."""
     batch_size: int = 8
+    devices: int = 1
+    """GPUs, or processes on the CPU."""
+    on_error: str = "stop"
+    """What to do at a photograph that cannot be read: "stop", or "skip": its rows are empty."""
+    resume: bool = False
+    """Go on with the parts that an earlier prediction left."""
+    keep_parts: bool = False
+    """Leave the parts as they are, instead of one file."""
 
     def __post_init__(self) -> None:
+        check(self.devices >= 1, "devices", self.devices, "at least 1")
+        check(self.on_error in ("stop", "skip"), "on error", self.on_error, "stop or skip")
         check(self.layout in ("auto", "current", "original"), "layout", self.layout, "auto, current or original")
 
 

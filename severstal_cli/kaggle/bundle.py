@@ -31,8 +31,9 @@ from severstal_cli.errors import InputError
 from severstal_cli.kaggle import notebook, wheels
 from severstal_cli.kaggle.kernel import MACHINE
 from severstal_cli.kaggle.notebook import CONTENTS
-from severstal_cli.learning import inference, run, tta
+from severstal_cli.learning import inference, recipe, run
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.recipe import Recipe
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files
 
@@ -70,16 +71,6 @@ class Bundle:
     """Of a single run."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Recipe:
-    """How to predict: what `severstal predict` would do with the same arguments."""
-
-    folders: tuple[Path, ...]
-    cards: tuple[run.ModelCard, ...]
-    thresholds: run.Thresholds
-    views: str
-
-
 def build(
     folder: Path,
     *,
@@ -108,8 +99,10 @@ def build(
     if user is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", user):
         raise InputError("wrong name of a Kaggle account", user, "It is the one in the address of your profile")
     _check_place(folder)
-    recipe = _read(runs, thresholds, tta, progress)
-    names = tuple(_unlike([path.resolve().name for path in recipe.folders]))
+    how = _read(runs, thresholds, tta)
+    for note in how.notes():
+        progress.say(note)
+    names = tuple(_unlike([path.resolve().name for path in how.folders]))
     slug = slug_of(names)
     packed = wheels.missing_wheels()
     staging = None
@@ -119,7 +112,7 @@ def build(
             for left in folder.glob(f"{_UNFINISHED}*"):  # by a process that was killed
                 shutil.rmtree(left)
             staging = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-            contents = _write_dataset(staging / "dataset", recipe, names, packed, competition)
+            contents = _write_dataset(staging / "dataset", how, names, packed, competition)
             digest = hashlib.sha256(_write_json(staging / "dataset" / CONTENTS, contents).encode()).hexdigest()
             _write_json(staging / "dataset" / DATASET_CARD, _dataset_card(slug, user or NOBODY))
             (staging / "kernel").mkdir()
@@ -141,7 +134,7 @@ def build(
         fingerprint=_fingerprint(contents),
         contents=digest,
         runs=names,
-        validation_dice=recipe.cards[0].validation_dice if len(names) == 1 else None,
+        validation_dice=how.cards[0].validation_dice if len(names) == 1 else None,
     )
 
 
@@ -156,14 +149,14 @@ def estimate_s(
 
     The networks and their views alone: reading and post-processing run beside them. Raises as `build` does.
     """
-    recipe = _read(runs, thresholds, tta, SILENT)
+    how = _read(runs, thresholds, tta)
     fabric = open_device()
-    members = inference.load_members(recipe.folders, recipe.cards, fabric)
-    noise = np.random.default_rng(0).integers(0, 256, recipe.cards[0].image_size, np.uint8)
+    members = inference.load_members(how.folders, how.cards, fabric)
+    noise = np.random.default_rng(0).integers(0, 256, how.cards[0].image_size, np.uint8)
     batch = 1 if fabric.device.type == "cpu" else 8  # a CPU is no quicker with more, and one is measured sooner
 
     def predict() -> None:
-        for _ in inference.predict_levels(members, [noise] * batch, fabric, views=recipe.views, batch_size=batch):
+        for _ in inference.predict_levels(members, [noise] * batch, fabric, views=how.views, batch_size=batch):
             pass
 
     predict()  # the first is slower
@@ -184,22 +177,10 @@ def slug_of(names: Sequence[str]) -> str:
     return f"{slug[: _SLUG_LIMIT - 7].strip('-')}-{digest}"
 
 
-def _read(runs: Sequence[Path], thresholds: Path | None, views: str | None, progress: Progress) -> _Recipe:
-    folders = tuple(runs)
-    if not folders:
+def _read(runs: Sequence[Path], thresholds: Path | None, views: str | None) -> Recipe:
+    if not runs:
         raise InputError("no run to submit", "", "`severstal models` lists the trained runs")
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise InputError("a run is named twice", " ".join(map(str, folders)), "Name each once")
-    cards = tuple(run.read_cards(folders))
-    if thresholds is None:
-        best = max(range(len(cards)), key=lambda number: run.validation_rank(cards[number]))
-        rules = run.thresholds_of(folders[best], cards[best])
-        if len(folders) > 1:
-            progress.say(f"using the thresholds of {folders[best]}, which were searched for that run alone")
-    else:
-        rules = run.read_thresholds(thresholds, classes=cards[0].classes, remedy="Check the path")
-    tta.views_of(views or rules.tta)
-    return _Recipe(folders=folders, cards=cards, thresholds=rules, views=views or rules.tta)
+    return recipe.read(runs, thresholds=thresholds, views=views)
 
 
 def _check_place(folder: Path) -> None:
@@ -222,11 +203,11 @@ def _unlike(names: Sequence[str]) -> list[str]:
 
 
 def _write_dataset(
-    dataset: Path, recipe: _Recipe, names: Sequence[str], packed: Sequence[wheels.Wheel], competition: str
+    dataset: Path, how: Recipe, names: Sequence[str], packed: Sequence[wheels.Wheel], competition: str
 ) -> dict[str, Any]:
     """Write all but the two cards. Returns what belongs into severstal-bundle.json."""
     stories = []
-    for name, source, card in zip(names, recipe.folders, recipe.cards, strict=True):
+    for name, source, card in zip(names, how.folders, how.cards, strict=True):
         run.load_network(source, card)  # damaged weights are told here, not after an hour in the notebook
         target = dataset / "runs" / name
         target.mkdir(parents=True)
@@ -235,7 +216,7 @@ def _write_dataset(
         run.write_card(target, dataclasses.replace(card, data="", config={}))
         stories.append({"name": name, "folder": f"runs/{name}", "arch": card.arch, "encoder": card.encoder,
                         "fold": card.fold, "validation_dice": card.validation_dice})  # fmt: skip
-    run.write_thresholds(dataset / run.THRESHOLDS, recipe.thresholds, {})
+    run.write_thresholds(dataset / run.THRESHOLDS, how.thresholds, {})
     (dataset / "wheels").mkdir()
     for wheel in packed:
         (dataset / "wheels" / wheel.name).write_bytes(wheel.content)
@@ -246,7 +227,7 @@ def _write_dataset(
         "competition": competition,
         "runs": stories,
         "thresholds": run.THRESHOLDS,
-        "tta": recipe.views,
+        "tta": how.views,
         "layout": "original",  # the one that is known to score
         "files": {path.relative_to(dataset).as_posix(): notebook.digest_of(path) for path in written},
     }

@@ -56,14 +56,14 @@ def load_members(folders: Sequence[Path], cards: Sequence[run.ModelCard], fabric
 
 def predict_levels(
     members: Sequence[Member],
-    photographs: Iterable[Grey],
+    photographs: Iterable[Grey | None],
     fabric: Fabric,
     *,
     views: str = "none",
     batch_size: int = 8,
     weights: Sequence[float] = (),
 ) -> Iterator[NDArray[np.uint8]]:
-    """Levels `(C, H, W)` of each photograph `(H, W)`, in order.
+    """Levels `(C, H, W)` of each photograph `(H, W)`, in order; None among them ends a batch and gives nothing.
 
     Neighbours of one size share a batch, smaller ones of large photographs; other sizes than multiples of 32 are grown
     by reflection and cut back. `weights`: what each member counts in the mean; all the same by default. One batch is in
@@ -121,14 +121,19 @@ def _levels(
     return _Levels(host, copied)
 
 
-def _same_size(photographs: Iterable[Grey], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:
+def _same_size(photographs: Iterable[Grey | None], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:
     """Neighbours of equal size stacked to `(N, H, W)`: at most `batch_size` of them, and `pixels` unless N is 1."""
     waiting: list[Grey] = []
     for photograph in photographs:
-        fits = len(waiting) < batch_size and (len(waiting) + 1) * photograph.size <= pixels
-        if waiting and (not fits or waiting[0].shape != photograph.shape):
+        if waiting and (
+            photograph is None
+            or photograph.shape != waiting[0].shape
+            or len(waiting) == batch_size
+            or (len(waiting) + 1) * photograph.size > pixels
+        ):
             yield np.stack(waiting)
             waiting = []
-        waiting.append(photograph)
+        if photograph is not None:
+            waiting.append(photograph)
     if waiting:
         yield np.stack(waiting)

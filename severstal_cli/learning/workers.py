@@ -1,4 +1,4 @@
-"""Training on several devices: a process each, a worker, started by `--devices` here or by `torchrun` on many machines.
+"""Work on several devices: a process each, a worker, started by `--devices` here or by `torchrun` on many machines.
 
 Both go through torch's elastic launcher, which ends all workers when one has ended badly, and tells each by the
 environment who it is: `RANK` of `WORLD_SIZE`, of which `LOCAL_WORLD_SIZE` are on its machine. The first one, rank 0,
@@ -18,17 +18,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from multiprocessing.queues import SimpleQueue
-from typing import NoReturn, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import torch
 
-from severstal_cli.config import TrainConfig
 from severstal_cli.errors import MachineError, SeverstalError
 from severstal_cli.progress import SILENT, Progress
 
 T = TypeVar("T")
 
-REMEDY = "With --resume the same command goes on after the last whole epoch, if there is one"
+
+class Shared(Protocol):
+    """The config of what several processes can do together."""
+
+    @property
+    def devices(self) -> int: ...
+
+
+C = TypeVar("C", bound=Shared)
+
+REMEDY = "With --resume the same command goes on from what is finished"
 
 LAST_WORDS_S = 15.0
 """How long a worker that failed leaves the word to another one, whose end may take seconds on a busy machine."""
@@ -86,15 +95,15 @@ def leave(code: int) -> NoReturn:
 
 
 def on_devices(
-    stage: Callable[[TrainConfig, Progress], T],
+    stage: Callable[[C, Progress], T],
 ) -> Callable[..., T]:
-    """Decorator of what trains: it runs in as many workers as its config asks for, unless a launcher started them.
+    """Decorator of a stage: it runs in as many workers as its config asks for, unless a launcher started them.
 
     Of several workers only the first one reports its progress. Raises what `run` raises, too.
     """
 
     @wraps(stage)
-    def launched(config: TrainConfig, progress: Progress = SILENT) -> T:
+    def launched(config: C, progress: Progress = SILENT) -> T:
         if config.devices > 1 and not is_worker():
             return run(launched, config.devices, config, progress)
         with one_voice():

@@ -10,6 +10,7 @@ from severstal_cli.config import CheckConfig
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
 from severstal_cli.steel.images import find_images, image_size
+from severstal_cli.steel.records import place
 from severstal_cli.steel.tables import Fault, Layout, MaskTable, Sample, read_image_list, scan_table
 
 
@@ -141,6 +142,6 @@ def _overlaps(table: MaskTable) -> Iterator[Fault]:
             if shared_px:
                 lines = sorted((table.lines[image_id, a], table.lines[image_id, b]))
                 message = (
-                    f"{image_id}: classes {a + 1} and {b + 1} share {shared_px} pixels (other row: line {lines[0]})"
+                    f"{image_id}: classes {a + 1} and {b + 1} share {shared_px} pixels (other row: {place(lines[0])})"
                 )
                 yield Fault(line=lines[1], message=message, is_warning=True)

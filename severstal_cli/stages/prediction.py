@@ -1,19 +1,29 @@
-"""`predict`: photographs to a submission; beside it how it was made (JSON) and how sure its rows are (scores)."""
+"""`predict`: photographs to a submission; beside it how it was made (JSON) and how sure its rows are (scores).
+
+The work goes in parts (`steel/parts`), which processes share and a killed prediction goes on from; the first process
+makes the submission of them.
+"""
 
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import severstal_cli
 from severstal_cli.config import PredictConfig
-from severstal_cli.errors import InputError, UsageError
-from severstal_cli.learning import inference, run, tta
+from severstal_cli.errors import InputError, SeverstalError, UsageError
+from severstal_cli.learning import inference, pipeline, recipe, run, workers
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.recipe import Recipe
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import confidence, files, images, pictures, postprocess, rle, tables
+from severstal_cli.steel.parts import Parts, parts_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,79 +31,182 @@ class PredictResult:
     """A written submission."""
 
     path: Path
+    """The file, or with `keep_parts` the folder of its parts."""
     runs: tuple[Path, ...]
     images: int
     rows: int
     masks_by_class: tuple[int, ...]
     """Images with a mask of each class."""
+    skipped: Mapping[str, str]
+    """image_id -> why it could not be read; its rows are empty."""
     seconds: float
     """From the first photograph to the last mask."""
+    images_per_s: float
+    """Of what was predicted now, without the parts that were there."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What is to be predicted and how, all checked."""
+
+    paths: Sequence[Path]
+    sample: tables.Sample | None
+    layout: tables.Layout
+    classes: int
+    """Those of the runs, and those that the sample has rows for: a class that no run knows is empty everywhere."""
+    recipe: Recipe
+
+
+class _Masks(NamedTuple):
+    """What an image's levels gave, one a class."""
+
+    runs: list[rle.Runs]
+    scores: list[float]
+
+
+@workers.on_devices
 def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     """Predict the masks of photographs and write them as a submission.
 
+    Of several processes the first one has the result; that of the others is empty.
+
     Raises:
-        InputError: no images, a wrong one, one that the sample asks for is missing, or runs that do not go together.
+        InputError: no images, a wrong one, one that the sample asks for is missing, runs that do not go together, or
+            parts of another prediction.
         RunError: no run, an incomplete one, or one without thresholds.
         OutputError: the submission cannot be written.
     """
-    tta.views_of(config.tta or "none")
+    task = _read(config)
+    how = task.recipe
+    fabric = open_device()
+    plan = how.fingerprints() | {"classes": task.classes}
+    parts = Parts(parts_path(config.out), task.paths, plan, task.layout)
+    if workers.is_first():
+        progress.say(f"predicting with {', '.join(map(str, how.folders))}")
+        for note in how.notes():
+            progress.say(note)
+        parts.begin(resume=config.resume)
+    fabric.barrier()
+    there = parts.finished()
+    if there:
+        progress.say(f"going on: {len(there)} of {len(parts.images)} parts are there")
+    fabric.barrier()  # all have counted the same before one makes another
+    missing = [number for number in parts.images if number not in set(there)]
+    mine = missing[fabric.global_rank :: fabric.world_size]
+    with _keeping(parts, progress):
+        members = inference.load_members(how.folders, how.cards, fabric) if mine else []
+        began = time.monotonic()
+        if mine:
+            predict_levels = partial(inference.predict_levels, members, fabric=fabric, views=how.views,
+                                     batch_size=config.batch_size, weights=how.weights)  # fmt: skip
+            _predict_parts(config, task, parts, mine, predict_levels, progress)
+        if workers.is_first():
+            _await(parts, progress)
+        seconds = time.monotonic() - began
+    if not workers.is_first():
+        return PredictResult(path=config.out, runs=how.folders, images=0, rows=0, masks_by_class=(), skipped={},
+                             seconds=seconds, images_per_s=0.0)  # fmt: skip
+    done = [parts.read(number) for number in parts.images]
+    result = PredictResult(
+        path=parts.folder if config.keep_parts else config.out,
+        runs=how.folders,
+        images=len(task.paths),
+        rows=task.classes * len(task.paths) if config.keep_parts else _write(config, task, parts),
+        masks_by_class=tuple(sum(of_class) for of_class in zip(*(part.masks_by_class for part in done), strict=True)),
+        skipped={image_id: why for part in done for image_id, why in part.skipped.items()},
+        seconds=seconds,
+        images_per_s=sum(len(parts.images[number]) for number in missing) / max(seconds, 1e-9),
+    )
+    _write_story(config, task, result, fabric.device.type, fabric.world_size)
+    if not config.keep_parts:
+        parts.remove()
+    return result
+
+
+def _read(config: PredictConfig) -> _Task:
+    """Read and check all but the photographs themselves. Nothing is written."""
     if config.out.suffix == ".json":
         raise UsageError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
-    files.check_place(config.out)
-    files.check_place(config.out.with_suffix(".json"))
-    files.check_place(confidence.scores_path(config.out))
-    folders = config.runs or (run.best_run(config.models),)
-    cards = run.read_cards(folders)
-    if config.thresholds is None:
-        best = max(range(len(cards)), key=lambda number: run.validation_rank(cards[number]))
-        thresholds_path, thresholds = folders[best] / run.THRESHOLDS, run.thresholds_of(folders[best], cards[best])
-    else:
-        thresholds_path = config.thresholds
-        thresholds = run.read_thresholds(thresholds_path, classes=cards[0].classes, remedy="Check the path")
+    for path in (config.out, config.out.with_suffix(".json"), confidence.scores_path(config.out)):
+        files.check_place(path)
+    files.check_place(parts_path(config.out) / "part")
+    how = recipe.read(config.runs or (run.best_run(config.models),), thresholds=config.thresholds, views=config.tta,
+                      weights=config.weights)  # fmt: skip
     sample = tables.read_image_list(config.sample) if config.sample else None
-    classes = _classes_to_write(config, sample, cards[0].classes)
     paths = _wanted(images.find_images(config.images), sample)
     if config.masks is not None:
         files.check_place(config.masks / f"{paths[0].stem}.png")
-    _tell(config, folders, thresholds_path, thresholds, progress)
-
-    if config.masks is not None:
         _check_pictures(config.masks, paths)
-    fabric = open_device()
-    members = inference.load_members(folders, cards, fabric)
-    photographs = images.read_all(paths)
-    levels_of = inference.predict_levels(
-        members, photographs, fabric, views=config.tta or thresholds.tta, batch_size=config.batch_size
+    return _Task(
+        paths=paths,
+        sample=sample,
+        layout=_layout(config, sample),
+        classes=_classes_to_write(config, sample, how.cards[0].classes),
+        recipe=how,
     )
-    masks: dict[tuple[str, int], rle.Runs] = {}
-    scores: dict[str, list[float]] = {}
-    began = time.monotonic()
-    with progress.bar("predicting", len(paths), "images") as bar:
-        for path, levels in zip(paths, levels_of, strict=True):
-            used = postprocess.make_exclusive(levels) if thresholds.exclusive else levels
-            found = postprocess.masks_to_runs(used, thresholds.rules, exclusive=False)
-            scores[path.name] = confidence.expected_dice(used, found)
-            masks |= {(path.name, channel): runs for channel, runs in enumerate(found) if len(runs)}
-            if config.masks is not None:  # decoding again costs little beside writing a PNG
-                picture = pictures.overlay(images.read_grey(path), found)
-                pictures.write_png(config.masks / f"{path.stem}.png", picture)
-            bar.advance()
-    seconds = time.monotonic() - began
 
-    rows = _write(config, sample, [path.name for path in paths], masks, classes)
-    result = PredictResult(
-        path=config.out,
-        runs=tuple(folders),
-        images=len(paths),
-        rows=rows,
-        masks_by_class=tuple(sum(at == channel for _, at in masks) for channel in range(cards[0].classes)),
-        seconds=seconds,
-    )
-    confidence.write_scores(confidence.scores_path(config.out), scores)
-    _write_story(config, result, cards, thresholds_path, thresholds, fabric.device.type)
-    return result
+
+@contextmanager
+def _keeping(parts: Parts, progress: Progress) -> Iterator[None]:
+    """Whatever ends the prediction early, tell what is kept."""
+    try:
+        yield
+    except (SeverstalError, KeyboardInterrupt):
+        if done := len(parts.finished()):
+            progress.say(f"{done} of {len(parts.images)} parts are kept: with --resume the same command goes on")
+        elif not workers.is_worker():
+            parts.remove()
+        raise
+
+
+def _predict_parts(
+    config: PredictConfig,
+    task: _Task,
+    parts: Parts,
+    numbers: Sequence[int],
+    predict_levels: Callable[..., Iterator[pipeline.Levels]],
+    progress: Progress,
+) -> None:
+    """Predict these parts and write each as soon as it is whole."""
+
+    rules = task.recipe.thresholds
+
+    def finish(path: Path, levels: pipeline.Levels) -> _Masks:
+        used = postprocess.make_exclusive(levels) if rules.exclusive else levels
+        found = postprocess.masks_to_runs(used, rules.rules, exclusive=False)
+        if config.masks is not None:  # decoding again costs little beside writing a PNG
+            picture = pictures.overlay(images.read_grey(path), found)
+            pictures.write_png(config.masks / f"{path.stem}.png", picture)
+        return _Masks(found, confidence.expected_dice(used, found))
+
+    groups = [parts.images[number] for number in numbers]
+    results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size)
+    with progress.bar("predicting", sum(map(len, groups)), "images") as bar:
+        for number, group in zip(numbers, groups, strict=True):
+            masks: dict[tuple[str, int], rle.Runs] = {}
+            scores: dict[str, list[float]] = {}
+            skipped: dict[str, str] = {}
+            for path, found in islice(results, len(group)):
+                if isinstance(found, InputError):
+                    if config.on_error == "stop":
+                        raise found
+                    progress.say(f"skipped: {found}")
+                    skipped[path.name] = str(found)
+                    scores[path.name] = [0.0] * task.recipe.cards[0].classes  # nobody knows
+                else:
+                    scores[path.name] = found.scores
+                    masks |= {(path.name, channel): runs for channel, runs in enumerate(found.runs) if len(runs)}
+                bar.advance()
+            parts.write(number, masks, scores, skipped, task.classes)
+
+
+def _await(parts: Parts, progress: Progress) -> None:
+    """Wait until the other processes have finished their parts."""
+    if len(parts.finished()) < len(parts.images):
+        with progress.waiting("the other processes") as tell:
+            while (done := len(parts.finished())) < len(parts.images):
+                tell(f"{done} of {len(parts.images)} parts")
+                time.sleep(0.2)
 
 
 def _wanted(paths: list[Path], sample: tables.Sample | None) -> list[Path]:
@@ -131,38 +244,17 @@ def _classes_to_write(config: PredictConfig, sample: tables.Sample | None, class
     return max(asked, classes)
 
 
-def _tell(
-    config: PredictConfig,
-    folders: tuple[Path, ...],
-    thresholds_path: Path,
-    thresholds: run.Thresholds,
-    progress: Progress,
-) -> None:
-    progress.say(f"predicting with {', '.join(map(str, folders))}")
-    if len(folders) > 1 and config.thresholds is None:
-        progress.say(
-            f"using {thresholds_path}, which was searched for that run alone; for the average search "
-            f"`severstal thresholds {' '.join(map(str, folders))} --out FILE` and pass --thresholds FILE"
-        )
-    if config.tta not in (None, thresholds.tta):
-        progress.say(f"{thresholds_path} was searched with --tta {thresholds.tta}, this is --tta {config.tta}")
-
-
-def _write(
-    config: PredictConfig,
-    sample: tables.Sample | None,
-    image_ids: list[str],
-    masks: Mapping[tuple[str, int], rle.Runs],
-    classes: int,
-) -> int:
-    layout = _layout(config, sample)
-    columns, rows = None, None
-    if sample is not None and sample.layout == layout:
+def _write(config: PredictConfig, task: _Task, parts: Parts) -> int:
+    """Make the submission and its scores of the parts. The number of rows."""
+    columns, rows, sample = None, None, task.sample
+    if sample is not None and sample.layout == task.layout:
         columns, rows = sample.columns, sample.rows or None
-    count = tables.write_table(config.out, masks, image_ids, classes, layout=layout, columns=columns, rows=rows)
+    count = tables.write_table(config.out, parts.masks(), [path.name for path in task.paths], task.classes,
+                               layout=task.layout, columns=columns, rows=rows)  # fmt: skip
     # what belongs to an earlier submission must not stand beside this one, should its own not be written
     config.out.with_suffix(".json").unlink(missing_ok=True)
     confidence.scores_path(config.out).unlink(missing_ok=True)
+    confidence.write_scores(confidence.scores_path(config.out), parts.scores())
     return count
 
 
@@ -172,14 +264,7 @@ def _layout(config: PredictConfig, sample: tables.Sample | None) -> tables.Layou
     return sample.layout if sample is not None and sample.layout is not None else tables.Layout.ORIGINAL
 
 
-def _write_story(
-    config: PredictConfig,
-    result: PredictResult,
-    cards: list[run.ModelCard],
-    thresholds_path: Path,
-    thresholds: run.Thresholds,
-    device: str,
-) -> None:
+def _write_story(config: PredictConfig, task: _Task, result: PredictResult, device: str, processes: int) -> None:
     """`submission.json` beside `submission.csv`: enough to know later what a score belongs to."""
     story = {
         "submission": result.path.name,
@@ -187,17 +272,20 @@ def _write_story(
         "runs": [
             {"folder": str(folder), "arch": card.arch, "encoder": card.encoder, "fold": card.fold,
              "validation_dice": card.validation_dice, "data": card.data_fingerprint, "split": card.split_fingerprint}
-            for folder, card in zip(result.runs, cards, strict=True)
+            for folder, card in zip(task.recipe.folders, task.recipe.cards, strict=True)
         ],
-        "tta": config.tta or thresholds.tta,
-        "thresholds": str(thresholds_path),
-        "rules": [dataclasses.asdict(rule) for rule in thresholds.rules],
-        "exclusive": thresholds.exclusive,
+        "weights": task.recipe.weights,
+        "tta": task.recipe.views,
+        "thresholds": str(task.recipe.thresholds_path),
+        "rules": [dataclasses.asdict(rule) for rule in task.recipe.thresholds.rules],
+        "exclusive": task.recipe.thresholds.exclusive,
         "images": result.images,
         "rows": result.rows,
         "masks_by_class": result.masks_by_class,
+        "skipped": result.skipped,
         "device": device,
+        "processes": processes,
         "seconds": round(result.seconds, 3),
-        "images_per_s": round(result.images / max(result.seconds, 1e-9), 3),
+        "images_per_s": round(result.images_per_s, 3),
     }  # fmt: skip
     files.write_text(config.out.with_suffix(".json"), json.dumps(story, indent=2) + "\n")

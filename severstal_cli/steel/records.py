@@ -2,10 +2,14 @@
 
 UTF-8 with or without a byte order mark, line ends of any kind, quoted fields with commas, quotes and line breaks in
 them, fields of any length. Blank lines are passed over.
+
+A table may also be a folder of parts, `part-00001.csv` and so on, each with the same header, as `predict --keep-parts`
+leaves them. The lines of part N are counted from N * `PART_LINES`; `place` tells them to people.
 """
 
 import csv
 import io
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,17 +19,69 @@ from severstal_cli.errors import InputError
 # Class ids count from 1. 255 is left out: in a label image it means "no label".
 MAX_CLASS_ID = 254
 
+PART_LINES = 10**9
+
+PLAN = "plan.json"
+"""Of a folder of parts; its number `parts` tells how many there will be."""
+
+
+def part_path(folder: Path, number: int, suffix: str = ".csv") -> Path:
+    """The file of a part; numbers count from 1."""
+    return folder / f"part-{number:05d}{suffix}"
+
+
+def place(line: int) -> str:
+    """`line 7`, or of a table in parts `line 7 of part-00001.csv`."""
+    number, line = divmod(line, PART_LINES)
+    return f"line {line} of {part_path(Path(), number)}" if number else f"line {line}"
+
 
 def read_records(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
-    """The header of a CSV file, and its rows as (line, fields), fields as many as the header has.
+    """The header of a CSV file or a folder of parts, and its rows as (line, fields).
 
     Raises:
-        InputError: the file cannot be read, is not text, or has no header; while the rows are walked: `BrokenRecord`.
+        InputError: the file cannot be read, is not text, or has no header; while the rows are walked: `BrokenRecord`,
+            and InputError for a part.
     """
+    if not path.is_dir():
+        return _read_file(path)
+    parts = _parts_of(path)
+    header, _ = _read_file(parts[1])
+
+    def walk() -> Iterator[tuple[int, list[str]]]:
+        for number, part in parts.items():
+            columns, rows = _read_file(part)
+            if columns != header:
+                raise InputError(f"{part}, line 1", f"another header than in {parts[1].name}", "Predict again")
+            try:
+                for line, fields in rows:
+                    yield number * PART_LINES + line, fields
+            except BrokenRecord as broken:
+                raise BrokenRecord(number * PART_LINES + broken.line, str(broken)) from broken
+
+    return header, walk()
+
+
+def _parts_of(folder: Path) -> dict[int, Path]:
+    """The parts of a table by their numbers. Raises InputError: there are none, or some are missing."""
+    there = len(list(folder.glob(part_path(Path(), 0).name.replace("0", "?"))))
+    if not there:
+        raise InputError(str(folder), "it is a folder", "Name a CSV file")
+    try:
+        wanted = int(json.loads((folder / PLAN).read_text(encoding="utf-8"))["parts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        wanted = there
+    parts = {number: part_path(folder, number) for number in range(1, wanted + 1)}
+    missing = [part.name for part in parts.values() if not part.exists()]
+    if missing:
+        found = f"{len(missing)} of {wanted} parts are missing, first {missing[0]}"
+        raise InputError(f"{folder} is not complete", found, "Finish it: predict --resume")
+    return parts
+
+
+def _read_file(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
     try:
         data = path.read_bytes()
-    except IsADirectoryError as error:
-        raise InputError(str(path), "it is a folder", "Name a CSV file") from error
     except FileNotFoundError as error:
         raise InputError(str(path), "no such file") from error
     except OSError as error:

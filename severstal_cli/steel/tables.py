@@ -32,6 +32,7 @@ from severstal_cli.steel.records import (
     RowError,
     check_count,
     check_image_id,
+    place,
     read_class,
     read_records,
     split_pair,
@@ -57,11 +58,16 @@ COLUMNS: Mapping[Layout, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Something wrong in a table. `line` counts from 1; 0: the table as a whole."""
+    """Something wrong in a table. `line`: as `records.place` takes it; 0: the table as a whole."""
 
     line: int
     message: str
     is_warning: bool = False
+
+    @property
+    def place(self) -> str:
+        """The line, and of a table in parts the part, for people."""
+        return place(self.line)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +113,7 @@ def read_table(path: Path, *, pixels: int | Mapping[str, int] | None = None) -> 
     table, faults = scan_table(path, pixels=pixels)
     for fault in faults:
         if not fault.is_warning:
-            raise InputError(f"{path}, line {fault.line}", fault.message)
+            raise InputError(f"{path}, {fault.place}", fault.message)
     return table
 
 
@@ -163,13 +169,13 @@ def read_image_list(path: Path) -> Sample:
                 image_id, class_id = split_pair(fields[position]) if is_pairs else (fields[position], 0)
                 check_image_id(image_id)
                 if is_pairs and (image_id, class_id) in rows:
-                    raise RowError(f"{image_id}, class {class_id} is in line {rows[image_id, class_id]} already")
+                    raise RowError(f"{image_id}, class {class_id} is in {place(rows[image_id, class_id])} already")
             except RowError as error:
-                raise InputError(f"{path}, line {line}", str(error)) from error
+                raise InputError(f"{path}, {place(line)}", str(error)) from error
             image_ids[image_id] = None
             rows[image_id, class_id] = line
     except BrokenRecord as broken:
-        raise InputError(f"{path}, line {broken.line}", str(broken)) from broken
+        raise InputError(f"{path}, {place(broken.line)}", str(broken)) from broken
     if not image_ids:
         raise InputError(str(path), "it names no image")
     layout = next((layout for layout, names in COLUMNS.items() if sorted(names) == sorted(columns)), None)
@@ -254,7 +260,7 @@ class _Scan:
                 self.image_ids[image_id] = None
             key = image_id, class_id - 1
             if key in self.lines:
-                raise RowError(f"{image_id}, class {class_id} is in line {self.lines[key]} already")
+                raise RowError(f"{image_id}, class {class_id} is in {place(self.lines[key])} already")
             self.lines[key] = line
             text = fields[self._runs].strip()
             if text and text.lower() != "nan":

@@ -5,16 +5,17 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import torch
 from torch import nn
 
-from severstal_cli.config import TrainConfig
+from severstal_cli.config import PredictConfig, TrainConfig
 from severstal_cli.learning import loop, losses, registry, workers
 from severstal_cli.progress import Progress
-from severstal_cli.stages import training
-from severstal_cli.steel import files
+from severstal_cli.stages import prediction, training
+from severstal_cli.steel import files, parts
 
 
 class Plain(nn.Module):
@@ -73,3 +74,18 @@ def train_until_nan(config: TrainConfig) -> training.TrainResult:
 
     with mock.patch.object(losses, "total_loss", nan_at_second), mock.patch.object(workers, "LAST_WORDS_S", 1.0):
         return training.train(config)
+
+
+def predict_until_killed(config: PredictConfig) -> prediction.PredictResult:
+    """The second worker is killed as soon as the first one has written a part."""
+    finish = prediction.confidence.expected_dice
+
+    def finish_or_die(*arguments: Any) -> list[float]:
+        if os.environ["RANK"] == "1":
+            while not list(parts.parts_path(config.out).glob("part-*.json")):
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return finish(*arguments)
+
+    with mock.patch.object(prediction.confidence, "expected_dice", finish_or_die):
+        return prediction.predict(config)

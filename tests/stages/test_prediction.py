@@ -3,16 +3,18 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from severstal_cli.config import PredictConfig, ThresholdsConfig
+from severstal_cli.config import CheckConfig, PredictConfig, ScoreConfig, ThresholdsConfig
 from severstal_cli.errors import InputError, OutputError, RunError
 from severstal_cli.learning import inference, run
 from severstal_cli.learning.device import open_device
-from severstal_cli.stages import prediction, searching
+from severstal_cli.stages import checking, prediction, scoring, searching
 from severstal_cli.steel import confidence, images, postprocess, rle, tables
 
 
@@ -109,13 +111,17 @@ def test_nothing_of_an_earlier_submission_stays_beside_a_new_one(
     for name in ("submission.json", "submission.scores.csv"):
         (tmp_path / name).write_text("of an earlier one")
 
-    def fail(*_: object) -> None:
-        raise OutputError("cannot write")
+    write = confidence.write_scores
+
+    def fail(path: Path, *rest: Any) -> None:
+        if path == tmp_path / "submission.scores.csv":
+            raise OutputError("cannot write")
+        write(path, *rest)
 
     monkeypatch.setattr(confidence, "write_scores", fail)
     with pytest.raises(OutputError):
         _predict(trained, tmp_path, images=tuple(images.find_images([data / "train_images"])[:2]))
-    assert [path.name for path in tmp_path.iterdir()] == ["submission.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission.parts"]
 
 
 def test_pictures_show_the_masks_on_the_photograph(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -160,12 +166,120 @@ def test_a_run_without_thresholds_is_told(trained, tmp_path: Path) -> None:  # t
     assert not (tmp_path / "submission.csv").exists()
 
 
-def test_an_image_that_fails_midway_leaves_no_submission(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def _broken(trained, tmp_path: Path, *numbers: int) -> Path:  # type: ignore[no-untyped-def]
+    """The photographs in a folder of their own, some of them cut short."""
+    folder = tmp_path / "images"
+    shutil.copytree(trained[0] / "train_images", folder)
+    for path in (images.find_images([folder])[number] for number in numbers):
+        path.write_bytes(path.read_bytes()[:-30])
+    return folder
+
+
+def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    whole = _predict(trained, tmp_path, out=tmp_path / "whole.csv")
+    folder = _broken(trained, tmp_path, 40)  # of 45: parts of 16
+    bad = images.find_images([folder])[40]
+    settings = {"images": (folder,), "runs": (trained[1],), "out": tmp_path / "s.csv"}
+    with pytest.raises(InputError, match=bad.name):
+        prediction.predict(PredictConfig(**settings), heard)
+    assert heard.lines[-1] == "2 of 3 parts are kept: with --resume the same command goes on"
+    assert not (tmp_path / "s.csv").exists()
+    shutil.copy(trained[0] / "train_images" / bad.name, bad)
+    with pytest.raises(InputError, match=r"not finished is in the way: 2 parts in .*s\.parts\. Give --resume"):
+        prediction.predict(PredictConfig(**settings))
+    with pytest.raises(InputError, match=r"of another prediction: other views\. Give the same command"):
+        prediction.predict(PredictConfig(**settings, resume=True, tta="hflip"))
+    predicted = []
+    read = images.read_grey
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("severstal_cli.learning.pipeline.read_grey", lambda path: predicted.append(path) or read(path))
+        result = prediction.predict(PredictConfig(**settings, resume=True))
+    assert len(predicted) == 45 - 32
+    assert result.path.read_bytes() == whole.path.read_bytes()
+    assert (tmp_path / "s.scores.csv").read_bytes() == (tmp_path / "whole.scores.csv").read_bytes()
+    assert result.masks_by_class == whole.masks_by_class
+    assert not (tmp_path / "s.parts").exists()
+
+
+def test_a_part_whose_images_have_changed_is_made_again(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = _broken(trained, tmp_path, 40)
+    paths = images.find_images([folder])
+    settings = {"images": (folder,), "out": tmp_path / "s.csv"}
+    with pytest.raises(InputError):
+        _predict(trained, tmp_path, **settings)
+    shutil.copy(trained[0] / "train_images" / paths[40].name, paths[40])
+    cv2.imwrite(str(paths[1]), 255 - images.read_grey(paths[1]))
+    resumed = _predict(trained, tmp_path, **settings, resume=True).path.read_bytes()
+    assert resumed == _predict(trained, tmp_path, images=(folder,), out=tmp_path / "anew.csv").path.read_bytes()
+
+
+def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    whole = tables.read_table(_predict(trained, tmp_path).path)
+    folder = _broken(trained, tmp_path, 0, 7, 8, 44)
+    bad = [images.find_images([folder])[number].name for number in (0, 7, 8, 44)]
+    out = tmp_path / "skipped.csv"
+    config = PredictConfig(images=(folder,), runs=(trained[1],), out=out, on_error="skip", masks=tmp_path / "pictures")
+    result = prediction.predict(config, heard)
+    assert list(result.skipped) == bad
+    assert json.loads((tmp_path / "skipped.json").read_text())["skipped"] == dict(result.skipped)
+    assert [line for line in heard.lines if "skipped" in line] == [
+        f"skipped: {folder / name}: the image is cut short. Copy or download it again" for name in bad
+    ]
+    table, scores = tables.read_table(out), confidence.read_scores(tmp_path / "skipped.scores.csv")
+    assert list(table.lines) == list(whole.lines) == list(scores)
+    for key, runs in whole.masks.items():
+        assert key[0] in bad or np.array_equal(table.masks[key], runs)
+    assert not {image_id for image_id, _ in table.masks} & set(bad)
+    assert {scores[name, channel] for name in bad for channel in range(2)} == {0.0}
+    assert len(list((tmp_path / "pictures").iterdir())) == 45 - 4
+    everything = _broken(trained, tmp_path / "all", *range(45))
+    result = _predict(trained, tmp_path, images=(everything,), out=tmp_path / "none.csv", on_error="skip")
+    assert (len(result.skipped), result.masks_by_class) == (45, (0, 0))
+
+
+def test_parts_can_stay_parts_and_are_read_as_one_table(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
-    broken = tmp_path / "images"
-    shutil.copytree(data / "train_images", broken)
-    last = images.find_images([broken])[-1]
-    last.write_bytes(last.read_bytes()[:-30])
-    with pytest.raises(InputError, match=last.name):
-        _predict(trained, tmp_path, images=(broken,))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]
+    one = _predict(trained, tmp_path)
+    many = _predict(trained, tmp_path, out=tmp_path / "many.csv", keep_parts=True)
+    assert many.path == tmp_path / "many.parts"
+    assert not (tmp_path / "many.csv").exists()
+    assert (many.rows, many.masks_by_class) == (one.rows, one.masks_by_class)
+    table, parts = tables.read_table(one.path), tables.read_table(many.path)
+    assert list(parts.lines) == list(table.lines)
+    assert all(np.array_equal(parts.masks[key], runs) for key, runs in table.masks.items())
+    truth = data / "train.csv"
+    scores = [scoring.score(ScoreConfig(submission=path, truth=truth)) for path in (one.path, many.path)]
+    assert scores[0] == scores[1]
+    assert checking.check(CheckConfig(submission=many.path, images=data / "train_images")).is_valid
+    (many.path / "part-00002.csv").unlink()
+    with pytest.raises(InputError, match=r"many\.parts is not complete: 1 of 3 parts are missing, first part-00002"):
+        scoring.score(ScoreConfig(submission=many.path, truth=truth))
+
+
+def test_batches_of_one_and_of_sixteen_give_the_same_bytes_in_float32(
+    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(prediction, "open_device", lambda: open_device("32-true"))
+    written = [
+        _predict(trained, tmp_path, out=tmp_path / f"{size}.csv", batch_size=size).path.read_bytes() for size in (1, 16)
+    ]
+    assert written[0] == written[1]
+
+
+def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, folder = trained
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    network = run.load_network(folder, run.read_card(folder))
+    with torch.no_grad():
+        for value in network.parameters():
+            value.mul_(0.5)
+    run.write_model(other, network, run.read_card(folder))
+    settings = {"runs": (folder, other), "thresholds": folder / run.THRESHOLDS}
+    alone = _predict(trained, tmp_path, out=tmp_path / "alone.csv").path.read_bytes()
+    assert _predict(trained, tmp_path, **settings, weights=(5.0, 0.0)).path.read_bytes() == alone
+    assert _predict(trained, tmp_path, **settings).path.read_bytes() != alone
+    with pytest.raises(InputError, match=r"wrong weights: 1, 2, 3\. Give 2, one a run, none below 0 and not all 0"):
+        _predict(trained, tmp_path, **settings, weights=(1.0, 2.0, 3.0))
+    with pytest.raises(InputError, match="a run is named twice"):
+        _predict(trained, tmp_path, runs=(folder, folder))

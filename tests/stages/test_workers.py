@@ -1,5 +1,6 @@
 """Several workers train what one process would; one alone tells and writes, and none outlives the others."""
 
+import json
 import multiprocessing
 import os
 import re
@@ -17,17 +18,17 @@ sys.path.insert(0, str(Path(__file__).parent))  # workers take over the path, an
 import in_workers
 
 from severstal_cli import cli
-from severstal_cli.config import TrainConfig
+from severstal_cli.config import PredictConfig, TrainConfig
 from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.learning import run, workers
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.validation import Validation
-from severstal_cli.stages import training
+from severstal_cli.stages import prediction, training
 from severstal_cli.steel.photographs import open_photographs
 from severstal_cli.steel.splits import read_splits
 
 ROOT = Path(__file__).resolve().parents[2]
-RESUME = "With --resume the same command goes on after the last whole epoch, if there is one"
+RESUME = workers.REMEDY
 
 
 def _options(config: TrainConfig) -> list[str]:
@@ -183,6 +184,21 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     while _alive(process.pid) and time.monotonic() < until:
         time.sleep(0.1)
     assert _alive(process.pid) == {}
+
+
+def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    one = PredictConfig(images=(data / "train_images",), runs=(folder,), out=tmp_path / "one.csv")
+    whole = prediction.predict(one)
+    two = replace(one, out=tmp_path / "two.csv", devices=2)
+    with pytest.raises(SeverstalError, match=r"^worker 2 of 2 was killed \(signal 9\)\. With --resume"):
+        workers.run(in_workers.predict_until_killed, 2, two)
+    assert not two.out.exists()
+    result = prediction.predict(replace(two, resume=True), heard)
+    for suffix in (".csv", ".scores.csv"):
+        assert two.out.with_suffix(suffix).read_bytes() == one.out.with_suffix(suffix).read_bytes()
+    assert (result.images, result.rows, result.masks_by_class) == (whole.images, whole.rows, whole.masks_by_class)
+    assert json.loads(two.out.with_suffix(".json").read_text())["processes"] == 2
 
 
 def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

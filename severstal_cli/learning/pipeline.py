@@ -1,0 +1,78 @@
+"""From files to masks, so that nothing waits but for the network:
+
+    threads decode -> batches of uint8 -> levels, on the device -> threads make masks -> results, in order
+
+All queues are bounded: memory does not grow with the number of files. Decoding and what follows the network leave the
+interpreter's lock alone (OpenCV, numba), so on a CPU they take what the network leaves, and beside a GPU every core.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from os import cpu_count
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from severstal_cli.errors import InputError
+from severstal_cli.steel.images import Grey, read_grey
+from severstal_cli.steel.parallel import map_in_order
+
+Levels = NDArray[np.uint8]
+Result = TypeVar("Result")
+
+
+def from_files(
+    groups: Sequence[Sequence[Path]],
+    predict: Callable[[Iterable[Grey | None]], Iterator[Levels]],
+    finish: Callable[[Path, Levels], Result],
+    *,
+    batch_size: int,
+) -> Iterator[tuple[Path, Result | InputError]]:
+    """What `finish` makes of each file's levels, in order; for a file that cannot be read, why.
+
+    groups: files whose pictures share batches; no batch has pictures of two groups, so a group's levels do not depend
+    on which others are predicted by the same process. predict: pictures `(H, W)` to levels `(C, H, W)`, where None ends
+    a batch. finish: called in threads.
+    """
+    waiting: deque[tuple[Path, InputError | None]] = deque()  # files that `predict` was given, and the wrong ones
+    threads = cpu_count() or 1
+
+    def pictures() -> Iterator[Grey | None]:
+        files = [path for group in groups for path in group]
+        last = {group[-1] for group in groups}
+        for path, picture in zip(
+            files, map_in_order(_read, files, ahead=max(32, 2 * batch_size), name="decode"), strict=True
+        ):
+            if isinstance(picture, InputError):
+                waiting.append((path, picture))
+            else:
+                waiting.append((path, None))
+                yield picture
+            if path in last:
+                yield None
+
+    def levels_or_errors() -> Iterator[tuple[Path, Levels | InputError]]:
+        for levels in predict(pictures()):
+            yield from _leading_errors(waiting)
+            yield waiting.popleft()[0], levels
+        yield from _leading_errors(waiting)
+
+    def finished(item: tuple[Path, Levels | InputError]) -> tuple[Path, Result | InputError]:
+        path, found = item
+        return path, found if isinstance(found, InputError) else finish(path, found)
+
+    return map_in_order(finished, levels_or_errors(), ahead=2 * threads, name="masks")
+
+
+def _leading_errors(waiting: deque[tuple[Path, InputError | None]]) -> Iterator[tuple[Path, InputError]]:
+    while waiting and (error := waiting[0][1]) is not None:
+        yield waiting.popleft()[0], error
+
+
+def _read(path: Path) -> Grey | InputError:
+    try:
+        return read_grey(path)
+    except InputError as error:
+        return error

@@ -1,0 +1,156 @@
+"""A submission in the making: a folder of parts, so that a killed prediction goes on and processes can share the work.
+
+    submission.parts/plan.json               what is predicted and by what; parts of another plan are not taken over
+    submission.parts/part-00001.csv          the table of the first images, a row for every image and class
+    submission.parts/part-00001.scores.csv   how sure its rows are
+    submission.parts/part-00001.json         written last: its fingerprint, masks by class, images that were skipped
+
+A part is finished when its JSON is there. Its fingerprint is that of its images' names, sizes and times: a part whose
+images have changed since is made again. `records.read_records` reads the tables of such a folder as one.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from severstal_cli.errors import InputError
+from severstal_cli.steel import confidence, files, rle, tables
+from severstal_cli.steel.records import PLAN, part_path
+
+PARTS = 64
+"""As many as there are of a usual set: a killed prediction loses one of them at most."""
+
+SMALLEST, LARGEST = 16, 4096
+"""Images of a part: fewer make poor batches, more make long waits."""
+
+
+def parts_path(submission: Path) -> Path:
+    """Where the parts of a submission are kept."""
+    return submission.with_suffix(".parts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What a finished part holds."""
+
+    masks_by_class: tuple[int, ...]
+    """Images with a mask of each class."""
+    skipped: Mapping[str, str]
+    """image_id -> why it could not be read."""
+
+
+class Parts:
+    """The parts of one prediction.
+
+    folder: where they are. images: all photographs in their order. plan: what else decides the masks, as JSON values.
+    """
+
+    def __init__(self, folder: Path, images: Sequence[Path], plan: Mapping[str, Any], layout: tables.Layout) -> None:
+        self.folder, self.layout = folder, layout
+        size = min(max(-(-len(images) // PARTS), SMALLEST), LARGEST)
+        self.images = {
+            number: tuple(images[begin : begin + size])
+            for number, begin in enumerate(range(0, len(images), size), start=1)
+        }
+        names = hashlib.sha256("\n".join(path.name for path in images).encode()).hexdigest()[:16]
+        self._plan = json.loads(json.dumps({"parts": len(self.images), "images": names, "layout": layout, **plan}))
+
+    def begin(self, *, resume: bool) -> None:
+        """Make the folder; with `resume`, keep the parts that are finished.
+
+        Raises:
+            InputError: there are finished parts and no `resume`, or they are of another plan.
+            OutputError: the folder cannot be made.
+        """
+        there = sorted(self.folder.glob("part-*.json"))
+        if there and not resume:
+            raise InputError("a prediction that was not finished is in the way", f"{len(there)} parts in {self.folder}",
+                             "Give --resume to go on with it, or remove it")  # fmt: skip
+        if there:
+            self._check_plan()
+        elif self.folder.exists():
+            shutil.rmtree(self.folder)
+        files.write_text(self.folder / PLAN, json.dumps(self._plan, indent=2) + "\n")
+
+    def is_finished(self, number: int) -> bool:
+        """Whether a part is there, of the images as they are now."""
+        try:
+            return bool(self._story(number)["fingerprint"] == _fingerprint(self.images[number]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def finished(self) -> list[int]:
+        """The numbers of the finished parts."""
+        return [number for number in self.images if self.is_finished(number)]
+
+    def write(
+        self,
+        number: int,
+        masks: Mapping[tuple[str, int], rle.Runs],
+        scores: Mapping[str, Sequence[float]],
+        skipped: Mapping[str, str],
+        classes: int,
+    ) -> None:
+        """Write a part, whole or not at all. `scores`: of every image of it, in order. Raises OutputError."""
+        part_path(self.folder, number, ".json").unlink(missing_ok=True)
+        table = part_path(self.folder, number)
+        tables.write_table(table, masks, list(scores), classes, layout=self.layout)
+        confidence.write_scores(confidence.scores_path(table), scores)
+        story = {
+            "fingerprint": _fingerprint(self.images[number]),
+            "masks_by_class": [sum(channel == at for _, at in masks) for channel in range(classes)],
+            "skipped": dict(skipped),
+        }
+        files.write_text(part_path(self.folder, number, ".json"), json.dumps(story) + "\n")
+
+    def read(self, number: int) -> Part:
+        """What a finished part holds."""
+        story = self._story(number)
+        return Part(masks_by_class=tuple(story["masks_by_class"]), skipped=story["skipped"])
+
+    def masks(self) -> Mapping[tuple[str, int], rle.Runs]:
+        """All masks of the parts, which must be finished."""
+        return tables.read_table(self.folder).masks
+
+    def scores(self) -> dict[str, list[float]]:
+        """image_id -> the scores of its classes, of all parts, in the order of the images."""
+        found: dict[str, list[float]] = {}
+        for number in self.images:
+            path = confidence.scores_path(part_path(self.folder, number))
+            for (image_id, _), score in confidence.read_scores(path).items():
+                found.setdefault(image_id, []).append(score)
+        return found
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _story(self, number: int) -> dict[str, Any]:
+        story: dict[str, Any] = json.loads(part_path(self.folder, number, ".json").read_text(encoding="utf-8"))
+        return story
+
+    def _check_plan(self) -> None:
+        try:
+            there = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
+            other = [name for name in {**self._plan, **there} if self._plan.get(name) != there.get(name)]
+        except (OSError, ValueError, TypeError):
+            other = [PLAN]
+        if other:
+            raise InputError(f"the parts in {self.folder} are of another prediction", f"other {', '.join(other)}",
+                             "Give the same command as before, or remove them")  # fmt: skip
+
+
+def _fingerprint(images: Sequence[Path]) -> str:
+    return hashlib.sha256(repr([_state(path) for path in images]).encode()).hexdigest()[:16]
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    try:
+        stat = path.stat()
+    except OSError:  # such a one may have been skipped
+        return path.name, 0, 0
+    return path.name, stat.st_size, stat.st_mtime_ns
