@@ -153,7 +153,7 @@ def test_several_runs_share_one_set_of_rules(build: Build, model: Path, trained:
     assert made.runs == (model.name, f"{model.name}-2")
     assert made.validation_dice is None
     assert contents_of(made)["tta"] == "none"
-    assert "thresholds of" in said.lines[0]
+    assert "searched for that run alone" in said.lines[0]
     assert str(trained[1]) in said.lines[0]
     rules = run.read_thresholds(made.dataset / "thresholds.json", classes=2)
     assert rules == run.thresholds_of(trained[1], run.read_card(trained[1]))
