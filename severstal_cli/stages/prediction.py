@@ -8,12 +8,14 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+
+from lightning_fabric import Fabric
 
 import severstal_cli
 from severstal_cli.config import PredictConfig
@@ -33,15 +35,15 @@ class PredictResult:
     path: Path
     """The file, or with `keep_parts` the folder of its parts."""
     runs: tuple[Path, ...]
-    images: int
-    rows: int
-    masks_by_class: tuple[int, ...]
+    images: int = 0
+    rows: int = 0
+    masks_by_class: tuple[int, ...] = ()
     """Images with a mask of each class."""
-    skipped: Mapping[str, str]
+    skipped: Mapping[str, str] = field(default_factory=dict)
     """image_id -> why it could not be read; its rows are empty."""
-    seconds: float
+    seconds: float = 0.0
     """From the first photograph to the last mask."""
-    images_per_s: float
+    images_per_s: float = 0.0
     """Of what was predicted now, without the parts that were there."""
 
 
@@ -81,35 +83,41 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     fabric = open_device()
     plan = how.fingerprints() | {"classes": task.classes}
     parts = Parts(parts_path(config.out), task.paths, plan, task.layout)
-    if workers.is_first():
-        progress.say(f"predicting with {', '.join(map(str, how.folders))}")
-        for note in how.notes():
-            progress.say(note)
-        parts.begin(resume=config.resume)
-    fabric.barrier()
-    there = parts.finished()
-    if there:
-        progress.say(f"going on: {len(there)} of {len(parts.images)} parts are there")
-    fabric.barrier()  # all have counted the same before one makes another
-    missing = [number for number in parts.images if number not in set(there)]
-    mine = missing[fabric.global_rank :: fabric.world_size]
-    with _keeping(parts, progress):
-        members = inference.load_members(how.folders, how.cards, fabric) if mine else []
-        began = time.monotonic()
-        if mine:
-            predict_levels = partial(inference.predict_levels, members, fabric=fabric, views=how.views,
-                                     batch_size=config.batch_size, weights=how.weights)  # fmt: skip
-            _predict_parts(config, task, parts, mine, predict_levels, progress)
+    alone = files.locked(parts.folder, f"another prediction is making {config.out}")
+    with alone if workers.is_first() else nullcontext():
         if workers.is_first():
+            progress.say(f"predicting with {', '.join(map(str, how.folders))}")
+            for note in how.notes():
+                progress.say(note)
+            parts.begin(resume=config.resume)
+        fabric.barrier()
+        there = parts.finished()
+        if there:
+            progress.say(f"going on: {len(there)} of {len(parts.images)} parts are there")
+        fabric.barrier()  # all have counted the same before one makes another
+        missing = [number for number in parts.images if number not in set(there)]
+        mine = missing[fabric.global_rank :: fabric.world_size]
+        with _keeping(parts, progress):
+            members = inference.load_members(how.folders, how.cards, fabric) if mine else []
+            began = time.monotonic()
+            if mine:
+                predict_levels = partial(inference.predict_levels, members, fabric=fabric, views=how.views,
+                                         batch_size=config.batch_size, weights=how.weights)  # fmt: skip
+                _predict_parts(config, task, parts, mine, predict_levels, progress)
+            if not workers.is_first():
+                return PredictResult(path=config.out, runs=how.folders)
             _await(parts, progress)
-        seconds = time.monotonic() - began
-    if not workers.is_first():
-        return PredictResult(path=config.out, runs=how.folders, images=0, rows=0, masks_by_class=(), skipped={},
-                             seconds=seconds, images_per_s=0.0)  # fmt: skip
+        return _merge(config, task, parts, missing, time.monotonic() - began, fabric)
+
+
+def _merge(
+    config: PredictConfig, task: _Task, parts: Parts, missing: Sequence[int], seconds: float, fabric: Fabric
+) -> PredictResult:
+    """Make the submission of its parts, which are all there."""
     done = [parts.read(number) for number in parts.images]
     result = PredictResult(
         path=parts.folder if config.keep_parts else config.out,
-        runs=how.folders,
+        runs=task.recipe.folders,
         images=len(task.paths),
         rows=task.classes * len(task.paths) if config.keep_parts else _write(config, task, parts),
         masks_by_class=tuple(sum(of_class) for of_class in zip(*(part.masks_by_class for part in done), strict=True)),
@@ -117,9 +125,9 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         seconds=seconds,
         images_per_s=sum(len(parts.images[number]) for number in missing) / max(seconds, 1e-9),
     )
-    _write_story(config, task, result, fabric.device.type, fabric.world_size)
+    _write_story(config, task, result, fabric)
     if not config.keep_parts:
-        parts.remove()
+        parts.clear()
     return result
 
 
@@ -155,7 +163,7 @@ def _keeping(parts: Parts, progress: Progress) -> Iterator[None]:
         if done := len(parts.finished()):
             progress.say(f"{done} of {len(parts.images)} parts are kept: with --resume the same command goes on")
         elif not workers.is_worker():
-            parts.remove()
+            parts.clear()
         raise
 
 
@@ -264,7 +272,7 @@ def _layout(config: PredictConfig, sample: tables.Sample | None) -> tables.Layou
     return sample.layout if sample is not None and sample.layout is not None else tables.Layout.ORIGINAL
 
 
-def _write_story(config: PredictConfig, task: _Task, result: PredictResult, device: str, processes: int) -> None:
+def _write_story(config: PredictConfig, task: _Task, result: PredictResult, fabric: Fabric) -> None:
     """`submission.json` beside `submission.csv`: enough to know later what a score belongs to."""
     story = {
         "submission": result.path.name,
@@ -283,8 +291,8 @@ def _write_story(config: PredictConfig, task: _Task, result: PredictResult, devi
         "rows": result.rows,
         "masks_by_class": result.masks_by_class,
         "skipped": result.skipped,
-        "device": device,
-        "processes": processes,
+        "device": fabric.device.type,
+        "processes": fabric.world_size,
         "seconds": round(result.seconds, 3),
         "images_per_s": round(result.images_per_s, 3),
     }  # fmt: skip

@@ -11,7 +11,6 @@ images have changed since is made again. `records.read_records` reads the tables
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +71,8 @@ class Parts:
                              "Give --resume to go on with it, or remove it")  # fmt: skip
         if there:
             self._check_plan()
-        elif self.folder.exists():
-            shutil.rmtree(self.folder)
+        else:
+            self.clear()
         files.write_text(self.folder / PLAN, json.dumps(self._plan, indent=2) + "\n")
 
     def is_finished(self, number: int) -> bool:
@@ -125,9 +124,10 @@ class Parts:
                 found.setdefault(image_id, []).append(score)
         return found
 
-    def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def clear(self) -> None:
+        """Remove what is in the folder."""
+        for path in self.folder.glob("*"):
+            path.unlink(missing_ok=True)
 
     def _story(self, number: int) -> dict[str, Any]:
         story: dict[str, Any] = json.loads(part_path(self.folder, number, ".json").read_text(encoding="utf-8"))

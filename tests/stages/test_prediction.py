@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from severstal_cli.config import CheckConfig, PredictConfig, ScoreConfig, ThresholdsConfig
-from severstal_cli.errors import InputError, OutputError, RunError
+from severstal_cli.errors import InputError, MachineError, OutputError, RunError
 from severstal_cli.learning import inference, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.stages import checking, prediction, scoring, searching
-from severstal_cli.steel import confidence, images, postprocess, rle, tables
+from severstal_cli.steel import confidence, files, images, postprocess, rle, tables
 
 
 def _predict(trained, tmp_path: Path, **settings: object) -> prediction.PredictResult:  # type: ignore[no-untyped-def]
@@ -283,3 +283,13 @@ def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-un
         _predict(trained, tmp_path, **settings, weights=(1.0, 2.0, 3.0))
     with pytest.raises(InputError, match="a run is named twice"):
         _predict(trained, tmp_path, runs=(folder, folder))
+
+
+def test_two_predictions_do_not_write_the_same_file_at_once(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    with files.locked(tmp_path / "submission.parts", "held"):
+        with pytest.raises(MachineError, match=r"another prediction is making .*submission\.csv\. Wait for it"):
+            _predict(trained, tmp_path)
+        (tmp_path / "submission.parts" / "part-00001.csv").touch()
+    assert [path.name for path in (tmp_path / "submission.parts").iterdir()] == ["part-00001.csv"]
+    _predict(trained, tmp_path)
+    assert not (tmp_path / "submission.parts").exists()

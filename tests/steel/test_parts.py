@@ -106,7 +106,7 @@ def test_parts_of_another_plan_are_refused_and_those_of_this_kept(tmp_path: Path
     (parts.folder / records.PLAN).write_text("nonsense")
     with pytest.raises(InputError, match=r"another prediction: other plan\.json"):
         parts.begin(resume=True)
-    parts.remove()
+    parts.clear()
     parts.begin(resume=False)
     assert parts.finished() == []
 
