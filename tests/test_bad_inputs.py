@@ -430,7 +430,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a folder for thresholds", nothing, "thresholds models/good --out data",
      "cannot write data: it is a folder. Name a file"),
     ("unknown views", nothing, "thresholds models/good --tta all",
-     "unknown test-time augmentation: all. Choose one of none, hflip, flips"),
+     "unknown test-time augmentation: all. Choose of none, flips, scales, hflip, vflip, both, smaller, larger"),
     # predict
     ("no such images", nothing, "predict gone --model models/good", "gone: no such file or folder. Check the path"),
     ("a folder without images", nothing, "predict data --model models/good",
@@ -439,12 +439,12 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "data/train.csv: not an image, damaged, or of a kind that OpenCV does not read. Replace it"),
     ("a truncated JPEG to predict", write("data/train_images/00000000f.jpg", jpeg()[:900]), PREDICT,
      "data/train_images/00000000f.jpg: the image is cut short. Copy or download it again"),
-    ("a corrupt image to predict", write(IMAGE, b"rubbish" * 99), PREDICT + " --masks masks",
+    ("a corrupt image to predict", write(IMAGE, b"rubbish" * 99), PREDICT,
      f"{IMAGE}: not an image, damaged, or of a kind that OpenCV does not read. Replace it"),
     ("the same name in two folders", image("more/000000001.png", NOISE), PREDICT + " more",
      f"two images are named 000000001.png: {IMAGE} and more/000000001.png. Give each a name of its own"),
     ("unknown views to predict", nothing, f"{PREDICT} --tta all",
-     "unknown test-time augmentation: all. Choose one of none, hflip, flips"),
+     "unknown test-time augmentation: all. Choose of none, flips, scales, hflip, vflip, both, smaller, larger"),
     ("an unknown layout", nothing, f"{PREDICT} --layout wide",
      "wrong layout: wide. It must be auto, current or original"),
     ("runs of different classes",
@@ -783,6 +783,8 @@ def test_a_failing_write(
         outcome = severstal(line)
     if line.startswith("synth"):  # the first file tells that the folder is ours
         path = "set/synthetic.json"
+    if line.startswith("predict"):  # likewise
+        path = "old.parts/plan.json"
     check_told(outcome, f"cannot write {path}: {found}")
     after = snapshot(work)
     assert {name: after.get(name) for name in before} == before
@@ -908,12 +910,13 @@ def test_ctrl_c_ends_with_130_and_harms_nothing(
     assert {name: after.get(name) for name in before} == before
     assert parts_left() == []
     new = {name for name in set(after) - set(before) if Path(name).is_file()}
-    kept = ("models/new/", "masks/", "new/", "set/")  # whole epochs, pictures and masks
+    kept = ("models/new/", "old.parts/", "masks/", "new/", "set/")  # whole epochs, parts, pictures and masks
     assert {name for name in new if not name.startswith(kept)} == set()
     assert "set/train.csv" not in new  # without it, it is no set
     if where == "in the first epoch":
         assert new == set()
-    again = severstal(f"{line} --resume" if where == "in the second epoch" else line)
+    goes_on = where in ("in the second epoch", "predicting", "predicting with pictures")
+    again = severstal(f"{line} --resume" if goes_on else line)
     assert again.code == 0, again.err
     if where == "in the second epoch":
         assert "going on after epoch 1" in again.err

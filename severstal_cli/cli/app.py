@@ -16,7 +16,12 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
-            return super().invoke(ctx)
+            found = super().invoke(ctx)
+            if "TORCHELASTIC_RUN_ID" in os.environ:
+                from severstal_cli.learning import workers
+
+                workers.leave(0)  # what torch's threads do at an ordinary end may abort the process
+            return found
         except (SeverstalError, OSError, MemoryError, RuntimeError) as error:
             line = printing.line_of(error)
             if line is None or os.environ.get("SEVERSTAL_DEBUG") == "1":

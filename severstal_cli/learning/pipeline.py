@@ -7,7 +7,7 @@ interpreter's lock alone (OpenCV, numba), so on a CPU they take what the network
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from os import cpu_count
 from pathlib import Path
 from typing import TypeVar
@@ -29,12 +29,12 @@ def from_files(
     finish: Callable[[Path, Levels], Result],
     *,
     batch_size: int,
-) -> Iterator[tuple[Path, Result | InputError]]:
+) -> Generator[tuple[Path, Result | InputError], None, None]:
     """What `finish` makes of each file's levels, in order; for a file that cannot be read, why.
 
     groups: files whose pictures share batches; no batch has pictures of two groups, so a group's levels do not depend
     on which others are predicted by the same process. predict: pictures `(H, W)` to levels `(C, H, W)`, where None ends
-    a batch. finish: called in threads.
+    a batch. finish: called in threads, which are waited for when the results are closed.
     """
     waiting: deque[tuple[Path, InputError | None]] = deque()  # files that `predict` was given, and the wrong ones
     threads = cpu_count() or 1

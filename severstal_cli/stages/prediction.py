@@ -8,7 +8,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -86,10 +86,10 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     alone = files.locked(parts.folder, f"another prediction is making {config.out}")
     with alone if workers.is_first() else nullcontext():
         if workers.is_first():
+            parts.begin(resume=config.resume)
             progress.say(f"predicting with {', '.join(map(str, how.folders))}")
             for note in how.notes():
                 progress.say(note)
-            parts.begin(resume=config.resume)
         fabric.barrier()
         there = parts.finished()
         if there:
@@ -189,7 +189,7 @@ def _predict_parts(
 
     groups = [parts.images[number] for number in numbers]
     results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size)
-    with progress.bar("predicting", sum(map(len, groups)), "images") as bar:
+    with closing(results), progress.bar("predicting", sum(map(len, groups)), "images") as bar:
         for number, group in zip(numbers, groups, strict=True):
             masks: dict[tuple[str, int], rle.Runs] = {}
             scores: dict[str, list[float]] = {}

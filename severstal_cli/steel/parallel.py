@@ -1,7 +1,7 @@
 """A function over many items in threads: results in order, and never more than some of them early."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import cpu_count
 from typing import TypeVar
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int, name: str
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `function(item)` of each item in order, worked out by `threads` (default: one a core).
 
     Items are taken in this thread, up to `ahead` of them before the first result is given out. The error of an item is
