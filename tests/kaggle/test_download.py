@@ -125,7 +125,8 @@ def test_a_break_at_half_is_resumed_to_the_same_bytes(
 
 
 DRIVER = """
-import functools, logging, sys
+import functools, logging, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the children of a shell's background job
 from kagglesdk import kaggle_env
 from severstal_cli import cli, config
 from severstal_cli.kaggle import client
