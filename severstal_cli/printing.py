@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from severstal_cli.learning.run import ModelCard
     from severstal_cli.stages.checking import CheckResult
     from severstal_cli.stages.demonstration import DemoResult
+    from severstal_cli.stages.exporting import ExportResult
     from severstal_cli.stages.prediction import PredictResult
     from severstal_cli.stages.scoring import ScoreResult
     from severstal_cli.stages.searching import ThresholdsResult
@@ -82,6 +83,16 @@ def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
     verdict = "valid" if not wrong else f"not valid, {wrong} fault{'s' if wrong > 1 else ''}"
     counts = f"{result.rows} rows, {result.images} images, {result.masks} masks, {result.classes} classes"
     yield f"{result.submission}: {verdict}; {result.layout} layout, {counts}"
+
+
+def export_line(result: "ExportResult") -> str:
+    """What `export` wrote, and how far its levels are from torch's."""
+    size = result.file.stat().st_size / 2**20
+    found = f"within {result.largest_difference} of 255" if result.largest_difference else "the same"
+    return (
+        f"wrote {result.file} ({size:.1f} MiB), levels {found} as torch's on {result.picture.name}; "
+        f"next: severstal predict IMAGES --model {result.folder}"
+    )
 
 
 def prediction_line(result: "PredictResult") -> str:

@@ -1,7 +1,8 @@
 """Small data folders in the competition's layout, made afresh for the tests that need one."""
 
+import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # the arrays here are tiny: more threads only wait for each other; before torch and numba are imported, for children too
@@ -82,6 +83,24 @@ def make_pseudo(make_data: MakeData) -> Callable[..., dict[str, Path]]:
         return {"pseudo": folder / "train.csv", "pseudo_images": folder / "train_images"}
 
     return make
+
+
+_find_spec = importlib.util.find_spec
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_openvino() -> Iterator[None]:
+    """It takes seconds to convert a network, and here each test has another one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else _find_spec(name))
+        yield
+
+
+@pytest.fixture
+def with_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the tests that are about it."""
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(importlib.util, "find_spec", _find_spec)
 
 
 @pytest.fixture

@@ -134,6 +134,23 @@ def thresholds(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="models/NAME")],
+    form: Annotated[str, typer.Option("--format", metavar="onnx|openvino|torch", help="Of the network's file.")],
+    out: Annotated[Path | None, typer.Option(help="The folder to write; default: RUN-FORMAT.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="A photograph to check it with; default: one that it was trained on.")
+    ] = None,
+) -> None:
+    """Write a run in another format, checked, for `predict` here and other programs elsewhere."""
+    from severstal_cli.stages import exporting
+
+    config = configs.ExportConfig(run=run, format=form, out=out, image=image)
+    result = exporting.export_run(config, TerminalProgress())
+    typer.echo(printing.export_line(result))
+
+
+@app.command()
 def models(models: Models = configs.TrainConfig.models) -> None:
     """List the networks to train and the trained runs."""
     from severstal_cli.learning import registry, run

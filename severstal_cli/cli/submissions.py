@@ -31,6 +31,12 @@ def predict(
     thresholds: Annotated[Path | None, typer.Option(help="A thresholds.json instead of the run's own.")] = None,
     weights: Weights = None,
     batch_size: BatchSize = configs.PredictConfig.batch_size,
+    engine: Annotated[
+        str, typer.Option(metavar="auto|torch|openvino|onnxruntime", help="What runs the network.")
+    ] = configs.PredictConfig.engine,
+    compile_networks: Annotated[
+        bool, typer.Option("--compile", help="Compile the network with torch.compile; for many images of one size.")
+    ] = configs.PredictConfig.compile,
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on the CPU.")] = configs.PredictConfig.devices,
     on_error: Annotated[
         str, typer.Option(metavar="stop|skip", help="At a wrong image: stop, or skip it and leave its rows empty.")
@@ -48,7 +54,8 @@ def predict(
         configs.PredictConfig(
             images=tuple(images), runs=tuple(model or ()), models=models, tta=tta, out=out, layout=layout,
             sample=sample, masks=masks, thresholds=thresholds, weights=weights or (), batch_size=batch_size,
-            devices=devices, on_error=on_error, resume=resume, keep_parts=keep_parts,
+            engine=engine, compile=compile_networks, devices=devices, on_error=on_error, resume=resume,
+            keep_parts=keep_parts,
         ),
         TerminalProgress(),
     )  # fmt: skip

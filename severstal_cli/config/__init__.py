@@ -12,7 +12,7 @@ from severstal_cli.config.data import (
     SplitConfig,
     SynthConfig,
 )
-from severstal_cli.config.models import DemoConfig, ThresholdsConfig
+from severstal_cli.config.models import DemoConfig, ExportConfig, ThresholdsConfig
 from severstal_cli.config.submissions import CheckConfig, PredictConfig, ScoreConfig, SubmitConfig
 from severstal_cli.config.training import TrainConfig, read_settings
 
@@ -24,6 +24,7 @@ __all__ = [
     "DemoConfig",
     "DownloadConfig",
     "EncodeConfig",
+    "ExportConfig",
     "PredictConfig",
     "ScoreConfig",
     "SplitConfig",

@@ -20,6 +20,19 @@ class ThresholdsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """`export`: a run with its network in another format."""
+
+    run: Path
+    format: str
+    """"onnx", "openvino" or "torch"."""
+    out: Path | None = None
+    """The folder to write; by default beside the run, with the format behind its name."""
+    image: Path | None = None
+    """A photograph to compare the levels on; by default one that the run was trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """`demo`: every stage on synthetic steel."""
 

@@ -30,6 +30,10 @@ class PredictConfig:
     weights: tuple[float, ...] = ()
     """What each run counts in the mean; none: all the same."""
     batch_size: int = 8
+    engine: str = "auto"
+    """What runs the networks: "auto", "torch", "openvino" or "onnxruntime"."""
+    compile: bool = False
+    """Compile the networks by torch.compile, on a GPU with CUDA graphs."""
     devices: int = 1
     """GPUs, or processes on the CPU."""
     on_error: str = "stop"

@@ -31,7 +31,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.kaggle import notebook, wheels
 from severstal_cli.kaggle.kernel import MACHINE
 from severstal_cli.kaggle.notebook import CONTENTS
-from severstal_cli.learning import inference, recipe, run
+from severstal_cli.learning import engines, inference, recipe, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.recipe import Recipe
 from severstal_cli.progress import SILENT, Progress
@@ -151,7 +151,7 @@ def estimate_s(
     """
     how = _read(runs, thresholds, tta)
     fabric = open_device()
-    members = inference.load_members(how.folders, how.cards, fabric)
+    members = engines.load_members(how.folders, how.cards, fabric, engine="torch")  # as the notebook
     noise = np.random.default_rng(0).integers(0, 256, how.cards[0].image_size, np.uint8)
     batch = 1 if fabric.device.type == "cpu" else 8  # a CPU is no quicker with more, and one is measured sooner
 

@@ -53,6 +53,15 @@ def open_device(precision: str = "auto") -> Fabric:
     return fabric
 
 
+def check_compiler(device: torch.device) -> None:
+    """See that torch.compile works here, before anything is trained. Raises MachineError."""
+    try:
+        torch.compile(lambda values: values * 2 + 1)(torch.ones(4, device=device))
+    except Exception as error:  # it lacks a compiler, triton, support for this Python: each is told in its own way
+        found = " ".join((str(error) or type(error).__name__).partition("\n\n")[0].split())[:120]
+        raise MachineError("torch.compile does not work on this machine", found, "Leave out --compile") from error
+
+
 def gather(value: T, fabric: Fabric) -> list[T]:
     """The `value` of each device, the first one's first."""
     values = [value] * fabric.world_size

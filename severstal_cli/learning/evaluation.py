@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import InputError, RunError
-from severstal_cli.learning import inference, run
+from severstal_cli.learning import engines, inference, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.progress import Progress
 from severstal_cli.steel import splits
@@ -27,7 +27,7 @@ class Part:
     def levels(self, *, views: str, batch_size: int, progress: Progress) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """`(image_id, levels (C, H, W))` of each image: the mean of the runs over the views."""
         fabric = open_device()
-        members = inference.load_members(self.folders, self.cards, fabric)
+        members = engines.load_members(self.folders, self.cards, fabric)
         cache = self.photographs.cache
         pixels = (cache[cache.index[image_id]] for image_id in self.image_ids)
         levels_of = inference.predict_levels(members, pixels, fabric, views=views, batch_size=batch_size)

@@ -6,18 +6,17 @@ applied.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from severstal_cli.learning import run, tta
-from severstal_cli.learning.registry import STRIDE, Logits
+from severstal_cli.learning import tta
+from severstal_cli.learning.engines import Probs
+from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import images
 
 Grey = NDArray[np.uint8]
@@ -26,36 +25,8 @@ LARGEST_BATCH_PX = 2**24
 """Of all views: 10 photographs of 256 x 1600 in 4 views. A layer of 64 channels at half size takes 1 GB in float32."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """A network and the normalisation it was trained with."""
-
-    network: nn.Module
-    mean: float
-    std: float
-
-    def probs(self, pixels: Tensor) -> Tensor:
-        """`pixels: (N, 1, H, W) float in [0, 1]` -> probs `(N, C, H, W)` float32.
-
-        Where the network has a classification head, its probability that the class is in the picture is a factor: a
-        soft gate, and thresholds are searched behind it.
-        """
-        logits: Logits = self.network((pixels - self.mean) / self.std)
-        probs = logits.masks.float().sigmoid()
-        return probs if logits.classes is None else probs * logits.classes.float().sigmoid()[:, :, None, None]
-
-
-def load_members(folders: Sequence[Path], cards: Sequence[run.ModelCard], fabric: Fabric) -> list[Member]:
-    """The networks of runs, on the device, ready to predict. Raises RunError."""
-    members = []
-    for folder, card in zip(folders, cards, strict=True):
-        network = run.load_network(folder, card).to(fabric.device).to(memory_format=torch.channels_last)
-        members.append(Member(network=network, mean=card.mean, std=card.std))
-    return members
-
-
 def predict_levels(
-    members: Sequence[Member],
+    members: Sequence[Probs],
     photographs: Iterable[Grey | None],
     fabric: Fabric,
     *,
@@ -94,7 +65,7 @@ class _Levels(NamedTuple):
 
 @torch.inference_mode()
 def _levels(
-    members: Sequence[Member],
+    members: Sequence[Probs],
     shares: Sequence[float],
     batch: NDArray[np.uint8],
     fabric: Fabric,
@@ -109,7 +80,7 @@ def _levels(
     pixels = grey.to(fabric.device, non_blocking=True).unsqueeze(1).float().div_(255)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     with fabric.autocast():
-        of_members = [tta.mean_probs(member.probs, pixels, views) for member in members]
+        of_members = [tta.mean_probs(member, pixels, views) for member in members]
     mean = torch.stack([share * probs for share, probs in zip(shares, of_members, strict=True)]).sum(dim=0)
     levels = (mean * 255).round_().to(torch.uint8)[:, :, :height, :width]
     if not is_gpu:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.errors import MachineError, SeverstalError
+from severstal_cli.errors import SeverstalError
 from severstal_cli.learning import augmentation, losses, schedule
 from severstal_cli.learning.dataset import Batch, TrainingSet
-from severstal_cli.learning.device import gather
+from severstal_cli.learning.device import check_compiler, gather
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.progress import Bar
@@ -77,7 +77,7 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int 
     optimizer = optimizer_of(network, config)
     average = copy.deepcopy(network).requires_grad_(False).eval()
     if config.compile:
-        _check_compiler(fabric.device)
+        check_compiler(fabric.device)
         network = torch.compile(network)  # type: ignore[assignment]  # names and weights stay those of the network
     network, optimizer = fabric.setup(network, optimizer)
     return State(network=network, average=average, optimizer=optimizer)
@@ -112,15 +112,6 @@ def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
         {"params": groups[factor, decays], "weight_decay": config.weight_decay if decays else 0.0, "factor": factor}
         for factor, decays in sorted(groups, reverse=True)
     ]
-
-
-def _check_compiler(device: torch.device) -> None:
-    """See that torch.compile works here, before anything is trained. Raises MachineError."""
-    try:
-        torch.compile(lambda values: values * 2 + 1)(torch.ones(4, device=device))
-    except Exception as error:  # it lacks a compiler, triton, support for this Python: each is told in its own way
-        found = " ".join((str(error) or type(error).__name__).partition("\n\n")[0].split())[:120]
-        raise MachineError("torch.compile does not work on this machine", found, "Leave out --compile") from error
 
 
 def _freeze_unused(network: nn.Module, fabric: Fabric) -> None:

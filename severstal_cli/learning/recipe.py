@@ -33,6 +33,22 @@ class Recipe:
         if self.views != self.thresholds.tta:
             yield f"{self.thresholds_path} was searched with --tta {self.thresholds.tta}, this is --tta {self.views}"
 
+    def story(self) -> dict[str, Any]:
+        """What a person may want to know later of how a submission was made, as JSON values."""
+        return {
+            "runs": [
+                {"folder": str(folder), "arch": card.arch, "encoder": card.encoder, "fold": card.fold,
+                 "validation_dice": card.validation_dice, "data": card.data_fingerprint,
+                 "split": card.split_fingerprint}
+                for folder, card in zip(self.folders, self.cards, strict=True)
+            ],
+            "weights": self.weights,
+            "tta": self.views,
+            "thresholds": str(self.thresholds_path),
+            "rules": [rule.to_dict() for rule in self.thresholds.rules],
+            "exclusive": self.thresholds.exclusive,
+        }  # fmt: skip
+
     def fingerprints(self) -> dict[str, Any]:
         """All that decides the masks of a photograph, as JSON values."""
         return {

@@ -181,7 +181,9 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
     try:
         network.load_state_dict(load_file(path))
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing", "", "Train again, or restore the file") from error
+        exported = [other.name for other in folder.glob("model.*") if other.name != CARD]
+        remedy = "Take the run that it was exported from" if exported else "Train again, or restore the file"
+        raise RunError(f"{path} is missing", ", ".join(exported), remedy) from error
     except (SafetensorError, OSError, RuntimeError) as error:
         raise RunError(f"{path} is damaged or does not fit {CARD}", str(error)[:120], "Train again") from error
     return network.eval()

@@ -6,7 +6,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from torch import nn
 
-from severstal_cli.learning import inference
+from severstal_cli.learning import engines, inference
 from severstal_cli.learning.device import gather
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.steel import dice, postprocess, rle
@@ -36,7 +36,7 @@ class Validation:
         if not self.image_ids:
             return None
         card, cache, masks = self._card, self._photographs.cache, self._photographs.masks
-        member = inference.Member(network=network, mean=card.mean, std=card.std)
+        member = engines.Member(network, card.mean, card.std)
         mine = self.image_ids[fabric.global_rank :: fabric.world_size]
         pixels = (cache[cache.index[image_id]] for image_id in mine)
         rules = [postprocess.ClassRule()] * card.classes

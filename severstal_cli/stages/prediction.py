@@ -4,10 +4,9 @@ The work goes in parts (`steel/parts`), which processes share and a killed predi
 makes the submission of them.
 """
 
-import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,12 +19,14 @@ from lightning_fabric import Fabric
 import severstal_cli
 from severstal_cli.config import PredictConfig
 from severstal_cli.errors import InputError, SeverstalError, UsageError
-from severstal_cli.learning import inference, pipeline, recipe, run, workers
+from severstal_cli.learning import engines, inference, pipeline, recipe, run, workers
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.recipe import Recipe
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import confidence, files, images, pictures, postprocess, rle, tables
 from severstal_cli.steel.parts import Parts, parts_path
+
+PredictLevels = Callable[[Iterable[images.Grey | None]], Iterator[pipeline.Levels]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +82,15 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     task = _read(config)
     how = task.recipe
     fabric = open_device()
+    names = [engines.engine_for(folder, config.engine, fabric.device.type) for folder in how.folders]
     plan = how.fingerprints() | {"classes": task.classes}
     parts = Parts(parts_path(config.out), task.paths, plan, task.layout)
     alone = files.locked(parts.folder, f"another prediction is making {config.out}")
     with alone if workers.is_first() else nullcontext():
         if workers.is_first():
             parts.begin(resume=config.resume)
-            progress.say(f"predicting with {', '.join(map(str, how.folders))}")
+            runs = ", ".join(f"{folder} by {name}" for folder, name in zip(how.folders, names, strict=True))
+            progress.say(f"predicting with {runs}")
             for note in how.notes():
                 progress.say(note)
         fabric.barrier()
@@ -98,16 +101,22 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         missing = [number for number in parts.images if number not in set(there)]
         mine = missing[fabric.global_rank :: fabric.world_size]
         with _keeping(parts, progress):
-            members = inference.load_members(how.folders, how.cards, fabric) if mine else []
+            predict_levels = _networks(config, how, fabric) if mine else None
             began = time.monotonic()
-            if mine:
-                predict_levels = partial(inference.predict_levels, members, fabric=fabric, views=how.views,
-                                         batch_size=config.batch_size, weights=how.weights)  # fmt: skip
+            if predict_levels is not None:
                 _predict_parts(config, task, parts, mine, predict_levels, progress)
             if not workers.is_first():
                 return PredictResult(path=config.out, runs=how.folders)
             _await(parts, progress)
         return _merge(config, task, parts, missing, time.monotonic() - began, fabric)
+
+
+def _networks(config: PredictConfig, how: Recipe, fabric: Fabric) -> PredictLevels:
+    """Open the runs."""
+    members = engines.load_members(how.folders, how.cards, fabric, engine=config.engine,
+                                   compile_networks=config.compile)  # fmt: skip
+    return partial(inference.predict_levels, members, fabric=fabric, views=how.views,
+                   batch_size=config.batch_size, weights=how.weights)  # fmt: skip
 
 
 def _merge(
@@ -172,7 +181,7 @@ def _predict_parts(
     task: _Task,
     parts: Parts,
     numbers: Sequence[int],
-    predict_levels: Callable[..., Iterator[pipeline.Levels]],
+    predict_levels: PredictLevels,
     progress: Progress,
 ) -> None:
     """Predict these parts and write each as soon as it is whole."""
@@ -277,21 +286,13 @@ def _write_story(config: PredictConfig, task: _Task, result: PredictResult, fabr
     story = {
         "submission": result.path.name,
         "severstal": severstal_cli.__version__,
-        "runs": [
-            {"folder": str(folder), "arch": card.arch, "encoder": card.encoder, "fold": card.fold,
-             "validation_dice": card.validation_dice, "data": card.data_fingerprint, "split": card.split_fingerprint}
-            for folder, card in zip(task.recipe.folders, task.recipe.cards, strict=True)
-        ],
-        "weights": task.recipe.weights,
-        "tta": task.recipe.views,
-        "thresholds": str(task.recipe.thresholds_path),
-        "rules": [dataclasses.asdict(rule) for rule in task.recipe.thresholds.rules],
-        "exclusive": task.recipe.thresholds.exclusive,
+        **task.recipe.story(),
         "images": result.images,
         "rows": result.rows,
         "masks_by_class": result.masks_by_class,
         "skipped": result.skipped,
         "device": fabric.device.type,
+        "engines": [engines.engine_for(folder, config.engine, fabric.device.type) for folder in task.recipe.folders],
         "processes": fabric.world_size,
         "seconds": round(result.seconds, 3),
         "images_per_s": round(result.images_per_s, 3),

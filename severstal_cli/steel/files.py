@@ -17,7 +17,8 @@ from severstal_cli.errors import MachineError, OutputError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` at the end, remove it on any failure.
 
-    The folder is made when it is missing. A reader sees the old file or the new one, never a part.
+    It may be made a file or, where there is nothing at `path`, a folder. The folder that it lies in is made when it is
+    missing. A reader sees what was there or what is new, never a part.
 
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full.
@@ -30,6 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             temporary.replace(path)
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
         with suppress(OSError):  # a folder that could not be made holds no temporary file either
             temporary.unlink(missing_ok=True)
 

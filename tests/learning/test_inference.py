@@ -9,7 +9,8 @@ from torch import nn
 
 from severstal_cli.learning import inference, registry
 from severstal_cli.learning.device import open_device
-from severstal_cli.learning.inference import Member, predict_levels
+from severstal_cli.learning.engines import Member
+from severstal_cli.learning.inference import predict_levels
 from severstal_cli.learning.registry import Logits
 
 

@@ -12,7 +12,7 @@ import torch
 
 from severstal_cli.config import CheckConfig, PredictConfig, ScoreConfig, ThresholdsConfig
 from severstal_cli.errors import InputError, MachineError, OutputError, RunError
-from severstal_cli.learning import inference, run
+from severstal_cli.learning import engines, inference, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.stages import checking, prediction, scoring, searching
 from severstal_cli.steel import confidence, files, images, postprocess, rle, tables
@@ -36,7 +36,7 @@ def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tm
 
     fabric, card = open_device(), run.read_card(folder)
     thresholds = run.read_thresholds(folder / run.THRESHOLDS, classes=2)
-    members = inference.load_members([folder], [card], fabric)
+    members = engines.load_members([folder], [card], fabric)
     levels_of = inference.predict_levels(members, images.read_all(paths), fabric)
     for path, levels in zip(paths, levels_of, strict=True):
         for channel, runs in enumerate(postprocess.masks_to_runs(levels, thresholds.rules, exclusive=True)):

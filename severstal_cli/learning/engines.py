@@ -1,0 +1,291 @@
+"""What runs a trained network: torch, OpenVINO or ONNX Runtime, by the file that a run has and by what is installed.
+
+    model.safetensors     the weights: torch, or OpenVINO, which converts the network in a few seconds
+    model.pt2             exported by torch: torch
+    model.onnx            exported to ONNX: OpenVINO or ONNX Runtime
+    model.xml, model.bin  exported to OpenVINO: OpenVINO
+
+Each engine is a callable: pixels `(N, 1, H, W)` float32 in [0, 1] to probs `(N, C, H, W)` float32, on the same device.
+Where the device multiplies a half precision (`device.fastest_precision`), every engine does so.
+"""
+
+import copy
+import importlib.util
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError
+from severstal_cli.learning import run
+from severstal_cli.learning.device import check_compiler
+from severstal_cli.learning.registry import STRIDE, Logits
+
+Probs = Callable[[Tensor], Tensor]
+
+ENGINES = ("auto", "torch", "openvino", "onnxruntime")
+
+PT2, ONNX, XML = "model.pt2", "model.onnx", "model.xml"
+
+ABLE = {run.WEIGHTS: ("torch", "openvino"), PT2: ("torch",), ONNX: ("onnxruntime", "openvino"), XML: ("openvino",)}
+"""The engines that can run a file; on a CPU OpenVINO goes before the others, where it is installed."""
+
+LARGEST_FOLDING_ERROR = 1e-3
+"""Of a probability. Folding moves it by rounding alone, 1e-6; more means that it changed what the network does."""
+
+_SIZES_KEPT = 4
+"""Compiled networks that OpenVINO keeps, one for each size of pictures."""
+
+
+class Member(nn.Module):
+    """A network and the normalisation it was trained with, as one module: pixels to probs."""
+
+    def __init__(self, network: nn.Module, mean: float, std: float) -> None:
+        super().__init__()
+        self.network, self.mean, self.std = network, mean, std
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """`pixels: (N, 1, H, W) float in [0, 1]` -> probs `(N, C, H, W)` float32.
+
+        Where the network has a classification head, its probability that the class is in the picture is a factor: a
+        soft gate, and thresholds are searched behind it.
+        """
+        logits: Logits = self.network((pixels - self.mean) / self.std)
+        probs = logits.masks.float().sigmoid()
+        return probs if logits.classes is None else probs * logits.classes.float().sigmoid()[:, :, None, None]
+
+
+def engine_for(folder: Path, engine: str, device: str) -> str:
+    """The engine that "auto" or a name stands for, for a run on "cpu" or "cuda".
+
+    Raises:
+        UsageError: no such engine, or it cannot run the file that the run has.
+        MachineError: it is not installed.
+        RunError: the run has no weights.
+    """
+    if engine not in ENGINES:
+        raise UsageError("unknown engine", engine, f"Choose one of {', '.join(ENGINES)}")
+    file = _file_of(folder)
+    able = ABLE[file]
+    if engine == "auto":
+        liked = sorted(able, key=lambda name: (name == "openvino") != (device == "cpu"))
+        found = [name for name in liked if importlib.util.find_spec(name)]
+        if found:
+            return found[0]
+        engine = able[0]
+    if engine not in able:
+        remedy = f"severstal export {folder} --format onnx" if file == run.WEIGHTS else f"Take {' or '.join(able)}"
+        raise UsageError(f"{engine} cannot run {folder / file}", "", remedy)
+    if not importlib.util.find_spec(engine):
+        extra = "onnx" if engine == "onnxruntime" else engine
+        raise MachineError(f"{engine} is not installed", "", f"Install it: pip install 'severstal[{extra}]'")
+    return engine
+
+
+def load_members(
+    folders: Sequence[Path],
+    cards: Sequence[run.ModelCard],
+    fabric: Fabric,
+    *,
+    engine: str = "auto",
+    compile_networks: bool = False,
+) -> list[Probs]:
+    """The networks of runs, ready to predict. Raises as `engine_for` does, and RunError: a damaged file.
+
+    compile_networks: by torch.compile, on a GPU with CUDA graphs. It pays for many pictures of one size. Raises
+        MachineError where the machine cannot, UsageError for another engine than torch.
+    """
+    if compile_networks:
+        check_compiler(fabric.device)
+    members: list[Probs] = []
+    for folder, card in zip(folders, cards, strict=True):
+        chosen = engine_for(folder, "torch" if compile_networks and engine == "auto" else engine, fabric.device.type)
+        if compile_networks and chosen != "torch":
+            raise UsageError(f"{chosen} compiles the network itself", "--compile", "Leave it out")
+        file = folder / _file_of(folder)
+        try:
+            members.append(_open(chosen, file, card, fabric, compile_networks))
+        except SeverstalError:
+            raise
+        except Exception as error:  # each library has its own for a damaged file, and torch one for each kind of damage
+            found = " ".join(str(error).split())[:120]
+            raise RunError(f"{chosen} cannot open {file}", found, "Export the run again") from error
+    return members
+
+
+def member_of(folder: Path, card: run.ModelCard) -> Member:
+    """The trained network of a run with its normalisation, in float32 on the CPU. Raises RunError."""
+    return Member(run.load_network(folder, card), card.mean, card.std).eval()
+
+
+def _file_of(folder: Path) -> str:
+    return next((name for name in ABLE if (folder / name).is_file()), run.WEIGHTS)
+
+
+def _open(engine: str, file: Path, card: run.ModelCard, fabric: Fabric, compiles: bool) -> Probs:
+    if engine == "torch":
+        module = _read_exported(file) if file.name == PT2 else with_folded_norms(member_of(file.parent, card))
+        return _on_torch(module, fabric, compiles)
+    if engine == "openvino":
+        if file.name == run.WEIGHTS:
+            return OpenVino(to_openvino(member_of(file.parent, card)), card.classes, fabric)
+        return OpenVino(_openvino().Core().read_model(file), card.classes, fabric)
+    return OnnxRuntime(file)
+
+
+# torch
+
+
+def with_folded_norms(member: Member) -> Member:
+    """A copy in which each batch norm right behind a convolution is a part of its weights: fewer passes over memory.
+
+    Modules are paired by what they pass on in a trial; where the result is another one, as when something else takes
+    the convolution's output, too, `member` itself is returned.
+    """
+    trial = torch.rand(1, 1, 4 * STRIDE, 4 * STRIDE, generator=torch.Generator().manual_seed(0))
+    folded = copy.deepcopy(member)
+    made: dict[int, tuple[nn.Module, Tensor]] = {}  # keeps the outputs, so that no two have one id
+    calls: list[nn.Module] = []
+    pairs: list[tuple[nn.Module, nn.Module]] = []
+
+    def note(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append(module)
+        if isinstance(module, nn.Conv2d):
+            made[id(output)] = (module, output)
+        elif id(given[0]) in made:
+            pairs.append((made[id(given[0])][0], module))
+
+    # subclasses of BatchNorm2d may do more than that
+    handles = [module.register_forward_hook(note) for module in folded.modules() if type(module) in _FOLDED]
+    with torch.inference_mode():
+        expected = folded(trial)
+    for handle in handles:
+        handle.remove()
+    names = {module: name for name, module in folded.named_modules()}
+    for convolution, norm in pairs:
+        if calls.count(convolution) == calls.count(norm) == 1:
+            folded.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))  # type: ignore[type-var, arg-type]
+            folded.set_submodule(names[norm], nn.Identity())
+    with torch.inference_mode():
+        error = float((folded(trial) - expected).abs().max())
+    return folded if error <= LARGEST_FOLDING_ERROR else member
+
+
+_FOLDED = (nn.Conv2d, nn.BatchNorm2d)
+
+
+def _on_torch(module: nn.Module, fabric: Fabric, compiles: bool) -> Probs:
+    """The module on the device; what autocast would cast at each batch is cast once."""
+    half = _half_type(fabric)
+    for part in module.modules():
+        if half is not None and isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            part.to(half)
+    module = module.to(fabric.device).to(memory_format=torch.channels_last)
+    if not compiles:
+        return module
+    is_gpu = fabric.device.type == "cuda"
+    compiled = torch.compile(module, dynamic=False, mode="reduce-overhead" if is_gpu else "default")
+    return lambda pixels: compiled(pixels).clone()  # the next run of a CUDA graph writes where this one's output is
+
+
+def exported(member: Member) -> torch.export.ExportedProgram:
+    """The network as a graph for any number of pictures and any size: multiples of `STRIDE`."""
+    dim = torch.export.Dim
+    sizes = dim("n"), dim.STATIC, STRIDE * dim("h", min=1), STRIDE * dim("w", min=1)
+    trial = torch.zeros(2, 1, 2 * STRIDE, 3 * STRIDE)  # what is 1 or equal here would be so for good
+    with torch.no_grad():
+        return torch.export.export(member, (trial,), dynamic_shapes=(sizes,))
+
+
+def _read_exported(file: Path) -> nn.Module:
+    """The network of `exported`, without its insistence on the precision that it was exported in."""
+    module: torch.fx.GraphModule = torch.export.load(file).module()
+    for node in list(module.graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default:
+            module.graph.erase_node(node)
+    module.recompile()
+    return module
+
+
+def _half_type(fabric: Fabric) -> torch.dtype | None:
+    """That which autocast multiplies in; None: it stays with float32."""
+    with fabric.autocast():
+        kind = fabric.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+# OpenVINO
+
+
+def _openvino() -> Any:
+    # its conversion would tell a server of each use
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def to_openvino(member: Member) -> Any:
+    """The `openvino.Model` of a network, for any number and size of pictures."""
+    return _openvino().convert_model(exported(member))
+
+
+class OpenVino:
+    """Probs by OpenVINO on the CPU. Pictures go one by one, so their probs do not depend on the batch they are in."""
+
+    def __init__(self, model: Any, classes: int, fabric: Fabric) -> None:
+        self._model, self._classes = model, classes
+        self._settings = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": {None: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[_half_type(fabric)],
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._compiled: OrderedDict[torch.Size, Any] = OrderedDict()
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        request = self._request(pixels.shape[2:])
+        probs = np.empty((len(pixels), self._classes, *pixels.shape[2:]), np.float32)
+        for number, picture in enumerate(pixels.cpu().numpy()):
+            found = request.infer([np.ascontiguousarray(picture[None])], share_inputs=True, share_outputs=True)
+            probs[number] = found[0][0]
+        return torch.from_numpy(probs).to(pixels.device)
+
+    def _request(self, size: torch.Size) -> Any:
+        """For pictures of this (height, width): a network of fixed size is the quickest."""
+        if size not in self._compiled:
+            fixed = self._model.clone()
+            fixed.reshape([1, 1, *size])
+            compiled = _openvino().Core().compile_model(fixed, "CPU", self._settings)
+            self._compiled[size] = compiled.create_infer_request()
+            if len(self._compiled) > _SIZES_KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(size)
+        return self._compiled[size]
+
+
+# ONNX Runtime
+
+
+class OnnxRuntime:
+    """Probs by ONNX Runtime, on a GPU where its package for GPUs is installed, in the precision of the file."""
+
+    def __init__(self, file: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        liked = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in liked if name in onnxruntime.get_available_providers()]
+        self._session = onnxruntime.InferenceSession(file, options, providers=providers)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        name = self._session.get_inputs()[0].name
+        [probs] = self._session.run(None, {name: pixels.contiguous().cpu().numpy()})
+        return torch.from_numpy(probs).to(pixels.device)

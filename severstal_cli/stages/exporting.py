@@ -1,0 +1,81 @@
+"""`export`: a run with its network in another format, checked against torch on a photograph."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from severstal_cli.config import ExportConfig
+from severstal_cli.errors import InputError, RunError
+from severstal_cli.learning import engines, export, run
+from severstal_cli.learning.engines import Member
+from severstal_cli.learning.inference import predict_levels
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files, images, tables
+
+LARGEST_DIFFERENCE = 1
+"""In levels, of 255: what other orders of the same sums may come to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """A run that was written."""
+
+    folder: Path
+    file: Path
+    picture: Path
+    largest_difference: int
+    """Of its levels from torch's, in float32, anywhere on the picture."""
+
+
+def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResult:
+    """Write a run with its network in another format: `predict`, `score` and `thresholds` take it like any other.
+
+    Raises:
+        UsageError: unknown format.
+        InputError: `out` is there, or there is no picture to check with.
+        RunError: no run, an incomplete one, or the exported network gives other levels than torch.
+        MachineError: the format needs a library that is not installed.
+        OutputError: the run cannot be written.
+    """
+    export.check(config.format)
+    card = run.read_card(config.run)
+    out = config.out or config.run.resolve().with_name(f"{config.run.resolve().name}-{config.format}")
+    if out.exists():
+        raise InputError(f"{out} is there", "", "Give another --out, or remove it")
+    files.check_place(out)
+    member = engines.member_of(config.run, card)
+    picture = config.image or _photograph_of(card)
+    grey = images.read_grey(picture)
+    progress.say(f"writing {config.run} as {config.format}, and predicting {picture} with it")
+    with files.replacing(out) as folder:
+        folder.mkdir()
+        file = export.write(member, config.format, folder)
+        run.write_card(folder, card)
+        if (config.run / run.THRESHOLDS).is_file():
+            shutil.copyfile(config.run / run.THRESHOLDS, folder / run.THRESHOLDS)
+        difference = _difference(member, folder, card, grey)
+        if difference > LARGEST_DIFFERENCE:
+            raise RunError(f"{config.run} as {config.format} gives other levels than torch",
+                           f"up to {difference} of 255 on {picture}", "Take another --format")  # fmt: skip
+    return ExportResult(folder=out, file=out / file.name, picture=picture, largest_difference=difference)
+
+
+def _difference(member: Member, folder: Path, card: run.ModelCard, grey: images.Grey) -> int:
+    """The largest of the levels by torch and by the run in `folder`, both in float32 on the CPU."""
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    [exported] = engines.load_members([folder], [card], fabric)
+    ours, theirs = (next(predict_levels([probs], [grey], fabric)).astype(int) for probs in (member, exported))
+    return int(abs(ours - theirs).max())
+
+
+def _photograph_of(card: run.ModelCard) -> Path:
+    """One of those it was trained on, with a defect if there is one. Raises InputError: they are gone."""
+    data = Path(card.data)
+    try:
+        paths = {path.name: path for path in images.find_images([data / "train_images"])}
+        with_defects = (image_id for image_id, _ in tables.read_table(data / "train.csv").masks)
+        return next((paths[image_id] for image_id in with_defects if image_id in paths), next(iter(paths.values())))
+    except InputError as error:
+        raise InputError("no photograph to check the export with", str(error), "Give one with --image") from error
