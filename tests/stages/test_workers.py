@@ -188,7 +188,7 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-un
 
 def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
-    one = PredictConfig(images=(data / "train_images",), runs=(folder,), out=tmp_path / "one.csv")
+    one = PredictConfig(images=(data / "train_images",), runs=(folder,), out=tmp_path / "one.csv", engine="torch")
     whole = prediction.predict(one)
     two = replace(one, out=tmp_path / "two.csv", devices=2)
     with pytest.raises(SeverstalError, match=r"^worker 2 of 2 was killed \(signal 9\)\. With --resume"):
