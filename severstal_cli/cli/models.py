@@ -135,7 +135,7 @@ def thresholds(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="models/NAME")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="models/NAME.")],
     form: Annotated[str, typer.Option("--format", metavar="onnx|openvino|torch", help="Of the network's file.")],
     out: Annotated[Path | None, typer.Option(help="The folder to write; default: RUN-FORMAT.")] = None,
     image: Annotated[
