@@ -4,7 +4,7 @@
 
 The fold is halved, near-duplicates together and every set of classes in both. The thresholds searched on one half are
 scored on the other, and the other way round; the mean over all images is the cross-fitted score. A surface of the
-search holds the score of every rule, so each image is predicted, and its components counted, once. One view, no flips.
+search holds the score of every rule, so each image is predicted, and its components counted, once. One view, no gate.
 """
 
 import json
@@ -15,36 +15,22 @@ import numpy as np
 
 from severstal_cli.learning import evaluation
 from severstal_cli.progress import SILENT
-from severstal_cli.steel import dice, postprocess, rle, splits
+from severstal_cli.steel import dice, halves, postprocess, rle
 from severstal_cli.steel.postprocess import ClassRule
-from severstal_cli.steel.search import ScoreSurface
-
-
-def value_of(rule, surface):
-    """Mean Dice on the images of `surface` by a rule that was chosen on others."""
-    if rule.pixel_threshold == postprocess.NEVER:
-        return surface.clean / surface.images
-    assert rule.min_image_score == 0  # the search does not set it, and a surface does not know it
-    component = list(surface.component_sizes).index(rule.min_component_px)
-    mask = list(surface.mask_sizes).index(rule.min_mask_px)
-    return float(surface.means()[rule.pixel_threshold, component, mask])
+from severstal_cli.steel.search import ONE, ScoreSurface
 
 
 def main():
     part = evaluation.open_validation([Path(sys.argv[1])], None, SILENT)
     photographs, ids = part.photographs, part.image_ids
-    split = splits.read_splits(splits.splits_path(photographs.folder))
-    halves = splits.make_splits(
-        ids, [split.class_sets[image_id] for image_id in ids], np.array([split.groups[image_id] for image_id in ids]),
-        holdout=0, folds=2, seed=0,
-    )  # fmt: skip
+    half = halves.deal(ids, part.split)
     height, width = photographs.usual_size()
     surfaces = [[ScoreSurface.for_images(height * width) for _ in range(photographs.classes)] for _ in range(2)]
     at_half = np.empty((len(ids), photographs.classes))
     there = np.zeros(at_half.shape, bool)
     for row, (image_id, levels) in enumerate(part.levels(views="none", batch_size=8, progress=SILENT)):
         shown = postprocess.make_exclusive(levels) if part.cards[0].exclusive else levels
-        for channel, surface in enumerate(surfaces[halves[row]]):
+        for channel, surface in enumerate(surfaces[half[row]]):
             runs = photographs.masks.get((image_id, channel))
             there[row, channel] = runs is not None
             surface.add(shown[channel], None if runs is None else rle.decode(runs, levels.shape[1:]))
@@ -53,9 +39,8 @@ def main():
     searched = same = 0.0
     for own, other in (surfaces, surfaces[::-1]):
         for from_own, from_other in zip(own, other, strict=True):
-            share = from_own.images / at_half.size
-            searched += share * value_of(from_other.choose().rule, from_own)
-            same += share * from_own.choose().mean_dice_default
+            searched += from_own.sum_of(from_other.choose().rule) / ONE / at_half.size
+            same += from_own.images * from_own.choose().mean_dice_default / at_half.size
     assert abs(same - at_half.mean()) < 1e-9, (same, at_half.mean())
     found = {
         "dice": float(at_half.mean()), "dice_present": float(at_half[there].mean()) if there.any() else None,

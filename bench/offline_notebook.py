@@ -25,6 +25,7 @@ from pathlib import Path
 
 from severstal_cli.kaggle import bundle, wheels
 from severstal_cli.learning import run
+from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel.postprocess import ClassRule
 
 IMAGE = [
@@ -111,7 +112,7 @@ def train(place: Path) -> list[Path]:
 def write_rules(path: Path, runs: list[Path]) -> Path:
     """A threshold of one half and a smallest component, for all classes."""
     rules = (ClassRule(min_component_px=8),) * run.read_card(runs[0]).classes
-    run.write_thresholds(path, run.Thresholds(rules=rules, exclusive=True, tta="none"), {})
+    run.write_thresholds(path, Thresholds(rules=rules, exclusive=True, tta="none"), {})
     return path
 
 

@@ -18,9 +18,10 @@ import time
 import cv2
 import numpy as np
 
+from severstal_cli.steel import halves
 from severstal_cli.steel.components import tally
 from severstal_cli.steel.postprocess import ClassRule, apply_rule
-from severstal_cli.steel.search import ScoreSurface
+from severstal_cli.steel.search import GATES, ONE, ScoreSurface
 
 
 def make_map(rng, size, background, *, has_truth, has_blobs):
@@ -66,22 +67,23 @@ def pair_by_opencv(levels, truth, threshold, min_component_px):
 
 
 def check(maps, cells, rng, size):
-    """Cells of a surface over `maps` against the mean Dice of masks by the rule."""
+    """Cells of a surface over `maps`, half of them with a gate, against the mean Dice of masks by the rule."""
     surface = ScoreSurface.for_images(size[0] * size[1])
     for levels, truth in maps:
         surface.add(levels, truth)
-    means = surface.means()
     worst = 0.0
-    for _ in range(cells):
-        t, s, m = int(rng.integers(1, 256)), *(int(rng.integers(n)) for n in means.shape[1:])
-        sizes = int(surface.component_sizes[s]), int(surface.mask_sizes[m])
-        rule = ClassRule(pixel_threshold=t, min_component_px=sizes[0], min_mask_px=sizes[1])
+    for number in range(cells):
+        gate = int(rng.choice(GATES)) if number % 2 else 0
+        step = 2 if gate else 1
+        t = int(rng.integers(1, gate or 256))
+        component, mask_px = (int(rng.choice(sizes[::step])) for sizes in (surface.component_sizes, surface.mask_sizes))
+        rule = ClassRule(pixel_threshold=t, min_component_px=component, min_mask_px=mask_px, min_image_score=gate)
         total = 0.0
         for levels, truth in maps:
             mask, true = apply_rule(levels, rule), np.zeros(size, np.bool_) if truth is None else truth
             pixels = int(mask.sum()) + int(true.sum())
             total += 2 * int((mask & true).sum()) / pixels if pixels else 1.0
-        worst = max(worst, abs(total / len(maps) - means[t, s, m]))
+        worst = max(worst, abs(total - surface.sum_of(rule) / ONE) / len(maps))
     assert worst < 1e-12, worst
     print(f"checked {cells} cells over {len(maps)} maps against the masks of the rule: largest difference {worst:.1e}")
 
@@ -113,31 +115,32 @@ def main():
 
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     cpu, begin = time.process_time(), time.perf_counter()
-    surfaces = [ScoreSurface.for_images(size[0] * size[1]) for _ in range(options.classes)]
+    surfaces = [[ScoreSurface.for_images(size[0] * size[1]) for _ in range(2)] for _ in range(options.classes)]
 
     def add(image):
-        for surface, of_class in zip(surfaces, maps, strict=True):
-            surface.add(*of_class[image % len(of_class)])
+        for of_halves, of_class in zip(surfaces, maps, strict=True):
+            of_halves[image // 8 % 2].add(*of_class[image % len(of_class)])
 
     with concurrent.futures.ThreadPoolExecutor(options.threads) as pool:
         for _ in pool.map(add, range(options.images)):
             pass
-    choices = [surface.choose() for surface in surfaces]
+    choices = [halves.choose(*pair) for pair in surfaces]
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     searched = options.images * options.classes
-    cells = 255 * len(surfaces[0].component_sizes)
+    cells = 255 * len(surfaces[0][0].component_sizes)
     what = f"{options.images} images x {options.classes} classes"
     print(
         f"{what}, {options.threads} threads: {seconds:.1f} s, {cpu:.1f} s of CPU, {1e3 * cpu / searched:.2f} ms a map"
     )
-    print(f"of each map {cells} pairs x {len(surfaces[0].mask_sizes)} mask sizes")
+    print(f"of each map {cells} pairs x {len(surfaces[0][0].mask_sizes)} mask sizes, and {len(GATES)} gates")
     print(f"peak memory {peak:.0f} MiB, of it {peak - resident:.0f} MiB by the search: the maps were there before")
     for class_id, choice in enumerate(choices, start=1):
-        print(f"class {class_id}: {choice.mean_dice_default:.4f} -> {choice.mean_dice:.4f} by {choice.rule}")
+        found = f"{choice.mean_dice_default:.4f} -> {choice.mean_dice:.4f}, held out {choice.mean_dice_held_out:.4f}"
+        print(f"class {class_id}: {found}, by {choice.rule}")
 
     sample = list(itertools.islice((pair for pair in every if pair[1] is not None), 8))
-    sizes = surfaces[0].component_sizes
+    sizes = surfaces[0][0].component_sizes
     ours = np.mean([best_of(5, lambda pair=pair: tally(*pair, sizes)) for pair in sample])
     one = np.mean([best_of(5, lambda pair=pair: pair_by_opencv(*pair, 128, 100)) for pair in sample])
     print(f"maps with the class, one thread: {cells} pairs {1e3 * ours:.2f} ms, one pair by OpenCV {1e3 * one:.2f} ms:")

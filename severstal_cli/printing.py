@@ -136,12 +136,16 @@ def print_thresholds(result: "ThresholdsResult") -> None:
         rule = choice.rule
         threshold = "never" if rule.pixel_threshold > 255 else f"{rule.pixel_threshold / 255:.3f}"
         dice = (choice.mean_dice_default, choice.mean_dice, choice.mean_dice_never)
+        gate = f"{rule.min_image_score / 255:.3f}" if rule.min_image_score else ""
         sizes = (str(rule.min_component_px), str(rule.min_mask_px))
-        rows.append((str(class_id), threshold, *sizes, *map(_figure, dice)))
+        rows.append((str(class_id), threshold, *sizes, gate, *map(_figure, dice)))
     means = (result.mean_dice_default, result.mean_dice, result.mean_dice_never)
-    rows.append(("all", "", "", "", *map(_figure, means)))
-    header = ("class", "threshold", "component px", "mask px", "at 0.5", "searched", "nothing")
-    _print_table(f"mean Dice on {result.images} validation images", header, rows)
+    rows.append(("all", "", "", "", "", *map(_figure, means)))
+    header = ("class", "threshold", "component px", "mask px", "gate", "at 0.5", "searched", "nothing")
+    held_out = result.mean_dice_held_out
+    by_halves = "on images that were not searched: each half by the rules of the other"
+    caption = "" if held_out is None else f"{held_out:.4f} {by_halves}"
+    _print_table(f"mean Dice on {result.images} validation images", header, rows, caption)
 
 
 def print_score(title: str, result: "ScoreResult") -> None:
@@ -202,12 +206,14 @@ def _sum(score: "ScoreResult", name: str) -> str:
     return str(sum(getattr(found, name) for found in score.by_class))
 
 
-def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=title, title_justify="left", caption=caption or None, caption_justify="left", box=box.SIMPLE_HEAD
+    )
     for number, name in enumerate(header):
         is_text = any(row[number].strip(".0123456789") for row in rows)
         table.add_column(name, justify="left" if is_text or not number else "right", overflow="fold")

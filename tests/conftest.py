@@ -120,3 +120,26 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = training.train(config).folder
     searching.search(ThresholdsConfig(runs=(folder,)))
     return data, folder
+
+
+@pytest.fixture(scope="session")
+def members(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs like the trained one, each with weights of its own, without thresholds; not to be changed.
+
+    `a` and `b` left out fold 0, `c` fold 1, and `every` none.
+    """
+    import dataclasses
+
+    import torch
+
+    from severstal_cli.learning import run
+
+    root = tmp_path_factory.mktemp("members")
+    card = run.read_card(trained[1])
+    for scale, (name, fold) in zip((1.0, 0.7, 0.5, 0.9), {"a": 0, "b": 0, "c": 1, "every": None}.items(), strict=True):
+        network = run.load_network(trained[1], card)
+        with torch.no_grad():
+            for value in network.parameters():
+                value.mul_(scale)
+        run.write_model(root / name, network, dataclasses.replace(card, fold=fold))
+    return {path.name: path for path in root.iterdir()}

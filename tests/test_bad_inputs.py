@@ -205,6 +205,9 @@ BOX[5:12, 8:20] = 255
 SMOOTH = cv2.GaussianBlur(BOX, (5, 5), 0)
 COLOUR = np.dstack([BOX, BOX // 2, BOX])
 RULE = {"pixel_threshold": 128, "min_component_px": 1, "min_mask_px": 1, "min_image_score": 0}
+ENSEMBLE = write("both.json", json.dumps(
+    {"format": 1, "exclusive": True, "tta": "none", "runs": ["models/good", "models/gone"], "rules": [RULE] * 2}
+))  # fmt: skip
 RESUME = "train --data data --arch unet-small --epochs 4 --name good --resume"
 REMOVE = "Remove models/good or give another --name, and train again"
 NO_COLUMNS = "A table has ImageId_ClassId,EncodedPixels or ImageId,ClassId,EncodedPixels"
@@ -414,6 +417,12 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("thresholds of another version", change("models/good/thresholds.json", format=7), PREDICT,
      "models/good/thresholds.json is of another version: format 7, this program reads 1. Search the thresholds again"),
     ("no such thresholds", nothing, f"{PREDICT} --thresholds gone.json", "gone.json is missing. Check the path"),
+    ("thresholds of runs that are gone", ENSEMBLE, "predict data/train_images --thresholds both.json --out old.csv",
+     "both.json was searched for runs that are not here: models/gone. Name them with --model"),
+    ("an ensemble to score that is gone", ENSEMBLE, "score --thresholds both.json",
+     "both.json was searched for runs that are not here: models/gone. Name them with --model"),
+    ("weights of other runs in thresholds", change("models/good/thresholds.json", weights=[1, 2]), PREDICT,
+     "models/good/thresholds.json is damaged: weights [1.0, 2.0] of 1 runs. Search the thresholds again"),
     # thresholds
     ("data that changed since", annotate("000000001.png,2,1 3"), "thresholds models/good --data data",
      "models/good was trained with another data than that of data: … Restore it, or train again"),
@@ -425,6 +434,8 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "models/good was trained on every image: none is left to search thresholds on. Take the thresholds of a run …"),
     ("several runs and no place", nothing, "thresholds models/good models/good",
      "several runs: their thresholds belong to none of them. Give --out FILE.json"),
+    ("weights of another number of runs", nothing, "thresholds models/good --weights 1,2",
+     "wrong weights: 1, 2. Give 1, one a run, none below 0 and not all 0"),
     ("thresholds named as their picture", nothing, "thresholds models/good --out t.png",
      "wrong name for thresholds: t.png. A picture of that name is written beside them"),
     ("a folder for thresholds", nothing, "thresholds models/good --out data",

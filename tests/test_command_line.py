@@ -18,7 +18,9 @@ import typer.main
 from severstal_cli import __version__, cli
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError
-from severstal_cli.stages import encoding, training
+from severstal_cli.stages import encoding, prediction, scoring, searching, training
+from severstal_cli.steel.postprocess import ClassRule
+from severstal_cli.steel.search import Choice
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -301,6 +303,48 @@ def test_an_interrupted_command_is_one_line(severstal: Severstal, monkeypatch: p
     monkeypatch.setattr(encoding, "decode", stage)
     outcome = severstal("decode", "table.csv", "--out", "masks", "--size", "4x4")
     assert outcome == Outcome(code=130, out="", err="\nseverstal: interrupted\n")
+
+
+def test_runs_weights_and_thresholds_reach_the_stages(severstal: Severstal, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def stage(config: object, progress: object) -> None:
+        seen.append(config)
+        raise InputError("seen enough")
+
+    for module, name in ((searching, "search"), (prediction, "predict"), (scoring, "score")):
+        monkeypatch.setattr(module, name, stage)
+    severstal("thresholds", "a", "b", "--weights", "2,0.5", "--out", "e.json")
+    severstal("thresholds", "a")
+    severstal("predict", "images", "--model", "a", "--model", "b", "--weights", "2,1", "--thresholds", "e.json")
+    severstal("predict", "images", "--thresholds", "e.json")
+    severstal("score", "--model", "a", "--model", "b", "--thresholds", "e.json")
+    a, b, file = Path("a"), Path("b"), Path("e.json")
+    assert [(config.runs, getattr(config, "weights", None)) for config in seen] == [
+        ((a, b), (2.0, 0.5)), ((a,), ()), ((a, b), (2.0, 1.0)), ((), ()), ((a, b), None),
+    ]  # fmt: skip
+    assert [seen[0].out, *(config.thresholds for config in seen[2:])] == [file] * 4
+
+
+def choice(held_out: float | None, **rule: int) -> Choice:
+    return Choice(rule=ClassRule(**rule), mean_dice=0.9, mean_dice_default=0.8, mean_dice_never=0.7, images=9,
+                  present=2, mean_dice_held_out=held_out)  # fmt: skip
+
+
+@pytest.mark.parametrize(("held_out", "told"), [(0.85, True), (None, False)])
+def test_what_was_searched_is_shown_and_how_to_go_on(
+    severstal: Severstal, monkeypatch: pytest.MonkeyPatch, held_out: float | None, told: bool
+) -> None:
+    choices = (choice(held_out, pixel_threshold=51, min_image_score=204), choice(held_out))
+    result = searching.ThresholdsResult(path=Path("e.json"), images=9, choices=choices)
+    monkeypatch.setattr(searching, "search", lambda config, progress: result)
+    out = severstal("thresholds", "a", "b", "--out", "e.json").out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["1", "0.200", "1", "1", "0.800", "0.8000", "0.9000", "0.7000"] in rows
+    assert ["2", "0.502", "1", "1", "0.8000", "0.9000", "0.7000"] in rows
+    assert ("0.8500 on images that were not searched" in out) == told
+    assert out.endswith("wrote e.json; next: severstal predict IMAGES --thresholds e.json\n")
+    assert severstal("thresholds", "a").out.endswith("next: severstal predict IMAGES --model a\n")
 
 
 def test_all_folds_are_trained_and_their_mean_told(severstal: Severstal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from severstal_cli.cli.options import (
     Models,
     Seed,
     Tta,
+    Weights,
     parse_batch_size,
     parse_fold,
     parse_seconds,
@@ -117,20 +118,23 @@ def train(
 def thresholds(
     run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="models/NAME; several are averaged.")],
     data: MaybeData = None,
+    weights: Weights = None,
     tta: Tta = configs.ThresholdsConfig.tta,
-    out: Annotated[Path | None, typer.Option(help="For several runs: the file to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For several runs: the file to write, for predict --thresholds.")
+    ] = None,
     batch_size: BatchSize = configs.ThresholdsConfig.batch_size,
 ) -> None:
-    """Find the best post-processing of a run on its validation fold."""
+    """Find the best post-processing of a run, or of the mean of several, on the folds that they left out."""
     from severstal_cli.stages import searching
 
-    config = configs.ThresholdsConfig(runs=tuple(run), data=data, tta=tta, out=out, batch_size=batch_size)
+    config = configs.ThresholdsConfig(
+        runs=tuple(run), weights=weights or (), data=data, tta=tta, out=out, batch_size=batch_size
+    )
     result = searching.search(config, TerminalProgress())
     printing.print_thresholds(result)
-    models = " ".join(f"--model {folder}" for folder in run)
-    typer.echo(
-        f"wrote {result.path}; next: severstal predict IMAGES {models}" + (f" --thresholds {out}" if out else "")
-    )
+    by_what = f"--thresholds {out}" if out else f"--model {run[0]}"
+    typer.echo(f"wrote {result.path}; next: severstal predict IMAGES {by_what}")
 
 
 @app.command()

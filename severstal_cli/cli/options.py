@@ -58,6 +58,9 @@ Tta = Annotated[str, typer.Option(help="Views to average: none, flips, scales, h
 TtaOfThresholds = Annotated[
     str | None, typer.Option("--tta", help="Views, as flips,larger. Default: as the thresholds were searched.")
 ]
+Thresholds = Annotated[
+    Path | None, typer.Option(help="A thresholds.json instead of the run's own; it may name runs and weights, too.")
+]
 # Any, as of a tuple typer would make an option with two values
 Weights = Annotated[
     Any, typer.Option(parser=parse_weights, metavar="W,W,...", help="What each run counts in the mean.")

@@ -10,7 +10,17 @@ import typer
 from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli.app import app
-from severstal_cli.cli.options import AsJson, BatchSize, Layout, MaybeData, Models, Size, TtaOfThresholds, Weights
+from severstal_cli.cli.options import (
+    AsJson,
+    BatchSize,
+    Layout,
+    MaybeData,
+    Models,
+    Size,
+    Thresholds,
+    TtaOfThresholds,
+    Weights,
+)
 from severstal_cli.progress import TerminalProgress
 
 
@@ -18,7 +28,8 @@ from severstal_cli.progress import TerminalProgress
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Folders and single files.")],
     model: Annotated[
-        list[Path] | None, typer.Option(help="A run; several are averaged. Default: the best in models/.")
+        list[Path] | None,
+        typer.Option(help="A run; several are averaged. Default: those of --thresholds, or the best in models/."),
     ] = None,
     models: Models = configs.PredictConfig.models,
     tta: TtaOfThresholds = configs.PredictConfig.tta,
@@ -28,7 +39,7 @@ def predict(
         Path | None, typer.Option(help="Take images, order and layout of this sample submission.")
     ] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder for pictures with the masks drawn on.")] = None,
-    thresholds: Annotated[Path | None, typer.Option(help="A thresholds.json instead of the run's own.")] = None,
+    thresholds: Thresholds = None,
     weights: Weights = None,
     batch_size: BatchSize = configs.PredictConfig.batch_size,
     engine: Annotated[
@@ -89,7 +100,10 @@ def score(
     images: Annotated[
         Path | None, typer.Option(help="The images that count: a folder, or a list with ImageId.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Instead: a run, scored on its holdout.")] = None,
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Instead: a run, scored on its holdout; several are averaged.")
+    ] = None,
+    thresholds: Thresholds = None,
     data: MaybeData = None,
     tta: TtaOfThresholds = configs.ScoreConfig.tta,
     batch_size: BatchSize = configs.ScoreConfig.batch_size,
@@ -99,13 +113,15 @@ def score(
     from severstal_cli.stages import scoring
 
     config = configs.ScoreConfig(
-        submission=submission, truth=truth, images=images, run=model, data=data, tta=tta, batch_size=batch_size
-    )
+        submission=submission, truth=truth, images=images, runs=tuple(model or ()), thresholds=thresholds, data=data,
+        tta=tta, batch_size=batch_size,
+    )  # fmt: skip
     result = scoring.score(config, TerminalProgress())
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(result)))
     else:
-        printing.print_score(str(submission or model or "the best run"), result)
+        runs = " ".join(map(str, model or ()))
+        printing.print_score(str(submission or runs or thresholds or "the best run"), result)
 
 
 @app.command()

@@ -1,5 +1,8 @@
 """What the settings have in common: one line for a value that cannot be."""
 
+import math
+from collections.abc import Sequence
+
 from severstal_cli.errors import UsageError
 
 
@@ -13,3 +16,15 @@ def check_size(size: tuple[int, int], least_px: int = 1) -> None:
     """Raises UsageError unless run lengths can count the pixels of `size`: (height, width)."""
     fits = min(size) >= least_px and size[0] * size[1] < 2**31  # run lengths count no further
     check(fits, "size", "{}x{}".format(*size), f"at least {least_px}x{least_px}, and fewer than 2,147,483,648 pixels")
+
+
+def are_weights(weights: Sequence[float], runs: int) -> bool:
+    """Whether the mean of so many runs can be weighted so."""
+    return len(weights) == runs and all(0 <= weight < math.inf for weight in weights) and any(weights)
+
+
+def check_weights(weights: Sequence[float], runs: int) -> None:
+    """Raises UsageError unless there are no weights, or one for each of so many runs, as a mean needs them."""
+    if weights and not are_weights(weights, runs):
+        raise UsageError("wrong weights", ", ".join(f"{weight:g}" for weight in weights),
+                         f"Give {runs}, one a run, none below 0 and not all 0")  # fmt: skip

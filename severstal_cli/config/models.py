@@ -9,7 +9,9 @@ class ThresholdsConfig:
     """`thresholds`: the best post-processing for a run, found on its validation fold."""
 
     runs: tuple[Path, ...]
-    """Folders of trained models. Several are averaged; they must share split and fold."""
+    """Folders of trained models, averaged. They must share data and split, and each must have left a fold out."""
+    weights: tuple[float, ...] = ()
+    """What each of several runs counts in the mean; none: all the same."""
     data: Path | None = None
     """By default where the run was trained."""
     tta: str = "none"

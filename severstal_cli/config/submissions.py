@@ -14,7 +14,7 @@ class PredictConfig:
     images: tuple[Path, ...]
     """Folders and single files."""
     runs: tuple[Path, ...] = ()
-    """Folders of trained models, averaged; none: the best validated one in `models`."""
+    """Folders of trained models, averaged; none: those of `thresholds`, else the best validated one in `models`."""
     models: Path = Path("models")
     tta: str | None = None
     """Views to average; None: those that the thresholds were searched with."""
@@ -28,7 +28,7 @@ class PredictConfig:
     thresholds: Path | None = None
     """A `thresholds.json`; by default the run's own."""
     weights: tuple[float, ...] = ()
-    """What each run counts in the mean; none: all the same."""
+    """What each run counts in the mean; none: as the thresholds were searched."""
     batch_size: int = 8
     engine: str = "auto"
     """What runs the networks: "auto", "torch", "openvino" or "onnxruntime"."""
@@ -68,18 +68,21 @@ class CheckConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """`score`: mean Dice of a submission, or of a run on the holdout."""
+    """`score`: mean Dice of a submission, or of runs on the holdout."""
 
     submission: Path | None = None
     truth: Path | None = None
     """Annotations to score the submission against."""
     images: Path | None = None
     """The images that count: a folder, or a table with a column ImageId."""
-    run: Path | None = None
-    """The folder of a trained model, instead of a submission; with neither, the best validated one in `models`."""
+    runs: tuple[Path, ...] = ()
+    """Folders of trained models, averaged, instead of a submission; with neither, those of `thresholds`, else the best
+    validated one in `models`."""
     models: Path = Path("models")
+    thresholds: Path | None = None
+    """For runs: a `thresholds.json`; by default the run's own."""
     data: Path | None = None
-    """For a run: by default where it was trained."""
+    """For runs: by default where they were trained."""
     tta: str | None = None
     """Views to average; None: those that the thresholds were searched with."""
     batch_size: int = 8

@@ -216,7 +216,9 @@ def _write_dataset(
         run.write_card(target, dataclasses.replace(card, data="", config={}))
         stories.append({"name": name, "folder": f"runs/{name}", "arch": card.arch, "encoder": card.encoder,
                         "fold": card.fold, "validation_dice": card.validation_dice})  # fmt: skip
-    run.write_thresholds(dataset / run.THRESHOLDS, how.thresholds, {})
+    # where the runs lay is this machine's affair, too: weights go with their names here
+    thresholds = dataclasses.replace(how.thresholds, runs=tuple(names) if how.weights else (), weights=how.weights)
+    run.write_thresholds(dataset / run.THRESHOLDS, thresholds, {})
     (dataset / "wheels").mkdir()
     for wheel in packed:
         (dataset / "wheels" / wheel.name).write_bytes(wheel.content)

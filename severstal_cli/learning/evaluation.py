@@ -1,12 +1,18 @@
-"""A run on a part of its own data: the fold it did not train on, or the holdout that nothing else reads."""
+"""Runs on images of their own data that none of them trained on: the folds they left out, or the holdout.
 
-from collections.abc import Callable, Iterator, Sequence
+Runs that left out different folds are pooled: the images of a fold are predicted by the runs that left it out, all
+others trained on them. So five runs, each with another of five folds left out, together predict every image once.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from severstal_cli.config.checks import check_weights
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import engines, inference, run
 from severstal_cli.learning.device import open_device
@@ -16,45 +22,93 @@ from severstal_cli.steel.photographs import Photographs, open_photographs
 
 
 @dataclass(frozen=True, kw_only=True)
+class Share:
+    """Images of one part of the split, and which of the runs predict them."""
+
+    part: str
+    members: tuple[int, ...]
+    """Places in the sequence of runs."""
+    image_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Part:
-    """Images that no run of `folders` was trained on, and what is true of them."""
+    """Images that the runs are tried on, and what is true of them."""
 
     folders: tuple[Path, ...]
     cards: tuple[run.ModelCard, ...]
+    weights: tuple[float, ...]
+    """What each run counts in a mean; one a run."""
     photographs: Photographs
-    image_ids: tuple[str, ...]
+    split: splits.Split
+    shares: tuple[Share, ...]
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """All images, in the order in which they are predicted."""
+        return tuple(image_id for share in self.shares for image_id in share.image_ids)
 
     def levels(self, *, views: str, batch_size: int, progress: Progress) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        """`(image_id, levels (C, H, W))` of each image: the mean of the runs over the views."""
+        """`(image_id, levels (C, H, W))` of each image: the weighted mean of its runs, each the mean over the views."""
         fabric = open_device()
-        members = engines.load_members(self.folders, self.cards, fabric)
-        cache = self.photographs.cache
-        pixels = (cache[cache.index[image_id]] for image_id in self.image_ids)
-        levels_of = inference.predict_levels(members, pixels, fabric, views=views, batch_size=batch_size)
         with progress.bar("predicting", len(self.image_ids), "images") as bar:
-            for image_id, levels in zip(self.image_ids, levels_of, strict=True):
-                yield image_id, levels
-                bar.advance()
+            for share in self.shares:
+                for found in self._levels_of(share, fabric, views, batch_size):
+                    yield found
+                    bar.advance()
+
+    def _levels_of(
+        self, share: Share, fabric: Fabric, views: str, batch_size: int
+    ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """The runs of a share are in memory only as long as this goes on."""
+        folders = [self.folders[member] for member in share.members]
+        cards = [self.cards[member] for member in share.members]
+        weights = [self.weights[member] for member in share.members]
+        members = engines.load_members(folders, cards, fabric)
+        cache = self.photographs.cache
+        pixels = (cache[cache.index[image_id]] for image_id in share.image_ids)
+        levels_of = inference.predict_levels(
+            members, pixels, fabric, views=views, batch_size=batch_size, weights=weights
+        )
+        yield from zip(share.image_ids, levels_of, strict=True)
 
 
-def open_validation(folders: Sequence[Path], data: Path | None, progress: Progress) -> Part:
-    """The fold that all of these runs left out. Raises InputError when it is not one and the same."""
-    return _open(folders, data, progress, _common_fold)
+def open_validation(
+    folders: Sequence[Path], data: Path | None, progress: Progress, weights: Sequence[float] = ()
+) -> Part:
+    """The folds that these runs left out. `weights`: one a run, or none at all: every run counts the same.
+
+    Raises:
+        InputError: a run left no fold out, one is named twice, or runs or weights do not go together.
+        RunError: a run is incomplete, or its data or split has changed since.
+    """
+    cards = run.read_cards(folders)
+    for folder, card in zip(folders, cards, strict=True):
+        if card.fold is None:
+            raise InputError(f"{folder} was trained on every image", "none is left to search thresholds on",
+                             "Take the thresholds of a run with a fold: predict --thresholds FILE")  # fmt: skip
+    part = _open(folders, cards, [str(card.fold) for card in cards], data, progress, weights)
+    if len(folders) > 1:
+        progress.say(_told(part))
+    return part
 
 
-def open_holdout(folders: Sequence[Path], data: Path | None, progress: Progress) -> Part:
-    """The holdout of the split that these runs were trained with."""
-    return _open(folders, data, progress, lambda *_: splits.HOLDOUT)
+def open_holdout(folders: Sequence[Path], data: Path | None, progress: Progress, weights: Sequence[float] = ()) -> Part:
+    """The holdout of the split that these runs were trained with. `weights` and errors as of `open_validation`."""
+    cards = run.read_cards(folders)
+    return _open(folders, cards, [splits.HOLDOUT] * len(cards), data, progress, weights)
 
 
 def _open(
     folders: Sequence[Path],
+    cards: Sequence[run.ModelCard],
+    left_out: Sequence[str],
     data: Path | None,
     progress: Progress,
-    part_of: Callable[[Sequence[Path], Sequence[run.ModelCard]], str],
+    weights: Sequence[float],
 ) -> Part:
-    cards = run.read_cards(folders)
-    part = part_of(folders, cards)
+    """`left_out`: the part of the split that each run predicts."""
+    check_weights(weights, len(folders))
     photographs = open_photographs(data or Path(cards[0].data), progress)
     split = splits.read_splits(splits.splits_path(photographs.folder), photographs.cache.index)
     for folder, card in zip(folders, cards, strict=True):
@@ -65,19 +119,37 @@ def _open(
             if own != here:
                 raise RunError(f"{folder} was trained with another {kind} than that of {photographs.folder}",
                                f"{kind} {own}, here {here}", "Restore it, or train again")  # fmt: skip
-    image_ids = split.ids_of(part)
-    if not image_ids:
-        raise InputError(f"{photographs.folder} has no images to score", f"its split has no {part}",
+    missing = sorted(set(left_out) - set(split.part_names()))
+    if missing:
+        raise InputError(f"{photographs.folder} has no images to score", f"its split has no {missing[0]}",
                          "Split with --holdout above 0, and train again")  # fmt: skip
-    return Part(folders=tuple(folders), cards=tuple(cards), photographs=photographs, image_ids=tuple(image_ids))
+    weights = tuple(weights) or (1.0,) * len(cards)
+    members_of: dict[str, list[int]] = {part: [] for part in split.part_names()}
+    for number, (part, weight) in enumerate(zip(left_out, weights, strict=True)):
+        if weight > 0:  # the others add nothing, so what they alone left out is not predicted
+            members_of[part].append(number)
+    shares = tuple(
+        Share(part=part, members=tuple(members), image_ids=tuple(split.ids_of(part)))
+        for part, members in members_of.items()
+        if members
+    )
+    return Part(
+        folders=tuple(folders),
+        cards=tuple(cards),
+        weights=weights,
+        photographs=photographs,
+        split=split,
+        shares=shares,
+    )
 
 
-def _common_fold(folders: Sequence[Path], cards: Sequence[run.ModelCard]) -> str:
-    for folder, card in zip(folders, cards, strict=True):
-        if card.fold is None:
-            raise InputError(f"{folder} was trained on every image", "none is left to search thresholds on",
-                             "Take the thresholds of a run with a fold: predict --thresholds FILE")  # fmt: skip
-        if card.fold != cards[0].fold:
-            found = f"{folders[0]}: {cards[0].fold}, {folder}: {card.fold}"
-            raise InputError("the runs left out different folds", found, "Give runs of one fold")
-    return str(cards[0].fold)
+def _told(part: Part) -> str:
+    """Which runs predict which images, in one line."""
+    told = [
+        f"fold {share.part}, {len(share.image_ids):,} images: "
+        + " + ".join(f"{part.weights[member]:g} x {part.folders[member]}" for member in share.members)
+        for share in part.shares
+    ]
+    if len(part.shares) > 1:
+        told.append("so fewer runs made the maps that are searched than predict will average")
+    return "; ".join(told)

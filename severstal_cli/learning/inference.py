@@ -80,8 +80,12 @@ def _levels(
     pixels = grey.to(fabric.device, non_blocking=True).unsqueeze(1).float().div_(255)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     with fabric.autocast():
-        of_members = [tta.mean_probs(member, pixels, views) for member in members]
-    mean = torch.stack([share * probs for share, probs in zip(shares, of_members, strict=True)]).sum(dim=0)
+        of_members = [
+            share * tta.mean_probs(member, pixels, views)
+            for share, member in zip(shares, members, strict=True)
+            if share > 0
+        ]
+    mean = torch.stack(of_members).sum(dim=0)
     levels = (mean * 255).round_().to(torch.uint8)[:, :, :height, :width]
     if not is_gpu:
         return _Levels(levels, None)

@@ -1,4 +1,7 @@
-"""What predicts, for `predict` and `submit`: runs to average, their weights, the views, and the rules behind them."""
+"""What predicts, for `predict`, `score` and `submit`: runs to average, their weights, the views, and the rules.
+
+What is not said is as the rules were searched, so that what was searched is what is applied.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -6,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from severstal_cli.errors import InputError
+from severstal_cli.config.checks import check_weights
+from severstal_cli.errors import RunError
 from severstal_cli.learning import run, tta
+from severstal_cli.learning.thresholds import Thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,18 +25,25 @@ class Recipe:
     """What each run counts in the mean; none: all the same."""
     views: str
     thresholds_path: Path
-    thresholds: run.Thresholds
+    thresholds: Thresholds
 
     def notes(self) -> Iterator[str]:
         """What a person should know of it."""
-        names = " ".join(map(str, self.folders))
-        if len(self.folders) > 1 and self.thresholds_path.parent in self.folders:
-            yield (
-                f"using {self.thresholds_path}, which was searched for that run alone; for the average search "
-                f"`severstal thresholds {names} --out FILE` and pass --thresholds FILE"
-            )
+        path, names = self.thresholds_path, " ".join(map(str, self.folders))
+        searched = self.thresholds.weights_for(self.folders)
+        if searched is not None:
+            if _uneven(searched) != self.weights:
+                yield f"{path} was searched with {_told(_uneven(searched))}, this is with {_told(self.weights)}"
+        elif path.parent in self.folders:
+            if len(self.folders) > 1:
+                yield (
+                    f"using {path}, which was searched for that run alone; for the average search "
+                    f"`severstal thresholds {names} --out FILE` and pass --thresholds FILE"
+                )
+        elif self.thresholds.runs:
+            yield f"{path} was searched for {' '.join(self.thresholds.runs)}, this is {names}"
         if self.views != self.thresholds.tta:
-            yield f"{self.thresholds_path} was searched with --tta {self.thresholds.tta}, this is --tta {self.views}"
+            yield f"{path} was searched with --tta {self.thresholds.tta}, this is --tta {self.views}"
 
     def story(self) -> dict[str, Any]:
         """What a person may want to know later of how a submission was made, as JSON values."""
@@ -60,6 +72,23 @@ class Recipe:
         }
 
 
+def runs_for(runs: Sequence[Path], thresholds: Path | None, models: Path) -> tuple[Path, ...]:
+    """The runs that predict: these; where there are none those of the file `thresholds`, else the best one of `models`.
+
+    The runs of a file are those that it was searched for, by their paths from the current folder. A file that lies in
+    the folder of a run is of that run, wherever it was moved to. Raises RunError: no run, or no thresholds.
+    """
+    if runs or thresholds is None:
+        return tuple(runs) or (run.best_run(models),)
+    searched = run.read_thresholds(thresholds, remedy="Check the path").runs
+    if len(searched) < 2 and (thresholds.parent / run.CARD).is_file():
+        return (thresholds.parent,)
+    if missing := [name for name in searched if not Path(name).is_dir()]:
+        raise RunError(f"{thresholds} was searched for runs that are not here", ", ".join(missing),
+                       "Name them with --model")  # fmt: skip
+    return tuple(map(Path, searched)) or (run.best_run(models),)
+
+
 def read(
     folders: Sequence[Path], *, thresholds: Path | None = None, views: str | None = None, weights: Sequence[float] = ()
 ) -> Recipe:
@@ -69,7 +98,7 @@ def read(
         folders: of trained models.
         thresholds: a thresholds.json; by default that of the best validated run.
         views: by default those that the thresholds were searched with.
-        weights: one a run, or none.
+        weights: one a run; by default those that the thresholds were searched with, if it was for these runs.
 
     Raises:
         InputError: no runs, one twice, or runs, weights or views that do not go together.
@@ -77,20 +106,25 @@ def read(
     """
     if views is not None:
         tta.views_of(views)
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise InputError("a run is named twice", " ".join(map(str, folders)), "Name each once")
     cards = tuple(run.read_cards(folders))
-    if weights and (len(weights) != len(folders) or min(weights) < 0 or sum(weights) <= 0):
-        raise InputError("wrong weights", ", ".join(f"{weight:g}" for weight in weights),
-                         f"Give {len(folders)}, one a run, none below 0 and not all 0")  # fmt: skip
+    check_weights(weights, len(folders))
     if thresholds is None:
         best = max(range(len(cards)), key=lambda number: run.validation_rank(cards[number]))
         path, rules = folders[best] / run.THRESHOLDS, run.thresholds_of(folders[best], cards[best])
     else:
         path, rules = thresholds, run.read_thresholds(thresholds, classes=cards[0].classes, remedy="Check the path")
     tta.views_of(rules.tta)
-    return Recipe(folders=tuple(folders), cards=cards, weights=tuple(weights), views=views or rules.tta,
-                  thresholds_path=path, thresholds=rules)  # fmt: skip
+    return Recipe(folders=tuple(folders), cards=cards, weights=_uneven(weights or rules.weights_for(folders) or ()),
+                  views=views or rules.tta, thresholds_path=path, thresholds=rules)  # fmt: skip
+
+
+def _uneven(weights: Sequence[float]) -> tuple[float, ...]:
+    """`weights`, or none where all are the same."""
+    return tuple(weights) if len(set(weights)) > 1 else ()
+
+
+def _told(weights: Sequence[float]) -> str:
+    return f"--weights {','.join(f'{weight:g}' for weight in weights)}" if weights else "equal weights"
 
 
 def _fingerprint(folder: Path) -> str:

@@ -5,8 +5,7 @@
     training.ckpt         to go on with an interrupted training; tensors and plain values only
     history.csv, .png     a row an epoch; the curves
     tensorboard/          the same for TensorBoard, where it is installed
-    thresholds.json, .png the post-processing of each class: {"format": 1, "exclusive": true, "tta": "none",
-                          "rules": [{"pixel_threshold": 131, "min_component_px": 64, ...}, ...], ...}
+    thresholds.json, .png the `Thresholds` of the run, and how they were found; their picture
     score.json            the score on the holdout with these weights and thresholds
 
 Every file appears whole or not at all, and nothing is pickled.
@@ -26,8 +25,8 @@ from torch import nn
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import registry
+from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel import files
-from severstal_cli.steel.postprocess import ClassRule
 
 FORMAT = 1
 """Of the run's files. A program of another format says so instead of guessing."""
@@ -79,16 +78,6 @@ _KINDS: dict[str, Any] = {
     "data": str, "fold": int | None, "validation_dice": int | float | None,
 }  # fmt: skip
 """What must be in a card for the program to work with it; a card is a file that people may edit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Thresholds:
-    """The post-processing that belongs to a run, or to several averaged ones."""
-
-    rules: tuple[ClassRule, ...]
-    exclusive: bool
-    tta: str
-    """The views it was searched with: prediction should use the same."""
 
 
 def folder_for(config: TrainConfig) -> Path:
@@ -217,13 +206,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 def write_thresholds(path: Path, thresholds: Thresholds, report: dict[str, Any]) -> None:
     """Write the rules, and with them how they were found and what they gave. Raises OutputError."""
-    content = {
-        "format": FORMAT,
-        "exclusive": thresholds.exclusive,
-        "tta": thresholds.tta,
-        "rules": [rule.to_dict() for rule in thresholds.rules],
-        **report,
-    }
+    content = {"format": FORMAT, **thresholds.to_dict(), **report}
     files.write_text(path, json.dumps(content, indent=2) + "\n")
 
 
@@ -233,8 +216,8 @@ def thresholds_of(folder: Path, card: ModelCard) -> Thresholds:
     return read_thresholds(folder / THRESHOLDS, classes=card.classes, remedy=none_left if card.fold is None else "")
 
 
-def read_thresholds(path: Path, *, classes: int, remedy: str = "") -> Thresholds:
-    """The rules of `classes` classes. Raises RunError: missing, damaged, or for another number of classes.
+def read_thresholds(path: Path, *, classes: int | None = None, remedy: str = "") -> Thresholds:
+    """The rules of a file. Raises RunError: missing, damaged, or not for `classes` classes, where that is known.
 
     `remedy`: what helps where the file is missing, if it is not to search them.
     """
@@ -244,12 +227,12 @@ def read_thresholds(path: Path, *, classes: int, remedy: str = "") -> Thresholds
         found = f"format {raw['format']}, this program reads {FORMAT}"
         raise RunError(f"{path} is of another version", found, "Search the thresholds again")
     try:
-        rules = tuple(ClassRule.from_dict(rule) for rule in raw["rules"])
-        thresholds = Thresholds(rules=rules, exclusive=bool(raw["exclusive"]), tta=str(raw["tta"]))
+        thresholds = Thresholds.from_dict(raw)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged", str(error), "Search the thresholds again") from error
-    if len(rules) != classes:
-        raise RunError(f"{path} does not fit the run", f"{len(rules)} classes, the run has {classes}", "Search again")
+    if classes is not None and len(thresholds.rules) != classes:
+        found = f"{len(thresholds.rules)} classes, the run has {classes}"
+        raise RunError(f"{path} does not fit the run", found, "Search again")
     return thresholds
 
 
@@ -278,7 +261,9 @@ def best_run(models: Path) -> Path:
 
 
 def read_cards(folders: Sequence[Path]) -> list[ModelCard]:
-    """The cards of runs to be averaged. Raises InputError when their classes differ."""
+    """The cards of runs to be averaged. Raises InputError when one is named twice, or their classes differ."""
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("a run is named twice", " ".join(map(str, folders)), "Name each once")
     cards = [read_card(folder) for folder in folders]
     for folder, card in zip(folders, cards, strict=True):
         if card.classes != cards[0].classes:

@@ -49,7 +49,7 @@ def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> Demo
     written: dict[str, Path] = {}
     for arch in ARCHITECTURES:
         run = _train(arch, data, models, config.seed, progress)
-        scores[arch] = scoring.score(configs.ScoreConfig(run=run), progress)
+        scores[arch] = scoring.score(configs.ScoreConfig(runs=(run,)), progress)
         written[arch] = submissions / f"{arch}.csv"
         predict = configs.PredictConfig(images=(data / "test_images",), runs=(run,), out=written[arch])
         prediction.predict(predict, progress)

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 import severstal_cli
 from severstal_cli.config import PredictConfig
 from severstal_cli.errors import InputError, SeverstalError, UsageError
-from severstal_cli.learning import engines, inference, pipeline, recipe, run, workers
+from severstal_cli.learning import engines, inference, pipeline, recipe, workers
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.recipe import Recipe
 from severstal_cli.progress import SILENT, Progress
@@ -147,8 +147,8 @@ def _read(config: PredictConfig) -> _Task:
     for path in (config.out, config.out.with_suffix(".json"), confidence.scores_path(config.out)):
         files.check_place(path)
     files.check_place(parts_path(config.out) / "part")
-    how = recipe.read(config.runs or (run.best_run(config.models),), thresholds=config.thresholds, views=config.tta,
-                      weights=config.weights)  # fmt: skip
+    runs = recipe.runs_for(config.runs, config.thresholds, config.models)
+    how = recipe.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
     sample = tables.read_image_list(config.sample) if config.sample else None
     paths = _wanted(images.find_images(config.images), sample)
     if config.masks is not None:

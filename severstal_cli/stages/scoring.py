@@ -1,4 +1,4 @@
-"""`score`: the competition's mean Dice of a submission, or of a run on the holdout that nothing else has read."""
+"""`score`: the competition's mean Dice of a submission, or of runs on the holdout that nothing else has read."""
 
 import dataclasses
 import json
@@ -42,20 +42,21 @@ class ScoreResult:
 
 
 def score(config: ScoreConfig, progress: Progress = SILENT) -> ScoreResult:
-    """Score a submission against annotations, or a run against the holdout.
+    """Score a submission against annotations, or a run, or several averaged, against the holdout.
 
     Raises:
         InputError: a table is wrong, or it is not clear which images count.
-        RunError: the run is incomplete, or the data or split is not the one that it was trained with.
+        RunError: a run is incomplete, or the data or split is not the one that it was trained with.
     """
     of_submission = config.submission, config.truth, config.images
-    if config.submission is not None and config.truth is not None and config.run is None:
+    of_runs = config.runs or config.thresholds
+    if config.submission is not None and config.truth is not None and not of_runs:
         return _score_submission(config.submission, config.truth, config.images, progress)
     if any(part is not None for part in of_submission):
         raise InputError(
             "not clear what to score", "", "Give a submission and --truth train.csv, or --model models/NAME alone"
         )
-    return _score_run(config, progress)
+    return _score_runs(config, progress)
 
 
 def _score_submission(submission: Path, truth: Path, counting: Path | None, progress: Progress) -> ScoreResult:
@@ -121,24 +122,24 @@ def summarise(predicted: dice.Masks, true: dice.Masks, image_ids: Sequence[str],
     )
 
 
-def _score_run(config: ScoreConfig, progress: Progress) -> ScoreResult:
+def _score_runs(config: ScoreConfig, progress: Progress) -> ScoreResult:
     # only here: scoring a submission works where torch is not installed
-    from severstal_cli.learning import evaluation, run
+    from severstal_cli.learning import evaluation, recipe, run
 
-    folder = config.run or run.best_run(config.models)
-    progress.say(f"scoring {folder} on its holdout")
-    card = run.read_card(folder)
-    thresholds = run.thresholds_of(folder, card)
-    if config.tta not in (None, thresholds.tta):
-        progress.say(f"the thresholds were searched with --tta {thresholds.tta}, this is --tta {config.tta}")
-    part = evaluation.open_holdout([folder], config.data, progress)
+    runs = recipe.runs_for(config.runs, config.thresholds, config.models)
+    how = recipe.read(runs, thresholds=config.thresholds, views=config.tta)
+    progress.say(f"scoring {', '.join(map(str, runs))} on the holdout")
+    for note in how.notes():
+        progress.say(note)
+    part = evaluation.open_holdout(runs, config.data, progress, how.weights)
+    thresholds = how.thresholds
     masks: dict[tuple[str, int], rle.Runs] = {}
-    for image_id, levels in part.levels(
-        views=config.tta or thresholds.tta, batch_size=config.batch_size, progress=progress
-    ):
+    for image_id, levels in part.levels(views=how.views, batch_size=config.batch_size, progress=progress):
         found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
-    result = summarise(masks, part.photographs.masks, part.image_ids, card.classes)
-    if config.tta in (None, thresholds.tta) and files.is_writable(folder):  # a run may lie on a read-only disk
-        files.write_text(folder / run.SCORE, json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+    result = summarise(masks, part.photographs.masks, part.image_ids, len(thresholds.rules))
+    # kept with a run that was scored as it predicts by default; it may lie on a read-only disk
+    is_default = [how.thresholds_path] == [folder / run.THRESHOLDS for folder in runs] and how.views == thresholds.tta
+    if is_default and files.is_writable(runs[0]):
+        files.write_text(runs[0] / run.SCORE, json.dumps(dataclasses.asdict(result), indent=2) + "\n")
     return result

@@ -1,4 +1,4 @@
-"""`thresholds`: the best post-processing of a run, or of several averaged ones, on the fold that they left out."""
+"""`thresholds`: the best post-processing of a run, or of several averaged ones, on the folds that they left out."""
 
 import dataclasses
 import os
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from severstal_cli.config import ThresholdsConfig
 from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import evaluation, run, tta
+from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, pictures, postprocess, rle
+from severstal_cli.steel import files, halves, pictures, postprocess, rle
 from severstal_cli.steel.parallel import map_in_order
 from severstal_cli.steel.search import Choice, ScoreSurface
 
@@ -42,12 +43,18 @@ class ThresholdsResult:
         """Predicting nothing."""
         return float(np.mean([choice.mean_dice_never for choice in self.choices]))
 
+    @property
+    def mean_dice_held_out(self) -> float | None:
+        """With rules that were chosen on the other half of the images; None where there are no two halves."""
+        found = [choice.mean_dice_held_out for choice in self.choices if choice.mean_dice_held_out is not None]
+        return float(np.mean(found)) if len(found) == len(self.choices) else None
+
 
 def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsResult:
-    """Score every threshold, component size and mask size on the validation fold, exactly; write the best.
+    """Score every threshold, component size, mask size and gate on the validation images, exactly; write the best.
 
     Raises:
-        InputError: the runs have no fold in common, or several runs and no `out`.
+        InputError: a run left no fold out, runs or weights that do not go together, or several runs and no `out`.
         RunError: a run is incomplete, or its data or split has changed since.
         OutputError: the result cannot be written.
     """
@@ -58,14 +65,20 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     if path.suffix == ".png":
         raise UsageError("wrong name for thresholds", str(path), "A picture of that name is written beside them")
     files.check_place(path)
-    part = evaluation.open_validation(config.runs, config.data, progress)
+    part = evaluation.open_validation(config.runs, config.data, progress, config.weights)
     height, width = part.photographs.usual_size()
-    surfaces = [ScoreSurface.for_images(height * width) for _ in range(part.photographs.classes)]
-    _fill(surfaces, part, config, progress)
-    choices = tuple(surface.choose() for surface in surfaces)
+    surfaces, others = (
+        [ScoreSurface.for_images(height * width) for _ in range(part.photographs.classes)] for _ in range(2)
+    )
+    _fill((surfaces, others), part, config, progress)
+    choices = tuple(map(halves.choose, surfaces, others))  # now `surfaces` hold all images
     result = ThresholdsResult(path=path, images=len(part.image_ids), choices=choices)
-    thresholds = run.Thresholds(
-        rules=tuple(choice.rule for choice in choices), exclusive=part.cards[0].exclusive, tta=config.tta
+    thresholds = Thresholds(
+        rules=tuple(choice.rule for choice in choices),
+        exclusive=part.cards[0].exclusive,
+        tta=config.tta,
+        runs=tuple(map(str, config.runs)),
+        weights=config.weights,
     )
     _draw(path.with_suffix(".png"), surfaces, choices)  # first: the rules are what must not stand beside another's
     run.write_thresholds(path, thresholds, _report(result, part))
@@ -75,16 +88,17 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
 
 
 def _fill(
-    surfaces: Sequence[ScoreSurface], part: evaluation.Part, config: ThresholdsConfig, progress: Progress
+    surfaces: Sequence[Sequence[ScoreSurface]], part: evaluation.Part, config: ThresholdsConfig, progress: Progress
 ) -> None:
-    """Add every image to the surfaces, in threads beside the network."""
+    """Add every image to the surfaces of its half, one a class, in threads beside the network."""
     masks, exclusive = part.photographs.masks, part.cards[0].exclusive
+    half_of = dict(zip(part.image_ids, halves.deal(part.image_ids, part.split).tolist(), strict=True))
 
     def add(found: tuple[str, NDArray[np.uint8]]) -> None:
         image_id, levels = found
         size = levels.shape[1:]
         shown = postprocess.make_exclusive(levels) if exclusive else levels
-        for channel, surface in enumerate(surfaces):
+        for channel, surface in enumerate(surfaces[half_of[image_id]]):
             runs = masks.get((image_id, channel))
             surface.add(shown[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
 
@@ -97,14 +111,21 @@ def _fill(
 def _report(result: ThresholdsResult, part: evaluation.Part) -> dict[str, object]:
     """What was searched on and what it gave, for `thresholds.json`."""
     return {
-        "runs": [str(folder) for folder in part.folders],
-        "fold": part.cards[0].fold,
+        "folds": [
+            {
+                "fold": int(share.part),
+                "runs": [str(part.folders[member]) for member in share.members],
+                "images": len(share.image_ids),
+            }
+            for share in part.shares
+        ],
         "data_fingerprint": part.photographs.fingerprint,
         "split_fingerprint": part.cards[0].split_fingerprint,
         "images": result.images,
         "mean_dice": result.mean_dice,
         "mean_dice_default": result.mean_dice_default,
         "mean_dice_never": result.mean_dice_never,
+        "mean_dice_held_out": result.mean_dice_held_out,
         "by_class": [
             {name: value for name, value in dataclasses.asdict(choice).items() if name != "rule"}
             for choice in result.choices
@@ -113,7 +134,7 @@ def _report(result: ThresholdsResult, part: evaluation.Part) -> dict[str, object
 
 
 def _draw(path: Path, surfaces: Sequence[ScoreSurface], choices: Sequence[Choice]) -> None:
-    """A map a class: mean Dice over threshold and smallest component, without a filter of whole masks."""
+    """A map a class: mean Dice over threshold and smallest component, with the chosen smallest mask, without a gate."""
     figure, axes = pictures.figure(columns=len(surfaces), width=4.0, height=3.2)
     for number, (surface, choice) in enumerate(zip(surfaces, choices, strict=True)):
         plot = axes[number]
@@ -133,8 +154,11 @@ def _draw(path: Path, surfaces: Sequence[ScoreSurface], choices: Sequence[Choice
                 color=pictures.PALETTE[6],
                 markeredgecolor="white",
             )
+            gate = choice.rule.min_image_score
+            with_gate = f" with gate {gate / 255:.3f}" if gate else ""
             plot.set_title(
-                f"class {number + 1}: {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}", fontsize=9
+                f"class {number + 1}: {choice.mean_dice:.4f}{with_gate}, at 0.5 {choice.mean_dice_default:.4f}",
+                fontsize=9,
             )
         else:
             plot.set_title(f"class {number + 1}: never, {choice.mean_dice:.4f}", fontsize=9)

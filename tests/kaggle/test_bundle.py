@@ -17,7 +17,8 @@ from server import Said
 import severstal_cli
 from severstal_cli.errors import InputError, OutputError, RunError, SeverstalError
 from severstal_cli.kaggle import bundle, wheels
-from severstal_cli.learning import inference, run
+from severstal_cli.learning import inference, recipe, run
+from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel.postprocess import ClassRule
 
 Build = Callable[..., bundle.Bundle]
@@ -101,7 +102,7 @@ def test_what_it_holds_loads_and_predicts_the_same(build: Build, model: Path) ->
     assert bundled == replace(card, data="", config={})
     assert (copy / run.WEIGHTS).read_bytes() == (model / run.WEIGHTS).read_bytes()
     rules = run.read_thresholds(made.dataset / "thresholds.json", classes=card.classes)
-    assert rules == run.thresholds_of(model, card)
+    assert rules == replace(run.thresholds_of(model, card), runs=())
 
 
 def test_the_same_runs_give_the_same_bytes_and_what_decides_the_masks_another_fingerprint(
@@ -113,9 +114,7 @@ def test_the_same_runs_give_the_same_bytes_and_what_decides_the_masks_another_fi
     differ = {path for path, content in files_of(of_user).items() if content != files_of(first)[path]}
     assert differ == {"dataset/dataset-metadata.json", "kernel/kernel-metadata.json"}
     found = {first.fingerprint, build("d", tta="flips").fingerprint, build("e", competition="x").fingerprint}
-    run.write_thresholds(
-        model / run.THRESHOLDS, run.Thresholds(rules=(ClassRule(),) * 2, exclusive=True, tta="none"), {}
-    )
+    run.write_thresholds(model / run.THRESHOLDS, Thresholds(rules=(ClassRule(),) * 2, exclusive=True, tta="none"), {})
     found.add((other := build("f")).fingerprint)
     assert len(found) == 4
     monkeypatch.setattr(wheels, "missing_wheels", lambda: [wheels.Wheel(name="toy-1-py3-none-any.whl", content=b"y")])
@@ -145,9 +144,7 @@ def test_several_runs_share_one_set_of_rules(build: Build, model: Path, trained:
     """Without --thresholds those of the best run, as `predict` takes them; folders of one name are told apart."""
     card = run.read_card(model)
     run.write_card(model, replace(card, validation_dice=(card.validation_dice or 0) - 0.1))
-    run.write_thresholds(
-        model / run.THRESHOLDS, run.Thresholds(rules=(ClassRule(),) * 2, exclusive=False, tta="flips"), {}
-    )
+    run.write_thresholds(model / run.THRESHOLDS, Thresholds(rules=(ClassRule(),) * 2, exclusive=False, tta="flips"), {})
     said = Said()
     made = build("out", model, trained[1], progress=said)
     assert made.runs == (model.name, f"{model.name}-2")
@@ -156,8 +153,32 @@ def test_several_runs_share_one_set_of_rules(build: Build, model: Path, trained:
     assert "searched for that run alone" in said.lines[0]
     assert str(trained[1]) in said.lines[0]
     rules = run.read_thresholds(made.dataset / "thresholds.json", classes=2)
-    assert rules == run.thresholds_of(trained[1], run.read_card(trained[1]))
+    assert rules == replace(run.thresholds_of(trained[1], run.read_card(trained[1])), runs=())
     assert contents_of(build("out", model, trained[1], thresholds=model / run.THRESHOLDS))["tta"] == "flips"
+
+
+def test_an_ensemble_keeps_its_weights_by_the_names_in_the_bundle(
+    build: Build, model: Path, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    runs = (model, trained[1])  # of one name
+    searched = Thresholds(rules=(ClassRule(),) * 2, exclusive=True, tta="none", runs=tuple(map(str, runs[::-1])))
+    for name, weights in (("even", ()), ("weighted", (1.0, 3.0)), ("other", (1.0, 2.0))):
+        run.write_thresholds(tmp_path / f"{name}.json", replace(searched, weights=weights), {"folds": str(model)})
+    said = Said()
+    made = build("out", *runs, thresholds=tmp_path / "weighted.json", progress=said)
+    assert not any("searched" in line for line in said.lines)
+    rules = run.read_thresholds(made.dataset / "thresholds.json", classes=2)
+    assert (rules.runs, rules.weights) == (made.runs, (3.0, 1.0))
+    bundled = [made.dataset / "runs" / name for name in made.runs]
+    how = recipe.read(bundled[::-1], thresholds=made.dataset / "thresholds.json")
+    assert (how.weights, list(how.notes())) == ((1.0, 3.0), [])
+    for content in files_of(made).values():
+        assert str(tmp_path).encode() not in content
+        assert str(trained[1].parent).encode() not in content
+    other, even = (build("out", *runs, thresholds=tmp_path / f"{name}.json") for name in ("other", "even"))
+    assert len({made.fingerprint, even.fingerprint, other.fingerprint}) == 3
+    written = json.loads((even.dataset / "thresholds.json").read_text())
+    assert set(written) == {"format", "exclusive", "tta", "rules"}  # as ever: no new submission of what was submitted
 
 
 def test_an_earlier_bundle_is_replaced_and_the_rest_of_the_folder_stays(build: Build, tmp_path: Path) -> None:

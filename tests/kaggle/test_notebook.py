@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 from severstal_cli.config import PredictConfig
 from severstal_cli.kaggle import bundle, notebook, wheels
 from severstal_cli.learning import registry, run
+from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.stages import prediction
 from severstal_cli.steel.postprocess import ClassRule
 
@@ -114,8 +115,9 @@ def test_offline_it_writes_what_predict_writes_here(
         pytest.skip("this machine lets nobody take the network away")
     runs = [trained[1], make_linknet(tmp_path / "linknet", trained[1])]
     rules = tmp_path / "rules.json"
-    run.write_thresholds(rules, run.Thresholds(
-        rules=(ClassRule(pixel_threshold=40, min_component_px=4),) * 2, exclusive=True, tta="none"), {})  # fmt: skip
+    run.write_thresholds(rules, Thresholds(
+        rules=(ClassRule(pixel_threshold=40, min_component_px=4),) * 2, exclusive=True, tta="none",
+        runs=tuple(map(str, runs)), weights=(3.0, 1.0)), {})  # fmt: skip
     made = bundle.build(tmp_path / "bundle", runs=runs, thresholds=rules, tta="hflip")
     shutil.copytree(made.dataset, inputs / DATASET)
     before = digests(inputs)
@@ -137,6 +139,8 @@ def test_offline_it_writes_what_predict_writes_here(
         sample=data / "sample_submission.csv", out=tmp_path / "here/submission.csv",
     ))  # fmt: skip
     assert sum(result.masks_by_class) > 3
+    for place in (working, result.path.parent):
+        assert json.loads((place / "submission.json").read_text())["weights"] == [3.0, 1.0]
     assert (working / "submission.csv").read_bytes() == result.path.read_bytes()
     with result.path.open(newline="") as file:
         rows = list(csv.DictReader(file))

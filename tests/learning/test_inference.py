@@ -50,6 +50,15 @@ def test_levels_are_rounded_probabilities_of_the_pixels_themselves(fabric) -> No
             np.testing.assert_array_equal(levels[1], 255 - photograph)
 
 
+def test_a_member_of_weight_0_is_not_asked(fabric) -> None:  # type: ignore[no-untyped-def]
+    members = [Member(network=_Light(), mean=mean, std=1.0) for mean in (0.0, 0.5, 0.2)]
+    photographs = _photographs([(64, 64)] * 3)
+    found = list(predict_levels(members, photographs, fabric, weights=(2.0, 0.0, 6.0)))
+    two = list(predict_levels(members[::2], photographs, fabric, weights=(2.0, 6.0)))
+    np.testing.assert_array_equal(found, two)
+    assert [len(member.network.seen) for member in members] == [2, 0, 2]
+
+
 def test_neighbours_of_one_size_share_a_batch_of_multiples_of_32(fabric) -> None:  # type: ignore[no-untyped-def]
     network = _Light()
     sizes = [(40, 64)] * 3 + [(64, 64)] + [(40, 64)]

@@ -10,6 +10,7 @@ import torch
 
 from severstal_cli.errors import InputError, OutputError, RunError
 from severstal_cli.learning import registry, run
+from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel.postprocess import NEVER, ClassRule
 
 
@@ -59,7 +60,7 @@ def test_checkpoint_is_read_back_without_pickle(tmp_path: Path) -> None:
 
 def test_thresholds_are_read_back(tmp_path: Path) -> None:
     rules = (ClassRule(pixel_threshold=140, min_component_px=60, min_mask_px=300), ClassRule(pixel_threshold=NEVER))
-    thresholds = run.Thresholds(rules=rules, exclusive=True, tta="hflip")
+    thresholds = Thresholds(rules=rules, exclusive=True, tta="hflip")
     run.write_thresholds(tmp_path / run.THRESHOLDS, thresholds, {"images": 12})
     assert run.read_thresholds(tmp_path / run.THRESHOLDS, classes=2) == thresholds
     assert json.loads((tmp_path / run.THRESHOLDS).read_text())["images"] == 12

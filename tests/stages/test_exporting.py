@@ -41,7 +41,7 @@ def test_the_exported_run_predicts_and_scores_as_the_run(
     assert json.loads((tmp_path / "made.json").read_text())["engines"] == [
         {"onnx": "openvino", "openvino": "openvino", "torch": "torch"}[form]
     ]
-    scores = [scoring.score(ScoreConfig(run=folder)).mean_dice for folder in (source, result.folder)]
+    scores = [scoring.score(ScoreConfig(runs=(folder,))).mean_dice for folder in (source, result.folder)]
     assert scores[0] == pytest.approx(scores[1], abs=0.01)
 
 

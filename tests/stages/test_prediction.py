@@ -1,5 +1,6 @@
 """Prediction: every row in the order and layout asked for, and the masks that the levels give."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -154,6 +155,37 @@ def test_runs_are_averaged_with_thresholds_of_their_own(trained, tmp_path: Path)
     alone = _predict(trained, tmp_path, out=tmp_path / "alone.csv").path.read_bytes()
     both = _predict(trained, tmp_path, runs=(folder, twin), thresholds=pair).path.read_bytes()
     assert both == alone  # the mean of a network and itself
+
+
+def test_thresholds_alone_tell_runs_weights_and_views(trained, members, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    runs, weights = (members["b"], members["a"]), (1.0, 2.0)
+    file = searching.search(ThresholdsConfig(runs=runs, weights=weights, tta="hflip", out=tmp_path / "e.json")).path
+    config = PredictConfig(images=(trained[0] / "train_images",), thresholds=file, out=tmp_path / "s.csv")
+    result = prediction.predict(config, heard)
+    assert heard.lines == [f"predicting with {runs[0]} by torch, {runs[1]} by torch"]
+    story = json.loads((tmp_path / "s.json").read_text())
+    assert (story["weights"], story["tta"]) == ([1.0, 2.0], "hflip")
+    assert tuple(Path(entry["folder"]) for entry in story["runs"]) == runs == result.runs
+    settings = {"runs": runs, "thresholds": file, "tta": "hflip"}
+    named = _predict(trained, tmp_path, **settings, weights=weights, out=tmp_path / "named.csv")
+    assert result.path.read_bytes() == named.path.read_bytes()
+    even = _predict(trained, tmp_path, **settings, weights=(1.0, 1.0), out=tmp_path / "even.csv")
+    assert result.path.read_bytes() != even.path.read_bytes()
+
+
+def test_a_prediction_goes_on_with_the_weights_that_it_began_with_alone(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    content = run.read_thresholds(trained[1] / run.THRESHOLDS, classes=2)
+    runs = (members["a"], members["b"])
+    for weights in ((1.0, 2.0), (1.0, 3.0)):
+        thresholds = dataclasses.replace(content, runs=tuple(map(str, runs)), weights=weights)
+        run.write_thresholds(tmp_path / f"{weights[1]:g}.json", thresholds, {})
+    settings = {"images": (_broken(trained, tmp_path, 40),), "runs": (), "out": tmp_path / "s.csv"}
+    with pytest.raises(InputError, match="cut short"):
+        _predict(trained, tmp_path, **settings, thresholds=tmp_path / "2.json")
+    with pytest.raises(InputError, match="of another prediction: other weights"):
+        _predict(trained, tmp_path, **settings, thresholds=tmp_path / "3.json", resume=True)
+    with pytest.raises(InputError, match="cut short"):
+        _predict(trained, tmp_path, **settings, thresholds=tmp_path / "3.json", weights=(1.0, 2.0), resume=True)
 
 
 def test_a_run_without_thresholds_is_told(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

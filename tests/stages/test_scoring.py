@@ -10,6 +10,8 @@ import pytest
 
 from severstal_cli.config import PredictConfig, ScoreConfig, ThresholdsConfig
 from severstal_cli.errors import InputError
+from severstal_cli.learning import evaluation, run
+from severstal_cli.learning.device import open_device
 from severstal_cli.progress import TerminalProgress
 from severstal_cli.stages import prediction, scoring, searching
 from severstal_cli.steel import files
@@ -90,7 +92,7 @@ def test_wrong_requests_are_told(tables: tuple[Path, Path, Path], tmp_path: Path
     with pytest.raises(InputError, match="Give a submission and --truth"):
         scoring.score(ScoreConfig(submission=submission))
     with pytest.raises(InputError, match="not clear what to score"):
-        scoring.score(ScoreConfig(submission=submission, truth=truth, run=tmp_path))
+        scoring.score(ScoreConfig(submission=submission, truth=truth, runs=(tmp_path,)))
     images.write_text("ImageId\nx.png\n")
     with pytest.raises(InputError, match=r"names none of the 1 images that count: it names a\.png, wanted is x\.png"):
         scoring.score(ScoreConfig(submission=submission, truth=truth, images=images))
@@ -99,7 +101,7 @@ def test_wrong_requests_are_told(tables: tuple[Path, Path, Path], tmp_path: Path
 def test_a_run_is_scored_on_its_holdout_as_its_submission_would_be(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
     holdout = read_splits(data / "splits.csv").ids_of(HOLDOUT)
-    of_run = scoring.score(ScoreConfig(run=folder))
+    of_run = scoring.score(ScoreConfig(runs=(folder,)))
     (tmp_path / "holdout.csv").write_text("ImageId\n" + "\n".join(holdout) + "\n")
     out = tmp_path / "submission.csv"
     photographs = tuple(data / "train_images" / name for name in holdout)
@@ -111,18 +113,43 @@ def test_a_run_is_scored_on_its_holdout_as_its_submission_would_be(trained, tmp_
     assert np.isfinite(of_run.mean_dice)
 
 
+def test_an_ensemble_is_scored_as_its_submission_would_be(
+    trained, members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    """Also with runs of several folds, and one that trained on all of them: the holdout is nobody's."""
+    for stage in (evaluation, prediction):  # whatever the batches
+        monkeypatch.setattr(stage, "open_device", lambda: open_device("32-true"))
+    data, runs = trained[0], tuple(members[name] for name in ("c", "a", "every"))
+    weights = (1.0, 3.0, 2.0)
+    searched = run.read_thresholds(trained[1] / run.THRESHOLDS, classes=2)
+    thresholds = dataclasses.replace(searched, tta="hflip", runs=tuple(map(str, runs)), weights=weights)
+    run.write_thresholds(tmp_path / "e.json", thresholds, {})
+    holdout = read_splits(data / "splits.csv").ids_of(HOLDOUT)
+    (tmp_path / "holdout.csv").write_text("ImageId\n" + "\n".join(holdout) + "\n")
+    photographs = tuple(data / "train_images" / name for name in holdout)
+    settings = {"images": photographs, "thresholds": tmp_path / "e.json", "out": tmp_path / "s.csv"}
+    out = prediction.predict(PredictConfig(**settings, runs=runs, weights=weights, tta="hflip")).path
+    of_file = scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", images=tmp_path / "holdout.csv"))
+    assert scoring.score(ScoreConfig(thresholds=tmp_path / "e.json")) == of_file
+    assert scoring.score(ScoreConfig(runs=runs[::-1], thresholds=tmp_path / "e.json")) == of_file
+    assert not any((folder / run.SCORE).exists() for folder in runs)
+    with pytest.raises(InputError, match="not clear what to score"):
+        scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", thresholds=tmp_path / "e.json"))
+
+
 def test_the_score_of_a_run_is_kept_with_it_as_long_as_it_is_true(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    run = shutil.copytree(trained[1], tmp_path / "run")
-    kept = run / "score.json"
+    folder = Path(shutil.copytree(trained[1], tmp_path / "run"))
+    kept = folder / run.SCORE
     kept.unlink(missing_ok=True)
-    scoring.score(ScoreConfig(run=run, tta="hflip"))  # not how it predicts by default
+    scoring.score(ScoreConfig(runs=(folder,), tta="hflip"))  # not how it predicts by default
+    scoring.score(ScoreConfig(runs=(folder,), thresholds=trained[1] / run.THRESHOLDS))
     assert not kept.exists()
-    found = scoring.score(ScoreConfig(run=run))
+    found = scoring.score(ScoreConfig(runs=(folder,)))
     assert json.loads(kept.read_text()) == json.loads(json.dumps(dataclasses.asdict(found)))
-    searching.search(ThresholdsConfig(runs=(run,)))
+    searching.search(ThresholdsConfig(runs=(folder,)))
     assert not kept.exists()
     monkeypatch.setattr(files, "is_writable", lambda _: False)
-    assert scoring.score(ScoreConfig(run=run)) == found
+    assert scoring.score(ScoreConfig(runs=(folder,))) == found
     assert not kept.exists()

@@ -1,16 +1,19 @@
-"""Thresholds: what was searched is what is applied, on the fold that the run left out, clean images included."""
+"""Thresholds: what was searched is what is applied, on the folds that the runs left out, clean images included."""
 
+import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from severstal_cli.config import ThresholdsConfig, TrainConfig
+from severstal_cli.config import PredictConfig, ScoreConfig, ThresholdsConfig, TrainConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import evaluation, run
+from severstal_cli.learning.device import open_device
 from severstal_cli.progress import SILENT
-from severstal_cli.stages import searching, training
+from severstal_cli.stages import prediction, scoring, searching, training
 from severstal_cli.steel import dice, postprocess, rle
 from severstal_cli.steel.photographs import open_photographs
 from severstal_cli.steel.splits import read_splits
@@ -44,7 +47,9 @@ def test_what_was_found_is_written_with_what_it_was_found_on(trained) -> None:  
     data, folder = trained
     card = run.read_card(folder)
     written = json.loads((folder / run.THRESHOLDS).read_text())
-    assert written["fold"] == 0
+    assert written["folds"] == [{"fold": 0, "runs": [str(folder)], "images": card.validation_images}]
+    assert written["runs"] == [str(folder)]
+    assert "weights" not in written
     assert written["images"] == card.validation_images
     assert written["split_fingerprint"] == card.split_fingerprint
     masks = open_photographs(data).masks
@@ -54,20 +59,115 @@ def test_what_was_found_is_written_with_what_it_was_found_on(trained) -> None:  
     assert (folder / "thresholds.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_runs_without_a_common_fold_are_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    data, folder = trained
-    settings = {"data": data, "models": tmp_path, "arch": "linknet-small", "epochs": 1}
-    everything = training.train(TrainConfig(fold=None, **settings)).folder
-    other_fold = training.train(TrainConfig(fold=1, **settings)).folder
-    same_fold = training.train(TrainConfig(fold=0, **settings)).folder
+def test_an_ensemble_is_searched_with_its_weights_and_scored_so(
+    trained, members: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    """The Dice that the search tells is that of a submission by `predict` that is told of the file alone."""
+    for stage in (evaluation, prediction):  # whatever the batches
+        monkeypatch.setattr(stage, "open_device", lambda: open_device("32-true"))
+    data, runs = trained[0], (members["b"], members["a"])
+    config = ThresholdsConfig(runs=runs, weights=(1.0, 4.0), tta="hflip", out=tmp_path / "ensemble.json")
+    result = searching.search(config)
+    written = json.loads(result.path.read_text())
+    assert written["weights"] == [1.0, 4.0]
+    assert written["runs"] == list(map(str, runs))
+    assert [(fold["fold"], fold["runs"]) for fold in written["folds"]] == [(0, written["runs"])]
+    fold = read_splits(data / "splits.csv").ids_of("0")
+    (tmp_path / "fold.csv").write_text("ImageId\n" + "\n".join(fold) + "\n")
+    photographs = tuple(data / "train_images" / name for name in fold)
+    submission = prediction.predict(
+        PredictConfig(images=photographs, thresholds=result.path, out=tmp_path / "s.csv", batch_size=3)
+    )
+    assert submission.runs == runs
+    scored = scoring.score(
+        ScoreConfig(submission=submission.path, truth=data / "train.csv", images=tmp_path / "fold.csv")
+    )
+    assert [found.dice for found in scored.by_class] == pytest.approx(
+        [choice.mean_dice for choice in result.choices], abs=1e-9
+    )
+    even = searching.search(dataclasses.replace(config, weights=(), out=tmp_path / "even.json"))
+    assert even.choices != result.choices
+    assert "weights" not in json.loads(even.path.read_text())
+
+
+def test_pooled_folds_are_searched_as_one_set(members: dict[str, Path], tmp_path: Path) -> None:
+    result = searching.search(
+        ThresholdsConfig(runs=(members["c"], members["a"]), weights=(1.0, 2.0), out=tmp_path / "pooled.json")
+    )
+    alone = [
+        searching.search(ThresholdsConfig(runs=(members[name],), out=tmp_path / f"{name}.json")) for name in ("a", "c")
+    ]
+    assert result.images == sum(one.images for one in alone)
+    for at_half, *of_runs in zip(*([choice.mean_dice_default for choice in found.choices]
+                                   for found in (result, *alone)), strict=True):  # fmt: skip
+        total = sum(dice * one.images for dice, one in zip(of_runs, alone, strict=True))
+        assert at_half == pytest.approx(total / result.images, abs=1e-9)
+    written = json.loads(result.path.read_text())
+    assert written["folds"] == [
+        {"fold": fold, "runs": [str(members[name])], "images": one.images}
+        for fold, name, one in zip((0, 1), ("a", "c"), alone, strict=True)
+    ]
+    assert written["runs"] == [str(members["c"]), str(members["a"])]
+
+
+def test_runs_that_cannot_be_searched_together_are_refused(members: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="was trained on every image"):
-        searching.search(ThresholdsConfig(runs=(everything,)))
-    with pytest.raises(InputError, match="left out different folds"):
-        searching.search(ThresholdsConfig(runs=(folder, other_fold), out=tmp_path / "t.json"))
+        searching.search(ThresholdsConfig(runs=(members["a"], members["every"]), out=tmp_path / "t.json"))
     with pytest.raises(InputError, match=r"several runs: .*--out"):
-        searching.search(ThresholdsConfig(runs=(folder, same_fold)))
-    pair = searching.search(ThresholdsConfig(runs=(folder, same_fold), out=tmp_path / "pair.json"))
-    assert json.loads(pair.path.read_text())["runs"] == [str(folder), str(same_fold)]
+        searching.search(ThresholdsConfig(runs=(members["a"], members["b"])))
+    with pytest.raises(InputError, match="wrong weights: 1, 2, 3"):
+        searching.search(
+            ThresholdsConfig(runs=(members["a"], members["b"]), weights=(1.0, 2.0, 3.0), out=tmp_path / "t.json")
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("alarm", "with_gate"), [(150, True), (90, False)])
+def test_a_gate_is_used_where_it_helps_on_images_not_searched(
+    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alarm: int, with_gate: bool
+) -> None:  # type: ignore[no-untyped-def]
+    """Maps are at level 100 on defects, but for a peak, and elsewhere at `alarm`, without a peak."""
+    data, folder = trained
+    drawn: dict[str, np.ndarray] = {}
+
+    def levels(part: evaluation.Part, **_: object) -> Iterator[tuple[str, np.ndarray]]:
+        masks = part.photographs.masks
+        for number, image_id in enumerate(part.image_ids):
+            drawn[image_id] = np.zeros((2, 64, 96), np.uint8)
+            there = next((channel for channel in range(2) if (image_id, channel) in masks), None)
+            if there is None:
+                drawn[image_id][number % 2] = alarm
+            else:
+                mask = rle.decode(masks[image_id, there], (64, 96))
+                drawn[image_id][there, mask] = 100
+                drawn[image_id][(there, *np.argwhere(mask)[0])] = 200 + number
+                drawn[image_id][1 - there, ~mask] = alarm
+            yield image_id, drawn[image_id]
+
+    monkeypatch.setattr(evaluation.Part, "levels", levels)
+    result = searching.search(ThresholdsConfig(runs=(folder,), out=tmp_path / "t.json"))
+    thresholds = run.read_thresholds(result.path, classes=2)
+    gates = [rule.min_image_score for rule in thresholds.rules]
+    assert all(alarm < gate <= 200 for gate in gates) if with_gate else gates == [0, 0]
+    assert result.mean_dice == pytest.approx(1.0, abs=1e-9)
+    masks = open_photographs(data).masks
+    for image_id, level in drawn.items():
+        for channel, runs in enumerate(postprocess.masks_to_runs(level, thresholds.rules, exclusive=True)):
+            np.testing.assert_array_equal(runs, masks.get((image_id, channel), rle.EMPTY))
+    written = json.loads(result.path.read_text())
+    held_out = [entry["mean_dice_held_out"] for entry in written["by_class"]]
+    assert written["mean_dice_held_out"] == pytest.approx(np.mean(held_out)) == result.mean_dice_held_out
+    assert result.mean_dice_held_out == pytest.approx(1.0, abs=1e-9)
+
+
+def test_one_image_has_no_other_half(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    _, folder = trained
+    whole = evaluation.open_validation([folder], None, SILENT)
+    share = dataclasses.replace(whole.shares[0], image_ids=whole.image_ids[:1])
+    monkeypatch.setattr(evaluation, "open_validation", lambda *_: dataclasses.replace(whole, shares=(share,)))
+    result = searching.search(ThresholdsConfig(runs=(folder,), out=tmp_path / "t.json"))
+    assert (result.images, result.mean_dice_held_out) == (1, None)
+    assert json.loads(result.path.read_text())["mean_dice_held_out"] is None
 
 
 def test_a_split_or_data_that_changed_since_is_refused(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from severstal_cli.steel.postprocess import NEVER, ClassRule, apply_rule
-from severstal_cli.steel.search import ScoreSurface
+from severstal_cli.steel.search import GATES, ONE, ScoreSurface
 
 COMPONENT_SIZES = np.array([1, 2, 4, 9], np.int32)
 MASK_SIZES = np.array([1, 3, 5, 20], np.int32)
@@ -35,8 +35,13 @@ def mean_dice(images, rule):
     return np.mean([dice(apply_rule(levels, rule), truth) for (levels, _), truth in zip(images, empty, strict=True)])
 
 
-def rule_of(t, s, m):
-    return ClassRule(pixel_threshold=t, min_component_px=int(COMPONENT_SIZES[s]), min_mask_px=int(MASK_SIZES[m]))
+def rule_of(t, s, m, gate=0):
+    return ClassRule(
+        pixel_threshold=t,
+        min_component_px=int(COMPONENT_SIZES[s]),
+        min_mask_px=int(MASK_SIZES[m]),
+        min_image_score=int(gate),
+    )
 
 
 def row(*levels):
@@ -79,6 +84,29 @@ def test_every_cell_is_what_the_rule_gives(case):
     assert (choice.rule.pixel_threshold == NEVER) == (clean / len(case) > best + 1e-12)
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.lists(images(), min_size=1, max_size=4))
+def test_every_cell_with_a_gate_is_what_the_rule_gives(case):
+    """Those of each second size; a gate at or below the threshold is the rule without it."""
+    made = surface(case)
+    best = made.choose().mean_dice
+    for t in (1, 2, 60, 61, 127, 128, 200, 246, 252):
+        for gate in GATES:
+            for s in (0, 2) if gate > t else range(4):
+                for m in (0, 2) if gate > t else range(4):
+                    rule = rule_of(t, s, m, gate)
+                    expected = mean_dice(case, rule)
+                    assert made.sum_of(rule) / (ONE * len(case)) == pytest.approx(expected, abs=1e-12)
+                    best = max(best, expected)
+    choice = made.choose(gate=True)
+    assert choice.mean_dice >= best - 1e-12
+    assert choice.mean_dice == pytest.approx(mean_dice(case, choice.rule), abs=1e-12)
+    if choice.rule.min_image_score:
+        assert choice.mean_dice > made.choose().mean_dice
+    else:
+        assert choice == made.choose()
+
+
 def test_larger_maps_with_the_default_sizes():
     rng = np.random.default_rng(3)
     case = []
@@ -96,7 +124,17 @@ def test_larger_maps_with_the_default_sizes():
             pixel_threshold=t, min_component_px=int(made.component_sizes[s]), min_mask_px=int(made.mask_sizes[m])
         )
         assert means[t, s, m] == pytest.approx(mean_dice(case, rule), abs=1e-12)
+        assert made.sum_of(rule) / (ONE * len(case)) == pytest.approx(means[t, s, m], abs=1e-12)
     assert made.choose().mean_dice == pytest.approx(means[1:].max(), abs=1e-12)
+    for _ in range(100):
+        gate, s, m = rng.choice(GATES), 2 * int(rng.integers(32)), 2 * int(rng.integers(14))
+        rule = ClassRule(
+            pixel_threshold=int(rng.integers(1, gate)),
+            min_component_px=int(made.component_sizes[s]),
+            min_mask_px=int(made.mask_sizes[m]),
+            min_image_score=int(gate),
+        )
+        assert made.sum_of(rule) / (ONE * len(case)) == pytest.approx(mean_dice(case, rule), abs=1e-12)
 
 
 def test_worked_example():
@@ -111,6 +149,32 @@ def test_worked_example():
     made.add(levels, truth)
     assert made.means()[128, 0].tolist() == pytest.approx([(0 + 0.75) / 2, (1 + 0.75) / 2], abs=1e-12)
     assert made.choose().rule == ClassRule(pixel_threshold=101, min_mask_px=50)
+
+
+def test_worked_example_of_a_gate():
+    false_alarm = np.full((10, 100), 150, np.uint8)  # as large as what is right: no filter of sizes can tell
+    levels = np.full((10, 100), 100, np.uint8)
+    levels[0, 0] = 230
+    made = ScoreSurface(component_sizes=np.array([1], np.int32), mask_sizes=np.array([1, 50], np.int32))
+    made.add(false_alarm, None)
+    made.add(levels, levels > 0)
+    low = [made.sum_of(ClassRule(pixel_threshold=90, min_image_score=int(gate))) / (2 * ONE) for gate in (0, *GATES)]
+    # gates at or below the threshold, and those that both reach; those of one; those of none
+    assert low == [0.5] * 6 + [1.0] * 4 + [0.5] * 7
+    assert made.choose().mean_dice == pytest.approx((1 + 2 / 1001) / 2, abs=1e-12)  # the one pixel above 150
+    choice = made.choose(gate=True)
+    assert choice.rule == ClassRule(pixel_threshold=51, min_image_score=212)
+    assert choice.mean_dice == 1.0
+
+
+def test_a_gate_that_gains_nothing_is_left_off():
+    small = (row(160, 0, 0, 0, 0), None)
+    large = (row(200, 200, 200, 200, 200), truth_row("#####"))
+    made = surface([small, large])  # a gate would do, so does a filter of components
+    assert made.choose(gate=True) == made.choose()
+    nothing = surface([(np.full((5, 5), 255, np.uint8), None)])  # a gate would do, so does "never"
+    assert nothing.choose(gate=True) == nothing.choose()
+    assert nothing.choose().rule == ClassRule(pixel_threshold=NEVER)
 
 
 def test_clean_images_count():
@@ -217,6 +281,9 @@ def test_order_threads_and_merging_do_not_change_a_bit():
     first.merge(second)
     first.merge(surface())
     np.testing.assert_array_equal(first.means(), expected)
+    for gate in GATES:
+        rule = rule_of(40, 2, 0, gate)
+        assert first.sum_of(rule) == shared.sum_of(rule) == surface(case).sum_of(rule)
     assert first.choose() == surface(case).choose() == shared.choose()
     second.add(*case[0])
     assert second.images == 36
@@ -227,6 +294,9 @@ def test_wrong_use():
         surface().choose()
     with pytest.raises(ValueError, match="no image was added"):
         surface().means()
+    for rule in (rule_of(9, 1, 0, 147), rule_of(9, 0, 0, 148), ClassRule(min_component_px=3)):
+        with pytest.raises(ValueError, match="is none of"):
+            surface([(row(9), None)]).sum_of(rule)
     with pytest.raises(ValueError, match="different sizes"):
         surface().merge(ScoreSurface(component_sizes=COMPONENT_SIZES[:3], mask_sizes=MASK_SIZES))
     with pytest.raises(ValueError, match="begin with 1"):
