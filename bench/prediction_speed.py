@@ -1,0 +1,137 @@
+"""Prediction from files to submission.csv over the network alone, and over a plain script: images/s and ratios.
+
+    severstal synth set --images 600
+    severstal split --data set
+    severstal train --data set --arch unet --encoder resnet34 --encoder-weights none --time-limit 10m
+    severstal thresholds models/unet-resnet34-fold0
+    python bench/prediction_speed.py set/train_images models/unet-resnet34-fold0 [RUN...] [--engines openvino torch]
+        [--tta none flips] [--images 64] [--rounds 3] [--batch-size 8]
+
+For each run, engine and set of views, in turn and `--rounds` times: `severstal predict` as it is, but for opening the
+network, which is done once before; then the network alone, `--images` times, on a batch with all views that is there
+already; then `bench/plain_predict.py` on a quarter of the images. Ratios are medians over the rounds, with the
+lowest and the highest. The targets are 0.90 of the network alone, and on a CPU 3 times the plain script with OpenVINO
+and 2 times with torch. With --profile also what all but the network takes, part by part.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import plain_predict
+import torch
+
+from severstal_cli.config import PredictConfig
+from severstal_cli.learning import engines, inference, recipe, tta
+from severstal_cli.learning.device import open_device
+from severstal_cli.learning.registry import STRIDE
+from severstal_cli.stages import prediction
+from severstal_cli.steel import confidence, images, postprocess
+
+
+def timed(function):
+    torch.cuda.synchronize() if torch.cuda.is_available() else None
+    begun = time.perf_counter()
+    function()
+    torch.cuda.synchronize() if torch.cuda.is_available() else None
+    return time.perf_counter() - begun
+
+
+def alone(member, pixels, fabric, count):
+    """The network on `pixels` again and again, until it has seen `count` of them."""
+    if isinstance(member, engines.OpenVino):  # without what gathers the pictures to a batch
+        request, picture = member._request(pixels.shape[2:]), pixels[:1].numpy()
+        return lambda: [request.infer([picture], share_inputs=True, share_outputs=True) for _ in range(count)]
+
+    def run():
+        with torch.inference_mode(), fabric.autocast():
+            for _ in range(count // len(pixels)):
+                member(pixels)
+
+    return run
+
+
+def told(ratios):
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def profile(paths, how, members, fabric):
+    """Seconds for all `paths` of what is not the network, each part alone on one core."""
+    rules = how.thresholds
+    found = {"decode": timed(lambda: [images.read_grey(path) for path in paths])}
+    levels = list(inference.predict_levels(members, map(images.read_grey, paths), fabric))
+    found["exclusive"] = timed(lambda: [postprocess.make_exclusive(each) for each in levels])
+    used = [postprocess.make_exclusive(each) for each in levels]
+    masks = []
+    found["masks and run lengths"] = timed(
+        lambda: masks.extend(postprocess.masks_to_runs(each, rules.rules, exclusive=False) for each in used)
+    )
+    found["scores"] = timed(lambda: [confidence.expected_dice(*each) for each in zip(used, masks, strict=True)])
+    print("    one core, milliseconds an image: "
+          + ", ".join(f"{name} {1e3 * seconds / len(paths):.1f}" for name, seconds in found.items()))  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--engines", nargs="+", default=["openvino", "torch"])
+    parser.add_argument("--tta", nargs="+", default=["none", "flips"], choices=sorted(plain_predict.FLIPS))
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--no-plain", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    fabric = open_device()
+    paths = sorted(options.photographs.iterdir())[: options.images]
+    size = images.read_grey(paths[0]).shape
+    device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"{len(paths)} images of {size[0]} x {size[1]}, batches of {options.batch_size}, {device}")
+    for folder in options.runs:
+        plain = None if options.no_plain else plain_predict.Network(folder)
+        for engine in options.engines:
+            how = recipe.read([folder])
+            members = engines.load_members(how.folders, how.cards, fabric, engine=engine,
+                                           compile_networks=options.compile)  # fmt: skip
+            if options.profile:
+                profile(paths, how, members, fabric)
+            for views in options.tta:
+                measure(options, paths, size, fabric, plain, engine, how, members, views)
+
+
+def measure(options, paths, size, fabric, plain, engine, how, members, views):
+    count = len(tta.views_of(views))
+    height, width = (-(-side // STRIDE) * STRIDE for side in size)
+    pixels = torch.rand(options.batch_size * count, 1, height, width, device=fabric.device)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(engines, "load_members", return_value=members):
+        config = PredictConfig(images=tuple(paths), runs=how.folders, tta=views, engine=engine,
+                               batch_size=options.batch_size, out=Path(folder) / "ours.csv")  # fmt: skip
+        ours = lambda: prediction.predict(config)  # noqa: E731
+        network = alone(members[0], pixels, fabric, count * len(paths))
+        some = paths[: max(1, len(paths) // 4)]
+        script = lambda: plain_predict.predict(some, plain, views, Path(folder) / "plain.csv")  # noqa: E731
+        few = PredictConfig(images=tuple(paths[: options.batch_size]), runs=how.folders, tta=views, engine=engine,
+                            batch_size=options.batch_size, out=Path(folder) / "few.csv")  # fmt: skip
+        prediction.predict(few)  # warm up
+        rates = {"ours": [], "network alone": [], "plain script": []}
+        for _ in range(options.rounds):
+            rates["ours"].append(len(paths) / timed(ours))
+            rates["network alone"].append(len(paths) / timed(network))
+            if plain is not None:
+                rates["plain script"].append(len(some) / timed(script))
+        line = ", ".join(f"{name} {statistics.median(found):.2f}" for name, found in rates.items() if found)
+        print(f"{how.cards[0].arch} {how.cards[0].encoder}, {engine}, {views}: images/s {line}")
+        for name, target in (("network alone", 0.90), ("plain script", {"openvino": 3, "torch": 2}.get(engine))):
+            if rates[name]:
+                ratios = [a / b for a, b in zip(rates["ours"], rates[name], strict=True)]
+                print(f"    over {name}: {told(ratios)}; reach {target}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
