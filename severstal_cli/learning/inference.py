@@ -79,14 +79,14 @@ def _levels(
         grey = grey.pin_memory()
     pixels = grey.to(fabric.device, non_blocking=True).unsqueeze(1).float().div_(255)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
+    total: Tensor | None = None  # in few passes: on a CPU each takes a percent of what a network does
     with fabric.autocast():
-        of_members = [
-            share * tta.mean_probs(member, pixels, views)
-            for share, member in zip(shares, members, strict=True)
-            if share > 0
-        ]
-    mean = torch.stack(of_members).sum(dim=0)
-    levels = (mean * 255).round_().to(torch.uint8)[:, :, :height, :width]
+        for member, share in zip(members, shares, strict=True):
+            if share > 0:
+                part = tta.mean_probs(member, pixels, views).mul(255 * share)
+                total = part if total is None else total.add_(part)
+    assert total is not None
+    levels = total.round_().to(torch.uint8)[:, :, :height, :width]
     if not is_gpu:
         return _Levels(levels, None)
     host = torch.empty(levels.shape, dtype=torch.uint8, pin_memory=True)
