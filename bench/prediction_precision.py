@@ -1,0 +1,59 @@
+"""What half precision and other engines change: mean Dice on the holdout beside that of torch in float32.
+
+    python bench/prediction_precision.py RUN [RUN...] [--engines torch openvino] [--tta none]
+
+Each run predicts the holdout of its data by torch in float32, and then as `severstal predict` does, by each engine in
+the fastest precision of the device; all by the run's own thresholds. The difference is to stay within 0.001.
+"""
+
+import argparse
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from lightning_fabric import Fabric
+
+from severstal_cli.learning import engines, evaluation, inference, recipe
+from severstal_cli.learning.device import open_device
+from severstal_cli.progress import SILENT
+from severstal_cli.steel import postprocess
+from severstal_cli.steel.dice import dice_matrix
+
+
+def masks_and_levels(part, how, members, fabric, views):
+    cache = part.photographs.cache
+    pixels = (cache[cache.index[image_id]] for image_id in part.image_ids)
+    masks, first = {}, []
+    levels_of = inference.predict_levels(members, pixels, fabric, views=views)
+    for image_id, levels in zip(part.image_ids, levels_of, strict=True):
+        found = postprocess.masks_to_runs(levels, how.thresholds.rules, exclusive=how.thresholds.exclusive)
+        masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
+        first.append(levels.copy() if len(first) < 16 else None)
+    return masks, list(islice(first, 16))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--engines", nargs="+", default=["torch", "openvino"])
+    parser.add_argument("--tta", default="none")
+    options = parser.parse_args()
+    fastest = open_device()
+    exact = Fabric(accelerator=fastest.device.type, devices=1, precision="32-true")
+    for folder in options.runs:
+        how, part = recipe.read([folder]), evaluation.open_holdout([folder], None, SILENT)
+        scores, levels = {}, {}
+        for name, engine, fabric in [("float32", "torch", exact), *((name, name, fastest) for name in options.engines)]:
+            members = engines.load_members(how.folders, how.cards, fabric, engine=engine)
+            masks, levels[name] = masks_and_levels(part, how, members, fabric, options.tta)
+            true, classes = part.photographs.masks, len(how.thresholds.rules)
+            scores[name] = float(dice_matrix(masks, true, part.image_ids, classes).mean())
+        print(f"{folder.name}, {len(part.image_ids)} images: mean Dice by torch in float32 {scores['float32']:.5f}")
+        for name in options.engines:
+            apart = np.abs(np.stack(levels[name]).astype(int) - np.stack(levels["float32"]))
+            print(f"    {name}, {fastest._precision.precision}: {scores[name] - scores['float32']:+.5f}; levels differ "
+                  f"by {apart.mean():.3f}, 1 in 10,000 by more than {np.quantile(apart, 0.9999):.0f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
