@@ -1,0 +1,33 @@
+"""How results look on a terminal, on stdout: lines, and tables through rich."""
+
+from severstal_cli.printing.lines import (
+    check_lines,
+    export_line,
+    line_of,
+    prediction_line,
+    submit_lines,
+    training_lines,
+)
+from severstal_cli.printing.tables import (
+    print_demo,
+    print_models,
+    print_score,
+    print_split,
+    print_submissions,
+    print_thresholds,
+)
+
+__all__ = [
+    "check_lines",
+    "export_line",
+    "line_of",
+    "prediction_line",
+    "print_demo",
+    "print_models",
+    "print_score",
+    "print_split",
+    "print_submissions",
+    "print_thresholds",
+    "submit_lines",
+    "training_lines",
+]

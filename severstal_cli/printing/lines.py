@@ -1,0 +1,95 @@
+"""Results that are told in lines of text."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from severstal_cli.errors import SeverstalError
+
+if TYPE_CHECKING:
+    from severstal_cli.stages.checking import CheckResult
+    from severstal_cli.stages.exporting import ExportResult
+    from severstal_cli.stages.prediction import PredictResult
+    from severstal_cli.stages.submitting import SubmitResult
+    from severstal_cli.stages.training import TrainResult
+
+SHOWN_FAULTS = 20
+
+
+def line_of(error: Exception) -> str | None:
+    """What to tell of an error; None for a fault of the program, and for a reader of our output that went away."""
+    if isinstance(error, SeverstalError):
+        return str(error)
+    if "no locator available" in str(error):
+        return "numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"
+    if isinstance(error, RuntimeError | MemoryError):  # torch has no kind of its own for a full memory on a CPU
+        is_full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
+        return "the memory is full. Give a smaller --batch-size" if is_full else None
+    return None if isinstance(error, BrokenPipeError) else f"{type(error).__name__}: {error}"
+
+
+def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
+    """What each training gave, what comes next, and the mean over folds."""
+    for result in results:
+        kept = f"best epoch {result.best_epoch}"
+        if result.averaged:
+            kept = f"mean of epochs {', '.join(map(str, result.averaged))}"
+        best = "" if result.validation_dice is None else (
+            f", {kept} with validation Dice {result.validation_dice:.4f} "
+            f"(predicting nothing {result.nothing_dice:.4f})"
+        )  # fmt: skip
+        time = f"{result.seconds / 60:.1f} min" if result.seconds >= 100 else f"{result.seconds:.0f} s"
+        yield f"{result.folder}: {result.epochs} epochs in {time}{best}"
+    scored = [result.validation_dice for result in results if result.validation_dice is not None]
+    if len(scored) > 1:
+        yield f"{len(scored)} folds: mean validation Dice {sum(scored) / len(scored):.4f}"
+    if len(results) == 1 and scored:
+        yield f"next: severstal thresholds {results[0].folder}"
+
+
+def submit_lines(result: "SubmitResult") -> Iterator[str]:
+    """The scores of a submission, and the places that they would have had."""
+    scores = result.scores
+    if scores is None:
+        return
+    if result.was_there:
+        yield f"{result.name} was submitted before, nothing was sent; --again submits it once more"
+    for board, score, place in (("public", scores.public, scores.public_place),
+                                ("private", scores.private, scores.private_place)):  # fmt: skip
+        at = "place not known" if place is None else f"place {place:,} at the time of the competition"
+        yield f"{result.name}: {board} score " + ("not told" if score is None else f"{score:.5f}, {at}")
+
+
+def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
+    """The faults of a submission, a line each, the notes, and the verdict."""
+    # a wrong row first, then what is said of the whole file: thousands of images may be missing
+    faults = sorted(result.faults, key=lambda fault: (fault.is_warning, not fault.line))
+    shown = len(faults) if every else SHOWN_FAULTS
+    for fault in faults[:shown]:
+        at = f"{fault.place}: " if fault.line else ""
+        yield f"{'warning' if fault.is_warning else 'fault'}: {at}{fault.message}"
+    if len(faults) > shown:
+        yield f"... and {len(faults) - shown} more: check --all"
+    for note in result.notes:
+        yield f"note: {note}"
+    wrong = sum(not fault.is_warning for fault in result.faults)
+    verdict = "valid" if not wrong else f"not valid, {wrong} fault{'s' if wrong > 1 else ''}"
+    counts = f"{result.rows} rows, {result.images} images, {result.masks} masks, {result.classes} classes"
+    yield f"{result.submission}: {verdict}; {result.layout} layout, {counts}"
+
+
+def export_line(result: "ExportResult") -> str:
+    """What `export` wrote, and how far its levels are from torch's."""
+    size = result.file.stat().st_size / 2**20
+    found = f"within {result.largest_difference} of 255" if result.largest_difference else "the same"
+    return (
+        f"wrote {result.file} ({size:.1f} MiB), levels {found} as torch's on {result.picture.name}; "
+        f"next: severstal predict IMAGES --model {result.folder}"
+    )
+
+
+def prediction_line(result: "PredictResult") -> str:
+    """What was predicted, how fast, and what was left out."""
+    counts = ", ".join(f"class {number}: {count}" for number, count in enumerate(result.masks_by_class, start=1))
+    line = f"{result.path}: {result.rows} rows for {result.images} images ({result.images_per_s:.1f} images/s)"
+    skipped = f"; {len(result.skipped)} of them skipped" if result.skipped else ""
+    return f"{line}; masks of {counts}{skipped}"

@@ -1,0 +1,25 @@
+"""The one form of table, through rich, on stdout."""
+
+from collections.abc import Sequence
+
+
+def figure(value: float | None) -> str:
+    """Four digits after the point; nothing for None."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
+    """Columns of numbers stand to the right, others to the left."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=title, title_justify="left", caption=caption or None, caption_justify="left", box=box.SIMPLE_HEAD
+    )
+    for number, name in enumerate(header):
+        is_text = any(row[number].strip(".0123456789") for row in rows)
+        table.add_column(name, justify="left" if is_text or not number else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, highlight=False).print(table)

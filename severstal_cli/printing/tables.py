@@ -1,0 +1,114 @@
+"""Results that are told in a table each."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from severstal_cli.printing.table import figure, print_table
+
+if TYPE_CHECKING:
+    from severstal_cli.learning.registry import Entry
+    from severstal_cli.learning.run import ModelCard
+    from severstal_cli.stages.demonstration import DemoResult
+    from severstal_cli.stages.scoring import ScoreResult
+    from severstal_cli.stages.searching import ThresholdsResult
+    from severstal_cli.stages.splitting import SplitResult
+
+
+def print_demo(result: "DemoResult") -> None:
+    """The models of the demo beside predicting nothing."""
+    rows = [
+        (name, figure(score.mean_dice), figure(score.mean_dice_present), _sum(score, "predicted_masks"))
+        for name, score in result.scores.items()
+    ]
+    first = next(iter(result.scores.values()))
+    rows.append(("predicting nothing", figure(first.all_empty), figure(0.0), "0"))
+    true_masks = _sum(first, "true_masks")
+    header = ("", "mean Dice", "where the class is there", "predicted masks")
+    print_table(f"{first.images} held-out images with {true_masks} true masks", header, rows)
+
+
+def print_split(result: "SplitResult") -> None:
+    """Images of each part, by class."""
+    with_class = result.parts[-1].with_class
+    # of many class ids most may be in no image, as in label images of other sets
+    shown = [channel for channel, images in enumerate(with_class) if images or len(with_class) < 8]
+    header = ("part", "images", "clean", *(f"class {channel + 1}" for channel in shown), "near-duplicates")
+    rows = []
+    for part in result.parts:
+        counts = (part.images, part.clean, *(part.with_class[channel] for channel in shown))
+        rows.append((part.part, *map(str, counts), f"{part.grouped_images} in {part.groups}"))
+    print_table(f"{result.path}", header, rows)
+
+
+def print_thresholds(result: "ThresholdsResult") -> None:
+    """The rule of each class, and its Dice before and after."""
+    rows = []
+    for class_id, choice in enumerate(result.choices, start=1):
+        rule = choice.rule
+        threshold = "never" if rule.pixel_threshold > 255 else f"{rule.pixel_threshold / 255:.3f}"
+        dice = (choice.mean_dice_default, choice.mean_dice, choice.mean_dice_never)
+        gate = f"{rule.min_image_score / 255:.3f}" if rule.min_image_score else ""
+        sizes = (str(rule.min_component_px), str(rule.min_mask_px))
+        rows.append((str(class_id), threshold, *sizes, gate, *map(figure, dice)))
+    means = (result.mean_dice_default, result.mean_dice, result.mean_dice_never)
+    rows.append(("all", "", "", "", "", *map(figure, means)))
+    header = ("class", "threshold", "component px", "mask px", "gate", "at 0.5", "searched", "nothing")
+    held_out = result.mean_dice_held_out
+    by_halves = "on images that were not searched: each half by the rules of the other"
+    caption = "" if held_out is None else f"{held_out:.4f} {by_halves}"
+    print_table(f"mean Dice on {result.images} validation images", header, rows, caption)
+
+
+def print_score(title: str, result: "ScoreResult") -> None:
+    """Dice of each class and over all."""
+    rows = []
+    for found in result.by_class:
+        dice = (found.dice, found.dice_present, found.all_empty)
+        rows.append((str(found.class_id), *map(figure, dice), str(found.true_masks), str(found.predicted_masks)))
+    dice = (result.mean_dice, result.mean_dice_present, result.all_empty)
+    rows.append(("all", *map(figure, dice), _sum(result, "true_masks"), _sum(result, "predicted_masks")))
+    header = ("class", "Dice", "if present", "nothing", "true masks", "predicted")
+    print_table(f"{title}: mean Dice on {result.images} images", header, rows)
+
+
+def print_submissions(rows: Sequence[Mapping[str, str]]) -> None:
+    """The history of submissions, beside the local scores of their runs."""
+    shown = []
+    for row in rows:
+        scored = row["status"] == "complete"
+        figures = (
+            row["validation_dice"],
+            row["holdout_dice"],
+            row["public"] if scored else row["status"],
+            row["private"],
+        )
+        shown.append(
+            (row["date"][:10], row["name"].removeprefix("severstal-"), *map(_shorter, figures), row["private_place"])
+        )
+    header = ("date", "runs", "valid", "holdout", "public", "private", "place")
+    print_table("submissions", header, shown)
+
+
+def print_models(registry: dict[str, "Entry"], runs: Sequence[tuple[Path, "ModelCard", bool]]) -> None:
+    """What can be trained, and what has been."""
+    print_table("networks", ("--arch", "what it is"), [(name, entry.about) for name, entry in registry.items()])
+    rows = []
+    for folder, card, has_thresholds in runs:
+        network = card.arch if card.encoder is None else f"{card.arch} {card.encoder}"
+        fold = "none" if card.fold is None else str(card.fold)
+        rows.append((str(folder), network, fold, figure(card.validation_dice), "yes" if has_thresholds else "no"))
+    if rows:
+        print_table("trained runs", ("run", "network", "fold", "validation Dice", "thresholds"), rows)
+
+
+def _shorter(cell: str) -> str:
+    """A number with four digits after the point; another text as it is."""
+    try:
+        return f"{float(cell):.4f}"
+    except ValueError:
+        return cell
+
+
+def _sum(score: "ScoreResult", name: str) -> str:
+    return str(sum(getattr(found, name) for found in score.by_class))
