@@ -4,11 +4,12 @@
                                    [--device auto] [--steps 3] [--rounds 3] [--images 24]
 
 Synthetic steel is drawn into a temporary folder. `loop.train_epoch` runs `--steps` steps on whole images from a
-`TrainingSet`, then as many on one of its batches again and again; the two alternate `--rounds` times, and ratios are
-medians over the rounds. Then the same images in the way of `bench/plain_script.py`, whose own functions do it: masks as
-float32 images, decoded one by one in the main process. Ours and plain each have a process, so that each has a peak of
-memory: resident on the CPU, allocated on CUDA. Both start with a step that does not count. The target of the first
-ratio is 0.95. An epoch of few steps hides less of its first batch than a long one: on CUDA give --steps 200.
+`TrainingSet`, then as many on one of its batches, on the device already, again and again; the two alternate `--rounds`
+times, and ratios are medians over the rounds. Then the same images in the way of `bench/plain_script.py`, whose own
+functions do it: masks as float32 images, decoded one by one in the main process. Ours and plain each have a process, so
+that each has a peak of memory: resident on the CPU, allocated on CUDA. Both start with a step that does not count. The
+target of the first ratio is 0.95. An epoch of few steps hides less of its first batch than a long one: on CUDA give
+--steps 200.
 """
 
 import argparse
@@ -22,19 +23,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.steel.synth import write_synthetic_set
 
 
 class Resident:
-    """The one batch, in place of a `TrainingSet`."""
+    """The one batch, in place of a `TrainingSet`, on the device already."""
 
-    def __init__(self, batch, steps):
-        self.batch, self.steps, self.epoch_images = batch, steps, len(batch.image_ids) * steps
+    def __init__(self, fed, steps):
+        self.fed, self.steps, self.epoch_images = fed, steps, len(fed[0].image_ids) * steps
 
     def batches(self, epoch, share_done):
-        return itertools.repeat(self.batch, self.steps)
+        return itertools.repeat(self.fed, self.steps)
 
 
 def peak_mib():
@@ -46,7 +48,7 @@ def peak_mib():
 
 
 def measure_ours(options, size):
-    from severstal_cli.learning import loop, registry
+    from severstal_cli.learning import feeding, loop, registry
     from severstal_cli.learning.card import describe
     from severstal_cli.learning.dataset import TrainingSet
     from severstal_cli.learning.device import open_device
@@ -67,16 +69,18 @@ def measure_ours(options, size):
     network = registry.build(options.arch, encoder=options.encoder, classes=photographs.classes)
     state = loop.start(network, config, fabric)
     real = TrainingSet(photographs, ids, config)
-    batch = next(iter(real.batches(0, 0.5)))
+    fed = next(feeding.on_device(real.batches(0, 0.5), fabric.device))
 
     def images_per_s(source, epoch):
-        result = loop.train_epoch(state, source, epoch, config, card, fabric, lambda steps: 0.5, Bar())
+        sent = (lambda batches, device: batches) if isinstance(source, Resident) else feeding.on_device
+        with mock.patch.object(loop, "on_device", sent):
+            result = loop.train_epoch(state, source, epoch, config, card, fabric, lambda steps: 0.5, Bar())
         return result.images / result.seconds
 
-    images_per_s(Resident(batch, 1), 0)
+    images_per_s(Resident(fed, 1), 0)
     rates = {"real": [], "resident": []}
     for number in range(options.rounds):
-        for name, source in (("real", real), ("resident", Resident(batch, options.steps))):
+        for name, source in (("real", real), ("resident", Resident(fed, options.steps))):
             rates[name].append(images_per_s(source, number))
     return {**rates, "peak_mib": peak_mib(), "device": fabric.device.type, "piece": real.piece}
 

@@ -10,6 +10,7 @@ not depend on how many there are. All devices have equally many batches, as they
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from severstal_cli.steel.pseudo import PseudoLabels
 BLACK = 12
 """The brightest grey of an end where the strip has stopped."""
 
-AHEAD = 2
-"""Batches prepared before they are asked for."""
+THREADS = max(1, (os.cpu_count() or 1) // 4)
+"""They prepare batches, one each: a few beside a GPU, one where the network computes on the same few cores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,19 +128,19 @@ class TrainingSet:
         return max(shapes, key=math.prod)
 
     def batches(self, epoch: int, share_done: float = 0.0) -> Iterator[Batch]:
-        """The batches of an epoch for this device, each annotated image on one of them; prepared ahead in a thread.
+        """The batches of an epoch for this device, each annotated image on one of them; prepared ahead in threads.
 
         `share_done`: how much of the whole training is done as the epoch begins, which decides on what it trains.
         """
         pieces = self._pieces(share_done)
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="batches") as pool:
             waiting: list[Future[Batch]] = []
             try:
                 for number, step in enumerate(self._steps(epoch)):
                     start = number * self._global_step_images
                     for first in range(0, len(step), pieces.at_once * self._world):
                         waiting.append(pool.submit(self._batch, epoch, start, step, first, pieces))
-                        if len(waiting) > AHEAD:
+                        if len(waiting) > THREADS + 1:
                             yield waiting.pop(0).result()
                 while waiting:
                     yield waiting.pop(0).result()

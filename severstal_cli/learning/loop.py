@@ -17,6 +17,7 @@ from severstal_cli.errors import SeverstalError
 from severstal_cli.learning import augmentation, losses, schedule
 from severstal_cli.learning.dataset import Batch, TrainingSet
 from severstal_cli.learning.device import check_compiler, gather
+from severstal_cli.learning.feeding import Fed, on_device
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.progress import Bar
@@ -41,6 +42,23 @@ class State:
     steps: int = 0
     elapsed_s: float = 0.0
     """Over all sittings of a training that was resumed."""
+
+    def __post_init__(self) -> None:
+        # looked up once: to walk through both networks takes longer than a step of a small one on a GPU
+        averaged, current = self.average.state_dict(), self.network.state_dict()
+        floats = [name for name, value in averaged.items() if value.is_floating_point()]
+        counters = [name for name in averaged if name not in floats]  # of batch norm
+        self._floats, self._counters = (
+            ([averaged[name] for name in names], [current[name] for name in names]) for names in (floats, counters)
+        )
+
+    @torch.no_grad()
+    def update_average(self, highest_decay: float) -> None:
+        """Move the average towards the network; early on faster, so that it forgets the random start."""
+        decay = min(highest_decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(*self._floats, 1 - decay)
+        if self._counters[0]:
+            torch._foreach_copy_(*self._counters)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only."""
@@ -151,10 +169,10 @@ def train_epoch(
     Raises SeverstalError when the loss or the weights are not finite; nothing is saved from such an epoch.
     """
     state.network.train()
-    began, total, images, steps = time.monotonic(), 0.0, 0, 0
+    began, count, steps = time.monotonic(), _Losses(epoch), 0
     state.optimizer.zero_grad(set_to_none=True)
     begins_step = True
-    for number, batch in enumerate(data.batches(epoch, share_done(0))):
+    for number, fed in enumerate(on_device(data.batches(epoch, share_done(0)), fabric.device)):
         if begins_step:
             share = share_done(steps)
             if share >= 1:
@@ -165,28 +183,23 @@ def train_epoch(
         place = number * fabric.world_size + fabric.global_rank
         key = hash((config.seed, epoch, place)) & 0x7FFF_FFFF
         torch.manual_seed(key)
-        pixels, masks = _to_device(batch, card, fabric, key)
+        batch, (pixels, masks) = fed[0], _changed(fed, card, key)
         with fabric.no_backward_sync(state.network, enabled=not batch.ends_step):  # type: ignore[arg-type]
             logits = state.network(pixels)
             loss = losses.total_loss(logits.masks, logits.classes, masks, config, share)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise SeverstalError(
-                    f"the loss is {value} in epoch {epoch + 1}, batch {number + 1}",
-                    ", ".join(batch.image_ids),
-                    "Look at these images, or lower the learning rate; the last whole epoch is kept",
-                )
             fabric.backward(loss * batch.loss_weight)
-        total, images = total + value * len(batch.image_ids), images + len(batch.image_ids)
+        count.add(batch, loss.detach())
         begins_step = batch.ends_step
         if not batch.ends_step:
             continue
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.steps, steps = state.steps + 1, steps + 1
-        _update_average(state, config.average_decay)
-        rate = images * fabric.world_size / max(time.monotonic() - began, 1e-9)
-        bar.advance(note=f"epoch {epoch + 1}, loss {total / max(images, 1):.4f}, {rate:.1f} images/s")
+        state.update_average(config.average_decay)
+        rate = count.images * fabric.world_size / max(time.monotonic() - began, 1e-9)
+        bar.advance(note=f"epoch {epoch + 1}, loss {count.total / max(count.images, 1):.4f}, {rate:.1f} images/s")
+    count.settle()
+    total, images = count.total, count.images
     if fabric.world_size > 1:
         for statistic in state.average.buffers():  # all else is the same everywhere, as the gradients were
             torch.distributed.broadcast(statistic, 0)
@@ -204,25 +217,43 @@ def train_epoch(
     )
 
 
-def _to_device(batch: Batch, card: ModelCard, fabric: Fabric, seed: int) -> tuple[Tensor, Tensor]:
-    """Normalised pixels `(N, 1, h, w)` and true masks `(N, C, h, w)`, changed at random. What travels is uint8."""
-    pixels, masks = (
-        torch.from_numpy(array).to(fabric.device, non_blocking=True) for array in (batch.images, batch.masks)
-    )
+class _Losses:
+    """The losses of an epoch's batches, each read when the next one is under way: a GPU would stand still meanwhile."""
+
+    def __init__(self, epoch: int) -> None:
+        self.total, self.images = 0.0, 0
+        """Sum over images, and their number, of what was read."""
+        self._epoch, self._batches = epoch, 0
+        self._last: tuple[Batch, Tensor] | None = None
+
+    def add(self, batch: Batch, loss: Tensor) -> None:
+        """Read the loss before this one. Raises SeverstalError: it is not finite."""
+        self.settle()
+        self._last = batch, loss
+
+    def settle(self) -> None:
+        """Read the last loss. Raises SeverstalError: it is not finite."""
+        if self._last is None:
+            return
+        (batch, loss), self._last = self._last, None
+        self._batches += 1
+        value = float(loss)
+        if not math.isfinite(value):
+            raise SeverstalError(
+                f"the loss is {value} in epoch {self._epoch + 1}, batch {self._batches}",
+                ", ".join(batch.image_ids),
+                "Look at these images, or lower the learning rate; the last whole epoch is kept",
+            )
+        self.total += value * len(batch.image_ids)
+        self.images += len(batch.image_ids)
+
+
+def _changed(fed: Fed, card: ModelCard, seed: int) -> tuple[Tensor, Tensor]:
+    """Normalised pixels `(N, 1, h, w)` and true masks `(N, C, h, w)` of a batch on its device, changed at random."""
+    batch, pixels, masks = fed
     pixels = pixels.float() / 255
     if batch.halved:
         pixels, masks = functional.avg_pool2d(pixels, 2), (functional.avg_pool2d(masks.float(), 2) >= 0.5).byte()
-    generator = torch.Generator(fabric.device).manual_seed(seed)
+    generator = torch.Generator(pixels.device).manual_seed(seed)
     pixels, masks = augmentation.apply(pixels, masks, batch.changes, generator)
     return ((pixels - card.mean) / card.std).contiguous(memory_format=torch.channels_last), masks
-
-
-@torch.no_grad()
-def _update_average(state: State, highest_decay: float) -> None:
-    """Move the average towards the network; early on faster, so that it forgets the random start."""
-    decay = min(highest_decay, (1 + state.steps) / (10 + state.steps))
-    averaged, current = state.average.state_dict(), state.network.state_dict()
-    floats = [name for name, value in averaged.items() if value.is_floating_point()]
-    torch._foreach_lerp_([averaged[name] for name in floats], [current[name] for name in floats], 1 - decay)
-    for name in averaged.keys() - set(floats):  # counters of batch norm
-        averaged[name].copy_(current[name])

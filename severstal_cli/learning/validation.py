@@ -1,15 +1,18 @@
 """What an epoch is judged by: the competition's Dice on the whole images that the training does not see."""
 
 from collections.abc import Sequence
+from os import cpu_count
 
 import numpy as np
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import nn
 
 from severstal_cli.learning import engines, inference
 from severstal_cli.learning.device import gather
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.steel import dice, postprocess, rle
+from severstal_cli.steel.parallel import map_in_order
 from severstal_cli.steel.photographs import Photographs
 
 
@@ -40,11 +43,17 @@ class Validation:
         mine = self.image_ids[fabric.global_rank :: fabric.world_size]
         pixels = (cache[cache.index[image_id]] for image_id in mine)
         rules = [postprocess.ClassRule()] * card.classes
-        own_scores = np.empty((len(mine), card.classes))
+
+        def scores_of(found: tuple[str, NDArray[np.uint8]]) -> list[float]:
+            image_id, levels = found
+            return [
+                dice.dice(runs, masks.get((image_id, channel), rle.EMPTY))
+                for channel, runs in enumerate(postprocess.masks_to_runs(levels, rules, exclusive=card.exclusive))
+            ]
+
         levels_of = inference.predict_levels([member], pixels, fabric, batch_size=self._batch_size)
-        for row, levels in enumerate(levels_of):
-            for channel, runs in enumerate(postprocess.masks_to_runs(levels, rules, exclusive=card.exclusive)):
-                own_scores[row, channel] = dice.dice(runs, masks.get((mine[row], channel), rle.EMPTY))
+        found = map_in_order(scores_of, zip(mine, levels_of, strict=True), ahead=2 * (cpu_count() or 1), name="masks")
+        own_scores = np.array(list(found)).reshape(len(mine), card.classes)
         scores = np.empty(self._present.shape)
         for rank, rows in enumerate(gather(own_scores, fabric)):
             scores[rank :: fabric.world_size] = rows

@@ -13,6 +13,7 @@ from severstal_cli.errors import MachineError
 from severstal_cli.learning import loop, registry, run
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.feeding import on_device
 from severstal_cli.progress import Bar
 from severstal_cli.stages import training
 from severstal_cli.steel.photographs import open_photographs
@@ -171,7 +172,7 @@ def test_at_half_size_pixels_and_masks_are_halved_alike(make_data) -> None:  # t
     config = TrainConfig(half_size_share=0.5, brightness=0.0, contrast=0.0, batch_size=12)
     data = TrainingSet(photographs, photographs.cache.image_ids, config)
     card = dataclasses.make_dataclass("Card", [("mean", float, 0.0), ("std", float, 1.0)])()
-    pixels, masks = loop._to_device(next(iter(data.batches(0))), card, open_device("32-true"), 0)
+    pixels, masks = loop._changed(next(on_device(data.batches(0), torch.device("cpu"))), card, 0)
     assert (pixels.shape, masks.shape) == ((12, 1, 32, 32), (12, 2, 32, 32))
     bright, dark = (masks[:, [channel]].bool() for channel in range(2))
     assert bright.any()

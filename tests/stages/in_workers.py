@@ -52,14 +52,14 @@ def train_three(*configs: TrainConfig) -> list[training.TrainResult]:
 
 def train_until_killed(config: TrainConfig, progress: Progress) -> training.TrainResult:
     """The second worker is killed in the second epoch."""
-    update = loop._update_average
+    update = loop.State.update_average
 
     def update_or_die(state: loop.State, decay: float) -> None:
         if os.environ["RANK"] == "1" and state.steps == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         update(state, decay)
 
-    with mock.patch.object(loop, "_update_average", update_or_die):
+    with mock.patch.object(loop.State, "update_average", update_or_die):
         return training.train(config, progress)
 
 

@@ -27,14 +27,14 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.learning import loop
 from severstal_cli.stages import training
 
-update = loop._update_average
+update = loop.State.update_average
 
 def update_or_die(state, decay):
     if state.steps == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
     update(state, decay)
 
-loop._update_average = update_or_die
+loop.State.update_average = update_or_die
 training.train(TrainConfig(data=Path(sys.argv[1]), models=Path(sys.argv[2]), **eval(sys.argv[4])))
 """
 
