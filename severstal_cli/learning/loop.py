@@ -197,7 +197,8 @@ def train_epoch(
         state.steps, steps = state.steps + 1, steps + 1
         state.update_average(config.average_decay)
         rate = count.images * fabric.world_size / max(time.monotonic() - began, 1e-9)
-        bar.advance(note=f"epoch {epoch + 1}, loss {count.total / max(count.images, 1):.4f}, {rate:.1f} images/s")
+        loss_note = f"loss {count.total / count.images:.4f}, {rate:.1f} images/s" if count.images else "its first step"
+        bar.advance(note=f"epoch {epoch + 1}, {loss_note}")
     count.settle()
     total, images = count.total, count.images
     if fabric.world_size > 1:
@@ -227,9 +228,11 @@ class _Losses:
         self._last: tuple[Batch, Tensor] | None = None
 
     def add(self, batch: Batch, loss: Tensor) -> None:
-        """Read the loss before this one. Raises SeverstalError: it is not finite."""
+        """Read the loss before this one, on a CPU this one. Raises SeverstalError: it is not finite."""
         self.settle()
         self._last = batch, loss
+        if loss.device.type == "cpu":
+            self.settle()
 
     def settle(self) -> None:
         """Read the last loss. Raises SeverstalError: it is not finite."""
