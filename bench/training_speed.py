@@ -1,7 +1,7 @@
 """Training through the real data path, over the same loop on one prepared batch: images/s, ratio, peak memory.
 
     python bench/training_speed.py [--arch unet] [--encoder resnet34] [--batch 4] [--size 256x1600] [--precision auto]
-                                   [--device auto] [--steps 3] [--rounds 3] [--images 24]
+                                   [--device auto] [--steps 3] [--rounds 3] [--images 24] [--no-plain]
 
 Synthetic steel is drawn into a temporary folder. `loop.train_epoch` runs `--steps` steps on whole images from a
 `TrainingSet`, then as many on one of its batches, on the device already, again and again; the two alternate `--rounds`
@@ -129,6 +129,7 @@ def main():
     parser.add_argument("--steps", type=int, default=3, help="of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=24, help="different ones; they are used in turn")
+    parser.add_argument("--no-plain", action="store_true", help="leave the plain script out")
     parser.add_argument("--measure", choices=["ours", "plain"], help=argparse.SUPPRESS)
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -140,15 +141,17 @@ def main():
         data = Path(name) / "data"
         write_synthetic_set(data, seed=0, images=options.images, test_images=0, size=size)
         ours = in_a_process("ours", data, options.device)
-        plain = in_a_process("plain", data, options.device)
+        plain = None if options.no_plain else in_a_process("plain", data, options.device)
     height, width = ours["piece"]
     print(f"{options.arch} {options.encoder}, batches of {options.batch} x {height} x {width}, {ours['device']}")
     print(f"real data path:  {median(ours['real'])}, peak memory {ours['peak_mib']:,.0f} MiB")
     print(f"resident batch:  {median(ours['resident'])}")
-    print(f"plain script:    {median(plain['plain'])}, peak memory {plain['peak_mib']:,.0f} MiB")
+    if plain:
+        print(f"plain script:    {median(plain['plain'])}, peak memory {plain['peak_mib']:,.0f} MiB")
     ratios = [real / resident for real, resident in zip(ours["real"], ours["resident"], strict=True)]
     print(f"real / resident: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), target 0.95")
-    print(f"ours / plain:    {statistics.median(ours['real']) / statistics.median(plain['plain']):.2f}")
+    if plain:
+        print(f"ours / plain:    {statistics.median(ours['real']) / statistics.median(plain['plain']):.2f}")
 
 
 if __name__ == "__main__":

@@ -89,10 +89,10 @@ def apply(images: Tensor, masks: Tensor, changes: Changes, generator: torch.Gene
     `generator` is of the images' device; noise comes from it. A change that no image of the batch has costs nothing.
     """
     if (changes.warp != _UNMOVED).any():
-        images, masks = _move(images, masks, torch.from_numpy(changes.warp).to(images.device))
+        images, masks = _move(images, masks, _sent(changes.warp, images))
     if changes.detail.any():
         padded = functional.pad(images, (1, 1, 1, 1), mode="reflect")
-        side = images.new_tensor([1.0, 2.0, 1.0]) / 4
+        side = _sent(np.array([0.25, 0.5, 0.25], np.float32), images)
         blurred = functional.conv2d(padded, torch.outer(side, side)[None, None])
         images = images + _column(changes.detail, images) * (images - blurred)
     if (changes.gamma != 1).any():
@@ -105,7 +105,12 @@ def apply(images: Tensor, masks: Tensor, changes: Changes, generator: torch.Gene
 
 
 def _column(values: NDArray[np.float32], images: Tensor) -> Tensor:
-    return torch.from_numpy(values).to(images.device).view(-1, 1, 1, 1)
+    return _sent(values, images).view(-1, 1, 1, 1)
+
+
+def _sent(values: NDArray[np.float32], images: Tensor) -> Tensor:
+    """On the device of `images`, without waiting for the work that it still has to do."""
+    return torch.from_numpy(values).to(images.device, non_blocking=True)
 
 
 def _move(images: Tensor, masks: Tensor, warp: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,13 @@ from severstal_cli.learning import tta
 from severstal_cli.learning.engines import Probs
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import images
+from severstal_cli.steel.parallel import run_ahead
+from severstal_cli.steel.postprocess import make_exclusive
 
 Grey = NDArray[np.uint8]
+
+AHEAD = 2
+"""Batches on a GPU's way, and as many whose levels wait to be used."""
 
 LARGEST_BATCH_PX = 2**24
 """Of all views: 10 photographs of 256 x 1600 in 4 views. A layer of 64 channels at half size takes 1 GB in float32."""
@@ -33,22 +38,41 @@ def predict_levels(
     views: str = "none",
     batch_size: int = 8,
     weights: Sequence[float] = (),
+    exclusive: bool = False,
 ) -> Iterator[NDArray[np.uint8]]:
     """Levels `(C, H, W)` of each photograph `(H, W)`, in order; None among them ends a batch and gives nothing.
 
     Neighbours of one size share a batch, smaller ones of large photographs; other sizes than multiples of 32 are grown
-    by reflection and cut back. `weights`: what each member counts in the mean; all the same by default. One batch is in
-    memory, on a GPU two: the next one is on its way while the levels of the last one are used.
+    by reflection and cut back. `weights`: what each member counts in the mean; all the same by default. `exclusive`:
+    as `postprocess.make_exclusive` leaves them. One batch is in memory; of a GPU a few, which a thread of their own
+    keeps busy while the levels of earlier ones are used.
     """
+    batches = _batches_of_levels(members, photographs, fabric, views, batch_size, weights, exclusive)
+    if fabric.device.type == "cuda":
+        batches = run_ahead(batches, ahead=AHEAD, name="device")
+    for levels in batches:
+        yield from levels
+
+
+def _batches_of_levels(
+    members: Sequence[Probs],
+    photographs: Iterable[Grey | None],
+    fabric: Fabric,
+    views: str,
+    batch_size: int,
+    weights: Sequence[float],
+    exclusive: bool,
+) -> Iterator[Sequence[NDArray[np.uint8]]]:
+    """Those of `predict_levels`, a batch at a time."""
     chosen = tta.views_of(views)
     shares = [weight / sum(weights) for weight in weights] or [1 / len(members)] * len(members)
     on_the_way: deque[_Levels] = deque()
     for batch in _same_size(photographs, batch_size, LARGEST_BATCH_PX // len(chosen)):
-        on_the_way.append(_levels(members, shares, batch, fabric, chosen))
-        if fabric.device.type != "cuda" or len(on_the_way) > 1:
-            yield from on_the_way.popleft().arrived()
+        on_the_way.append(_levels(members, shares, batch, fabric, chosen, exclusive))
+        if fabric.device.type != "cuda" or len(on_the_way) >= AHEAD:
+            yield on_the_way.popleft().arrived()
     for levels in on_the_way:
-        yield from levels.arrived()
+        yield levels.arrived()
 
 
 class _Levels(NamedTuple):
@@ -56,11 +80,14 @@ class _Levels(NamedTuple):
 
     levels: Tensor
     copied: torch.cuda.Event | None
+    exclusive: bool
+    """Left to do."""
 
-    def arrived(self) -> NDArray[np.uint8]:
+    def arrived(self) -> Sequence[NDArray[np.uint8]]:
         if self.copied is not None:
             self.copied.synchronize()
-        return self.levels.numpy()
+        levels = self.levels.numpy()
+        return [make_exclusive(each) for each in levels] if self.exclusive else list(levels)
 
 
 @torch.inference_mode()
@@ -70,6 +97,7 @@ def _levels(
     batch: NDArray[np.uint8],
     fabric: Fabric,
     views: tuple[tta.View, ...],
+    exclusive: bool,
 ) -> _Levels:
     """`batch: (N, H, W) uint8` -> its levels, which a GPU may still be working on."""
     height, width = batch.shape[1:]
@@ -88,12 +116,25 @@ def _levels(
     assert total is not None
     levels = total.round_().to(torch.uint8)[:, :, :height, :width]
     if not is_gpu:
-        return _Levels(levels, None)
+        return _Levels(levels, None, exclusive)
+    if exclusive:
+        _keep_highest(levels)
     host = torch.empty(levels.shape, dtype=torch.uint8, pin_memory=True)
     host.copy_(levels, non_blocking=True)
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    copied.record()
-    return _Levels(host, copied)
+    copied.record(torch.cuda.current_stream(fabric.device))
+    return _Levels(host, copied, False)
+
+
+def _keep_highest(levels: Tensor) -> None:
+    """What `make_exclusive` does, on any device: `(N, C, H, W)` uint8, changed in place."""
+    best, owner = levels[:, 0].clone(), torch.zeros_like(levels[:, 0])
+    for channel in range(1, levels.shape[1]):
+        higher = levels[:, channel] > best
+        owner.masked_fill_(higher, channel)
+        torch.maximum(best, levels[:, channel], out=best)
+    for channel in range(levels.shape[1]):
+        levels[:, channel].masked_fill_(owner != channel, 0)
 
 
 def _same_size(photographs: Iterable[Grey | None], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:

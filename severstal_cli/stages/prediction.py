@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,7 +116,7 @@ def _networks(config: PredictConfig, how: Recipe, fabric: Fabric) -> PredictLeve
     members = engines.load_members(how.folders, how.cards, fabric, engine=config.engine,
                                    compile_networks=config.compile)  # fmt: skip
     return partial(inference.predict_levels, members, fabric=fabric, views=how.views,
-                   batch_size=config.batch_size, weights=how.weights)  # fmt: skip
+                   batch_size=config.batch_size, weights=how.weights, exclusive=how.thresholds.exclusive)  # fmt: skip
 
 
 def _merge(
@@ -153,7 +153,7 @@ def _read(config: PredictConfig) -> _Task:
     paths = _wanted(images.find_images(config.images), sample)
     if config.masks is not None:
         files.check_place(config.masks / f"{paths[0].stem}.png")
-        _check_pictures(config.masks, paths)
+        pictures.check_places(config.masks, paths)
     return _Task(
         paths=paths,
         sample=sample,
@@ -189,12 +189,11 @@ def _predict_parts(
     rules = task.recipe.thresholds
 
     def finish(path: Path, levels: pipeline.Levels) -> _Masks:
-        used = postprocess.make_exclusive(levels) if rules.exclusive else levels
-        found = postprocess.masks_to_runs(used, rules.rules, exclusive=False)
+        found = postprocess.masks_to_runs(levels, rules.rules, exclusive=False)  # they are so already
         if config.masks is not None:  # decoding again costs little beside writing a PNG
             picture = pictures.overlay(images.read_grey(path), found)
             pictures.write_png(config.masks / f"{path.stem}.png", picture)
-        return _Masks(found, confidence.expected_dice(used, found))
+        return _Masks(found, confidence.expected_dice(levels, found))
 
     groups = [parts.images[number] for number in numbers]
     results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size)
@@ -238,20 +237,6 @@ def _wanted(paths: list[Path], sample: tables.Sample | None) -> list[Path]:
     return [there[image_id] for image_id in sample.image_ids]
 
 
-def _check_pictures(folder: Path, paths: list[Path]) -> None:
-    """No picture may replace a photograph or another picture."""
-    taken: dict[Path, Path] = {}
-    photographs = {path.resolve() for path in paths}
-    for path in paths:
-        target = (folder / f"{path.stem}.png").resolve()
-        if target in photographs:
-            raise InputError(f"{target} would be overwritten", "it is a photograph", "Name another folder for --masks")
-        if target in taken:
-            raise InputError(f"two pictures of the name {target.name}", f"of {taken[target].name} and {path.name}",
-                             "Predict them one after the other")  # fmt: skip
-        taken[target] = path
-
-
 def _classes_to_write(config: PredictConfig, sample: tables.Sample | None, classes: int) -> int:
     """Those of the runs, and those that the sample has rows for: a class that no run knows is empty everywhere."""
     asked = max((class_id for _, class_id in sample.rows), default=0) if sample else 0
@@ -264,14 +249,20 @@ def _classes_to_write(config: PredictConfig, sample: tables.Sample | None, class
 def _write(config: PredictConfig, task: _Task, parts: Parts) -> int:
     """Make the submission and its scores of the parts. The number of rows."""
     columns, rows, sample = None, None, task.sample
+    image_ids = [path.name for path in task.paths]
     if sample is not None and sample.layout == task.layout:
         columns, rows = sample.columns, sample.rows or None
-    count = tables.write_table(config.out, parts.masks(), [path.name for path in task.paths], task.classes,
-                               layout=task.layout, columns=columns, rows=rows)  # fmt: skip
+    of_parts = tuple(product(image_ids, range(1, task.classes + 1)))
+    if columns in (None, tables.COLUMNS[task.layout]) and rows in (None, of_parts):
+        parts.join(config.out)
+        count = len(of_parts)
+    else:
+        count = tables.write_table(config.out, parts.masks(), image_ids, task.classes,
+                                   layout=task.layout, columns=columns, rows=rows)  # fmt: skip
     # what belongs to an earlier submission must not stand beside this one, should its own not be written
     config.out.with_suffix(".json").unlink(missing_ok=True)
     confidence.scores_path(config.out).unlink(missing_ok=True)
-    confidence.write_scores(confidence.scores_path(config.out), parts.scores())
+    parts.join_scores(confidence.scores_path(config.out))
     return count
 
 

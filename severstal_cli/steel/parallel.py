@@ -1,4 +1,4 @@
-"""A function over many items in threads: results in order, and never more than some of them early."""
+"""Work in threads: results in order, and never more than some of them early."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -29,3 +29,22 @@ def map_in_order(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_ahead(items: Iterable[Item], *, ahead: int, name: str) -> Generator[Item, None, None]:
+    """Yield `items`, which are made in a thread of their own, up to `ahead` of them early.
+
+    An error in making one is raised at its place. When the results are closed, the one that is being made is waited
+    for. `name` is what the thread is called in a profile.
+    """
+    iterator, end = iter(items), object()
+    pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+    try:
+        waiting = deque(pool.submit(next, iterator, end) for _ in range(ahead))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, iterator, end))
+            yield item  # type: ignore[misc]  # not the end
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        if isinstance(iterator, Generator):
+            iterator.close()

@@ -11,6 +11,7 @@ images have changed since is made again. `records.read_records` reads the tables
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ from severstal_cli.steel.records import PLAN, part_path
 PARTS = 64
 """As many as there are of a usual set: a killed prediction loses one of them at most."""
 
-SMALLEST, LARGEST = 16, 4096
-"""Images of a part: fewer make poor batches, more make long waits."""
+MULTIPLE, LARGEST = 16, 4096
+"""Images of a part: a multiple of usual batches, as none goes over its end; more make long waits."""
 
 
 def parts_path(submission: Path) -> Path:
@@ -50,7 +51,7 @@ class Parts:
 
     def __init__(self, folder: Path, images: Sequence[Path], plan: Mapping[str, Any], layout: tables.Layout) -> None:
         self.folder, self.layout = folder, layout
-        size = min(max(-(-len(images) // PARTS), SMALLEST), LARGEST)
+        size = min(-(-len(images) // (PARTS * MULTIPLE)) * MULTIPLE, LARGEST)
         self.images = {
             number: tuple(images[begin : begin + size])
             for number, begin in enumerate(range(0, len(images), size), start=1)
@@ -115,14 +116,13 @@ class Parts:
         """All masks of the parts, which must be finished."""
         return tables.read_table(self.folder).masks
 
-    def scores(self) -> dict[str, list[float]]:
-        """image_id -> the scores of its classes, of all parts, in the order of the images."""
-        found: dict[str, list[float]] = {}
-        for number in self.images:
-            path = confidence.scores_path(part_path(self.folder, number))
-            for (image_id, _), score in confidence.read_scores(path).items():
-                found.setdefault(image_id, []).append(score)
-        return found
+    def join(self, path: Path) -> None:
+        """Write the tables of the parts, which must be finished, as one, whole or not at all. Raises OutputError."""
+        _join([part_path(self.folder, number) for number in self.images], path)
+
+    def join_scores(self, path: Path) -> None:
+        """Likewise how sure their rows are."""
+        _join([confidence.scores_path(part_path(self.folder, number)) for number in self.images], path)
 
     def clear(self) -> None:
         """Remove what is in the folder."""
@@ -142,6 +142,17 @@ class Parts:
         if other:
             raise InputError(f"the parts in {self.folder} are of another prediction", f"other {', '.join(other)}",
                              "Give the same command as before, or remove them")  # fmt: skip
+
+
+def _join(tables_of_parts: Sequence[Path], path: Path) -> None:
+    """Their rows as they are, below the one header."""
+    with files.replacing(path) as temporary, temporary.open("wb") as file:
+        for number, part in enumerate(tables_of_parts):
+            with part.open("rb") as rows:
+                header = rows.readline()
+                if number == 0:
+                    file.write(header)
+                shutil.copyfileobj(rows, file)
 
 
 def _fingerprint(images: Sequence[Path]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.errors import InputError
 from severstal_cli.steel import files, rle
 from severstal_cli.steel.images import Grey, cv2
 
@@ -43,6 +44,20 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
         raise ValueError(f"no PNG can be made of {picture.shape} {picture.dtype}")
     with files.replacing(path) as temporary:
         temporary.write_bytes(data.tobytes())
+
+
+def check_places(folder: Path, photographs: Sequence[Path]) -> None:
+    """See that a PNG of each photograph can go to `folder` and replaces none, nor another PNG. Raises InputError."""
+    taken: dict[Path, Path] = {}
+    there = {path.resolve() for path in photographs}
+    for path in photographs:
+        target = (folder / f"{path.stem}.png").resolve()
+        if target in there:
+            raise InputError(f"{target} would be overwritten", "it is a photograph", "Name another folder for --masks")
+        if target in taken:
+            raise InputError(f"two pictures of the name {target.name}", f"of {taken[target].name} and {path.name}",
+                             "Predict them one after the other")  # fmt: skip
+        taken[target] = path
 
 
 def figure(*, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:

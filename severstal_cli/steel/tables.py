@@ -227,7 +227,7 @@ def write_table(
             runs = masks.get((image_id, class_id - 1), rle.EMPTY)
             if not len(runs) and not empty_rows:
                 continue
-            values = {_RUNS: rle.to_text(runs), _IMAGE: image_id, _CLASS: str(class_id)}
+            values = {_RUNS: rle.to_text(runs) if len(runs) else "", _IMAGE: image_id, _CLASS: str(class_id)}
             values[_PAIR] = f"{image_id}_{class_id}"
             writer.writerow([values[name] for name in header])
             count += 1

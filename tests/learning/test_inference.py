@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from severstal_cli.learning import inference, registry
-from severstal_cli.learning.device import open_device
 from severstal_cli.learning.engines import Member
 from severstal_cli.learning.inference import predict_levels
 from severstal_cli.learning.registry import Logits
+from severstal_cli.steel.postprocess import make_exclusive
 
 
 class _Light(nn.Module):
@@ -29,7 +30,7 @@ class _Light(nn.Module):
 
 @pytest.fixture(scope="module")
 def fabric():  # type: ignore[no-untyped-def]
-    return open_device("32-true")
+    return Fabric(accelerator="cpu", devices=1, precision="32-true")  # also where there is a GPU
 
 
 def _photographs(sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
@@ -125,3 +126,17 @@ def test_runs_count_as_their_weights_say(fabric) -> None:  # type: ignore[no-unt
     [levels] = predict_levels(members, photographs, fabric, weights=[3, 1])
     grey = photographs[0] / 255
     assert np.abs(levels[0] - 255 * (0.75 * grey + 0.25 * (grey + 0.25) / 1.5)).max() <= 0.51
+
+
+def test_one_class_a_pixel_is_left_by_any_device_as_by_the_search(fabric) -> None:  # type: ignore[no-untyped-def]
+    levels = np.random.default_rng(0).integers(0, 4, (5, 3, 40, 50), dtype=np.uint8)  # many ties
+    expected = np.stack([make_exclusive(each) for each in levels])
+    changed = torch.from_numpy(levels.copy())
+    inference._keep_highest(changed)
+    np.testing.assert_array_equal(changed.numpy(), expected)
+    photographs = _photographs([(64, 64), (64, 64), (50, 70)])
+    member = Member(network=_Light(), mean=0.0, std=1.0)
+    whole, single = (list(predict_levels([member], photographs, fabric, exclusive=flag)) for flag in (False, True))
+    for one, other in zip(whole, single, strict=True):
+        assert not np.array_equal(one, other)
+        np.testing.assert_array_equal(make_exclusive(one), other)

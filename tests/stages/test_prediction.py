@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from severstal_cli.learning import engines, inference, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.stages import checking, prediction, scoring, searching
 from severstal_cli.steel import confidence, files, images, postprocess, rle, tables
+from severstal_cli.steel.parts import Parts
 
 
 def _predict(trained, tmp_path: Path, **settings: object) -> prediction.PredictResult:  # type: ignore[no-untyped-def]
@@ -112,14 +112,10 @@ def test_nothing_of_an_earlier_submission_stays_beside_a_new_one(
     for name in ("submission.json", "submission.scores.csv"):
         (tmp_path / name).write_text("of an earlier one")
 
-    write = confidence.write_scores
+    def fail(parts: Parts, path: Path) -> None:
+        raise OutputError("cannot write")
 
-    def fail(path: Path, *rest: Any) -> None:
-        if path == tmp_path / "submission.scores.csv":
-            raise OutputError("cannot write")
-        write(path, *rest)
-
-    monkeypatch.setattr(confidence, "write_scores", fail)
+    monkeypatch.setattr(Parts, "join_scores", fail)
     with pytest.raises(OutputError):
         _predict(trained, tmp_path, images=tuple(images.find_images([data / "train_images"])[:2]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission.parts"]

@@ -43,8 +43,17 @@ def test_what_is_written_is_read_as_one_table(tmp_path: Path) -> None:
     masks = parts.masks()
     assert len(masks) == 40 - 3
     assert masks["017.png", 1].tolist() == [[17, 2]]
-    assert list(parts.scores()) == [path.name for group in parts.images.values() for path in group]
-    assert parts.scores()["000.png"] == [0.5, 0.25]
+    parts.join(tmp_path / "whole.csv")
+    parts.join_scores(tmp_path / "whole.scores.csv")
+    whole = tables.read_table(tmp_path / "whole.csv")
+    names = [path.name for group in parts.images.values() for path in group]
+    assert list(whole.image_ids) == names
+    assert {key: runs.tolist() for key, runs in whole.masks.items()} == {
+        key: runs.tolist() for key, runs in masks.items()
+    }
+    scores = confidence.read_scores(tmp_path / "whole.scores.csv")
+    assert list(scores) == [(name, channel) for name in names for channel in range(2)]
+    assert [scores["000.png", channel] for channel in range(2)] == [0.5, 0.25]
     assert parts.read(3).masks_by_class == (0, 7)
     assert parts.read(3).skipped == {"032.png": "no image"}
     columns, rows = records.read_records(parts.folder)
