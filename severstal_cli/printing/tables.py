@@ -69,7 +69,11 @@ def print_score(title: str, result: "ScoreResult") -> None:
     dice = (result.mean_dice, result.mean_dice_present, result.all_empty)
     rows.append(("all", *map(figure, dice), _sum(result, "true_masks"), _sum(result, "predicted_masks")))
     header = ("class", "Dice", "if present", "nothing", "true masks", "predicted")
-    print_table(f"{title}: mean Dice on {result.images} images", header, rows)
+    low, high = result.interval
+    caption = f"{low:.4f} to {high:.4f}: 95 % interval of the mean on images like these"
+    if not result.knows_duplicates:
+        caption += "; near-duplicates are not known (severstal split), so it may be too narrow"
+    print_table(f"{title}: mean Dice on {result.images} images", header, rows, caption)
 
 
 def print_submissions(rows: Sequence[Mapping[str, str]]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import dice, files, images, postprocess, rle, tables
+from severstal_cli.steel import dice, files, images, intervals, postprocess, rle, splits, tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class ClassScore:
     """What predicting nothing scores."""
     true_masks: int
     predicted_masks: int
+    interval: tuple[float, float]
+    """95 % for `dice`; see steel/intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,10 @@ class ScoreResult:
     """What predicting nothing scores on the same images."""
     images: int
     by_class: tuple[ClassScore, ...]
+    interval: tuple[float, float]
+    """95 % for `mean_dice`."""
+    knows_duplicates: bool
+    """Near-duplicates were kept together for the intervals; else these may be too narrow."""
 
 
 def score(config: ScoreConfig, progress: Progress = SILENT) -> ScoreResult:
@@ -92,12 +98,33 @@ def _score_submission(submission: Path, truth: Path, counting: Path | None, prog
         progress.say(f"{extra} images of {submission} do not count: --images does not have them")
     if not predicted.classes and not true.classes:
         raise InputError("no classes to score", f"{submission} and {truth} have no rows", "Give other files")
-    return summarise(predicted.masks, true.masks, image_ids, max(predicted.classes, true.classes))
+    classes = max(predicted.classes, true.classes)
+    return summarise(predicted.masks, true.masks, image_ids, classes, _known_groups(truth.parent, image_ids))
 
 
-def summarise(predicted: dice.Masks, true: dice.Masks, image_ids: Sequence[str], classes: int) -> ScoreResult:
-    """The score of masks against true ones over `image_ids` and `classes`; none is built, runs are enough."""
+def _known_groups(data: Path, image_ids: Sequence[str]) -> Mapping[str, int] | None:
+    """The groups of near-duplicates by the split of the annotations' folder, if it has all of these images."""
+    path = splits.splits_path(data)
+    if not path.exists():
+        return None
+    groups = splits.read_splits(path).groups
+    return groups if groups.keys() >= set(image_ids) else None
+
+
+def summarise(
+    predicted: dice.Masks,
+    true: dice.Masks,
+    image_ids: Sequence[str],
+    classes: int,
+    groups: Mapping[str, int] | None = None,
+) -> ScoreResult:
+    """The score of masks against true ones over `image_ids` and `classes`; none is built, runs are enough.
+
+    groups: the group of near-duplicates of each image; None: not known.
+    """
     scores = dice.dice_matrix(predicted, true, image_ids, classes)
+    group_of = np.arange(len(image_ids)) if groups is None else np.array([groups[image_id] for image_id in image_ids])
+    *of_classes, of_all = [(float(low), float(high)) for low, high in intervals.intervals(scores, group_of)]
     there, found = (
         np.array([[(image_id, channel) in masks for channel in range(classes)] for image_id in image_ids])
         for masks in (true, predicted)
@@ -110,6 +137,7 @@ def summarise(predicted: dice.Masks, true: dice.Masks, image_ids: Sequence[str],
             all_empty=float((~there[:, channel]).mean()),
             true_masks=int(there[:, channel].sum()),
             predicted_masks=int(found[:, channel].sum()),
+            interval=of_classes[channel],
         )
         for channel in range(classes)
     )
@@ -119,6 +147,8 @@ def summarise(predicted: dice.Masks, true: dice.Masks, image_ids: Sequence[str],
         all_empty=float((~there).mean()),
         images=len(image_ids),
         by_class=by_class,
+        interval=of_all,
+        knows_duplicates=groups is not None,
     )
 
 
@@ -137,7 +167,7 @@ def _score_runs(config: ScoreConfig, progress: Progress) -> ScoreResult:
     for image_id, levels in part.levels(views=how.views, batch_size=config.batch_size, progress=progress):
         found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
-    result = summarise(masks, part.photographs.masks, part.image_ids, len(thresholds.rules))
+    result = summarise(masks, part.photographs.masks, part.image_ids, len(thresholds.rules), part.split.groups)
     # kept with a run that was scored as it predicts by default; it may lie on a read-only disk
     is_default = [how.thresholds_path] == [folder / run.THRESHOLDS for folder in runs] and how.views == thresholds.tta
     if is_default and files.is_writable(runs[0]):

@@ -48,6 +48,24 @@ def test_score_worked_by_hand(tables: tuple[Path, Path, Path]) -> None:
     assert two.all_empty == pytest.approx(2 / 3)
 
 
+def test_the_interval_takes_near_duplicates_as_one_where_the_split_tells_them(tables: tuple[Path, Path, Path]) -> None:
+    submission, truth, images = tables
+    config = ScoreConfig(submission=submission, truth=truth, images=images)
+    alone = scoring.score(config)
+    assert not alone.knows_duplicates
+    assert alone.interval == (pytest.approx(0.25), 1)  # a alone, and clean alone, one draw in 27 each
+    assert alone.by_class[0].interval == (0.5, 1)
+    (truth.parent / "splits.csv").write_text(
+        "ImageId,Part,Group,Classes\na.png,0,1,1\nb.png,0,1,2\nclean.png,0,2,\nother.png,0,3,\n"
+    )
+    grouped = scoring.score(config)
+    assert grouped.knows_duplicates
+    assert grouped.interval == (pytest.approx((0.5 + 0 + 1 + 2 / 3) / 4), 1)  # a and b, drawn twice
+    assert grouped.mean_dice == alone.mean_dice
+    (truth.parent / "splits.csv").write_text("ImageId,Part,Group,Classes\na.png,0,1,1\n")
+    assert scoring.score(config).interval == alone.interval
+
+
 def test_without_a_list_the_images_of_the_submission_count(tables: tuple[Path, Path, Path]) -> None:
     submission, truth, _ = tables
     found = scoring.score(ScoreConfig(submission=submission, truth=truth))
