@@ -187,8 +187,8 @@ def train_epoch(
         with fabric.no_backward_sync(state.network, enabled=not batch.ends_step):  # type: ignore[arg-type]
             logits = state.network(pixels)
             loss = losses.total_loss(logits.masks, logits.classes, masks, config, share)
+            count.add(batch, loss.detach())
             fabric.backward(loss * batch.loss_weight)
-        count.add(batch, loss.detach())
         begins_step = batch.ends_step
         if not batch.ends_step:
             continue
