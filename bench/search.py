@@ -5,8 +5,8 @@
 
 Maps are made beforehand and used in turn: blobs with soft edges over noise of levels 0..background (about 70 % of the
 pixels above 0), half of the images clean, some of these with a false alarm. Prints the time and memory of the search
-alone, its time for one map, and how it compares with one (threshold, size) pair by OpenCV; checks cells against masks
-made by the rule itself.
+alone, without and with what each image contributes, the choice and 200 drawings of it, its time for one map, and how it
+compares with one (threshold, size) pair by OpenCV; checks cells against masks made by the rule itself.
 """
 
 import argparse
@@ -18,10 +18,11 @@ import time
 import cv2
 import numpy as np
 
-from severstal_cli.steel import halves
+from severstal_cli.steel import choosing
 from severstal_cli.steel.components import tally
+from severstal_cli.steel.contributions import GATES, THRESHOLDS, Contributions
 from severstal_cli.steel.postprocess import ClassRule, apply_rule
-from severstal_cli.steel.search import GATES, ONE, ScoreSurface
+from severstal_cli.steel.search import ONE, ScoreSurface
 
 
 def make_map(rng, size, background, *, has_truth, has_blobs):
@@ -67,25 +68,51 @@ def pair_by_opencv(levels, truth, threshold, min_component_px):
 
 
 def check(maps, cells, rng, size):
-    """Cells of a surface over `maps`, half of them with a gate, against the mean Dice of masks by the rule."""
+    """Cells of a surface over `maps`, with a gate those of contributions, against mean Dice of masks by the rule."""
     surface = ScoreSurface.for_images(size[0] * size[1])
-    for levels, truth in maps:
-        surface.add(levels, truth)
+    kept = Contributions(surface)
+    for number, pair in enumerate(maps):
+        kept.add(number, surface.add(*pair))
     worst = 0.0
     for number in range(cells):
         gate = int(rng.choice(GATES)) if number % 2 else 0
-        step = 2 if gate else 1
-        t = int(rng.integers(1, gate or 256))
-        component, mask_px = (int(rng.choice(sizes[::step])) for sizes in (surface.component_sizes, surface.mask_sizes))
+        grid = kept if gate else surface
+        t = int(rng.choice(THRESHOLDS) if gate else rng.integers(1, 256))
+        component, mask_px = (int(rng.choice(sizes)) for sizes in (grid.component_sizes, grid.mask_sizes))
         rule = ClassRule(pixel_threshold=t, min_component_px=component, min_mask_px=mask_px, min_image_score=gate)
         total = 0.0
         for levels, truth in maps:
             mask, true = apply_rule(levels, rule), np.zeros(size, np.bool_) if truth is None else truth
             pixels = int(mask.sum()) + int(true.sum())
             total += 2 * int((mask & true).sum()) / pixels if pixels else 1.0
-        worst = max(worst, abs(total - surface.sum_of(rule) / ONE) / len(maps))
+        found = kept.dice(rule).sum() if gate else surface.sum_of(rule) / ONE
+        worst = max(worst, abs(total - found) / len(maps))
     assert worst < 1e-12, worst
     print(f"checked {cells} cells over {len(maps)} maps against the masks of the rule: largest difference {worst:.1e}")
+
+
+def search(options, maps, size, *, choose):
+    """Seconds, seconds of CPU, surfaces and, with `choose`, what is chosen and drawn again from contributions."""
+    cpu, begin = time.process_time(), time.perf_counter()
+    surfaces = [ScoreSurface.for_images(size[0] * size[1]) for _ in range(options.classes)]
+    contributions = [Contributions(surface) for surface in surfaces]
+
+    def add(image):
+        for surface, kept, of_class in zip(surfaces, contributions, maps, strict=True):
+            found = surface.add(*of_class[image % len(of_class)])
+            if choose:
+                kept.add(image, found)
+
+    with concurrent.futures.ThreadPoolExecutor(options.threads) as pool:
+        for _ in pool.map(add, range(options.images)):
+            pass
+    if choose:
+        groups = np.arange(options.images)
+        choices = choosing.choose(contributions, (groups % choosing.FOLDS).astype(np.int8), groups).choices
+        choosing.chosen_again(contributions, choices, groups)
+    else:
+        choices = [surface.best() for surface in surfaces]
+    return time.perf_counter() - begin, time.process_time() - cpu, surfaces, choices
 
 
 def main():
@@ -113,34 +140,27 @@ def main():
     tally(*every[0], ScoreSurface.for_images(size[0] * size[1]).component_sizes)  # compiles, or loads what was compiled
     ScoreSurface.for_images(size[0] * size[1]).add(*every[0])
 
+    search(argparse.Namespace(images=10, classes=1, threads=1), maps[:1], size, choose=True)  # compiles the rest
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    cpu, begin = time.process_time(), time.perf_counter()
-    surfaces = [[ScoreSurface.for_images(size[0] * size[1]) for _ in range(2)] for _ in range(options.classes)]
-
-    def add(image):
-        for of_halves, of_class in zip(surfaces, maps, strict=True):
-            of_halves[image // 8 % 2].add(*of_class[image % len(of_class)])
-
-    with concurrent.futures.ThreadPoolExecutor(options.threads) as pool:
-        for _ in pool.map(add, range(options.images)):
-            pass
-    choices = [halves.choose(*pair) for pair in surfaces]
-    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    plain_seconds, plain_cpu, *_ = search(options, maps, size, choose=False)
+    seconds, cpu, surfaces, choices = search(options, maps, size, choose=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     searched = options.images * options.classes
-    cells = 255 * len(surfaces[0][0].component_sizes)
+    cells = 255 * len(surfaces[0].component_sizes)
     what = f"{options.images} images x {options.classes} classes"
     print(
-        f"{what}, {options.threads} threads: {seconds:.1f} s, {cpu:.1f} s of CPU, {1e3 * cpu / searched:.2f} ms a map"
+        f"{what}, {options.threads} threads: surfaces alone {plain_seconds:.1f} s, {plain_cpu:.1f} s of CPU; with what"
     )
-    print(f"of each map {cells} pairs x {len(surfaces[0][0].mask_sizes)} mask sizes, and {len(GATES)} gates")
+    print(f"each image contributes, the choice and 200 drawings {seconds:.1f} s, {cpu:.1f} s of CPU,", end=" ")
+    print(f"{1e3 * cpu / searched:.2f} ms a map: ratio {seconds / plain_seconds:.2f}, of CPU {cpu / plain_cpu:.2f}")
+    print(f"of each map {cells} pairs x {len(surfaces[0].mask_sizes)} mask sizes, and {len(GATES)} gates")
     print(f"peak memory {peak:.0f} MiB, of it {peak - resident:.0f} MiB by the search: the maps were there before")
     for class_id, choice in enumerate(choices, start=1):
         found = f"{choice.mean_dice_default:.4f} -> {choice.mean_dice:.4f}, held out {choice.mean_dice_held_out:.4f}"
         print(f"class {class_id}: {found}, by {choice.rule}")
 
     sample = list(itertools.islice((pair for pair in every if pair[1] is not None), 8))
-    sizes = surfaces[0][0].component_sizes
+    sizes = surfaces[0].component_sizes
     ours = np.mean([best_of(5, lambda pair=pair: tally(*pair, sizes)) for pair in sample])
     one = np.mean([best_of(5, lambda pair=pair: pair_by_opencv(*pair, 128, 100)) for pair in sample])
     print(f"maps with the class, one thread: {cells} pairs {1e3 * ours:.2f} ms, one pair by OpenCV {1e3 * one:.2f} ms:")

@@ -331,18 +331,22 @@ def choice(held_out: float | None, **rule: int) -> Choice:
                   present=2, mean_dice_held_out=held_out)  # fmt: skip
 
 
-@pytest.mark.parametrize(("held_out", "told"), [(0.85, True), (None, False)])
+@pytest.mark.parametrize(("held_out", "told"), [(0.85, True), (0.8, True), (None, False)])
 def test_what_was_searched_is_shown_and_how_to_go_on(
     severstal: Severstal, monkeypatch: pytest.MonkeyPatch, held_out: float | None, told: bool
 ) -> None:
     choices = (choice(held_out, pixel_threshold=51, min_image_score=204), choice(held_out))
-    result = searching.ThresholdsResult(path=Path("e.json"), images=9, choices=choices)
+    interval = None if held_out is None else (0.75, 0.95)
+    result = searching.ThresholdsResult(
+        path=Path("e.json"), images=9, choices=choices, mean_dice_held_out=held_out, interval_held_out=interval
+    )
     monkeypatch.setattr(searching, "search", lambda config, progress: result)
     out = severstal("thresholds", "a", "b", "--out", "e.json").out
     rows = [line.split() for line in out.splitlines()]
     assert ["1", "0.200", "1", "1", "0.800", "0.8000", "0.9000", "0.7000"] in rows
     assert ["2", "0.502", "1", "1", "0.8000", "0.9000", "0.7000"] in rows
-    assert ("0.8500 on images that were not searched" in out) == told
+    assert (f"expected on new images: {held_out or 0:.4f}, 95 % interval 0.7500 to 0.9500" in out) == told
+    assert ("gains nothing over a threshold of 0.5" in " ".join(out.split())) == (held_out == 0.8)
     assert out.endswith("wrote e.json; next: severstal predict IMAGES --thresholds e.json\n")
     assert severstal("thresholds", "a").out.endswith("next: severstal predict IMAGES --model a\n")
 

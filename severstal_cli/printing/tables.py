@@ -54,9 +54,12 @@ def print_thresholds(result: "ThresholdsResult") -> None:
     means = (result.mean_dice_default, result.mean_dice, result.mean_dice_never)
     rows.append(("all", "", "", "", "", *map(figure, means)))
     header = ("class", "threshold", "component px", "mask px", "gate", "at 0.5", "searched", "nothing")
-    held_out = result.mean_dice_held_out
-    by_halves = "on images that were not searched: each half by the rules of the other"
-    caption = "" if held_out is None else f"{held_out:.4f} {by_halves}"
+    caption = ""
+    if result.mean_dice_held_out is not None and result.interval_held_out is not None:
+        expected, (low, high) = result.mean_dice_held_out, result.interval_held_out
+        caption = f"expected on new images: {expected:.4f}, 95 % interval {low:.4f} to {high:.4f}"
+        if expected <= result.mean_dice_default:
+            caption += f"; the search gains nothing over a threshold of 0.5, {result.mean_dice_default:.4f}"
     print_table(f"mean Dice on {result.images} validation images", header, rows, caption)
 
 

@@ -14,7 +14,8 @@ from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import evaluation, run, tta
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, halves, pictures, postprocess, rle
+from severstal_cli.steel import choosing, files, pictures, postprocess, rle
+from severstal_cli.steel.contributions import Contributions
 from severstal_cli.steel.parallel import map_in_order
 from severstal_cli.steel.search import Choice, ScoreSurface
 
@@ -27,6 +28,10 @@ class ThresholdsResult:
     images: int
     choices: tuple[Choice, ...]
     """One a class."""
+    mean_dice_held_out: float | None = None
+    """Of rules chosen on the other folds of these images; None where there is nothing to leave out."""
+    interval_held_out: tuple[float, float] | None = None
+    """95 % for it."""
 
     @property
     def mean_dice(self) -> float:
@@ -43,15 +48,9 @@ class ThresholdsResult:
         """Predicting nothing."""
         return float(np.mean([choice.mean_dice_never for choice in self.choices]))
 
-    @property
-    def mean_dice_held_out(self) -> float | None:
-        """With rules that were chosen on the other half of the images; None where there are no two halves."""
-        found = [choice.mean_dice_held_out for choice in self.choices if choice.mean_dice_held_out is not None]
-        return float(np.mean(found)) if len(found) == len(self.choices) else None
-
 
 def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsResult:
-    """Score every threshold, component size, mask size and gate on the validation images, exactly; write the best.
+    """Score every threshold, component and mask size on the validation images, exactly; write what will hold up.
 
     Raises:
         InputError: a run left no fold out, runs or weights that do not go together, or several runs and no `out`.
@@ -67,12 +66,19 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     files.check_place(path)
     part = evaluation.open_validation(config.runs, config.data, progress, config.weights)
     height, width = part.photographs.usual_size()
-    surfaces, others = (
-        [ScoreSurface.for_images(height * width) for _ in range(part.photographs.classes)] for _ in range(2)
+    surfaces = [ScoreSurface.for_images(height * width) for _ in range(part.photographs.classes)]
+    contributions = list(map(Contributions, surfaces))
+    _fill(surfaces, contributions, part, config, progress)
+    groups = choosing.groups_of(part.image_ids, part.split)
+    chosen = choosing.choose(contributions, choosing.deal(part.image_ids, part.split), groups)
+    choices = chosen.choices
+    result = ThresholdsResult(
+        path=path,
+        images=len(part.image_ids),
+        choices=choices,
+        mean_dice_held_out=chosen.mean_dice_held_out,
+        interval_held_out=chosen.interval_held_out,
     )
-    _fill((surfaces, others), part, config, progress)
-    choices = tuple(map(halves.choose, surfaces, others))  # now `surfaces` hold all images
-    result = ThresholdsResult(path=path, images=len(part.image_ids), choices=choices)
     thresholds = Thresholds(
         rules=tuple(choice.rule for choice in choices),
         exclusive=part.cards[0].exclusive,
@@ -80,7 +86,10 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
         runs=tuple(map(str, config.runs)),
         weights=config.weights,
     )
-    _draw(path.with_suffix(".png"), surfaces, choices)  # first: the rules are what must not stand beside another's
+    clouds = choosing.chosen_again(contributions, choices, groups)
+    _draw(
+        path.with_suffix(".png"), surfaces, choices, clouds
+    )  # first: the rules are what must not stand beside another's
     run.write_thresholds(path, thresholds, _report(result, part))
     if config.out is None:
         (config.runs[0] / run.SCORE).unlink(missing_ok=True)  # it was reached with other rules
@@ -88,23 +97,27 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
 
 
 def _fill(
-    surfaces: Sequence[Sequence[ScoreSurface]], part: evaluation.Part, config: ThresholdsConfig, progress: Progress
+    surfaces: Sequence[ScoreSurface],
+    contributions: Sequence[Contributions],
+    part: evaluation.Part,
+    config: ThresholdsConfig,
+    progress: Progress,
 ) -> None:
-    """Add every image to the surfaces of its half, one a class, in threads beside the network."""
+    """Add every image to the surface and the contributions of each class, in threads beside the network."""
     masks, exclusive = part.photographs.masks, part.cards[0].exclusive
-    half_of = dict(zip(part.image_ids, halves.deal(part.image_ids, part.split).tolist(), strict=True))
 
-    def add(found: tuple[str, NDArray[np.uint8]]) -> None:
-        image_id, levels = found
+    def add(found: tuple[int, tuple[str, NDArray[np.uint8]]]) -> None:
+        number, (image_id, levels) = found
         size = levels.shape[1:]
         shown = postprocess.make_exclusive(levels) if exclusive else levels
-        for channel, surface in enumerate(surfaces[half_of[image_id]]):
+        for channel, (surface, kept) in enumerate(zip(surfaces, contributions, strict=True)):
             runs = masks.get((image_id, channel))
-            surface.add(shown[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
+            counted = surface.add(shown[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
+            kept.add(number, counted)
 
     levels_of = part.levels(views=config.tta, batch_size=config.batch_size, progress=progress)
     # bounded: maps are large
-    for _ in map_in_order(add, levels_of, ahead=2 * (os.cpu_count() or 1), name="search"):
+    for _ in map_in_order(add, enumerate(levels_of), ahead=2 * (os.cpu_count() or 1), name="search"):
         pass
 
 
@@ -126,6 +139,7 @@ def _report(result: ThresholdsResult, part: evaluation.Part) -> dict[str, object
         "mean_dice_default": result.mean_dice_default,
         "mean_dice_never": result.mean_dice_never,
         "mean_dice_held_out": result.mean_dice_held_out,
+        "interval_held_out": result.interval_held_out,
         "by_class": [
             {name: value for name, value in dataclasses.asdict(choice).items() if name != "rule"}
             for choice in result.choices
@@ -133,35 +147,52 @@ def _report(result: ThresholdsResult, part: evaluation.Part) -> dict[str, object
     }
 
 
-def _draw(path: Path, surfaces: Sequence[ScoreSurface], choices: Sequence[Choice]) -> None:
-    """A map a class: mean Dice over threshold and smallest component, with the chosen smallest mask, without a gate."""
-    figure, axes = pictures.figure(columns=len(surfaces), width=4.0, height=3.2)
-    for number, (surface, choice) in enumerate(zip(surfaces, choices, strict=True)):
-        plot = axes[number]
-        sizes = surface.component_sizes
-        means = surface.means()[1:, :, int(np.searchsorted(surface.mask_sizes, choice.rule.min_mask_px))]
+def _draw(
+    path: Path,
+    surfaces: Sequence[ScoreSurface],
+    choices: Sequence[Choice],
+    clouds: Sequence[NDArray[np.int64]],
+) -> None:
+    """A map a class: mean Dice over threshold and smallest component, with the chosen smallest mask, without a gate.
+
+    On it what was chosen, the best cell of the whole surface, and what would be chosen on other images like these.
+    """
+    figure, axes = pictures.figure(columns=len(surfaces), width=4.2, height=3.6)
+    rng = np.random.default_rng(0)
+    for number, (surface, choice, cloud) in enumerate(zip(surfaces, choices, clouds, strict=True)):
+        plot, sizes, rule = axes[number], surface.component_sizes, choice.rule
+        means = surface.means()[1:, :, int(np.searchsorted(surface.mask_sizes, rule.min_mask_px))]
         high = float(means.max())
         low = min(float(np.quantile(means, 0.25)), high - 0.01)  # a flat surface needs a scale, too
         colours = plot.pcolormesh(
             np.arange(1, 256) / 255, sizes, means.T, vmin=low, vmax=high, cmap="viridis", shading="nearest"
         )
-        plot.set(yscale="log", xlabel="threshold", ylabel="smallest component, px")
-        if choice.rule.pixel_threshold < postprocess.NEVER:
-            plot.plot(
-                choice.rule.pixel_threshold / 255,
-                choice.rule.min_component_px,
-                "o",
-                color=pictures.PALETTE[6],
-                markeredgecolor="white",
-            )
-            gate = choice.rule.min_image_score
-            with_gate = f" with gate {gate / 255:.3f}" if gate else ""
-            plot.set_title(
-                f"class {number + 1}: {choice.mean_dice:.4f}{with_gate}, at 0.5 {choice.mean_dice_default:.4f}",
-                fontsize=9,
-            )
-        else:
-            plot.set_title(f"class {number + 1}: never, {choice.mean_dice:.4f}", fontsize=9)
         figure.colorbar(colours, ax=plot)
+        predicted = cloud[cloud[:, 0] < postprocess.NEVER]
+        spread = predicted * np.exp(rng.normal(0, 0.03, predicted.shape))  # many are of the same cell
+        plot.plot(
+            spread[:, 0] / 255, spread[:, 1], ".", color="white", markersize=3, alpha=0.5,
+            label=f"on images drawn anew, {len(cloud)} times",
+        )  # fmt: skip
+        best = surface.best().rule
+        if best.pixel_threshold < postprocess.NEVER:
+            plot.plot(best.pixel_threshold / 255, best.min_component_px, "x", color="black", label="best on these")
+        if rule.pixel_threshold < postprocess.NEVER:
+            plot.plot(
+                rule.pixel_threshold / 255, rule.min_component_px, "o", color=pictures.PALETTE[6],
+                markeredgecolor="white", label="chosen",
+            )  # fmt: skip
+        gate = f", gate {rule.min_image_score / 255:.3f}" if rule.min_image_score else ""
+        never = len(cloud) - len(predicted)
+        drawn = f"; never in {never} of {len(cloud)}" if never else ""
+        is_never = rule.pixel_threshold == postprocess.NEVER
+        told = "never" if is_never else f"masks from {rule.min_mask_px} px{gate}"
+        plot.set_title(
+            f"class {number + 1}: {told}{drawn}\nDice {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}",
+            fontsize=9,
+        )
+        plot.set(yscale="log", xlabel="threshold", ylabel="smallest component, px", xlim=(0, 1))
+        plot.set_ylim(sizes[0] * 0.9, sizes[-1] * 1.1)
+    axes[0].legend(fontsize=7, loc="upper right", labelcolor="white", facecolor="#444444", framealpha=0.7)
     with files.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)

@@ -1,4 +1,4 @@
-"""The search for the rule of a class: the mean Dice of every rule, exactly, and the choice among them.
+"""The mean Dice of a class for every rule without a gate, exactly, and the best of them.
 
 A rule of the search is a cell (t, s, m): mask = levels >= t, components of at least component_sizes[s] pixels, the
 whole mask of at least mask_sizes[m]. Its score is the mean Dice over all images, clean ones too; both empty counts 1.
@@ -10,14 +10,6 @@ are one entry, d or d - 1, in the bin of A, summed over the bins at the end. Whe
 Worked example: two images, sizes (1, 50). One has no truth and keeps a false alarm of 40 px at some (t, s): entry -1 in
 the bin 1..49. One keeps 900 px with Dice 0.8: entry 0.8 in the bin from 50 on. Scores: m = 1: (1 - 1 + 0.8) / 2 = 0.4;
 m = 50: (1 + 0.8) / 2 = 0.9.
-
-A gate g, the rule's `min_image_score`, empties the masks of all images whose map does not reach level g; at or below t
-it would do nothing. So entries are also kept by the highest of `GATES` that the map reaches. With a gate, only entries
-of images that reach it are summed, and the others are left with what the empty mask is worth. These sums are as exact,
-but hold every second size only, for a quarter of the memory: mostly a gate takes the place of a large smallest mask.
-
-In the example the false alarm peaks at level 150, the other map at 230. They reach the gates 50 to 147 and 50 to 225.
-Scores at m = 1: with gate 147 still 0.4; with gate 172 the false alarm's entry is gone, (1 + 0.8) / 2 = 0.9.
 
 Sums are whole numbers of 2^-42, so they do not depend on the order of the images or on the number of threads. An image
 adds at most 1.2e-13 of rounding to them; scores of whole ones and zeros are exact.
@@ -31,19 +23,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel.components import LEVELS, check_sizes, size_steps, tally
+from severstal_cli.steel.components import LEVELS, Tally, check_sizes, size_steps, tally
 from severstal_cli.steel.postprocess import NEVER, ClassRule
 
 ONE = 1 << 42
 """A Dice of 1 in the sums; leaves room for 2 million images."""
 
-GATES = np.round(255 / (1 + np.exp(-np.linspace(-1.4, 5, 16)))).astype(np.int64)
-"""(16,) image scores to try, 50 to 253: 0.2 to 0.99, evenly spaced in log-odds, for networks crowd at the ends."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The rule found for a class, and what it is worth on the images that it was found on: mean Dice over all."""
+    """A rule for a class, and what it is worth on the images that it was chosen on: mean Dice over all."""
 
     rule: ClassRule
     mean_dice: float
@@ -55,14 +44,16 @@ class Choice:
     present: int
     """Images with the class."""
     mean_dice_held_out: float | None = None
-    """What the search is worth on images that it has not seen, where that was tried (`halves.choose`)."""
+    """What a rule so chosen is worth on images that the choice has not seen, where that was tried (`choosing`)."""
+    interval_held_out: tuple[float, float] | None = None
+    """95 % for it."""
 
 
 class ScoreSurface:
     """The sum of Dice of one class over images, for every cell (t, s, m). Threads may add at once.
 
-    component_sizes: (S,) int32 ascending from 1; mask_sizes: (M,) likewise. Takes 8 * 256 * S * M bytes, and four times
-    as many for the gates, however many images.
+    component_sizes: (S,) int32 ascending from 1; mask_sizes: (M,) likewise. Takes 8 * 256 * S * M bytes, however many
+    images.
     """
 
     def __init__(self, *, component_sizes: NDArray[np.int32], mask_sizes: NDArray[np.int32]) -> None:
@@ -72,9 +63,6 @@ class ScoreSurface:
         self.images, self.clean = 0, 0
         # (256, S, M) by the bin of the kept area: Dice less what an empty mask is worth
         self._gains = np.zeros((LEVELS, len(component_sizes), len(mask_sizes)), np.int64)
-        # (G, 256, S / 2, M / 2) the same of every second size, by the highest gate that the map reaches, for t below it
-        coarse = len(component_sizes[::2]), len(mask_sizes[::2])
-        self._gated = np.zeros((len(GATES), LEVELS, *coarse), np.int64)
         self._lock = threading.Lock()
 
     @classmethod
@@ -88,15 +76,19 @@ class ScoreSurface:
             mask_sizes=size_steps(pixels, count=mask_sizes, smallest=1 / 10_000, largest=0.1),
         )
 
-    def add(self, levels: NDArray[np.uint8], truth: NDArray[np.bool_] | None) -> None:
-        """Count one image. levels: (H, W) uint8; truth: (H, W) bool, or None: empty, which is quicker."""
+    def add(self, levels: NDArray[np.uint8], truth: NDArray[np.bool_] | None) -> Tally:
+        """Count one image. levels: (H, W) uint8; truth: (H, W) bool, or None: empty, which is quicker.
+
+        Returns what was counted, by the component sizes.
+        """
         found = tally(levels, truth, self.component_sizes)
         has_truth = found.overlap is not None
         overlap = found.kept_area if found.overlap is None else found.overlap
         with self._lock:
             self.images += 1
             self.clean += not has_truth
-            _enter(found.kept_area, overlap, found.truth_area, self.mask_sizes, self._gains, self._gated)
+            _enter(found.kept_area, overlap, found.truth_area, self.mask_sizes, self._gains)
+        return found
 
     def merge(self, other: "ScoreSurface") -> None:
         """Add the images of `other`, as from another process. Raises ValueError when its sizes differ."""
@@ -109,7 +101,6 @@ class ScoreSurface:
             self.images += other.images
             self.clean += other.clean
             self._gains += other._gains
-            self._gated += other._gated
 
     def means(self) -> NDArray[np.float64]:
         """(256, S, M): mean Dice of each cell without a gate; row t is pixel_threshold t.
@@ -121,29 +112,23 @@ class ScoreSurface:
     def sum_of(self, rule: ClassRule) -> int:
         """The sum of Dice that a rule, as chosen on other images, gives on these, in units of 1 / ONE.
 
-        Raises ValueError for a rule that is no cell: another size or gate.
+        Raises ValueError for a rule that is no cell: another size, or a gate.
         """
-        t, gains, step = rule.pixel_threshold, self._gains[None], 1
-        if t == NEVER:
+        if rule.pixel_threshold == NEVER:
             return self.clean * ONE
-        if rule.min_image_score > t:
-            gains, step = self._gated[_place(GATES, rule.min_image_score) :], 2
-        s = _place(self.component_sizes[::step], rule.min_component_px)
-        m = _place(self.mask_sizes[::step], rule.min_mask_px)
-        return self.clean * ONE + int(gains[:, t, s, m:].sum())
+        if rule.min_image_score > rule.pixel_threshold:
+            raise ValueError(f"{rule} has a gate")
+        s, m = place(self.component_sizes, rule.min_component_px), place(self.mask_sizes, rule.min_mask_px)
+        return self.clean * ONE + int(self._gains[rule.pixel_threshold, s, m:].sum())
 
-    def choose(self, *, gate: bool = False) -> Choice:
+    def best(self) -> Choice:
         """The best cell, or "never" if that is better than every cell by more than rounding.
-
-        With `gate` also a cell with a gate, if it is better than all of these by more than rounding.
 
         Of cells that are equal within rounding, as on small sets, in this order:
         1. the fewest filters, and a filter of components before one of whole masks: what gains nothing is left off;
         2. the sizes with the most consecutive thresholds that are equal: the flattest top; of several such sizes the
            middle one;
         3. the middle of these thresholds (1..255 gives 128), so that both edges are far.
-        Of gates that are equal the middle one, and for it all this again.
-
         Raises ValueError before the first image.
         """
         sums = self._sums()[1:]  # threshold 0 takes every pixel: no candidate
@@ -153,14 +138,10 @@ class ScoreSurface:
         if never > best + self.images:
             rule, found = ClassRule(pixel_threshold=NEVER), never
         else:
-            t, s, m = _middle_of_the_top(sums >= best - self.images)
+            t, s, m = middle_of_the_top(sums >= best - self.images)
             component, mask = int(self.component_sizes[s]), int(self.mask_sizes[m])
             rule = ClassRule(pixel_threshold=t + 1, min_component_px=component, min_mask_px=mask)
             found = int(sums[t, s, m])
-        if gate:
-            gated, found_gated = self._choose_gated()
-            if found_gated > max(best, never) + self.images:
-                rule, found = gated, found_gated
         scale = float(ONE) * self.images
         return Choice(
             rule=rule,
@@ -171,27 +152,8 @@ class ScoreSurface:
             present=self.images - self.clean,
         )
 
-    def _choose_gated(self) -> tuple[ClassRule, int]:
-        """The best cell with a gate, and its sum."""
-        sums = self._gated[::-1].cumsum(axis=0)[::-1]  # a gate takes the images that reach it or a higher one
-        sums = sums[..., ::-1].cumsum(axis=3)[..., ::-1]
-        sums += self.clean * ONE
-        levels = np.arange(LEVELS)
-        is_cell = (levels > 0) & (levels < GATES[:, None])  # (G, 256)
-        tied = is_cell[:, :, None, None] & (sums >= int(sums[is_cell].max()) - self.images)
-        gates = np.flatnonzero(tied.any(axis=(1, 2, 3)))
-        g = int(gates[len(gates) // 2])
-        t, s, m = _middle_of_the_top(tied[g, 1:])
-        rule = ClassRule(
-            pixel_threshold=t + 1,
-            min_component_px=int(self.component_sizes[2 * s]),
-            min_mask_px=int(self.mask_sizes[2 * m]),
-            min_image_score=int(GATES[g]),
-        )
-        return rule, int(sums[g, t + 1, s, m])
-
     def _sums(self) -> NDArray[np.int64]:
-        """(256, S, M) sums of Dice in units of 1 / ONE, without a gate."""
+        """(256, S, M) sums of Dice in units of 1 / ONE."""
         if self.images == 0:
             raise ValueError("no image was added")
         sums: NDArray[np.int64] = self._gains[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
@@ -205,7 +167,7 @@ class ScoreSurface:
         vars(self).update(state, _lock=threading.Lock())
 
 
-def _place(values: NDArray[np.integer], value: int) -> int:
+def place(values: NDArray[np.integer], value: int) -> int:
     """Where `value` is in ascending `values`. Raises ValueError: nowhere."""
     place = int(np.searchsorted(values, value))
     if place == len(values) or values[place] != value:
@@ -213,8 +175,8 @@ def _place(values: NDArray[np.integer], value: int) -> int:
     return place
 
 
-def _middle_of_the_top(tied: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """The cell that `choose` describes, of the `tied` ones: (T, S, M) bool, some true."""
+def middle_of_the_top(tied: NDArray[np.bool_]) -> tuple[int, int, int]:
+    """The cell that `ScoreSurface.best` describes, of the `tied` ones: (T, S, M) bool, some true."""
     sizes = np.argwhere(tied.any(axis=0))  # (P, 2) pairs (s, m), in ascending order
     burden = 2 * (sizes > 0).sum(axis=1) + (sizes[:, 1] > 0)
     sizes = sizes[burden == burden.min()]
@@ -232,12 +194,8 @@ def _middle_of_the_top(tied: NDArray[np.bool_]) -> tuple[int, int, int]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _enter(kept_area, overlap, truth_area, mask_sizes, gains, gated):  # type: ignore[no-untyped-def]
-    """Add one image to both tables. Areas and overlaps are (256, S); `overlap` is not read where `truth_area` is 0."""
-    gates = 0  # that the map reaches; all its pixels are in components of the first size, 1
-    while gates < GATES.size and kept_area[GATES[gates], 0] > 0:
-        gates += 1
-    highest = GATES[gates - 1] if gates else 0
+def _enter(kept_area, overlap, truth_area, mask_sizes, gains):  # type: ignore[no-untyped-def]
+    """Add one image. Areas and overlaps are (256, S); `overlap` is not read where `truth_area` is 0."""
     for t in range(LEVELS):
         m = mask_sizes.size - 1
         for s in range(kept_area.shape[1]):
@@ -251,5 +209,3 @@ def _enter(kept_area, overlap, truth_area, mask_sizes, gains, gated):  # type: i
                 dice = 2.0 * overlap[t, s] / (np.float64(area) + np.float64(truth_area))
                 gain = np.int64(dice * ONE + 0.5)
             gains[t, s, m] += gain
-            if t < highest and s % 2 == 0:
-                gated[gates - 1, t, s // 2, m // 2] += gain

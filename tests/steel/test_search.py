@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from severstal_cli.steel.postprocess import NEVER, ClassRule, apply_rule
-from severstal_cli.steel.search import GATES, ONE, ScoreSurface
+from severstal_cli.steel.search import ONE, ScoreSurface
 
 COMPONENT_SIZES = np.array([1, 2, 4, 9], np.int32)
 MASK_SIZES = np.array([1, 3, 5, 20], np.int32)
@@ -74,7 +74,7 @@ def test_every_cell_is_what_the_rule_gives(case):
                 expected = mean_dice(case, rule_of(t, s, m))
                 assert means[t, s, m] == pytest.approx(expected, abs=1e-12)
                 best = max(best, expected)
-    choice = made.choose()
+    choice = made.best()
     clean = sum(truth is None or not truth.any() for _, truth in case)
     assert choice.mean_dice == pytest.approx(max(best, clean / len(case)), abs=1e-12)
     assert choice.mean_dice == pytest.approx(mean_dice(case, choice.rule), abs=1e-12)
@@ -82,29 +82,6 @@ def test_every_cell_is_what_the_rule_gives(case):
     assert choice.mean_dice_never == clean / len(case)
     assert (choice.images, choice.present) == (len(case), len(case) - clean)
     assert (choice.rule.pixel_threshold == NEVER) == (clean / len(case) > best + 1e-12)
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.lists(images(), min_size=1, max_size=4))
-def test_every_cell_with_a_gate_is_what_the_rule_gives(case):
-    """Those of each second size; a gate at or below the threshold is the rule without it."""
-    made = surface(case)
-    best = made.choose().mean_dice
-    for t in (1, 2, 60, 61, 127, 128, 200, 246, 252):
-        for gate in GATES:
-            for s in (0, 2) if gate > t else range(4):
-                for m in (0, 2) if gate > t else range(4):
-                    rule = rule_of(t, s, m, gate)
-                    expected = mean_dice(case, rule)
-                    assert made.sum_of(rule) / (ONE * len(case)) == pytest.approx(expected, abs=1e-12)
-                    best = max(best, expected)
-    choice = made.choose(gate=True)
-    assert choice.mean_dice >= best - 1e-12
-    assert choice.mean_dice == pytest.approx(mean_dice(case, choice.rule), abs=1e-12)
-    if choice.rule.min_image_score:
-        assert choice.mean_dice > made.choose().mean_dice
-    else:
-        assert choice == made.choose()
 
 
 def test_larger_maps_with_the_default_sizes():
@@ -125,16 +102,7 @@ def test_larger_maps_with_the_default_sizes():
         )
         assert means[t, s, m] == pytest.approx(mean_dice(case, rule), abs=1e-12)
         assert made.sum_of(rule) / (ONE * len(case)) == pytest.approx(means[t, s, m], abs=1e-12)
-    assert made.choose().mean_dice == pytest.approx(means[1:].max(), abs=1e-12)
-    for _ in range(100):
-        gate, s, m = rng.choice(GATES), 2 * int(rng.integers(32)), 2 * int(rng.integers(14))
-        rule = ClassRule(
-            pixel_threshold=int(rng.integers(1, gate)),
-            min_component_px=int(made.component_sizes[s]),
-            min_mask_px=int(made.mask_sizes[m]),
-            min_image_score=int(gate),
-        )
-        assert made.sum_of(rule) / (ONE * len(case)) == pytest.approx(mean_dice(case, rule), abs=1e-12)
+    assert made.best().mean_dice == pytest.approx(means[1:].max(), abs=1e-12)
 
 
 def test_worked_example():
@@ -148,41 +116,15 @@ def test_worked_example():
     made.add(false_alarm, None)
     made.add(levels, truth)
     assert made.means()[128, 0].tolist() == pytest.approx([(0 + 0.75) / 2, (1 + 0.75) / 2], abs=1e-12)
-    assert made.choose().rule == ClassRule(pixel_threshold=101, min_mask_px=50)
-
-
-def test_worked_example_of_a_gate():
-    false_alarm = np.full((10, 100), 150, np.uint8)  # as large as what is right: no filter of sizes can tell
-    levels = np.full((10, 100), 100, np.uint8)
-    levels[0, 0] = 230
-    made = ScoreSurface(component_sizes=np.array([1], np.int32), mask_sizes=np.array([1, 50], np.int32))
-    made.add(false_alarm, None)
-    made.add(levels, levels > 0)
-    low = [made.sum_of(ClassRule(pixel_threshold=90, min_image_score=int(gate))) / (2 * ONE) for gate in (0, *GATES)]
-    # gates at or below the threshold, and those that both reach; those of one; those of none
-    assert low == [0.5] * 6 + [1.0] * 4 + [0.5] * 7
-    assert made.choose().mean_dice == pytest.approx((1 + 2 / 1001) / 2, abs=1e-12)  # the one pixel above 150
-    choice = made.choose(gate=True)
-    assert choice.rule == ClassRule(pixel_threshold=51, min_image_score=212)
-    assert choice.mean_dice == 1.0
-
-
-def test_a_gate_that_gains_nothing_is_left_off():
-    small = (row(160, 0, 0, 0, 0), None)
-    large = (row(200, 200, 200, 200, 200), truth_row("#####"))
-    made = surface([small, large])  # a gate would do, so does a filter of components
-    assert made.choose(gate=True) == made.choose()
-    nothing = surface([(np.full((5, 5), 255, np.uint8), None)])  # a gate would do, so does "never"
-    assert nothing.choose(gate=True) == nothing.choose()
-    assert nothing.choose().rule == ClassRule(pixel_threshold=NEVER)
+    assert made.best().rule == ClassRule(pixel_threshold=101, min_mask_px=50)
 
 
 def test_clean_images_count():
     """On the images with the class alone, a low threshold is best; the false alarm on a clean one costs a point."""
     present = (row(90, 90, 200, 200), truth_row("####"))
     clean = (row(0, 0, 0, 100), None)
-    assert surface([present]).choose().rule.pixel_threshold <= 90
-    choice = surface([present, clean]).choose()
+    assert surface([present]).best().rule.pixel_threshold <= 90
+    choice = surface([present, clean]).best()
     assert choice.rule == ClassRule(pixel_threshold=46, min_component_px=4)  # the one pixel of 100 is dropped
     assert surface([present, clean]).means()[100, 0, 0] == pytest.approx((2 * 2 / 6 + 0) / 2)
 
@@ -190,27 +132,27 @@ def test_clean_images_count():
 def test_never_only_when_strictly_better():
     wrong = (row(255, 0, 0), truth_row("..#"))  # never right: Dice 0 whatever is kept
     alarm = (row(255, 255, 255), None)  # no rule of the grid drops it and keeps anything better
-    choice = surface([wrong, (np.full((5, 5), 255, np.uint8), None)]).choose()
+    choice = surface([wrong, (np.full((5, 5), 255, np.uint8), None)]).best()
     assert choice.rule == ClassRule(pixel_threshold=NEVER)
     assert (choice.mean_dice, choice.mean_dice_default, choice.mean_dice_never) == (0.5, 0.0, 0.5)
     # here a filter of 5 px is as good as never: no "never"
-    choice = surface([wrong, alarm]).choose()
+    choice = surface([wrong, alarm]).best()
     assert choice.rule.pixel_threshold != NEVER
     assert choice.mean_dice == choice.mean_dice_never == 0.5
 
 
 def test_choice_on_a_flat_top():
     # nothing to find and nothing found: all cells are equal, the default is taken
-    assert surface([(row(0, 0), None)]).choose().rule == ClassRule()
+    assert surface([(row(0, 0), None)]).best().rule == ClassRule()
     # found perfectly at each threshold
-    assert surface([(row(255, 0, 0), truth_row("#.."))]).choose().rule == ClassRule()
+    assert surface([(row(255, 0, 0), truth_row("#.."))]).best().rule == ClassRule()
     # 41..200 are equal: the middle
     perfect = surface([(row(200, 200, 40, 0), truth_row("##.."))])
-    assert perfect.choose().rule == ClassRule(pixel_threshold=121)
+    assert perfect.best().rule == ClassRule(pixel_threshold=121)
     # 1..10 and 101..130 are equal: the middle of the longer stretch
     two = surface([(row(0, 0, 0, 10), None), (row(130, 100, 0, 0), truth_row("#..."))])
     assert two.means()[[1, 10, 11, 100, 101, 130], 0, 0] == pytest.approx([1 / 3, 1 / 3, 5 / 6, 5 / 6, 1, 1])
-    assert two.choose().rule == ClassRule(pixel_threshold=116)
+    assert two.best().rule == ClassRule(pixel_threshold=116)
 
 
 def test_equal_but_for_rounding_is_equal():
@@ -218,7 +160,7 @@ def test_equal_but_for_rounding_is_equal():
     blunt = row(200, 200, 200, 200, 200), truth_row("#....")  # 0 above level 200, a third from there on down
     made = surface([sharp, blunt, blunt])
     assert made.means()[200, 0, 0] != made.means()[201, 0, 0]  # three thirds, each rounded down; one whole
-    assert made.choose().rule == ClassRule()  # the middle of 1..255, not of 201..255
+    assert made.best().rule == ClassRule()  # the middle of 1..255, not of 201..255
 
 
 def test_a_filter_only_where_it_gains_and_then_in_the_middle():
@@ -231,15 +173,15 @@ def test_a_filter_only_where_it_gains_and_then_in_the_middle():
     )
     made.add(levels, truth)
     # 2, 3, 5, 8, 13 drop the alarm and keep the defect
-    assert made.choose().rule == ClassRule(pixel_threshold=101, min_component_px=5)
-    assert made.choose().mean_dice == 1.0
+    assert made.best().rule == ClassRule(pixel_threshold=101, min_component_px=5)
+    assert made.best().mean_dice == 1.0
 
 
 def test_a_filter_of_components_before_one_of_whole_masks():
     small = (row(200, 0, 0, 0, 0), None)
     large = (row(200, 200, 200, 200, 200), truth_row("#####"))
     # sizes 2, 4 of components do the same as sizes 3, 5 of masks
-    assert surface([small, large]).choose().rule == ClassRule(pixel_threshold=101, min_component_px=4)
+    assert surface([small, large]).best().rule == ClassRule(pixel_threshold=101, min_component_px=4)
 
 
 def test_only_a_filter_of_whole_masks_can_do_this():
@@ -247,7 +189,7 @@ def test_only_a_filter_of_whole_masks_can_do_this():
     apart[1, ::2] = 200  # six components of 1 px: true
     alarm = np.zeros((3, 11), np.uint8)
     alarm[1, :2] = 200  # one of 2 px: false
-    choice = surface([(apart, apart > 0), (alarm, None)]).choose()
+    choice = surface([(apart, apart > 0), (alarm, None)]).best()
     assert choice.rule == ClassRule(pixel_threshold=101, min_mask_px=5)
     assert choice.mean_dice == 1.0
 
@@ -281,22 +223,24 @@ def test_order_threads_and_merging_do_not_change_a_bit():
     first.merge(second)
     first.merge(surface())
     np.testing.assert_array_equal(first.means(), expected)
-    for gate in GATES:
-        rule = rule_of(40, 2, 0, gate)
+    for t in (40, 130, NEVER):
+        rule = rule_of(t, 2, 0)
         assert first.sum_of(rule) == shared.sum_of(rule) == surface(case).sum_of(rule)
-    assert first.choose() == surface(case).choose() == shared.choose()
+    assert first.best() == surface(case).best() == shared.best()
     second.add(*case[0])
     assert second.images == 36
 
 
 def test_wrong_use():
     with pytest.raises(ValueError, match="no image was added"):
-        surface().choose()
+        surface().best()
     with pytest.raises(ValueError, match="no image was added"):
         surface().means()
-    for rule in (rule_of(9, 1, 0, 147), rule_of(9, 0, 0, 148), ClassRule(min_component_px=3)):
+    for rule in (ClassRule(min_mask_px=4), ClassRule(min_component_px=3)):
         with pytest.raises(ValueError, match="is none of"):
             surface([(row(9), None)]).sum_of(rule)
+    with pytest.raises(ValueError, match="has a gate"):
+        surface([(row(9), None)]).sum_of(rule_of(9, 0, 0, gate=147))
     with pytest.raises(ValueError, match="different sizes"):
         surface().merge(ScoreSurface(component_sizes=COMPONENT_SIZES[:3], mask_sizes=MASK_SIZES))
     with pytest.raises(ValueError, match="begin with 1"):

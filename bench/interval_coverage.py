@@ -1,6 +1,6 @@
 """How often the 95 % interval of `score` holds the true mean: simulated holdouts, with and without near-duplicates.
 
-    python bench/coverage.py [--holdouts 2000] [--images 300 1886] [--seed 1]
+    python bench/interval_coverage.py [--holdouts 2000] [--images 300 1886] [--seed 1]
 
 Truth is a population of groups of steel: of each image and class the mask is there or not, and the Dice of a present
 one, of a missed one (0) and of a false alarm (0) are drawn with shares like those of the competition. Images of a group

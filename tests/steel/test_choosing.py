@@ -1,0 +1,209 @@
+"""The choice: what it is told to be worth against its definition, gates, ties, and that it holds where luck fails."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from severstal_cli.steel import choosing
+from severstal_cli.steel.contributions import THRESHOLDS, Contributions
+from severstal_cli.steel.postprocess import NEVER, ClassRule, apply_rule
+from severstal_cli.steel.search import ScoreSurface
+from severstal_cli.steel.splits import Split
+
+SIZE = (8, 24)
+
+
+def filled(*classes):
+    """Contributions of each class's images, and the images alone with folds and groups of their own."""
+    made = []
+    for images in classes:
+        surface = ScoreSurface.for_images(SIZE[0] * SIZE[1])
+        made.append(Contributions(surface))
+        for number, image in enumerate(images):
+            made[-1].add(number, surface.add(*image))
+    count = len(classes[0])
+    return made, (np.arange(count) % 5).astype(np.int8), np.arange(count)
+
+
+def mean_dice(images, rule):
+    scores = []
+    for levels, truth in images:
+        mask, true = apply_rule(levels, rule), np.zeros(levels.shape, np.bool_) if truth is None else truth
+        total = int(mask.sum()) + int(true.sum())
+        scores.append(2 * int((mask & true).sum()) / total if total else 1.0)
+    return float(np.mean(scores))
+
+
+def defect(level, peak=0, columns=12):
+    levels = np.zeros(SIZE, np.uint8)
+    levels[:, :columns] = level
+    truth = levels > 0
+    levels[0, 0] = max(peak, level)
+    return levels, truth
+
+
+def alarm(level):
+    """As large as a defect, and no filter of sizes can tell it."""
+    return defect(level)[0], None
+
+
+CLEAN = np.zeros(SIZE, np.uint8), None
+
+
+def noisy(rng, count, present=0.3):
+    """Maps whose best threshold is 0.3 or so: a soft edge around the truth, and alarms that rise to 60 or so."""
+    images = []
+    for _ in range(count):
+        levels = rng.integers(0, 12, SIZE).astype(np.float64)
+        truth = None
+        if rng.random() < present:
+            truth = np.zeros(SIZE, np.bool_)
+            first = int(rng.integers(0, 12))
+            truth[:, first : first + 10] = True
+            levels += 255 / (1 + np.exp(-rng.normal(-0.4, 1.0) - 1.5 * np.where(truth, 1, -2)))
+        elif rng.random() < 0.5:
+            levels[:, :10] += rng.gamma(2.0, 25.0)
+        images.append((np.clip(levels, 0, 255).astype(np.uint8), truth))
+    return images
+
+
+def test_figures_are_those_of_the_rules_applied():
+    rng = np.random.default_rng(0)
+    classes = [noisy(rng, 60), noisy(rng, 60, present=0.1)]
+    made, fold_of, groups = filled(*classes)
+    chosen = choosing.choose(made, fold_of, groups)
+    held_out = []
+    for images, choice in zip(classes, chosen.choices, strict=True):
+        assert choice.mean_dice == pytest.approx(mean_dice(images, choice.rule), abs=1e-12)
+        assert choice.mean_dice_default == pytest.approx(mean_dice(images, ClassRule()), abs=1e-12)
+        assert choice.mean_dice_never == pytest.approx(mean_dice(images, ClassRule(pixel_threshold=NEVER)), abs=1e-12)
+        assert (choice.images, choice.present) == (60, sum(truth is not None for _, truth in images))
+        held_out.append(choice.mean_dice_held_out)
+        low, high = choice.interval_held_out
+        assert low < choice.mean_dice_held_out < high
+    assert chosen.mean_dice_held_out == pytest.approx(np.mean(held_out))
+    assert chosen.interval_held_out[0] < chosen.mean_dice_held_out < chosen.interval_held_out[1]
+
+
+def test_the_held_out_figure_is_that_of_each_fold_by_the_rules_of_the_others():
+    rng = np.random.default_rng(1)
+    classes = [noisy(rng, 40), noisy(rng, 40)]
+    made, fold_of, groups = filled(*classes)
+    chosen = choosing.choose(made, fold_of, groups)
+    assert [choice.rule.min_image_score for choice in chosen.choices] == [0, 0]
+    total = np.zeros(2)
+    for fold in range(5):
+        kept = [[image for image, at in zip(images, fold_of, strict=True) if at != fold] for images in classes]
+        others, folds, own = filled(*kept)
+        without = choosing.choose(others, np.zeros_like(folds), own)  # one fold: nothing is left out, no gate is tried
+        assert without.mean_dice_held_out is None
+        for channel, (images, choice) in enumerate(zip(classes, without.choices, strict=True)):
+            left_out = [image for image, at in zip(images, fold_of, strict=True) if at == fold]
+            total[channel] += mean_dice(left_out, choice.rule) / 5
+    assert [choice.mean_dice_held_out for choice in chosen.choices] == pytest.approx(total.tolist(), abs=1e-12)
+
+
+def test_a_gate_that_helps_the_images_left_out_is_used():
+    images = [defect(100, peak=230), alarm(150), alarm(160), defect(100, peak=240)] * 6
+    made, fold_of, groups = filled(images)
+    (choice,) = choosing.choose(made, fold_of, groups).choices
+    assert choice.rule.pixel_threshold <= 100
+    assert 160 < choice.rule.min_image_score <= 230
+    assert choice.mean_dice == choice.mean_dice_held_out == 1.0
+
+
+def test_a_gate_that_helps_by_luck_is_not_used():
+    rng = np.random.default_rng(2)
+    images = [defect(100, peak=int(rng.integers(101, 255))) if number % 2 else alarm(int(rng.integers(10, 20)))
+              for number in range(40)]  # fmt: skip
+    images[3] = alarm(140)  # a gate above it drops it, and some defects
+    made, fold_of, groups = filled(images)
+    (choice,) = choosing.choose(made, fold_of, groups).choices
+    assert choice.rule.min_image_score == 0
+
+
+def test_what_gains_nothing_is_left_off():
+    made, fold_of, groups = filled([CLEAN] * 6)
+    (choice,) = choosing.choose(made, fold_of, groups).choices
+    assert choice.rule == ClassRule()  # nothing is found and nothing there
+    assert choice.mean_dice == choice.mean_dice_held_out == 1.0
+    made, fold_of, groups = filled([defect(255, columns=6), *[alarm(255)] * 5] * 2)
+    (choice,) = choosing.choose(made, fold_of, groups).choices
+    assert choice.rule.pixel_threshold == NEVER or choice.rule.min_mask_px > 100  # most of it is wrong
+    made, fold_of, groups = filled([defect(255), CLEAN] * 5)
+    (choice,) = choosing.choose(made, fold_of, groups).choices
+    assert choice.rule == ClassRule()  # right at every threshold: the default does
+
+
+def test_a_rare_class_borrows_from_the_others():
+    rng = np.random.default_rng(3)
+    common, rare = noisy(rng, 200, present=0.5), [CLEAN] * 197 + [defect(40), defect(245), defect(245)]
+    made, fold_of, groups = filled(common, rare)
+    alone = choosing.choose(made[1:], fold_of, groups).choices[0].rule.pixel_threshold
+    first, together = (choice.rule.pixel_threshold for choice in choosing.choose(made, fold_of, groups).choices)
+    assert alone <= 40 < first  # by itself it takes all three
+    assert abs(together - first) < abs(alone - first)
+
+
+def test_on_new_images_it_loses_less_than_the_best_of_few():
+    rng = np.random.default_rng(4)
+    new = noisy(rng, 600)
+    by_luck, by_choice = [], []
+    for _ in range(8):
+        images = noisy(rng, 30)
+        surface = ScoreSurface.for_images(SIZE[0] * SIZE[1])
+        for image in images:
+            surface.add(*image)
+        by_luck.append(mean_dice(new, surface.best().rule))
+        by_choice.append(mean_dice(new, choosing.choose(*filled(images)).choices[0].rule))
+    assert np.mean(by_choice) > np.mean(by_luck)
+
+
+def test_smoothing_keeps_what_is_even_sloped_or_curved():
+    t, s, m = np.meshgrid(np.arange(29.0), np.arange(22.0), np.arange(14.0), indexing="ij")
+    surface = 3 - 0.01 * (t - 12) ** 2 + 0.1 * s - 0.02 * m * m
+    np.testing.assert_allclose(choosing.smoothed(surface), surface, atol=1e-9)
+    np.testing.assert_array_equal(choosing.smoothed(np.zeros((2, 1, 1, 1))), np.zeros((2, 1, 1, 1)))
+    cliff = np.where(t < 15, 1.0, 0.0)
+    assert choosing.smoothed(cliff).max() <= 1.0  # a fit shoots over beside a cliff
+    stacked = choosing.smoothed(np.stack([surface, cliff]))
+    np.testing.assert_allclose(stacked[1], choosing.smoothed(cliff), atol=1e-12)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, surface.shape)
+    assert np.std(choosing.smoothed(noise + 9) - 9) < 0.35  # of 1 before
+
+
+def test_chosen_again_spreads_around_the_choice():
+    rng = np.random.default_rng(6)
+    made, fold_of, groups = filled(noisy(rng, 120), [alarm(255)] * 120)
+    choices = choosing.choose(made, fold_of, groups).choices
+    cloud, never = choosing.chosen_again(made, choices, groups, samples=50)
+    assert cloud.shape == never.shape == (50, 2)
+    assert (never[:, 0] == NEVER).all()
+    assert set(cloud[:, 0]) <= {*THRESHOLDS.tolist(), NEVER}
+    assert cloud[:, 0].min() <= choices[0].rule.pixel_threshold <= cloud[:, 0].max()
+    one_group = choosing.chosen_again(made, choices, np.zeros(120, np.int64), samples=5)
+    assert len({tuple(cell) for cell in one_group[0].tolist()}) == 1  # always the same images
+
+
+def test_near_duplicates_are_dealt_to_one_fold_and_classes_to_all():
+    names = [f"{number:03}.jpg" for number in range(200)]
+    split = Split(
+        path=Path("splits.csv"),
+        parts=dict.fromkeys(names, "0"),
+        groups={name: number // 2 for number, name in enumerate(names)},
+        class_sets={name: frozenset({1} if number % 20 < 2 else ()) for number, name in enumerate(names)},
+    )
+    fold = choosing.deal(names, split)
+    assert fold.tolist() == np.repeat(fold[::2], 2).tolist()
+    assert np.bincount(fold).tolist() == [40] * 5
+    assert np.bincount(fold[[bool(split.class_sets[name]) for name in names]]).tolist() == [4] * 5
+    assert choosing.deal(names[:2], split).tolist() == [0, 0]  # one group
+    assert sorted(choosing.deal(names[:6], split).tolist()) == [0, 0, 1, 1, 2, 2]
+    assert choosing.groups_of(names[3:6], split).tolist() == [1, 2, 2]
+
+
+def test_no_images_are_refused():
+    with pytest.raises(ValueError, match="no image was added"):
+        choosing.choose([], np.zeros(0, np.int8), np.zeros(0, np.int64))
