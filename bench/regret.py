@@ -1,0 +1,233 @@
+"""What a way to choose thresholds loses on new images: simulated validation sets, from maps of a trained run.
+
+    python bench/regret.py pool models/NAME --out pool.npz         # what each holdout image of the run contributes
+    python bench/regret.py losses pool.npz [--images 300 1000 2500] [--sets 100] [--seed 1]
+
+A pool is best large: `severstal split --holdout 0.8` on thousands of images. A validation set is drawn from it by
+groups of near-duplicates; the rest are the new images. Each way chooses by the validation set alone; its loss is the
+best mean Dice of any rule on the new images less that of its own rule, mean over classes. All ways have the same grid
+of rules; `as thresholds does` has gates, too. `±` is 1.96 standard errors over the sets, which share images.
+The last columns are of the figure that `thresholds` tells for new images: by how much it is above what is measured on
+them, and how often its 95 % interval holds that. That interval tells what other images may change, and on the new ones
+the same is left as they are finite: for both to be as sure, `with both` widens it by the error of the measured mean.
+
+The constants of steel/choosing were set on one pool (unet, resnet18, 5,602 images of `severstal synth` of 128 x 800);
+figures in docs/trust.md are of others.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from severstal_cli.learning import evaluation
+from severstal_cli.progress import SILENT
+from severstal_cli.steel import choosing, intervals, postprocess, rle
+from severstal_cli.steel.contributions import GATES, THRESHOLDS, Contributions
+from severstal_cli.steel.postprocess import NEVER
+from severstal_cli.steel.search import ONE, ScoreSurface, middle_of_the_top
+
+RESAMPLES = 50
+DEFAULT = int(np.searchsorted(THRESHOLDS, 128)), 0, 0
+
+
+def make_pool(run, data, out):
+    part = evaluation.open_holdout([run], data, SILENT)
+    photographs = part.photographs
+    height, width = photographs.usual_size()
+    surface = ScoreSurface.for_images(height * width)
+    kept = [Contributions(surface) for _ in range(photographs.classes)]
+    for number, (image_id, levels) in enumerate(part.levels(views="none", batch_size=8, progress=SILENT)):
+        shown = postprocess.make_exclusive(levels) if part.cards[0].exclusive else levels
+        for channel, one in enumerate(kept):
+            runs = photographs.masks.get((image_id, channel))
+            one.add(number, surface.add(shown[channel], None if runs is None else rle.decode(runs, (height, width))))
+    save(out, kept, surface, choosing.groups_of(part.image_ids, part.split))
+
+
+def save(out, kept, surface, groups):
+    arrays = {"groups": groups, "components": surface.component_sizes, "masks": surface.mask_sizes}
+    for channel, one in enumerate(kept):
+        images = sorted(one._kept)
+        arrays |= {
+            f"images{channel}": np.array(images), f"present{channel}": one.present,
+            f"gains{channel}": np.array([one._kept[image][0] for image in images], np.int64),
+            f"reached{channel}": np.array([one._kept[image][1] for image in images], np.uint8),
+            f"gates{channel}": np.array([one._kept[image][2] for image in images], np.int64),
+        }  # fmt: skip
+    np.savez_compressed(out, **arrays)
+
+
+def read(path):
+    found = dict(np.load(path))
+    surface = ScoreSurface(component_sizes=found["components"], mask_sizes=found["masks"])
+    classes = []
+    for channel in range(sum(name.startswith("images") for name in found)):
+        one = Contributions(surface)
+        one._present = dict(enumerate(found[f"present{channel}"].tolist()))
+        every = (found[f"{name}{channel}"] for name in ("images", "gains", "reached", "gates"))
+        one._kept = {
+            int(image): (gains, reached, int(gates)) for image, gains, reached, gates in zip(*every, strict=True)
+        }
+        classes.append(one)
+    return classes, found["groups"], surface
+
+
+def some(one, images, surface):
+    """The contributions of `images` alone, which get new numbers."""
+    taken = Contributions(surface)
+    for number, image in enumerate(images):
+        taken._present[number] = one._present[image]
+        if image in one._kept:
+            taken._kept[number] = one._kept[image]
+    return taken
+
+
+def highest(gains, images):
+    """The cell of (T, S, M) gains, the choice among equal ones as `search` makes it; None: never."""
+    cell = middle_of_the_top(gains >= gains.max() - images)
+    return cell if gains[cell] > images else None
+
+
+def alarms(one):
+    """False alarms of each cell: (T, S, M)."""
+    clean = one.present == 0
+    counts = np.zeros(one.shape)
+    for image, (_, reached, _) in one._kept.items():
+        if clean[image]:
+            counts += reached[..., None] > np.arange(one.shape[2])
+    return counts
+
+
+def choices(classes, groups, rng):
+    """The cells (gate level, t, s, m), or None for never, of each class, by each way."""
+    count = len(groups)
+    plain = [one.sums(np.zeros(count, np.int8), 1)[0, 0] for one in classes]
+    _, group_of = np.unique(groups, return_inverse=True)
+    drawn = next(intervals.draws(int(group_of.max()) + 1, samples=RESAMPLES, seed=int(rng.integers(2**31))))
+    weights = drawn[:, group_of].astype(np.float32)
+    found = {}
+    for channel, (one, own) in enumerate(zip(classes, plain, strict=True)):
+        lent = choosing.BORROWED * (np.sum(plain, axis=0) - own) / max(1, len(classes) - 1)
+
+        def add(way, cell, own=own, channel=channel):
+            keeps = cell is not None and own[tuple(cell)] > 0
+            found.setdefault(way, [None] * len(classes))[channel] = (0, *map(int, cell)) if keeps else None
+
+        best = highest(own, count)
+        found.setdefault("a threshold of 0.5", []).append((0, *DEFAULT))
+        add("the best", best)
+        again = one.drawn_sums(weights, 0)
+        cells = np.array(np.unravel_index(again.reshape(RESAMPLES, -1).argmax(axis=1), one.shape))
+        add("bagged: the median of the best of 50 drawings", np.median(cells, axis=1).astype(int))
+        spread = (again - again[(slice(None), *(best or DEFAULT))][:, None, None, None]).std(axis=0) * ONE
+        near = own >= own.max() - spread - count
+        fewest = np.where(near, alarms(one), np.inf)
+        add(
+            "fewest false alarms within one standard error",
+            highest(np.where(fewest <= fewest.min(), own, -ONE * count), 0),
+        )
+        add("borrowed alone", highest(own + lent, count))
+        add("smoothed alone", middle_of_the_top(_top(choosing.smoothed(own.astype(float)), count)))
+    chosen = choosing.choose(classes, _folds(groups, rng), groups)
+    found["as thresholds does"] = [_cell(one, choice.rule) for one, choice in zip(classes, chosen.choices, strict=True)]
+    return found, chosen
+
+
+def _top(looks, images):
+    return looks >= looks.max() - images
+
+
+def _folds(groups, rng):
+    """Whole groups, dealt at random."""
+    _, group_of = np.unique(groups, return_inverse=True)
+    return (rng.permutation(int(group_of.max()) + 1)[group_of] % choosing.FOLDS).astype(np.int8)
+
+
+def _cell(one, rule):
+    if rule.pixel_threshold == NEVER:
+        return None
+    level = int(np.searchsorted(GATES, rule.min_image_score)) + 1 if rule.min_image_score else 0
+    places = (
+        (THRESHOLDS, rule.pixel_threshold),
+        (one.component_sizes, rule.min_component_px),
+        (one.mask_sizes, rule.min_mask_px),
+    )
+    return level, *(int(np.searchsorted(values, value)) for values, value in places)
+
+
+def losses(path, images, sets, seed):
+    classes, groups, surface = read(path)
+    count = len(groups)
+    _, group_of = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(group_of)
+    print(f"{path}: {count} images in {len(sizes)} groups, with each class "
+          f"{', '.join(f'{one.present.mean():.1%}' for one in classes)}")  # fmt: skip
+    whole = [one.sums(np.zeros(count, np.int8), 1)[0] for one in classes]
+    usable = np.concatenate([[True], np.ones(len(GATES), bool)])[:, None] & np.concatenate(
+        [np.ones((1, len(THRESHOLDS)), bool), GATES[:, None] > THRESHOLDS]
+    )
+    for wanted in images:
+        if wanted > count // 2:
+            print(f"{wanted} images: more than half of the pool, left out")
+            continue
+        lost, told, rng = {}, [], np.random.default_rng((seed, wanted))
+        for _ in range(sets):
+            order = rng.permutation(len(sizes))
+            taken = np.isin(group_of, order[: int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1])
+            inside = [some(one, np.flatnonzero(taken).tolist(), surface) for one in classes]
+            found, chosen = choices(inside, groups[taken], rng)
+            new = count - int(taken.sum())
+            rest = [
+                (total - own.sums(np.zeros(int(taken.sum()), np.int8), 1)[0]) / (ONE * new)
+                for total, own in zip(whole, inside, strict=True)
+            ]
+            best = [max(0.0, float(gains[usable].max())) for gains in rest]
+            for way, cells in found.items():
+                worth = [0.0 if cell is None else float(gains[cell]) for gains, cell in zip(rest, cells, strict=True)]
+                lost.setdefault(way, []).append(np.mean(best) - np.mean(worth))
+            clean = np.mean([1 - one.present[~taken].mean() for one in classes])
+            measured = clean + np.mean(best) - lost["as thresholds does"][-1]
+            own = np.mean(
+                [one.dice(choice.rule)[~taken] for one, choice in zip(classes, chosen.choices, strict=True)], axis=0
+            )
+            assert abs(own.mean() - measured) < 1e-9, (own.mean(), measured)
+            low, high = chosen.interval_held_out
+            error = 1.96 * own.std() / np.sqrt(new)
+            expected = chosen.mean_dice_held_out
+            wide = np.hypot(expected - low, error), np.hypot(high - expected, error)
+            told.append((expected - measured, low <= measured <= high,
+                         expected - wide[0] <= measured <= expected + wide[1],
+                         np.mean([choice.mean_dice for choice in chosen.choices]) - measured))  # fmt: skip
+        print(f"\n{wanted} images, {len(told)} sets: loss in thousandths of Dice, and over that of the best")
+        plain = np.mean(lost["the best"])
+        for way, values in lost.items():
+            error = 1.96e3 * np.std(values) / np.sqrt(len(values))
+            print(f"  {way:46} {1e3 * np.mean(values):6.2f} ± {error:.2f}   {np.mean(values) / plain:5.2f}")
+        above, inside_of, with_both, tuned = np.mean(told, axis=0)
+        print(f"  told for new images less measured there {1e3 * above:+.2f} thousandths (of the images searched "
+              f"{1e3 * tuned:+.2f}); within its interval {inside_of:.0%}, "
+              f"with both {with_both:.0%}", flush=True)  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    pool = commands.add_parser("pool")
+    pool.add_argument("run", type=Path)
+    pool.add_argument("--data", type=Path)
+    pool.add_argument("--out", type=Path, required=True)
+    of_losses = commands.add_parser("losses")
+    of_losses.add_argument("pool", type=Path)
+    of_losses.add_argument("--images", type=int, nargs="+", default=[300, 1000, 2500])
+    of_losses.add_argument("--sets", type=int, default=100)
+    of_losses.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    if options.command == "pool":
+        make_pool(options.run, options.data, options.out)
+    else:
+        losses(options.pool, options.images, options.sets, options.seed)
+
+
+if __name__ == "__main__":
+    main()
