@@ -1,6 +1,5 @@
 """The commands that make and judge submissions."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -105,6 +104,9 @@ def score(
     ] = None,
     thresholds: Thresholds = None,
     data: MaybeData = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="OTHER", help="Another submission or run: how far from it, and is that real.")
+    ] = None,
     tta: TtaOfThresholds = configs.ScoreConfig.tta,
     batch_size: BatchSize = configs.ScoreConfig.batch_size,
     as_json: AsJson = False,
@@ -114,14 +116,17 @@ def score(
 
     config = configs.ScoreConfig(
         submission=submission, truth=truth, images=images, runs=tuple(model or ()), thresholds=thresholds, data=data,
-        tta=tta, batch_size=batch_size,
+        against=against, tta=tta, batch_size=batch_size,
     )  # fmt: skip
     result = scoring.score(config, TerminalProgress())
     if as_json:
-        typer.echo(json.dumps(dataclasses.asdict(result)))
+        typer.echo(json.dumps(result.to_dict()))
     else:
         runs = " ".join(map(str, model or ()))
-        printing.print_score(str(submission or runs or thresholds or "the best run"), result)
+        title = str(submission or runs or thresholds or "the best run")
+        printing.print_score(title, result)
+        if result.against is not None:
+            printing.print_differences(title, str(against), result)
 
 
 @app.command()

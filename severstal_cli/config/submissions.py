@@ -83,6 +83,8 @@ class ScoreConfig:
     """For runs: a `thresholds.json`; by default the run's own."""
     data: Path | None = None
     """For runs: by default where they were trained."""
+    against: Path | None = None
+    """Another submission or, for runs, another run: the difference on the same images is told."""
     tta: str | None = None
     """Views to average; None: those that the thresholds were searched with."""
     batch_size: int = 8

@@ -5,6 +5,7 @@ import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ def describe(
     train_ids: list[str],
     validation_ids: list[str],
     pseudo: PseudoLabels | None,
+    seen: tuple[dict[str, Any], ...],
     fabric: Fabric,
 ) -> run.ModelCard:
     """What will be known of the model, but for the epoch and its score."""
@@ -69,6 +71,7 @@ def describe(
         },
         environment=_environment(fabric, config.precision),
         pseudo_fingerprint=None if pseudo is None else pseudo.fingerprint,
+        seen=seen,
     )
 
 

@@ -1,6 +1,8 @@
 """Weights that a training starts from."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError
 from severstal_cli.learning import pretrained, registry, run
 from severstal_cli.progress import Progress
+from severstal_cli.steel import leaks
 
 
 def build(config: TrainConfig, card: run.ModelCard, progress: Progress, *, fresh: bool) -> nn.Module:
@@ -47,14 +50,13 @@ def copy_weights(folder: Path, card: run.ModelCard, network: nn.Module) -> list[
 
     Raises:
         RunError: no run, or a damaged one.
-        InputError: a run of another network, or one that was trained on images that this training validates on.
+        InputError: a run of another network.
     """
     source = run.read_card(folder)
     for what, there, here in (("network", source.arch, card.arch), ("encoder", source.encoder, card.encoder)):
         if there != here:
             raise InputError(f"cannot start from {folder}", f"its {what} is {there}, here {here}",
                              "Start from a run of the same network")  # fmt: skip
-    check_source(folder, card.data_fingerprint, card.split_fingerprint, card.fold)
     found, own = run.load_network(folder, source).state_dict(), network.state_dict()
     fitting = {name: value for name, value in found.items() if name in own and value.shape == own[name].shape}
     network.load_state_dict(fitting, strict=False)
@@ -62,17 +64,33 @@ def copy_weights(folder: Path, card: run.ModelCard, network: nn.Module) -> list[
 
 
 def check_source(folder: Path, data_fingerprint: str, split_fingerprint: str, fold: int | None) -> None:
-    """See that the run of `folder` was not trained on what a training of these data will be judged by.
+    """See that the run of `folder`, and what that started from, was not trained on what a training will be judged by.
 
-    Raises InputError. What that run started from itself is not looked at.
+    Raises InputError.
     """
-    source = run.read_card(folder)
-    if data_fingerprint != source.data_fingerprint and split_fingerprint != source.split_fingerprint:
-        return  # other photographs
-    pairs: list[tuple[str, object, object]] = [("split", source.split_fingerprint, split_fingerprint)]
-    if fold is not None:
-        pairs.append(("fold", source.fold, fold))
-    for what, there, here in pairs:
-        if there != here:
+    for record in run.read_card(folder).records():
+        fault = leaks.fault_of(record, data=data_fingerprint, split=split_fingerprint, fold=fold)
+        if fault:
+            what, there, here = fault
             raise InputError(f"cannot start from {folder}", f"its {what} is {there}, here {here}",
                              "Start from a run that left out the same images")  # fmt: skip
+
+
+def seen_by_others(config: TrainConfig, data_fingerprint: str, split_fingerprint: str) -> tuple[dict[str, Any], ...]:
+    """What a training is going to see by way of others: of the run it starts from, and of those of its pseudo labels.
+
+    Raises InputError: these were trained on what it will be judged by.
+    """
+    found: list[dict[str, Any]] = []
+    if config.init is not None:
+        check_source(config.init, data_fingerprint, split_fingerprint, config.fold)
+        found += run.read_card(config.init).records()
+    if config.pseudo is not None:
+        for folder, record in leaks.records_of(config.pseudo):
+            fault = leaks.fault_of(record, data=data_fingerprint, split=split_fingerprint, fold=config.fold)
+            if fault:
+                what, there, here = fault
+                raise InputError(f"{config.pseudo} was made by {folder}", f"its {what} is {there}, here {here}",
+                                 "Take pseudo labels of runs that left out the same images")  # fmt: skip
+            found.append({name: record[name] for name in ("data", "split", "fold")})
+    return tuple({json.dumps(record): record for record in found}.values())

@@ -51,7 +51,7 @@ class Recipe:
             "runs": [
                 {"folder": str(folder), "arch": card.arch, "encoder": card.encoder, "fold": card.fold,
                  "validation_dice": card.validation_dice, "data": card.data_fingerprint,
-                 "split": card.split_fingerprint}
+                 "split": card.split_fingerprint, "seen": card.seen}
                 for folder, card in zip(self.folders, self.cards, strict=True)
             ],
             "weights": self.weights,

@@ -37,6 +37,7 @@ def go_on(
             card,
             epoch=before.epoch,
             averaged=before.averaged,
+            seen=before.seen,
             validation_dice=before.validation_dice,
             config=before.config | {name: card.config[name] for name in FOLLOWED},
         )

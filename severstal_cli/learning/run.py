@@ -66,11 +66,18 @@ class ModelCard:
     config: dict[str, Any]
     versions: dict[str, str]
     environment: dict[str, str | int] = field(default_factory=dict)
-    """The machine of the last sitting; empty, as the next two, in runs from before it was noted."""
+    """The machine of the last sitting; empty, as the next three, in runs from before it was noted."""
     averaged: tuple[int, ...] = ()
     """The epochs that the weights are the mean of, where it is more than one."""
     pseudo_fingerprint: str | None = None
     """Of the images and masks of pseudo labels; None without any."""
+    seen: tuple[dict[str, Any], ...] = ()
+    """What this was trained on by way of others, as records of steel/leaks: of the run it started from, of those that
+    made its pseudo labels, and of what these in turn started from."""
+
+    def records(self) -> tuple[dict[str, Any], ...]:
+        """All that this model has seen, as records of steel/leaks: by its own training, and by way of others."""
+        return {"data": self.data_fingerprint, "split": self.split_fingerprint, "fold": self.fold}, *self.seen
 
 
 _KINDS: dict[str, Any] = {
@@ -105,7 +112,7 @@ def read_card(folder: Path) -> ModelCard:
         raise RunError(f"{folder / CARD} is of another version", f"format {found}, this program reads {FORMAT}",
                        "Train again, or use the version of severstal that wrote it")  # fmt: skip
     fields = {each.name for each in dataclasses.fields(ModelCard)}
-    odd = sorted(fields ^ (set(raw) | {"environment", "averaged", "pseudo_fingerprint"}))
+    odd = sorted(fields ^ (set(raw) | {"environment", "averaged", "pseudo_fingerprint", "seen"}))
     if odd:
         raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
     if raw["arch"] not in registry.REGISTRY:
@@ -124,7 +131,8 @@ def read_card(folder: Path) -> ModelCard:
 def card_from(fields: dict[str, Any]) -> ModelCard:
     """The card whose fields were written as JSON or into a checkpoint."""
     height, width = fields["image_size"]
-    return ModelCard(**fields | {"image_size": (height, width), "averaged": tuple(fields.get("averaged", ()))})
+    lists = {name: tuple(fields.get(name, ())) for name in ("averaged", "seen")}
+    return ModelCard(**fields | {"image_size": (height, width)} | lists)
 
 
 def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:

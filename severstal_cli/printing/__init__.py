@@ -10,6 +10,7 @@ from severstal_cli.printing.lines import (
 )
 from severstal_cli.printing.tables import (
     print_demo,
+    print_differences,
     print_models,
     print_score,
     print_split,
@@ -23,6 +24,7 @@ __all__ = [
     "line_of",
     "prediction_line",
     "print_demo",
+    "print_differences",
     "print_models",
     "print_score",
     "print_split",

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from severstal_cli.learning.registry import Entry
     from severstal_cli.learning.run import ModelCard
     from severstal_cli.stages.demonstration import DemoResult
-    from severstal_cli.stages.scoring import ScoreResult
     from severstal_cli.stages.searching import ThresholdsResult
     from severstal_cli.stages.splitting import SplitResult
+    from severstal_cli.steel.scores import ScoreResult
 
 
 def print_demo(result: "DemoResult") -> None:
@@ -79,6 +79,30 @@ def print_score(title: str, result: "ScoreResult") -> None:
     print_table(f"{title}: mean Dice on {result.images} images", header, rows, caption)
 
 
+def print_differences(name: str, other: str, result: "ScoreResult") -> None:
+    """A score less another one, by class and over all, and whether it is real."""
+    against = result.against
+    if against is None:
+        raise ValueError("nothing to compare with")
+    rows = []
+    pairs = [(str(one.class_id), one.dice, two.dice)
+             for one, two in zip(result.by_class, against.by_class, strict=True)]  # fmt: skip
+    pairs.append(("all", result.mean_dice, against.mean_dice))
+    for (class_id, one, two), found in zip(pairs, result.differences, strict=True):
+        low, high = found.interval
+        interval = f"{low:+.4f} to {high:+.4f}"
+        rows.append(
+            (class_id, figure(one), figure(two), f"{found.difference:+.4f}", interval, _share(found.probability))
+        )
+    of_all = result.differences[-1]
+    verdict = "no difference that {} images can show"
+    if of_all.is_real:
+        verdict = "on images like these it is better" if of_all.difference > 0 else "on images like these it is worse"
+    header = ("class", "Dice", "other", "difference", "95 % interval", "likely")
+    caption = f"{verdict.format(result.images)}; this is of these two, not of their recipes"
+    print_table(f"{name} less {other}", header, rows, caption)
+
+
 def print_submissions(rows: Sequence[Mapping[str, str]]) -> None:
     """The history of submissions, beside the local scores of their runs."""
     shown = []
@@ -115,6 +139,11 @@ def _shorter(cell: str) -> str:
         return f"{float(cell):.4f}"
     except ValueError:
         return cell
+
+
+def _share(probability: float) -> str:
+    """Of two thousand samples none may be on the other side, which is not certainty."""
+    return ">99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"
 
 
 def _sum(score: "ScoreResult", name: str) -> str:

@@ -11,6 +11,7 @@ from severstal_cli.learning.run import folder_for
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import checking, prediction, scoring, searching, splitting, training
 from severstal_cli.steel import images, pictures, rle, tables
+from severstal_cli.steel.scores import ScoreResult
 from severstal_cli.steel.synth import write_synthetic_set
 from severstal_cli.steel.synth.writing import MARKER
 
@@ -26,7 +27,7 @@ LEARNING_RATE = 3e-3
 class DemoResult:
     """What the demo ends with."""
 
-    scores: Mapping[str, scoring.ScoreResult]
+    scores: Mapping[str, ScoreResult]
     """Of each network on the holdout."""
     picture: Path
     """Test photographs, their true masks and those of each network."""
@@ -45,7 +46,7 @@ def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> Demo
         rare_boost=0.3, progress=progress,
     )  # fmt: skip
     splitting.split(configs.SplitConfig(data=data, holdout=0.1, folds=10, seed=config.seed), progress)
-    scores: dict[str, scoring.ScoreResult] = {}
+    scores: dict[str, ScoreResult] = {}
     written: dict[str, Path] = {}
     for arch in ARCHITECTURES:
         run = _train(arch, data, models, config.seed, progress)

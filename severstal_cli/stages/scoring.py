@@ -1,77 +1,63 @@
 """`score`: the competition's mean Dice of a submission, or of runs on the holdout that nothing else has read."""
 
-import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import dice, files, images, intervals, postprocess, rle, splits, tables
+from severstal_cli.steel import files, images, leaks, postprocess, rle, scores, splits, tables
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassScore:
-    """One class over all images that count."""
-
-    class_id: int
-    dice: float
-    dice_present: float | None
-    """Over the images with this class; None when there are none."""
-    all_empty: float
-    """What predicting nothing scores."""
-    true_masks: int
-    predicted_masks: int
-    interval: tuple[float, float]
-    """95 % for `dice`; see steel/intervals."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreResult:
-    """Means over (image, class) pairs."""
-
-    mean_dice: float
-    mean_dice_present: float | None
-    """Over the pairs whose true mask is not empty; None when there are none."""
-    all_empty: float
-    """What predicting nothing scores on the same images."""
-    images: int
-    by_class: tuple[ClassScore, ...]
-    interval: tuple[float, float]
-    """95 % for `mean_dice`."""
-    knows_duplicates: bool
-    """Near-duplicates were kept together for the intervals; else these may be too narrow."""
-
-
-def score(config: ScoreConfig, progress: Progress = SILENT) -> ScoreResult:
+def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResult:
     """Score a submission against annotations, or a run, or several averaged, against the holdout.
 
     Raises:
-        InputError: a table is wrong, or it is not clear which images count.
+        InputError: a table is wrong, it is not clear which images count, or runs were trained on some of them.
         RunError: a run is incomplete, or the data or split is not the one that it was trained with.
     """
-    of_submission = config.submission, config.truth, config.images
-    of_runs = config.runs or config.thresholds
-    if config.submission is not None and config.truth is not None and not of_runs:
-        return _score_submission(config.submission, config.truth, config.images, progress)
-    if any(part is not None for part in of_submission):
+    if config.submission is not None and config.truth is not None and not (config.runs or config.thresholds):
+        found = score_submission(config.submission, config.truth, config.images, progress)
+        if config.against is None:
+            return found.summary()
+        other = score_submission(config.against, config.truth, found.image_ids, progress, classes=found.dice.shape[1])
+        if other.dice.shape != found.dice.shape:
+            found = score_submission(config.submission, config.truth, found.image_ids, classes=other.dice.shape[1])
+        return found.summary(other)
+    if any(part is not None for part in (config.submission, config.truth, config.images)):
         raise InputError(
             "not clear what to score", "", "Give a submission and --truth train.csv, or --model models/NAME alone"
         )
-    return _score_runs(config, progress)
+    found = score_runs(config, progress)
+    if config.against is None:
+        return found.summary()
+    other = score_runs(ScoreConfig(runs=(config.against,), data=config.data, batch_size=config.batch_size), progress)
+    if other.image_ids != found.image_ids or other.dice.shape != found.dice.shape:
+        raise InputError(f"{config.against} has another holdout or other classes", "", "Compare runs of one split")
+    return found.summary(other)
 
 
-def _score_submission(submission: Path, truth: Path, counting: Path | None, progress: Progress) -> ScoreResult:
+def score_submission(
+    submission: Path,
+    truth: Path,
+    counting: Path | Sequence[str] | None,
+    progress: Progress = SILENT,
+    *,
+    classes: int = 0,
+) -> scores.Scores:
+    """The scores of a submission; `counting`: the images that count, as a folder, a list of them, or their names.
+
+    At least as many classes as `classes` are scored. Raises InputError as `score` does.
+    """
     predicted, true = tables.read_table(submission), tables.read_table(truth)
     if counting is None:
         image_ids: Sequence[str] = predicted.image_ids
         progress.say(
             f"counting the {len(image_ids)} images that {submission} names; --images DIR or LIST.csv counts others"
         )
+    elif not isinstance(counting, Path):
+        image_ids = counting
     elif counting.is_dir():
         image_ids = [path.name for path in images.find_images([counting])]
     else:
@@ -98,61 +84,24 @@ def _score_submission(submission: Path, truth: Path, counting: Path | None, prog
         progress.say(f"{extra} images of {submission} do not count: --images does not have them")
     if not predicted.classes and not true.classes:
         raise InputError("no classes to score", f"{submission} and {truth} have no rows", "Give other files")
-    classes = max(predicted.classes, true.classes)
-    return summarise(predicted.masks, true.masks, image_ids, classes, _known_groups(truth.parent, image_ids))
+    split = _split_of(truth.parent, image_ids)
+    if split is not None:
+        leaks.check_submission(submission, image_ids, split)
+    classes = max(predicted.classes, true.classes, classes)
+    return scores.score_masks(predicted.masks, true.masks, image_ids, classes, None if split is None else split.groups)
 
 
-def _known_groups(data: Path, image_ids: Sequence[str]) -> Mapping[str, int] | None:
-    """The groups of near-duplicates by the split of the annotations' folder, if it has all of these images."""
+def _split_of(data: Path, image_ids: Sequence[str]) -> splits.Split | None:
+    """The split of the annotations' folder, if it has all of these images."""
     path = splits.splits_path(data)
     if not path.exists():
         return None
-    groups = splits.read_splits(path).groups
-    return groups if groups.keys() >= set(image_ids) else None
+    split = splits.read_splits(path)
+    return split if split.groups.keys() >= set(image_ids) else None
 
 
-def summarise(
-    predicted: dice.Masks,
-    true: dice.Masks,
-    image_ids: Sequence[str],
-    classes: int,
-    groups: Mapping[str, int] | None = None,
-) -> ScoreResult:
-    """The score of masks against true ones over `image_ids` and `classes`; none is built, runs are enough.
-
-    groups: the group of near-duplicates of each image; None: not known.
-    """
-    scores = dice.dice_matrix(predicted, true, image_ids, classes)
-    group_of = np.arange(len(image_ids)) if groups is None else np.array([groups[image_id] for image_id in image_ids])
-    *of_classes, of_all = [(float(low), float(high)) for low, high in intervals.intervals(scores, group_of)]
-    there, found = (
-        np.array([[(image_id, channel) in masks for channel in range(classes)] for image_id in image_ids])
-        for masks in (true, predicted)
-    )
-    by_class = tuple(
-        ClassScore(
-            class_id=channel + 1,
-            dice=float(scores[:, channel].mean()),
-            dice_present=float(scores[there[:, channel], channel].mean()) if there[:, channel].any() else None,
-            all_empty=float((~there[:, channel]).mean()),
-            true_masks=int(there[:, channel].sum()),
-            predicted_masks=int(found[:, channel].sum()),
-            interval=of_classes[channel],
-        )
-        for channel in range(classes)
-    )
-    return ScoreResult(
-        mean_dice=float(scores.mean()),
-        mean_dice_present=float(scores[there].mean()) if there.any() else None,
-        all_empty=float((~there).mean()),
-        images=len(image_ids),
-        by_class=by_class,
-        interval=of_all,
-        knows_duplicates=groups is not None,
-    )
-
-
-def _score_runs(config: ScoreConfig, progress: Progress) -> ScoreResult:
+def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Scores:
+    """The scores of runs, averaged, on their holdout; their sum is kept with the first run. Raises as `score`."""
     # only here: scoring a submission works where torch is not installed
     from severstal_cli.learning import evaluation, recipe, run
 
@@ -167,9 +116,9 @@ def _score_runs(config: ScoreConfig, progress: Progress) -> ScoreResult:
     for image_id, levels in part.levels(views=how.views, batch_size=config.batch_size, progress=progress):
         found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
-    result = summarise(masks, part.photographs.masks, part.image_ids, len(thresholds.rules), part.split.groups)
+    result = scores.score_masks(masks, part.photographs.masks, part.image_ids, len(thresholds.rules), part.split.groups)
     # kept with a run that was scored as it predicts by default; it may lie on a read-only disk
     is_default = [how.thresholds_path] == [folder / run.THRESHOLDS for folder in runs] and how.views == thresholds.tta
     if is_default and files.is_writable(runs[0]):
-        files.write_text(runs[0] / run.SCORE, json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+        files.write_text(runs[0] / run.SCORE, json.dumps(result.summary().to_dict(), indent=2) + "\n")
     return result

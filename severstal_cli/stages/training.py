@@ -104,9 +104,11 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
         raise UsageError("wrong number of class weights", str(len(config.class_weights)),
                          f"{config.data} has {photographs.classes} classes")  # fmt: skip
     train_ids, validation_ids = _parts(split, config)
+    # one that goes on has seen what it has, and the others may be gone
+    seen = () if saved else initial.seen_by_others(config, photographs.fingerprint, split.fingerprint)
     pseudo = open_pseudo(config, photographs, train_ids, progress)
     data = TrainingSet(photographs, train_ids, config, pseudo, rank=fabric.global_rank, world=fabric.world_size)
-    card = describe(config, photographs, split, train_ids, validation_ids, pseudo, fabric)
+    card = describe(config, photographs, split, train_ids, validation_ids, pseudo, seen, fabric)
     with fabric.rank_zero_first(local=True):  # weights that must be fetched
         network = initial.build(config, card, progress, fresh=saved is None)
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step worth waiting for

@@ -35,12 +35,21 @@ def intervals(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> NDArr
     scores: `(N, C)`, N images. groups: `(N,)`, any numbers, equal ones for images of one group.
     Raises ValueError: no scores, or not a group for each image.
     """
+    return middle(sampled_means(scores, groups))
+
+
+def sampled_means(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> NDArray[np.float64]:
+    """`(SAMPLES, C + 1)`: of each drawing the mean of each column and of all together. As `intervals`."""
     if scores.ndim != 2 or not scores.size or groups.shape != scores.shape[:1]:
         raise ValueError(f"scores of shape {scores.shape} and groups of shape {groups.shape}")
     _, group_of = np.unique(groups, return_inverse=True)
     sums = np.stack([np.bincount(group_of, column) for column in (*scores.T, scores.mean(axis=1))], axis=1)
     sizes = np.bincount(group_of).astype(np.float64)
-    means = np.concatenate([(drawn @ sums) / (drawn @ sizes)[:, None] for drawn in draws(len(sizes))])
+    return np.concatenate([(drawn @ sums) / (drawn @ sizes)[:, None] for drawn in draws(len(sizes))])
+
+
+def middle(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(B, K)` samples -> `(K, 2)`: what holds the middle 95 % of each column."""
     tail = (1 - LEVEL) / 2
-    found: NDArray[np.float64] = np.quantile(means, [tail, 1 - tail], axis=0).T
+    found: NDArray[np.float64] = np.quantile(samples, [tail, 1 - tail], axis=0).T
     return found

@@ -1,6 +1,7 @@
 """What weights a training starts from."""
 
 import dataclasses
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,3 +58,28 @@ def test_a_training_starts_from_no_run_that_saw_its_validation(make_data, traine
         training.train(_config(data, tmp_path, init=folder, arch="linknet-small"))
     assert not list(tmp_path.glob("*/model.json"))
     training.train(_config(data, tmp_path, init=folder, fold=None, epochs=1))  # nothing is validated there
+
+
+def test_what_was_seen_by_way_of_others_is_kept_and_refused(make_data, make_pseudo, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    source = run.read_card(folder)
+    more = make_data("more")
+    first = training.train(_config(more, tmp_path, epochs=1, init=folder, name="first")).folder
+    own = {"data": source.data_fingerprint, "split": source.split_fingerprint, "fold": 0}
+    card = run.read_card(first)
+    assert card.seen == (own,)
+    training.train(_config(more, tmp_path, epochs=2, init=folder, name="first", resume=True))
+    assert run.read_card(first).seen == (own,)
+    # by way of other photographs, back to those whose fold 1 the first run of all was trained on
+    with pytest.raises(InputError, match=r"cannot start from .*first: its fold is 0, here 1"):
+        training.train(_config(data, tmp_path, init=first, fold=1, name="second"))
+    again = training.train(_config(data, tmp_path, epochs=1, init=first, name="second")).folder
+    assert run.read_card(again).seen == (card.records()[0], own)
+
+    pseudo = make_pseudo()
+    story = {"folder": "models/teacher", **own, "seen": [card.records()[0]]}
+    (tmp_path / "pseudo" / "train.json").write_text(json.dumps({"runs": [story]}))
+    with pytest.raises(InputError, match=r"train.csv was made by models/teacher: its fold is 0, here 1\. Take pseudo"):
+        training.train(_config(data, tmp_path, fold=1, name="third", **pseudo))
+    third = training.train(_config(data, tmp_path, epochs=1, name="third", **pseudo)).folder
+    assert run.read_card(third).seen == (own, card.records()[0])

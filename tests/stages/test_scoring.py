@@ -165,9 +165,51 @@ def test_the_score_of_a_run_is_kept_with_it_as_long_as_it_is_true(
     scoring.score(ScoreConfig(runs=(folder,), thresholds=trained[1] / run.THRESHOLDS))
     assert not kept.exists()
     found = scoring.score(ScoreConfig(runs=(folder,)))
-    assert json.loads(kept.read_text()) == json.loads(json.dumps(dataclasses.asdict(found)))
+    assert json.loads(kept.read_text()) == json.loads(json.dumps(found.to_dict()))
     searching.search(ThresholdsConfig(runs=(folder,)))
     assert not kept.exists()
     monkeypatch.setattr(files, "is_writable", lambda _: False)
     assert scoring.score(ScoreConfig(runs=(folder,))) == found
     assert not kept.exists()
+
+
+def test_a_submission_of_training_images_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    split = read_splits(data / "splits.csv")
+    some = (*split.ids_of("0")[:2], *split.ids_of("1")[:3])
+    photographs = tuple(data / "train_images" / name for name in some)
+    out = prediction.predict(PredictConfig(images=photographs, runs=(folder,), out=tmp_path / "s.csv")).path
+    with pytest.raises(InputError, match=rf"{folder} was trained on images that count: 3 of 5, first {some[2]}"):
+        scoring.score(ScoreConfig(submission=out, truth=data / "train.csv"))
+    (tmp_path / "fold.csv").write_text("ImageId\n" + "\n".join(some[:2]) + "\n")
+    assert (
+        scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", images=tmp_path / "fold.csv")).images == 2
+    )
+
+
+def test_a_submission_against_another_one(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    submission, truth, images = tables
+    other = tmp_path / "other.csv"
+    other.write_text("ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,3,1 2\n")
+    found = scoring.score(ScoreConfig(submission=submission, truth=truth, images=images, against=other))
+    assert found.against is not None
+    # three classes, as one of them names a third; the other one is right for a, misses b's, and its third is an alarm
+    assert found.mean_dice == pytest.approx((0.5 + 0 + 1 + 1 + 2 / 3 + 1 + 3) / 9)
+    assert found.against.mean_dice == pytest.approx((1 + 1 + 1 + 1 + 0 + 0 + 3) / 9)
+    assert [each.difference for each in found.differences] == pytest.approx([-0.5 / 3, -1 / 9, 1 / 3, 0.5 / 27])
+    back = scoring.score(ScoreConfig(submission=other, truth=truth, images=images, against=submission))
+    assert back.differences[-1].difference == pytest.approx(-found.differences[-1].difference)
+    other.write_text("ImageId,ClassId,EncodedPixels\nx.png,1,1 4\n")
+    with pytest.raises(InputError, match=r"other\.csv names none of the 3 images that count"):
+        scoring.score(ScoreConfig(submission=submission, truth=truth, images=images, against=other))
+
+
+def test_a_run_against_another_one(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    other = Path(shutil.copytree(members["b"], tmp_path / "b"))
+    shutil.copy(trained[1] / run.THRESHOLDS, other)
+    found = scoring.score(ScoreConfig(runs=(trained[1],), against=other))
+    alone = [scoring.score(ScoreConfig(runs=(folder,))) for folder in (trained[1], other)]
+    assert found.against == alone[1]
+    assert found.differences[-1].difference == pytest.approx(alone[0].mean_dice - alone[1].mean_dice)
+    low, high = found.differences[-1].interval
+    assert low <= found.differences[-1].difference <= high

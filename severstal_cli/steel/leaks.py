@@ -1,0 +1,64 @@
+"""Images that were trained on and are to be judged by: a score on them tells nothing, so it is refused.
+
+What trained on what is told by records, in `model.json` of a run and in the JSON beside a submission: the fingerprints
+of data and split, and the fold that was left out beside the holdout, or null where none was.
+
+    {"data": "0f3a5b...", "split": "77c0e1...", "fold": 0}
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from severstal_cli.errors import InputError
+from severstal_cli.steel.splits import HOLDOUT, Split
+
+Record = Mapping[str, Any]
+
+
+def records_of(submission: Path) -> Iterator[tuple[str, Record]]:
+    """Of each run that made a submission, and of what that started from: the run's folder, and its record.
+
+    None where nothing is told beside the submission, or it is told by another program.
+    """
+    path = submission.with_suffix(".json")
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    runs = told.get("runs") if isinstance(told, dict) else None
+    for run in runs if isinstance(runs, list) else ():
+        if isinstance(run, dict):
+            for record in (run, *(run.get("seen") or ())):
+                if isinstance(record, dict) and record.keys() >= {"data", "split", "fold"}:
+                    yield str(run.get("folder")), record
+
+
+def check_submission(submission: Path, image_ids: Sequence[str], split: Split) -> None:
+    """See that the runs that made a submission were not trained on the images that count.
+
+    Runs of another split are not looked at: which images they had cannot be told from here. Raises InputError.
+    """
+    for folder, record in records_of(submission):
+        if record["split"] != split.fingerprint:
+            continue
+        left_out = {HOLDOUT, str(record["fold"])}
+        trained_on = [image_id for image_id in image_ids if split.parts[image_id] not in left_out]
+        if trained_on:
+            raise InputError(f"{folder} was trained on images that count",
+                             f"{len(trained_on)} of {len(image_ids)}, first {trained_on[0]}",
+                             "Give with --images those that it left out, or score --model")  # fmt: skip
+
+
+def fault_of(record: Record, *, data: str, split: str, fold: int | None) -> tuple[str, object, object] | None:
+    """Why what was so trained must have no part in a training judged by this split and fold: what, there, here.
+
+    None where it need not be refused: of other photographs, or the same images were left out. `fold` None: the training
+    is judged by the holdout alone.
+    """
+    if record["data"] != data and record["split"] != split:
+        return None
+    if record["split"] != split:
+        return "split", record["split"], split
+    return ("fold", record["fold"], fold) if fold is not None and record["fold"] != fold else None

@@ -1,0 +1,193 @@
+"""The score of masks, by class, with how sure it is, and the difference of two on the same images.
+
+The score of every image and class is kept, `(N, C)`, and all else is told from it: no mask is built.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from severstal_cli.steel import dice, intervals
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """One class over all images that count."""
+
+    class_id: int
+    dice: float
+    dice_present: float | None
+    """Over the images with this class; None when there are none."""
+    all_empty: float
+    """What predicting nothing scores."""
+    true_masks: int
+    predicted_masks: int
+    interval: Interval
+    """95 % for `dice`; see steel/intervals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A mean Dice less another one on the same images."""
+
+    difference: float
+    interval: Interval
+    """95 % for it."""
+    probability: float
+    """How likely the sign holds on other images like these: the share of the bootstrap's samples with it."""
+
+    @property
+    def is_real(self) -> bool:
+        """The interval has one sign."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreResult:
+    """Means over (image, class) pairs."""
+
+    mean_dice: float
+    mean_dice_present: float | None
+    """Over the pairs whose true mask is not empty; None when there are none."""
+    all_empty: float
+    """What predicting nothing scores on the same images."""
+    images: int
+    by_class: tuple[ClassScore, ...]
+    interval: Interval
+    """95 % for `mean_dice`."""
+    knows_duplicates: bool
+    """Near-duplicates were kept together for the intervals; else these may be too narrow."""
+
+    against: "ScoreResult | None" = None
+    """Another score on the same images."""
+    differences: tuple[Difference, ...] = ()
+    """From it, of each class and, in the end, of all together."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; a difference stands beside the score that it is of."""
+        content = dataclasses.asdict(self)
+        del content["differences"]
+        if self.against is None:
+            del content["against"]
+            return content
+        content["against"] = self.against.to_dict()
+        for place, found in zip((*content["by_class"], content), self.differences, strict=True):
+            place |= {
+                "difference": found.difference, "difference_interval": found.interval,
+                "probability": found.probability,
+            }  # fmt: skip
+        return content
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The Dice of each image and class."""
+
+    image_ids: tuple[str, ...]
+    dice: NDArray[np.float64]
+    """(N, C)"""
+    there: NDArray[np.bool_]
+    """(N, C) whether there is a true mask."""
+    found: NDArray[np.bool_]
+    """(N, C) whether there is a predicted one."""
+    groups: NDArray[np.int64]
+    """(N,) the group of near-duplicates of each image."""
+    knows_duplicates: bool
+
+    def summary(self, against: "Scores | None" = None) -> ScoreResult:
+        """Means, counts and intervals, and how far they are from others. Raises ValueError as `differences`."""
+        *of_classes, of_all = map(_pair, intervals.intervals(self.dice, self.groups))
+        by_class = tuple(
+            ClassScore(
+                class_id=channel + 1,
+                dice=float(scores.mean()),
+                dice_present=float(scores[there].mean()) if there.any() else None,
+                all_empty=float((~there).mean()),
+                true_masks=int(there.sum()),
+                predicted_masks=int(found.sum()),
+                interval=interval,
+            )
+            for channel, (scores, there, found, interval) in enumerate(
+                zip(self.dice.T, self.there.T, self.found.T, of_classes, strict=True)
+            )
+        )
+        return ScoreResult(
+            mean_dice=float(self.dice.mean()),
+            mean_dice_present=float(self.dice[self.there].mean()) if self.there.any() else None,
+            all_empty=float((~self.there).mean()),
+            images=len(self.image_ids),
+            by_class=by_class,
+            interval=of_all,
+            knows_duplicates=self.knows_duplicates,
+            against=None if against is None else against.summary(),
+            differences=() if against is None else tuple(differences([self], [against])),
+        )
+
+
+def score_masks(
+    predicted: dice.Masks,
+    true: dice.Masks,
+    image_ids: Sequence[str],
+    classes: int,
+    groups: Mapping[str, int] | None = None,
+) -> Scores:
+    """Score masks against true ones over `image_ids` and `classes`; none is built, runs are enough.
+
+    groups: the group of near-duplicates of each image; None: not known.
+    """
+    there, found = (
+        np.array([[(image_id, channel) in masks for channel in range(classes)] for image_id in image_ids])
+        for masks in (true, predicted)
+    )
+    return Scores(
+        image_ids=tuple(image_ids),
+        dice=dice.dice_matrix(predicted, true, image_ids, classes),
+        there=there,
+        found=found,
+        groups=np.arange(len(image_ids)) if groups is None else np.array([groups[name] for name in image_ids]),
+        knows_duplicates=groups is not None,
+    )
+
+
+def differences(one: Sequence[Scores], other: Sequence[Scores]) -> list[Difference]:
+    """How much better `one` is than `other`, of each class and, in the end, of all together.
+
+    Each may be several trainings of one recipe by other seeds: then their means are compared, and what another seed
+    would change is part of the interval. Its standard deviation is that of the trainings of a side around their mean,
+    of both sides together, and its error follows Student's distribution. One training a side tells of these two alone.
+
+    Raises ValueError: not the same images and classes.
+    """
+    first = one[0]
+    if any(each.image_ids != first.image_ids or each.dice.shape != first.dice.shape for each in (*one, *other)):
+        raise ValueError("not of the same images and classes")
+    sides = [np.stack([each.dice for each in side]) for side in (one, other)]
+    apart = sides[0].mean(axis=0) - sides[1].mean(axis=0)  # (N, C)
+    samples = intervals.sampled_means(apart, first.groups)  # (B, C + 1)
+    freedom = len(one) + len(other) - 2
+    if freedom:
+        of_trainings = [_with_all(side.mean(axis=1)) for side in sides]  # (trainings, C + 1)
+        squares = sum(((means - means.mean(axis=0)) ** 2).sum(axis=0) for means in of_trainings)
+        error = np.sqrt(squares / freedom * (1 / len(one) + 1 / len(other)))
+        samples = samples + error * np.random.default_rng(0).standard_t(freedom, samples.shape)
+    means = _with_all(apart.mean(axis=0)[None])[0]
+    shares = ((samples > 0) + 0.5 * (samples == 0)).mean(axis=0)
+    return [
+        Difference(difference=float(mean), interval=_pair(interval), probability=float(max(share, 1 - share)))
+        for mean, interval, share in zip(means, intervals.middle(samples), shares, strict=True)
+    ]
+
+
+def _with_all(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(..., C)` -> `(..., C + 1)`: the mean over the classes behind them."""
+    return np.concatenate([means, means.mean(axis=-1, keepdims=True)], axis=-1)
+
+
+def _pair(interval: NDArray[np.float64]) -> Interval:
+    return float(interval[0]), float(interval[1])

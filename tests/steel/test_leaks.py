@@ -1,0 +1,68 @@
+"""Records of what was trained on what: what they refuse, and what they cannot tell."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from severstal_cli.errors import InputError
+from severstal_cli.steel import leaks
+from severstal_cli.steel.splits import Split
+
+SPLIT = Split(
+    path=Path("splits.csv"),
+    parts={"a": "0", "b": "0", "c": "1", "d": "holdout", "e": "1"},
+    groups={}, class_sets={},
+)  # fmt: skip
+
+
+def told(folder: Path, *runs: object) -> Path:
+    (folder / "s.json").write_text(json.dumps({"runs": runs}))
+    return folder / "s.csv"
+
+
+def record(fold: int | None, **more: object) -> dict[str, object]:
+    return {"folder": "models/r", "data": "d", "split": SPLIT.fingerprint, "fold": fold} | more
+
+
+def test_a_submission_is_not_scored_on_what_its_runs_were_trained_on(tmp_path: Path) -> None:
+    path = told(tmp_path, record(0))
+    leaks.check_submission(path, ["a", "b", "d"], SPLIT)
+    with pytest.raises(InputError, match=r"models/r was trained on images that count: 2 of 4, first c\. Give with"):
+        leaks.check_submission(path, ["a", "c", "d", "e"], SPLIT)
+    with pytest.raises(InputError, match="1 of 2, first a"):
+        leaks.check_submission(told(tmp_path, record(0), record(1)), ["d", "a"], SPLIT)
+    with pytest.raises(InputError, match="1 of 1, first c"):  # trained on every image but the holdout
+        leaks.check_submission(told(tmp_path, record(None)), ["c"], SPLIT)
+    started = record(0, seen=[{"data": "d", "split": SPLIT.fingerprint, "fold": 1}])
+    with pytest.raises(InputError, match="1 of 1, first a"):
+        leaks.check_submission(told(tmp_path, started), ["a"], SPLIT)
+    leaks.check_submission(told(tmp_path, record(1) | {"split": "another"}), ["a"], SPLIT)
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", '{"runs": 3}', '{"runs": [3, {"fold": 0}]}', '{"runs": [{"seen": [1]}]}', "\x00{"]
+)
+def test_without_a_record_nothing_is_told(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "s.json").write_text(content)
+    assert list(leaks.records_of(tmp_path / "s.csv")) == []
+
+
+@pytest.mark.parametrize(
+    ("there", "fold", "fault"),
+    [
+        ({"data": "d", "split": "s", "fold": 0}, 0, None),
+        ({"data": "d", "split": "s", "fold": 1}, 0, ("fold", 1, 0)),
+        ({"data": "d", "split": "s", "fold": None}, 0, ("fold", None, 0)),
+        ({"data": "d", "split": "s", "fold": 1}, None, None),
+        ({"data": "d", "split": "other", "fold": 0}, 0, ("split", "other", "s")),
+        ({"data": "d", "split": "other", "fold": 0}, None, ("split", "other", "s")),
+        ({"data": "other", "split": "s", "fold": 1}, 0, ("fold", 1, 0)),
+        ({"data": "other", "split": "other", "fold": 1}, 0, None),
+    ],
+)
+def test_what_a_training_must_not_have_seen(
+    there: dict[str, object], fold: int | None, fault: tuple[str, object, object] | None
+) -> None:
+    assert leaks.fault_of(there, data="d", split="s", fold=fold) == fault
