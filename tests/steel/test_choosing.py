@@ -162,7 +162,7 @@ def test_on_new_images_it_loses_less_than_the_best_of_few():
 
 def test_smoothing_keeps_what_is_even_sloped_or_curved():
     t, s, m = np.meshgrid(np.arange(29.0), np.arange(22.0), np.arange(14.0), indexing="ij")
-    surface = 3 - 0.01 * (t - 12) ** 2 + 0.1 * s - 0.02 * m * m
+    surface = 3 - 0.01 * (t - 12) ** 2 + 0.1 * s - 0.02 * s * s + np.where(m < 7, m, -5)
     np.testing.assert_allclose(choosing.smoothed(surface), surface, atol=1e-9)
     np.testing.assert_array_equal(choosing.smoothed(np.zeros((2, 1, 1, 1))), np.zeros((2, 1, 1, 1)))
     cliff = np.where(t < 15, 1.0, 0.0)
@@ -171,7 +171,7 @@ def test_smoothing_keeps_what_is_even_sloped_or_curved():
     np.testing.assert_allclose(stacked[1], choosing.smoothed(cliff), atol=1e-12)
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 1, surface.shape)
-    assert np.std(choosing.smoothed(noise + 9) - 9) < 0.35  # of 1 before
+    assert np.std(choosing.smoothed(noise + 9) - 9) < 0.5  # of 1 before
 
 
 def test_chosen_again_spreads_around_the_choice():
