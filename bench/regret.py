@@ -11,8 +11,8 @@ The last columns are of the figure that `thresholds` tells for new images: by ho
 them, and how often its 95 % interval holds that. That interval tells what other images may change, and on the new ones
 the same is left as they are finite: for both to be as sure, `with both` widens it by the error of the measured mean.
 
-The constants of steel/choosing were set on two pools (unet, 5,602 images of `severstal synth` of 128 x 800, and linknet,
-4,200 of 128 x 256, resnet18 both); figures in docs/trust.md tell which pools were not among them.
+The constants of steel/choosing were set on two pools: unet, 5,602 images of `severstal synth` of 128 x 800, and
+linknet, 4,200 of 128 x 256, both resnet18. The figures in docs/trust.md tell which pools were not among them.
 """
 
 import argparse

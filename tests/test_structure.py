@@ -76,13 +76,14 @@ def test_imports_go_one_way() -> None:
         for target, line in own_imports(path)
         if LAYERS.index(layer_of(target)) <= LAYERS.index(layer_of(module))
         and not (layer_of(target) == layer_of(module) in ("cli", "config", "kaggle", "learning", "printing", "steel"))
-        and module != "stages.demonstration"
+        and module not in ("stages.demonstration", "stages.comparing")
     ]
     assert wrong == []
 
 
-def test_the_demonstration_imports_stages_but_nothing_above_them() -> None:
-    layers = {layer_of(target) for target, _ in own_imports(MODULES["stages.demonstration"])}
+@pytest.mark.parametrize("stage", ["demonstration", "comparing"])
+def test_a_stage_that_runs_others_imports_nothing_above_them(stage: str) -> None:
+    layers = {layer_of(target) for target, _ in own_imports(MODULES[f"stages.{stage}"])}
     assert "stages" in layers
     assert not layers & {"__main__", "cli", "printing"}
 

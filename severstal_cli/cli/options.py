@@ -42,6 +42,14 @@ def parse_batch_size(text: str) -> int | None:
     return int(text)
 
 
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`0,1,2` -> the numbers."""
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdecimal() and int(part) < 2**32 for part in parts):
+        raise typer.BadParameter(f"{text!r} is not whole numbers joined by commas, as 0,1,2", param_hint="'--seeds'")
+    return tuple(map(int, parts))
+
+
 def parse_weights(text: str) -> tuple[float, ...]:
     """`2,1,0.5` -> the numbers."""
     try:

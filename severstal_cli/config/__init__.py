@@ -12,13 +12,14 @@ from severstal_cli.config.data import (
     SplitConfig,
     SynthConfig,
 )
-from severstal_cli.config.models import DemoConfig, ExportConfig, ThresholdsConfig
+from severstal_cli.config.models import CompareConfig, DemoConfig, ExportConfig, ThresholdsConfig
 from severstal_cli.config.submissions import CheckConfig, PredictConfig, ScoreConfig, SubmitConfig
 from severstal_cli.config.training import TrainConfig, read_settings
 
 __all__ = [
     "COMPETITION",
     "CheckConfig",
+    "CompareConfig",
     "Competition",
     "DecodeConfig",
     "DemoConfig",

@@ -1,7 +1,10 @@
 """What the commands are told that work on trained runs, and the demo."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from severstal_cli.config.checks import check
+from severstal_cli.config.training import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,30 @@ class ExportConfig:
     """The folder to write; by default beside the run, with the format behind its name."""
     image: Path | None = None
     """A photograph to compare the levels on; by default one that the run was trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """`compare`: networks, runs or submissions on the same images."""
+
+    candidates: tuple[str, ...]
+    """Names of the registry and folders of runs, or submissions. The others are compared with the first."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How networks are trained that are not there yet, but for network, seed and name; its `data` are those of runs."""
+    seeds: tuple[int, ...] = (0,)
+    """A network is trained once with each."""
+    truth: Path | None = None
+    """Annotations of the images of submissions."""
+    images: Path | None = None
+    """The images that count for submissions: a folder, or a table with a column ImageId."""
+    out: Path | None = None
+    """The folder to write; by default made of the candidates, under `comparisons`."""
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        check(len(self.candidates) > 1, "number of candidates", len(self.candidates), "at least 2")
+        check(len(set(self.candidates)) == len(self.candidates), "candidates", " ".join(self.candidates), "named once")
+        check(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each another")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from severstal_cli.printing.lines import (
     training_lines,
 )
 from severstal_cli.printing.tables import (
+    print_comparison,
     print_demo,
     print_differences,
     print_models,
@@ -23,6 +24,7 @@ __all__ = [
     "export_line",
     "line_of",
     "prediction_line",
+    "print_comparison",
     "print_demo",
     "print_differences",
     "print_models",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from severstal_cli.stages.demonstration import DemoResult
     from severstal_cli.stages.searching import ThresholdsResult
     from severstal_cli.stages.splitting import SplitResult
+    from severstal_cli.steel.comparison import CompareResult
     from severstal_cli.steel.scores import ScoreResult
 
 
@@ -101,6 +102,25 @@ def print_differences(name: str, other: str, result: "ScoreResult") -> None:
     header = ("class", "Dice", "other", "difference", "95 % interval", "likely")
     caption = f"{verdict.format(result.images)}; this is of these two, not of their recipes"
     print_table(f"{name} less {other}", header, rows, caption)
+
+
+def print_comparison(result: "CompareResult") -> None:
+    """Candidates beside predicting nothing; what they are by class; and whether they differ."""
+    from severstal_cli.steel import comparison
+
+    first = result.rows[0].score
+    rows, of_classes = [], []
+    for row in result.rows:
+        dice, low_high, present, *classes, masks, weights, time, speed, _, _ = comparison.cells_of(row)
+        rows.append((row.name, dice, low_high, present, masks))
+        of_classes.append((row.name, *classes, weights, time, speed))
+    rows.append(("predicting nothing", figure(first.all_empty), "", figure(0.0), "0"))
+    of_classes.append(("predicting nothing", *(figure(found.all_empty) for found in first.by_class), "", "", ""))
+    header = ("", "mean Dice", "95 % interval", "if present", "masks")
+    print_table(f"{first.images:,} images with {_sum(first, 'true_masks')} true masks", header, rows)
+    names = tuple(f"class {found.class_id}" for found in first.by_class)
+    verdicts = "\n".join(row.verdict for row in result.rows if row.verdict)
+    print_table("by class", ("", *names, "weights", "training", "images/s"), of_classes, verdicts)
 
 
 def print_submissions(rows: Sequence[Mapping[str, str]]) -> None:

@@ -10,7 +10,7 @@ from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.learning.run import folder_for
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import checking, prediction, scoring, searching, splitting, training
-from severstal_cli.steel import images, pictures, rle, tables
+from severstal_cli.steel import images, pictures, tables
 from severstal_cli.steel.scores import ScoreResult
 from severstal_cli.steel.synth import write_synthetic_set
 from severstal_cli.steel.synth.writing import MARKER
@@ -88,19 +88,9 @@ def _train(arch: str, data: Path, models: Path, seed: int, progress: Progress) -
 
 def _panel(data: Path, submissions: Mapping[str, Path]) -> pictures.Colour:
     """A row for each class: the test image with the largest mask of it."""
-    columns = {"truth": data / "test.csv", **submissions}
-    masks = {title: tables.read_table(path) for title, path in columns.items()}
-    true = masks["truth"]
-    rows = []
-    for channel in range(true.classes):
-        areas = {image_id: rle.area(runs) for (image_id, at), runs in true.masks.items() if at == channel}
-        if not areas:
-            continue
-        image_id = max(areas, key=areas.__getitem__)
-        photograph = images.read_grey(data / "test_images" / image_id)
-        row = [(f"class {channel + 1}: {image_id}", pictures.overlay(photograph, []))]
-        for title, table in masks.items():
-            found = [table.masks.get((image_id, at), rle.EMPTY) for at in range(true.classes)]
-            row.append((title, pictures.overlay(photograph, found)))
-        rows.append(row)
-    return pictures.panel(rows)
+    truth = tables.read_table(data / "test.csv")
+    columns = {"truth": truth.masks} | {title: tables.read_table(path).masks for title, path in submissions.items()}
+    names = [path.name for path in images.find_images([data / "test_images"])]
+    return pictures.by_class(
+        columns, names, truth.classes, lambda image_id: images.read_grey(data / "test_images" / image_id)
+    )

@@ -1,6 +1,8 @@
 """`score`: the competition's mean Dice of a submission, or of runs on the holdout that nothing else has read."""
 
+import dataclasses
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -113,10 +115,17 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     part = evaluation.open_holdout(runs, config.data, progress, how.weights)
     thresholds = how.thresholds
     masks: dict[tuple[str, int], rle.Runs] = {}
-    for image_id, levels in part.levels(views=how.views, batch_size=config.batch_size, progress=progress):
+    began, done = time.monotonic(), 0
+    for number, (image_id, levels) in enumerate(
+        part.levels(views=how.views, batch_size=config.batch_size, progress=progress)
+    ):
+        if number == config.batch_size:  # the first batch also compiles, and loads what it needs
+            began, done = time.monotonic(), number
         found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
+    images_per_s = (len(part.image_ids) - done) / max(time.monotonic() - began, 1e-9)
     result = scores.score_masks(masks, part.photographs.masks, part.image_ids, len(thresholds.rules), part.split.groups)
+    result = dataclasses.replace(result, images_per_s=images_per_s)
     # kept with a run that was scored as it predicts by default; it may lie on a read-only disk
     is_default = [how.thresholds_path] == [folder / run.THRESHOLDS for folder in runs] and how.views == thresholds.tta
     if is_default and files.is_writable(runs[0]):

@@ -48,8 +48,8 @@ def sampled_means(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> N
     return np.concatenate([(drawn @ sums) / (drawn @ sizes)[:, None] for drawn in draws(len(sizes))])
 
 
-def middle(samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`(B, K)` samples -> `(K, 2)`: what holds the middle 95 % of each column."""
-    tail = (1 - LEVEL) / 2
+def middle(samples: NDArray[np.float64], level: float = LEVEL) -> NDArray[np.float64]:
+    """`(B, K)` samples -> `(K, 2)`: what holds the middle 95 % of each column, or another share."""
+    tail = (1 - level) / 2
     found: NDArray[np.float64] = np.quantile(samples, [tail, 1 - tail], axis=0).T
     return found

@@ -1,6 +1,6 @@
 """Pictures for people: masks drawn on photographs, in one palette."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import InputError
-from severstal_cli.steel import files, rle
+from severstal_cli.steel import dice, files, rle
 from severstal_cli.steel.images import Grey, cv2
 
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
 """A colour a class, over again past the seventh; told apart by colour-blind people (Okabe and Ito, 2008)."""
 
 Colour = NDArray[np.uint8]
+Photographs = Callable[[str], Grey]
+"""image_id -> (H, W)"""
 
 
 def overlay(photograph: Grey, masks: Sequence[rle.Runs]) -> Colour:
@@ -32,9 +34,37 @@ def overlay(photograph: Grey, masks: Sequence[rle.Runs]) -> Colour:
 
 
 def panel(rows: Sequence[Sequence[tuple[str, Colour]]]) -> Colour:
-    """Pictures of one size in rows and columns, each with its title above: `(H, W, 3) uint8`, blue first."""
-    drawn = [np.hstack([_titled(title, picture) for title, picture in row]) for row in rows]
-    return np.vstack(drawn)
+    """Pictures in rows and columns, each with its title above: `(H, W, 3) uint8`, blue first. Small ones get a rim."""
+    height, width = (max(picture.shape[axis] for row in rows for _, picture in row) for axis in (0, 1))
+    return np.vstack([np.hstack([_titled(title, picture, height, width) for title, picture in row]) for row in rows])
+
+
+def by_class(
+    columns: Mapping[str, dice.Masks], image_ids: Sequence[str], classes: int, photograph: Photographs
+) -> Colour:
+    """For each class the image with the largest mask of the first column: photograph, and each column's masks on it.
+
+    Pictures stand side by side, wide ones one below the other. Classes that are in no image are left out; where that is
+    all of them, the first image is shown.
+    """
+    true = next(iter(columns.values()))
+    blocks = []
+    shown = [
+        max(areas, key=areas.__getitem__)
+        for channel in range(classes)
+        if (areas := {name: rle.area(true[name, channel]) for name in image_ids if (name, channel) in true})
+    ]
+    there = [channel for channel in range(classes) if any((name, channel) in true for name in image_ids)]
+    for channel, image_id in zip(there or [0], shown or image_ids[:1], strict=True):
+        grey = photograph(image_id)
+        block = [(f"class {channel + 1}: {image_id}", overlay(grey, []))]
+        for title, masks in columns.items():
+            found = [masks.get((image_id, at), rle.EMPTY) for at in range(classes)]
+            block.append((title, overlay(grey, found)))
+        blocks.append(block)
+    if all(picture.shape[1] > 3 * picture.shape[0] for block in blocks for _, picture in block):
+        return panel([[cell] for block in blocks for cell in block])
+    return panel(blocks)
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -77,8 +107,9 @@ def _blue_first(colour: str) -> NDArray[np.float64]:
     return np.array([int(colour[at : at + 2], 16) for at in (5, 3, 1)], np.float64)
 
 
-def _titled(title: str, picture: Colour) -> Colour:
-    """`picture` with a line of text above and a margin around, on white."""
-    framed = cv2.copyMakeBorder(picture, 26, 6, 6, 6, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+def _titled(title: str, picture: Colour, height: int, width: int) -> Colour:
+    """`picture` with a line of text above and a margin around up to this size and a little more, on white."""
+    below, right = height - picture.shape[0] + 6, width - picture.shape[1] + 6
+    framed = cv2.copyMakeBorder(picture, 26, below, 6, right, cv2.BORDER_CONSTANT, value=(255, 255, 255))
     cv2.putText(framed, title, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA)
     return framed  # type: ignore[return-value]

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel import dice, intervals
+from severstal_cli.steel import intervals
+from severstal_cli.steel.dice import Masks, dice_matrix
 
 Interval = tuple[float, float]
 
@@ -38,7 +39,7 @@ class Difference:
 
     difference: float
     interval: Interval
-    """95 % for it."""
+    """95 % for it, or more where several are told at once."""
     probability: float
     """How likely the sign holds on other images like these: the share of the bootstrap's samples with it."""
 
@@ -99,6 +100,10 @@ class Scores:
     groups: NDArray[np.int64]
     """(N,) the group of near-duplicates of each image."""
     knows_duplicates: bool
+    masks: Masks = dataclasses.field(default_factory=dict, repr=False)
+    """The predicted ones, as runs."""
+    images_per_s: float | None = None
+    """Of prediction, where it was made for this."""
 
     def summary(self, against: "Scores | None" = None) -> ScoreResult:
         """Means, counts and intervals, and how far they are from others. Raises ValueError as `differences`."""
@@ -131,8 +136,8 @@ class Scores:
 
 
 def score_masks(
-    predicted: dice.Masks,
-    true: dice.Masks,
+    predicted: Masks,
+    true: Masks,
     image_ids: Sequence[str],
     classes: int,
     groups: Mapping[str, int] | None = None,
@@ -147,15 +152,16 @@ def score_masks(
     )
     return Scores(
         image_ids=tuple(image_ids),
-        dice=dice.dice_matrix(predicted, true, image_ids, classes),
+        dice=dice_matrix(predicted, true, image_ids, classes),
         there=there,
         found=found,
         groups=np.arange(len(image_ids)) if groups is None else np.array([groups[name] for name in image_ids]),
         knows_duplicates=groups is not None,
+        masks=predicted,
     )
 
 
-def differences(one: Sequence[Scores], other: Sequence[Scores]) -> list[Difference]:
+def differences(one: Sequence[Scores], other: Sequence[Scores], *, level: float = intervals.LEVEL) -> list[Difference]:
     """How much better `one` is than `other`, of each class and, in the end, of all together.
 
     Each may be several trainings of one recipe by other seeds: then their means are compared, and what another seed
@@ -180,7 +186,7 @@ def differences(one: Sequence[Scores], other: Sequence[Scores]) -> list[Differen
     shares = ((samples > 0) + 0.5 * (samples == 0)).mean(axis=0)
     return [
         Difference(difference=float(mean), interval=_pair(interval), probability=float(max(share, 1 - share)))
-        for mean, interval, share in zip(means, intervals.middle(samples), shares, strict=True)
+        for mean, interval, share in zip(means, intervals.middle(samples, level), shares, strict=True)
     ]
 
 

@@ -1,0 +1,226 @@
+"""`compare`: networks, runs or submissions on the same images: a table, a picture, and whether a difference is real.
+
+A network of the registry stands for its recipe: it is trained with each seed, unless such runs are there, all with the
+same settings. The others are compared with the first. What other images may change is in the intervals, and what other
+seeds may change where there are several; for several comparisons at once each is surer (Bonferroni), so that all of
+them together are wrong in one comparison of twenty.
+"""
+
+import csv
+import dataclasses
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from severstal_cli.config import CompareConfig, ScoreConfig, ThresholdsConfig, TrainConfig
+from severstal_cli.errors import InputError
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.stages import scoring
+from severstal_cli.steel import dice, files, images, intervals, pictures, tables
+from severstal_cli.steel.comparison import CompareResult, Row, markdown
+from severstal_cli.steel.scores import Difference, Scores, differences
+
+MARKDOWN, CONTENT, PICTURE = "comparison.md", "comparison.json", "comparison.png"
+_NO_MATTER = {"data", "models", "name", "resume", "devices", "seed"}
+"""Settings that do not make another recipe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    name: str
+    scores: tuple[Scores, ...]
+    runs: tuple[Path, ...] = ()
+
+
+def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult:
+    """Train and search what is missing, score all on the same images, and write table, JSON and picture to a folder.
+
+    Raises:
+        InputError: candidates that cannot be compared, runs of other settings than are asked for, or wrong tables.
+        SeverstalError: as `train`, `thresholds` and `score` do.
+    """
+    names = config.candidates
+    out = config.out or Path("comparisons") / "-".join(Path(name).stem for name in names)
+    files.check_place(out / CONTENT)
+    if all(name.endswith(".csv") for name in names):
+        candidates, true, photographs = _submissions(config, progress)
+    elif config.truth or config.images:
+        raise InputError(
+            "--truth and --images are for submissions", " ".join(names), "Name .csv files, or leave them off"
+        )
+    else:
+        candidates, true, photographs = _runs(config, progress)
+    rows = _rows(candidates)
+    result = CompareResult(rows=rows, folder=out, has_picture=photographs is not None)
+    files.write_text(out / CONTENT, json.dumps(result.to_dict(), indent=2) + "\n")
+    files.write_text(out / MARKDOWN, markdown(result))
+    if photographs is not None:
+        columns = {"truth": true} | {candidate.name: candidate.scores[0].masks for candidate in candidates}
+        first = candidates[0].scores[0]
+        picture = pictures.by_class(columns, first.image_ids, first.dice.shape[1], photographs)
+        pictures.write_png(out / PICTURE, picture)
+    return result
+
+
+def _submissions(
+    config: CompareConfig, progress: Progress
+) -> tuple[list[_Candidate], dice.Masks, pictures.Photographs | None]:
+    if config.truth is None:
+        raise InputError("submissions are compared by the truth", "", "Give --truth train.csv, and --images DIR")
+    paths, classes = list(map(Path, config.candidates)), 0
+    counting: Path | Sequence[str] | None = config.images
+    for path in paths:  # the same images and classes for all of them
+        found = scoring.score_submission(path, config.truth, counting, progress, classes=classes)
+        counting, classes = found.image_ids, found.dice.shape[1]
+    candidates = [
+        _Candidate(name=name, scores=(scoring.score_submission(path, config.truth, counting, SILENT, classes=classes),))
+        for name, path in zip(_short([str(path) for path in paths]), paths, strict=True)
+    ]
+    folders = [config.images, config.truth.parent / "train_images", config.truth.parent / "test_images"]
+    names = candidates[0].scores[0].image_ids
+    folder = next(
+        (one for one in folders if one and one.is_dir() and all((one / name).is_file() for name in names)), None
+    )
+    photographs = None if folder is None else lambda image_id: images.read_grey(folder / image_id)
+    return candidates, tables.read_table(config.truth).masks, photographs
+
+
+def _runs(
+    config: CompareConfig, progress: Progress
+) -> tuple[list[_Candidate], dice.Masks, pictures.Photographs | None]:
+    from severstal_cli.learning import registry
+    from severstal_cli.steel.photographs import open_photographs
+
+    for name in config.candidates:
+        if name not in registry.REGISTRY and not Path(name).is_dir():
+            near = difflib.get_close_matches(name, registry.REGISTRY, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise InputError(f"{name} is neither a network nor the folder of a run", "",
+                             f"{hint}`severstal models` lists both; a submission ends with .csv")  # fmt: skip
+    folders = [
+        tuple(_trained(config, name, seed, progress) for seed in config.seeds)
+        if name in registry.REGISTRY
+        else (Path(name),)
+        for name in config.candidates
+    ]
+    data = config.train.data if any(name in registry.REGISTRY for name in config.candidates) else None
+    candidates = []
+    for name, runs in zip(_short(config.candidates), folders, strict=True):
+        scored = tuple(
+            scoring.score_runs(ScoreConfig(runs=(run,), data=data, batch_size=config.batch_size), progress)
+            for run in runs
+        )
+        candidates.append(_Candidate(name=name, scores=scored, runs=runs))
+    first = candidates[0].scores[0]
+    for candidate in candidates:
+        for found, run in zip(candidate.scores, candidate.runs, strict=True):
+            if found.image_ids != first.image_ids or found.dice.shape != first.dice.shape:
+                raise InputError(f"{run} has another holdout or other classes than {candidates[0].runs[0]}", "",
+                                 "Compare runs of the same data and split")  # fmt: skip
+    from severstal_cli.learning.run import read_card
+
+    there = open_photographs(data or Path(read_card(candidates[0].runs[0]).data), progress)
+    return candidates, there.masks, lambda image_id: there.cache[there.cache.index[image_id]]
+
+
+def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) -> Path:
+    """The folder of a run by these settings, which is trained, or trained to its end, and searched if need be."""
+    from severstal_cli.learning import run
+    from severstal_cli.stages import searching, training
+
+    wanted = dataclasses.replace(config.train, arch=arch, seed=seed, name=None)
+    folder = run.folder_for(wanted)
+    folder = folder.with_name(f"{folder.name}-seed{seed}")
+    wanted = dataclasses.replace(wanted, name=folder.name)
+    begun = (folder / run.CHECKPOINT).exists()
+    if (folder / run.CARD).exists():
+        _check_settings(folder, run.read_card(folder).config, wanted)
+    if begun or not (folder / run.CARD).exists():
+        training.train(dataclasses.replace(wanted, resume=begun), progress)
+    if not (folder / run.THRESHOLDS).exists():
+        searching.search(ThresholdsConfig(runs=(folder,), data=config.train.data), progress)
+    return folder
+
+
+def _check_settings(folder: Path, there: dict[str, Any], wanted: TrainConfig) -> None:
+    """See that a run was trained as is asked for. Raises InputError."""
+    for name, value in dataclasses.asdict(wanted).items():
+        found = there.get(name, getattr(TrainConfig, name, None))
+        here = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+        if name not in _NO_MATTER and (list(found) if isinstance(found, tuple) else found) != here:
+            raise InputError(f"{folder} was trained with other settings", f"{name} {found}, here {here}",
+                             "Give the same, or --models another folder")  # fmt: skip
+
+
+def _rows(candidates: Sequence[_Candidate]) -> tuple[Row, ...]:
+    first = candidates[0]
+    rows = []
+    level = 1 - (1 - intervals.LEVEL) / max(1, len(candidates) - 1)
+    for candidate in candidates:
+        every = candidate.scores
+        score = dataclasses.replace(every[0], dice=np.mean([one.dice for one in every], axis=0)).summary()
+        found = differences(every, first.scores, level=level) if candidate is not first else []
+        verdict = _verdict(candidate, first, found[-1]) if found else ""
+        rows.append(Row(name=candidate.name, score=score, trainings=tuple(float(one.dice.mean()) for one in every),
+                        differences=tuple(found), verdict=verdict, **_facts(candidate)))  # fmt: skip
+    return tuple(rows)
+
+
+def _facts(candidate: _Candidate) -> dict[str, Any]:
+    """Weights, time of training and speed, where it is made of runs."""
+    if not candidate.runs:
+        return {}
+    from severstal_cli.learning import run
+
+    card = run.read_card(candidate.runs[0])
+    try:
+        parameters = sum(value.numel() for value in run.load_network(candidate.runs[0], card).parameters())
+    except InputError:  # an exported one has none
+        parameters = None
+    times = []
+    for folder in candidate.runs:
+        path = folder / "history.csv"
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                times += [float(row["elapsed_s"]) for row in csv.DictReader(file)][-1:]
+    return {
+        "parameters": parameters,
+        "training_s": float(np.mean(times)) if times else None,
+        "images_per_s": float(np.mean([found.images_per_s for found in candidate.scores if found.images_per_s])),
+    }
+
+
+def _verdict(candidate: _Candidate, first: _Candidate, of_all: Difference) -> str:
+    """In words. One training a side tells of these two; where they differ by seed alone, of nothing but chance."""
+    count = len(candidate.scores[0].image_ids)
+    apart = "better" if of_all.difference > 0 else "worse"
+    low, high = of_all.interval
+    several = len(candidate.scores) > 1 or len(first.scores) > 1
+    trainings = f" and {max(len(candidate.scores), len(first.scores))} trainings" if several else ""
+    if candidate.runs and first.runs and not several and _by_seed_alone(candidate.runs[0], first.runs[0]):
+        return f"{candidate.name} and {first.name} differ by seed alone: what is between them is chance of the training"
+    if not of_all.is_real:
+        return f"no difference between {candidate.name} and {first.name} that {count:,} images{trainings} can show"
+    verdict = (
+        f"{candidate.name} is {apart} than {first.name} by {abs(of_all.difference):.4f} ({low:+.4f} to {high:+.4f})"
+    )
+    return verdict if several or not candidate.runs else f"{verdict}, these two trainings; --seeds tells of more"
+
+
+def _by_seed_alone(one: Path, other: Path) -> bool:
+    from severstal_cli.learning.run import read_card
+
+    cards = [read_card(folder) for folder in (one, other)]
+    recipes = [{name: value for name, value in card.config.items() if name not in _NO_MATTER} for card in cards]
+    return recipes[0] == recipes[1] and cards[0].config.get("seed") != cards[1].config.get("seed")
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """The ends of paths, as far as they tell them apart."""
+    ends = [Path(name).name.removesuffix(".csv") for name in names]
+    return ends if len(set(ends)) == len(ends) else list(names)

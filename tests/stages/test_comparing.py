@@ -1,0 +1,170 @@
+"""Comparisons: of submissions worked by hand, of runs, of networks that are trained for it, and what is refused."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from severstal_cli.config import CompareConfig, ScoreConfig, TrainConfig
+from severstal_cli.errors import InputError, UsageError
+from severstal_cli.learning import run
+from severstal_cli.stages import comparing, scoring, training
+from severstal_cli.steel.scores import Scores
+
+TRUTH = "ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,2,11 10\n"
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "truth.csv").write_text(TRUTH)
+    (tmp_path / "right.csv").write_text(TRUTH)
+    (tmp_path / "half.csv").write_text(TRUTH.replace("11 10", "11 5"))
+    (tmp_path / "more.csv").write_text(TRUTH + "c.png,3,1 9\n")
+    (tmp_path / "images.csv").write_text("ImageId\na.png\nb.png\nc.png\n")
+    return tmp_path
+
+
+def test_submissions_are_compared_on_the_same_images_and_classes(tables: Path) -> None:
+    config = CompareConfig(candidates=("half.csv", "right.csv", "more.csv"), truth=Path("truth.csv"),
+                           images=Path("images.csv"))  # fmt: skip
+    result = comparing.compare(config)
+    half, right, more = result.rows
+    assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 27, 1, 8 / 9])
+    assert [row.name for row in result.rows] == ["half", "right", "more"]
+    assert half.differences == ()
+    assert half.verdict == ""
+    assert [found.difference for found in right.differences] == pytest.approx([0, 1 / 9, 0, 1 / 27])
+    assert right.verdict == "no difference between right and half that 3 images can show"
+    assert more.score.by_class[2].predicted_masks == 1
+    assert (half.parameters, half.training_s, half.images_per_s) == (None, None, None)
+    assert result.folder == Path("comparisons/half-right-more")
+    assert sorted(path.name for path in result.folder.iterdir()) == ["comparison.json", "comparison.md"]
+    content = json.loads((result.folder / "comparison.json").read_text())
+    assert content == json.loads(json.dumps(result.to_dict()))
+    assert content["images"] == 3
+    assert content["all_empty"] == pytest.approx(7 / 9)
+    assert [one["mean_dice"] for one in content["candidates"]] == pytest.approx([1 - 1 / 27, 1, 8 / 9])
+    lines = (result.folder / "comparison.md").read_text().splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| ")]
+    assert len({len(row) for row in rows}) == 1
+    assert rows[2][:2] == ["| right", "1.0000"]
+    assert rows[4][0] == "| predicting nothing"
+    assert "- no difference between right and half that 3 images can show" in lines
+
+
+def test_photographs_of_submissions_are_drawn_where_they_are(tables: Path) -> None:
+    (tables / "train_images").mkdir()
+    for name, width in (("a", 9), ("b", 9), ("c", 12)):
+        cv2.imwrite(str(tables / "train_images" / f"{name}.png"), np.full((8, width), 90, np.uint8))
+    config = CompareConfig(candidates=("half.csv", "right.csv"), truth=Path("truth.csv"), out=Path("here"))
+    assert comparing.compare(config).has_picture
+    picture = cv2.imread("here/comparison.png")
+    assert picture.shape == (2 * (8 + 32), 4 * (9 + 12), 3)  # two classes; photograph, truth and two submissions
+
+
+def scores(dice: np.ndarray) -> Scores:
+    blank = np.zeros(dice.shape, bool)
+    return Scores(image_ids=tuple(map(str, range(len(dice)))), dice=dice, there=blank, found=blank,
+                  groups=np.arange(len(dice)), knows_duplicates=True)  # fmt: skip
+
+
+def test_the_verdict_is_of_what_was_tried() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.random((1000, 2))
+
+    def of(name: str, *shifts: float, runs: bool = False) -> comparing._Candidate:
+        folders = tuple(Path(f"{name}{number}") for number in range(len(shifts))) if runs else ()
+        return comparing._Candidate(name=name, scores=tuple(scores(hard + shift) for shift in shifts), runs=folders)
+
+    low = comparing._verdict
+    first = of("a", 0.0)
+    for other, words in (
+        (of("b", 0.02), "b is better than a by 0.0200 (+0.0200 to +0.0200)"),
+        (of("b", -0.02), "b is worse than a by 0.0200 (-0.0200 to -0.0200)"),
+        (of("b", 0.0), "no difference between b and a that 1,000 images can show"),
+        (of("b", 0.05, -0.02, 0.01), "no difference between b and a that 1,000 images and 3 trainings can show"),
+    ):
+        found = comparing.differences(other.scores, first.scores)[-1]
+        assert low(other, first, found) == words
+
+
+def test_of_several_comparisons_each_is_surer() -> None:
+    rng = np.random.default_rng(1)
+    one, two, three = (
+        comparing._Candidate(name=name, scores=(scores(rng.random((50, 2))),)) for name in ("one", "two", "three")
+    )
+    alone = comparing._rows([one, two])[1].differences[-1].interval
+    among = comparing._rows([one, two, three])[1].differences[-1].interval
+    assert among[0] < alone[0] < alone[1] < among[1]
+
+
+def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    other = Path(shutil.copytree(members["b"], tmp_path / "b"))
+    shutil.copy(trained[1] / run.THRESHOLDS, other)
+    result = comparing.compare(CompareConfig(candidates=(str(trained[1]), str(other)), out=tmp_path / "out"))
+    one, two = result.rows
+    assert one.score == scoring.score(ScoreConfig(runs=(trained[1],)))
+    assert two.score.mean_dice == scoring.score(ScoreConfig(runs=(other,))).mean_dice
+    assert one.parameters == two.parameters == sum(
+        value.numel() for value in run.load_network(other, run.read_card(other)).parameters()
+    )  # fmt: skip
+    assert one.training_s is not None
+    assert one.training_s > 0
+    assert one.images_per_s is not None
+    assert result.has_picture
+    assert cv2.imread(str(tmp_path / "out" / "comparison.png")) is not None
+    assert two.verdict.startswith(("no difference", "b is"))
+    # the same recipe with another seed: nothing between them is of the recipe
+    card = run.read_card(other)
+    run.write_card(other, dataclasses.replace(card, config=card.config | {"seed": 7}))
+    again = comparing.compare(CompareConfig(candidates=(str(trained[1]), str(other)), out=tmp_path / "out"))
+    assert "differ by seed alone" in again.rows[1].verdict
+
+
+def test_networks_are_trained_once_with_equal_settings_and_each_seed(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    data = make_data(images=45)
+    train = TrainConfig(data=data, models=tmp_path / "models", epochs=1, average_decay=0.5)
+    config = CompareConfig(candidates=("unet-small", "linknet-small"), train=train, seeds=(0, 3), out=tmp_path / "out")
+    result = comparing.compare(config)
+    names = [f"{arch}-fold0-seed{seed}" for arch in ("linknet-small", "unet-small") for seed in (0, 3)]
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == names
+    cards = [run.read_card(tmp_path / "models" / name) for name in names]
+    assert [(card.arch, card.config["seed"]) for card in cards] == [
+        ("linknet-small", 0), ("linknet-small", 3), ("unet-small", 0), ("unet-small", 3)
+    ]  # fmt: skip
+    assert len(result.rows[0].trainings) == len(result.rows[1].trainings) == 2
+    assert result.rows[0].score.mean_dice == pytest.approx(np.mean(result.rows[0].trainings))
+    assert "2 trainings" in result.rows[1].verdict or "(" in result.rows[1].verdict
+
+    weights = {name: (tmp_path / "models" / name / run.WEIGHTS).read_bytes() for name in names}
+    (tmp_path / "models" / names[1] / run.THRESHOLDS).unlink()
+    again = comparing.compare(config)
+    assert [row.score for row in again.rows] == [row.score for row in result.rows]
+    assert {name: (tmp_path / "models" / name / run.WEIGHTS).read_bytes() for name in names} == weights
+    monkeypatch.setattr(training, "train", None)
+    with pytest.raises(InputError, match=r"seed0 was trained with other settings: epochs 1, here 2"):
+        comparing.compare(dataclasses.replace(config, train=dataclasses.replace(train, epochs=2)))
+
+
+def test_what_cannot_be_compared_is_told(tables: Path, trained) -> None:  # type: ignore[no-untyped-def]
+    folder = str(trained[1])
+    for candidates, more, words in (
+        (("half.csv", "right.csv"), {}, "Give --truth"),
+        (("half.csv", folder), {"truth": Path("truth.csv")}, "--truth and --images are for submissions"),
+        (("linknett", folder), {}, "linknett is neither a network nor the folder of a run.*Did you mean linknet"),
+        (("half.csv", folder), {}, "half.csv is neither a network"),
+        (("half.csv", "gone.csv"), {"truth": Path("truth.csv")}, r"gone\.csv: no such file"),
+    ):
+        with pytest.raises(InputError, match=words):
+            comparing.compare(CompareConfig(candidates=candidates, **more))  # type: ignore[arg-type]
+    assert not Path("comparisons").exists()
+    for candidates in (("half.csv",), ("half.csv", "half.csv")):
+        with pytest.raises(UsageError, match="wrong"):
+            CompareConfig(candidates=candidates)
