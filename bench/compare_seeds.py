@@ -1,0 +1,105 @@
+"""How often `compare` calls a difference real: between trainings that differ by seed alone, and for one made worse.
+
+    python bench/compare_seeds.py models/a-seed0 models/a-seed1 ... [--holdouts 400] [--images 300 1000] [--seed 0]
+
+The runs, six or more of one recipe, are scored once on their holdout, which is best large. Each simulated holdout draws
+that many of its images by groups of near-duplicates, with replacement, and
+- two runs at random: `score --against`, which tells of these two alone; `compare` says of runs that differ by
+  seed alone that what is between them is chance, whatever the numbers are;
+- three at random against three others: `compare --seeds` of one recipe under two names. The target is 7 % at most;
+- one against itself made worse: every tenth or fifth predicted mask left out; all masks moved two columns aside.
+`±` is 1.96 standard errors of the simulation.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from severstal_cli.config import ScoreConfig
+from severstal_cli.learning import run
+from severstal_cli.progress import SILENT
+from severstal_cli.stages import comparing, scoring
+from severstal_cli.steel import dice
+from severstal_cli.steel.photographs import open_photographs
+from severstal_cli.steel.scores import differences
+
+
+def worse(found, true, height, kind):
+    """The scores of a run with every `kind`-th mask left out, or all of them moved."""
+    masks = dict(found.masks)
+    if kind == "moved":
+        masks = {key: runs + np.array([2 * height, 0], np.int32) for key, runs in masks.items()}
+    else:
+        for key in sorted(masks)[::kind]:
+            del masks[key]
+    return dataclasses.replace(found, dice=dice.dice_matrix(masks, true, found.image_ids, found.dice.shape[1]))
+
+
+def taken(found, rows, groups):
+    """Some images, as if they were others of that kind."""
+    return dataclasses.replace(
+        found, image_ids=tuple(map(str, range(len(rows)))), dice=found.dice[rows], there=found.there[rows],
+        found=found.found[rows], groups=groups,
+    )  # fmt: skip
+
+
+def draw(rng, groups, images):
+    """Rows of whole groups, drawn with replacement, and their groups; one that is drawn twice is two."""
+    rows, own = [], []
+    while len(rows) < images:
+        members = np.flatnonzero(groups == groups[rng.integers(len(groups))])
+        own += [len(rows)] * len(members)
+        rows += members.tolist()
+    return np.array(rows[:images]), np.array(own[:images])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--holdouts", type=int, default=400)
+    parser.add_argument("--images", type=int, nargs="+", default=[300, 1000])
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if len(options.runs) < 6:
+        parser.error("three runs against three others: name six or more")
+    every = [scoring.score_runs(ScoreConfig(runs=(folder,)), SILENT) for folder in options.runs]
+    means = [found.dice.mean() for found in every]
+    print(f"{len(every)} runs, {len(every[0].image_ids)} images: {np.mean(means):.4f}, standard deviation of the seeds "
+          f"{np.std(means, ddof=1):.4f}, predicting nothing {float((~every[0].there).mean()):.4f}")  # fmt: skip
+    same = [comparing._by_seed_alone(options.runs[0], folder) for folder in options.runs[1:]]
+    print(f"recognised as differing by seed alone: {sum(same)} of {len(same)}")
+    photographs = open_photographs(Path(run.read_card(options.runs[0]).data), SILENT)
+    height = photographs.usual_size()[0]
+    made_worse = {
+        "every tenth mask left out": [worse(found, photographs.masks, height, 10) for found in every],
+        "every fifth mask left out": [worse(found, photographs.masks, height, 5) for found in every],
+        "masks two columns aside": [worse(found, photographs.masks, height, "moved") for found in every],
+    }
+    for name, others in made_worse.items():
+        lost = np.mean([one.dice.mean() - other.dice.mean() for one, other in zip(every, others, strict=True)])
+        print(f"{name}: {lost:.4f} less")
+    groups = every[0].groups
+    for images in options.images:
+        rng = np.random.default_rng((options.seed, images))
+        calls = {}
+        for _ in range(options.holdouts):
+            drawn = draw(rng, groups, images)
+            order = rng.permutation(len(every))
+            one, other = taken(every[order[0]], *drawn), taken(every[order[1]], *drawn)
+            calls.setdefault("two runs, by images alone", []).append(differences([one], [other])[-1].is_real)
+            sides = [[taken(every[number], *drawn) for number in order[first : first + 3]] for first in (0, 3)]
+            calls.setdefault("three runs against three others", []).append(differences(*sides)[-1].is_real)
+            for name, others in made_worse.items():
+                found = differences([taken(others[order[0]], *drawn)], [one])[-1]
+                calls.setdefault(name, []).append(found.is_real and found.difference < 0)
+        print(f"\nholdouts of {images} images, {options.holdouts} of them: called real, or worse")
+        for name, called in calls.items():
+            share = np.mean(called)
+            error = 1.96 * np.sqrt(share * (1 - share) / len(called))
+            print(f"  {name:34} {100 * share:5.1f} ± {100 * error:.1f} %", flush=True)
+
+
+if __name__ == "__main__":
+    main()

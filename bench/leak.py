@@ -1,0 +1,117 @@
+"""What near-duplicates on both sides of a split add to a score that is not there on new images: synthetic steel.
+
+    python bench/leak.py --out DIR [--minutes 3] [--seeds 0 1 2] [--images 300] [--arch linknet] [--encoder resnet18]
+
+Steel of 64 x 128 is drawn of which half of the images nearly repeat another one. Some of these are held out. Two
+trainings by each seed have the same number of images, settings and time, and both are scored on the same holdout: one
+has never seen its steel, as with a split that keeps near-duplicates together; the other one has the near-duplicates of
+each held-out image among its own, as a split image by image would leave them. A training that is there is taken.
+Thresholds are searched on the same images, which are neither. The difference is told with what other images and other
+seeds would change.
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from severstal_cli.config import ScoreConfig, ThresholdsConfig, TrainConfig
+from severstal_cli.learning import run
+from severstal_cli.progress import TerminalProgress
+from severstal_cli.stages import scoring, searching, training
+from severstal_cli.steel import scores, splits, tables
+from severstal_cli.steel.photographs import open_photographs
+from severstal_cli.steel.splits import split_data
+from severstal_cli.steel.synth import series, write_synthetic_set
+
+SIZE = 64, 128
+VALIDATION = 100
+
+
+def draw(folder, images):
+    """A set with many near-duplicates, and the groups that `split` finds in it."""
+    from severstal_cli.config import SplitConfig
+
+    if not (folder / "splits.csv").exists():
+        series.COPIES = 0.5
+        write_synthetic_set(folder, seed=0, images=6 * images, test_images=0, size=SIZE, defect_share=0.7)
+        split_data(SplitConfig(data=folder), TerminalProgress())
+    return splits.read_splits(folder / "splits.csv")
+
+
+def deal(split, images):
+    """Names: held out, their near-duplicates, validation, others; no other two of them show the same steel."""
+    members = {}
+    for name, group in split.groups.items():
+        members.setdefault(group, []).append(name)
+    rng = np.random.default_rng(0)
+    order = [members[group] for group in rng.permutation(sorted(members))]
+    several, alone = [names for names in order if len(names) > 1], [names[0] for names in order if len(names) == 1]
+    several = several[: images // 2]
+    held, twins = [names[0] for names in several], [names[1] for names in several]
+    return held, twins, alone[:VALIDATION], alone[VALIDATION:]
+
+
+def write(folder, whole, masks, held, validation, train):
+    """A data folder of these images alone, with their split."""
+    if folder.exists():
+        return
+    (folder / "train_images").mkdir(parents=True)
+    names = [*held, *validation, *train]
+    for name in names:
+        os.link(whole / "train_images" / name, folder / "train_images" / name)
+    own = {key: runs for key, runs in masks.items() if key[0] in set(names)}
+    tables.write_table(folder / "train.csv", own, names, 4, layout=tables.Layout.CURRENT, empty_rows=False)
+    parts = np.array([-1] * len(held) + [0] * len(validation) + [1] * len(train), np.int8)
+    sets = [frozenset(channel + 1 for channel in range(4) if (name, channel) in masks) for name in names]
+    splits.write_splits(folder / "splits.csv", names, parts, np.arange(len(names)), sets)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--arch", default="linknet")
+    parser.add_argument("--encoder", default="resnet18")
+    options = parser.parse_args()
+    progress = TerminalProgress()
+    split = draw(options.out / "whole", options.images)
+    masks = open_photographs(options.out / "whole", progress).masks
+    held, twins, validation, others = deal(split, options.images)
+    if len(others) < options.images:
+        raise SystemExit(f"only {len(others)} images are left to train on")
+    print(f"{len(held)} held out, {len(validation)} to validate on, {options.images} to train on", flush=True)
+    found = {}
+    for name, train in (("together", others), ("apart", twins + others)):
+        data = options.out / name
+        write(data, options.out / "whole", masks, held, validation, train[: options.images])
+        found[name] = []
+        for seed in options.seeds:
+            config = TrainConfig(
+                data=data, arch=options.arch, encoder=options.encoder, encoder_weights="none", seed=seed, fold=0,
+                time_limit_s=60 * options.minutes, epochs=1000, learning_rate=3e-3, crop_widths_px=(SIZE[1],),
+                models=options.out / "models", name=f"{name}-{seed}",
+            )  # fmt: skip
+            folder = run.folder_for(config)
+            if not (folder / run.THRESHOLDS).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                training.train(config, progress)
+                searching.search(ThresholdsConfig(runs=(folder,)), progress)
+            found[name].append(scoring.score_runs(ScoreConfig(runs=(folder,)), progress))
+            print(f"{name}, seed {seed}: {found[name][-1].dice.mean():.4f}", flush=True)
+    first = found["together"][0]
+    # the two folders list the same images in the same order of names
+    nothing = float((~first.there).mean())
+    for name, every in found.items():
+        print(f"{name}: {np.mean([one.dice.mean() for one in every]):.4f} (predicting nothing {nothing:.4f})")
+    apart = scores.differences(found["apart"], found["together"])[-1]
+    print(f"near-duplicates on both sides add {apart.difference:+.4f}, 95 % interval {apart.interval[0]:+.4f} to "
+          f"{apart.interval[1]:+.4f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
