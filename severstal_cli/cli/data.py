@@ -87,7 +87,10 @@ def split(
     result = splitting.split(config, TerminalProgress())
     printing.print_split(result)
     if result.largest_group > 1:
-        typer.echo(f"near-duplicates: images in groups, each group in one part; the largest has {result.largest_group}")
+        typer.echo(
+            f"near-duplicates: images in groups, the largest of {result.largest_group}; images with one in another "
+            f"part: {result.apart} (image by image it would be {result.apart_if_single})"
+        )
 
 
 @app.command()

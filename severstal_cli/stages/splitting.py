@@ -1,12 +1,16 @@
 """`split`: which images train, which validate, which are held out; and a table of what came of it."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from severstal_cli.config import SplitConfig
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.splits import Split, split_data
+from severstal_cli.steel.splits import Split, make_splits, split_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,10 @@ class SplitResult:
     """The folds in order, the holdout if there is one, and all together."""
     largest_group: int
     """Images in the largest group of near-duplicates; 1: there are none."""
+    apart: int
+    """Images with a near-duplicate in another part: none."""
+    apart_if_single: int
+    """The same, had each image been dealt by itself."""
 
 
 def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
@@ -51,7 +59,25 @@ def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
         fingerprint=made.fingerprint,
         parts=(*parts, _count(made, "all", list(made.parts), classes, sizes)),
         largest_group=max(sizes.values()),
+        apart=_apart(made.groups, list(made.parts.values())),
+        apart_if_single=_apart(made.groups, _dealt_single(made, config).tolist()),
     )
+
+
+def _apart(groups: Mapping[str, int], parts: Sequence[object]) -> int:
+    """Images of groups that are in several parts. parts: of each image, in the order of `groups`."""
+    parts_of: dict[int, set[object]] = {}
+    for group, part in zip(groups.values(), parts, strict=True):
+        parts_of.setdefault(group, set()).add(part)
+    return sum(len(parts_of[group]) > 1 for group in groups.values())
+
+
+def _dealt_single(made: Split, config: SplitConfig) -> NDArray[np.int8]:
+    """The parts of the images as if there were no near-duplicates."""
+    names = list(made.parts)
+    sets = [made.class_sets[name] for name in names]
+    single = np.arange(len(names))
+    return make_splits(names, sets, single, holdout=config.holdout, folds=config.folds, seed=config.seed)
 
 
 def _count(made: Split, part: str, image_ids: list[str], classes: int, sizes: Counter[int]) -> PartCounts:
