@@ -1,15 +1,17 @@
 """How often the 95 % interval of `score` holds the true mean: simulated holdouts, with and without near-duplicates.
 
-    python bench/interval_coverage.py [--holdouts 2000] [--images 300 1886] [--seed 1]
+    python bench/interval_coverage.py [--holdouts 2000] [--images 300 1886] [--seed 1] [--run models/NAME]
 
 Truth is a population of groups of steel: of each image and class the mask is there or not, and the Dice of a present
 one, of a missed one (0) and of a false alarm (0) are drawn with shares like those of the competition. Images of a group
 are alike: each pair of an image takes what the group has with probability 0.9, else something of its own. Each holdout
 draws groups until it has enough images; its interval by groups, and with each image by itself, holds the mean of the
-population or not. `±` is 1.96 standard errors of the simulation. The target is 93 to 97 % by groups.
+population or not. With `--run` the population is real: the scores of a run on its holdout, of which groups are drawn
+with replacement; where it has few near-duplicates, a share of the groups is repeated to have more of them. `±` is 1.96 standard errors of the simulation. The target is 93 to 97 % by groups.
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 
@@ -35,19 +37,47 @@ def holdout(rng, images, grouped_share):
     return np.where(rng.random(of_group.shape) < LIKE_THE_GROUP, of_group, dice_of(rng, len(groups))), groups
 
 
+def of_run(folder):
+    """Scores and groups of a run's holdout."""
+    from severstal_cli.config import ScoreConfig
+    from severstal_cli.progress import SILENT
+    from severstal_cli.stages import scoring
+
+    found = scoring.score_runs(ScoreConfig(runs=(folder,)), SILENT)
+    return found.dice, np.unique(found.groups, return_inverse=True)[1]
+
+
+def resplit(rng, population, images, grouped_share):
+    """A holdout of groups of the population, some of them with several photographs of the same: scores and groups."""
+    dice, group_of = population
+    rows, groups = [], []
+    while len(rows) < images:
+        drawn = np.flatnonzero(group_of == rng.integers(group_of.max() + 1))
+        if rng.random() < grouped_share:
+            drawn = np.repeat(drawn, rng.integers(2, 7))
+        rows += drawn.tolist()
+        groups += [len(rows)] * len(drawn)
+    return dice[rows[:images]], np.array(groups[:images])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--holdouts", type=int, default=2000)
     parser.add_argument("--images", type=int, nargs="+", default=[300, 1886])
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--run", type=Path, help="take the scores of its holdout as the population")
     options = parser.parse_args()
+    population = of_run(options.run) if options.run else None
     truth = float((SHARES * FOUND * SURE[0] / sum(SURE) + (1 - SHARES) * (1 - FALSE_ALARM)).mean())
+    if population:
+        truth = float(population[0].mean())
+        print(f"{options.run}: {len(population[0])} images in {population[1].max() + 1} groups, mean Dice {truth:.4f}")
     for images in options.images:
         for share in (0.0, 0.3):
             rng = np.random.default_rng((options.seed, images, int(100 * share)))
             hits = np.zeros(2)
             for _ in range(options.holdouts):
-                scores, groups = holdout(rng, images, share)
+                scores, groups = resplit(rng, population, images, share) if population else holdout(rng, images, share)
                 for way, of in enumerate((groups, np.arange(images))):
                     low, high = intervals(scores, of)[-1]
                     hits[way] += low <= truth <= high

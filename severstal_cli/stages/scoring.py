@@ -129,5 +129,7 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     # kept with a run that was scored as it predicts by default; it may lie on a read-only disk
     is_default = [how.thresholds_path] == [folder / run.THRESHOLDS for folder in runs] and how.views == thresholds.tta
     if is_default and files.is_writable(runs[0]):
-        files.write_text(runs[0] / run.SCORE, json.dumps(result.summary().to_dict(), indent=2) + "\n")
+        of_what = {"data_fingerprint": part.photographs.fingerprint, "split_fingerprint": part.split.fingerprint}
+        content = result.summary().to_dict() | of_what
+        files.write_text(runs[0] / run.SCORE, json.dumps(content, indent=2) + "\n")
     return result
