@@ -7,7 +7,8 @@ one, of a missed one (0) and of a false alarm (0) are drawn with shares like tho
 are alike: each pair of an image takes what the group has with probability 0.9, else something of its own. Each holdout
 draws groups until it has enough images; its interval by groups, and with each image by itself, holds the mean of the
 population or not. With `--run` the population is real: the scores of a run on its holdout, of which groups are drawn
-with replacement; where it has few near-duplicates, a share of the groups is repeated to have more of them. `±` is 1.96 standard errors of the simulation. The target is 93 to 97 % by groups.
+with replacement; where it has few near-duplicates, a share of the groups is repeated to have more of them. `±` is 1.96
+standard errors of the simulation. The target is 93 to 97 % by groups.
 """
 
 import argparse

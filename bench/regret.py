@@ -1,6 +1,7 @@
 """What a way to choose thresholds loses on new images: simulated validation sets, from maps of a trained run.
 
     python bench/regret.py pool models/NAME --out pool.npz         # what each holdout image of the run contributes
+    python bench/regret.py pool models/NAME-fold{0,1,2,3,4} --out pool.npz     # or each by the run that left it out
     python bench/regret.py losses pool.npz [--images 300 1000 2500] [--sets 100] [--seed 1]
 
 A pool is best large: `severstal split --holdout 0.8` on thousands of images. A validation set is drawn from it by
@@ -31,8 +32,8 @@ RESAMPLES = 50
 DEFAULT = int(np.searchsorted(THRESHOLDS, 128)), 0, 0
 
 
-def make_pool(run, data, out):
-    part = evaluation.open_holdout([run], data, SILENT)
+def make_pool(runs, data, out):
+    part = (evaluation.open_holdout if len(runs) == 1 else evaluation.open_validation)(runs, data, SILENT)
     photographs = part.photographs
     height, width = photographs.usual_size()
     surface = ScoreSurface.for_images(height * width)
@@ -214,7 +215,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     pool = commands.add_parser("pool")
-    pool.add_argument("run", type=Path)
+    pool.add_argument("runs", type=Path, nargs="+")
     pool.add_argument("--data", type=Path)
     pool.add_argument("--out", type=Path, required=True)
     of_losses = commands.add_parser("losses")
@@ -224,7 +225,7 @@ def main():
     of_losses.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if options.command == "pool":
-        make_pool(options.run, options.data, options.out)
+        make_pool(options.runs, options.data, options.out)
     else:
         losses(options.pool, options.images, options.sets, options.seed)
 
