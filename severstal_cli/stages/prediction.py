@@ -7,6 +7,7 @@ makes the submission of them.
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -98,7 +99,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         if there:
             progress.say(f"going on: {len(there)} of {len(parts.images)} parts are there")
         fabric.barrier()  # all have counted the same before one makes another
-        missing = [number for number in parts.images if number not in set(there)]
+        missing = sorted(parts.images.keys() - set(there))
         mine = missing[fabric.global_rank :: fabric.world_size]
         with _keeping(parts, progress):
             predict_levels = _networks(config, how, fabric) if mine else None
@@ -197,7 +198,9 @@ def _predict_parts(
 
     groups = [parts.images[number] for number in numbers]
     results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size)
-    with closing(results), progress.bar("predicting", sum(map(len, groups)), "images") as bar:
+    bar_of_all = progress.bar("predicting", sum(map(len, groups)), "images")
+    with closing(results), bar_of_all as bar, ThreadPoolExecutor(1, "parts") as writer:
+        written: Future[None] | None = None
         for number, group in zip(numbers, groups, strict=True):
             masks: dict[tuple[str, int], rle.Runs] = {}
             scores: dict[str, list[float]] = {}
@@ -213,15 +216,20 @@ def _predict_parts(
                     scores[path.name] = found.scores
                     masks |= {(path.name, channel): runs for channel, runs in enumerate(found.runs) if len(runs)}
                 bar.advance()
-            parts.write(number, masks, scores, skipped, task.classes)
+            if written is not None:  # while this one was predicted
+                written.result()
+            written = writer.submit(parts.write, number, masks, scores, skipped, task.classes)
+        if written is not None:
+            written.result()
 
 
 def _await(parts: Parts, progress: Progress) -> None:
     """Wait until the other processes have finished their parts."""
-    if len(parts.finished()) < len(parts.images):
+    missing = set(parts.images) - set(parts.finished())
+    if missing:
         with progress.waiting("the other processes") as tell:
-            while (done := len(parts.finished())) < len(parts.images):
-                tell(f"{done} of {len(parts.images)} parts")
+            while missing := {number for number in missing if not parts.is_finished(number)}:
+                tell(f"{len(parts.images) - len(missing)} of {len(parts.images)} parts")
                 time.sleep(0.2)
 
 
@@ -252,10 +260,10 @@ def _write(config: PredictConfig, task: _Task, parts: Parts) -> int:
     image_ids = [path.name for path in task.paths]
     if sample is not None and sample.layout == task.layout:
         columns, rows = sample.columns, sample.rows or None
-    of_parts = tuple(product(image_ids, range(1, task.classes + 1)))
-    if columns in (None, tables.COLUMNS[task.layout]) and rows in (None, of_parts):
+    of_parts = product(image_ids, range(1, task.classes + 1))
+    if columns in (None, tables.COLUMNS[task.layout]) and (rows is None or rows == tuple(of_parts)):
         parts.join(config.out)
-        count = len(of_parts)
+        count = len(image_ids) * task.classes
     else:
         count = tables.write_table(config.out, parts.masks(), image_ids, task.classes,
                                    layout=task.layout, columns=columns, rows=rows)  # fmt: skip

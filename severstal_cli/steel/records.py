@@ -87,11 +87,11 @@ def _read_file(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, list[st
     except OSError as error:
         raise InputError(str(path), error.strerror or str(error)) from error
     try:
-        text = data.decode("utf-8-sig")
+        data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}, line {line}", "it is not UTF-8 text", "Save the table as CSV in UTF-8") from error
-    rows = _walk(text)
+    rows = _walk(data)
     try:
         _, header = next(rows)
     except StopIteration:
@@ -109,10 +109,11 @@ class BrokenRecord(ValueError):  # noqa: N818 (it names the thing that was found
         super().__init__(message)
 
 
-def _walk(text: str) -> Iterator[tuple[int, list[str]]]:
+def _walk(data: bytes) -> Iterator[tuple[int, list[str]]]:
     # The limit belongs to the whole process; the module's own, 128 KiB, is less than a long mask may take.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    # decoded line by line: io.StringIO would keep four bytes a character
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), strict=True)
     while True:
         line = reader.line_num + 1
         try:

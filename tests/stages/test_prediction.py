@@ -229,6 +229,24 @@ def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(tr
     assert not (tmp_path / "s.parts").exists()
 
 
+def test_a_part_that_cannot_be_written_ends_the_prediction_and_those_before_it_are_kept(
+    trained, heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    write = Parts.write
+
+    def full(self: Parts, number: int, *rest: object) -> None:
+        if number == 2:
+            raise OutputError("cannot write part 2", "No space left on device", "Free some space")
+        write(self, number, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Parts, "write", full)
+    config = PredictConfig(images=(trained[0] / "train_images",), runs=(trained[1],), out=tmp_path / "s.csv")
+    with pytest.raises(OutputError, match="cannot write part 2: No space left"):
+        prediction.predict(config, heard)
+    assert heard.lines[-1] == "1 of 3 parts are kept: with --resume the same command goes on"
+    assert [path.name for path in sorted((tmp_path / "s.parts").glob("part-*.json"))] == ["part-00001.json"]
+
+
 def test_a_part_whose_images_have_changed_is_made_again(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = _broken(trained, tmp_path, 40)
     paths = images.find_images([folder])
@@ -275,7 +293,7 @@ def test_parts_can_stay_parts_and_are_read_as_one_table(trained, tmp_path: Path)
     table, parts = tables.read_table(one.path), tables.read_table(many.path)
     assert list(parts.lines) == list(table.lines)
     assert all(np.array_equal(parts.masks[key], runs) for key, runs in table.masks.items())
-    truth = data / "train.csv"
+    truth = shutil.copy(data / "train.csv", tmp_path / "truth.csv")  # beside its split, what trained on them counts
     scores = [scoring.score(ScoreConfig(submission=path, truth=truth)) for path in (one.path, many.path)]
     assert scores[0] == scores[1]
     assert checking.check(CheckConfig(submission=many.path, images=data / "train_images")).is_valid

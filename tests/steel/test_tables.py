@@ -1,6 +1,7 @@
 """Tables: both layouts in every dress, every fault with file and line, and files that come back as they were."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.steel import rle
+from severstal_cli.steel.records import read_records
 from severstal_cli.steel.tables import Fault, Layout, read_image_list, read_table, scan_table, write_table
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -355,3 +357,16 @@ def test_the_official_sample_gives_its_rows_and_order() -> None:
     assert sample.columns == ("ImageId", "EncodedPixels", "ClassId")
     assert list(sample.image_ids) == [line.split(",")[0] for line in path.read_text().splitlines()[1:]]
     assert len(sample.image_ids) == 5506
+
+
+def test_a_table_is_not_in_memory_several_times_over(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    text = " ".join(f"{1000 + 10 * number} 5" for number in range(1000))
+    path.write_text("ImageId_ClassId,EncodedPixels\n" + "".join(f"{row:05d}.jpg_1,{text}\n" for row in range(400)))
+    tracemalloc.start()
+    try:
+        _, rows = read_records(path)
+        assert sum(1 for _ in rows) == 400
+        assert tracemalloc.get_traced_memory()[1] < 2.2 * path.stat().st_size  # io.StringIO takes 4 bytes a character
+    finally:
+        tracemalloc.stop()
