@@ -1,9 +1,9 @@
 """What near-duplicates on both sides of a split add to a score that is not there on new images: synthetic steel.
 
-    python bench/leak.py --out DIR [--minutes 3] [--seeds 0 1 2] [--images 300] [--arch linknet] [--encoder resnet18]
+    python bench/leak.py --out DIR [--epochs 12] [--seeds 0 1 2] [--images 300] [--arch linknet] [--encoder resnet18]
 
 Steel of 64 x 128 is drawn of which half of the images nearly repeat another one. Some of these are held out. Two
-trainings by each seed have the same number of images, settings and time, and both are scored on the same holdout: one
+trainings by each seed have the same number of images, settings and epochs, and both are scored on the same holdout: one
 has never seen its steel, as with a split that keeps near-duplicates together; the other one has the near-duplicates of
 each held-out image among its own, as a split image by image would leave them. A training that is there is taken.
 Thresholds are searched on the same images, which are neither. The difference is told with what other images and other
@@ -72,7 +72,7 @@ def write(folder, whole, masks, held, validation, train):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--arch", default="linknet")
@@ -93,7 +93,7 @@ def main():
         for seed in options.seeds:
             config = TrainConfig(
                 data=data, arch=options.arch, encoder=options.encoder, encoder_weights="none", seed=seed, fold=0,
-                time_limit_s=60 * options.minutes, epochs=1000, learning_rate=3e-3, crop_widths_px=(SIZE[1],),
+                epochs=options.epochs, learning_rate=3e-3, crop_widths_px=(SIZE[1],),
                 models=options.out / "models", name=f"{name}-{seed}",
             )  # fmt: skip
             folder = run.folder_for(config)

@@ -40,7 +40,7 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="From steel photographs and run-length annotations to a scored submission.csv.",
@@ -53,9 +53,38 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+PIPELINE = (
+    ("see it work", "severstal demo demo"),
+    ("data", "severstal download"),
+    ("  or yours", "severstal encode masks --out data/train.csv"),
+    ("split", "severstal split"),
+    ("train", "severstal train --arch linknet"),
+    ("thresholds", "severstal thresholds models/linknet-resnet34-fold0"),
+    ("predict", "severstal predict data/test_images"),
+    ("check", "severstal check submissions/submission.csv --images data/test_images"),
+    ("score", "severstal score --model models/linknet-resnet34-fold0"),
+    ("compare", "severstal compare unet linknet --seeds 0,1,2"),
+    ("submit", "severstal submit models/linknet-resnet34-fold0"),
+)
+"""The way from photographs to a score, with an example each."""
+
+DATA, RUNS, SUBMISSIONS = "Data", "Networks and runs", "Submissions and scores"
+"""Panels of the help, in the order of the pipeline."""
+
+
+def _tell_pipeline() -> None:
+    typer.echo("From steel photographs and run-length annotations to a scored submission.csv.\n")
+    for step, example in PIPELINE:
+        typer.echo(f"  {step:11}  {example}")
+    typer.echo("\nseverstal COMMAND --help tells its options, severstal --help lists all commands.")
+
+
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
-) -> None: ...
+) -> None:
+    if context.invoked_subcommand is None:
+        _tell_pipeline()

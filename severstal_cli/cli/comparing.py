@@ -8,17 +8,20 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli.app import app
+from severstal_cli.cli import completion
+from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import AsJson, BatchSize, Data, Models, parse_seconds, parse_seeds
 from severstal_cli.progress import TerminalProgress
 
 
-@app.command()
+@app.command(rich_help_panel=SUBMISSIONS)
 def compare(
     candidates: Annotated[
         list[str],
         typer.Argument(
-            metavar="A B...", help="Networks to train, or folders of runs; or submissions. A is the measure."
+            metavar="A B...",
+            help="Networks to train, or folders of runs; or submissions. A is the measure.",
+            autocompletion=completion.candidates,
         ),
     ],
     data: Data = configs.TrainConfig.data,

@@ -7,12 +7,12 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli.app import app
+from severstal_cli.cli.app import DATA, app
 from severstal_cli.cli.options import Data, Layout, Seed, Size, parse_seconds, parse_size
 from severstal_cli.progress import TerminalProgress
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def download(
     data: Annotated[Path, typer.Option(help="Folder to fill.")] = configs.DownloadConfig.data,
     stall: Annotated[
@@ -37,7 +37,7 @@ def download(
     typer.echo("next: severstal split" + ("" if data == configs.SplitConfig.data else f" --data {data}"))
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder.")],
     seed: Seed = configs.DemoConfig.seed,
@@ -50,7 +50,7 @@ def demo(
     typer.echo(f"photograph, truth and each model's mask: {result.picture}")
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder.")],
     images: Annotated[int | None, typer.Option(min=1, help="Training images.")] = configs.SynthConfig.images,
@@ -73,7 +73,7 @@ def synth(
     typer.echo(f"wrote {out}")
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def split(
     data: Data = configs.SplitConfig.data,
     holdout: Annotated[float, typer.Option(help="Share of the images kept for score.")] = configs.SplitConfig.holdout,
@@ -93,7 +93,7 @@ def split(
         )
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def encode(
     masks: Annotated[Path, typer.Argument(metavar="MASKS_DIR", help="IMAGE_CLASS.png files, or label images.")],
     out: Annotated[Path, typer.Option(help="The table.")],
@@ -117,7 +117,7 @@ def encode(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def decode(
     table: Annotated[Path, typer.Argument(help="Annotations or a submission.")],
     out: Annotated[Path, typer.Option(metavar="MASKS_DIR", help="Folder for IMAGE_CLASS.png, 0 and 255.")],

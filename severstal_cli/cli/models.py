@@ -7,7 +7,8 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli.app import app
+from severstal_cli.cli import completion
+from severstal_cli.cli.app import RUNS, app
 from severstal_cli.cli.options import (
     BatchSize,
     Data,
@@ -23,17 +24,24 @@ from severstal_cli.cli.options import (
 from severstal_cli.progress import TerminalProgress
 
 
-@app.command()
+@app.command(rich_help_panel=RUNS)
 def train(
     context: typer.Context,
     data: Data = configs.TrainConfig.data,
-    arch: Annotated[str, typer.Option(help="A network of `severstal models`.")] = configs.TrainConfig.arch,
+    arch: Annotated[
+        str, typer.Option(help="A network of `severstal models`.", autocompletion=completion.networks)
+    ] = configs.TrainConfig.arch,
     encoder: Annotated[str, typer.Option(help="Its encoder.")] = configs.TrainConfig.encoder,
     encoder_weights: Annotated[
         str, typer.Option(help="imagenet, none or a file.")
     ] = configs.TrainConfig.encoder_weights,
     init: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="A run to start from, instead of the encoder's weights.")
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run to start from, instead of the encoder's weights.",
+            autocompletion=completion.runs,
+        ),
     ] = configs.TrainConfig.init,
     fold: Annotated[str, typer.Option(help="Fold kept for validation; all: one run for each; or none.")] = str(
         configs.TrainConfig.fold
@@ -114,9 +122,12 @@ def train(
         typer.echo(line)
 
 
-@app.command()
+@app.command(rich_help_panel=RUNS)
 def thresholds(
-    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="models/NAME; several are averaged.")],
+    run: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="models/NAME; several are averaged.", autocompletion=completion.runs),
+    ],
     data: MaybeData = None,
     weights: Weights = None,
     tta: Tta = configs.ThresholdsConfig.tta,
@@ -137,9 +148,9 @@ def thresholds(
     typer.echo(f"wrote {result.path}; next: severstal predict IMAGES {by_what}")
 
 
-@app.command()
+@app.command(rich_help_panel=RUNS)
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="models/NAME.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="models/NAME.", autocompletion=completion.runs)],
     form: Annotated[str, typer.Option("--format", metavar="onnx|openvino|torch", help="Of the network's file.")],
     out: Annotated[Path | None, typer.Option(help="The folder to write; default: RUN-FORMAT.")] = None,
     image: Annotated[
@@ -154,7 +165,7 @@ def export(
     typer.echo(printing.export_line(result))
 
 
-@app.command()
+@app.command(rich_help_panel=RUNS)
 def models(models: Models = configs.TrainConfig.models) -> None:
     """List the networks to train and the trained runs."""
     from severstal_cli.learning import registry, run

@@ -8,7 +8,8 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli.app import app
+from severstal_cli.cli import completion
+from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import (
     AsJson,
     BatchSize,
@@ -23,12 +24,15 @@ from severstal_cli.cli.options import (
 from severstal_cli.progress import TerminalProgress
 
 
-@app.command()
+@app.command(rich_help_panel=SUBMISSIONS)
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Folders and single files.")],
     model: Annotated[
         list[Path] | None,
-        typer.Option(help="A run; several are averaged. Default: those of --thresholds, or the best in models/."),
+        typer.Option(
+            help="A run; several are averaged. Default: those of --thresholds, or the best in models/.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     models: Models = configs.PredictConfig.models,
     tta: TtaOfThresholds = configs.PredictConfig.tta,
@@ -73,7 +77,7 @@ def predict(
         typer.echo(printing.prediction_line(result))
 
 
-@app.command()
+@app.command(rich_help_panel=SUBMISSIONS)
 def check(
     submission: Annotated[Path, typer.Argument(help="A submission.csv.")],
     sample: Annotated[Path | None, typer.Option(help="The sample submission: which rows must be there.")] = None,
@@ -92,7 +96,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=SUBMISSIONS)
 def score(
     submission: Annotated[Path | None, typer.Argument(help="A submission.csv.")] = None,
     truth: Annotated[Path | None, typer.Option(help="Annotations to score it against.")] = None,
@@ -100,7 +104,10 @@ def score(
         Path | None, typer.Option(help="The images that count: a folder, or a list with ImageId.")
     ] = None,
     model: Annotated[
-        list[Path] | None, typer.Option(help="Instead: a run, scored on its holdout; several are averaged.")
+        list[Path] | None,
+        typer.Option(
+            help="Instead: a run, scored on its holdout; several are averaged.", autocompletion=completion.runs
+        ),
     ] = None,
     thresholds: Thresholds = None,
     data: MaybeData = None,
@@ -129,9 +136,12 @@ def score(
             printing.print_differences(title, str(against), result)
 
 
-@app.command()
+@app.command(rich_help_panel=SUBMISSIONS)
 def submit(
-    run: Annotated[list[Path], typer.Argument(metavar="RUN...", help="models/NAME; several are averaged.")],
+    run: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="models/NAME; several are averaged.", autocompletion=completion.runs),
+    ],
     thresholds: Annotated[
         Path | None, typer.Option(help="A thresholds.json; default: the best run's own.")
     ] = configs.SubmitConfig.thresholds,
@@ -156,7 +166,7 @@ def submit(
         typer.echo(line)
 
 
-@app.command()
+@app.command(rich_help_panel=SUBMISSIONS)
 def submissions(
     folder: Annotated[Path, typer.Argument(help="Holds the history.csv.")] = configs.SubmitConfig.out,
     as_json: AsJson = False,

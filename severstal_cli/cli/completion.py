@@ -1,0 +1,24 @@
+"""What the shell offers after TAB for networks and runs; it imports nothing heavy, as it runs at every TAB."""
+
+import re
+from pathlib import Path
+
+
+def networks(incomplete: str) -> list[str]:
+    """Names of the registry, read from its source: to import it takes seconds."""
+    source = Path(__file__).resolve().parents[1] / "learning" / "registry.py"
+    names = re.findall(r'^@register\("([\w-]+)"', source.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def runs(incomplete: str) -> list[str]:
+    """Folders of runs under `models/`, or under what has been typed."""
+    typed = Path(incomplete or "models")
+    folders = {typed, typed.parent, Path("models")}
+    found = {str(card.parent) for folder in folders for card in folder.glob("*/model.json")}
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+def candidates(incomplete: str) -> list[str]:
+    """Both."""
+    return [*networks(incomplete), *runs(incomplete)]
