@@ -76,7 +76,7 @@ def _tell_pipeline() -> None:
     typer.echo("From steel photographs and run-length annotations to a scored submission.csv.\n")
     for step, example in PIPELINE:
         typer.echo(f"  {step:11}  {example}")
-    typer.echo("\nseverstal COMMAND --help tells its options, severstal --help lists all commands.")
+    typer.echo("\nseverstal COMMAND --help tells its options, severstal --help all commands.")
 
 
 @app.callback()
