@@ -34,7 +34,7 @@ def print_split(result: "SplitResult") -> None:
     with_class = result.parts[-1].with_class
     # of many class ids most may be in no image, as in label images of other sets
     shown = [channel for channel, images in enumerate(with_class) if images or len(with_class) < 8]
-    header = ("part", "images", "clean", *(f"class {channel + 1}" for channel in shown), "near-duplicates")
+    header = ("part", "images", "clean", *(f"class {channel + 1}" for channel in shown), "alike")
     rows = []
     for part in result.parts:
         counts = (part.images, part.clean, *(part.with_class[channel] for channel in shown))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from severstal_cli.config import SplitConfig
 from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files, pictures, splits
 from severstal_cli.steel.splits import Split, make_splits, split_data
 
 
@@ -54,7 +55,7 @@ def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
     classes = max((max(class_set) for class_set in made.class_sets.values() if class_set), default=0)
     sizes = Counter(made.groups.values())
     parts = [_count(made, part, made.ids_of(part), classes, sizes) for part in made.part_names()]
-    return SplitResult(
+    result = SplitResult(
         path=made.path,
         fingerprint=made.fingerprint,
         parts=(*parts, _count(made, "all", list(made.parts), classes, sizes)),
@@ -62,6 +63,36 @@ def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
         apart=_apart(made.groups, list(made.parts.values())),
         apart_if_single=_apart(made.groups, _dealt_single(made, config).tolist()),
     )
+    _draw(made.path.with_suffix(".png"), result)
+    return result
+
+
+def _draw(path: Path, result: SplitResult) -> None:
+    """The share of images of each part that are clean, have a class, or a near-duplicate, beside that of all."""
+    *parts, every = result.parts
+    shown = [channel for channel, count in enumerate(every.with_class) if count]
+    kinds = [("clean", [part.clean / part.images for part in result.parts])]
+    kinds += [
+        (f"class {channel + 1}", [part.with_class[channel] / part.images for part in result.parts]) for channel in shown
+    ]
+    kinds.append(("near-duplicate", [part.grouped_images / part.images for part in result.parts]))
+    figure, (plot,) = pictures.figure(columns=1, width=max(6.0, 1.2 + 0.3 * len(parts) * len(kinds)), height=3.4)
+    width = 0.8 / len(parts)
+    for number, part in enumerate(parts):
+        places = [kind + (number - (len(parts) - 1) / 2) * width for kind in range(len(kinds))]
+        name = part.part if part.part == splits.HOLDOUT else f"fold {part.part}"
+        plot.bar(
+            places, [100 * shares[number] for _, shares in kinds], 0.9 * width,
+            color=pictures.PALETTE[number % len(pictures.PALETTE)], label=f"{name}: {part.images:,}",
+        )  # fmt: skip
+    for kind, (_, shares) in enumerate(kinds):
+        plot.hlines(100 * shares[-1], kind - 0.45, kind + 0.45, color="black", linewidth=1,
+                    label="" if kind else f"all: {every.images:,}")  # fmt: skip
+    plot.set_xticks(range(len(kinds)), [name for name, _ in kinds], rotation=30 if len(kinds) > 8 else 0)
+    plot.set_ylabel("% of the images of a part")
+    plot.legend(fontsize=8, ncols=2 if len(parts) > 5 else 1, title="images")
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
 
 
 def _apart(groups: Mapping[str, int], parts: Sequence[object]) -> int:

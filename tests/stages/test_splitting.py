@@ -54,3 +54,8 @@ def test_the_table(made: splits.Split, tmp_path: Path) -> None:
 def test_settings_out_of_range(tmp_path: Path, wrong: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         SplitConfig(data=tmp_path, **wrong)
+
+
+def test_the_shares_are_drawn(made: splits.Split, tmp_path: Path) -> None:
+    picture = splitting.split(SplitConfig(data=tmp_path)).path.with_suffix(".png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
