@@ -61,7 +61,7 @@ PIPELINE = (
     ("train", "severstal train --arch linknet"),
     ("thresholds", "severstal thresholds models/linknet-resnet34-fold0"),
     ("predict", "severstal predict data/test_images"),
-    ("check", "severstal check submissions/submission.csv --images data/test_images"),
+    ("check", "severstal check submissions/submission.csv"),
     ("score", "severstal score --model models/linknet-resnet34-fold0"),
     ("compare", "severstal compare unet linknet --seeds 0,1,2"),
     ("submit", "severstal submit models/linknet-resnet34-fold0"),
@@ -76,7 +76,7 @@ def _tell_pipeline() -> None:
     typer.echo("From steel photographs and run-length annotations to a scored submission.csv.\n")
     for step, example in PIPELINE:
         typer.echo(f"  {step:11}  {example}")
-    typer.echo("\nseverstal COMMAND --help tells its options, severstal --help all commands.")
+    typer.echo("\n`severstal COMMAND --help` tells its options, `severstal --help` all commands.")
 
 
 @app.callback()
