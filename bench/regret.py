@@ -12,8 +12,8 @@ The last columns are of the figure that `thresholds` tells for new images: by ho
 them, and how often its 95 % interval holds that. That interval tells what other images may change, and on the new ones
 the same is left as they are finite: for both to be as sure, `with both` widens it by the error of the measured mean.
 
-The constants of steel/choosing were set on two pools: unet, 5,602 images of `severstal synth` of 128 x 800, and
-linknet, 4,200 of 128 x 256, both resnet18. The figures in docs/trust.md tell which pools were not among them.
+The constants of steel/choosing were set on three pools: unet, 5,602 images of `severstal synth` of 128 x 800; linknet,
+4,200 of 128 x 256; linknet, 615 photographs, all resnet18. docs/trust.md tells which pools were not among them.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def choices(classes, groups, rng):
     plain = [one.sums(np.zeros(count, np.int8), 1)[0, 0] for one in classes]
     _, group_of = np.unique(groups, return_inverse=True)
     drawn = next(intervals.draws(int(group_of.max()) + 1, samples=RESAMPLES, seed=int(rng.integers(2**31))))
-    weights = drawn[:, group_of].astype(np.float32)
+    weights = drawn[:, group_of].astype(float)
     found = {}
     for channel, (one, own) in enumerate(zip(classes, plain, strict=True)):
         lent = choosing.BORROWED * (np.sum(plain, axis=0) - own) / max(1, len(classes) - 1)

@@ -27,7 +27,7 @@ THRESHOLDS = np.round(255 / (1 + np.exp(-np.arange(-12, 17) / 4))).astype(np.int
 GATES = np.round(255 / (1 + np.exp(-np.linspace(-1.4, 5, 16)))).astype(np.int64)
 """(16,) levels 50 to 253: 0.2 to 0.99."""
 _AT_ONCE = 128
-"""Maps whose gains are laid out for all mask sizes at a time: 4 MB."""
+"""Maps whose gains are laid out for all mask sizes at a time: 9 MB."""
 
 
 class Contributions:
@@ -93,25 +93,26 @@ class Contributions:
                 scores[image] += gains[t, s] / ONE
         return scores
 
-    def drawn_sums(self, weights: NDArray[np.float32], gate: int) -> NDArray[np.float32]:
+    def drawn_sums(self, weights: NDArray[np.float64], gate: int) -> NDArray[np.float64]:
         """The gains of images that reach the `gate`-th gate (0: all), each so many times as drawn: (B, T, S, M).
 
-        weights: (B, N). Rounded to single precision: for pictures and spreads, not for a choice.
+        weights: (B, N), whole numbers. A gain is rounded to a multiple of 2^-20, so that the sums have no error and do
+        not depend on the order.
         """
-        totals = np.zeros((len(weights), int(np.prod(self.shape))), np.float32)
+        totals = np.zeros((len(weights), int(np.prod(self.shape))))
         for images, gains in self._laid_out(gate):
             totals += weights[:, images] @ gains
         return totals.reshape(len(weights), *self.shape)
 
-    def _laid_out(self, gate: int) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    def _laid_out(self, gate: int) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
         """Some images and their gains for all cells, (n, T * S * M), at a time."""
         images = sorted(image for image, entry in self._kept.items() if entry[2] >= gate)
         for first in range(0, len(images), _AT_ONCE):
             some = images[first : first + _AT_ONCE]
-            gains = np.stack([self._kept[image][0] for image in some]).astype(np.float32) / ONE
+            gains = np.round(np.stack([self._kept[image][0] for image in some]) / (ONE >> 20)) / (1 << 20)
             reached = np.stack([self._kept[image][1] for image in some])
             passes = reached[..., None] > np.arange(len(self.mask_sizes))
-            yield some, np.where(passes, gains[..., None], np.float32(0)).reshape(len(some), -1)
+            yield some, np.where(passes, gains[..., None], 0.0).reshape(len(some), -1)
 
 
 @numba.njit(cache=True, nogil=True)

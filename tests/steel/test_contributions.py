@@ -73,7 +73,7 @@ def test_sums_are_those_of_each_fold_at_each_gate(case, random):
         gains = made.dice(rule) - clean
         for fold in range(3):
             assert sums[fold, gate, t, s, m] / ONE == pytest.approx(gains[fold_of == fold].sum(), abs=1e-12)
-        weights = np.array([[random.randrange(4) for _ in case]], np.float32)
+        weights = np.array([[random.randrange(4) for _ in case]], float)
         drawn = made.drawn_sums(weights, gate)
         assert drawn.shape == (1, *made.shape)
         assert drawn[0, t, s, m] == pytest.approx(float(weights[0] @ gains), abs=1e-5)
@@ -102,7 +102,7 @@ def test_order_and_threads_do_not_change_a_bit():
     for other in (shared, filled(case, order=range(299, -1, -1))):
         np.testing.assert_array_equal(other.sums(fold_of, 5), expected.sums(fold_of, 5))
         np.testing.assert_array_equal(other.present, expected.present)
-    drawn = expected.drawn_sums(np.ones((2, 300), np.float32), 0)
+    drawn = expected.drawn_sums(np.ones((2, 300)), 0)
     np.testing.assert_allclose(drawn[1], expected.sums(fold_of, 5).sum(axis=0)[0] / ONE, atol=1e-4)
 
 
