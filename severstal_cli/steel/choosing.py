@@ -195,7 +195,10 @@ def _cells(surfaces: NDArray[np.float64], images: int, below: int = NEVER) -> ND
     """(B, 3): the cell that is chosen of each of (B, T, S, M), among thresholds below `below`."""
     looks = smoothed(surfaces)[:, below > THRESHOLDS]
     tied = looks >= looks.max(axis=(1, 2, 3), keepdims=True) - images * 2.0**-20  # what they were rounded to
-    return np.array([middle_of_the_top(one) for one in tied])
+    cells = np.stack(np.unravel_index(tied.reshape(len(tied), -1).argmax(axis=1), tied.shape[1:]), axis=1)
+    for number in np.flatnonzero(tied.sum(axis=(1, 2, 3)) > 1):
+        cells[number] = middle_of_the_top(tied[number])
+    return cells
 
 
 def _middle(cells: NDArray[np.int64]) -> tuple[int, int, int]:
@@ -205,10 +208,10 @@ def _middle(cells: NDArray[np.int64]) -> tuple[int, int, int]:
 
 def smoothed(surfaces: NDArray[np.floating]) -> NDArray[np.floating]:
     """`(..., T, S, M)`: each surface after the local fits, and no higher than it was at its highest."""
-    found = surfaces
-    for axis, half_width in zip((-3, -2), HALF_WIDTHS, strict=True):
-        fit = _local_fit(surfaces.shape[axis], half_width).astype(surfaces.dtype)
-        found = np.moveaxis(np.moveaxis(found, axis, -1) @ fit.T, -1, axis)
+    *_, thresholds, sizes, masks = surfaces.shape
+    along_thresholds, along_sizes = map(_local_fit, (thresholds, sizes), HALF_WIDTHS)
+    rows = np.ascontiguousarray(surfaces).reshape(*surfaces.shape[:-2], sizes * masks)
+    found = along_sizes @ (along_thresholds @ rows).reshape(surfaces.shape)
     lower: NDArray[np.floating] = np.minimum(found, surfaces.max(axis=(-3, -2, -1), keepdims=True))
     return lower
 
