@@ -1,9 +1,10 @@
 """What half precision and other engines change: mean Dice on the holdout beside that of torch in float32.
 
-    python bench/prediction_precision.py RUN [RUN...] [--engines torch openvino] [--tta none]
+    python bench/prediction_precision.py RUN [RUN...] [--engines torch openvino] [--tta none] [--precision auto]
 
 Each run predicts the holdout of its data by torch in float32, and then as `severstal predict` does, by each engine in
-the fastest precision of the device; all by the run's own thresholds. The difference is to stay within 0.001.
+the fastest precision of the device; all by the run's own thresholds. The difference is to stay within 0.001. With
+`--precision bf16-mixed` in that, also where the device has no instructions for it and it is slow.
 """
 
 import argparse
@@ -37,8 +38,9 @@ def main():
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--engines", nargs="+", default=["torch", "openvino"])
     parser.add_argument("--tta", default="none")
+    parser.add_argument("--precision", default="auto")
     options = parser.parse_args()
-    fastest = open_device()
+    fastest = open_device(options.precision)
     exact = Fabric(accelerator=fastest.device.type, devices=1, precision="32-true")
     for folder in options.runs:
         how, part = recipe.read([folder]), evaluation.open_holdout([folder], None, SILENT)

@@ -61,6 +61,8 @@ def told(ratios):
 def profile(paths, how, members, fabric):
     """Seconds for all `paths` of what is not the network, each part alone on one core."""
     rules = how.thresholds
+    [first] = inference.predict_levels(members, [images.read_grey(paths[0])], fabric, exclusive=True)
+    confidence.expected_dice(first, postprocess.masks_to_runs(first, rules.rules, exclusive=True))  # compiled now
     found = {"decode": timed(lambda: [images.read_grey(path) for path in paths])}
     levels = list(inference.predict_levels(members, map(images.read_grey, paths), fabric))
     found["exclusive"] = timed(lambda: [postprocess.make_exclusive(each) for each in levels])

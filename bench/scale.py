@@ -1,10 +1,11 @@
 """A whole competition's images: time to build the cache, memory during training, time of an epoch by its images.
 
-    severstal synth FULL --images 12568     # 256 x 1600, an hour or two on one core
-    python bench/scale.py FULL
+    severstal synth FULL --images 12568     # 256 x 1600, a quarter of an hour on two cores
+    python bench/scale.py FULL [--piece 256x128] [--no-network]
 
-Trains `linknet-small` for one epoch on an eighth, a quarter, a half and all of the images, in pieces of 256 x 128, one
-epoch each. Memory is what the process holds beside the pages of the memory map, which the system can take back.
+Trains `linknet-small` for one epoch on an eighth, a quarter, a half and all of the images, a piece of each. Memory is
+what the process holds beside the pages of the memory map, which the system can take back. With --no-network the batches
+of an epoch are made and let go: what can depend on the number of images, in minutes.
 """
 
 import argparse
@@ -40,10 +41,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--arch", default="linknet-small")
-    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--piece", default="256x128", help="height x width of what is trained on, multiples of 32")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--no-network", action="store_true")
     options = parser.parse_args()
 
+    height, width = (int(side) for side in options.piece.split("x"))
     memory = Memory()
     memory.start()
     began = time.perf_counter()
@@ -58,19 +61,27 @@ def main() -> None:
     print(f"split: {time.perf_counter() - began:.0f} s; peak memory so far {memory.peak_mib:.0f} MiB", flush=True)
 
     config = TrainConfig(
-        data=options.data, arch=options.arch, batch_size=options.batch, crop_widths_px=(options.width,)
+        data=options.data, arch=options.arch, batch_size=options.batch, crop_height_px=height, crop_widths_px=(width,)
     )
     fabric = open_device()
+    for _ in TrainingSet(photographs, photographs.cache.image_ids[:100], config).batches(0):
+        pass  # what is compiled is compiled now
     rates = []
     for part in (8, 4, 2, 1):
         image_ids = photographs.cache.image_ids[::part]
-        described = card.describe(config, photographs, split, list(image_ids), [], None, fabric)
+        described = card.describe(config, photographs, split, list(image_ids), [], None, (), fabric)
         state = loop.start(registry.build(options.arch, classes=photographs.classes), config, fabric)
         data = TrainingSet(photographs, image_ids, config)
-        result = loop.train_epoch(state, data, 0, config, described, fabric, lambda steps: steps / 1e9, Bar())
-        rates.append(result.images / result.seconds)
+        began = time.perf_counter()
+        if options.no_network:
+            for _ in data.batches(0):
+                pass
+        else:
+            loop.train_epoch(state, data, 0, config, described, fabric, lambda steps: steps / 1e9, Bar())
+        seconds = time.perf_counter() - began
+        rates.append(len(image_ids) / seconds)
         print(
-            f"epoch of {result.images} images: {result.seconds:.0f} s, {rates[-1]:.1f} images/s; "
+            f"epoch of {len(image_ids)} images: {seconds:.0f} s, {rates[-1]:.1f} images/s; "
             f"peak memory so far {memory.peak_mib:.0f} MiB",
             flush=True,
         )

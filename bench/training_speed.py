@@ -65,7 +65,7 @@ def measure_ours(options, size):
     ids = list(itertools.islice(itertools.cycle(known), wanted))
     split = Split(path=options.data, parts={}, groups={}, class_sets={})  # nothing is validated
     fabric = open_device(options.precision)
-    card = describe(config, photographs, split, ids, [], None, fabric)
+    card = describe(config, photographs, split, ids, [], None, (), fabric)
     network = registry.build(options.arch, encoder=options.encoder, classes=photographs.classes)
     state = loop.start(network, config, fabric)
     real = TrainingSet(photographs, ids, config)
