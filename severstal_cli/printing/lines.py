@@ -79,7 +79,8 @@ def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
 
 def export_line(result: "ExportResult") -> str:
     """What `export` wrote, and how far its levels are from torch's."""
-    size = result.file.stat().st_size / 2**20
+    files = result.file.parent.glob(f"{result.file.stem}.*")  # OpenVINO keeps the weights in one of their own
+    size = sum(path.stat().st_size for path in files if path.suffix != ".json") / 2**20
     found = f"within {result.largest_difference} of 255" if result.largest_difference else "the same"
     return (
         f"wrote {result.file} ({size:.1f} MiB), levels {found} as torch's on {result.picture.name}; "

@@ -12,6 +12,7 @@ from severstal_cli.cli import app
 from severstal_cli.config import ExportConfig, PredictConfig, ScoreConfig
 from severstal_cli.errors import InputError, MachineError, OutputError, RunError, UsageError
 from severstal_cli.learning import engines, export, run
+from severstal_cli.printing import lines
 from severstal_cli.stages import exporting, prediction, scoring
 from severstal_cli.steel import dice, tables
 
@@ -28,6 +29,8 @@ def test_the_exported_run_predicts_and_scores_as_the_run(
     assert {path.name for path in result.folder.iterdir()} == files | {"model.json", "thresholds.json"}
     assert result.file.name in files
     assert result.largest_difference <= 1
+    size = sum((result.folder / name).stat().st_size for name in files) / 2**20
+    assert f" ({size:.1f} MiB)" in lines.export_line(result)
     for name in ("model.json", "thresholds.json"):
         assert json.loads((result.folder / name).read_text()) == json.loads((source / name).read_text())
     masks = {}
