@@ -2,9 +2,9 @@
 
 from severstal_cli.cli.app import app
 
-from severstal_cli.cli import data, models, submissions, comparing  # isort: skip
+from severstal_cli.cli import data, models, submissions, comparing, reporting  # isort: skip
 
-__all__ = ["app", "comparing", "data", "main", "models", "submissions"]
+__all__ = ["app", "comparing", "data", "main", "models", "reporting", "submissions"]
 
 
 def main() -> None:

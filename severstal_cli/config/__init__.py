@@ -12,7 +12,7 @@ from severstal_cli.config.data import (
     SplitConfig,
     SynthConfig,
 )
-from severstal_cli.config.models import CompareConfig, DemoConfig, ExportConfig, ThresholdsConfig
+from severstal_cli.config.models import CompareConfig, DemoConfig, ExportConfig, ReportConfig, ThresholdsConfig
 from severstal_cli.config.submissions import CheckConfig, PredictConfig, ScoreConfig, SubmitConfig
 from severstal_cli.config.training import TrainConfig, read_settings
 
@@ -27,6 +27,7 @@ __all__ = [
     "EncodeConfig",
     "ExportConfig",
     "PredictConfig",
+    "ReportConfig",
     "ScoreConfig",
     "SplitConfig",
     "SubmitConfig",

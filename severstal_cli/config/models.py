@@ -62,6 +62,31 @@ class CompareConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """`report`: a page to look at what runs or submissions predict."""
+
+    shown: tuple[Path, ...]
+    """Folders of runs, and submissions."""
+    data: Path | None = None
+    """The data folder: of runs, by default where they were trained; of submissions, where their images are."""
+    part: str = "holdout"
+    """The images of runs: "holdout", or "validation": the fold that they left out."""
+    truth: Path | None = None
+    """Annotations of the images of submissions; without them nothing is scored."""
+    images: Path | None = None
+    """The images of submissions: a folder, or a table with a column ImageId."""
+    out: Path | None = None
+    """The folder to write; by default made of the names, under `reports`."""
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        check(bool(self.shown), "number of runs and submissions", len(self.shown), "at least 1")
+        check(len(set(self.shown)) == len(self.shown), "runs and submissions", " ".join(map(str, self.shown)),
+              "named once each")  # fmt: skip
+        check(self.part in ("holdout", "validation"), "part", self.part, "holdout or validation")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """`demo`: every stage on synthetic steel."""
 

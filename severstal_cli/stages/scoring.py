@@ -86,20 +86,11 @@ def score_submission(
         progress.say(f"{extra} images of {submission} do not count: --images does not have them")
     if not predicted.classes and not true.classes:
         raise InputError("no classes to score", f"{submission} and {truth} have no rows", "Give other files")
-    split = _split_of(truth.parent, image_ids)
+    split = splits.split_with(truth.parent, image_ids)
     if split is not None:
         leaks.check_submission(submission, image_ids, split)
     classes = max(predicted.classes, true.classes, classes)
     return scores.score_masks(predicted.masks, true.masks, image_ids, classes, None if split is None else split.groups)
-
-
-def _split_of(data: Path, image_ids: Sequence[str]) -> splits.Split | None:
-    """The split of the annotations' folder, if it has all of these images."""
-    path = splits.splits_path(data)
-    if not path.exists():
-        return None
-    split = splits.read_splits(path)
-    return split if split.groups.keys() >= set(image_ids) else None
 
 
 def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Scores:

@@ -183,6 +183,15 @@ def splits_path(data: Path, *, new: bool = False) -> Path:
     return files.beside(data, "splits.csv", new=new)
 
 
+def split_with(data: Path, image_ids: Sequence[str]) -> Split | None:
+    """The split of the folder `data`, if there is one that has all of these images."""
+    path = splits_path(data)
+    if not path.exists():
+        return None
+    split = read_splits(path)
+    return split if split.groups.keys() >= set(image_ids) else None
+
+
 def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
     """Split the images of a data folder, near-duplicates kept together, and write it to its `splits.csv`.
 

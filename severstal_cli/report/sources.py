@@ -1,0 +1,154 @@
+"""Where a report's content comes from: runs that predict images of their own data, and tables of submissions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from severstal_cli.config import ReportConfig
+from severstal_cli.errors import InputError
+from severstal_cli.progress import Progress
+from severstal_cli.report import photographs, predicting
+from severstal_cli.report.content import Candidate, Content
+from severstal_cli.steel import confidence, images, leaks, splits, tables
+from severstal_cli.steel.records import place as place_of
+from severstal_cli.steel.tables import MaskTable
+
+
+def gather(config: ReportConfig, place: Path, progress: Progress) -> Content:
+    """What a report shows; photographs and levels are written to `place` on the way. Raises as the stage does."""
+    if any(is_run(path) for path in config.shown):
+        return _of_runs(config, place, progress)
+    return _of_submissions(config, place, progress)
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is the folder of a trained model; all else is taken for a submission."""
+    return (path / "model.json").is_file()
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The ends of paths, as far as they tell them apart, else with what is above."""
+    ends = [path.name.removesuffix(".csv") or path.resolve().name for path in paths]
+    if len(set(ends)) < len(ends):
+        ends = ["-".join(part for part in path.with_suffix("").parts if part not in ("/", "..")) for path in paths]
+    return ends if len(set(ends)) == len(ends) else [f"{end}-{number}" for number, end in enumerate(ends, start=1)]
+
+
+def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
+    """Runs, and submissions for the same images."""
+    from severstal_cli.learning import evaluation, recipe  # only here: submissions are shown without torch
+
+    if config.truth is not None or config.images is not None:
+        raise InputError("not clear which images to show", "a run shows those of its own data",
+                         "Leave out --truth and --images, or name submissions alone")  # fmt: skip
+    runs = [path for path in config.shown if is_run(path)]
+    opened = evaluation.open_holdout if config.part == splits.HOLDOUT else evaluation.open_validation
+    recipes = {run: recipe.read([run]) for run in runs}
+    parts = {run: opened([run], config.data, progress) for run in runs}
+    first = parts[runs[0]]
+    for run, part in parts.items():
+        if part.image_ids != first.image_ids or part.photographs.folder != first.photographs.folder:
+            raise InputError(f"{run} left out other images than {runs[0]}", "", "Show runs of one fold of one split")
+    cache = first.photographs.cache
+    photographs.write(place, first.image_ids, lambda name: cache[cache.index[name]], progress)
+    candidates = []
+    for number, (name, path) in enumerate(zip(short_names(config.shown), config.shown, strict=True)):
+        if path in parts:
+            for note in recipes[path].notes():
+                progress.say(note)
+            candidates.append(
+                predicting.predict(name, number, recipes[path], parts[path], place, config.batch_size, progress)
+            )
+        else:
+            table = tables.read_table(path)
+            leaks.check_submission(path, first.image_ids, first.split)
+            candidates.append(_of_table(name, path, table, first.image_ids, first.photographs.classes))
+    sizes = cache.sizes[[cache.index[name] for name in first.image_ids]]
+    where = "the holdout" if config.part == splits.HOLDOUT else f"fold {first.shares[0].part}"
+    return Content(
+        title=f"{where} of {first.photographs.folder.resolve().name}",
+        image_ids=first.image_ids,
+        sizes=sizes.astype(np.int64),
+        classes=max(first.photographs.classes, *(len(how.thresholds.rules) for how in recipes.values())),
+        true=first.photographs.masks,
+        groups=first.split.groups,
+        candidates=tuple(candidates),
+    )
+
+
+def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Content:
+    found = {path: tables.read_table(path) for path in config.shown}
+    image_ids, folder = _images_of(config, found)
+    truth = config.truth
+    if truth is None and config.data is not None and folder == config.data / "train_images":
+        truth = config.data / "train.csv"
+    true = None if truth is None else tables.read_table(truth)
+    if true is None:
+        progress.say("no --truth: nothing is scored")
+    for path, table in found.items():
+        if absent := len(set(image_ids) - set(table.image_ids)):
+            progress.say(f"{absent} of {len(image_ids)} images have no row in {path} and count as empty")
+    split = None if truth is None else splits.split_with(truth.parent, image_ids)
+    if split is not None:
+        for path in found:
+            leaks.check_submission(path, image_ids, split)
+    classes = max([table.classes for table in found.values()] + [0 if true is None else true.classes])
+    if not classes:
+        raise InputError("no classes to show", "no table has rows", "Give other files")
+    sizes = photographs.write(place, image_ids, lambda name: images.read_grey(folder / name), progress)
+    for path, table in (*found.items(), *([] if truth is None or true is None else [(truth, true)])):
+        _check_fits(path, table, dict(zip(image_ids, sizes, strict=True)))
+    return Content(
+        title=f"{len(image_ids):,} images of {folder.resolve().name}",
+        image_ids=image_ids,
+        sizes=np.array(sizes, np.int64).reshape(-1, 2),
+        classes=classes,
+        true=None if true is None else true.masks,
+        groups=None if split is None else split.groups,
+        candidates=tuple(
+            _of_table(name, path, table, image_ids, classes)
+            for (path, table), name in zip(found.items(), short_names(config.shown), strict=True)
+        ),
+    )
+
+
+def _of_table(name: str, path: Path, table: MaskTable, image_ids: Sequence[str], classes: int) -> Candidate:
+    """A submission, with how sure it is of its rows where that stands beside it."""
+    sure, told = None, confidence.scores_path(path)
+    if told.is_file():
+        scores = confidence.read_scores(told)
+        sure = np.array([[scores.get((name, channel), 1.0) for channel in range(classes)] for name in image_ids])
+    return Candidate(name=name, masks=table.masks, sure=sure)
+
+
+def _images_of(config: ReportConfig, found: Mapping[Path, MaskTable]) -> tuple[tuple[str, ...], Path]:
+    """The images that submissions are shown on, and the folder that holds them."""
+    given = config.images
+    if given is not None and given.is_dir():
+        return tuple(path.name for path in images.find_images([given])), given
+    if given is not None:
+        image_ids = tables.read_image_list(given).image_ids
+    else:
+        image_ids = tuple(dict.fromkeys(name for table in found.values() for name in table.image_ids))
+    if not image_ids:
+        raise InputError("no images to show", f"{config.shown[0]} has no rows", "Give --images DIR")
+    above = [path for path in (config.data, None if config.truth is None else config.truth.parent) if path is not None]
+    folders = [path / name for path in above for name in ("train_images", "test_images")]
+    for folder in folders:
+        if all((folder / name).is_file() for name in image_ids):
+            return image_ids, folder
+    where = " or ".join(map(str, folders))
+    raise InputError(f"the photographs of {config.shown[0]} are not known",
+                     f"not all of {len(image_ids)} are in {where}" if where else "", "Give --images DIR")  # fmt: skip
+
+
+def _check_fits(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Raises InputError where a mask reaches past the end of its image."""
+    for (image_id, channel), runs in table.masks.items():
+        height, width = sizes.get(image_id, (0, 0))
+        if height and int(runs[-1].sum()) > height * width:
+            line = place_of(table.lines[image_id, channel])
+            last = int(runs[-1].sum())
+            raise InputError(f"{path}, {line}: a run reaches past the end of {image_id}",
+                             f"pixel {last} of {height} x {width}", "Give the table of these images")  # fmt: skip

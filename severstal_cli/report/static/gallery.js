@@ -1,0 +1,206 @@
+// The gallery: a list of which only what is in sight is in the page, whatever its length.
+"use strict";
+
+severstal.gallery = (() => {
+  const { choosing, drawing, store, index } = severstal;
+  const GAP = 16;
+  const AHEAD = 1; // rows above and below what is in sight
+  const list = document.getElementById("cards");
+  const byId = (id) => document.getElementById(id);
+  const state = { candidate: 0, channel: choosing.ALL, kind: "all", order: "set", search: "" };
+  const cards = new Map(); // place in `images` -> li
+  let images = [];
+  let at = 0; // the card that Tab reaches
+  let layout = { columns: 1, width: 0, picture: 0, row: 1 };
+
+  // The usual shape, which cards are made for: wide strips need a wide card.
+  const shapes = Array.from({ length: choosing.count }, (_, image) => choosing.width(image) / choosing.height(image));
+  const shape = Math.min(8, Math.max(0.5, shapes.sort((a, b) => a - b)[Math.floor(shapes.length / 2)] || 1));
+
+  function percent(value) {
+    return value.toFixed(4);
+  }
+
+  function make(tag, properties = {}, ...children) {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  }
+
+  // What stands below a picture, in words.
+  function describe(image, candidate) {
+    const parts = choosing.told(candidate, image).map(({ channel, name, dice }) =>
+      index.truth ? `class ${channel + 1} ${name}, Dice ${percent(dice)}` : `class ${channel + 1}`);
+    const mean = index.truth ? `, Dice ${percent(choosing.meanDice(candidate, image))}` : "";
+    return `${index.names[image]}${mean}; ${parts.join("; ") || "no mask"}`;
+  }
+
+  // A button with the picture of an image, its masks and its scores.
+  function card(image, candidate, open) {
+    const photograph = make("img", { src: store.photograph(image), alt: "", decoding: "async", draggable: false });
+    const canvas = make("canvas");
+    const tags = make("span", { className: "tags" });
+    for (const { channel, kind, name, dice } of choosing.told(candidate, image)) {
+      const swatch = make("span", { className: "swatch" });
+      swatch.style.setProperty("--colour", index.colours[channel]);
+      const score = index.truth && kind === "partial" ? ` ${dice.toFixed(2)}` : "";
+      tags.append(make("span", { className: `tag ${kind}` }, swatch, `${channel + 1}${index.truth ? ` ${name}` : ""}${score}`));
+    }
+    if (!tags.childNodes.length) tags.append(make("span", { className: "tag none" }, "no mask"));
+    const score = make("span", { className: "score" }, index.truth ? percent(choosing.meanDice(candidate, image)) : "");
+    const button = make("button", { type: "button", className: "card" },
+      make("span", { className: "picture" }, photograph, canvas),
+      make("span", { className: "caption" }, make("span", { className: "name", title: index.names[image] }, index.names[image]), score),
+      tags);
+    button.setAttribute("aria-label", describe(image, candidate));
+    button.addEventListener("click", () => open(image, button));
+    drawing.preview(canvas, image, candidate).catch(() => button.classList.add("broken"));
+    return button;
+  }
+
+  function measure() {
+    const width = list.clientWidth;
+    const least = shape > 2.5 ? 540 : 250;
+    const columns = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
+    const own = Math.floor((width - GAP * (columns - 1)) / columns);
+    const picture = Math.round(Math.min(own / shape, 300));
+    layout = { columns, width: own, picture, row: picture + 74 + GAP };
+    list.style.height = `${Math.ceil(images.length / columns) * layout.row}px`;
+    list.style.setProperty("--picture", `${picture}px`);
+  }
+
+  function place(li, number) {
+    const column = number % layout.columns;
+    const row = Math.floor(number / layout.columns);
+    li.style.width = `${layout.width}px`;
+    li.style.transform = `translate(${column * (layout.width + GAP)}px, ${row * layout.row}px)`;
+  }
+
+  function remove(number) {
+    const li = cards.get(number);
+    li.querySelector("img").removeAttribute("src"); // so that the browser lets go of it at once
+    Object.assign(li.querySelector("canvas"), { width: 0, height: 0 });
+    li.remove();
+    cards.delete(number);
+  }
+
+  function show() {
+    const top = -list.getBoundingClientRect().top;
+    const first = Math.max(0, (Math.floor(top / layout.row) - AHEAD) * layout.columns);
+    const end = Math.min(images.length, (Math.ceil((top + innerHeight) / layout.row) + AHEAD) * layout.columns);
+    for (const [number, li] of cards) {
+      if ((number < first || number >= end) && !li.contains(document.activeElement)) remove(number);
+    }
+    for (let number = first; number < end; number++) {
+      if (cards.has(number)) continue;
+      const button = card(images[number], state.candidate, (image, from) => severstal.viewer.open(image, images, from));
+      button.tabIndex = number === at ? 0 : -1;
+      button.dataset.number = number;
+      const li = make("li", {}, button);
+      li.setAttribute("aria-posinset", number + 1);
+      li.setAttribute("aria-setsize", images.length);
+      place(li, number);
+      cards.set(number, li);
+      // in the order of the list, for those who read it without seeing it
+      const after = [...cards.keys()].filter((other) => other > number).sort((a, b) => a - b)[0];
+      list.insertBefore(li, after === undefined ? null : cards.get(after));
+    }
+  }
+
+  function clear() {
+    for (const number of [...cards.keys()]) remove(number);
+  }
+
+  // Go to a card, which need not be in the page yet.
+  function focus(number) {
+    if (number < 0 || number >= images.length) return;
+    const before = cards.get(at);
+    at = number;
+    const row = Math.floor(number / layout.columns) * layout.row;
+    const top = list.getBoundingClientRect().top + scrollY;
+    const bar = 12;
+    if (top + row < scrollY + bar) scrollTo({ top: top + row - bar });
+    else if (top + row + layout.row > scrollY + innerHeight) scrollTo({ top: top + row + layout.row - innerHeight });
+    show();
+    if (before && before.isConnected) before.firstChild.tabIndex = -1;
+    const button = cards.get(number).firstChild;
+    button.tabIndex = 0;
+    button.focus({ preventScroll: true });
+    show();
+  }
+
+  function update() {
+    const { images: found, counts } = choosing.select(state);
+    images = found;
+    at = 0;
+    for (const [kind, number] of Object.entries(counts)) {
+      byId(`kind-${kind}`).nextElementSibling.lastElementChild.textContent = number.toLocaleString("en");
+    }
+    const many = images.length === choosing.count ? "All" : `${images.length.toLocaleString("en")} of`;
+    byId("count").textContent = `${many} ${choosing.count.toLocaleString("en")} images`;
+    byId("nothing").hidden = images.length > 0;
+    clear();
+    measure();
+    show();
+  }
+
+  function choose(changes) {
+    Object.assign(state, changes);
+    update();
+  }
+
+  function build() {
+    const set = byId("kinds");
+    for (const [kind, name] of [["all", "All"], ...choosing.kinds]) {
+      const radio = make("input", { type: "radio", name: "kind", value: kind, id: `kind-${kind}`, checked: kind === "all" });
+      radio.addEventListener("change", () => choose({ kind }));
+      const label = make("label", { htmlFor: radio.id }, name, " ", make("span", { className: "many" }));
+      set.append(radio, label);
+    }
+    byId("choose").addEventListener("submit", (event) => event.preventDefault());
+    byId("search").addEventListener("input", (event) => choose({ search: event.target.value }));
+    byId("class").addEventListener("change", (event) => choose({ channel: Number(event.target.value) }));
+    byId("order").addEventListener("change", (event) => choose({ order: event.target.value }));
+    byId("candidate").addEventListener("change", (event) => {
+      choose({ candidate: Number(event.target.value) });
+      severstal.ends(state.candidate);
+      unsureOrders();
+    });
+    byId("reset").addEventListener("click", () => {
+      byId("choose").reset();
+      choose({ channel: choosing.ALL, kind: "all", order: "set", search: "", candidate: Number(byId("candidate").value) });
+      byId("search").focus();
+    });
+    list.addEventListener("keydown", (event) => {
+      const number = Number(event.target.dataset.number);
+      if (Number.isNaN(number) || event.altKey || event.ctrlKey || event.metaKey) return;
+      const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: layout.columns, ArrowUp: -layout.columns };
+      const ends = { Home: 0, End: images.length - 1 };
+      const next = event.key in steps ? number + steps[event.key] : ends[event.key];
+      if (next === undefined) return;
+      event.preventDefault();
+      focus(next);
+    });
+    let asked = 0;
+    const later = () => {
+      cancelAnimationFrame(asked);
+      asked = requestAnimationFrame(show);
+    };
+    addEventListener("scroll", later, { passive: true });
+    new ResizeObserver(() => {
+      measure();
+      for (const [number, li] of cards) place(li, number);
+      later();
+    }).observe(list);
+    unsureOrders();
+    update();
+  }
+
+  // A submission may not tell how sure it is.
+  function unsureOrders() {
+    const known = Boolean(index.candidates[state.candidate].sure);
+    for (const name of ["unsure", "surest"]) byId("order").querySelector(`[value=${name}]`).disabled = !known;
+  }
+
+  return { build, card, focus, make, state, images: () => images };
+})();

@@ -1,0 +1,107 @@
+// Zoom and move, the same in all panels: by buttons, keys, the wheel, a drag, or two fingers.
+"use strict";
+
+severstal.zooming = (() => {
+  const MOST = 32;
+  const view = { zoom: 1, x: 0, y: 0 }; // x, y: where the sheet's corner is, in pixels of the stage
+  let panels = [];
+  let size = { height: 1, width: 1 };
+  let fitted = { height: 1, width: 1, stage: 1 }; // the sheet at zoom 1, and the stage's width
+  let redraw = () => {};
+  let seen = null;
+
+  const scale = () => (fitted.width * view.zoom) / size.width;
+
+  function watch(shown, height, width, draw) {
+    panels = shown;
+    size = { height, width };
+    redraw = draw;
+    seen?.disconnect();
+    seen = new ResizeObserver(measure);
+    seen.observe(document.getElementById("panels"));
+    for (const { stage } of panels) listen(stage);
+    measure();
+  }
+
+  function measure() {
+    if (!panels.length) return;
+    const wide = document.getElementById("panels").classList.contains("wide");
+    const { stage } = panels.find(({ figure }) => !figure.hidden) || panels[0];
+    const most = Math.max(96, (innerHeight * 0.62) / (wide ? panels.length : 1));
+    const width = stage.clientWidth;
+    const fit = Math.min(width / size.width, most / size.height);
+    fitted = { height: size.height * fit, width: size.width * fit, stage: width };
+    // a strip on a small screen would be a line: room to zoom into
+    const room = Math.max(fitted.height, Math.min(180, most));
+    for (const panel of panels) panel.stage.style.height = `${Math.round(room)}px`;
+    fitted.room = room;
+    place();
+    redraw();
+  }
+
+  function place() {
+    const clamp = (at, own, room) => (own <= room ? (room - own) / 2 : Math.min(0, Math.max(room - own, at)));
+    view.x = clamp(view.x, fitted.width * view.zoom, fitted.stage);
+    view.y = clamp(view.y, fitted.height * view.zoom, fitted.room);
+    for (const { sheet } of panels) {
+      sheet.style.width = `${fitted.width * view.zoom}px`;
+      sheet.style.height = `${fitted.height * view.zoom}px`;
+      sheet.style.transform = `translate(${view.x}px, ${view.y}px)`;
+      sheet.classList.toggle("pixels", scale() >= 3);
+    }
+    document.getElementById("zoom").textContent = `${Math.round(100 * scale())} %`;
+  }
+
+  // x, y: what stays in its place; the middle if not told.
+  function by(factor, x = fitted.stage / 2, y = fitted.room / 2) {
+    const zoom = Math.min(MOST, Math.max(1, view.zoom * factor));
+    const change = zoom / view.zoom;
+    Object.assign(view, { zoom, x: x - (x - view.x) * change, y: y - (y - view.y) * change });
+    place();
+    redraw();
+  }
+
+  function fit() {
+    Object.assign(view, { zoom: 1, x: 0, y: 0 });
+    if (panels.length) {
+      place();
+      redraw();
+    }
+  }
+
+  function listen(stage) {
+    const fingers = new Map();
+    const middle = () => {
+      const box = stage.getBoundingClientRect();
+      const all = [...fingers.values()];
+      const mean = (axis) => all.reduce((sum, one) => sum + one[axis], 0) / all.length;
+      const apart = all.length > 1 ? Math.hypot(all[0].x - all[1].x, all[0].y - all[1].y) : 0;
+      return { x: mean("x") - box.left, y: mean("y") - box.top, apart };
+    };
+    stage.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      const box = stage.getBoundingClientRect();
+      by(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
+    }, { passive: false });
+    stage.addEventListener("pointerdown", (event) => {
+      stage.setPointerCapture(event.pointerId);
+      fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+    });
+    stage.addEventListener("pointermove", (event) => {
+      if (!fingers.has(event.pointerId)) return;
+      const before = middle();
+      fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+      const after = middle();
+      Object.assign(view, { x: view.x + after.x - before.x, y: view.y + after.y - before.y });
+      if (before.apart && after.apart) by(after.apart / before.apart, after.x, after.y);
+      else place();
+    });
+    for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, (event) => fingers.delete(event.pointerId));
+    stage.addEventListener("dblclick", (event) => {
+      const box = stage.getBoundingClientRect();
+      by(2, event.clientX - box.left, event.clientY - box.top);
+    });
+  }
+
+  return { watch, by, fit, scale };
+})();

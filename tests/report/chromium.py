@@ -1,0 +1,110 @@
+"""A headless Chromium, driven by its DevTools protocol: what the tests of the page need of it."""
+
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
+    "--remote-allow-origins=*", "--window-size=1280,900",
+)  # fmt: skip
+
+
+class Page:
+    """One page; what it says on its console, and what it asks for, is kept."""
+
+    def __init__(self, profile: Path) -> None:
+        import websocket
+
+        assert PROGRAM is not None
+        self._process = subprocess.Popen(
+            [PROGRAM, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        port_file = profile / "DevToolsActivePort"
+        deadline = time.monotonic() + 60
+        while not port_file.exists() or not port_file.read_text():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("Chromium does not start")
+            time.sleep(0.05)
+        port = port_file.read_text().split()[0]
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{port}/json/list") as answer:
+            (target,) = [one for one in json.load(answer) if one["type"] == "page"]
+        self._socket = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=60, http_no_proxy=["*"])
+        self._number = 0
+        self.faults: list[str] = []
+        self.addresses: list[str] = []
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.terminate()
+        self._process.wait(30)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv())
+            if message.get("id") == self._number:
+                assert "error" not in message, message
+                found: dict[str, Any] = message["result"]
+                return found
+            self._note(message.get("method"), message.get("params", {}))
+
+    def _note(self, method: str, told: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            details = told["exceptionDetails"]
+            self.faults.append(str(details.get("exception", {}).get("description", details["text"])))
+        elif method == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
+            self.faults.append(str(told["args"]))
+        elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
+            self.faults.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+        elif method == "Network.requestWillBeSent":
+            self.addresses.append(told["request"]["url"])
+
+    def run(self, code: str) -> Any:
+        """The value of `code`, waited for where it is a promise."""
+        found = self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True, userGesture=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def wait(self, code: str, seconds: float = 30) -> Any:
+        """The value of `code` once it is true."""
+        deadline = time.monotonic() + seconds
+        while not (found := self.run(code)):
+            assert time.monotonic() < deadline, f"never true: {code}"
+            time.sleep(0.02)
+        return found
+
+    def open(self, page: Path, size: tuple[int, int] = (1280, 900)) -> float:
+        """Show a file of the disk; milliseconds until it is ready."""
+        width, height = size
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call("Page.navigate", url="about:blank")
+        self.call("Page.navigate", url=page.resolve().as_uri())
+        self.wait("document.documentElement.dataset.ready === 'yes' && document.readyState === 'complete'")
+        found: float = self.run("performance.getEntriesByType('navigation')[0].domComplete")
+        return found
+
+    def key(self, key: str, text: str = "") -> None:
+        """Press and release a key, as on a keyboard."""
+        codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Enter": 13}
+        code = codes.get(key) or ord(key[0].upper())
+        shared = {"key": key, "windowsVirtualKeyCode": code}
+        typed = text or (key if len(key) == 1 else "\r" if key == "Enter" else "")
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=typed, **shared)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **shared)
+
+    def picture(self, path: Path) -> None:
+        import base64
+
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))

@@ -1,0 +1,231 @@
+"""The page in a real browser: every control, the Dice beside the slider against that of `score`, odd names."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from severstal_cli.config import ReportConfig, ScoreConfig
+from severstal_cli.learning import evaluation, run
+from severstal_cli.learning.device import open_device
+from severstal_cli.progress import SILENT
+from severstal_cli.report.levels import steps_of
+from severstal_cli.stages import reporting, scoring
+from severstal_cli.steel import dice, postprocess, rle
+from severstal_cli.steel.postprocess import ClassRule
+
+ODD = ("a b.png", "a#1.png", "50%.png", "quote\"'s.png", "<script>alert(1)<script>.png", "<img src=x onerror=alert(1)>.png",
+       "{{ 7 * 7 }}.png", "ümläut.png", "&amp;.png")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shown(trained, members, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """A report of two runs, the second with rules of its own, and what it was made of."""
+    root = tmp_path_factory.mktemp("report")
+    other = Path(shutil.copytree(members["b"], root / "other"))
+    content = json.loads((trained[1] / run.THRESHOLDS).read_text())
+    content["rules"] = [
+        ClassRule(pixel_threshold=100, min_component_px=30, min_mask_px=60).to_dict(),
+        ClassRule(pixel_threshold=128, min_image_score=150).to_dict(),
+    ]
+    (other / run.THRESHOLDS).write_text(json.dumps(content))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "open_device", lambda: open_device("32-true"))
+        result = reporting.report(ReportConfig(shown=(trained[1], other), out=root / "out"))
+    return result, (trained[1], other)
+
+
+def settled(page, image):  # type: ignore[no-untyped-def]
+    page.wait(f"document.getElementById('viewer').dataset.shown === '{image}'")
+
+
+def test_the_dice_beside_the_slider_is_that_of_score(page, shown, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(evaluation, "open_device", lambda: open_device("32-true"))
+    result, runs = shown
+    page.open(result.page)
+    for number, folder in enumerate(runs):
+        scored = scoring.score_runs(ScoreConfig(runs=(folder,)))
+        part = evaluation.open_holdout([folder], None, SILENT)
+        thresholds = run.read_thresholds(folder / run.THRESHOLDS, classes=2)
+        levels = dict(part.levels(views="none", batch_size=8, progress=SILENT))
+        for image, image_id in enumerate(scored.image_ids):
+            page.run(f"severstal.viewer.open({image}, severstal.gallery.images(), null)")
+            settled(page, image)
+            told = page.run(
+                f"[...document.querySelectorAll('[data-table=\"{number}\"] .dice')].map((cell) => Number(cell.dataset.dice))"
+            )
+            assert told == scored.dice[image].tolist()
+            for channel, rule in enumerate(thresholds.rules):
+                steps = steps_of(rule)
+                for place in (0, len(steps) // 2, len(steps) - 1):
+                    page.run(f"""(() => {{
+                        const row = document.querySelector('[data-table="{number}"] [data-channel="{channel}"]');
+                        const slider = row.querySelector("input");
+                        slider.value = {place};
+                        slider.dispatchEvent(new Event("input"));
+                    }})()""")
+                    found = page.run(f"""Number(document.querySelector(
+                        '[data-table="{number}"] [data-channel="{channel}"] .dice').dataset.dice)""")
+                    moved = ClassRule(**{**rule.to_dict(), "pixel_threshold": int(steps[place])})
+                    shown_levels = postprocess.make_exclusive(levels[image_id])
+                    mask = postprocess.apply_rule(shown_levels[channel], moved)
+                    true = part.photographs.masks.get((image_id, channel), rle.EMPTY)
+                    assert found == dice.dice(rle.encode(mask), true)
+            page.run("document.getElementById('to-rules').click()")
+    page.key("Escape")
+    page.wait("!document.getElementById('viewer').open")
+
+
+def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-untyped-def]
+    result, _ = shown
+    page.open(result.page)
+    images = result.images
+    count = "document.getElementById('count').textContent"
+    cards = "document.querySelectorAll('#cards .card').length"
+    assert page.run(count) == f"All {images} images"
+    assert 0 < page.run(cards) <= images
+    # filters
+    for kind in ("right", "partial", "missed", "false"):
+        page.run(f"document.getElementById('kind-{kind}').click()")
+        many = int(page.run(f"document.querySelector('label[for=kind-{kind}] .many').textContent"))
+        assert page.run(count).split()[0] == ("All" if many == images else str(many))
+    page.run("document.getElementById('kind-all').click()")
+    for value in ("0", "1", "-2", "-1"):
+        page.run(f"""(() => {{ const box = document.getElementById("class"); box.value = "{value}";
+                     box.dispatchEvent(new Event("change")); }})()""")
+        assert page.run(count) != f"All {images} images" or value == "-1"
+    # orders, against the scores
+    scored = [scoring.score_runs(ScoreConfig(runs=(folder,))) for folder in shown[1]]
+    names = "severstal.gallery.images().map((image) => severstal.index.names[image])"
+    for order in ("name", "best", "worst", "unsure", "surest", "set"):
+        page.run(f"""(() => {{ const box = document.getElementById("order"); box.value = "{order}";
+                     box.dispatchEvent(new Event("change")); }})()""")
+        found = page.run(names)
+        assert sorted(found) == sorted(scored[0].image_ids)
+        if order in ("best", "worst"):
+            means = [scored[0].dice[scored[0].image_ids.index(name)].mean() for name in found]
+            assert means == sorted(means, reverse=order == "best")
+    # search, and back
+    page.run("document.body.focus()")
+    page.key("/")
+    assert page.run("document.activeElement.id") == "search"
+    for letter in scored[0].image_ids[0]:
+        page.key(letter)
+    assert page.run(names) == [scored[0].image_ids[0]]
+    page.run("""(() => { const box = document.getElementById("search"); box.value = "nowhere";
+                box.dispatchEvent(new Event("input")); })()""")
+    assert not page.run("document.getElementById('nothing').hidden")
+    page.run("document.getElementById('reset').click()")
+    assert page.run(count) == f"All {images} images"
+    # the other model
+    page.run("""(() => { const box = document.getElementById("candidate"); box.value = "1";
+                box.dispatchEvent(new Event("change")); })()""")
+    assert page.run("severstal.gallery.state.candidate") == 1
+    # themes
+    colours = set()
+    for _ in range(3):
+        page.run("document.getElementById('theme').click()")
+        colours.add(page.run("getComputedStyle(document.body).backgroundColor"))
+    assert len(colours) == 2
+    # by keyboard through the gallery and into an image
+    page.run("document.querySelector('#cards .card').focus()")
+    page.key("ArrowRight")
+    page.key("Enter")
+    page.wait("document.getElementById('viewer').open")
+    settled(page, page.run("severstal.gallery.images()[1]"))
+    page.key("ArrowRight")
+    settled(page, page.run("severstal.gallery.images()[2]"))
+    page.key("k")
+    settled(page, page.run("severstal.gallery.images()[1]"))
+    page.run("document.getElementById('next').click()")
+    settled(page, page.run("severstal.gallery.images()[2]"))
+    page.run("document.getElementById('previous').click()")
+    settled(page, page.run("severstal.gallery.images()[1]"))
+    for key, box in (("t", "#truth"), ("s", "#apart"), ("1", '[data-candidate="0"]'), ("2", '[data-candidate="1"]')):
+        before = page.run(f"document.querySelector('#viewer {box}').checked")
+        page.key(key)
+        assert page.run(f"document.querySelector('#viewer {box}').checked") != before
+        page.key(key)
+        settled(page, page.run("severstal.gallery.images()[1]")) if key != "s" else None
+    before = page.run("document.getElementById('zoom').textContent")
+    page.run("document.getElementById('zoom-in').click()")
+    page.key("+")
+    assert page.run("document.getElementById('zoom').textContent") != before
+    page.run("document.getElementById('zoom-out').click()")
+    page.run("document.getElementById('zoom-fit').click()")
+    assert page.run("document.getElementById('zoom').textContent") == before
+    page.run("document.getElementById('filters').click()")
+    page.run("document.getElementById('filters').click()")
+    page.key("?")
+    assert page.run("document.getElementById('keys').open")
+    page.run("document.getElementById('close').click()")
+    page.wait("!document.getElementById('viewer').open")
+    assert page.run("document.activeElement.className") == "card"
+
+
+def test_everything_has_a_name_for_those_who_do_not_see_it(page, shown) -> None:  # type: ignore[no-untyped-def]
+    page.open(shown[0].page)
+    page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
+    settled(page, 0)
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    controls = [node for node in nodes if node.get("role", {}).get("value") in
+                ("button", "checkbox", "slider", "combobox", "radio", "searchbox", "dialog")]  # fmt: skip
+    assert len(controls) > 8
+    assert all(node["name"]["value"].strip() for node in controls)
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_nothing_is_wider_than_the_window(page, shown, width: int) -> None:  # type: ignore[no-untyped-def]
+    page.open(shown[0].page, (width, 900))
+    assert page.run("document.documentElement.scrollWidth") <= width
+    page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
+    settled(page, 0)
+    assert page.run("document.getElementById('viewer').scrollWidth") <= width
+
+
+def test_odd_names_are_harmless(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for name in ODD:
+        done, data = cv2.imencode(".png", np.full((40, 60), 90, np.uint8))
+        assert done
+        (folder / name).write_bytes(data.tobytes())
+    for table in ("one.csv", "two.csv"):
+        with (tmp_path / table).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("ImageId", "ClassId", "EncodedPixels"))
+            writer.writerows((name, 1, "41 20 81 20") for name in ODD)
+    result = reporting.report(
+        ReportConfig(shown=(tmp_path / "one.csv",), truth=tmp_path / "two.csv", images=folder, out=tmp_path / "out")
+    )
+    page.open(result.page)
+    assert sorted(page.run("severstal.index.names")) == sorted(ODD)
+    assert sorted(page.run("[...document.querySelectorAll('#cards .name')].map((one) => one.textContent)")) == sorted(
+        ODD
+    )
+    for image, name in enumerate(page.run("severstal.index.names")):
+        page.run(f"severstal.viewer.open({image}, severstal.gallery.images(), null)")
+        settled(page, image)
+        assert page.run("document.getElementById('viewer-name').textContent") == name
+        assert page.run("document.querySelector('#panels img').complete")
+    assert page.run("document.querySelectorAll('img[src=x]').length") == 0
+    assert page.run("Number(document.querySelector('.mean').dataset.dice)") == 1.0
+
+
+def test_a_submission_without_truth_is_shown_and_not_scored(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), np.full((40, 60), 90, np.uint8))
+    (tmp_path / "s.csv").write_text("ImageId,ClassId,EncodedPixels\na.png,2,41 20\n")
+    result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), images=folder, out=tmp_path / "out"))
+    assert result.scores == {"s": None}
+    page.open(result.page)
+    assert "nothing is scored" in page.run("document.body.textContent")
+    page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
+    settled(page, 0)
+    assert page.run("document.querySelectorAll('#viewer input[type=range]').length") == 0
+    assert page.run("document.querySelector('[data-channel=\"1\"] .found').textContent") == "20"
