@@ -91,7 +91,7 @@ class Page:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Page.navigate", url="about:blank")
         self.call("Page.navigate", url=page.resolve().as_uri())
-        self.wait("document.documentElement.dataset.ready === 'yes' && document.readyState === 'complete'")
+        self.wait("document.documentElement?.dataset.ready === 'yes' && document.readyState === 'complete'")
         found: float = self.run("performance.getEntriesByType('navigation')[0].domComplete")
         return found
 

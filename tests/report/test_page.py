@@ -18,8 +18,8 @@ from severstal_cli.stages import reporting, scoring
 from severstal_cli.steel import dice, postprocess, rle
 from severstal_cli.steel.postprocess import ClassRule
 
-ODD = ("a b.png", "a#1.png", "50%.png", "quote\"'s.png", "<script>alert(1)<script>.png", "<img src=x onerror=alert(1)>.png",
-       "{{ 7 * 7 }}.png", "ümläut.png", "&amp;.png")  # fmt: skip
+ODD = ("a b.png", "a#1.png", "50%.png", "quote\"'s.png", "<script>alert(1)<script>.png",
+       "<img src=x onerror=alert(1)>.png", "{{ 7 * 7 }}.png", "ümläut.png", "&amp;.png")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,8 @@ def test_the_dice_beside_the_slider_is_that_of_score(page, shown, monkeypatch: p
             page.run(f"severstal.viewer.open({image}, severstal.gallery.images(), null)")
             settled(page, image)
             told = page.run(
-                f"[...document.querySelectorAll('[data-table=\"{number}\"] .dice')].map((cell) => Number(cell.dataset.dice))"
+                f"[...document.querySelectorAll('[data-table=\"{number}\"] .dice')]"
+                ".map((cell) => Number(cell.dataset.dice))"
             )
             assert told == scored.dice[image].tolist()
             for channel, rule in enumerate(thresholds.rules):
