@@ -40,9 +40,11 @@ def making(out: Path) -> Iterator[Path]:
 
 
 def check(out: Path) -> None:
-    """Raises InputError where `out` is there and neither an earlier report nor an empty folder."""
+    """See now whether a report can be made at `out`. Raises InputError and OutputError, as `making` does."""
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_report(out))):
         raise InputError(f"{out} is there, and is no report", "", "Name another folder with --out")
+    if not out.exists():
+        files.check_place(out)
 
 
 def write_script(place: Path, key: str, value: Any) -> None:

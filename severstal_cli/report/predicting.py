@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.errors import RunError
 from severstal_cli.learning.evaluation import Part
 from severstal_cli.learning.recipe import Recipe
 from severstal_cli.progress import Progress
@@ -63,16 +64,19 @@ def _history(path: Path) -> tuple[Epoch, ...]:
     """The epochs of a run; none where it tells nothing of them, as an exported one."""
     if not path.is_file():
         return ()
-    with path.open(newline="", encoding="utf-8") as file:
-        return tuple(
-            Epoch(
-                epoch=int(row["epoch"]),
-                loss=float(row["loss"]),
-                dice=_number(row["dice"]),
-                dice_present=_number(row["dice_present"]),
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return tuple(
+                Epoch(
+                    epoch=int(row["epoch"]),
+                    loss=float(row["loss"]),
+                    dice=_number(row["dice"]),
+                    dice_present=_number(row["dice_present"]),
+                )
+                for row in csv.DictReader(file)
             )
-            for row in csv.DictReader(file)
-        )
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise RunError(f"{path} is damaged", repr(error), "Train again, or restore the file") from error
 
 
 def _number(text: str) -> float | None:

@@ -39,6 +39,16 @@ def shown(trained, members, tmp_path_factory: pytest.TempPathFactory):  # type: 
     return result, (trained[1], other)
 
 
+BEYOND = """(() => {
+    const page = document.documentElement;
+    if (page.scrollWidth <= page.clientWidth) return [];
+    return [page.scrollWidth, ...[...document.querySelectorAll("body *")]
+        .filter((one) => one.getBoundingClientRect().right > page.clientWidth && !one.closest(".scroll"))
+        .map((one) => `${one.tagName} ${one.className} ${one.getBoundingClientRect().right}`)];
+})()"""
+"""What is wider than the window, where the page can be moved sideways."""
+
+
 def settled(page, image):  # type: ignore[no-untyped-def]
     page.wait(f"document.getElementById('viewer').dataset.shown === '{image}'")
 
@@ -81,6 +91,12 @@ def test_the_dice_beside_the_slider_is_that_of_score(page, shown, monkeypatch: p
     page.wait("!document.getElementById('viewer').open")
 
 
+def gallery(page):  # type: ignore[no-untyped-def]
+    """Scroll to the gallery, whose cards are in the page while they are in sight."""
+    page.run("document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })")
+    page.wait("document.querySelectorAll('#cards .card').length")
+
+
 def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-untyped-def]
     result, _ = shown
     page.open(result.page)
@@ -88,7 +104,8 @@ def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-un
     count = "document.getElementById('count').textContent"
     cards = "document.querySelectorAll('#cards .card').length"
     assert page.run(count) == f"All {images} images"
-    assert 0 < page.run(cards) <= images
+    gallery(page)
+    assert page.run(cards) <= images
     # filters
     for kind in ("right", "partial", "missed", "false"):
         page.run(f"document.getElementById('kind-{kind}').click()")
@@ -114,8 +131,7 @@ def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-un
     page.run("document.body.focus()")
     page.key("/")
     assert page.run("document.activeElement.id") == "search"
-    for letter in scored[0].image_ids[0]:
-        page.key(letter)
+    page.call("Input.insertText", text=scored[0].image_ids[0])
     assert page.run(names) == [scored[0].image_ids[0]]
     page.run("""(() => { const box = document.getElementById("search"); box.value = "nowhere";
                 box.dispatchEvent(new Event("input")); })()""")
@@ -133,6 +149,7 @@ def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-un
         colours.add(page.run("getComputedStyle(document.body).backgroundColor"))
     assert len(colours) == 2
     # by keyboard through the gallery and into an image
+    gallery(page)
     page.run("document.querySelector('#cards .card').focus()")
     page.key("ArrowRight")
     page.key("Enter")
@@ -151,14 +168,20 @@ def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-un
         page.key(key)
         assert page.run(f"document.querySelector('#viewer {box}').checked") != before
         page.key(key)
-        settled(page, page.run("severstal.gallery.images()[1]")) if key != "s" else None
+        settled(page, page.run("severstal.gallery.images()[1]"))
+    page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # the panels fit
     before = page.run("document.getElementById('zoom').textContent")
-    page.run("document.getElementById('zoom-in').click()")
-    page.key("+")
-    assert page.run("document.getElementById('zoom').textContent") != before
-    page.run("document.getElementById('zoom-out').click()")
-    page.run("document.getElementById('zoom-fit').click()")
-    assert page.run("document.getElementById('zoom').textContent") == before
+    zoom = "document.getElementById('zoom').textContent"
+    for nearer, farther in (("zoom-in", "zoom-out"), ("zoom-in", "zoom-fit")):
+        page.run(f"document.getElementById('{nearer}').click()")
+        assert page.run(zoom) != before
+        page.run(f"document.getElementById('{farther}').click()")
+        assert page.run(zoom) == before
+    for key in ("+", "=", "-"):
+        page.key(key)
+    assert page.run(zoom) != before
+    page.key("0")
+    assert page.run(zoom) == before
     page.run("document.getElementById('filters').click()")
     page.run("document.getElementById('filters').click()")
     page.key("?")
@@ -182,7 +205,9 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(page, shown) -> None:
 @pytest.mark.parametrize("width", [400, 1280])
 def test_nothing_is_wider_than_the_window(page, shown, width: int) -> None:  # type: ignore[no-untyped-def]
     page.open(shown[0].page, (width, 900))
-    assert page.run("document.documentElement.scrollWidth") <= width
+    assert page.run(BEYOND) == []
+    gallery(page)
+    assert page.run(BEYOND) == []
     page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
     settled(page, 0)
     assert page.run("document.getElementById('viewer').scrollWidth") <= width
@@ -205,6 +230,7 @@ def test_odd_names_are_harmless(page, tmp_path: Path) -> None:  # type: ignore[n
     )
     page.open(result.page)
     assert sorted(page.run("severstal.index.names")) == sorted(ODD)
+    gallery(page)
     assert sorted(page.run("[...document.querySelectorAll('#cards .name')].map((one) => one.textContent)")) == sorted(
         ODD
     )

@@ -119,8 +119,9 @@ severstal.gallery = (() => {
     const row = Math.floor(number / layout.columns) * layout.row;
     const top = list.getBoundingClientRect().top + scrollY;
     const bar = 12;
-    if (top + row < scrollY + bar) scrollTo({ top: top + row - bar });
-    else if (top + row + layout.row > scrollY + innerHeight) scrollTo({ top: top + row + layout.row - innerHeight });
+    // at once, since only cards in sight are in the page
+    if (top + row < scrollY + bar) scrollTo({ top: top + row - bar, behavior: "instant" });
+    else if (top + row + layout.row > scrollY + innerHeight) scrollTo({ top: top + row + layout.row - innerHeight, behavior: "instant" });
     show();
     if (before && before.isConnected) before.firstChild.tabIndex = -1;
     const button = cards.get(number).firstChild;

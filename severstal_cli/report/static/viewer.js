@@ -2,7 +2,7 @@
 "use strict";
 
 severstal.viewer = (() => {
-  const { choosing, drawing, gallery, index, masks, store } = severstal;
+  const { choosing, drawing, gallery, index, masks, store, zooming } = severstal;
   const { make } = gallery;
   const byId = (id) => document.getElementById(id);
   const dialog = byId("viewer");
@@ -42,6 +42,7 @@ severstal.viewer = (() => {
   async function show(wanted) {
     image = wanted;
     known = null;
+    delete dialog.dataset.shown;
     const place = images.indexOf(image);
     byId("viewer-name").textContent = index.names[image];
     byId("viewer-place").textContent =
@@ -50,7 +51,7 @@ severstal.viewer = (() => {
     byId("previous").disabled = place <= 0;
     byId("next").disabled = place >= images.length - 1;
     history.replaceState(null, "", `#image=${image + 1}`);
-    severstal.zooming.fit();
+    zooming.fit();
     layOut();
     sliders();
     try {
@@ -208,8 +209,7 @@ severstal.viewer = (() => {
     for (const one of byId("panels").querySelectorAll("canvas")) Object.assign(one, { width: 0, height: 0 });
     byId("panels").replaceChildren(...panels.map(({ figure }) => figure));
     byId("panels").classList.toggle("wide", choosing.width(image) > 2 * choosing.height(image));
-    delete dialog.dataset.shown;
-    severstal.zooming.watch(panels, choosing.height(image), choosing.width(image), draw);
+    zooming.watch(panels, choosing.height(image), choosing.width(image), draw);
   }
 
   function draw() {
@@ -225,7 +225,7 @@ severstal.viewer = (() => {
       };
       if (showsTruth()) add(known.truth, "fill");
       for (const number of members) if (isOn(number)) add(current[number], number);
-      const thick = Math.min(8, Math.max(1, Math.round(1.7 / (severstal.zooming.scale(width) * step))));
+      const thick = Math.min(8, Math.max(1, Math.round(1.7 / (zooming.scale(width) * step))));
       drawing.paint(canvas, layers, height, width, step, thick);
     }
   }
@@ -270,8 +270,8 @@ severstal.viewer = (() => {
     const actions = {
       ArrowLeft: () => step(-1), ArrowRight: () => step(1), k: () => step(-1), j: () => step(1),
       t: () => toggle(byId("truth")), s: () => toggle(byId("apart")), r: toRules,
-      "+": () => severstal.zooming.by(1.5), "=": () => severstal.zooming.by(1.5), "-": () => severstal.zooming.by(1 / 1.5),
-      0: () => severstal.zooming.fit(), "?": () => { byId("keys").open = !byId("keys").open; },
+      "+": zooming.nearer, "=": zooming.nearer, "-": zooming.farther, 0: zooming.fit,
+      "?": () => { byId("keys").open = !byId("keys").open; },
     };
     const model = /^[1-9]$/.test(event.key) && dialog.querySelector(`[data-candidate="${event.key - 1}"]`);
     if (slides || !(actions[event.key] || model)) return;

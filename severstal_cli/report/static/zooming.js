@@ -3,6 +3,7 @@
 
 severstal.zooming = (() => {
   const MOST = 32;
+  const STEP = 1.5; // of a button or a key
   const view = { zoom: 1, x: 0, y: 0 }; // x, y: where the sheet's corner is, in pixels of the stage
   let panels = [];
   let size = { height: 1, width: 1 };
@@ -103,5 +104,11 @@ severstal.zooming = (() => {
     });
   }
 
-  return { watch, by, fit, scale };
+  const nearer = () => by(STEP);
+  const farther = () => by(1 / STEP);
+  for (const [id, call] of [["zoom-in", nearer], ["zoom-out", farther], ["zoom-fit", fit]]) {
+    document.getElementById(id).addEventListener("click", call);
+  }
+
+  return { watch, nearer, farther, fit, scale };
 })();

@@ -1,0 +1,172 @@
+"""What a report tells, without a browser."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from severstal_cli.config import PredictConfig, ReportConfig, ScoreConfig
+from severstal_cli.learning import evaluation
+from severstal_cli.learning.device import open_device
+from severstal_cli.report import charts, content, page, sources
+from severstal_cli.stages import prediction, reporting, scoring
+from severstal_cli.steel import images, rle, tables
+from severstal_cli.steel.images import cv2
+
+
+def index_of(folder: Path):  # type: ignore[no-untyped-def]
+    text = (folder / "data" / "index.js").read_text()
+    return json.loads(text.removeprefix("severstal.index="))
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of float32, the same whatever the batch."""
+    monkeypatch.setattr(evaluation, "open_device", lambda: open_device("32-true"))
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_run_is_shown_with_the_scores_of_score(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, run = trained
+    out = tmp_path / "out"
+    result = reporting.report(ReportConfig(shown=(run,), out=out))
+    scored = scoring.score_runs(ScoreConfig(runs=(run,)))
+    summary = scored.summary()
+    assert (result.page, result.images) == (out / "index.html", len(scored.image_ids))
+    assert result.scores == {run.name: summary}
+    [told] = json.loads((out / "report.json").read_text())["candidates"]
+    assert told == {"name": run.name, "score": json.loads(json.dumps(summary.to_dict()))}
+    assert f"{summary.mean_dice:.4f}" in result.page.read_text()
+    assert result.size_bytes == sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    index = index_of(out)
+    areas, truth, shared = (np.array(index["candidates"][0][name] if name != "truth" else index[name])
+                            for name in ("area", "truth", "overlap"))  # fmt: skip
+    dice = np.where(areas + truth > 0, 2 * shared / np.maximum(areas + truth, 1), 1.0)
+    np.testing.assert_array_equal(dice.reshape(-1, 2), scored.dice)
+    photographs = sorted((out / "photographs").iterdir())
+    assert [path.name for path in photographs] == [f"{row + 1:06d}.jpg" for row in range(result.images)]
+    for name, path in zip(index["names"], photographs, strict=True):
+        apart = images.read_grey(path).astype(int) - images.read_grey(data / "train_images" / name)
+        assert np.abs(apart).mean() < 8
+
+
+@pytest.mark.usefixtures("exact")
+def test_the_validation_fold_can_be_shown(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result = reporting.report(ReportConfig(shown=(trained[1],), out=tmp_path / "out", part="validation"))
+    part = evaluation.open_validation([trained[1]], None, reporting.SILENT)
+    assert index_of(tmp_path / "out")["names"] == list(part.image_ids)
+    assert "fold 0 of data" in result.page.read_text()
+
+
+@pytest.mark.usefixtures("exact")
+def test_a_submission_beside_a_run_is_scored_on_the_same_images(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, run = trained
+    truth = tables.read_table(data / "train.csv")
+    held_out = evaluation.open_holdout([run], None, reporting.SILENT).image_ids
+    masks = {key: mask for key, mask in truth.masks.items() if key[0] in held_out}
+    tables.write_table(tmp_path / "true.csv", masks, held_out, 2, layout=tables.Layout.ORIGINAL)
+    result = reporting.report(ReportConfig(shown=(run, tmp_path / "true.csv"), out=tmp_path / "out"))
+    found = result.scores["true"]
+    assert found is not None
+    assert found.mean_dice == 1.0
+    index = index_of(tmp_path / "out")
+    assert [one["name"] for one in index["candidates"]] == [run.name, "true"]
+    assert index["candidates"][1]["rules"] is None
+    assert index["candidates"][1]["overlap"] == index["truth"]
+
+
+def test_a_submission_has_its_images_from_data_and_its_scores_from_beside_it(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, run = trained
+    out = tmp_path / "submission.csv"
+    held_out = evaluation.open_holdout([run], None, reporting.SILENT).image_ids
+    prediction.predict(
+        PredictConfig(images=tuple(data / "train_images" / name for name in held_out), runs=(run,), out=out)
+    )
+    result = reporting.report(ReportConfig(shown=(out,), data=data, out=tmp_path / "out"))
+    found = result.scores["submission"]
+    assert found is not None
+    assert found == scoring.score(ScoreConfig(submission=out, truth=data / "train.csv"))
+    index = index_of(tmp_path / "out")
+    with (tmp_path / "submission.scores.csv").open() as file:
+        told = {(row["ImageId"], int(row["ClassId"])): float(row["Score"]) for row in csv.DictReader(file)}
+    wanted = [round(told[name, class_id], 4) for name in index["names"] for class_id in (1, 2)]
+    assert index["candidates"][0]["sure"] == wanted
+
+
+def test_what_a_submission_lacks_is_told_and_counts_as_empty(trained, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    data = trained[0]
+    (tmp_path / "few.csv").write_text("ImageId,ClassId,EncodedPixels\n000000001.png,1,1 3\n")
+    result = reporting.report(
+        ReportConfig(shown=(tmp_path / "few.csv",), images=data / "train_images", out=tmp_path / "out"), heard
+    )
+    assert "no --truth: nothing is scored" in heard.lines
+    assert any(line.startswith("44 of 45 images have no row in") for line in heard.lines)
+    assert (result.images, result.scores) == (45, {"few": None})
+    assert sorted((tmp_path / "out" / "masks").iterdir()) == [tmp_path / "out" / "masks" / "000002.js"]
+
+
+def test_the_page_names_nothing_elsewhere(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copy(trained[0] / "train.csv", tmp_path / "s.csv")
+    result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), data=trained[0], out=tmp_path / "out"))
+    for path in result.page.parent.rglob("*"):
+        if path.suffix in (".html", ".js", ".css"):
+            assert "//" not in path.read_text().replace("// ", "").replace("//\n", ""), path
+
+
+def test_a_name_of_html_is_text() -> None:
+    made = content.Content(
+        title="<b>", image_ids=("<script>",), sizes=np.array([[2, 3]]), classes=1, true={}, groups=None,
+        candidates=(content.Candidate(name="<i>&\"'", masks={("<script>", 0): rle.encode(np.ones((2, 3), np.uint8))}),),
+    )  # fmt: skip
+    scores = made.scores()
+    text = page._render(made, scores, [found and found.summary() for found in scores])
+    assert "<b>" not in text
+    assert "<i>" not in text
+    assert "&lt;i&gt;&amp;&#34;&#39;" in text
+
+
+def test_images_are_counted_by_what_is_true_and_what_is_found() -> None:
+    true = np.array([[1, 0], [1, 1], [0, 0], [0, 0]], bool)
+    found = np.array([[1, 0], [0, 1], [0, 0], [0, 1]], bool)
+    assert page.confusion(true, found) == [[1, 1, 0], [0, 1, 0], [0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["models/unet", "models/linknet"], ["unet", "linknet"]),
+        (["a/s.csv", "b/s.csv"], ["a-s", "b-s"]),
+        (["a/s.csv", "../a/s.csv"], ["a-s-1", "a-s-2"]),
+    ],
+)
+def test_names_are_short_and_different(paths: list[str], names: list[str]) -> None:
+    assert sources.short_names([Path(path) for path in paths]) == names
+
+
+def test_a_curve_fits_its_picture_and_leaves_out_what_is_not_known() -> None:
+    chart = charts.curves("Dice", [1, 2, 3], [("all", [0.2, None, 0.6]), ("none", [None, None, None])])
+    assert chart is not None
+    assert [name for name, _ in chart.lines] == ["all"]
+    points = [tuple(map(float, pair.split(","))) for pair in chart.lines[0][1].split()]
+    assert len(points) == 2
+    assert points[0][0] < points[1][0] <= charts.WIDTH
+    assert charts.HEIGHT > points[0][1] > points[1][1] > 0
+    assert [mark.label for mark in chart.across] == ["0.20", "0.40", "0.60"]
+    assert chart.summary == "Dice over epochs 1 to 3: all from 0.200 to 0.600"
+
+
+def test_a_curve_of_one_epoch_and_one_value_is_drawn() -> None:
+    chart = charts.curves("loss", [1], [("loss", [2.0])])
+    assert chart is not None
+    assert chart.lines[0][1].count(",") == 1
+    assert charts.curves("loss", [1], [("loss", [None])]) is None
+
+
+def test_photographs_are_grey_jpeg(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copy(trained[0] / "train.csv", tmp_path / "s.csv")
+    result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), data=trained[0], out=tmp_path / "out"))
+    first = cv2.imread(str(result.page.parent / "photographs" / "000001.jpg"), cv2.IMREAD_UNCHANGED)
+    assert first.shape == (64, 96)
