@@ -1,5 +1,6 @@
 """A headless Chromium, driven by its DevTools protocol: what the tests of the page need of it."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -48,6 +49,18 @@ class Page:
         self._socket.close()
         self._process.terminate()
         self._process.wait(30)
+
+    def resident_bytes(self) -> int:
+        """Of the browser with all its processes; what they share counts once for each."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                rows = dict(line.split(":", 1) for line in path.read_text().splitlines())
+                found[int(rows["Pid"])] = int(rows["PPid"]), 1024 * int(rows.get("VmRSS", "0 kB").split()[0])
+        own = {self._process.pid}
+        while more := {number for number, (above, _) in found.items() if above in own} - own:
+            own |= more
+        return sum(found[number][1] for number in own)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
