@@ -12,8 +12,8 @@ The last columns are of the figure that `thresholds` tells for new images: by ho
 them, and how often its 95 % interval holds that. That interval tells what other images may change, and on the new ones
 the same is left as they are finite: for both to be as sure, `with both` widens it by the error of the measured mean.
 
-The constants of steel/choosing were set on three pools: unet, 5,602 images of `severstal synth` of 128 x 800; linknet,
-4,200 of 128 x 256; linknet, 615 photographs, all resnet18. docs/trust.md tells which pools were not among them.
+The constants of steel/choosing were set on two pools: linknet with resnet18, 5,249 images of `severstal synth` of
+128 x 256, and 615 photographs. docs/trust.md tells which pools were not among them.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from severstal_cli.steel.postprocess import NEVER
 from severstal_cli.steel.search import ONE, ScoreSurface, middle_of_the_top
 
 RESAMPLES = 50
+HALF_WIDTHS = 4, 2
+"""Of the smoothing, in steps along thresholds and component sizes: factors of 2.7 in odds and 2.3 in size."""
 DEFAULT = int(np.searchsorted(THRESHOLDS, 128)), 0, 0
 
 
@@ -107,9 +109,9 @@ def choices(classes, groups, rng):
     _, group_of = np.unique(groups, return_inverse=True)
     drawn = next(intervals.draws(int(group_of.max()) + 1, samples=RESAMPLES, seed=int(rng.integers(2**31))))
     weights = drawn[:, group_of].astype(float)
+    lent = choosing._lent(plain, [int(one.present.sum()) for one in classes])
     found = {}
     for channel, (one, own) in enumerate(zip(classes, plain, strict=True)):
-        lent = choosing.BORROWED * (np.sum(plain, axis=0) - own) / max(1, len(classes) - 1)
 
         def add(way, cell, own=own, channel=channel):
             keeps = cell is not None and own[tuple(cell)] > 0
@@ -121,18 +123,43 @@ def choices(classes, groups, rng):
         again = one.drawn_sums(weights, 0)
         cells = np.array(np.unravel_index(again.reshape(RESAMPLES, -1).argmax(axis=1), one.shape))
         add("bagged: the median of the best of 50 drawings", np.median(cells, axis=1).astype(int))
-        spread = (again - again[(slice(None), *(best or DEFAULT))][:, None, None, None]).std(axis=0) * ONE
-        near = own >= own.max() - spread - count
+        errors = (again - again[(slice(None), *(best or DEFAULT))][:, None, None, None]).std(axis=0) * ONE
+        near = own >= own.max() - errors - count
         fewest = np.where(near, alarms(one), np.inf)
         add(
             "fewest false alarms within one standard error",
             highest(np.where(fewest <= fewest.min(), own, -ONE * count), 0),
         )
-        add("borrowed alone", highest(own + lent, count))
-        add("smoothed alone", middle_of_the_top(_top(choosing.smoothed(own.astype(float)), count)))
+        add("borrowed alone", highest(own + lent[channel], count))
+        errors = (again - again[(slice(None), *DEFAULT)][:, None, None, None]).std(axis=0) * ONE
+        add("cautious alone", highest(own - choosing.CAUTION * errors, count))
+        add("smoothed alone", middle_of_the_top(_top(smoothed(own.astype(float)), count)))
     chosen = choosing.choose(classes, _folds(groups, rng), groups)
     found["as thresholds does"] = [_cell(one, choice.rule) for one, choice in zip(classes, chosen.choices, strict=True)]
     return found, chosen
+
+
+def smoothed(surface):
+    """(T, S, M): after local fits along thresholds and component sizes, and no higher than it was at its highest."""
+    thresholds, sizes, masks = surface.shape
+    along_thresholds, along_sizes = map(_local_fit, (thresholds, sizes), HALF_WIDTHS)
+    found = along_sizes @ (along_thresholds @ surface.reshape(thresholds, sizes * masks)).reshape(surface.shape)
+    return np.minimum(found, surface.max())
+
+
+def _local_fit(count, half_width):
+    """(count, count): row i gives the value at i of a quadratic fitted to all values, near ones above all.
+
+    The weight at distance d is (1 - (d / (half_width + 1/2))^3)^3, none beyond (Cleveland, Robust locally weighted
+    regression, JASA 74, 1979).
+    """
+    fit = np.empty((count, count))
+    for at in range(count):
+        distance = (np.arange(count) - at) / (half_width + 0.5)
+        weight = np.sqrt(np.clip(1 - np.abs(distance) ** 3, 0, None) ** 3)
+        powers = distance[:, None] ** np.arange(min(3, count))
+        fit[at] = np.linalg.pinv(powers * weight[:, None])[0] * weight
+    return fit
 
 
 def _top(looks, images):

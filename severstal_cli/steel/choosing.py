@@ -2,15 +2,12 @@
 
 The best cell of a surface of scores is the best by luck as well. `bench/regret.py` compares ways to choose by what they
 lose on new images; this one lost least where all pools are taken together:
-1. A class borrows from the others: to its own surface 0.15 of their mean is added. What suits one class of a network
-   mostly suits another, and a rare class has few images to tell.
-2. The surface is smoothed: a quadratic is fitted around each cell along thresholds and component sizes, so that a cell
-   counts with its neighbours, and a slope or a peak stays what it is. Not along mask sizes: where they begin to drop
-   true masks there is a cliff. No cell counts for more than the highest one before smoothing, for beside a cliff a
-   quadratic shoots over.
+1. A class borrows from the others, as if it had 4 more images with a defect, like the mean of theirs: what suits one
+   class of a network mostly suits another, and a rare class has few images to tell.
+2. A cell must earn its distance from the default rule: half the standard error of what it gains over that is taken off.
 3. All this is done 50 times on images drawn anew, groups of near-duplicates as wholes; each time the highest cell is
    taken, of equal ones that of `search.middle_of_the_top`. The choice is their median along each axis (bagging,
-   Breiman, Machine Learning 24, 1996).
+   Breiman, Machine Learning 24, 1996). The drawings tell the standard errors, too.
 A class that gains nothing so is never predicted, and one that gains nothing over the default rule keeps that.
 
 What this is worth on new images is told by leaving out: the groups of near-duplicates are dealt to five folds, and each
@@ -19,8 +16,6 @@ image is scored with the rules chosen without its fold. A gate is used where it 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +23,16 @@ from numpy.typing import NDArray
 from severstal_cli.steel import intervals
 from severstal_cli.steel.contributions import GATES, THRESHOLDS, Contributions
 from severstal_cli.steel.postprocess import NEVER, ClassRule
-from severstal_cli.steel.search import Choice, middle_of_the_top
+from severstal_cli.steel.search import ONE, Choice, middle_of_the_top
 from severstal_cli.steel.splits import Split, make_splits
 
 FOLDS = 5
-BORROWED = 0.15
-HALF_WIDTHS = 4, 2
-"""Of the fits, in steps along thresholds and component sizes: factors of 2.7 in odds and 2.3 in size."""
+BORROWED = 4
+"""Images."""
+CAUTION = 0.5
+"""Standard errors."""
 DRAWINGS = 50
-_DEFAULT = int(np.searchsorted(THRESHOLDS, ClassRule.pixel_threshold))
+_DEFAULT = int(np.searchsorted(THRESHOLDS, ClassRule.pixel_threshold)), 0, 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,32 +128,34 @@ def _rules(
     sums: of a class the gains of these images, (1 + G, T, S, M). groups: (N,) of all images.
     """
     weights = next(_weights(groups, images, DRAWINGS))
-    drawn = [one.drawn_sums(weights, 0) for one in classes]
-    everything, plain_sums = np.sum(drawn, axis=0), np.sum([own[0] for own in sums], axis=0)
+    lent = _lent([own / ONE for own in sums], [int(one.present[images].sum()) for one in classes])
     plain, gated = [], []
-    for one, own, again in zip(classes, sums, drawn, strict=True):
-        lent = _lent(everything - again, len(classes))
-        plain.append(_rule(one, own[0], _middle(_cells(again + lent, len(images))), own[0], len(images)))
-        level = _best_gate(own, _lent(plain_sums - own[0], len(classes)), len(images))
+    for one, own, borrowed in zip(classes, sums, lent, strict=True):
+        cell = _middle(_cells(one.drawn_sums(weights, 0), borrowed[0], len(images)))
+        plain.append(_rule(one, own[0], cell, own[0], len(images)))
+        level = _best_gate(own / ONE + borrowed, len(images))
         gated.append(plain[-1])
         if level:
-            cell = _middle(_cells(one.drawn_sums(weights, level) + lent, len(images), below=GATES[level - 1]))
-            gated[-1] = _rule(one, own[level], cell, own[0], len(images), gate=int(GATES[level - 1]))
+            below = int(GATES[level - 1])
+            cell = _middle(_cells(one.drawn_sums(weights, level), borrowed[level], len(images), below=below))
+            gated[-1] = _rule(one, own[level], cell, own[0], len(images), gate=below)
     return plain, gated
 
 
-def _lent(of_others: NDArray[Any], classes: int) -> NDArray[np.float64]:
-    """What a class borrows of the sum of the others."""
-    return of_others * (BORROWED / max(1, classes - 1))
+def _lent(sums: Sequence[NDArray[np.float64]], present: Sequence[int]) -> list[NDArray[np.float64]]:
+    """What each class borrows: the gains of `BORROWED` images of the others. present: of each class, images with it."""
+    everything = np.sum(sums, axis=0)
+    return [
+        (everything - own) * (BORROWED / max(1, sum(present) - there)) for own, there in zip(sums, present, strict=True)
+    ]
 
 
-def _best_gate(own: NDArray[np.int64], lent: NDArray[np.float64], images: int) -> int:
+def _best_gate(looks: NDArray[np.float64], images: int) -> int:
     """The place of the gate, from 1, whose surface is the highest below it; 0 where it is not above that without."""
-    looks = smoothed(own + lent)
     looks[1:][GATES[:, None] <= THRESHOLDS] = -np.inf  # at or below the threshold it does nothing
     tops = looks.max(axis=(1, 2, 3))
     level = int(tops.argmax())
-    return level if tops[level] > tops[0] + images else 0
+    return level if tops[level] > tops[0] + images / ONE else 0
 
 
 def _rule(
@@ -172,7 +170,7 @@ def _rule(
     gain, (t, s, m) = int(own[cell]), cell
     if gain <= images and int(plain.min()) < -images:  # a sum is wrong by less than a unit an image
         return ClassRule(pixel_threshold=NEVER)
-    if gain <= int(plain[_DEFAULT, 0, 0]) + images:
+    if gain <= int(plain[_DEFAULT]) + images:
         return ClassRule()
     return ClassRule(
         pixel_threshold=int(THRESHOLDS[t]),
@@ -191,9 +189,12 @@ def _weights(groups: NDArray[np.int64], images: NDArray[np.int64], samples: int)
         yield weights
 
 
-def _cells(surfaces: NDArray[np.float64], images: int, below: int = NEVER) -> NDArray[np.int64]:
-    """(B, 3): the cell that is chosen of each of (B, T, S, M), among thresholds below `below`."""
-    looks = smoothed(surfaces)[:, below > THRESHOLDS]
+def _cells(
+    surfaces: NDArray[np.float64], lent: NDArray[np.float64], images: int, below: int = NEVER
+) -> NDArray[np.int64]:
+    """(B, 3): the cell that is chosen of each of (B, T, S, M), with what is lent, among thresholds below `below`."""
+    error = (surfaces - surfaces[(slice(None), *_DEFAULT)][:, None, None, None]).std(axis=0)
+    looks = (surfaces + lent - CAUTION * error)[:, below > THRESHOLDS]
     tied = looks >= looks.max(axis=(1, 2, 3), keepdims=True) - images * 2.0**-20  # what they were rounded to
     cells = np.stack(np.unravel_index(tied.reshape(len(tied), -1).argmax(axis=1), tied.shape[1:]), axis=1)
     for number in np.flatnonzero(tied.sum(axis=(1, 2, 3)) > 1):
@@ -206,32 +207,6 @@ def _middle(cells: NDArray[np.int64]) -> tuple[int, int, int]:
     return t, s, m
 
 
-def smoothed(surfaces: NDArray[np.floating]) -> NDArray[np.floating]:
-    """`(..., T, S, M)`: each surface after the local fits, and no higher than it was at its highest."""
-    *_, thresholds, sizes, masks = surfaces.shape
-    along_thresholds, along_sizes = map(_local_fit, (thresholds, sizes), HALF_WIDTHS)
-    rows = np.ascontiguousarray(surfaces).reshape(*surfaces.shape[:-2], sizes * masks)
-    found = along_sizes @ (along_thresholds @ rows).reshape(surfaces.shape)
-    lower: NDArray[np.floating] = np.minimum(found, surfaces.max(axis=(-3, -2, -1), keepdims=True))
-    return lower
-
-
-@cache
-def _local_fit(count: int, half_width: int) -> NDArray[np.float64]:
-    """(count, count): row i gives the value at i of a quadratic fitted to all values, near ones above all.
-
-    The weight at distance d is (1 - (d / (half_width + 1/2))^3)^3, none beyond (Cleveland, Robust locally weighted
-    regression, JASA 74, 1979).
-    """
-    fit = np.empty((count, count))
-    for at in range(count):
-        distance = (np.arange(count) - at) / (half_width + 0.5)
-        weight = np.sqrt(np.clip(1 - np.abs(distance) ** 3, 0, None) ** 3)
-        powers = distance[:, None] ** np.arange(min(3, count))
-        fit[at] = np.linalg.pinv(powers * weight[:, None])[0] * weight
-    return fit
-
-
 def chosen_again(
     classes: Sequence[Contributions], choices: Sequence[Choice], groups: NDArray[np.int64], *, samples: int = 200
 ) -> list[NDArray[np.int64]]:
@@ -241,12 +216,12 @@ def chosen_again(
     the threshold is NEVER.
     """
     found: list[list[NDArray[np.int64]]] = [[] for _ in classes]
+    present = [int(one.present.sum()) for one in classes]
     gates = [int(np.searchsorted(GATES, choice.rule.min_image_score, side="right")) for choice in choices]
     for weights in _weights(groups, np.arange(len(groups)), samples):
         sums = [one.drawn_sums(weights, gate) for one, gate in zip(classes, gates, strict=True)]
-        everything = np.sum(sums, axis=0)
-        for of_class, one, own in zip(found, classes, sums, strict=True):
-            cells = _cells(own + _lent(everything - own, len(classes)), len(groups))
+        for of_class, one, own, lent in zip(found, classes, sums, _lent(sums, present), strict=True):
+            cells = _cells(own, lent, len(groups))
             gains = own[(np.arange(len(own)), *cells.T)]
             of_class.append(
                 np.stack(

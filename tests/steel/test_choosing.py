@@ -12,6 +12,7 @@ from severstal_cli.steel.search import ScoreSurface
 from severstal_cli.steel.splits import Split
 
 SIZE = (8, 24)
+DRAWINGS, SHAPE = 50, (29, 5, 4)
 
 
 def filled(*classes):
@@ -160,18 +161,24 @@ def test_on_new_images_it_loses_less_than_the_best_of_few():
     assert np.mean(by_choice) > np.mean(by_luck)
 
 
-def test_smoothing_keeps_what_is_even_sloped_or_curved():
-    t, s, m = np.meshgrid(np.arange(29.0), np.arange(22.0), np.arange(14.0), indexing="ij")
-    surface = 3 - 0.01 * (t - 12) ** 2 + 0.1 * s - 0.02 * s * s + np.where(m < 7, m, -5)
-    np.testing.assert_allclose(choosing.smoothed(surface), surface, atol=1e-9)
-    np.testing.assert_array_equal(choosing.smoothed(np.zeros((2, 1, 1, 1))), np.zeros((2, 1, 1, 1)))
-    cliff = np.where(t < 15, 1.0, 0.0)
-    assert choosing.smoothed(cliff).max() <= 1.0  # a fit shoots over beside a cliff
-    stacked = choosing.smoothed(np.stack([surface, cliff]))
-    np.testing.assert_allclose(stacked[1], choosing.smoothed(cliff), atol=1e-12)
-    rng = np.random.default_rng(0)
-    noise = rng.normal(0, 1, surface.shape)
-    assert np.std(choosing.smoothed(noise + 9) - 9) < 0.5  # of 1 before
+def test_a_little_gain_that_is_not_sure_does_not_move_the_rule_far():
+    """Two cells gain alike: the one whose gain over the default rule varies more between drawings is not taken."""
+    sizes = np.zeros((DRAWINGS, *SHAPE))
+    sizes[:, 12, 0, 0] = 1.0  # the default, always the same
+    sizes[:, 14, 0, 0] = 1.5 + 0.1 * (-1.0) ** np.arange(DRAWINGS)
+    sizes[:, 3, 0, 0] = 1.6 + 3.0 * (-1.0) ** np.arange(DRAWINGS)
+    nothing = np.zeros(SHAPE)
+    assert choosing._middle(choosing._cells(sizes, nothing, 1)) == (14, 0, 0)
+    assert choosing._middle(choosing._cells(sizes[::2], nothing, 1)) == (3, 0, 0)  # all alike: the highest
+    assert choosing._middle(choosing._cells(sizes, nothing, 1, below=int(THRESHOLDS[13]))) == (12, 0, 0)
+
+
+def test_a_class_borrows_as_if_of_four_more_images():
+    one, two, three = (np.full(SHAPE, float(gain)) for gain in (10, 30, 2))
+    lent = choosing._lent([one, two, three], [20, 60, 0])
+    for found, wanted in zip(lent, ((30 + 2) / 60 * 4, (10 + 2) / 20 * 4, (10 + 30) / 80 * 4), strict=True):
+        np.testing.assert_allclose(found, wanted)
+    np.testing.assert_array_equal(choosing._lent([one], [20])[0], 0)
 
 
 def test_chosen_again_spreads_around_the_choice():
