@@ -20,7 +20,7 @@ from severstal_cli.steel.scores import Difference, ScoreResult, Scores, differen
 
 RIGHT_DICE = 0.7
 """From this Dice on a mask counts as right on the page; below it as partial."""
-SCRIPTS = ("masks", "store", "choosing", "drawing", "gallery", "zooming", "viewer", "main")
+SCRIPTS = ("masks", "store", "choosing", "drawing", "gallery", "zooming", "tables", "viewer", "main")
 """In the order in which they are loaded."""
 
 
@@ -127,6 +127,7 @@ def _render(content: Content, scores: Sequence[Scores | None], results: Sequence
         nothing=None if results[0] is None else results[0].all_empty,
         scale=_scale(results),
         right=RIGHT_DICE,
+        knows_sure=any(candidate.sure is not None for candidate in content.candidates),
         scripts=SCRIPTS,
         never=postprocess.NEVER,
         version=__version__,

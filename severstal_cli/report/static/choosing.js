@@ -4,6 +4,7 @@
 severstal.choosing = (() => {
   const index = severstal.index;
   const classes = index.classes;
+  const channels = Array.from({ length: classes }, (_, channel) => channel);
   const count = index.names.length;
   const ALL = -1;
   const CLEAN = -2;
@@ -131,5 +132,5 @@ severstal.choosing = (() => {
     return parts;
   }
 
-  return { ALL, kinds, classes, count, height, width, truth, area, dice, meanDice, isEmpty, isClean, select, told };
+  return { ALL, kinds, classes, channels, count, height, width, truth, area, dice, meanDice, isEmpty, isClean, select, told };
 })();

@@ -91,6 +91,9 @@ severstal.gallery = (() => {
     for (const [number, li] of cards) {
       if ((number < first || number >= end) && !li.contains(document.activeElement)) remove(number);
     }
+    // Tab must reach a card that is in sight
+    if (first < end && !cards.has(at) && (at < first || at >= end)) at = Math.min(end - 1, first + AHEAD * layout.columns);
+    if (cards.has(at)) cards.get(at).firstChild.tabIndex = 0;
     for (let number = first; number < end; number++) {
       if (cards.has(number)) continue;
       const button = card(images[number], state.candidate, (image, from) => severstal.viewer.open(image, images, from));
@@ -138,7 +141,7 @@ severstal.gallery = (() => {
       byId(`kind-${kind}`).nextElementSibling.lastElementChild.textContent = number.toLocaleString("en");
     }
     const many = images.length === choosing.count ? "All" : `${images.length.toLocaleString("en")} of`;
-    byId("count").textContent = `${many} ${choosing.count.toLocaleString("en")} images`;
+    byId("count").textContent = `${many} ${choosing.count.toLocaleString("en")} image${choosing.count === 1 ? "" : "s"}`;
     byId("nothing").hidden = images.length > 0;
     clear();
     measure();
@@ -162,14 +165,11 @@ severstal.gallery = (() => {
     byId("search").addEventListener("input", (event) => choose({ search: event.target.value }));
     byId("class").addEventListener("change", (event) => choose({ channel: Number(event.target.value) }));
     byId("order").addEventListener("change", (event) => choose({ order: event.target.value }));
-    byId("candidate").addEventListener("change", (event) => {
-      choose({ candidate: Number(event.target.value) });
-      severstal.ends(state.candidate);
-      unsureOrders();
-    });
+    byId("candidate").addEventListener("change", (event) => changeCandidate(Number(event.target.value)));
     byId("reset").addEventListener("click", () => {
       byId("choose").reset();
-      choose({ channel: choosing.ALL, kind: "all", order: "set", search: "", candidate: Number(byId("candidate").value) });
+      Object.assign(state, { channel: choosing.ALL, kind: "all", order: "set", search: "" });
+      changeCandidate(Number(byId("candidate").value));
       byId("search").focus();
     });
     list.addEventListener("keydown", (event) => {
@@ -193,14 +193,23 @@ severstal.gallery = (() => {
       for (const [number, li] of cards) place(li, number);
       later();
     }).observe(list);
+    addEventListener("resize", later);
     unsureOrders();
     update();
+  }
+
+  function changeCandidate(candidate) {
+    state.candidate = candidate;
+    unsureOrders();
+    update();
+    severstal.ends(candidate);
   }
 
   // A submission may not tell how sure it is.
   function unsureOrders() {
     const known = Boolean(index.candidates[state.candidate].sure);
     for (const name of ["unsure", "surest"]) byId("order").querySelector(`[value=${name}]`).disabled = !known;
+    if (!known && ["unsure", "surest"].includes(state.order)) byId("order").value = state.order = "set";
   }
 
   return { build, card, focus, make, state, images: () => images };

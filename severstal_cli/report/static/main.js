@@ -10,17 +10,15 @@
     const name = document.getElementById("ends-of");
     if (name) name.textContent = index.candidates[candidate].name;
     const all = { candidate, channel: choosing.ALL, kind: "all", search: "" };
-    const worst = choosing.select({ ...all, order: "worst" }).images;
-    const best = choosing.select({ ...all, order: "best" }).images.filter((image) => !choosing.isClean(image));
+    const dice = (image) => choosing.meanDice(candidate, image);
+    const worst = choosing.select({ ...all, order: "worst" }).images.filter((image) => dice(image) < 1);
+    const best = choosing.select({ ...all, order: "best" }).images.filter((image) =>
+      !choosing.isClean(image) && choosing.told(candidate, image).every(({ kind }) => kind === "right"));
     for (const [id, images] of [["worst", worst], ["best", best]]) {
       const shown = images.slice(0, ENDS).map((image) => {
-        const li = gallery.make("li");
-        // in the page before its canvas is drawn
-        document.getElementById(id).append(li);
-        li.append(gallery.card(image, candidate, (wanted, from) => viewer.open(wanted, images, from)));
-        return li;
+        return gallery.make("li", {}, gallery.card(image, candidate, (wanted, from) => viewer.open(wanted, images, from)));
       });
-      document.getElementById(id).replaceChildren(...shown);
+      document.getElementById(id).replaceChildren(...(shown.length ? shown : [gallery.make("li", {}, "none")]));
     }
   };
 
@@ -28,10 +26,16 @@
   gallery.build();
   severstal.ends(0);
 
+  // The images that are chosen, or all where they leave out this one.
+  function among(image) {
+    const chosen = gallery.images();
+    return chosen.includes(image) ? chosen : Array.from({ length: choosing.count }, (_, number) => number);
+  }
+
   function follow() {
     const named = /^#image=(\d+)$/.exec(location.hash);
     const image = named && Number(named[1]) - 1;
-    if (named && image >= 0 && image < choosing.count) viewer.open(image, gallery.images(), null);
+    if (named && image >= 0 && image < choosing.count) viewer.open(image, among(image), null);
   }
   follow();
   addEventListener("hashchange", follow);

@@ -2,7 +2,7 @@
 "use strict";
 
 severstal.viewer = (() => {
-  const { choosing, drawing, gallery, index, masks, store, zooming } = severstal;
+  const { choosing, drawing, gallery, index, masks, store, tables, zooming } = severstal;
   const { make } = gallery;
   const byId = (id) => document.getElementById(id);
   const dialog = byId("viewer");
@@ -16,6 +16,7 @@ severstal.viewer = (() => {
   let known = null; // what is read of the image: {truth, found, levels}
   let current = []; // candidate -> channel -> mask, as the sliders stand
   let panels = [];
+  let painted = 0; // the thickness of the outlines
 
   function ownPlaces(number) {
     const { rules, steps } = candidates[number];
@@ -48,16 +49,16 @@ severstal.viewer = (() => {
     byId("viewer-place").textContent =
       `${(place + 1).toLocaleString("en")} of ${images.length.toLocaleString("en")} · ` +
       `${choosing.height(image)} × ${choosing.width(image)} px`;
-    byId("previous").disabled = place <= 0;
-    byId("next").disabled = place >= images.length - 1;
+    // not disabled: that would take the focus, and the keys with it
+    byId("previous").setAttribute("aria-disabled", place <= 0);
+    byId("next").setAttribute("aria-disabled", place >= images.length - 1);
     history.replaceState(null, "", `#image=${image + 1}`);
     zooming.fit();
     layOut();
-    sliders();
     try {
       await read(wanted);
     } catch (error) {
-      if (image === wanted) byId("viewer-place").textContent = error.message;
+      if (image === wanted) byId("viewer-place").textContent = byId("told").textContent = error.message;
       return;
     }
     if (image !== wanted || !dialog.open) return; // another one was asked for meanwhile
@@ -96,7 +97,10 @@ severstal.viewer = (() => {
         current[candidate].set(channel, masks.fromLevels(levels, place + 1, level, rule));
       }
     }
-    tell(candidate);
+    tables.tell(candidate, {
+      counts: choosing.channels.map((channel) => counts(candidate, channel)), mean: mean(candidate),
+      places: places[candidate], own: ownPlaces(candidate),
+    });
   }
 
   function counts(candidate, channel) {
@@ -111,83 +115,6 @@ severstal.viewer = (() => {
     let sum = 0;
     for (let channel = 0; channel < choosing.classes; channel++) sum += counts(candidate, channel).dice;
     return sum / choosing.classes;
-  }
-
-  // ---- the table with the sliders
-
-  function sliders() {
-    byId("filters-label").hidden = byId("to-rules").hidden = !runs.length;
-    byId("sliders").replaceChildren(...candidates.map((_, number) => table(number)));
-  }
-
-  function table(candidate) {
-    const { name, rules } = candidates[candidate];
-    const head = make("tr", {}, ...["Class", ...(rules ? ["Threshold"] : []), ...(index.truth ? ["True px"] : []), "Mask px",
-      ...(index.truth ? ["Dice"] : [])].map((text, number) => make("th", { scope: "col", className: number && text !== "Threshold" ? "number" : "" }, text)));
-    const body = make("tbody");
-    for (let channel = 0; channel < choosing.classes; channel++) body.append(row(candidate, channel));
-    if (index.truth) {
-      const all = make("tr", { className: "all" }, make("th", { scope: "row", colSpan: rules ? 4 : 3 }, "all classes"),
-        make("td", { className: "number mean" }));
-      body.append(all);
-    }
-    const own = make("table", { className: "sliders" }, make("caption", {}, name), make("thead", {}, head), body);
-    own.dataset.table = candidate;
-    const wrap = make("div", {}, own);
-    if (!rules) wrap.append(make("p", { className: "note" }, "A submission holds masks and no levels: there is no threshold to move."));
-    return wrap;
-  }
-
-  function row(candidate, channel) {
-    const { rules, steps } = candidates[candidate];
-    const swatch = make("span", { className: "swatch" });
-    swatch.style.setProperty("--colour", index.colours[channel]);
-    const tr = make("tr", {}, make("th", { scope: "row" }, swatch, String(channel + 1)));
-    tr.dataset.channel = channel;
-    if (rules) {
-      const slider = make("input", { type: "range", min: 0, max: steps[channel].length, value: places[candidate][channel] });
-      slider.setAttribute("aria-label", `Threshold of class ${channel + 1}, ${candidates[candidate].name}`);
-      slider.addEventListener("input", () => {
-        places[candidate][channel] = Number(slider.value);
-        if (!known) return;
-        recompute(candidate, channel);
-        draw();
-      });
-      tr.append(make("td", { className: "slide" }, slider, make("output", { ariaLive: "off" })));
-    }
-    if (index.truth) tr.append(make("td", { className: "number true" }));
-    tr.append(make("td", { className: "number found" }));
-    if (index.truth) tr.append(make("td", { className: "number dice" }));
-    return tr;
-  }
-
-  function tell(candidate) {
-    const own = dialog.querySelector(`[data-table="${candidate}"]`);
-    const { rules, steps } = candidates[candidate];
-    for (const tr of own.querySelectorAll("[data-channel]")) {
-      const channel = Number(tr.dataset.channel);
-      const { found, there, dice } = counts(candidate, channel);
-      tr.classList.toggle("idle", !found && !there);
-      tr.querySelector(".found").textContent = found.toLocaleString("en");
-      if (index.truth) {
-        tr.querySelector(".true").textContent = there.toLocaleString("en");
-        tr.querySelector(".dice").textContent = dice.toFixed(4);
-        tr.querySelector(".dice").dataset.dice = dice;
-      }
-      if (!rules) continue;
-      const place = places[candidate][channel];
-      const threshold = place < steps[channel].length ? (steps[channel][place] / 255).toFixed(3) : "never";
-      const isOwn = place === ownPlaces(candidate)[channel];
-      const slider = tr.querySelector("input");
-      slider.value = place;
-      slider.setAttribute("aria-valuetext", `${threshold}${isOwn ? ", the rule" : ""}${index.truth ? `, Dice ${dice.toFixed(4)}` : ""}`);
-      tr.querySelector("output").textContent = threshold;
-      tr.querySelector("output").classList.toggle("own", isOwn);
-    }
-    if (index.truth) {
-      own.querySelector(".mean").textContent = mean(candidate).toFixed(4);
-      own.querySelector(".mean").dataset.dice = mean(candidate);
-    }
   }
 
   // ---- the pictures
@@ -209,14 +136,14 @@ severstal.viewer = (() => {
     for (const one of byId("panels").querySelectorAll("canvas")) Object.assign(one, { width: 0, height: 0 });
     byId("panels").replaceChildren(...panels.map(({ figure }) => figure));
     byId("panels").classList.toggle("wide", choosing.width(image) > 2 * choosing.height(image));
-    zooming.watch(panels, choosing.height(image), choosing.width(image), draw);
+    zooming.watch(panels, choosing.height(image), choosing.width(image), zoomed);
   }
 
   function draw() {
     if (!known) return;
     const height = choosing.height(image);
     const width = choosing.width(image);
-    const step = Math.max(1, Math.ceil(Math.sqrt((height * width) / 16e6)));
+    const step = pixelStep();
     for (const { members, canvas, figure } of panels) {
       figure.hidden = isApart() && !isOn(members[0]) && candidates.some((_, number) => isOn(number));
       const layers = [];
@@ -225,12 +152,30 @@ severstal.viewer = (() => {
       };
       if (showsTruth()) add(known.truth, "fill");
       for (const number of members) if (isOn(number)) add(current[number], number);
-      const thick = Math.min(8, Math.max(1, Math.round(1.7 / (zooming.scale(width) * step))));
-      drawing.paint(canvas, layers, height, width, step, thick);
+      drawing.paint(canvas, layers, height, width, step, thickness());
     }
+    painted = thickness();
+  }
+
+  // Of an outline, in pixels of the canvas.
+  const thickness = () => Math.min(8, Math.max(1, Math.round(1.7 / (zooming.scale() * pixelStep()))));
+
+  // Pixels of the image in one of the canvas, in each direction: a canvas has its bounds.
+  const pixelStep = () => Math.max(1, Math.ceil(Math.sqrt((choosing.height(image) * choosing.width(image)) / 16e6)));
+
+  // After a zoom the same canvas is shown larger, but for its outlines.
+  function zoomed() {
+    if (known && thickness() !== painted) draw();
   }
 
   // ---- controls
+
+  function moved(candidate, channel, place) {
+    places[candidate][channel] = place;
+    if (!known) return;
+    recompute(candidate, channel);
+    draw();
+  }
 
   function step(by) {
     const next = images.indexOf(image) + by;
@@ -266,7 +211,13 @@ severstal.viewer = (() => {
 
   function onKey(event) {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const slides = event.target.type === "range" && event.key.startsWith("Arrow");
+    const slides = event.target.type === "range" && event.key.startsWith("Arrow") && !event.shiftKey;
+    const moves = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    if (event.shiftKey && moves) {
+      event.preventDefault();
+      zooming.move(...moves);
+      return;
+    }
     const actions = {
       ArrowLeft: () => step(-1), ArrowRight: () => step(1), k: () => step(-1), j: () => step(1),
       t: () => toggle(byId("truth")), s: () => toggle(byId("apart")), r: toRules,
@@ -290,7 +241,9 @@ severstal.viewer = (() => {
     on("apart", "change", () => { layOut(); draw(); });
     on("filters", "change", () => { for (const number of runs) if (known) recompute(number); draw(); });
     for (const box of dialog.querySelectorAll("[data-candidate]")) box.addEventListener("change", draw);
-    dialog.addEventListener("keydown", onKey);
+    // wherever the focus is, which a click beside the controls takes away
+    document.addEventListener("keydown", (event) => { if (dialog.open) onKey(event); });
+    tables.build(places, moved);
     dialog.addEventListener("close", closed);
   }
 

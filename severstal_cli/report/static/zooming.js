@@ -44,7 +44,8 @@ severstal.zooming = (() => {
     const clamp = (at, own, room) => (own <= room ? (room - own) / 2 : Math.min(0, Math.max(room - own, at)));
     view.x = clamp(view.x, fitted.width * view.zoom, fitted.stage);
     view.y = clamp(view.y, fitted.height * view.zoom, fitted.room);
-    for (const { sheet } of panels) {
+    for (const { sheet, stage } of panels) {
+      stage.classList.toggle("near", view.zoom > 1); // else a finger scrolls the page
       sheet.style.width = `${fitted.width * view.zoom}px`;
       sheet.style.height = `${fitted.height * view.zoom}px`;
       sheet.style.transform = `translate(${view.x}px, ${view.y}px)`;
@@ -60,6 +61,13 @@ severstal.zooming = (() => {
     Object.assign(view, { zoom, x: x - (x - view.x) * change, y: y - (y - view.y) * change });
     place();
     redraw();
+  }
+
+  // By quarters of the stage.
+  function move(right, down) {
+    view.x += (right * fitted.stage) / 4;
+    view.y += (down * fitted.room) / 4;
+    place();
   }
 
   function fit() {
@@ -80,6 +88,7 @@ severstal.zooming = (() => {
       return { x: mean("x") - box.left, y: mean("y") - box.top, apart };
     };
     stage.addEventListener("wheel", (event) => {
+      if (!event.ctrlKey) return; // it scrolls; two fingers on a touchpad count as Ctrl
       event.preventDefault();
       const box = stage.getBoundingClientRect();
       by(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
@@ -110,5 +119,5 @@ severstal.zooming = (() => {
     document.getElementById(id).addEventListener("click", call);
   }
 
-  return { watch, nearer, farther, fit, scale };
+  return { watch, nearer, farther, fit, move, scale };
 })();
