@@ -27,7 +27,7 @@ def making(out: Path) -> Iterator[Path]:
     check(out)
     site = out.with_name(f".{out.name}.part")
     with files.locked(site, f"another report is being written to {out}"), files.writing(out):
-        _empty(site)
+        _restore(site, out)
         try:
             place = site / "new"
             place.mkdir()
@@ -36,11 +36,13 @@ def making(out: Path) -> Iterator[Path]:
                 out.rename(site / "old")
             place.rename(out)
         finally:
-            _empty(site)
+            _restore(site, out)
 
 
 def check(out: Path) -> None:
     """See now whether a report can be made at `out`. Raises InputError and OutputError, as `making` does."""
+    if out.resolve() == Path.cwd():
+        raise InputError(f"{out} is the current folder", "", "Name another one with --out")
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_report(out))):
         raise InputError(f"{out} is there, and is no report", "", "Name another folder with --out")
     if not out.exists():
@@ -58,6 +60,13 @@ def _is_report(folder: Path) -> bool:
         return "severstal_report" in json.loads((folder / STORY).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         return False
+
+
+def _restore(site: Path, out: Path) -> None:
+    """Put an earlier report back that was on its way out, and remove the rest."""
+    if (site / "old").exists() and not out.exists():
+        (site / "old").rename(out)
+    _empty(site)
 
 
 def _empty(folder: Path) -> None:

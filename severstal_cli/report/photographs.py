@@ -4,10 +4,13 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
 from severstal_cli.steel.images import Grey, cv2
 from severstal_cli.steel.parallel import map_in_order
 
+MOST = 65_500
+"""Pixels of a side, as JPEG has it."""
 FOLDER = "photographs"
 QUALITY = 85
 """What is left of the grain is what a person sees; a photograph of 256 x 1600 takes some 70 KB."""
@@ -23,16 +26,17 @@ def write(
 ) -> list[tuple[int, int]]:
     """Write every photograph to the report at `place`, in threads; return their heights and widths.
 
-    Raises OSError, and what `photograph` raises.
+    Raises OSError, what `photograph` raises, and InputError for one that is too large.
     """
     (place / FOLDER).mkdir()
 
     def keep(item: tuple[int, str]) -> tuple[int, int]:
         row, image_id = item
         grey = photograph(image_id)
-        done, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        if not done:
-            raise ValueError(f"no JPEG can be made of {grey.shape}")
+        if max(grey.shape) > MOST:
+            raise InputError(f"{image_id} is too large to show", f"{grey.shape[0]} x {grey.shape[1]} pixels",
+                             f"A side may have {MOST:,}")  # fmt: skip
+        _, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         (place / FOLDER / f"{number_of(row)}.jpg").write_bytes(data.tobytes())
         return int(grey.shape[0]), int(grey.shape[1])
 

@@ -27,6 +27,15 @@ def is_run(path: Path) -> bool:
     return (path / "model.json").is_file()
 
 
+def _read(path: Path) -> MaskTable:
+    """A submission. Raises InputError, also for what is none for sure."""
+    if path.suffix == ".json":
+        raise InputError(f"{path} is no submission", "", "Predict with --thresholds, and show what that writes")
+    if path.is_dir() and not any(path.glob("part-*.csv")):
+        raise InputError(f"{path} is no run", "no model.json in it", "Name the folder of a run, or a submission")
+    return tables.read_table(path)
+
+
 def short_names(paths: Sequence[Path]) -> list[str]:
     """The ends of paths, as far as they tell them apart, else with what is above."""
     ends = [path.name.removesuffix(".csv") or path.resolve().name for path in paths]
@@ -43,6 +52,7 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
         raise InputError("not clear which images to show", "a run shows those of its own data",
                          "Leave out --truth and --images, or name submissions alone")  # fmt: skip
     runs = [path for path in config.shown if is_run(path)]
+    found = {path: _read(path) for path in config.shown if path not in runs}
     opened = evaluation.open_holdout if config.part == splits.HOLDOUT else evaluation.open_validation
     recipes = {run: recipe.read([run]) for run in runs}
     parts = {run: opened([run], config.data, progress) for run in runs}
@@ -51,6 +61,14 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
         if part.image_ids != first.image_ids or part.photographs.folder != first.photographs.folder:
             raise InputError(f"{run} left out other images than {runs[0]}", "", "Show runs of one fold of one split")
     cache = first.photographs.cache
+    sizes = cache.sizes[[cache.index[name] for name in first.image_ids]]
+    classes = len(recipes[runs[0]].thresholds.rules)
+    for path, table in found.items():
+        if table.classes > classes:
+            raise InputError(f"{path} has classes 1 to {table.classes}", f"{runs[0]} has {classes}",
+                             "Show a submission for the same classes")  # fmt: skip
+        _check_table(path, table, dict(zip(first.image_ids, map(tuple, sizes.tolist()), strict=True)), progress)
+        leaks.check_submission(path, first.image_ids, first.split)
     photographs.write(place, first.image_ids, lambda name: cache[cache.index[name]], progress)
     candidates = []
     for number, (name, path) in enumerate(zip(short_names(config.shown), config.shown, strict=True)):
@@ -61,16 +79,13 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
                 predicting.predict(name, number, recipes[path], parts[path], place, config.batch_size, progress)
             )
         else:
-            table = tables.read_table(path)
-            leaks.check_submission(path, first.image_ids, first.split)
-            candidates.append(_of_table(name, path, table, first.image_ids, first.photographs.classes))
-    sizes = cache.sizes[[cache.index[name] for name in first.image_ids]]
+            candidates.append(_of_table(name, path, found[path], first.image_ids, classes))
     where = "the holdout" if config.part == splits.HOLDOUT else f"fold {first.shares[0].part}"
     return Content(
         title=f"{where} of {first.photographs.folder.resolve().name}",
         image_ids=first.image_ids,
         sizes=sizes.astype(np.int64),
-        classes=max(first.photographs.classes, *(len(how.thresholds.rules) for how in recipes.values())),
+        classes=classes,
         true=first.photographs.masks,
         groups=first.split.groups,
         candidates=tuple(candidates),
@@ -78,17 +93,14 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
 
 
 def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Content:
-    found = {path: tables.read_table(path) for path in config.shown}
-    image_ids, folder = _images_of(config, found)
+    found = {path: _read(path) for path in config.shown}
+    image_ids, folder = _images_of(config, found, progress)
     truth = config.truth
     if truth is None and config.data is not None and folder == config.data / "train_images":
         truth = config.data / "train.csv"
     true = None if truth is None else tables.read_table(truth)
     if true is None:
         progress.say("no --truth: nothing is scored")
-    for path, table in found.items():
-        if absent := len(set(image_ids) - set(table.image_ids)):
-            progress.say(f"{absent} of {len(image_ids)} images have no row in {path} and count as empty")
     split = None if truth is None else splits.split_with(truth.parent, image_ids)
     if split is not None:
         for path in found:
@@ -97,8 +109,11 @@ def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Co
     if not classes:
         raise InputError("no classes to show", "no table has rows", "Give other files")
     sizes = photographs.write(place, image_ids, lambda name: images.read_grey(folder / name), progress)
-    for path, table in (*found.items(), *([] if truth is None or true is None else [(truth, true)])):
-        _check_fits(path, table, dict(zip(image_ids, sizes, strict=True)))
+    size_of = dict(zip(image_ids, sizes, strict=True))
+    for path, table in found.items():
+        _check_table(path, table, size_of, progress)
+    if truth is not None and true is not None:
+        _check_fits(truth, true, size_of)
     return Content(
         title=f"{len(image_ids):,} images of {folder.resolve().name}",
         image_ids=image_ids,
@@ -122,7 +137,9 @@ def _of_table(name: str, path: Path, table: MaskTable, image_ids: Sequence[str],
     return Candidate(name=name, masks=table.masks, sure=sure)
 
 
-def _images_of(config: ReportConfig, found: Mapping[Path, MaskTable]) -> tuple[tuple[str, ...], Path]:
+def _images_of(
+    config: ReportConfig, found: Mapping[Path, MaskTable], progress: Progress
+) -> tuple[tuple[str, ...], Path]:
     """The images that submissions are shown on, and the folder that holds them."""
     given = config.images
     if given is not None and given.is_dir():
@@ -131,6 +148,7 @@ def _images_of(config: ReportConfig, found: Mapping[Path, MaskTable]) -> tuple[t
         image_ids = tables.read_image_list(given).image_ids
     else:
         image_ids = tuple(dict.fromkeys(name for table in found.values() for name in table.image_ids))
+        progress.say(f"showing the {len(image_ids):,} images with a row; --images DIR or LIST.csv shows others")
     if not image_ids:
         raise InputError("no images to show", f"{config.shown[0]} has no rows", "Give --images DIR")
     above = [path for path in (config.data, None if config.truth is None else config.truth.parent) if path is not None]
@@ -141,6 +159,16 @@ def _images_of(config: ReportConfig, found: Mapping[Path, MaskTable]) -> tuple[t
     where = " or ".join(map(str, folders))
     raise InputError(f"the photographs of {config.shown[0]} are not known",
                      f"not all of {len(image_ids)} are in {where}" if where else "", "Give --images DIR")  # fmt: skip
+
+
+def _check_table(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]], progress: Progress) -> None:
+    """Say how many images have no row in a submission. Raises InputError where its masks do not fit."""
+    _check_fits(path, table, sizes)
+    absent = len(sizes.keys() - set(table.image_ids))
+    if absent == len(sizes):
+        raise InputError(f"{path} names none of the {len(sizes)} images to show", "", "Give the submission for them")
+    if absent:
+        progress.say(f"{absent} of {len(sizes)} images have no row in {path} and count as empty")
 
 
 def _check_fits(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]]) -> None:

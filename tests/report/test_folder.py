@@ -67,6 +67,27 @@ def test_what_a_killed_one_left_is_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "report"]
 
 
+def test_an_earlier_one_that_a_kill_took_away_comes_back(tmp_path: Path) -> None:
+    make(tmp_path / "report", "one")
+    (tmp_path / ".report.part").mkdir()
+    (tmp_path / "report").rename(tmp_path / ".report.part" / "old")
+
+    def break_off() -> None:
+        with folder.making(tmp_path / "report"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert story(tmp_path / "report") == "one"
+    assert list(tmp_path.iterdir()) == [tmp_path / "report"]
+
+
+def test_the_current_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"\. is the current folder\. Name another one"):
+        make(Path(), "one")
+
+
 def test_two_at_a_time_are_refused(tmp_path: Path) -> None:
     with folder.making(tmp_path / "report"), pytest.raises(MachineError, match="another report is being written"):
         make(tmp_path / "report", "two")

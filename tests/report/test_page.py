@@ -191,6 +191,160 @@ def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-un
     assert page.run("document.activeElement.className") == "card"
 
 
+def kinds_of(scored):  # type: ignore[no-untyped-def]
+    """How many images are of each kind, by the scores of `score` alone: right in all, or one of the others in any."""
+    true, found, dice = scored.there, scored.found, scored.dice
+    of = {"partial": (dice > 0) & (dice < 0.7), "missed": true & (dice == 0), "false": found & (dice == 0)}
+    return {"right": int((dice >= 0.7).all(axis=1).sum())} | {
+        kind: int(each.any(axis=1).sum()) for kind, each in of.items()
+    }
+
+
+def test_the_kinds_are_those_of_the_scores(page, shown) -> None:  # type: ignore[no-untyped-def]
+    result, runs = shown
+    page.open(result.page)
+    for number, folder in enumerate(runs):
+        page.run(f"""(() => {{ const box = document.getElementById("candidate"); box.value = "{number}";
+                     box.dispatchEvent(new Event("change")); }})()""")
+        wanted = kinds_of(scoring.score_runs(ScoreConfig(runs=(folder,))))
+        for kind, many in wanted.items():
+            page.run(f"document.getElementById('kind-{kind}').click()")
+            assert page.run("severstal.gallery.images().length") == many, kind
+
+
+def test_each_kind_is_told_from_the_others(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Of 20 x 80 pixels: right, clean and right, partial, missed, missed with a mask elsewhere, a false alarm."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    true = {"a": "1 40", "c": "1 40", "d": "1 40", "e": "1 40"}
+    found = {"a": "1 40", "c": "21 40", "e": "401 40", "f": "1 40"}
+    for name in "abcdef":
+        cv2.imwrite(str(folder / f"{name}.png"), np.full((20, 80), 90, np.uint8))
+    for path, masks in (("truth.csv", true), ("s.csv", found)):
+        rows = [f"{name}.png_1,{masks.get(name, '')}" for name in "abcdef"]
+        (tmp_path / path).write_text("\n".join(["ImageId_ClassId,EncodedPixels", *rows, ""]))
+    result = reporting.report(
+        ReportConfig(shown=(tmp_path / "s.csv",), truth=tmp_path / "truth.csv", images=folder, out=tmp_path / "out")
+    )
+    page.open(result.page)
+    shown = "severstal.gallery.images().map((image) => severstal.index.names[image][0]).join('')"
+    for kind, names in (("right", "ab"), ("partial", "c"), ("missed", "de"), ("false", "ef"), ("all", "abcdef")):
+        page.run(f"document.getElementById('kind-{kind}').click()")
+        assert page.run(shown) == names, kind
+    ends = "[...document.querySelectorAll('#{} .name')].map((one) => one.textContent[0]).join('')"
+    assert page.run(ends.format("worst")) == "defc"
+    assert page.run(ends.format("best")) == "a"
+    page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
+    settled(page, 0)
+    wide = page.run("document.getElementById('viewer').clientWidth")
+    assert page.run("document.querySelector('.stage').clientWidth") > wide - 80
+
+
+COLOURED = """(() => {
+    const canvas = document.querySelector("#panels canvas");
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+    copy.drawImage(canvas, 0, 0);
+    const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+    return data.filter((value, at) => at % 4 === 3 && value).length;
+})()"""
+"""Pixels of the first panel that are not clear."""
+
+
+def test_truth_and_masks_are_drawn_and_can_be_left_off(page, shown) -> None:  # type: ignore[no-untyped-def]
+    result, runs = shown
+    page.open(result.page)
+    scored = scoring.score_runs(ScoreConfig(runs=(runs[0],)))
+    image = int(np.flatnonzero((scored.there & scored.found).any(axis=1))[0])
+    page.run(f"severstal.viewer.open({image}, severstal.gallery.images(), null)")
+    settled(page, image)
+    both = page.run(COLOURED)
+    page.key("t")
+    outline = page.run(COLOURED)
+    page.key("t")
+    page.key("1")
+    tint = page.run(COLOURED)
+    assert 0 < outline < both
+    assert 0 < tint < both
+    page.key("t")
+    assert page.run(COLOURED) == 0
+    page.key("1")
+    channel = int(np.flatnonzero(scored.found[image])[0])
+    slider = f"""document.querySelector('[data-table="0"] [data-channel="{channel}"] input')"""
+    page.run(f"{slider}.value = {slider}.max; {slider}.dispatchEvent(new Event('input'))")
+    assert page.run(COLOURED) < outline  # never
+
+
+def test_the_filters_of_a_rule_can_be_left_off(page, shown) -> None:  # type: ignore[no-untyped-def]
+    """The second run drops components below 30 pixels and masks below 60: without that there are as many or more."""
+    result, _ = shown
+    page.open(result.page)
+    found = """[...document.querySelectorAll('[data-table="1"] .found')]
+        .map((one) => Number(one.textContent.replace(",", "")))"""
+    more = 0
+    for image in range(result.images):
+        page.run(f"severstal.viewer.open({image}, severstal.gallery.images(), null)")
+        settled(page, image)
+        for place in range(0, 30, 2):
+            for channel in (0, 1):
+                slider = f"""document.querySelector('[data-table="1"] [data-channel="{channel}"] input')"""
+                page.run(f"{slider}.value = {place}; {slider}.dispatchEvent(new Event('input'))")
+            kept = page.run(found)
+            page.run("document.getElementById('filters').click()")
+            free = page.run(found)
+            page.run("document.getElementById('filters').click()")
+            assert all(one <= other for one, other in zip(kept, free, strict=True))
+            more += sum(free) - sum(kept)
+    assert more > 0
+
+
+def test_keys_work_at_both_ends_and_beside_the_controls(page, shown) -> None:  # type: ignore[no-untyped-def]
+    result, _ = shown
+    page.open(result.page)
+    gallery(page)
+    page.run("document.querySelector('#cards [data-number=\"0\"]').focus()")
+    page.key("Enter")
+    settled(page, page.run("severstal.gallery.images()[0]"))
+    page.key("ArrowLeft")  # there is none before it
+    page.key("ArrowRight")
+    settled(page, page.run("severstal.gallery.images()[1]"))
+    page.run("document.querySelector('#sliders input').focus()")
+    for place in (2, 3):
+        page.key("j")
+        settled(page, page.run(f"severstal.gallery.images()[{place}]"))
+    for place in range(4, result.images):
+        page.run("document.getElementById('next').focus()")
+        page.key("Enter")
+        settled(page, page.run(f"severstal.gallery.images()[{place}]"))
+    page.key("ArrowRight")
+    page.run("document.activeElement.blur()")
+    page.key("ArrowLeft")
+    settled(page, page.run(f"severstal.gallery.images()[{result.images - 2}]"))
+
+
+def test_the_gallery_holds_what_is_in_sight_alone(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rows = ["ImageId,ClassId,EncodedPixels"]
+    for number in range(240):
+        cv2.imwrite(str(folder / f"{number:03}.png"), np.full((20, 40), number, np.uint8))
+        rows.append(f"{number:03}.png,1,{1 + number} 9")
+    (tmp_path / "s.csv").write_text("\n".join(rows) + "\n")
+    result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), images=folder, out=tmp_path / "out"))
+    page.open(result.page)
+    gallery(page)
+    seen = set()
+    height = page.run("document.documentElement.scrollHeight")
+    for top in range(0, height, 450):
+        page.run(f"scrollTo({{ top: {top}, behavior: 'instant' }}); new Promise((done) => "
+                 "requestAnimationFrame(() => setTimeout(done)))")  # fmt: skip
+        shown = page.run("[...document.querySelectorAll('#cards .card')].map((one) => Number(one.dataset.number))")
+        assert len(shown) <= 60
+        seen |= set(shown)
+        if shown:  # Tab reaches one of them
+            assert page.run("[...document.querySelectorAll('#cards .card')].filter((one) => one.tabIndex === 0).length")
+    assert seen == set(range(240))
+
+
 def test_everything_has_a_name_for_those_who_do_not_see_it(page, shown) -> None:  # type: ignore[no-untyped-def]
     page.open(shown[0].page)
     page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
