@@ -1,14 +1,13 @@
 """The pictures of docs/ and README.md, made anew from synthetic steel.
 
-    python bench/pictures.py --work DIR [--chromium /usr/bin/chromium]
+    python bench/pictures.py --work DIR [--epochs 20]
 
-Runs the demo in DIR, unless it is there, and writes docs/curves.png (the training of linknet), docs/thresholds.png (its
-search), docs/panel.png (`compare`), and docs/report.png, docs/report-phone.png and docs/report-dark.png (`report`, as a
-browser shows it).
+Draws a set in DIR, trains unet and linknet on it, compares them and writes a report, as far as that is not there, and
+writes docs/curves.png (the training of linknet), docs/thresholds.png (its search), docs/panel.png (`compare`), and
+docs/report*.png (`report`, as Chromium shows it). Needs the browser and websocket-client, as the tests of the page do.
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,62 +15,90 @@ from pathlib import Path
 
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "report"))
+import chromium
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SEVERSTAL = [sys.executable, "-m", "severstal_cli"]
+FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 300))))"
+PRESENT = """(() => {
+    const { choosing, index } = severstal;
+    const good = (image) => choosing.told(1, image).filter(({ dice }) => dice > 0.6 && dice < 0.95).length;
+    return Array.from({ length: choosing.count }, (_, image) => image).sort((a, b) => good(b) - good(a) || a - b)[0];
+})()"""
+"""An image with something to see."""
 
 
 def run(work, *arguments):
     print("severstal", *arguments, flush=True)
-    subprocess.run([*SEVERSTAL, *map(str, arguments)], cwd=work, check=True)
+    subprocess.run([sys.executable, "-m", "severstal_cli", *map(str, arguments)], cwd=work, check=True)
 
 
-def prepare(work):
-    """The demo's runs, and their comparison."""
+def prepare(work, epochs):
+    """The runs, their comparison, and the report."""
     work.mkdir(parents=True, exist_ok=True)
-    if not (work / "demo" / "comparison.png").exists():
-        run(work, "demo", "demo")
-    runs = [f"demo/models/{arch}-resnet18-fold0" for arch in ("linknet", "unet")]
-    run(work, "compare", *runs, "--out", "comparison")
-    return runs
+    if not (work / "steel" / "splits.csv").exists():
+        run(work, "synth", "steel", "--images", 1200, "--size", "128x256", "--seed", 1)
+        run(work, "split", "--data", "steel")
+    runs = []
+    for arch in ("unet", "linknet"):
+        runs.append(f"models/{arch}")
+        if not (work / runs[-1] / "thresholds.json").exists():
+            run(work, "train", "--data", "steel", "--arch", arch, "--encoder", "resnet18", "--encoder-weights", "none",
+                "--epochs", epochs, "--name", arch)  # fmt: skip
+            run(work, "thresholds", runs[-1])
+    if not (work / "comparison" / "comparison.png").exists():
+        run(work, "compare", *runs, "--out", "comparison")
+    run(work, "report", *runs, "--out", "report")
 
 
-def smaller(source, target, width):
-    """A PNG of at most `width` and 256 colours: pictures of a page and of steel lose little by it."""
-    with Image.open(source) as picture:
-        found = picture.convert("RGB")
-        if found.width > width:
-            found = found.resize((width, round(found.height * width / found.width)), Image.Resampling.LANCZOS)
-        found.quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+def save(picture, target, width, colours=None):
+    """A PNG of at most `width`; steel loses little by having `colours` alone."""
+    found = picture.convert("RGB")
+    if found.width > width:
+        found = found.resize((width, round(found.height * width / found.width)), Image.Resampling.LANCZOS)
+    if colours:
+        found = found.quantize(colours, dither=Image.Dither.NONE)
+    found.save(target, optimize=True)
     print(f"{target}: {target.stat().st_size / 1024:.0f} kB", flush=True)
 
 
-def screenshot(chromium, page, target, size, *, dark=False):
-    """The page as a browser of this window shows it."""
-    with tempfile.TemporaryDirectory() as folder:
-        shot = Path(folder) / "shot.png"
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                 f"--user-data-dir={folder}/profile", f"--window-size={size[0]},{size[1]}", f"--screenshot={shot}",
-                 "--virtual-time-budget=8000"]  # fmt: skip
-        dark_flags = ["--blink-settings=preferredColorScheme=0"] if dark else []
-        subprocess.run([chromium, *flags, *dark_flags, page.resolve().as_uri()], check=True, capture_output=True)
-        smaller(shot, target, 1280)
+def smaller(source, target, width):
+    with Image.open(source) as picture:
+        save(picture, target, width, 256)
+
+
+def screenshots(page_file, folder):
+    page = chromium.Page(folder / "profile")
+
+    def shot(name, size, *, dark=False, act=""):
+        theme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        page.call("Emulation.setEmulatedMedia", features=theme)
+        page.open(page_file, size)
+        page.run(f"{act};{FRAMES}")
+        page.picture(folder / "shot.png")
+        with Image.open(folder / "shot.png") as picture:
+            save(picture, DOCS / name, 1280)
+
+    gallery = "document.getElementById('choose').scrollIntoView({ behavior: 'instant' })"
+    shot("report.png", (1280, 800))
+    shot("report-dark.png", (1280, 900), dark=True, act=gallery)
+    shot("report-phone.png", (400, 850))
+    shot("report-image.png", (1280, 860), act=f"severstal.viewer.open({PRESENT}, severstal.gallery.images(), null)")
+    page.close()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--chromium", default=shutil.which("chromium") or "chromium")
+    parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
-    runs = prepare(options.work)
-    smaller(options.work / runs[0] / "history.png", DOCS / "curves.png", 960)
-    smaller(options.work / runs[0] / "thresholds.png", DOCS / "thresholds.png", 1280)
+    prepare(options.work, options.epochs)
+    run_folder = options.work / "models" / "linknet"
+    smaller(run_folder / "history.png", DOCS / "curves.png", 960)
+    smaller(run_folder / "thresholds.png", DOCS / "thresholds.png", 1280)
     smaller(options.work / "comparison" / "comparison.png", DOCS / "panel.png", 1100)
-    page = options.work / "report"
-    run(options.work, "report", *runs, "--out", page.name)
-    screenshot(options.chromium, page / "index.html", DOCS / "report.png", (1280, 1500))
-    screenshot(options.chromium, page / "index.html", DOCS / "report-dark.png", (1280, 900), dark=True)
-    screenshot(options.chromium, page / "index.html", DOCS / "report-phone.png", (400, 900))
+    with tempfile.TemporaryDirectory() as folder:
+        screenshots(options.work / "report" / "index.html", Path(folder))
 
 
 if __name__ == "__main__":

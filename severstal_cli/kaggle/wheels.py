@@ -37,7 +37,7 @@ IN_IMAGE = frozenset({
 })  # fmt: skip
 """What prediction imports and the notebook image brings, by its normalised name."""
 
-NOT_NEEDED = frozenset({"kagglehub", "kagglesdk", "matplotlib", "pandas", "requests", "urllib3"})
+NOT_NEEDED = frozenset({"jinja2", "kagglehub", "kagglesdk", "matplotlib", "pandas", "requests", "urllib3"})
 """What `predict` never imports."""
 
 _THERE = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux", "extra": ""}
