@@ -24,6 +24,7 @@ from severstal_cli.stages import scoring
 from severstal_cli.steel import dice, files, images, intervals, pictures, tables
 from severstal_cli.steel.comparison import CompareResult, Row, markdown
 from severstal_cli.steel.scores import Difference, Scores, differences
+from severstal_cli.steel.words import between, counted, percent
 
 MARKDOWN, CONTENT, PICTURE = "comparison.md", "comparison.json", "comparison.png"
 _NO_MATTER = {"data", "models", "name", "resume", "devices", "seed"}
@@ -197,18 +198,18 @@ def _facts(candidate: _Candidate) -> dict[str, Any]:
 
 def _verdict(candidate: _Candidate, first: _Candidate, of_all: Difference) -> str:
     """In words. One training a side tells of these two; where they differ by seed alone, of nothing but chance."""
-    count = len(candidate.scores[0].image_ids)
     apart = "better" if of_all.difference > 0 else "worse"
-    low, high = of_all.interval
     several = len(candidate.scores) > 1 or len(first.scores) > 1
     trainings = f" and {max(len(candidate.scores), len(first.scores))} trainings" if several else ""
     if candidate.runs and first.runs and not several and _by_seed_alone(candidate.runs[0], first.runs[0]):
         return f"{candidate.name} and {first.name} differ by seed alone: what is between them is chance of the training"
+    if of_all.few:
+        return f"{candidate.name} and {first.name}: {of_all.few}"
     if not of_all.is_real:
-        return f"no difference between {candidate.name} and {first.name} that {count:,} images{trainings} can show"
-    verdict = (
-        f"{candidate.name} is {apart} than {first.name} by {abs(of_all.difference):.4f} ({low:+.4f} to {high:+.4f})"
-    )
+        images = counted(len(candidate.scores[0].image_ids))
+        return f"no difference between {candidate.name} and {first.name} that {images}{trainings} can show"
+    interval = f"{between(of_all.interval, signed=True)}, {percent(of_all.level)} interval"
+    verdict = f"{candidate.name} is {apart} than {first.name} by {abs(of_all.difference):.4f} ({interval})"
     return verdict if several or not candidate.runs else f"{verdict}, these two trainings; --seeds tells of more"
 
 

@@ -94,7 +94,7 @@ def _told(
     held_out: NDArray[np.float64] | None,
     groups: NDArray[np.int64],
 ) -> Chosen:
-    found = None if held_out is None else intervals.intervals(held_out, groups).tolist()
+    found = None if held_out is None else intervals.intervals(held_out, groups)
     choices = tuple(
         Choice(
             rule=rule,
@@ -104,14 +104,14 @@ def _told(
             images=len(groups),
             present=int(one.present.sum()),
             mean_dice_held_out=None if held_out is None else float(held_out[:, channel].mean()),
-            interval_held_out=None if found is None else (found[channel][0], found[channel][1]),
+            interval_held_out=None if found is None else (float(found[channel][0]), float(found[channel][1])),
         )
         for channel, (one, rule) in enumerate(zip(classes, rules, strict=True))
     )
     return Chosen(
         choices=choices,
         mean_dice_held_out=None if held_out is None else float(held_out.mean()),
-        interval_held_out=None if found is None else (found[-1][0], found[-1][1]),
+        interval_held_out=None if found is None else (float(found[-1][0]), float(found[-1][1])),
     )
 
 

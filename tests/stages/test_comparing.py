@@ -13,6 +13,7 @@ from severstal_cli.config import CompareConfig, ScoreConfig, TrainConfig
 from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import run
 from severstal_cli.stages import comparing, scoring, training
+from severstal_cli.steel.comparison import CompareResult, markdown
 from severstal_cli.steel.scores import Scores
 
 TRUTH = "ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,2,11 10\n"
@@ -39,7 +40,9 @@ def test_submissions_are_compared_on_the_same_images_and_classes(tables: Path) -
     assert half.differences == ()
     assert half.verdict == ""
     assert [found.difference for found in right.differences] == pytest.approx([0, 1 / 9, 0, 1 / 27])
-    assert right.verdict == "no difference between right and half that 3 images can show"
+    differ = "their scores differ on one image, near-duplicates counted once: too few to tell which is better"
+    few = f"right and half: {differ}"
+    assert right.verdict == few
     assert more.score.by_class[2].predicted_masks == 1
     assert (half.parameters, half.training_s, half.images_per_s) == (None, None, None)
     assert result.folder == Path("comparisons/half-right-more")
@@ -54,7 +57,7 @@ def test_submissions_are_compared_on_the_same_images_and_classes(tables: Path) -
     assert len({len(row) for row in rows}) == 1
     assert rows[2][:2] == ["| right", "1.0000"]
     assert rows[4][0] == "| predicting nothing"
-    assert "- no difference between right and half that 3 images can show" in lines
+    assert f"- {few}" in lines
 
 
 def test_photographs_of_submissions_are_drawn_where_they_are(tables: Path) -> None:
@@ -73,24 +76,34 @@ def scores(dice: np.ndarray) -> Scores:
                   groups=np.arange(len(dice)), knows_duplicates=True)  # fmt: skip
 
 
-def test_the_verdict_is_of_what_was_tried() -> None:
+def test_the_verdict_is_of_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    hard = rng.random((1000, 2))
+    hard = rng.random((1000, 2)) / 2
+    monkeypatch.setattr(comparing, "_by_seed_alone", lambda one, other: {one, other} == {Path("a0"), Path("s0")})
 
     def of(name: str, *shifts: float, runs: bool = False) -> comparing._Candidate:
         folders = tuple(Path(f"{name}{number}") for number in range(len(shifts))) if runs else ()
         return comparing._Candidate(name=name, scores=tuple(scores(hard + shift) for shift in shifts), runs=folders)
 
-    low = comparing._verdict
-    first = of("a", 0.0)
-    for other, words in (
-        (of("b", 0.02), "b is better than a by 0.0200 (+0.0200 to +0.0200)"),
-        (of("b", -0.02), "b is worse than a by 0.0200 (-0.0200 to -0.0200)"),
-        (of("b", 0.0), "no difference between b and a that 1,000 images can show"),
-        (of("b", 0.05, -0.02, 0.01), "no difference between b and a that 1,000 images and 3 trainings can show"),
-    ):
+    few = hard.copy()
+    few[:3] += 0.1
+    by, but = "(+0.0200 to +0.0200, 95 % interval)", ", these two trainings; --seeds tells of more"
+    for first, other, words in (
+        (of("a", 0.0), of("b", 0.02), f"b is better than a by 0.0200 {by}"),
+        (of("a", 0.0), of("b", -0.02), f"b is worse than a by 0.0200 {by.replace('+', '-')}"),
+        (of("a", 0.0), of("b", 0.0), "b and a: their scores differ on no image"),
+        (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(few),)),
+         "b and a: their scores differ on 3 images, near-duplicates counted once: too few to tell which is better"),
+        (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(hard[::-1]),)),
+         "no difference between b and a that 1,000 images can show"),
+        (of("a", 0.0), of("b", 0.05, -0.02, 0.01),
+         "no difference between b and a that 1,000 images and 3 trainings can show"),
+        (of("a", 0.0, runs=True), of("b", 0.02, runs=True), f"b is better than a by 0.0200 {by}{but}"),
+        (of("a", 0.0, runs=True), of("s", 0.02, runs=True),
+         "s and a differ by seed alone: what is between them is chance of the training"),
+    ):  # fmt: skip
         found = comparing.differences(other.scores, first.scores)[-1]
-        assert low(other, first, found) == words
+        assert comparing._verdict(other, first, found) == words
 
 
 def test_of_several_comparisons_each_is_surer() -> None:
@@ -99,8 +112,13 @@ def test_of_several_comparisons_each_is_surer() -> None:
         comparing._Candidate(name=name, scores=(scores(rng.random((50, 2))),)) for name in ("one", "two", "three")
     )
     alone = comparing._rows([one, two])[1].differences[-1].interval
-    among = comparing._rows([one, two, three])[1].differences[-1].interval
+    rows = comparing._rows([one, two, three])
+    among = rows[1].differences[-1].interval
     assert among[0] < alone[0] < alone[1] < among[1]
+    result = CompareResult(rows=rows, folder=Path("out"), has_picture=False)
+    assert "| 97.5 % interval of it |" in markdown(result)
+    assert "| 95 % interval |" in markdown(result)
+    assert [found["level"] for found in result.to_dict()["candidates"][1]["differences"]] == [0.975] * 3
 
 
 def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -118,7 +136,8 @@ def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) ->
     assert one.images_per_s is not None
     assert result.has_picture
     assert cv2.imread(str(tmp_path / "out" / "comparison.png")) is not None
-    assert two.verdict.startswith(("no difference", "b is"))
+    assert "differ on" in two.verdict  # 9 images are held out
+    assert not two.differences[-1].is_real
     # the same recipe with another seed: nothing between them is of the recipe
     card = run.read_card(other)
     run.write_card(other, dataclasses.replace(card, config=card.config | {"seed": 7}))
@@ -141,7 +160,8 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
     ]  # fmt: skip
     assert len(result.rows[0].trainings) == len(result.rows[1].trainings) == 2
     assert result.rows[0].score.mean_dice == pytest.approx(np.mean(result.rows[0].trainings))
-    assert "2 trainings" in result.rows[1].verdict or "(" in result.rows[1].verdict
+    alone = [scoring.score(ScoreConfig(runs=(tmp_path / "models" / name,))).mean_dice for name in names]
+    assert [*result.rows[1].trainings, *result.rows[0].trainings] == alone
 
     weights = {name: (tmp_path / "models" / name / run.WEIGHTS).read_bytes() for name in names}
     (tmp_path / "models" / names[1] / run.THRESHOLDS).unlink()

@@ -48,22 +48,33 @@ def test_score_worked_by_hand(tables: tuple[Path, Path, Path]) -> None:
     assert two.all_empty == pytest.approx(2 / 3)
 
 
-def test_the_interval_takes_near_duplicates_as_one_where_the_split_tells_them(tables: tuple[Path, Path, Path]) -> None:
-    submission, truth, images = tables
-    config = ScoreConfig(submission=submission, truth=truth, images=images)
+def test_the_interval_takes_near_duplicates_as_one_where_the_split_tells_them(tmp_path: Path) -> None:
+    names = [f"{number:02}.png" for number in range(40)]
+    truth = "".join(f"{name},1,1 4\n" for name in names)
+    found = "".join(f"{name},1,{1 if number % 4 < 2 else 3} 4\n" for number, name in enumerate(names))
+    split = "".join(f"{name},0,{number // 2},1\n" for number, name in enumerate(names))
+    for name, text in (("truth", truth), ("submission", found)):
+        (tmp_path / f"{name}.csv").write_text("ImageId,ClassId,EncodedPixels\n" + text)
+    config = ScoreConfig(submission=tmp_path / "submission.csv", truth=tmp_path / "truth.csv")
     alone = scoring.score(config)
     assert not alone.knows_duplicates
-    assert alone.interval == (pytest.approx(0.25), 1)  # a alone, and clean alone, one draw in 27 each
-    assert alone.by_class[0].interval == (0.5, 1)
-    (truth.parent / "splits.csv").write_text(
-        "ImageId,Part,Group,Classes\na.png,0,1,1\nb.png,0,1,2\nclean.png,0,2,\nother.png,0,3,\n"
-    )
+    assert alone.interval is not None
+    (tmp_path / "splits.csv").write_text("ImageId,Part,Group,Classes\n" + split)
     grouped = scoring.score(config)
     assert grouped.knows_duplicates
-    assert grouped.interval == (pytest.approx((0.5 + 0 + 1 + 2 / 3) / 4), 1)  # a and b, drawn twice
-    assert grouped.mean_dice == alone.mean_dice
-    (truth.parent / "splits.csv").write_text("ImageId,Part,Group,Classes\na.png,0,1,1\n")
+    assert grouped.interval is not None
+    width, wider = (high - low for low, high in (alone.interval, grouped.interval))
+    assert wider == pytest.approx(2**0.5 * width, rel=0.1)  # pairs of images are right or wrong together
+    assert grouped.mean_dice == alone.mean_dice == pytest.approx(0.75)
+    (tmp_path / "splits.csv").write_text("ImageId,Part,Group,Classes\n00.png,0,1,1\n")
     assert scoring.score(config).interval == alone.interval
+
+
+def test_of_three_images_no_interval_is_told(tables: tuple[Path, Path, Path]) -> None:
+    submission, truth, images = tables
+    found = scoring.score(ScoreConfig(submission=submission, truth=truth, images=images))
+    assert found.interval is None
+    assert [one.interval for one in found.by_class] == [None, None]
 
 
 def test_without_a_list_the_images_of_the_submission_count(tables: tuple[Path, Path, Path]) -> None:
@@ -213,5 +224,4 @@ def test_a_run_against_another_one(trained, members, tmp_path: Path) -> None:  #
     alone = [scoring.score(ScoreConfig(runs=(folder,))) for folder in (trained[1], other)]
     assert found.against == alone[1]
     assert found.differences[-1].difference == pytest.approx(alone[0].mean_dice - alone[1].mean_dice)
-    low, high = found.differences[-1].interval
-    assert low <= found.differences[-1].difference <= high
+    assert found.differences[-1].groups <= found.images
