@@ -11,7 +11,7 @@ from severstal_cli.progress import Progress
 from severstal_cli.report import photographs, predicting
 from severstal_cli.report.content import Candidate, Content
 from severstal_cli.steel import confidence, images, leaks, splits, tables
-from severstal_cli.steel.records import place as place_of
+from severstal_cli.steel.photographs import check_inside
 from severstal_cli.steel.tables import MaskTable
 
 
@@ -62,7 +62,7 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
             )
         else:
             table = tables.read_table(path)
-            leaks.check_submission(path, first.image_ids, first.split)
+            leaks.check_submission(path, first.image_ids, first.split, progress)
             candidates.append(_of_table(name, path, table, first.image_ids, first.photographs.classes))
     sizes = cache.sizes[[cache.index[name] for name in first.image_ids]]
     where = "the holdout" if config.part == splits.HOLDOUT else f"fold {first.shares[0].part}"
@@ -89,23 +89,23 @@ def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Co
     for path, table in found.items():
         if absent := len(set(image_ids) - set(table.image_ids)):
             progress.say(f"{absent} of {len(image_ids)} images have no row in {path} and count as empty")
-    split = None if truth is None else splits.split_with(truth.parent, image_ids)
+    split = None if truth is None else splits.split_in(truth.parent)
     if split is not None:
         for path in found:
-            leaks.check_submission(path, image_ids, split)
+            leaks.check_submission(path, image_ids, split, progress)
     classes = max([table.classes for table in found.values()] + [0 if true is None else true.classes])
     if not classes:
         raise InputError("no classes to show", "no table has rows", "Give other files")
     sizes = photographs.write(place, image_ids, lambda name: images.read_grey(folder / name), progress)
     for path, table in (*found.items(), *([] if truth is None or true is None else [(truth, true)])):
-        _check_fits(path, table, dict(zip(image_ids, sizes, strict=True)))
+        check_inside(path, table, dict(zip(image_ids, sizes, strict=True)))
     return Content(
         title=f"{len(image_ids):,} images of {folder.resolve().name}",
         image_ids=image_ids,
         sizes=np.array(sizes, np.int64).reshape(-1, 2),
         classes=classes,
         true=None if true is None else true.masks,
-        groups=None if split is None else split.groups,
+        groups=None if split is None else split.groups_with(image_ids),
         candidates=tuple(
             _of_table(name, path, table, image_ids, classes)
             for (path, table), name in zip(found.items(), short_names(config.shown), strict=True)
@@ -141,14 +141,3 @@ def _images_of(config: ReportConfig, found: Mapping[Path, MaskTable]) -> tuple[t
     where = " or ".join(map(str, folders))
     raise InputError(f"the photographs of {config.shown[0]} are not known",
                      f"not all of {len(image_ids)} are in {where}" if where else "", "Give --images DIR")  # fmt: skip
-
-
-def _check_fits(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """Raises InputError where a mask reaches past the end of its image."""
-    for (image_id, channel), runs in table.masks.items():
-        height, width = sizes.get(image_id, (0, 0))
-        if height and int(runs[-1].sum()) > height * width:
-            line = place_of(table.lines[image_id, channel])
-            last = int(runs[-1].sum())
-            raise InputError(f"{path}, {line}: a run reaches past the end of {image_id}",
-                             f"pixel {last} of {height} x {width}", "Give the table of these images")  # fmt: skip

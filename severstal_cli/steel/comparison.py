@@ -89,7 +89,7 @@ def cells_of(row: Row) -> list[str]:
         between(score.interval),
         "" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
         *(f"{found.dice:.4f}" for found in score.by_class),
-        str(sum(found.predicted_masks for found in score.by_class)),
+        f"{sum(found.predicted_masks for found in score.by_class):.10g}",
         "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
         "" if row.training_s is None else f"{row.training_s / 60:.1f} min",
         "" if row.images_per_s is None else f"{row.images_per_s:.1f}",

@@ -28,7 +28,8 @@ class ClassScore:
     all_empty: float
     """What predicting nothing scores."""
     true_masks: int
-    predicted_masks: int
+    predicted_masks: float
+    """A whole number, but for the mean of several trainings."""
     interval: Interval | None
     """95 % for `dice`; None of too few images: see steel/intervals."""
 
