@@ -11,10 +11,11 @@ lose on new images; this one lost least where all pools are taken together:
 3. All this is done 50 times on images drawn anew, groups of near-duplicates as wholes; each time the highest cell is
    taken, of equal ones that of `search.middle_of_the_top`. The choice is their median along each axis (bagging,
    Breiman, Machine Learning 24, 1996).
-A class that gains nothing so is never predicted, and one that gains nothing over the default rule keeps that.
+A class that gains nothing over the default rule keeps that; one that gains nothing by either is never predicted.
 
 What this is worth on new images is told by leaving out: the groups of near-duplicates are dealt to five folds, and each
-image is scored with the rules chosen without its fold. A gate is used where it gains more by this than its own error.
+image is scored with the rules chosen without its fold. A gate is used where it gains more by this than its own error;
+for the figure that is told, a fold has no say in whether it gets one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -83,8 +84,13 @@ def choose(classes: Sequence[Contributions], fold_of: NDArray[np.int8], groups: 
                 for channel, (one, rule) in enumerate(zip(classes, found, strict=True)):
                     scores[rows, channel] = one.dice(rule)[rows]
         for channel, rule in enumerate(with_gate):
-            if rule.min_image_score and _gains(gated[:, channel] - held_out[:, channel], groups):
-                rules[channel], held_out[:, channel] = rule, gated[:, channel]
+            gains = gated[:, channel] - held_out[:, channel]
+            if rule.min_image_score and _gains(gains, groups):
+                rules[channel] = rule
+            for fold in range(folds):
+                others, rows = fold_of != fold, fold_of == fold
+                if _gains(gains[others], groups[others]):
+                    held_out[rows, channel] = gated[rows, channel]
     return _told(classes, rules, held_out, groups)
 
 
@@ -131,7 +137,7 @@ def _rules(
 
     sums: of a class the gains of these images, (1 + G, T, S, M). groups: (N,) of all images.
     """
-    weights = next(_weights(groups, images, DRAWINGS))
+    weights = np.concatenate(list(_weights(groups, images, DRAWINGS)))
     drawn = [one.drawn_sums(weights, 0) for one in classes]
     everything, plain_sums = np.sum(drawn, axis=0), np.sum([own[0] for own in sums], axis=0)
     plain, gated = [], []
@@ -169,10 +175,10 @@ def _rule(
     gate: int = 0,
 ) -> ClassRule:
     """The rule of a cell; never or the default one where it gains nothing. own, plain: with this gate, and without."""
-    gain, (t, s, m) = int(own[cell]), cell
-    if gain <= images and int(plain.min()) < -images:  # a sum is wrong by less than a unit an image
+    gain, default, (t, s, m) = int(own[cell]), int(plain[_DEFAULT, 0, 0]), cell
+    if max(gain, default) <= images and int(plain.min()) < -images:  # a sum is wrong by less than a unit an image
         return ClassRule(pixel_threshold=NEVER)
-    if gain <= int(plain[_DEFAULT, 0, 0]) + images:
+    if gain <= default + images:
         return ClassRule()
     return ClassRule(
         pixel_threshold=int(THRESHOLDS[t]),
