@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -340,6 +341,7 @@ def test_what_was_searched_is_shown_and_how_to_go_on(
     assert ["1", "0.200", "1", "1", "0.800", "0.8000", "0.9000", "0.7000"] in rows
     assert ["2", "0.502", "1", "1", "0.8000", "0.9000", "0.7000"] in rows
     assert (f"expected on new images: {held_out or 0:.4f}, 95 % interval 0.7500 to 0.9500" in out) == told
+    assert ("all of these are near-duplicates of each other" in " ".join(out.split())) == (held_out is None)
     assert ("gains nothing over a threshold of 0.5" in " ".join(out.split())) == (held_out == 0.8)
     assert out.endswith("wrote e.json; next: severstal predict IMAGES --thresholds e.json\n")
     assert severstal("thresholds", "a").out.endswith("next: severstal predict IMAGES --model a\n")
@@ -362,3 +364,66 @@ def test_all_folds_are_trained_and_their_mean_told(severstal: Severstal, monkeyp
         "models/a-fold1: 2 epochs in 9 s, mean of epochs 1, 2 with validation Dice 0.9250 (predicting nothing 0.7500)",
         "2 folds: mean validation Dice 0.9000",
     ])  # fmt: skip
+
+
+@pytest.fixture
+def submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`good.csv` finds 12 of 24 defects, `all.csv` 20, `truth.csv`; the first has a row for every image and class."""
+    monkeypatch.chdir(tmp_path)
+    names = [f"{number:02}.png" for number in range(30)]
+    rows = [f"{name},1,1 4\n" for name in names[:24]]
+    tables = {"truth": rows, "all": rows[:20]}
+    for name, own in tables.items():
+        (tmp_path / f"{name}.csv").write_text("ImageId,ClassId,EncodedPixels\n" + "".join(own))
+    (tmp_path / "good.csv").write_text("ImageId_ClassId,EncodedPixels\n" + "".join(
+        f"{name}_1,{'1 4' if number < 12 else ''}\n" for number, name in enumerate(names)
+    ))  # fmt: skip
+
+
+@pytest.mark.usefixtures("submissions")
+def test_submissions_are_compared_on_the_command_line(severstal: Severstal) -> None:
+    outcome = severstal("compare", "good.csv", "all.csv", "--truth", "truth.csv", "--out", "here")
+    assert (outcome.code, outcome.err.splitlines()[0]) == (
+        0, "counting the 30 images in good.csv; --images DIR or LIST.csv counts others"
+    )  # fmt: skip
+    told = " ".join(outcome.out.split())
+    assert "30 images with 24 true masks" in told
+    assert re.search(r"good 0\.6000 0\.4\d+ to 0\.7\d+ 0\.5000 12 all 0\.8667", told)
+    assert re.search(r"all is better than good by 0\.2667 \(\+0\.0\d+ to \+0\.4\d+, 95 % interval\)", told)
+    assert outcome.out.endswith("wrote here/comparison.md, .json\n")
+    content = json.loads(severstal("compare", "good.csv", "all.csv", "--truth", "truth.csv", "--json").out)
+    assert content == json.loads(Path("here/comparison.json").read_text())
+    idle = severstal("compare", "good.csv", "all.csv", "--truth", "truth.csv", "--time-limit", "5m")
+    assert (idle.code, idle.out) == (1, "")
+    assert "--time-limit does nothing for submissions" in idle.err
+
+
+@pytest.mark.usefixtures("submissions")
+def test_a_submission_is_scored_against_another_on_the_command_line(severstal: Severstal) -> None:
+    outcome = severstal("score", "all.csv", "--truth", "truth.csv", "--against", "good.csv")
+    told = " ".join(outcome.out.split())
+    assert re.search(r"0\.\d+ to 0\.\d+: 95 % interval of the mean on images like these; near-duplicates are not", told)
+    assert re.search(r"all 0\.8667 0\.6000 \+0\.2667 \+0\.\d+ to \+0\.\d+ (>99\.9|99\.\d) %", told)
+    assert "on images like these it is better; this is of these two, not of their recipes" in told
+    content = json.loads(severstal("score", "all.csv", "--truth", "truth.csv", "--against", "good.csv", "--json").out)
+    assert content["difference"] == pytest.approx(8 / 30)
+    Path("three.csv").write_text("ImageId\n00.png\n12.png\n29.png\n")
+    few = severstal("score", "all.csv", "--truth", "truth.csv", "--images", "three.csv", "--against", "good.csv").out
+    assert "too few images to tell how sure the mean is" in few
+    assert "their scores differ on one image, near-duplicates counted once: too few to tell" in " ".join(few.split())
+
+
+def test_runs_are_compared_on_the_command_line(
+    severstal: Severstal, trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data, folder = trained
+    shutil.copytree(folder, "other")
+    outcome = severstal("compare", str(folder), "other", "--data", str(data), "--out", "here")
+    assert outcome.code == 0, outcome.err
+    told = " ".join(outcome.out.split())
+    assert "other and unet-small-fold0: their scores differ on no image" in told
+    assert outcome.out.endswith("wrote here/comparison.md, .json, .png\n")
+    for option in ("--seeds", "--epochs"):
+        assert f"{option} does nothing for runs" in severstal("compare", str(folder), "other", option, "1").err
+    assert "no such data folder: gone" in severstal("compare", str(folder), "other", "--data", "gone").err

@@ -1,6 +1,7 @@
 """The command that compares."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,23 @@ from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli import completion
 from severstal_cli.cli.app import SUBMISSIONS, app
-from severstal_cli.cli.options import AsJson, BatchSize, Data, Models, parse_seconds, parse_seeds
+from severstal_cli.cli.options import AsJson, BatchSize, Models, parse_seconds, parse_seeds
 from severstal_cli.progress import TerminalProgress
+
+MATTERING = (
+    "data", "encoder", "encoder_weights", "epochs", "time_limit", "learning_rate", "seeds", "models", "truth", "images",
+)  # fmt: skip
+"""Options that matter to some candidates and not to others."""
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command(rich_help_panel=SUBMISSIONS)
 def compare(
+    context: typer.Context,
     candidates: Annotated[
         list[str],
         typer.Argument(
@@ -24,7 +36,9 @@ def compare(
             autocompletion=completion.candidates,
         ),
     ],
-    data: Data = configs.TrainConfig.data,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder; of networks to train by default data, of runs where they were.")
+    ] = None,
     encoder: Annotated[str, typer.Option(help="Of networks to train.")] = configs.TrainConfig.encoder,
     encoder_weights: Annotated[
         str, typer.Option(help="imagenet, none or a file.")
@@ -50,12 +64,12 @@ def compare(
     from severstal_cli.stages import comparing
 
     train = configs.TrainConfig(
-        data=data, encoder=encoder, encoder_weights=encoder_weights, epochs=epochs, time_limit_s=time_limit,
-        learning_rate=learning_rate, models=models,
+        data=data or configs.TrainConfig.data, encoder=encoder, encoder_weights=encoder_weights, epochs=epochs,
+        time_limit_s=time_limit, learning_rate=learning_rate, models=models,
     )  # fmt: skip
     config = configs.CompareConfig(
-        candidates=tuple(candidates), train=train, seeds=seeds, truth=truth, images=images, out=out,
-        batch_size=batch_size,
+        candidates=tuple(candidates), train=train, data=data, seeds=seeds, truth=truth, images=images, out=out,
+        batch_size=batch_size, given=tuple(filter(partial(_is_given, context), MATTERING)),
     )  # fmt: skip
     try:
         result = comparing.compare(config, TerminalProgress())

@@ -44,7 +44,9 @@ class CompareConfig:
     candidates: tuple[str, ...]
     """Names of the registry and folders of runs, or submissions. The others are compared with the first."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    """How networks are trained that are not there yet, but for network, seed and name; its `data` are those of runs."""
+    """How networks are trained that are not there yet, but for network, seed and name; all are scored on its `data`."""
+    data: Path | None = None
+    """Of runs alone: by default where each was trained."""
     seeds: tuple[int, ...] = (0,)
     """A network is trained once with each."""
     truth: Path | None = None
@@ -54,11 +56,15 @@ class CompareConfig:
     out: Path | None = None
     """The folder to write; by default made of the candidates, under `comparisons`."""
     batch_size: int = 8
+    given: tuple[str, ...] = ()
+    """Names of the options that were given: those that do nothing for these candidates are refused."""
 
     def __post_init__(self) -> None:
-        check(len(self.candidates) > 1, "number of candidates", len(self.candidates), "at least 2")
-        check(len(set(self.candidates)) == len(self.candidates), "candidates", " ".join(self.candidates), "named once")
-        check(bool(self.seeds) and len(set(self.seeds)) == len(self.seeds), "seeds", self.seeds, "each another")
+        check(len(self.candidates) > 1, "number of candidates", str(len(self.candidates)), "at least 2")
+        check(len(set(self.candidates)) == len(self.candidates), "list of candidates", " ".join(self.candidates),
+              "without doubles")  # fmt: skip
+        check(len(set(self.seeds)) == len(self.seeds) > 0, "list of seeds", ",".join(map(str, self.seeds)),
+              "without doubles")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,6 +143,11 @@ def _open(
     )
 
 
+def batches_ahead() -> int:
+    """How many batches `Part.levels` may have done beyond those whose levels are used: none on a CPU."""
+    return 2 * inference.AHEAD if open_device().device.type == "cuda" else 0
+
+
 def _told(part: Part) -> str:
     """Which runs predict which images, in one line."""
     told = [

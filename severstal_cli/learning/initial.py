@@ -66,7 +66,7 @@ def copy_weights(folder: Path, card: run.ModelCard, network: nn.Module) -> list[
 def check_source(folder: Path, data_fingerprint: str, split_fingerprint: str, fold: int | None) -> None:
     """See that the run of `folder`, and what that started from, was not trained on what a training will be judged by.
 
-    Raises InputError.
+    Raises InputError. What cannot be told is not refused.
     """
     for record in run.read_card(folder).records():
         fault = leaks.fault_of(record, data=data_fingerprint, split=split_fingerprint, fold=fold)
@@ -76,15 +76,21 @@ def check_source(folder: Path, data_fingerprint: str, split_fingerprint: str, fo
                              "Start from a run that left out the same images")  # fmt: skip
 
 
-def seen_by_others(config: TrainConfig, data_fingerprint: str, split_fingerprint: str) -> tuple[dict[str, Any], ...]:
+def seen_by_others(
+    config: TrainConfig, data_fingerprint: str, split_fingerprint: str, progress: Progress
+) -> tuple[dict[str, Any], ...]:
     """What a training is going to see by way of others: of the run it starts from, and of those of its pseudo labels.
 
-    Raises InputError: these were trained on what it will be judged by.
+    Where it cannot be told whether they saw what it will be judged by, that is said. Raises InputError: they did.
     """
     found: list[dict[str, Any]] = []
+    unknown: dict[str, None] = {}
     if config.init is not None:
         check_source(config.init, data_fingerprint, split_fingerprint, config.fold)
-        found += run.read_card(config.init).records()
+        own = run.read_card(config.init).records()
+        found += own
+        if any(leaks.is_unknown(record, data=data_fingerprint, split=split_fingerprint) for record in own):
+            unknown[str(config.init)] = None
     if config.pseudo is not None:
         for folder, record in leaks.records_of(config.pseudo):
             fault = leaks.fault_of(record, data=data_fingerprint, split=split_fingerprint, fold=config.fold)
@@ -93,4 +99,9 @@ def seen_by_others(config: TrainConfig, data_fingerprint: str, split_fingerprint
                 raise InputError(f"{config.pseudo} was made by {folder}", f"its {what} is {there}, here {here}",
                                  "Take pseudo labels of runs that left out the same images")  # fmt: skip
             found.append({name: record[name] for name in ("data", "split", "fold")})
+            if leaks.is_unknown(record, data=data_fingerprint, split=split_fingerprint):
+                unknown[folder] = None
+    for folder in unknown:
+        progress.say(f"{folder} learnt from other data with another split: whether it saw images that this training "
+                     "is judged by cannot be told")  # fmt: skip
     return tuple({json.dumps(record): record for record in found}.values())

@@ -44,6 +44,8 @@ def print_split(result: "SplitResult") -> None:
 
 def print_thresholds(result: "ThresholdsResult") -> None:
     """The rule of each class, and its Dice before and after."""
+    from severstal_cli.steel.words import between
+
     rows = []
     for class_id, choice in enumerate(result.choices, start=1):
         rule = choice.rule
@@ -56,9 +58,14 @@ def print_thresholds(result: "ThresholdsResult") -> None:
     rows.append(("all", "", "", "", "", *map(figure, means)))
     header = ("class", "threshold", "component px", "mask px", "gate", "at 0.5", "searched", "nothing")
     caption = ""
-    if result.mean_dice_held_out is not None and result.interval_held_out is not None:
-        expected, (low, high) = result.mean_dice_held_out, result.interval_held_out
-        caption = f"expected on new images: {expected:.4f}, 95 % interval {low:.4f} to {high:.4f}"
+    if result.mean_dice_held_out is None:
+        caption = "what to expect on new images cannot be told: all of these are near-duplicates of each other"
+    else:
+        expected, interval = result.mean_dice_held_out, result.interval_held_out
+        caption = f"expected on new images: {expected:.4f}"
+        caption += ", from too few images for an interval" if interval is None else (
+            f", 95 % interval {between(interval)}"
+        )  # fmt: skip
         if expected <= result.mean_dice_default:
             caption += f"; the search gains nothing over a threshold of 0.5, {result.mean_dice_default:.4f}"
     print_table(f"mean Dice on {result.images} validation images", header, rows, caption)
@@ -66,6 +73,8 @@ def print_thresholds(result: "ThresholdsResult") -> None:
 
 def print_score(title: str, result: "ScoreResult") -> None:
     """Dice of each class and over all."""
+    from severstal_cli.steel.words import between, counted
+
     rows = []
     for found in result.by_class:
         dice = (found.dice, found.dice_present, found.all_empty)
@@ -73,15 +82,18 @@ def print_score(title: str, result: "ScoreResult") -> None:
     dice = (result.mean_dice, result.mean_dice_present, result.all_empty)
     rows.append(("all", *map(figure, dice), _sum(result, "true_masks"), _sum(result, "predicted_masks")))
     header = ("class", "Dice", "if present", "nothing", "true masks", "predicted")
-    low, high = result.interval
-    caption = f"{low:.4f} to {high:.4f}: 95 % interval of the mean on images like these"
-    if not result.knows_duplicates:
-        caption += "; near-duplicates are not known (severstal split), so it may be too narrow"
-    print_table(f"{title}: mean Dice on {result.images} images", header, rows, caption)
+    caption = "too few images to tell how sure the mean is"
+    if result.interval is not None:
+        caption = f"{between(result.interval)}: 95 % interval of the mean on images like these"
+        if not result.knows_duplicates:
+            caption += "; near-duplicates are not known (severstal split), so it may be too narrow"
+    print_table(f"{title}: mean Dice on {counted(result.images)}", header, rows, caption)
 
 
 def print_differences(name: str, other: str, result: "ScoreResult") -> None:
     """A score less another one, by class and over all, and whether it is real."""
+    from severstal_cli.steel.words import between, counted
+
     against = result.against
     if against is None:
         raise ValueError("nothing to compare with")
@@ -90,23 +102,21 @@ def print_differences(name: str, other: str, result: "ScoreResult") -> None:
              for one, two in zip(result.by_class, against.by_class, strict=True)]  # fmt: skip
     pairs.append(("all", result.mean_dice, against.mean_dice))
     for (class_id, one, two), found in zip(pairs, result.differences, strict=True):
-        low, high = found.interval
-        interval = f"{low:+.4f} to {high:+.4f}"
-        rows.append(
-            (class_id, figure(one), figure(two), f"{found.difference:+.4f}", interval, _share(found.probability))
-        )
+        how_sure = between(found.interval, signed=True), _share(found.probability)
+        rows.append((class_id, figure(one), figure(two), f"{found.difference:+.4f}", *how_sure))
     of_all = result.differences[-1]
-    verdict = "no difference that {} images can show"
+    verdict = of_all.few or f"no difference that {counted(result.images)} can show"
     if of_all.is_real:
         verdict = "on images like these it is better" if of_all.difference > 0 else "on images like these it is worse"
     header = ("class", "Dice", "other", "difference", "95 % interval", "likely")
-    caption = f"{verdict.format(result.images)}; this is of these two, not of their recipes"
+    caption = f"{verdict}; this is of these two, not of their recipes"
     print_table(f"{name} less {other}", header, rows, caption)
 
 
 def print_comparison(result: "CompareResult") -> None:
     """Candidates beside predicting nothing; what they are by class; and whether they differ."""
     from severstal_cli.steel import comparison
+    from severstal_cli.steel.words import counted
 
     first = result.rows[0].score
     rows, of_classes = [], []
@@ -117,7 +127,8 @@ def print_comparison(result: "CompareResult") -> None:
     rows.append(("predicting nothing", figure(first.all_empty), "", figure(0.0), "0"))
     of_classes.append(("predicting nothing", *(figure(found.all_empty) for found in first.by_class), "", "", ""))
     header = ("", "mean Dice", "95 % interval", "if present", "masks")
-    print_table(f"{first.images:,} images with {_sum(first, 'true_masks')} true masks", header, rows)
+    true_masks = counted(int(_sum(first, "true_masks")), "true mask")
+    print_table(f"{counted(first.images)} with {true_masks}", header, rows)
     names = tuple(f"class {found.class_id}" for found in first.by_class)
     verdicts = "\n".join(row.verdict for row in result.rows if row.verdict)
     print_table("by class", ("", *names, "weights", "training", "images/s"), of_classes, verdicts)
@@ -161,8 +172,10 @@ def _shorter(cell: str) -> str:
         return cell
 
 
-def _share(probability: float) -> str:
+def _share(probability: float | None) -> str:
     """Of two thousand samples none may be on the other side, which is not certainty."""
+    if probability is None:
+        return ""
     return ">99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"
 
 

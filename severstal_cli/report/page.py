@@ -180,8 +180,10 @@ def confusion(true: NDArray[np.bool_], found: NDArray[np.bool_]) -> list[list[in
 
 def _scale(results: Sequence[ScoreResult | None]) -> tuple[float, float]:
     """From where to where the bars of the intervals go: tenths around all of them."""
-    lows = [bound for result in results if result is not None
-            for bound in (result.interval[0], *(found.interval[0] for found in result.by_class))]  # fmt: skip
+    means = [(mean, interval) for result in results if result is not None
+             for mean, interval in ((result.mean_dice, result.interval),
+                                    *((found.dice, found.interval) for found in result.by_class))]  # fmt: skip
+    lows = [mean if interval is None else interval[0] for mean, interval in means]
     return (max(0.0, float(np.floor(min(lows, default=0.0) * 10 - 0.2) / 10)), 1.0)
 
 

@@ -11,7 +11,7 @@ from severstal_cli.progress import Progress
 from severstal_cli.report import photographs, predicting
 from severstal_cli.report.content import Candidate, Content
 from severstal_cli.steel import confidence, images, leaks, splits, tables
-from severstal_cli.steel.records import place as place_of
+from severstal_cli.steel.photographs import check_inside
 from severstal_cli.steel.tables import MaskTable
 
 
@@ -68,7 +68,7 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
             raise InputError(f"{path} has classes 1 to {table.classes}", f"{runs[0]} has {classes}",
                              "Show a submission for the same classes")  # fmt: skip
         _check_table(path, table, dict(zip(first.image_ids, map(tuple, sizes.tolist()), strict=True)), progress)
-        leaks.check_submission(path, first.image_ids, first.split)
+        leaks.check_submission(path, first.image_ids, first.split, progress)
     photographs.write(place, first.image_ids, lambda name: cache[cache.index[name]], progress)
     candidates = []
     for number, (name, path) in enumerate(zip(short_names(config.shown), config.shown, strict=True)):
@@ -101,10 +101,10 @@ def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Co
     true = None if truth is None else tables.read_table(truth)
     if true is None:
         progress.say("no --truth: nothing is scored")
-    split = None if truth is None else splits.split_with(truth.parent, image_ids)
+    split = None if truth is None else splits.split_in(truth.parent)
     if split is not None:
         for path in found:
-            leaks.check_submission(path, image_ids, split)
+            leaks.check_submission(path, image_ids, split, progress)
     classes = max([table.classes for table in found.values()] + [0 if true is None else true.classes])
     if not classes:
         raise InputError("no classes to show", "no table has rows", "Give other files")
@@ -113,14 +113,14 @@ def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Co
     for path, table in found.items():
         _check_table(path, table, size_of, progress)
     if truth is not None and true is not None:
-        _check_fits(truth, true, size_of)
+        check_inside(truth, true, size_of)
     return Content(
         title=f"{len(image_ids):,} images of {folder.resolve().name}",
         image_ids=image_ids,
         sizes=np.array(sizes, np.int64).reshape(-1, 2),
         classes=classes,
         true=None if true is None else true.masks,
-        groups=None if split is None else split.groups,
+        groups=None if split is None else split.groups_with(image_ids),
         candidates=tuple(
             _of_table(name, path, table, image_ids, classes)
             for (path, table), name in zip(found.items(), short_names(config.shown), strict=True)
@@ -163,20 +163,9 @@ def _images_of(
 
 def _check_table(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]], progress: Progress) -> None:
     """Say how many images have no row in a submission. Raises InputError where its masks do not fit."""
-    _check_fits(path, table, sizes)
+    check_inside(path, table, sizes)
     absent = len(sizes.keys() - set(table.image_ids))
     if absent == len(sizes):
         raise InputError(f"{path} names none of the {len(sizes)} images to show", "", "Give the submission for them")
     if absent:
         progress.say(f"{absent} of {len(sizes)} images have no row in {path} and count as empty")
-
-
-def _check_fits(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """Raises InputError where a mask reaches past the end of its image."""
-    for (image_id, channel), runs in table.masks.items():
-        height, width = sizes.get(image_id, (0, 0))
-        if height and int(runs[-1].sum()) > height * width:
-            line = place_of(table.lines[image_id, channel])
-            last = int(runs[-1].sum())
-            raise InputError(f"{path}, {line}: a run reaches past the end of {image_id}",
-                             f"pixel {last} of {height} x {width}", "Give the table of these images")  # fmt: skip

@@ -21,9 +21,11 @@ from severstal_cli.config import CompareConfig, ScoreConfig, ThresholdsConfig, T
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import scoring
-from severstal_cli.steel import dice, files, images, intervals, pictures, tables
+from severstal_cli.steel import dice, files, images, intervals, pictures, records
 from severstal_cli.steel.comparison import CompareResult, Row, markdown
-from severstal_cli.steel.scores import Difference, Scores, differences
+from severstal_cli.steel.photographs import check_inside, open_photographs
+from severstal_cli.steel.scores import Difference, ScoreResult, Scores, differences
+from severstal_cli.steel.words import between, counted, percent
 
 MARKDOWN, CONTENT, PICTURE = "comparison.md", "comparison.json", "comparison.png"
 _NO_MATTER = {"data", "models", "name", "resume", "devices", "seed"}
@@ -41,28 +43,31 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
     """Train and search what is missing, score all on the same images, and write table, JSON and picture to a folder.
 
     Raises:
-        InputError: candidates that cannot be compared, runs of other settings than are asked for, or wrong tables.
+        InputError: candidates that cannot be compared, options that do nothing for them, runs of other settings than
+            are asked for, or wrong tables.
         SeverstalError: as `train`, `thresholds` and `score` do.
     """
     names = config.candidates
     out = config.out or Path("comparisons") / "-".join(Path(name).stem for name in names)
     files.check_place(out / CONTENT)
-    if all(name.endswith(".csv") for name in names):
-        candidates, true, photographs = _submissions(config, progress)
-    elif config.truth or config.images:
-        raise InputError(
-            "--truth and --images are for submissions", " ".join(names), "Name .csv files, or leave them off"
-        )
-    else:
-        candidates, true, photographs = _runs(config, progress)
+    kinds = {records.is_table(Path(name)): name for name in reversed(names)}
+    if len(kinds) > 1:
+        raise InputError("submissions are compared with submissions alone",
+                         f"{kinds[True]} is one, {kinds[False]} is not",
+                         "Predict the same images with the run, and name that submission")  # fmt: skip
+    candidates, true, photographs = (_submissions if True in kinds else _runs)(config, progress)
     rows = _rows(candidates)
     result = CompareResult(rows=rows, folder=out, has_picture=photographs is not None)
-    files.write_text(out / CONTENT, json.dumps(result.to_dict(), indent=2) + "\n")
-    files.write_text(out / MARKDOWN, markdown(result))
+    picture = None
     if photographs is not None:
-        columns = {"truth": true} | {candidate.name: candidate.scores[0].masks for candidate in candidates}
+        columns = [("truth", true), *((candidate.name, candidate.scores[0].masks) for candidate in candidates)]
         first = candidates[0].scores[0]
         picture = pictures.by_class(columns, first.image_ids, first.dice.shape[1], photographs)
+    files.write_text(out / CONTENT, json.dumps(result.to_dict(), indent=2) + "\n")
+    files.write_text(out / MARKDOWN, markdown(result))
+    if picture is None:
+        (out / PICTURE).unlink(missing_ok=True)  # of an earlier comparison
+    else:
         pictures.write_png(out / PICTURE, picture)
     return result
 
@@ -70,45 +75,50 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
 def _submissions(
     config: CompareConfig, progress: Progress
 ) -> tuple[list[_Candidate], dice.Masks, pictures.Photographs | None]:
+    _check_given(config, "submissions", {"truth", "images"})
     if config.truth is None:
         raise InputError("submissions are compared by the truth", "", "Give --truth train.csv, and --images DIR")
-    paths, classes = list(map(Path, config.candidates)), 0
-    counting: Path | Sequence[str] | None = config.images
-    for path in paths:  # the same images and classes for all of them
-        found = scoring.score_submission(path, config.truth, counting, progress, classes=classes)
-        counting, classes = found.image_ids, found.dice.shape[1]
+    paths = list(map(Path, config.candidates))
+    judged = scoring.score_submissions(paths, config.truth, config.images, progress)
     candidates = [
-        _Candidate(name=name, scores=(scoring.score_submission(path, config.truth, counting, SILENT, classes=classes),))
-        for name, path in zip(_short([str(path) for path in paths]), paths, strict=True)
+        _Candidate(name=name, scores=(found,))
+        for name, found in zip(_short(config.candidates), judged.scores, strict=True)
     ]
+    names = judged.scores[0].image_ids
     folders = [config.images, config.truth.parent / "train_images", config.truth.parent / "test_images"]
-    names = candidates[0].scores[0].image_ids
     folder = next(
         (one for one in folders if one and one.is_dir() and all((one / name).is_file() for name in names)), None
     )
-    photographs = None if folder is None else lambda image_id: images.read_grey(folder / image_id)
-    return candidates, tables.read_table(config.truth).masks, photographs
+    true = judged.tables[config.truth].masks
+    if folder is None:
+        return candidates, true, None
+    sizes = {name: images.image_size(folder / name) for name in names}
+    for path, table in judged.tables.items():
+        check_inside(path, table, sizes)
+    return candidates, true, lambda image_id: images.read_grey(folder / image_id)
 
 
 def _runs(
     config: CompareConfig, progress: Progress
 ) -> tuple[list[_Candidate], dice.Masks, pictures.Photographs | None]:
     from severstal_cli.learning import registry
-    from severstal_cli.steel.photographs import open_photographs
 
+    if config.truth or config.images:
+        raise InputError("--truth and --images are for submissions", " ".join(config.candidates), "Leave them off")
     for name in config.candidates:
         if name not in registry.REGISTRY and not Path(name).is_dir():
             near = difflib.get_close_matches(name, registry.REGISTRY, n=1)
             hint = f"Did you mean {near[0]}? " if near else ""
             raise InputError(f"{name} is neither a network nor the folder of a run", "",
                              f"{hint}`severstal models` lists both; a submission ends with .csv")  # fmt: skip
+    networks = [name for name in config.candidates if name in registry.REGISTRY]
+    if not networks:
+        _check_given(config, "runs, which are trained", {"data"})
     folders = [
-        tuple(_trained(config, name, seed, progress) for seed in config.seeds)
-        if name in registry.REGISTRY
-        else (Path(name),)
+        tuple(_trained(config, name, seed, progress) for seed in config.seeds) if name in networks else (Path(name),)
         for name in config.candidates
     ]
-    data = config.train.data if any(name in registry.REGISTRY for name in config.candidates) else None
+    data = config.train.data if networks else config.data
     candidates = []
     for name, runs in zip(_short(config.candidates), folders, strict=True):
         scored = tuple(
@@ -130,7 +140,7 @@ def _runs(
 
 def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) -> Path:
     """The folder of a run by these settings, which is trained, or trained to its end, and searched if need be."""
-    from severstal_cli.learning import run
+    from severstal_cli.learning import registry, run
     from severstal_cli.stages import searching, training
 
     wanted = dataclasses.replace(config.train, arch=arch, seed=seed, name=None)
@@ -139,12 +149,25 @@ def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) ->
     wanted = dataclasses.replace(wanted, name=folder.name)
     begun = (folder / run.CHECKPOINT).exists()
     if (folder / run.CARD).exists():
-        _check_settings(folder, run.read_card(folder).config, wanted)
+        there = run.read_card(folder).config
+        if not registry.entry(arch).has_encoder:  # so whatever is told of one makes no other recipe
+            own = {name: there[name] for name in ("encoder", "encoder_weights") if name in there}
+            wanted = dataclasses.replace(wanted, **own)
+        _check_settings(folder, there, wanted)
     if begun or not (folder / run.CARD).exists():
         training.train(dataclasses.replace(wanted, resume=begun), progress)
     if not (folder / run.THRESHOLDS).exists():
-        searching.search(ThresholdsConfig(runs=(folder,), data=config.train.data), progress)
+        thresholds = ThresholdsConfig(runs=(folder,), data=config.train.data, batch_size=config.batch_size)
+        searching.search(thresholds, progress)
     return folder
+
+
+def _check_given(config: CompareConfig, kind: str, used: set[str]) -> None:
+    """See that the options that were given do something. Raises InputError."""
+    idle = [f"--{name.replace('_', '-')}" for name in config.given if name not in used]
+    if idle:
+        raise InputError(f"{' and '.join(idle)} {'do' if len(idle) > 1 else 'does'} nothing for {kind}",
+                         " ".join(config.candidates), f"Leave {'them' if len(idle) > 1 else 'it'} off")  # fmt: skip
 
 
 def _check_settings(folder: Path, there: dict[str, Any], wanted: TrainConfig) -> None:
@@ -163,12 +186,24 @@ def _rows(candidates: Sequence[_Candidate]) -> tuple[Row, ...]:
     level = 1 - (1 - intervals.LEVEL) / max(1, len(candidates) - 1)
     for candidate in candidates:
         every = candidate.scores
-        score = dataclasses.replace(every[0], dice=np.mean([one.dice for one in every], axis=0)).summary()
+        score = _mean_of(every)
         found = differences(every, first.scores, level=level) if candidate is not first else []
         verdict = _verdict(candidate, first, found[-1]) if found else ""
         rows.append(Row(name=candidate.name, score=score, trainings=tuple(float(one.dice.mean()) for one in every),
                         differences=tuple(found), verdict=verdict, **_facts(candidate)))  # fmt: skip
     return tuple(rows)
+
+
+def _mean_of(every: Sequence[Scores]) -> ScoreResult:
+    """Of several trainings the mean, of predicted masks too."""
+    score = dataclasses.replace(every[0], dice=np.mean([one.dice for one in every], axis=0)).summary()
+    if len(every) == 1:
+        return score
+    counts = np.mean([one.found.sum(axis=0) for one in every], axis=0).tolist()
+    by_class = tuple(
+        dataclasses.replace(found, predicted_masks=count) for found, count in zip(score.by_class, counts, strict=True)
+    )
+    return dataclasses.replace(score, by_class=by_class)
 
 
 def _facts(candidate: _Candidate) -> dict[str, Any]:
@@ -188,27 +223,28 @@ def _facts(candidate: _Candidate) -> dict[str, Any]:
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 times += [float(row["elapsed_s"]) for row in csv.DictReader(file)][-1:]
+    speeds = [found.images_per_s for found in candidate.scores if found.images_per_s]
     return {
         "parameters": parameters,
         "training_s": float(np.mean(times)) if times else None,
-        "images_per_s": float(np.mean([found.images_per_s for found in candidate.scores if found.images_per_s])),
+        "images_per_s": float(np.mean(speeds)) if speeds else None,
     }
 
 
 def _verdict(candidate: _Candidate, first: _Candidate, of_all: Difference) -> str:
     """In words. One training a side tells of these two; where they differ by seed alone, of nothing but chance."""
-    count = len(candidate.scores[0].image_ids)
     apart = "better" if of_all.difference > 0 else "worse"
-    low, high = of_all.interval
     several = len(candidate.scores) > 1 or len(first.scores) > 1
     trainings = f" and {max(len(candidate.scores), len(first.scores))} trainings" if several else ""
     if candidate.runs and first.runs and not several and _by_seed_alone(candidate.runs[0], first.runs[0]):
         return f"{candidate.name} and {first.name} differ by seed alone: what is between them is chance of the training"
+    if of_all.few:
+        return f"{candidate.name} and {first.name}: {of_all.few}"
     if not of_all.is_real:
-        return f"no difference between {candidate.name} and {first.name} that {count:,} images{trainings} can show"
-    verdict = (
-        f"{candidate.name} is {apart} than {first.name} by {abs(of_all.difference):.4f} ({low:+.4f} to {high:+.4f})"
-    )
+        images = counted(len(candidate.scores[0].image_ids))
+        return f"no difference between {candidate.name} and {first.name} that {images}{trainings} can show"
+    interval = f"{between(of_all.interval, signed=True)}, {percent(of_all.level)} interval"
+    verdict = f"{candidate.name} is {apart} than {first.name} by {abs(of_all.difference):.4f} ({interval})"
     return verdict if several or not candidate.runs else f"{verdict}, these two trainings; --seeds tells of more"
 
 
@@ -222,5 +258,5 @@ def _by_seed_alone(one: Path, other: Path) -> bool:
 
 def _short(names: Sequence[str]) -> list[str]:
     """The ends of paths, as far as they tell them apart."""
-    ends = [Path(name).name.removesuffix(".csv") for name in names]
+    ends = [Path(name).name.removesuffix(".csv").removesuffix(".parts") for name in names]
     return ends if len(set(ends)) == len(ends) else list(names)

@@ -89,7 +89,7 @@ def _train(arch: str, data: Path, models: Path, seed: int, progress: Progress) -
 def _panel(data: Path, submissions: Mapping[str, Path]) -> pictures.Colour:
     """A row for each class: the test image with the largest mask of it."""
     truth = tables.read_table(data / "test.csv")
-    columns = {"truth": truth.masks} | {title: tables.read_table(path).masks for title, path in submissions.items()}
+    columns = [("truth", truth.masks), *((title, tables.read_table(path).masks) for title, path in submissions.items())]
     names = [path.name for path in images.find_images([data / "test_images"])]
     return pictures.by_class(
         columns, names, truth.classes, lambda image_id: images.read_grey(data / "test_images" / image_id)

@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, images, leaks, postprocess, rle, scores, splits, tables
+from severstal_cli.steel import files, images, leaks, postprocess, records, rle, scores, splits, tables
+from severstal_cli.steel.words import counted
 
 
 def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResult:
@@ -20,77 +22,124 @@ def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResul
         RunError: a run is incomplete, or the data or split is not the one that it was trained with.
     """
     if config.submission is not None and config.truth is not None and not (config.runs or config.thresholds):
-        found = score_submission(config.submission, config.truth, config.images, progress)
-        if config.against is None:
-            return found.summary()
-        other = score_submission(config.against, config.truth, found.image_ids, progress, classes=found.dice.shape[1])
-        if other.dice.shape != found.dice.shape:
-            found = score_submission(config.submission, config.truth, found.image_ids, classes=other.dice.shape[1])
-        return found.summary(other)
+        for option, value in (("--tta", config.tta), ("--data", config.data)):
+            if value is not None:
+                raise InputError(f"{option} does nothing for a submission", str(value), "Leave it off")
+        paths = [path for path in (config.submission, config.against) if path is not None]
+        judged, *others = score_submissions(paths, config.truth, config.images, progress).scores
+        return judged.summary(*others)
     if any(part is not None for part in (config.submission, config.truth, config.images)):
         raise InputError(
             "not clear what to score", "", "Give a submission and --truth train.csv, or --model models/NAME alone"
         )
+    if config.against is not None and records.is_table(config.against):
+        raise InputError("a run is not compared with a submission", f"{config.against} is one",
+                         "Predict the same images with the run, and compare that submission")  # fmt: skip
     found = score_runs(config, progress)
     if config.against is None:
         return found.summary()
-    other = score_runs(ScoreConfig(runs=(config.against,), data=config.data, batch_size=config.batch_size), progress)
+    how = dataclasses.replace(config, runs=(config.against,), thresholds=None)  # with the same views
+    other = score_runs(how, progress)
     if other.image_ids != found.image_ids or other.dice.shape != found.dice.shape:
         raise InputError(f"{config.against} has another holdout or other classes", "", "Compare runs of one split")
     return found.summary(other)
 
 
-def score_submission(
-    submission: Path,
-    truth: Path,
-    counting: Path | Sequence[str] | None,
-    progress: Progress = SILENT,
-    *,
-    classes: int = 0,
-) -> scores.Scores:
-    """The scores of a submission; `counting`: the images that count, as a folder, a list of them, or their names.
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Submissions on the same images."""
 
-    At least as many classes as `classes` are scored. Raises InputError as `score` does.
+    scores: tuple[scores.Scores, ...]
+    tables: Mapping[Path, tables.MaskTable]
+    """What was read: of each submission, and the truth."""
+
+
+def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None, progress: Progress = SILENT) -> Judged:
+    """Score submissions against `truth` on the same images.
+
+    counting: the images that count, as a folder or a list. None: those of the one submission, or of several those that
+    tables with a row for every image and class name. Raises InputError as `score` does.
     """
-    predicted, true = tables.read_table(submission), tables.read_table(truth)
-    if counting is None:
-        image_ids: Sequence[str] = predicted.image_ids
-        progress.say(
-            f"counting the {len(image_ids)} images that {submission} names; --images DIR or LIST.csv counts others"
-        )
-    elif not isinstance(counting, Path):
-        image_ids = counting
-    elif counting.is_dir():
-        image_ids = [path.name for path in images.find_images([counting])]
-    else:
-        image_ids = tables.read_image_list(counting).image_ids
-    if not image_ids:
-        raise InputError("no images to score", str(counting or submission), "Give --images DIR or LIST.csv")
-    known = set(predicted.image_ids)
-    absent = [image_id for image_id in image_ids if image_id not in known]
-    if len(absent) == len(image_ids) and predicted.image_ids:
-        raise InputError(f"{submission} names none of the {len(image_ids)} images that count",
-                         f"it names {predicted.image_ids[0]}, wanted is {image_ids[0]}",
-                         "Check that submission and --images belong together")  # fmt: skip
-    if absent:
-        progress.say(
-            f"{len(absent)} of {len(image_ids)} images have no row in {submission} and count as empty, "
-            f"the first is {absent[0]}"
-        )
+    found = {path: _read(path, "a submission.csv") for path in paths}
+    true = _read(truth, "the annotations, as train.csv")
+    image_ids, source = _images_that_count(found, counting, progress)
     if true.image_ids and not set(true.image_ids) & set(image_ids):
-        progress.say(
-            f"{truth} has no row for any of the {len(image_ids)} images that count: all of them count as clean"
-        )
-    extra = len(known - set(image_ids))
+        progress.say(f"{truth} has no row for any image that counts: all {len(image_ids)} count as clean")
+    split = splits.split_in(truth.parent)
+    groups = None if split is None else split.groups_with(image_ids)
+    for path, table in found.items():
+        _tell_rows(path, table, image_ids, source, progress)
+        _check_classes(path, table, truth, true)
+        if split is not None:
+            leaks.check_submission(path, image_ids, split, progress)
+    every = (scores.score_masks(found[path].masks, true.masks, image_ids, true.classes, groups) for path in paths)
+    return Judged(scores=tuple(every), tables=found | {truth: true})
+
+
+def _read(path: Path, what: str) -> tables.MaskTable:
+    if not path.exists():
+        raise InputError(str(path), "no such file", f"Name {what}")
+    if path.is_dir() and not records.is_table(path):
+        raise InputError(str(path), "it is a folder, not a table", f"Name {what}; a run is compared with runs alone")
+    return tables.read_table(path)
+
+
+def _images_that_count(
+    found: Mapping[Path, tables.MaskTable], counting: Path | None, progress: Progress
+) -> tuple[Sequence[str], str]:
+    """Their names, and in words where these are from."""
+    first = next(iter(found))
+    if counting is not None:
+        source = "--images"
+        if not counting.exists():
+            raise InputError(str(counting), "no such file or folder", "Give --images DIR or LIST.csv")
+        if counting.is_dir():
+            image_ids = [path.name for path in images.find_images([counting])]
+        else:
+            image_ids = list(tables.read_image_list(counting).image_ids)
+    else:
+        # the images that one of several submissions is judged by must not be those where another one finds something
+        whole = {path: table for path, table in found.items() if _is_whole(table) or len(found) == 1}
+        if not whole:
+            few = "has rows for defects only" if len(found[first].lines) == len(found[first].masks) else "lacks rows"
+            raise InputError("not clear which images count", f"{first} {few}", "Give --images DIR or LIST.csv")
+        source = " and ".join(map(str, whole))
+        image_ids = list(dict.fromkeys(image_id for table in whole.values() for image_id in table.image_ids))
+        progress.say(f"counting the {counted(len(image_ids))} in {source}; --images DIR or LIST.csv counts others")
+    if not image_ids:
+        raise InputError("no images to score", str(counting or first), "Give --images DIR or LIST.csv")
+    return image_ids, source
+
+
+def _is_whole(table: tables.MaskTable) -> bool:
+    """It has a row for every class of each of its images, empty masks among them: not for defects only."""
+    return len(table.masks) < len(table.lines) == len(table.image_ids) * table.classes
+
+
+def _tell_rows(path: Path, table: tables.MaskTable, image_ids: Sequence[str], source: str, progress: Progress) -> None:
+    """Tell which images have no row and which rows do not count. Raises InputError: none counts."""
+    known, wanted = set(table.image_ids), set(image_ids)
+    absent = [image_id for image_id in image_ids if image_id not in known]
+    if len(absent) == len(image_ids) and known:
+        raise InputError(f"{path} names none of the images that count",
+                         f"it names {table.image_ids[0]}, wanted is {image_ids[0]}",
+                         "Check that submission and images belong together")  # fmt: skip
+    if absent:
+        progress.say(f"without a row in {path}, and so empty: {len(absent)} of {counted(len(image_ids))}, "
+                     f"first {absent[0]}")  # fmt: skip
+    extra = len(known - wanted)
     if extra:
-        progress.say(f"{extra} images of {submission} do not count: --images does not have them")
-    if not predicted.classes and not true.classes:
-        raise InputError("no classes to score", f"{submission} and {truth} have no rows", "Give other files")
-    split = splits.split_with(truth.parent, image_ids)
-    if split is not None:
-        leaks.check_submission(submission, image_ids, split)
-    classes = max(predicted.classes, true.classes, classes)
-    return scores.score_masks(predicted.masks, true.masks, image_ids, classes, None if split is None else split.groups)
+        progress.say(f"in {path}, but not in {source}, and so not counted: {counted(extra)}")
+
+
+def _check_classes(path: Path, table: tables.MaskTable, truth: Path, true: tables.MaskTable) -> None:
+    """A class that the truth does not know would be right wherever it is empty. Raises InputError."""
+    if not table.classes and not true.classes:
+        raise InputError("no classes to score", f"{path} and {truth} have no rows", "Give other files")
+    if table.classes > true.classes:
+        line, channel = min((line, channel) for (_, channel), line in table.lines.items() if channel >= true.classes)
+        raise InputError(f"{path}, {records.place(line)}: it names class {channel + 1}", f"{truth} has {true.classes}",
+                         "Remove it, or give the truth a row of that class, an empty one will do")  # fmt: skip
 
 
 def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Scores:
@@ -106,15 +155,18 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     part = evaluation.open_holdout(runs, config.data, progress, how.weights)
     thresholds = how.thresholds
     masks: dict[tuple[str, int], rle.Runs] = {}
-    began, done = time.monotonic(), 0
+    first = min(config.batch_size, len(part.image_ids))
+    began = time.monotonic()
     for number, (image_id, levels) in enumerate(
-        part.levels(views=how.views, batch_size=config.batch_size, progress=progress)
+        part.levels(views=how.views, batch_size=config.batch_size, progress=progress), start=1
     ):
-        if number == config.batch_size:  # the first batch also compiles, and loads what it needs
-            began, done = time.monotonic(), number
         found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
-    images_per_s = (len(part.image_ids) - done) / max(time.monotonic() - began, 1e-9)
+        if number == first:  # the first batch also compiles, and loads what it needs; the second is not begun
+            began = time.monotonic()
+    # a GPU is ahead: what it has done by then was for nothing
+    timed = len(part.image_ids) - first * (1 + evaluation.batches_ahead())
+    images_per_s = timed / max(time.monotonic() - began, 1e-9) if timed > 0 else None
     result = scores.score_masks(masks, part.photographs.masks, part.image_ids, len(thresholds.rules), part.split.groups)
     result = dataclasses.replace(result, images_per_s=images_per_s)
     # kept with a run that was scored as it predicts by default; it may lie on a read-only disk

@@ -105,7 +105,7 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
                          f"{config.data} has {photographs.classes} classes")  # fmt: skip
     train_ids, validation_ids = _parts(split, config)
     # one that goes on has seen what it has, and the others may be gone
-    seen = () if saved else initial.seen_by_others(config, photographs.fingerprint, split.fingerprint)
+    seen = () if saved else initial.seen_by_others(config, photographs.fingerprint, split.fingerprint, progress)
     pseudo = open_pseudo(config, photographs, train_ids, progress)
     data = TrainingSet(photographs, train_ids, config, pseudo, rank=fabric.global_rank, world=fabric.world_size)
     card = describe(config, photographs, split, train_ids, validation_ids, pseudo, seen, fabric)

@@ -8,10 +8,11 @@ lose on new images; this one lost least where all pools are taken together:
 3. All this is done 50 times on images drawn anew, groups of near-duplicates as wholes; each time the highest cell is
    taken, of equal ones that of `search.middle_of_the_top`. The choice is their median along each axis (bagging,
    Breiman, Machine Learning 24, 1996). The drawings tell the standard errors, too.
-A class that gains nothing so is never predicted, and one that gains nothing over the default rule keeps that.
+A class that gains nothing over the default rule keeps that; one that gains nothing by either is never predicted.
 
 What this is worth on new images is told by leaving out: the groups of near-duplicates are dealt to five folds, and each
-image is scored with the rules chosen without its fold. A gate is used where it gains more by this than its own error.
+image is scored with the rules chosen without its fold. A gate is used where it gains more by this than its own error;
+for the figure that is told, a fold has no say in whether it gets one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -79,8 +80,13 @@ def choose(classes: Sequence[Contributions], fold_of: NDArray[np.int8], groups: 
                 for channel, (one, rule) in enumerate(zip(classes, found, strict=True)):
                     scores[rows, channel] = one.dice(rule)[rows]
         for channel, rule in enumerate(with_gate):
-            if rule.min_image_score and _gains(gated[:, channel] - held_out[:, channel], groups):
-                rules[channel], held_out[:, channel] = rule, gated[:, channel]
+            gains = gated[:, channel] - held_out[:, channel]
+            if rule.min_image_score and _gains(gains, groups):
+                rules[channel] = rule
+            for fold in range(folds):
+                others, rows = fold_of != fold, fold_of == fold
+                if _gains(gains[others], groups[others]):
+                    held_out[rows, channel] = gated[rows, channel]
     return _told(classes, rules, held_out, groups)
 
 
@@ -90,7 +96,7 @@ def _told(
     held_out: NDArray[np.float64] | None,
     groups: NDArray[np.int64],
 ) -> Chosen:
-    found = None if held_out is None else intervals.intervals(held_out, groups).tolist()
+    found = None if held_out is None else intervals.intervals(held_out, groups)
     choices = tuple(
         Choice(
             rule=rule,
@@ -100,14 +106,14 @@ def _told(
             images=len(groups),
             present=int(one.present.sum()),
             mean_dice_held_out=None if held_out is None else float(held_out[:, channel].mean()),
-            interval_held_out=None if found is None else (found[channel][0], found[channel][1]),
+            interval_held_out=None if found is None else (float(found[channel][0]), float(found[channel][1])),
         )
         for channel, (one, rule) in enumerate(zip(classes, rules, strict=True))
     )
     return Chosen(
         choices=choices,
         mean_dice_held_out=None if held_out is None else float(held_out.mean()),
-        interval_held_out=None if found is None else (found[-1][0], found[-1][1]),
+        interval_held_out=None if found is None else (float(found[-1][0]), float(found[-1][1])),
     )
 
 
@@ -127,7 +133,7 @@ def _rules(
 
     sums: of a class the gains of these images, (1 + G, T, S, M). groups: (N,) of all images.
     """
-    weights = next(_weights(groups, images, DRAWINGS))
+    weights = np.concatenate(list(_weights(groups, images, DRAWINGS)))
     lent = _lent([own / ONE for own in sums], [int(one.present[images].sum()) for one in classes])
     plain, gated = [], []
     for one, own, borrowed in zip(classes, sums, lent, strict=True):
@@ -167,10 +173,10 @@ def _rule(
     gate: int = 0,
 ) -> ClassRule:
     """The rule of a cell; never or the default one where it gains nothing. own, plain: with this gate, and without."""
-    gain, (t, s, m) = int(own[cell]), cell
-    if gain <= images and int(plain.min()) < -images:  # a sum is wrong by less than a unit an image
+    gain, default, (t, s, m) = int(own[cell]), int(plain[_DEFAULT]), cell
+    if max(gain, default) <= images and int(plain.min()) < -images:  # a sum is wrong by less than a unit an image
         return ClassRule(pixel_threshold=NEVER)
-    if gain <= int(plain[_DEFAULT]) + images:
+    if gain <= default + images:
         return ClassRule()
     return ClassRule(
         pixel_threshold=int(THRESHOLDS[t]),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from severstal_cli.steel.scores import Difference, ScoreResult
+from severstal_cli.steel.words import between, counted, percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +65,10 @@ def markdown(result: CompareResult) -> str:
     """The table as Markdown, with the verdicts below it."""
     first = result.rows[0].score
     classes = [f"class {found.class_id}" for found in first.by_class]
+    level = percent(result.rows[-1].differences[-1].level)
     header = ["", "mean Dice", "95 % interval", "where the class is there", *classes, "masks", "weights", "training",
-              "images/s", "less the first", "95 % interval of it"]  # fmt: skip
-    lines = [f"{first.images:,} images", "", f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+              "images/s", "less the first", f"{level} interval of it"]  # fmt: skip
+    lines = [counted(first.images), "", f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     for row in result.rows:
         cells = [row.name.replace("|", "\\|"), *cells_of(row)]
         lines.append(f"| {' | '.join(cells)} |")
@@ -84,13 +86,13 @@ def cells_of(row: Row) -> list[str]:
     spread = f" ± {np.std(row.trainings, ddof=1):.4f}" if len(row.trainings) > 1 else ""
     return [
         f"{score.mean_dice:.4f}{spread}",
-        "{:.4f} to {:.4f}".format(*score.interval),
+        between(score.interval),
         "" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
         *(f"{found.dice:.4f}" for found in score.by_class),
-        str(sum(found.predicted_masks for found in score.by_class)),
+        f"{sum(found.predicted_masks for found in score.by_class):.10g}",
         "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
         "" if row.training_s is None else f"{row.training_s / 60:.1f} min",
         "" if row.images_per_s is None else f"{row.images_per_s:.1f}",
         "" if of_all is None else f"{of_all.difference:+.4f}",
-        "" if of_all is None else "{:+.4f} to {:+.4f}".format(*of_all.interval),
+        "" if of_all is None else between(of_all.interval, signed=True),
     ]

@@ -6,6 +6,13 @@ holds the middle 95 % of the samples (Efron and Tibshirani, An Introduction to t
 
 Worked example: the Dice 1, 1 and 0 of three images, the first two of one group. Drawing two groups gives (1 + 1) / 2,
 (1 + 1 + 0) / 3 or 0: one time in four 1, two in four 2/3, one in four 0.
+
+Of few groups these samples lie too close together (Hesterberg, What Teachers Should Know About the Bootstrap, The
+American Statistician 69, 2015, on the percentile interval): their variance is (n - 1) / n of what it should be, and how
+far groups are apart is itself but an estimate. So each sample is moved away from the mean by sqrt(n / (n - 1)), and its
+distance is divided by a drawn error of that estimate, sqrt(chi2 / (n - 1)): of normal samples this makes Student's
+distribution (Student, The probable error of a mean, Biometrika 6, 1908). Of 10 groups the interval is 22 % wider, of
+300 half a percent. Of fewer than `LEAST` none is told.
 """
 
 from collections.abc import Iterator
@@ -15,6 +22,9 @@ from numpy.typing import NDArray
 
 SAMPLES = 2000
 LEVEL = 0.95
+LEAST = 6
+"""Groups that an interval needs. Five all speak for one side by chance once in sixteen times, 2 / 2^5, and six once in
+32: fewer can show nothing at 95 % (sign test)."""
 _AT_ONCE = 1 << 21
 """Counts of groups in memory at once: 16 MB."""
 
@@ -29,23 +39,48 @@ def draws(groups: int, *, samples: int = SAMPLES, seed: int = 0) -> Iterator[NDA
         yield np.bincount(drawn.ravel(), minlength=count * groups).reshape(count, groups)
 
 
-def intervals(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> NDArray[np.float64]:
+def intervals(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> NDArray[np.float64] | None:
     """The intervals of the mean of each column and, in the last row, of all together: `(C + 1, 2)`, low and high.
 
-    scores: `(N, C)`, N images. groups: `(N,)`, any numbers, equal ones for images of one group.
-    Raises ValueError: no scores, or not a group for each image.
+    scores: `(N, C)` in [0, 1], N images. groups: `(N,)`, any numbers, equal ones for images of one group.
+    None of fewer than `LEAST` groups. Raises ValueError: no scores, or not a group for each image.
     """
-    return middle(sampled_means(scores, groups))
+    sums, sizes = of_groups(scores, groups)
+    if len(sizes) < LEAST:
+        return None
+    telling = np.full(sums.shape[1], len(sizes))
+    return np.clip(middle(sampled_means(sums, sizes, telling)), 0, 1)
 
 
-def sampled_means(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> NDArray[np.float64]:
-    """`(SAMPLES, C + 1)`: of each drawing the mean of each column and of all together. As `intervals`."""
+def of_groups(
+    scores: NDArray[np.float64], groups: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums over the images of each group, `(G, C + 1)`, the last column of the mean of all; and their count, `(G,)`.
+
+    As `intervals`.
+    """
     if scores.ndim != 2 or not scores.size or groups.shape != scores.shape[:1]:
         raise ValueError(f"scores of shape {scores.shape} and groups of shape {groups.shape}")
     _, group_of = np.unique(groups, return_inverse=True)
-    sums = np.stack([np.bincount(group_of, column) for column in (*scores.T, scores.mean(axis=1))], axis=1)
-    sizes = np.bincount(group_of).astype(np.float64)
-    return np.concatenate([(drawn @ sums) / (drawn @ sizes)[:, None] for drawn in draws(len(sizes))])
+    sums: NDArray[np.float64] = np.stack(
+        [np.bincount(group_of, column) for column in (*scores.T, scores.mean(axis=1))], axis=1
+    )
+    sizes: NDArray[np.float64] = np.bincount(group_of).astype(np.float64)
+    return sums, sizes
+
+
+def sampled_means(
+    sums: NDArray[np.float64], sizes: NDArray[np.float64], telling: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """`(SAMPLES, C + 1)`: the mean of each column in each drawing, as far from the mean of all as few groups need.
+
+    sums, sizes: as `of_groups` gives them. telling: `(C + 1,)` how many groups tell anything of a column, at least 2.
+    """
+    samples = np.concatenate([(drawn @ sums) / (drawn @ sizes)[:, None] for drawn in draws(len(sizes))])
+    means = sums.sum(axis=0) / sizes.sum()
+    further = np.sqrt(telling / np.random.default_rng(1).chisquare(telling - 1, samples.shape))
+    moved: NDArray[np.float64] = means + (samples - means) * further
+    return moved
 
 
 def middle(samples: NDArray[np.float64], level: float = LEVEL) -> NDArray[np.float64]:

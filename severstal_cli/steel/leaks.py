@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from severstal_cli.errors import InputError
+from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.splits import HOLDOUT, Split
 
 Record = Mapping[str, Any]
@@ -30,34 +31,46 @@ def records_of(submission: Path) -> Iterator[tuple[str, Record]]:
     runs = told.get("runs") if isinstance(told, dict) else None
     for run in runs if isinstance(runs, list) else ():
         if isinstance(run, dict):
-            for record in (run, *(run.get("seen") or ())):
+            seen = run.get("seen")
+            for record in (run, *(seen if isinstance(seen, list) else ())):
                 if isinstance(record, dict) and record.keys() >= {"data", "split", "fold"}:
                     yield str(run.get("folder")), record
 
 
-def check_submission(submission: Path, image_ids: Sequence[str], split: Split) -> None:
+def check_submission(submission: Path, image_ids: Sequence[str], split: Split, progress: Progress = SILENT) -> None:
     """See that the runs that made a submission were not trained on the images that count.
 
-    Runs of another split are not looked at: which images they had cannot be told from here. Raises InputError.
+    Images that the split does not have were not among theirs. Which ones runs of another split had cannot be told from
+    here: that is said. Raises InputError.
     """
+    others: dict[str, None] = {}
     for folder, record in records_of(submission):
         if record["split"] != split.fingerprint:
+            others[folder] = None
             continue
         left_out = {HOLDOUT, str(record["fold"])}
-        trained_on = [image_id for image_id in image_ids if split.parts[image_id] not in left_out]
+        trained_on = [image_id for image_id in image_ids if split.parts.get(image_id, HOLDOUT) not in left_out]
         if trained_on:
             raise InputError(f"{folder} was trained on images that count",
                              f"{len(trained_on)} of {len(image_ids)}, first {trained_on[0]}",
                              "Give with --images those that it left out, or score --model")  # fmt: skip
 
+    for folder in others:
+        progress.say(f"{folder} was trained by another split: it may have seen images that count")
+
+
+def is_unknown(record: Record, *, data: str, split: str) -> bool:
+    """Whether it cannot be told what was seen of the images of this data and split: both are others."""
+    return bool(record["data"] != data and record["split"] != split)
+
 
 def fault_of(record: Record, *, data: str, split: str, fold: int | None) -> tuple[str, object, object] | None:
     """Why what was so trained must have no part in a training judged by this split and fold: what, there, here.
 
-    None where it need not be refused: of other photographs, or the same images were left out. `fold` None: the training
-    is judged by the holdout alone.
+    None where it need not be refused: the same images were left out, or it `is_unknown`, as of other photographs.
+    `fold` None: the training is judged by the holdout alone.
     """
-    if record["data"] != data and record["split"] != split:
+    if is_unknown(record, data=data, split=split):
         return None
     if record["split"] != split:
         return "split", record["split"], split

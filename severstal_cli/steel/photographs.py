@@ -14,6 +14,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
 from severstal_cli.steel.cache import ImageCache, open_cache
+from severstal_cli.steel.records import place
 from severstal_cli.steel.tables import MaskTable, read_table
 
 
@@ -105,6 +106,20 @@ def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> 
                 f"pixel {end} of {height} x {width} = {height * width}",
                 "The masks must be drawn on images of this size",
             )
+
+
+def check_inside(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """See that no mask of the table at `path` reaches past the end of its image.
+
+    sizes: (height, width) of the images to look at. Raises InputError.
+    """
+    for (image_id, channel), runs in table.masks.items():
+        height, width = sizes.get(image_id, (0, 0))
+        last = int(runs[-1].sum())
+        if height and last > height * width:
+            at = place(table.lines[image_id, channel])
+            raise InputError(f"{path}, {at}: a run reaches past the end of {image_id}",
+                             f"pixel {last} of {height} x {width}", "Give the table of these images")  # fmt: skip
 
 
 def _fingerprint(table: MaskTable, cache: ImageCache) -> str:

@@ -1,6 +1,6 @@
 """Pictures for people: masks drawn on photographs, in one palette."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,16 @@ def panel(rows: Sequence[Sequence[tuple[str, Colour]]]) -> Colour:
 
 
 def by_class(
-    columns: Mapping[str, dice.Masks], image_ids: Sequence[str], classes: int, photograph: Photographs
+    columns: Sequence[tuple[str, dice.Masks]], image_ids: Sequence[str], classes: int, photograph: Photographs
 ) -> Colour:
     """For each class the image with the largest mask of the first column: photograph, and each column's masks on it.
+
+    columns: titles and masks.
 
     Pictures stand side by side, wide ones one below the other. Classes that are in no image are left out; where that is
     all of them, the first image is shown.
     """
-    true = next(iter(columns.values()))
+    true = columns[0][1]
     blocks = []
     shown = [
         max(areas, key=areas.__getitem__)
@@ -58,7 +60,7 @@ def by_class(
     for channel, image_id in zip(there or [0], shown or image_ids[:1], strict=True):
         grey = photograph(image_id)
         block = [(f"class {channel + 1}: {image_id}", overlay(grey, []))]
-        for title, masks in columns.items():
+        for title, masks in columns:
             found = [masks.get((image_id, at), rle.EMPTY) for at in range(classes)]
             block.append((title, overlay(grey, found)))
         blocks.append(block)

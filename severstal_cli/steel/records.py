@@ -30,6 +30,11 @@ def part_path(folder: Path, number: int, suffix: str = ".csv") -> Path:
     return folder / f"part-{number:05d}{suffix}"
 
 
+def is_table(path: Path) -> bool:
+    """Whether it is meant as a table: by its name, or as a folder of parts."""
+    return path.suffix == ".csv" or (path / PLAN).is_file() or part_path(path, 1).is_file()
+
+
 def place(line: int) -> str:
     """`line 7`, or of a table in parts `line 7 of part-00001.csv`."""
     number, line = divmod(line, PART_LINES)

@@ -28,9 +28,10 @@ class ClassScore:
     all_empty: float
     """What predicting nothing scores."""
     true_masks: int
-    predicted_masks: int
-    interval: Interval
-    """95 % for `dice`; see steel/intervals."""
+    predicted_masks: float
+    """A whole number, but for the mean of several trainings."""
+    interval: Interval | None
+    """95 % for `dice`; None of too few images: see steel/intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +39,29 @@ class Difference:
     """A mean Dice less another one on the same images."""
 
     difference: float
-    interval: Interval
-    """95 % for it, or more where several are told at once."""
-    probability: float
+    groups: int
+    """The groups of near-duplicates in which the two differ; the others tell nothing of it."""
+    interval: Interval | None
+    """For it; None of fewer than `intervals.LEAST` groups."""
+    level: float
+    """How sure the interval is: 0.95, or more where several are told at once."""
+    probability: float | None
     """How likely the sign holds on other images like these: the share of the bootstrap's samples with it."""
 
     @property
     def is_real(self) -> bool:
         """The interval has one sign."""
-        return self.interval[0] > 0 or self.interval[1] < 0
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+    @property
+    def few(self) -> str:
+        """In words, why no interval is told; empty where one is."""
+        if self.interval is not None:
+            return ""
+        if not self.groups:
+            return "their scores differ on no image"
+        images = "one image" if self.groups == 1 else f"{self.groups} images"
+        return f"their scores differ on {images}, near-duplicates counted once: too few to tell which is better"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +75,8 @@ class ScoreResult:
     """What predicting nothing scores on the same images."""
     images: int
     by_class: tuple[ClassScore, ...]
-    interval: Interval
-    """95 % for `mean_dice`."""
+    interval: Interval | None
+    """95 % for `mean_dice`; None of too few images."""
     knows_duplicates: bool
     """Near-duplicates were kept together for the intervals; else these may be too narrow."""
 
@@ -107,7 +122,8 @@ class Scores:
 
     def summary(self, against: "Scores | None" = None) -> ScoreResult:
         """Means, counts and intervals, and how far they are from others. Raises ValueError as `differences`."""
-        *of_classes, of_all = map(_pair, intervals.intervals(self.dice, self.groups))
+        found = intervals.intervals(self.dice, self.groups)
+        of_classes = [None] * self.dice.shape[1] if found is None else list(map(_pair, found[:-1]))
         by_class = tuple(
             ClassScore(
                 class_id=channel + 1,
@@ -115,10 +131,10 @@ class Scores:
                 dice_present=float(scores[there].mean()) if there.any() else None,
                 all_empty=float((~there).mean()),
                 true_masks=int(there.sum()),
-                predicted_masks=int(found.sum()),
+                predicted_masks=int(predicted.sum()),
                 interval=interval,
             )
-            for channel, (scores, there, found, interval) in enumerate(
+            for channel, (scores, there, predicted, interval) in enumerate(
                 zip(self.dice.T, self.there.T, self.found.T, of_classes, strict=True)
             )
         )
@@ -128,7 +144,7 @@ class Scores:
             all_empty=float((~self.there).mean()),
             images=len(self.image_ids),
             by_class=by_class,
-            interval=of_all,
+            interval=None if found is None else _pair(found[-1]),
             knows_duplicates=self.knows_duplicates,
             against=None if against is None else against.summary(),
             differences=() if against is None else tuple(differences([self], [against])),
@@ -167,6 +183,7 @@ def differences(one: Sequence[Scores], other: Sequence[Scores], *, level: float 
     Each may be several trainings of one recipe by other seeds: then their means are compared, and what another seed
     would change is part of the interval. Its standard deviation is that of the trainings of a side around their mean,
     of both sides together, and its error follows Student's distribution. One training a side tells of these two alone.
+    What is the same on nearly all images is judged by those that differ: six of a thousand tell as little as six.
 
     Raises ValueError: not the same images and classes.
     """
@@ -175,18 +192,26 @@ def differences(one: Sequence[Scores], other: Sequence[Scores], *, level: float 
         raise ValueError("not of the same images and classes")
     sides = [np.stack([each.dice for each in side]) for side in (one, other)]
     apart = sides[0].mean(axis=0) - sides[1].mean(axis=0)  # (N, C)
-    samples = intervals.sampled_means(apart, first.groups)  # (B, C + 1)
+    sums, sizes = intervals.of_groups(apart, first.groups)  # (G, C + 1), (G,)
+    telling = (sums != 0).sum(axis=0)
+    samples = intervals.sampled_means(sums, sizes, np.maximum(telling, 2))  # (B, C + 1)
     freedom = len(one) + len(other) - 2
     if freedom:
         of_trainings = [_with_all(side.mean(axis=1)) for side in sides]  # (trainings, C + 1)
         squares = sum(((means - means.mean(axis=0)) ** 2).sum(axis=0) for means in of_trainings)
         error = np.sqrt(squares / freedom * (1 / len(one) + 1 / len(other)))
         samples = samples + error * np.random.default_rng(0).standard_t(freedom, samples.shape)
-    means = _with_all(apart.mean(axis=0)[None])[0]
-    shares = ((samples > 0) + 0.5 * (samples == 0)).mean(axis=0)
+    shares = (samples > 0).mean(axis=0)
+    found = np.clip(intervals.middle(samples, level), -1, 1)
     return [
-        Difference(difference=float(mean), interval=_pair(interval), probability=float(max(share, 1 - share)))
-        for mean, interval, share in zip(means, intervals.middle(samples, level), shares, strict=True)
+        Difference(
+            difference=float(mean),
+            groups=int(groups),
+            interval=_pair(interval) if groups >= intervals.LEAST else None,
+            level=level,
+            probability=float(max(share, 1 - share)) if groups >= intervals.LEAST else None,
+        )
+        for mean, groups, interval, share in zip(sums.sum(axis=0) / sizes.sum(), telling, found, shares, strict=True)
     ]
 
 

@@ -54,6 +54,10 @@ class Split:
         text = "".join(f"{image_id}\0{part}\n" for image_id, part in sorted(self.parts.items()))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def groups_with(self, image_ids: Collection[str]) -> Mapping[str, int] | None:
+        """The groups, if the split has all of these images."""
+        return self.groups if self.groups.keys() >= set(image_ids) else None
+
     def part_names(self) -> list[str]:
         """The parts: the folds in order, then the holdout if there is one."""
         return sorted(set(self.parts.values()), key=lambda part: (part == HOLDOUT, part.zfill(9)))
@@ -183,13 +187,10 @@ def splits_path(data: Path, *, new: bool = False) -> Path:
     return files.beside(data, "splits.csv", new=new)
 
 
-def split_with(data: Path, image_ids: Sequence[str]) -> Split | None:
-    """The split of the folder `data`, if there is one that has all of these images."""
+def split_in(data: Path) -> Split | None:
+    """The split of the folder `data`, if there is one, whatever images it has. Raises InputError as `read_splits`."""
     path = splits_path(data)
-    if not path.exists():
-        return None
-    split = read_splits(path)
-    return split if split.groups.keys() >= set(image_ids) else None
+    return read_splits(path) if path.exists() else None
 
 
 def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:

@@ -48,6 +48,9 @@ def test_a_training_can_start_from_a_run(make_data, trained, heard, tmp_path: Pa
     more = make_data("more", classes=3)
     training.train(dataclasses.replace(config, data=more, head_weight=0.5, name="more"), heard)
     assert f"starting from {folder}, but for head, network.out" in heard.lines
+    unknown = [line for line in heard.lines if "cannot be told" in line]
+    assert unknown == [f"{folder} learnt from other data with another split: whether it saw images that this training "
+                       "is judged by cannot be told"]  # fmt: skip
 
 
 def test_a_training_starts_from_no_run_that_saw_its_validation(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -60,7 +63,9 @@ def test_a_training_starts_from_no_run_that_saw_its_validation(make_data, traine
     training.train(_config(data, tmp_path, init=folder, fold=None, epochs=1))  # nothing is validated there
 
 
-def test_what_was_seen_by_way_of_others_is_kept_and_refused(make_data, make_pseudo, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_was_seen_by_way_of_others_is_kept_and_refused(
+    make_data, make_pseudo, trained, heard, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
     source = run.read_card(folder)
     more = make_data("more")
@@ -81,5 +86,6 @@ def test_what_was_seen_by_way_of_others_is_kept_and_refused(make_data, make_pseu
     (tmp_path / "pseudo" / "train.json").write_text(json.dumps({"runs": [story]}))
     with pytest.raises(InputError, match=r"train.csv was made by models/teacher: its fold is 0, here 1\. Take pseudo"):
         training.train(_config(data, tmp_path, fold=1, name="third", **pseudo))
-    third = training.train(_config(data, tmp_path, epochs=1, name="third", **pseudo)).folder
+    third = training.train(_config(data, tmp_path, epochs=1, name="third", **pseudo), heard).folder
+    assert [line.split(" learnt")[0] for line in heard.lines if "cannot be told" in line] == ["models/teacher"]
     assert run.read_card(third).seen == (own, card.records()[0])

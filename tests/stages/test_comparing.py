@@ -12,7 +12,8 @@ import pytest
 from severstal_cli.config import CompareConfig, ScoreConfig, TrainConfig
 from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import run
-from severstal_cli.stages import comparing, scoring, training
+from severstal_cli.stages import comparing, scoring, searching, training
+from severstal_cli.steel.comparison import CompareResult, markdown
 from severstal_cli.steel.scores import Scores
 
 TRUTH = "ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,2,11 10\n"
@@ -24,7 +25,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "truth.csv").write_text(TRUTH)
     (tmp_path / "right.csv").write_text(TRUTH)
     (tmp_path / "half.csv").write_text(TRUTH.replace("11 10", "11 5"))
-    (tmp_path / "more.csv").write_text(TRUTH + "c.png,3,1 9\n")
+    (tmp_path / "more.csv").write_text(TRUTH + "c.png,1,1 9\n")
     (tmp_path / "images.csv").write_text("ImageId\na.png\nb.png\nc.png\n")
     return tmp_path
 
@@ -34,37 +35,76 @@ def test_submissions_are_compared_on_the_same_images_and_classes(tables: Path) -
                            images=Path("images.csv"))  # fmt: skip
     result = comparing.compare(config)
     half, right, more = result.rows
-    assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 27, 1, 8 / 9])
+    assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 18, 1, 5 / 6])
     assert [row.name for row in result.rows] == ["half", "right", "more"]
     assert half.differences == ()
     assert half.verdict == ""
-    assert [found.difference for found in right.differences] == pytest.approx([0, 1 / 9, 0, 1 / 27])
-    assert right.verdict == "no difference between right and half that 3 images can show"
-    assert more.score.by_class[2].predicted_masks == 1
+    assert [found.difference for found in right.differences] == pytest.approx([0, 1 / 9, 1 / 18])
+    differ = "their scores differ on one image, near-duplicates counted once: too few to tell which is better"
+    few = f"right and half: {differ}"
+    assert right.verdict == few
+    assert more.score.by_class[0].predicted_masks == 2
     assert (half.parameters, half.training_s, half.images_per_s) == (None, None, None)
     assert result.folder == Path("comparisons/half-right-more")
     assert sorted(path.name for path in result.folder.iterdir()) == ["comparison.json", "comparison.md"]
     content = json.loads((result.folder / "comparison.json").read_text())
     assert content == json.loads(json.dumps(result.to_dict()))
     assert content["images"] == 3
-    assert content["all_empty"] == pytest.approx(7 / 9)
-    assert [one["mean_dice"] for one in content["candidates"]] == pytest.approx([1 - 1 / 27, 1, 8 / 9])
+    assert content["all_empty"] == pytest.approx(4 / 6)
+    assert [one["mean_dice"] for one in content["candidates"]] == pytest.approx([1 - 1 / 18, 1, 5 / 6])
     lines = (result.folder / "comparison.md").read_text().splitlines()
     rows = [line.split(" | ") for line in lines if line.startswith("| ")]
     assert len({len(row) for row in rows}) == 1
     assert rows[2][:2] == ["| right", "1.0000"]
     assert rows[4][0] == "| predicting nothing"
-    assert "- no difference between right and half that 3 images can show" in lines
+    assert f"- {few}" in lines
 
 
 def test_photographs_of_submissions_are_drawn_where_they_are(tables: Path) -> None:
     (tables / "train_images").mkdir()
     for name, width in (("a", 9), ("b", 9), ("c", 12)):
         cv2.imwrite(str(tables / "train_images" / f"{name}.png"), np.full((8, width), 90, np.uint8))
-    config = CompareConfig(candidates=("half.csv", "right.csv"), truth=Path("truth.csv"), out=Path("here"))
+    config = CompareConfig(candidates=("half.csv", "truth.csv"), truth=Path("truth.csv"), images=Path("images.csv"),
+                           out=Path("here"))  # fmt: skip
     assert comparing.compare(config).has_picture
     picture = cv2.imread("here/comparison.png")
-    assert picture.shape == (2 * (8 + 32), 4 * (9 + 12), 3)  # two classes; photograph, truth and two submissions
+    # two classes; photograph, truth and two submissions, of which one is called as the truth is
+    assert picture.shape == (2 * (8 + 32), 4 * (9 + 12), 3)
+    before = {path.name: path.read_bytes() for path in Path("here").iterdir()}
+    Path("half.csv").write_text(TRUTH.replace("11 10", "11 500"))
+    with pytest.raises(InputError, match=r"half\.csv, line 3: a run reaches past .* b\.png: pixel 510 of 8 x 9"):
+        comparing.compare(config)
+    assert {path.name: path.read_bytes() for path in Path("here").iterdir()} == before
+    (tables / "train_images" / "c.png").unlink()
+    assert not comparing.compare(config).has_picture
+    assert not Path("here/comparison.png").exists()  # not that of another comparison
+
+
+def test_each_table_is_read_once(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, real = [], scoring.tables.read_table
+
+    def count(path: Path) -> object:
+        read.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(scoring.tables, "read_table", count)
+    comparing.compare(CompareConfig(candidates=("half.csv", "right.csv", "more.csv"), truth=Path("truth.csv"),
+                                    images=Path("images.csv")))  # fmt: skip
+    assert sorted(read) == ["half.csv", "more.csv", "right.csv", "truth.csv"]
+
+
+def test_parts_are_compared_as_a_table(tables: Path) -> None:
+    parts = tables / "half.parts"
+    parts.mkdir()
+    header, *rows = (tables / "half.csv").read_text().splitlines()
+    for number, row in enumerate(rows, start=1):
+        (parts / f"part-{number:05}.csv").write_text(f"{header}\n{row}\n")
+    result = comparing.compare(CompareConfig(candidates=("half.parts", "right.csv"), truth=Path("truth.csv"),
+                                             images=Path("images.csv")))  # fmt: skip
+    assert [row.name for row in result.rows] == ["half", "right"]
+    assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 18, 1])
+    both = CompareConfig(candidates=("half.parts", "half.csv"), truth=Path("truth.csv"), images=Path("images.csv"))
+    assert [row.name for row in comparing.compare(both).rows] == ["half.parts", "half.csv"]
 
 
 def scores(dice: np.ndarray) -> Scores:
@@ -73,24 +113,34 @@ def scores(dice: np.ndarray) -> Scores:
                   groups=np.arange(len(dice)), knows_duplicates=True)  # fmt: skip
 
 
-def test_the_verdict_is_of_what_was_tried() -> None:
+def test_the_verdict_is_of_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    hard = rng.random((1000, 2))
+    hard = rng.random((1000, 2)) / 2
+    monkeypatch.setattr(comparing, "_by_seed_alone", lambda one, other: {one, other} == {Path("a0"), Path("s0")})
 
     def of(name: str, *shifts: float, runs: bool = False) -> comparing._Candidate:
         folders = tuple(Path(f"{name}{number}") for number in range(len(shifts))) if runs else ()
         return comparing._Candidate(name=name, scores=tuple(scores(hard + shift) for shift in shifts), runs=folders)
 
-    low = comparing._verdict
-    first = of("a", 0.0)
-    for other, words in (
-        (of("b", 0.02), "b is better than a by 0.0200 (+0.0200 to +0.0200)"),
-        (of("b", -0.02), "b is worse than a by 0.0200 (-0.0200 to -0.0200)"),
-        (of("b", 0.0), "no difference between b and a that 1,000 images can show"),
-        (of("b", 0.05, -0.02, 0.01), "no difference between b and a that 1,000 images and 3 trainings can show"),
-    ):
+    few = hard.copy()
+    few[:3] += 0.1
+    by, but = "(+0.0200 to +0.0200, 95 % interval)", ", these two trainings; --seeds tells of more"
+    for first, other, words in (
+        (of("a", 0.0), of("b", 0.02), f"b is better than a by 0.0200 {by}"),
+        (of("a", 0.0), of("b", -0.02), f"b is worse than a by 0.0200 {by.replace('+', '-')}"),
+        (of("a", 0.0), of("b", 0.0), "b and a: their scores differ on no image"),
+        (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(few),)),
+         "b and a: their scores differ on 3 images, near-duplicates counted once: too few to tell which is better"),
+        (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(hard[::-1]),)),
+         "no difference between b and a that 1,000 images can show"),
+        (of("a", 0.0), of("b", 0.05, -0.02, 0.01),
+         "no difference between b and a that 1,000 images and 3 trainings can show"),
+        (of("a", 0.0, runs=True), of("b", 0.02, runs=True), f"b is better than a by 0.0200 {by}{but}"),
+        (of("a", 0.0, runs=True), of("s", 0.02, runs=True),
+         "s and a differ by seed alone: what is between them is chance of the training"),
+    ):  # fmt: skip
         found = comparing.differences(other.scores, first.scores)[-1]
-        assert low(other, first, found) == words
+        assert comparing._verdict(other, first, found) == words
 
 
 def test_of_several_comparisons_each_is_surer() -> None:
@@ -99,14 +149,34 @@ def test_of_several_comparisons_each_is_surer() -> None:
         comparing._Candidate(name=name, scores=(scores(rng.random((50, 2))),)) for name in ("one", "two", "three")
     )
     alone = comparing._rows([one, two])[1].differences[-1].interval
-    among = comparing._rows([one, two, three])[1].differences[-1].interval
+    rows = comparing._rows([one, two, three])
+    among = rows[1].differences[-1].interval
     assert among[0] < alone[0] < alone[1] < among[1]
+    result = CompareResult(rows=rows, folder=Path("out"), has_picture=False)
+    assert "| 97.5 % interval of it |" in markdown(result)
+    assert "| 95 % interval |" in markdown(result)
+    assert [found["level"] for found in result.to_dict()["candidates"][1]["differences"]] == [0.975] * 3
+
+
+def test_of_several_trainings_masks_are_the_mean() -> None:
+    blank = np.zeros((6, 2), bool)
+    some = blank.copy()
+    some[:3, 0] = True
+    one, two, other = (scores(np.ones((6, 2))) for _ in range(3))
+    two = dataclasses.replace(two, found=some)
+    rows = comparing._rows([comparing._Candidate(name="a", scores=(one, two)),
+                            comparing._Candidate(name="b", scores=(other,))])  # fmt: skip
+    assert [found.predicted_masks for found in rows[0].score.by_class] == [1.5, 0]
+    result = CompareResult(rows=rows, folder=Path("out"), has_picture=False)
+    assert "| 1.5 |" in markdown(result)
+    assert result.to_dict()["candidates"][0]["by_class"][0]["predicted_masks"] == 1.5
 
 
 def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     other = Path(shutil.copytree(members["b"], tmp_path / "b"))
     shutil.copy(trained[1] / run.THRESHOLDS, other)
-    result = comparing.compare(CompareConfig(candidates=(str(trained[1]), str(other)), out=tmp_path / "out"))
+    config = CompareConfig(candidates=(str(trained[1]), str(other)), out=tmp_path / "out", batch_size=2)
+    result = comparing.compare(config)
     one, two = result.rows
     assert one.score == scoring.score(ScoreConfig(runs=(trained[1],)))
     assert two.score.mean_dice == scoring.score(ScoreConfig(runs=(other,))).mean_dice
@@ -118,7 +188,11 @@ def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) ->
     assert one.images_per_s is not None
     assert result.has_picture
     assert cv2.imread(str(tmp_path / "out" / "comparison.png")) is not None
-    assert two.verdict.startswith(("no difference", "b is"))
+    assert "differ on" in two.verdict  # 9 images are held out
+    assert not two.differences[-1].is_real
+    # with other data than theirs they are not scored
+    with pytest.raises(InputError, match="no such data folder: nowhere"):
+        comparing.compare(dataclasses.replace(config, data=Path("nowhere")))
     # the same recipe with another seed: nothing between them is of the recipe
     card = run.read_card(other)
     run.write_card(other, dataclasses.replace(card, config=card.config | {"seed": 7}))
@@ -131,8 +205,12 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=45)
     train = TrainConfig(data=data, models=tmp_path / "models", epochs=1, average_decay=0.5)
-    config = CompareConfig(candidates=("unet-small", "linknet-small"), train=train, seeds=(0, 3), out=tmp_path / "out")
+    config = CompareConfig(candidates=("unet-small", "linknet-small"), train=train, seeds=(0, 3), out=tmp_path / "out",
+                           batch_size=4)  # fmt: skip
+    searched, search = [], searching.search
+    monkeypatch.setattr(searching, "search", lambda config, progress: searched.append(config) or search(config))
     result = comparing.compare(config)
+    assert [config.batch_size for config in searched] == [4] * 4
     names = [f"{arch}-fold0-seed{seed}" for arch in ("linknet-small", "unet-small") for seed in (0, 3)]
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == names
     cards = [run.read_card(tmp_path / "models" / name) for name in names]
@@ -141,13 +219,17 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
     ]  # fmt: skip
     assert len(result.rows[0].trainings) == len(result.rows[1].trainings) == 2
     assert result.rows[0].score.mean_dice == pytest.approx(np.mean(result.rows[0].trainings))
-    assert "2 trainings" in result.rows[1].verdict or "(" in result.rows[1].verdict
+    alone = [scoring.score(ScoreConfig(runs=(tmp_path / "models" / name,))).mean_dice for name in names]
+    assert [*result.rows[1].trainings, *result.rows[0].trainings] == alone
 
     weights = {name: (tmp_path / "models" / name / run.WEIGHTS).read_bytes() for name in names}
     (tmp_path / "models" / names[1] / run.THRESHOLDS).unlink()
     again = comparing.compare(config)
     assert [row.score for row in again.rows] == [row.score for row in result.rows]
     assert {name: (tmp_path / "models" / name / run.WEIGHTS).read_bytes() for name in names} == weights
+    # these networks have no encoder: another one makes no other recipe
+    other = dataclasses.replace(train, encoder="resnet18", encoder_weights="none")
+    assert comparing.compare(dataclasses.replace(config, train=other)).rows[0].score == result.rows[0].score
     monkeypatch.setattr(training, "train", None)
     with pytest.raises(InputError, match=r"seed0 was trained with other settings: epochs 1, here 2"):
         comparing.compare(dataclasses.replace(config, train=dataclasses.replace(train, epochs=2)))
@@ -157,9 +239,11 @@ def test_what_cannot_be_compared_is_told(tables: Path, trained) -> None:  # type
     folder = str(trained[1])
     for candidates, more, words in (
         (("half.csv", "right.csv"), {}, "Give --truth"),
-        (("half.csv", folder), {"truth": Path("truth.csv")}, "--truth and --images are for submissions"),
+        (("half.csv", folder), {"truth": Path("truth.csv")}, r"half\.csv is one, .* is not"),
+        (("unet", folder), {"truth": Path("truth.csv")}, "--truth and --images are for submissions"),
+        (("half.csv", "right.csv"), {"truth": Path("truth.csv")}, "half.csv has rows for defects only"),
+        (("half.csv", "right.csv"), {"truth": Path("truth.csv"), "given": ("data",)}, "--data does nothing for sub"),
         (("linknett", folder), {}, "linknett is neither a network nor the folder of a run.*Did you mean linknet"),
-        (("half.csv", folder), {}, "half.csv is neither a network"),
         (("half.csv", "gone.csv"), {"truth": Path("truth.csv")}, r"gone\.csv: no such file"),
     ):
         with pytest.raises(InputError, match=words):

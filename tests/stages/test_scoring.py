@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from severstal_cli.learning.device import open_device
 from severstal_cli.progress import TerminalProgress
 from severstal_cli.stages import prediction, scoring, searching
 from severstal_cli.steel import files
+from severstal_cli.steel.scores import Scores
 from severstal_cli.steel.splits import HOLDOUT, read_splits
 
 TRUTH = "ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,2,11 10\nelsewhere.png,1,1 9\n"
@@ -48,22 +51,33 @@ def test_score_worked_by_hand(tables: tuple[Path, Path, Path]) -> None:
     assert two.all_empty == pytest.approx(2 / 3)
 
 
-def test_the_interval_takes_near_duplicates_as_one_where_the_split_tells_them(tables: tuple[Path, Path, Path]) -> None:
-    submission, truth, images = tables
-    config = ScoreConfig(submission=submission, truth=truth, images=images)
+def test_the_interval_takes_near_duplicates_as_one_where_the_split_tells_them(tmp_path: Path) -> None:
+    names = [f"{number:02}.png" for number in range(40)]
+    truth = "".join(f"{name},1,1 4\n" for name in names)
+    found = "".join(f"{name},1,{1 if number % 4 < 2 else 3} 4\n" for number, name in enumerate(names))
+    split = "".join(f"{name},0,{number // 2},1\n" for number, name in enumerate(names))
+    for name, text in (("truth", truth), ("submission", found)):
+        (tmp_path / f"{name}.csv").write_text("ImageId,ClassId,EncodedPixels\n" + text)
+    config = ScoreConfig(submission=tmp_path / "submission.csv", truth=tmp_path / "truth.csv")
     alone = scoring.score(config)
     assert not alone.knows_duplicates
-    assert alone.interval == (pytest.approx(0.25), 1)  # a alone, and clean alone, one draw in 27 each
-    assert alone.by_class[0].interval == (0.5, 1)
-    (truth.parent / "splits.csv").write_text(
-        "ImageId,Part,Group,Classes\na.png,0,1,1\nb.png,0,1,2\nclean.png,0,2,\nother.png,0,3,\n"
-    )
+    assert alone.interval is not None
+    (tmp_path / "splits.csv").write_text("ImageId,Part,Group,Classes\n" + split)
     grouped = scoring.score(config)
     assert grouped.knows_duplicates
-    assert grouped.interval == (pytest.approx((0.5 + 0 + 1 + 2 / 3) / 4), 1)  # a and b, drawn twice
-    assert grouped.mean_dice == alone.mean_dice
-    (truth.parent / "splits.csv").write_text("ImageId,Part,Group,Classes\na.png,0,1,1\n")
+    assert grouped.interval is not None
+    width, wider = (high - low for low, high in (alone.interval, grouped.interval))
+    assert wider == pytest.approx(2**0.5 * width, rel=0.1)  # pairs of images are right or wrong together
+    assert grouped.mean_dice == alone.mean_dice == pytest.approx(0.75)
+    (tmp_path / "splits.csv").write_text("ImageId,Part,Group,Classes\n00.png,0,1,1\n")
     assert scoring.score(config).interval == alone.interval
+
+
+def test_of_three_images_no_interval_is_told(tables: tuple[Path, Path, Path]) -> None:
+    submission, truth, images = tables
+    found = scoring.score(ScoreConfig(submission=submission, truth=truth, images=images))
+    assert found.interval is None
+    assert [one.interval for one in found.by_class] == [None, None]
 
 
 def test_without_a_list_the_images_of_the_submission_count(tables: tuple[Path, Path, Path]) -> None:
@@ -101,7 +115,7 @@ def test_a_truth_about_other_images_is_told(
     found = scoring.score(
         ScoreConfig(submission=submission, truth=truth, images=tmp_path / "clean.csv"), TerminalProgress()
     )
-    assert "has no row for any of the 1 images that count: all of them count as clean" in capsys.readouterr().err
+    assert "has no row for any image that counts: all 1 count as clean" in capsys.readouterr().err
     assert found.all_empty == 1.0
 
 
@@ -112,7 +126,7 @@ def test_wrong_requests_are_told(tables: tuple[Path, Path, Path], tmp_path: Path
     with pytest.raises(InputError, match="not clear what to score"):
         scoring.score(ScoreConfig(submission=submission, truth=truth, runs=(tmp_path,)))
     images.write_text("ImageId\nx.png\n")
-    with pytest.raises(InputError, match=r"names none of the 1 images that count: it names a\.png, wanted is x\.png"):
+    with pytest.raises(InputError, match=r"names none of the images that count: it names a\.png, wanted is x\.png"):
         scoring.score(ScoreConfig(submission=submission, truth=truth, images=images))
 
 
@@ -192,17 +206,18 @@ def test_a_submission_of_training_images_is_refused(trained, tmp_path: Path) -> 
 def test_a_submission_against_another_one(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
     submission, truth, images = tables
     other = tmp_path / "other.csv"
-    other.write_text("ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,3,1 2\n")
+    other.write_text("ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,1,1 2\n")
     found = scoring.score(ScoreConfig(submission=submission, truth=truth, images=images, against=other))
     assert found.against is not None
-    # three classes, as one of them names a third; the other one is right for a, misses b's, and its third is an alarm
-    assert found.mean_dice == pytest.approx((0.5 + 0 + 1 + 1 + 2 / 3 + 1 + 3) / 9)
-    assert found.against.mean_dice == pytest.approx((1 + 1 + 1 + 1 + 0 + 0 + 3) / 9)
-    assert [each.difference for each in found.differences] == pytest.approx([-0.5 / 3, -1 / 9, 1 / 3, 0.5 / 27])
+    # the other one is right for a, misses b's, and its class 1 of b is an alarm
+    assert found.mean_dice == pytest.approx((0.5 + 0 + 1 + 2 / 3 + 1 + 1) / 6)
+    assert found.against.mean_dice == pytest.approx((1 + 1 + 0 + 0 + 1 + 1) / 6)
+    differences = [0.5 / 3, -1 / 3 / 3, 0.5 / 6 - 1 / 18]
+    assert [each.difference for each in found.differences] == pytest.approx(differences)
     back = scoring.score(ScoreConfig(submission=other, truth=truth, images=images, against=submission))
     assert back.differences[-1].difference == pytest.approx(-found.differences[-1].difference)
     other.write_text("ImageId,ClassId,EncodedPixels\nx.png,1,1 4\n")
-    with pytest.raises(InputError, match=r"other\.csv names none of the 3 images that count"):
+    with pytest.raises(InputError, match=r"other\.csv names none of the images that count"):
         scoring.score(ScoreConfig(submission=submission, truth=truth, images=images, against=other))
 
 
@@ -213,5 +228,76 @@ def test_a_run_against_another_one(trained, members, tmp_path: Path) -> None:  #
     alone = [scoring.score(ScoreConfig(runs=(folder,))) for folder in (trained[1], other)]
     assert found.against == alone[1]
     assert found.differences[-1].difference == pytest.approx(alone[0].mean_dice - alone[1].mean_dice)
-    low, high = found.differences[-1].interval
-    assert low <= found.differences[-1].difference <= high
+    assert found.differences[-1].groups <= found.images
+
+
+def test_a_run_against_another_one_is_scored_with_the_same_views(trained) -> None:  # type: ignore[no-untyped-def]
+    found = scoring.score(ScoreConfig(runs=(trained[1],), against=trained[1], tta="hflip"))
+    assert found.against is not None
+    assert found.mean_dice == found.against.mean_dice
+    assert [each.groups for each in found.differences] == [0, 0, 0]
+    assert found.mean_dice != scoring.score(ScoreConfig(runs=(trained[1],))).mean_dice
+
+
+def test_of_several_submissions_the_images_of_those_with_every_row_count(
+    tables: tuple[Path, Path, Path], tmp_path: Path, heard
+) -> None:  # type: ignore[no-untyped-def]
+    submission, truth, images = tables
+    (tmp_path / "defects.csv").write_text("ImageId,ClassId,EncodedPixels\na.png,1,1 4\nelsewhere.png,1,1 9\n")
+    for paths in ((submission, tmp_path / "defects.csv"), (tmp_path / "defects.csv", submission)):
+        judged = scoring.score_submissions(paths, truth, None, heard)
+        for found in judged.scores:  # missed images do not drop out, whichever is named first
+            assert found.image_ids == ("a.png", "b.png", "clean.png", "other.png")
+    by_path = dict(zip(paths, judged.scores, strict=True))
+    assert by_path[tmp_path / "defects.csv"].dice.tolist() == [[1, 1], [1, 0], [1, 1], [1, 1]]
+    defects = tmp_path / "defects.csv"
+    assert f"counting the 4 images in {submission}; --images DIR or LIST.csv counts others" in heard.lines
+    assert f"without a row in {defects}, and so empty: 3 of 4 images, first b.png" in heard.lines
+    assert f"in {defects}, but not in {submission}, and so not counted: 1 image" in heard.lines
+    scoring.score_submissions([submission], truth, images, heard)
+    assert f"in {submission}, but not in --images, and so not counted: 1 image" in heard.lines
+    with pytest.raises(InputError, match=r"not clear which images count: .*defects\.csv has rows for defects only"):
+        scoring.score_submissions([defects, truth], truth, None)
+    alone = scoring.score(ScoreConfig(submission=defects, truth=truth))
+    assert alone.images == 2  # by itself, as it says
+
+
+def test_leaks_are_found_where_the_split_lacks_some_images(
+    tables: tuple[Path, Path, Path], tmp_path: Path, heard
+) -> None:  # type: ignore[no-untyped-def]
+    submission, truth, images = tables
+    (tmp_path / "splits.csv").write_text("ImageId,Part,Group,Classes\na.png,0,1,1\nx.png,1,2,\n")
+    fingerprint = read_splits(tmp_path / "splits.csv").fingerprint
+    record = {"folder": "models/r", "data": "d", "split": fingerprint, "fold": 1}
+    submission.with_suffix(".json").write_text(json.dumps({"runs": [record]}))
+    config = ScoreConfig(submission=submission, truth=truth, images=images)
+    with pytest.raises(InputError, match=r"models/r was trained on images that count: 1 of 3, first a\.png"):
+        scoring.score(config)
+    submission.with_suffix(".json").write_text(json.dumps({"runs": [record | {"split": "another"}]}))
+    assert not scoring.score(config, heard).knows_duplicates
+    assert "models/r was trained by another split: it may have seen images that count" in heard.lines
+
+
+@pytest.mark.parametrize(("images", "rate"), [(3, None), (8, None), (9, 1.0), (20, 6.0)])
+def test_the_speed_is_that_of_the_batches_behind_the_first(
+    trained, monkeypatch: pytest.MonkeyPatch, images: int, rate: float | None
+) -> None:  # type: ignore[no-untyped-def]
+    """The first batch takes 9 s, each other one 1 s."""
+    clock = [0.0]
+    some = evaluation.open_holdout([trained[1]], None, TerminalProgress()).image_ids
+
+    def levels(part: evaluation.Part, *, views: str, batch_size: int, progress: object) -> Iterator[Any]:
+        for number in range(images):
+            if number % batch_size == 0:
+                clock[0] += 1 if number else 9
+            yield some[0], np.zeros((2, 64, 96), np.uint8)
+
+    monkeypatch.setattr(scoring.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(evaluation.Part, "levels", levels)
+    monkeypatch.setattr(evaluation, "batches_ahead", lambda: 0)
+    monkeypatch.setattr(evaluation.Part, "image_ids", some[:1] * images)
+    monkeypatch.setattr(scoring.scores, "score_masks", lambda *_: Scores(
+        image_ids=(), dice=np.ones((1, 2)), there=np.ones((1, 2), bool), found=np.ones((1, 2), bool),
+        groups=np.zeros(1, int), knows_duplicates=True,
+    ))  # fmt: skip
+    assert scoring.score_runs(ScoreConfig(runs=(trained[1],), tta="hflip")).images_per_s == rate

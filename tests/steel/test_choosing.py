@@ -137,6 +137,42 @@ def test_what_gains_nothing_is_left_off():
     assert choice.rule == ClassRule()  # right at every threshold: the default does
 
 
+def test_the_default_is_looked_at_before_a_class_is_given_up():
+    made, _, _ = filled([CLEAN] * 4)
+    surface = np.full(made[0].shape, -9_000)
+    cell = 20, 0, 0
+    assert choosing._rule(made[0], surface, cell, surface, 4).pixel_threshold == NEVER
+    surface[choosing._DEFAULT] = 9_000
+    assert choosing._rule(made[0], surface, cell, surface, 4) == ClassRule()
+    surface[cell] = 9_999
+    assert choosing._rule(made[0], surface, cell, surface, 4).pixel_threshold == THRESHOLDS[20]
+
+
+def test_fifty_drawings_are_made_of_any_number_of_groups(monkeypatch: pytest.MonkeyPatch):
+    made, fold_of, groups = filled(noisy(np.random.default_rng(7), 40))
+    chosen, rows, drawn_sums = choosing.choose(made, fold_of, groups), [], Contributions.drawn_sums
+    monkeypatch.setattr(Contributions, "drawn_sums", lambda own, weights, gate: (
+        rows.append(len(weights)), drawn_sums(own, weights, gate))[1])  # fmt: skip
+    monkeypatch.setattr(choosing.intervals, "_AT_ONCE", 200)  # 5 drawings of 40 groups at once
+    assert choosing.choose(made, fold_of, groups).choices[0].rule == chosen.choices[0].rule
+    assert set(rows) == {choosing.DRAWINGS}
+
+
+def test_a_fold_has_no_say_in_whether_it_gets_a_gate(monkeypatch: pytest.MonkeyPatch):
+    made, fold_of, groups = filled([defect(100, peak=230), alarm(150), alarm(160), defect(100, peak=240)] * 6)
+    asked = []
+
+    def gains(differences, own):
+        asked.append(own.tolist())
+        return len(own) == len(groups)  # all together say so, and no four fifths
+
+    monkeypatch.setattr(choosing, "_gains", gains)
+    (choice,) = choosing.choose(made, fold_of, groups).choices
+    assert asked == [groups.tolist(), *(groups[fold_of != fold].tolist() for fold in range(5))]
+    assert choice.rule.min_image_score > 0
+    assert choice.mean_dice_held_out < choice.mean_dice == 1.0
+
+
 def test_a_rare_class_borrows_from_the_others():
     rng = np.random.default_rng(3)
     common, rare = noisy(rng, 200, present=0.5), [CLEAN] * 197 + [defect(40), defect(245), defect(245)]

@@ -17,12 +17,29 @@ def test_the_bootstrap_is_that_of_all_draws() -> None:
         rows = [row for group in drawn for row in members[group]]
         means.append([*scores[rows].mean(axis=0), scores[rows].mean()])
     samples = np.concatenate(list(intervals.draws(3, samples=20_000)))
-    sums = np.array([[*scores[rows].sum(axis=0), scores[rows].mean(axis=1).sum()] for rows in members])
-    found = (samples @ sums) / (samples @ [2, 1, 1])[:, None]
+    sums, sizes = intervals.of_groups(scores, groups)
+    assert sizes.tolist() == [1, 1, 2]
+    found = (samples @ sums) / (samples @ sizes)[:, None]
     assert samples.sum(axis=1).tolist() == [3] * 20_000
     np.testing.assert_allclose(found.mean(axis=0), np.mean(means, axis=0), atol=0.005)
-    low_high = intervals.intervals(scores, groups)
-    np.testing.assert_allclose(low_high, np.quantile(means, [0.025, 0.975], axis=0, method="inverted_cdf").T)
+
+
+def test_samples_of_few_groups_are_student_s() -> None:
+    """Of normal scores and 8 groups: mean ± 2.365 s / sqrt(8), the table's value for 7 degrees of freedom."""
+    rng, halves = np.random.default_rng(0), []
+    for _ in range(200):
+        scores = np.clip(rng.normal(0.5, 0.05, (8, 1)), 0, 1)
+        low, high = intervals.intervals(scores, np.arange(8))[-1]
+        assert (low + high) / 2 == pytest.approx(scores.mean(), abs=0.02)
+        halves.append((high - low) / 2 / (scores.std(ddof=1) / np.sqrt(8)))
+    assert np.mean(halves) == pytest.approx(2.365, abs=0.1)
+
+
+def test_an_interval_stays_where_scores_can_be() -> None:
+    scores = np.array([1, 1, 1, 1, 1, 0.2])[:, None]
+    low, high = intervals.intervals(scores, np.arange(6))[-1]
+    assert 0 <= low < 0.7
+    assert high == 1
 
 
 def test_twice_the_same_images_tell_no_more_where_they_are_one_group() -> None:
@@ -37,16 +54,21 @@ def test_twice_the_same_images_tell_no_more_where_they_are_one_group() -> None:
 def test_the_interval_of_a_mean_of_many_is_the_usual_one() -> None:
     scores = np.random.default_rng(1).random((900, 1))
     low, high = intervals.intervals(scores, np.arange(900))[-1]
-    half = 1.96 * scores.std() / 30
+    half = 1.9626 * scores.std(ddof=1) / 30
     assert (low, high) == (
         pytest.approx(scores.mean() - half, abs=0.002),
         pytest.approx(scores.mean() + half, abs=0.002),
     )
 
 
-@pytest.mark.parametrize("images", [1, 5])
+@pytest.mark.parametrize("images", [6, 30])
 def test_what_never_differs_has_no_width(images: int) -> None:
     np.testing.assert_array_equal(intervals.intervals(np.ones((images, 2)), np.arange(images)), np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("groups", [1, 5])
+def test_of_fewer_than_six_groups_none_is_told(groups: int) -> None:
+    assert intervals.intervals(np.random.default_rng(0).random((60, 2)), np.arange(60) % groups) is None
 
 
 def test_wrong_shapes_are_refused() -> None:

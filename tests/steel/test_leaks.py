@@ -25,7 +25,7 @@ def record(fold: int | None, **more: object) -> dict[str, object]:
     return {"folder": "models/r", "data": "d", "split": SPLIT.fingerprint, "fold": fold} | more
 
 
-def test_a_submission_is_not_scored_on_what_its_runs_were_trained_on(tmp_path: Path) -> None:
+def test_a_submission_is_not_scored_on_what_its_runs_were_trained_on(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
     path = told(tmp_path, record(0))
     leaks.check_submission(path, ["a", "b", "d"], SPLIT)
     with pytest.raises(InputError, match=r"models/r was trained on images that count: 2 of 4, first c\. Give with"):
@@ -37,11 +37,29 @@ def test_a_submission_is_not_scored_on_what_its_runs_were_trained_on(tmp_path: P
     started = record(0, seen=[{"data": "d", "split": SPLIT.fingerprint, "fold": 1}])
     with pytest.raises(InputError, match="1 of 1, first a"):
         leaks.check_submission(told(tmp_path, started), ["a"], SPLIT)
-    leaks.check_submission(told(tmp_path, record(1) | {"split": "another"}), ["a"], SPLIT)
+    with pytest.raises(InputError, match="1 of 3, first a"):  # the split knows one of them alone
+        leaks.check_submission(told(tmp_path, record(1)), ["new", "a", "other"], SPLIT)
+    leaks.check_submission(told(tmp_path, record(0)), ["new", "a", "b", "d"], SPLIT, heard)
+    assert heard.lines == []
+    others = [record(1, split="another"), record(0, folder="models/s", seen=[record(0, split="third")])]
+    leaks.check_submission(told(tmp_path, *others), ["a"], SPLIT, heard)
+    assert heard.lines == [
+        f"models/{name} was trained by another split: it may have seen images that count" for name in "rs"
+    ]
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "[]", '{"runs": 3}', '{"runs": [3, {"fold": 0}]}', '{"runs": [{"seen": [1]}]}', "\x00{"]
+    "content",
+    [
+        None,
+        "",
+        "[]",
+        '{"runs": 3}',
+        '{"runs": [3, {"fold": 0}]}',
+        '{"runs": [{"seen": [1]}]}',
+        '{"runs": [{"seen": 3}]}',
+        "\x00{",
+    ],
 )
 def test_without_a_record_nothing_is_told(tmp_path: Path, content: str | None) -> None:
     if content is not None:
@@ -66,3 +84,4 @@ def test_what_a_training_must_not_have_seen(
     there: dict[str, object], fold: int | None, fault: tuple[str, object, object] | None
 ) -> None:
     assert leaks.fault_of(there, data="d", split="s", fold=fold) == fault
+    assert leaks.is_unknown(there, data="d", split="s") == (there["data"] == there["split"] == "other")
