@@ -17,7 +17,6 @@ adds at most 1.2e-13 of rounding to them; scores of whole ones and zeros are exa
 
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 import numba
 import numpy as np
@@ -90,18 +89,6 @@ class ScoreSurface:
             _enter(found.kept_area, overlap, found.truth_area, self.mask_sizes, self._gains)
         return found
 
-    def merge(self, other: "ScoreSurface") -> None:
-        """Add the images of `other`, as from another process. Raises ValueError when its sizes differ."""
-        if not (
-            np.array_equal(self.component_sizes, other.component_sizes)
-            and np.array_equal(self.mask_sizes, other.mask_sizes)
-        ):
-            raise ValueError("surfaces of different sizes cannot be merged")
-        with self._lock:
-            self.images += other.images
-            self.clean += other.clean
-            self._gains += other._gains
-
     def means(self) -> NDArray[np.float64]:
         """(256, S, M): mean Dice of each cell without a gate; row t is pixel_threshold t.
 
@@ -159,12 +146,6 @@ class ScoreSurface:
         sums: NDArray[np.int64] = self._gains[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
         sums += self.clean * ONE
         return sums
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"}  # to send it between processes
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.Lock())
 
 
 def place(values: NDArray[np.integer], value: int) -> int:
