@@ -188,8 +188,10 @@ def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) ->
     assert one.images_per_s is not None
     assert result.has_picture
     assert cv2.imread(str(tmp_path / "out" / "comparison.png")) is not None
-    assert "differ on" in two.verdict  # 9 images are held out
-    assert not two.differences[-1].is_real
+    found = two.differences[-1]
+    assert found.difference == pytest.approx(two.score.mean_dice - one.score.mean_dice)
+    assert ("is worse than" in two.verdict) == (found.is_real and found.difference < 0)
+    assert ("differ on" in two.verdict) == (not found.is_real)
     # with other data than theirs they are not scored
     with pytest.raises(InputError, match="no such data folder: nowhere"):
         comparing.compare(dataclasses.replace(config, data=Path("nowhere")))
