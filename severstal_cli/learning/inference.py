@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from severstal_cli.learning import tta
-from severstal_cli.learning.engines import Probs
+from severstal_cli.learning.engines import OpenVino, Probs
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import images
 from severstal_cli.steel.parallel import run_ahead
@@ -65,6 +65,9 @@ def _batches_of_levels(
 ) -> Iterator[Sequence[NDArray[np.uint8]]]:
     """Those of `predict_levels`, a batch at a time."""
     chosen = tta.views_of(views)
+    if all(isinstance(member, OpenVino) for member in members):
+        # pictures go one by one: the maps of more would only wait, in memory that is new each time
+        batch_size = max(1, batch_size // len(chosen))
     shares = [weight / sum(weights) for weight in weights] or [1 / len(members)] * len(members)
     on_the_way: deque[_Levels] = deque()
     for batch in _same_size(photographs, batch_size, LARGEST_BATCH_PX // len(chosen)):
