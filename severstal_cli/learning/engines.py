@@ -89,6 +89,21 @@ def engine_for(folder: Path, engine: str, device: str) -> str:
     return engine
 
 
+def engines_for(folders: Sequence[Path], engine: str, fabric: Fabric, compile_networks: bool = False) -> list[str]:
+    """That of each run, all checked before one is opened. Raises as `engine_for` does.
+
+    compile_networks: by torch.compile, on a GPU with CUDA graphs. It pays for many pictures of one size. Raises
+        MachineError where the machine cannot, UsageError for another engine than torch.
+    """
+    if compile_networks:
+        check_compiler(fabric.device)
+        engine = "torch" if engine == "auto" else engine
+    names = [engine_for(folder, engine, fabric.device.type) for folder in folders]
+    if compile_networks and (others := set(names) - {"torch"}):
+        raise UsageError(f"{others.pop()} compiles the network itself", "--compile", "Leave it out")
+    return names
+
+
 def load_members(
     folders: Sequence[Path],
     cards: Sequence[run.ModelCard],
@@ -97,26 +112,18 @@ def load_members(
     engine: str = "auto",
     compile_networks: bool = False,
 ) -> list[Probs]:
-    """The networks of runs, ready to predict. Raises as `engine_for` does, and RunError: a damaged file.
-
-    compile_networks: by torch.compile, on a GPU with CUDA graphs. It pays for many pictures of one size. Raises
-        MachineError where the machine cannot, UsageError for another engine than torch.
-    """
-    if compile_networks:
-        check_compiler(fabric.device)
+    """The networks of runs, ready to predict. Raises as `engines_for` does, and RunError: a damaged file."""
     members: list[Probs] = []
-    for folder, card in zip(folders, cards, strict=True):
-        chosen = engine_for(folder, "torch" if compile_networks and engine == "auto" else engine, fabric.device.type)
-        if compile_networks and chosen != "torch":
-            raise UsageError(f"{chosen} compiles the network itself", "--compile", "Leave it out")
+    names = engines_for(folders, engine, fabric, compile_networks)
+    for folder, card, name in zip(folders, cards, names, strict=True):
         file = folder / _file_of(folder)
         try:
-            members.append(_open(chosen, file, card, fabric, compile_networks))
+            members.append(_open(name, file, card, fabric, compile_networks))
         except SeverstalError:
             raise
         except Exception as error:  # each library has its own for a damaged file, and torch one for each kind of damage
             found = " ".join(str(error).split())[:120]
-            raise RunError(f"{chosen} cannot open {file}", found, "Export the run again") from error
+            raise RunError(f"{name} cannot open {file}", found, "Export the run again") from error
     return members
 
 
@@ -183,7 +190,7 @@ _FOLDED = (nn.Conv2d, nn.BatchNorm2d)
 
 def _on_torch(module: nn.Module, fabric: Fabric, compiles: bool) -> Probs:
     """The module on the device; what autocast would cast at each batch is cast once."""
-    half = _half_type(fabric)
+    half = half_type(fabric)
     for part in module.modules():
         if half is not None and isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             part.to(half)
@@ -214,7 +221,7 @@ def _read_exported(file: Path) -> nn.Module:
     return module
 
 
-def _half_type(fabric: Fabric) -> torch.dtype | None:
+def half_type(fabric: Fabric) -> torch.dtype | None:
     """That which autocast multiplies in; None: it stays with float32."""
     with fabric.autocast():
         kind = fabric.device.type
@@ -244,7 +251,7 @@ class OpenVino:
         self._model, self._classes = model, classes
         self._settings = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": {None: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[_half_type(fabric)],
+            "INFERENCE_PRECISION_HINT": {None: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[half_type(fabric)],
             "PERFORMANCE_HINT": "LATENCY",
         }
         self._compiled: OrderedDict[torch.Size, Any] = OrderedDict()

@@ -15,6 +15,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from lightning_fabric import Fabric
 
 import severstal_cli
@@ -83,8 +84,9 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     task = _read(config)
     how = task.recipe
     fabric = open_device()
-    names = [engines.engine_for(folder, config.engine, fabric.device.type) for folder in how.folders]
-    plan = how.fingerprints() | {"classes": task.classes}
+    names = engines.engines_for(how.folders, config.engine, fabric, config.compile)
+    precision = str(engines.half_type(fabric) or torch.float32).removeprefix("torch.")
+    plan = how.fingerprints() | {"classes": task.classes, "engines": names, "precision": precision}
     parts = Parts(parts_path(config.out), task.paths, plan, task.layout)
     alone = files.locked(parts.folder, f"another prediction is making {config.out}")
     with alone if workers.is_first() else nullcontext():
@@ -109,7 +111,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
             if not workers.is_first():
                 return PredictResult(path=config.out, runs=how.folders)
             _await(parts, progress)
-        return _merge(config, task, parts, missing, time.monotonic() - began, fabric)
+        return _merge(config, task, parts, missing, time.monotonic() - began, fabric, names)
 
 
 def _networks(config: PredictConfig, how: Recipe, fabric: Fabric) -> PredictLevels:
@@ -121,7 +123,13 @@ def _networks(config: PredictConfig, how: Recipe, fabric: Fabric) -> PredictLeve
 
 
 def _merge(
-    config: PredictConfig, task: _Task, parts: Parts, missing: Sequence[int], seconds: float, fabric: Fabric
+    config: PredictConfig,
+    task: _Task,
+    parts: Parts,
+    missing: Sequence[int],
+    seconds: float,
+    fabric: Fabric,
+    names: Sequence[str],
 ) -> PredictResult:
     """Make the submission of its parts, which are all there."""
     done = [parts.read(number) for number in parts.images]
@@ -135,7 +143,7 @@ def _merge(
         seconds=seconds,
         images_per_s=sum(len(parts.images[number]) for number in missing) / max(seconds, 1e-9),
     )
-    _write_story(config, task, result, fabric)
+    _write_story(config, task, result, fabric, names)
     if not config.keep_parts:
         parts.clear()
     return result
@@ -280,7 +288,9 @@ def _layout(config: PredictConfig, sample: tables.Sample | None) -> tables.Layou
     return sample.layout if sample is not None and sample.layout is not None else tables.Layout.ORIGINAL
 
 
-def _write_story(config: PredictConfig, task: _Task, result: PredictResult, fabric: Fabric) -> None:
+def _write_story(
+    config: PredictConfig, task: _Task, result: PredictResult, fabric: Fabric, names: Sequence[str]
+) -> None:
     """`submission.json` beside `submission.csv`: enough to know later what a score belongs to."""
     story = {
         "submission": result.path.name,
@@ -291,7 +301,7 @@ def _write_story(config: PredictConfig, task: _Task, result: PredictResult, fabr
         "masks_by_class": result.masks_by_class,
         "skipped": result.skipped,
         "device": fabric.device.type,
-        "engines": [engines.engine_for(folder, config.engine, fabric.device.type) for folder in task.recipe.folders],
+        "engines": names,
         "processes": fabric.world_size,
         "seconds": round(result.seconds, 3),
         "images_per_s": round(result.images_per_s, 3),

@@ -217,6 +217,11 @@ def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(tr
         prediction.predict(PredictConfig(**settings))
     with pytest.raises(InputError, match=r"of another prediction: other views\. Give the same command"):
         prediction.predict(PredictConfig(**settings, resume=True, tta="hflip"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("severstal_cli.learning.engines.engines_for", lambda *_: ["another"])
+        patch.setattr("severstal_cli.learning.engines.half_type", lambda _: torch.float16)
+        with pytest.raises(InputError, match="prediction: other engines, precision"):
+            prediction.predict(PredictConfig(**settings, resume=True))
     predicted = []
     read = images.read_grey
     with pytest.MonkeyPatch.context() as patch:
