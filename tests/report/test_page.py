@@ -297,6 +297,33 @@ def test_the_filters_of_a_rule_can_be_left_off(page, shown) -> None:  # type: ig
     assert more > 0
 
 
+def test_levels_that_were_not_looked_at_for_long_are_forgotten(page, shown) -> None:  # type: ignore[no-untyped-def]
+    result, _ = shown
+    page.open(result.page)
+    state = """(() => {
+        const kept = [...severstal.store.kept.levels];
+        return [kept.map(([key]) => key), kept.reduce((sum, [, one]) => sum + one.size, 0)];
+    })()"""
+
+    def look(image: int) -> tuple[list[str], int]:
+        page.run(f"severstal.viewer.open({image}, severstal.gallery.images(), null)")
+        settled(page, image)
+        keys, size = page.run(state)
+        return keys, size
+
+    for image in range(4):
+        keys, size = look(image)
+    assert len(keys) >= 8
+    assert size > 0
+    page.run(f"severstal.store.most.levels = {size - 1}")
+    keys, left = look(4)
+    assert left < size
+    assert "levels/000001-0" not in keys
+    assert "levels/000005-0" in keys
+    page.run("severstal.store.most.levels = 0")
+    assert len(look(5)[0]) == 1
+
+
 def test_keys_work_at_both_ends_and_beside_the_controls(page, shown) -> None:  # type: ignore[no-untyped-def]
     result, _ = shown
     page.open(result.page)

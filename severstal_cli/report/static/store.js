@@ -4,7 +4,11 @@
 severstal.store = (() => {
   const waiting = new Map();
   const kept = { masks: new Map(), levels: new Map() };
-  const most = { masks: 300, levels: 8 };
+  const most = { masks: 300, levels: 32e6 };
+  const size = {
+    masks: () => 1,
+    levels: (found) => Array.from(found.values()).reduce((sum, { steps }) => sum + steps.length, 0),
+  };
 
   severstal.got = (key, value) => {
     const one = waiting.get(key);
@@ -30,17 +34,31 @@ severstal.store = (() => {
     return one.promise;
   }
 
-  // Read once, and forget what was not asked for the longest time.
+  // Read once; what was not asked for the longest time is forgotten when all together is too large.
   function remember(kind, key, make) {
     const own = kept[kind];
-    let value = own.get(key);
-    if (value === undefined) {
-      value = make();
-      value.catch(() => own.delete(key));
-    } else own.delete(key);
-    own.set(key, value);
-    if (own.size > most[kind]) own.delete(own.keys().next().value);
-    return value;
+    let one = own.get(key);
+    if (one) own.delete(key);
+    else {
+      one = { found: make(), size: 0 };
+      const done = (value) => {
+        one.size = size[kind](value);
+        forget(own, most[kind]);
+      };
+      one.found.then(done, () => own.delete(key));
+    }
+    own.set(key, one);
+    return one.found;
+  }
+
+  function forget(own, most) {
+    let total = 0;
+    for (const one of own.values()) total += one.size;
+    for (const [key, one] of own) {
+      if (total <= most || own.size === 1) return;
+      own.delete(key);
+      total -= one.size;
+    }
   }
 
   const number = (image) => String(image + 1).padStart(6, "0");
@@ -70,5 +88,5 @@ severstal.store = (() => {
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
-  return { photograph, masks, levels, kept };
+  return { photograph, masks, levels, kept, most };
 })();
