@@ -12,10 +12,17 @@ American Statistician 69, 2015, on the percentile interval): their variance is (
 far groups are apart is itself but an estimate. So each sample is moved away from the mean by sqrt(n / (n - 1)), and its
 distance is divided by a drawn error of that estimate, sqrt(chi2 / (n - 1)): of normal samples this makes Student's
 distribution (Student, The probable error of a mean, Biometrika 6, 1908). Of 10 groups the interval is 22 % wider, of
-300 half a percent. Of fewer than `LEAST` none is told.
+300 half a percent. Of groups of unlike sizes the large ones rule the mean: as n counts how many of one size would tell
+as much, the square of their sum over the sum of their squares (Kish, Survey Sampling, 1965). Of fewer than `LEAST`
+groups no interval is told.
+
+Faults are rare, so the mean of a few groups is skewed: mostly a little too high, now and then far too low. Which
+quantiles of the samples bound the interval is chosen by their bias and by the skewness of what the groups add, after
+Efron (Better Bootstrap Confidence Intervals, Journal of the American Statistical Association 82, 1987: BCa).
 """
 
 from collections.abc import Iterator
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +32,7 @@ LEVEL = 0.95
 LEAST = 6
 """Groups that an interval needs. Five all speak for one side by chance once in sixteen times, 2 / 2^5, and six once in
 32: fewer can show nothing at 95 % (sign test)."""
+_NORMAL = NormalDist()
 _AT_ONCE = 1 << 21
 """Counts of groups in memory at once: 16 MB."""
 
@@ -48,8 +56,28 @@ def intervals(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> NDArr
     sums, sizes = of_groups(scores, groups)
     if len(sizes) < LEAST:
         return None
-    telling = np.full(sums.shape[1], len(sizes))
-    return np.clip(middle(sampled_means(sums, sizes, telling)), 0, 1)
+    telling = np.full(sums.shape[1], max(2.0, sizes.sum() ** 2 / (sizes**2).sum()))
+    samples = sampled_means(sums, sizes, telling)
+    means = sums.sum(axis=0) / sizes.sum()
+    # moving samples away from the mean leaves each on its side
+    below = ((samples < means).mean(axis=0) + (samples <= means).mean(axis=0)) / 2
+    added = sums - means * sizes[:, None]
+    spread = (added**2).sum(axis=0) ** 1.5
+    skewness = (added**3).sum(axis=0) / np.where(spread > 0, 6 * spread, 1)
+    found: NDArray[np.float64] = np.array(
+        [np.quantile(*of_one) for of_one in zip(samples.T, map(levels_of, below, skewness), strict=True)]
+    )
+    return np.clip(found, 0, 1)
+
+
+def levels_of(below: float, skewness: float, level: float = LEVEL) -> tuple[float, float]:
+    """Which quantiles of the samples of a mean bound its interval, by the share of them `below` it (Efron, 1987).
+
+    skewness: a sixth of that of what each group adds, over the root of their count. 0.5 and 0 give 0.025 and 0.975.
+    """
+    bias = _NORMAL.inv_cdf(min(max(below, 1 / SAMPLES), 1 - 1 / SAMPLES))
+    low, high = (bias + _NORMAL.inv_cdf(share) for share in ((1 - level) / 2, (1 + level) / 2))
+    return _NORMAL.cdf(bias + low / (1 - skewness * low)), _NORMAL.cdf(bias + high / (1 - skewness * high))
 
 
 def of_groups(
@@ -70,7 +98,7 @@ def of_groups(
 
 
 def sampled_means(
-    sums: NDArray[np.float64], sizes: NDArray[np.float64], telling: NDArray[np.integer]
+    sums: NDArray[np.float64], sizes: NDArray[np.float64], telling: NDArray[np.integer | np.floating]
 ) -> NDArray[np.float64]:
     """`(SAMPLES, C + 1)`: the mean of each column in each drawing, as far from the mean of all as few groups need.
 
