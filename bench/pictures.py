@@ -79,7 +79,7 @@ def screenshots(page_file, folder):
         with Image.open(folder / "shot.png") as picture:
             save(picture, DOCS / name, 1280)
 
-    gallery = "document.getElementById('choose').scrollIntoView({ behavior: 'instant' })"
+    gallery = "document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })"
     shot("report.png", (1280, 800))
     shot("report-dark.png", (1280, 900), dark=True, act=gallery)
     shot("report-phone.png", (400, 850))
