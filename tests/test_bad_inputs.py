@@ -486,9 +486,9 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "…/data/train_images/000000000.png would be overwritten: it is a photograph. Name another folder for --masks"),
     # score
     ("no truth", nothing, "score old.csv",
-     "not clear what to score. Give a submission and --truth train.csv, or --model models/NAME alone"),
+     "not clear what to score. Give a submission and --truth train.csv, or a run alone"),
     ("a submission and a run", nothing, f"{SCORE} --model models/good",
-     "not clear what to score. Give a submission and --truth train.csv, or --model models/NAME alone"),
+     "not clear what to score. Give a submission and --truth train.csv, or a run alone"),
     ("no such submission", nothing, "score gone.csv --truth data/train.csv",
      "gone.csv: no such file. Name a submission.csv"),
     ("no such truth", nothing, "score old.csv --truth gone.csv",

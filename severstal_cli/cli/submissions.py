@@ -98,16 +98,16 @@ def check(
 
 @app.command(rich_help_panel=SUBMISSIONS)
 def score(
-    submission: Annotated[Path | None, typer.Argument(help="A submission.csv.")] = None,
+    submission: Annotated[
+        Path | None, typer.Argument(help="A submission.csv, or a run, scored on its holdout.")
+    ] = None,
     truth: Annotated[Path | None, typer.Option(help="Annotations to score it against.")] = None,
     images: Annotated[
         Path | None, typer.Option(help="The images that count: a folder, or a list with ImageId.")
     ] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Instead: a run, scored on its holdout; several are averaged.", autocompletion=completion.runs
-        ),
+        typer.Option(help="A run; several are averaged.", autocompletion=completion.runs),
     ] = None,
     thresholds: Thresholds = None,
     data: MaybeData = None,

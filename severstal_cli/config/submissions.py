@@ -71,6 +71,7 @@ class ScoreConfig:
     """`score`: mean Dice of a submission, or of runs on the holdout."""
 
     submission: Path | None = None
+    """Or the folder of a run, as one of `runs`."""
     truth: Path | None = None
     """Annotations to score the submission against."""
     images: Path | None = None

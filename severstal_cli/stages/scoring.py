@@ -21,6 +21,8 @@ def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResul
         InputError: a table is wrong, it is not clear which images count, or runs were trained on some of them.
         RunError: a run is incomplete, or the data or split is not the one that it was trained with.
     """
+    if config.submission is not None and records.is_run(config.submission) and config.truth is None:
+        config = dataclasses.replace(config, submission=None, runs=(config.submission, *config.runs))
     if config.submission is not None and config.truth is not None and not (config.runs or config.thresholds):
         for option, value in (("--tta", config.tta), ("--data", config.data)):
             if value is not None:
@@ -29,9 +31,7 @@ def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResul
         judged, *others = score_submissions(paths, config.truth, config.images, progress).scores
         return judged.summary(*others)
     if any(part is not None for part in (config.submission, config.truth, config.images)):
-        raise InputError(
-            "not clear what to score", "", "Give a submission and --truth train.csv, or --model models/NAME alone"
-        )
+        raise InputError("not clear what to score", "", "Give a submission and --truth train.csv, or a run alone")
     if config.against is not None and records.is_table(config.against):
         raise InputError("a run is not compared with a submission", f"{config.against} is one",
                          "Predict the same images with the run, and compare that submission")  # fmt: skip

@@ -164,6 +164,7 @@ def test_an_ensemble_is_scored_as_its_submission_would_be(
     of_file = scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", images=tmp_path / "holdout.csv"))
     assert scoring.score(ScoreConfig(thresholds=tmp_path / "e.json")) == of_file
     assert scoring.score(ScoreConfig(runs=runs[::-1], thresholds=tmp_path / "e.json")) == of_file
+    assert scoring.score(ScoreConfig(submission=runs[0], runs=runs[1:], thresholds=tmp_path / "e.json")) == of_file
     assert not any((folder / run.SCORE).exists() for folder in runs)
     with pytest.raises(InputError, match="not clear what to score"):
         scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", thresholds=tmp_path / "e.json"))
