@@ -37,6 +37,6 @@ def pack(levels: NDArray[np.uint8], steps: Sequence[NDArray[np.uint8]]) -> list[
         first, end = int(columns[0]), int(columns[-1]) + 1
         reached = np.searchsorted(own, np.arange(256), side="right").astype(np.uint8)
         down = np.ascontiguousarray(reached[level[:, first:end]].T)
-        data = base64.b64encode(zlib.compress(down.tobytes(), 9)).decode("ascii")
+        data = base64.b64encode(zlib.compress(down.tobytes(), 6)).decode("ascii")
         packed.append({"channel": channel, "x": first, "w": end - first, "top": top, "data": data})
     return packed
