@@ -65,7 +65,7 @@ def work(trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
     image_ids = sorted(path.name for path in Path("data/train_images").iterdir())
     rows = "".join(f"{image_id}_1,\n{image_id}_2,1 3\n" for image_id in image_ids)
     Path("old.csv").write_text(PAIRS + rows)
-    Path("old.json").write_text("{}")
+    Path("old.json").write_text('{"submission": "old.csv"}')
     picture("masks/000000001_2.png", NOISE // 128 * 255)
     yield place
     shutil.rmtree(place)
@@ -480,6 +480,8 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "cannot write old.json: it is a folder. Name a file"),
     ("a folder where its scores should be", folder_at("old.scores.csv"), PREDICT,
      "cannot write old.scores.csv: it is a folder. Name a file"),
+    ("a submission named as the folder of its parts", nothing, f"{PREDICT.replace('old.csv', 'old.parts')}",
+     "wrong name for a submission: old.parts. A folder of that name is made for its parts"),
     ("pictures below a file", nothing, f"{PREDICT} --masks old.csv",
      "cannot write old.csv/000000000.png: old.csv is a file. Name another place"),
     ("pictures over the photographs", nothing, f"{PREDICT} --masks data/train_images",

@@ -25,7 +25,7 @@ from severstal_cli.learning import engines, inference, pipeline, recipe, workers
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.recipe import Recipe
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import confidence, files, images, pictures, postprocess, rle, tables
+from severstal_cli.steel import confidence, files, images, pictures, postprocess, records, rle, tables
 from severstal_cli.steel.parts import Parts, parts_path
 
 PredictLevels = Callable[[Iterable[images.Grey | None]], Iterator[pipeline.Levels]]
@@ -97,6 +97,9 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
             for note in how.notes():
                 progress.say(note)
         fabric.barrier()
+        if not parts.is_shared():
+            raise InputError(f"{parts.folder} is not here", "another process has begun it",
+                             "Several machines must share its folder")  # fmt: skip
         there = parts.finished()
         if there:
             progress.say(f"going on: {len(there)} of {len(parts.images)} parts are there")
@@ -153,6 +156,9 @@ def _read(config: PredictConfig) -> _Task:
     """Read and check all but the photographs themselves. Nothing is written."""
     if config.out.suffix == ".json":
         raise UsageError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
+    if config.out.suffix == ".parts":
+        raise UsageError("wrong name for a submission", str(config.out), "A folder of that name is made for its parts")
+    _check_story(config.out.with_suffix(".json"))
     for path in (config.out, config.out.with_suffix(".json"), confidence.scores_path(config.out)):
         files.check_place(path)
     files.check_place(parts_path(config.out) / "part")
@@ -160,6 +166,11 @@ def _read(config: PredictConfig) -> _Task:
     how = recipe.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
     sample = tables.read_image_list(config.sample) if config.sample else None
     paths = _wanted(images.find_images(config.images), sample)
+    for path in paths:
+        try:
+            records.check_image_id(path.name)
+        except records.RowError as error:
+            raise InputError("the name of a photograph cannot stand in a table", str(error), "Rename it") from error
     if config.masks is not None:
         files.check_place(config.masks / f"{paths[0].stem}.png")
         pictures.check_places(config.masks, paths)
@@ -170,6 +181,16 @@ def _read(config: PredictConfig) -> _Task:
         classes=_classes_to_write(config, sample, how.cards[0].classes),
         recipe=how,
     )
+
+
+def _check_story(path: Path) -> None:
+    """What another command has written there, as rules or the card of a run, is not to be lost. Raises InputError."""
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if not isinstance(there, dict) or "submission" not in there:
+        raise InputError(f"{path} would be overwritten", "it is of no submission", "Choose another name for --out")
 
 
 @contextmanager
@@ -233,10 +254,10 @@ def _predict_parts(
 
 def _await(parts: Parts, progress: Progress) -> None:
     """Wait until the other processes have finished their parts."""
-    missing = set(parts.images) - set(parts.finished())
+    missing = {number for number in parts.images if not parts.is_written(number)}
     if missing:
         with progress.waiting("the other processes") as tell:
-            while missing := {number for number in missing if not parts.is_finished(number)}:
+            while missing := {number for number in missing if not parts.is_written(number)}:
                 tell(f"{len(parts.images) - len(missing)} of {len(parts.images)} parts")
                 time.sleep(0.2)
 

@@ -68,10 +68,12 @@ class Parts:
         """
         there = sorted(self.folder.glob("part-*.json"))
         if there and not resume:
-            raise InputError("a prediction that was not finished is in the way", f"{len(there)} parts in {self.folder}",
-                             "Give --resume to go on with it, or remove it")  # fmt: skip
+            raise InputError("the parts of a prediction are in the way", f"{len(there)} in {self.folder}",
+                             "Give --resume to go on with it, or remove them")  # fmt: skip
         if there:
             self._check_plan()
+            for number in self.images.keys() - set(self.finished()):
+                part_path(self.folder, number, ".json").unlink(missing_ok=True)
         else:
             self.clear()
         files.write_text(self.folder / PLAN, json.dumps(self._plan, indent=2) + "\n")
@@ -82,6 +84,14 @@ class Parts:
             return bool(self._story(number)["fingerprint"] == _fingerprint(self.images[number]))
         except (OSError, ValueError, KeyError, TypeError):
             return False
+
+    def is_written(self, number: int) -> bool:
+        """Whether a part is there, whatever has become of its images since it was begun."""
+        return part_path(self.folder, number, ".json").is_file()
+
+    def is_shared(self) -> bool:
+        """Whether the folder is the one that the first process has begun."""
+        return (self.folder / PLAN).is_file()
 
     def finished(self) -> list[int]:
         """The numbers of the finished parts."""
@@ -125,8 +135,8 @@ class Parts:
         _join([confidence.scores_path(part_path(self.folder, number)) for number in self.images], path)
 
     def clear(self) -> None:
-        """Remove what is in the folder."""
-        for path in self.folder.glob("*"):
+        """Remove what is of a prediction, and nothing else."""
+        for path in (self.folder / PLAN, *self.folder.glob("part-*")):
             path.unlink(missing_ok=True)
 
     def _story(self, number: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -213,7 +214,7 @@ def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(tr
     assert heard.lines[-1] == "2 of 3 parts are kept: with --resume the same command goes on"
     assert not (tmp_path / "s.csv").exists()
     shutil.copy(trained[0] / "train_images" / bad.name, bad)
-    with pytest.raises(InputError, match=r"not finished is in the way: 2 parts in .*s\.parts\. Give --resume"):
+    with pytest.raises(InputError, match=r"parts of a prediction are in the way: 2 in .*s\.parts\. Give --resume"):
         prediction.predict(PredictConfig(**settings))
     with pytest.raises(InputError, match=r"of another prediction: other views\. Give the same command"):
         prediction.predict(PredictConfig(**settings, resume=True, tta="hflip"))
@@ -250,6 +251,48 @@ def test_a_part_that_cannot_be_written_ends_the_prediction_and_those_before_it_a
         prediction.predict(config, heard)
     assert heard.lines[-1] == "1 of 3 parts are kept: with --resume the same command goes on"
     assert [path.name for path in sorted((tmp_path / "s.parts").glob("part-*.json"))] == ["part-00001.json"]
+
+
+def test_a_photograph_that_changes_under_way_is_not_waited_for(
+    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
+    first = images.find_images([folder])[0]
+    write = Parts.write
+
+    def touching(self: Parts, number: int, *rest: object) -> None:
+        write(self, number, *rest)  # type: ignore[arg-type]
+        os.utime(first, (number, number))
+
+    def waits(seconds: float) -> None:
+        raise AssertionError("it waits for what will not come")
+
+    monkeypatch.setattr(Parts, "write", touching)
+    monkeypatch.setattr(prediction.time, "sleep", waits)
+    assert _predict(trained, tmp_path, images=(folder,)).images == 45
+
+
+def test_what_is_not_of_a_submission_is_left_where_it_is(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rules = Path(shutil.copy(trained[1] / run.THRESHOLDS, tmp_path / "rules.json"))
+    before = rules.read_text()
+    with pytest.raises(
+        InputError, match=r"rules\.json would be overwritten: it is of no submission\. Choose another name"
+    ):
+        _predict(trained, tmp_path, thresholds=rules, out=tmp_path / "rules.csv")
+    assert rules.read_text() == before
+    (tmp_path / "s.parts").mkdir()
+    (tmp_path / "s.parts" / "notes.txt").write_text("mine")
+    for _ in range(2):  # its own is written over
+        _predict(trained, tmp_path, out=tmp_path / "s.csv")
+    assert (tmp_path / "s.parts" / "notes.txt").read_text() == "mine"
+
+
+def test_a_name_that_check_would_refuse_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    shutil.copy(images.find_images([trained[0] / "train_images"])[0], folder / "c\n.png")
+    with pytest.raises(InputError, match=r"cannot stand in a table: ImageId .* cannot be shown\. Rename it"):
+        _predict(trained, tmp_path, images=(folder,))
 
 
 def test_a_part_whose_images_have_changed_is_made_again(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -110,7 +110,7 @@ def test_parts_of_another_plan_are_refused_and_those_of_this_kept(tmp_path: Path
                          (_parts(tmp_path, 39, views="none", rules=[1, 2]), "images")):  # fmt: skip
         with pytest.raises(InputError, match=f"another prediction: other {named}"):
             other.begin(resume=True)
-    with pytest.raises(InputError, match=r"in the way: 1 parts .*Give --resume"):
+    with pytest.raises(InputError, match=r"in the way: 1 in .*Give --resume"):
         parts.begin(resume=False)
     (parts.folder / records.PLAN).write_text("nonsense")
     with pytest.raises(InputError, match=r"another prediction: other plan\.json"):
