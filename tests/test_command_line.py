@@ -286,7 +286,7 @@ def test_an_interrupted_training_tells_how_to_go_on(severstal: Severstal, monkey
     outcome = severstal("train", "--name", "mine")
     assert (outcome.code, outcome.out) == (130, "")
     told, last = outcome.err.split("\n\n")
-    assert told.startswith("\nmine: ")
+    assert told.startswith("\nmodels/mine: ")
     assert "--resume" in told
     assert last == "severstal: interrupted\n"
 

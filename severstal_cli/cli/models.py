@@ -85,7 +85,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a network: a run under models/."""
-    from severstal_cli.learning import workers
+    from severstal_cli.learning import run, workers
     from severstal_cli.stages import training
 
     options = {
@@ -111,8 +111,8 @@ def train(
             results = [training.train(config, TerminalProgress())]
     except KeyboardInterrupt:
         typer.echo(
-            f"\n{config.name or config.arch}: with --resume the same command goes on after the last whole epoch, "
-            "if there is one",
+            f"\n{config.models if fold == 'all' else run.folder_for(config)}: with --resume the same command goes on "
+            "after the last whole epoch, if there is one",
             err=True,
         )
         raise

@@ -1,6 +1,7 @@
 """What `train` is told, and how its settings are read from a file."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -131,7 +132,7 @@ class TrainConfig:
         check(self.batch_size is None or self.batch_size >= 1, "batch size", self.batch_size, "at least 1")
         check(self.step_images is None or self.step_images >= 1, "images of a step", self.step_images, "at least 1")
         check(self.best_epochs >= 1, "best epochs", self.best_epochs, "at least 1")
-        check(self.learning_rate > 0, "learning rate", self.learning_rate, "above 0")
+        check(0 < self.learning_rate < math.inf, "learning rate", self.learning_rate, "above 0")
         check(0 < self.first_layer_rate <= 1, "first layer rate", self.first_layer_rate, "above 0 and at most 1")
         check(0 <= self.warmup_share < 1, "warm-up share", self.warmup_share, "at least 0 and below 1")
         check(0 <= self.average_decay < 1, "average decay", self.average_decay, "at least 0 and below 1")
@@ -151,13 +152,16 @@ class TrainConfig:
             check(0 <= value <= 1, name.replace("_", " "), value, "between 0 and 1")
         for name in ("brightness", "contrast", "gamma", "zoom", "stretch", "turn_deg", "focal_gamma", "weight_decay"):
             value = getattr(self, name)
-            check(value >= 0, name.replace("_", " "), value, "at least 0")
+            check(0 <= value < math.inf, name.replace("_", " "), value, "at least 0")
         weights = self.bce_weight, self.dice_weight, self.lovasz_weight, self.head_weight, self.false_alarm_weight
         always = sum(weights[: 3 if self.lovasz_share == 1 else 2])
-        check(min(weights) >= 0 and always > 0, "weights of the loss", weights, "at least 0, and not all 0 at any time")
+        fit = all(0 <= weight < math.inf for weight in weights) and always > 0
+        check(fit, "weights of the loss", weights, "at least 0, and not all 0 at any time")
         check(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
         check(0 <= self.seed < 2**32, "seed", self.seed, "at least 0 and below 2^32")
-        check(all(weight > 0 for weight in self.class_weights), "class weights", self.class_weights, "above 0")
+        check(
+            all(0 < weight < math.inf for weight in self.class_weights), "class weights", self.class_weights, "above 0"
+        )
         check(self.crop_height_px >= 32, "crop height", self.crop_height_px, "at least 32")
         widths = self.crop_widths_px
         check(min(widths, default=0) >= 32, "crop widths", widths, "at least 32 each, and at least one")

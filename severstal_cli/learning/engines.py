@@ -6,7 +6,8 @@
     model.xml, model.bin  exported to OpenVINO: OpenVINO
 
 Each engine is a callable: pixels `(N, 1, H, W)` float32 in [0, 1] to probs `(N, C, H, W)` float32, on the same device.
-Where the device multiplies a half precision (`device.fastest_precision`), every engine does so.
+Where the device multiplies a half precision (`device.fastest_precision`), torch and OpenVINO do so; ONNX Runtime
+multiplies in the precision of the file.
 """
 
 import copy

@@ -34,7 +34,7 @@ class Recipe:
         if searched is not None:
             if _uneven(searched) != self.weights:
                 yield f"{path} was searched with {_told(_uneven(searched))}, this is with {_told(self.weights)}"
-        elif path.parent in self.folders:
+        elif path.parent in self.folders and len(self.thresholds.runs) < 2:
             if len(self.folders) > 1:
                 yield (
                     f"using {path}, which was searched for that run alone; for the average search "

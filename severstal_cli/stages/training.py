@@ -25,7 +25,7 @@ from severstal_cli.learning import (
 from severstal_cli.learning.card import describe
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import chosen_precision, gather, open_device
-from severstal_cli.progress import Progress
+from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, splits
 from severstal_cli.steel.photographs import open_photographs
 from severstal_cli.steel.pseudo import open_pseudo
@@ -77,6 +77,7 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
             initial.check_source(config.init, photographs.fingerprint, split.fingerprint, one.fold)
         if not config.resume:
             run.check_new(run.folder_for(one))
+            initial.seen_by_others(one, photographs.fingerprint, split.fingerprint, SILENT)
     results = []
     for one in each:
         folder = run.folder_for(one)
@@ -150,12 +151,14 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
             row = _row(epoch, trained, scores, state, spent_s - trained.seconds)
             rows.append(row)
             best, card = selection.offer(state, row, card, config.best_epochs)
+            writing = time.monotonic()
             if fabric.is_global_zero:
                 if best is not None:
                     run.write_model(folder, best, card)
                 history.write(folder, rows)
                 resuming.save(folder, state, card, rows)
                 add_scalars(row)
+            state.elapsed_s += time.monotonic() - writing  # of a time limit, too
             progress.say(history.line(row, config.epochs))
             if is_last:
                 break

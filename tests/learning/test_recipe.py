@@ -92,6 +92,9 @@ def test_thresholds_of_other_runs_are_told_and_their_weights_left(models: Path) 
     (note,) = recipe.read((models / "a", models / "b"), thresholds=own).notes()
     assert "models/a/thresholds.json, which was searched for that run alone" in note
     assert "`severstal thresholds models/a models/b --out FILE`" in note
+    write(own, "models/a", "models/b")
+    (note,) = recipe.read((models / "a",), thresholds=own).notes()
+    assert note == "models/a/thresholds.json was searched for models/a models/b, this is models/a"
 
 
 def test_what_decides_the_masks_is_in_the_fingerprint(models: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import platform
 import re
 import shutil
@@ -147,6 +148,16 @@ def test_of_epochs_that_validate_alike_the_last_is_kept(
     monkeypatch.setattr(validation.Validation, "score", lambda *_: next(scores))
     result = training.train(_config(make_data(), tmp_path, epochs=4))
     assert (result.best_epoch, result.validation_dice) == (3, 0.7)
+
+
+def test_labels_that_saw_a_later_fold_are_refused_before_the_first(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, pseudo = make_data(images=30), make_pseudo(images=9, sure=6)
+    plain = run.read_card(training.train(_config(data, tmp_path, epochs=1, fold=0)).folder)
+    record = {"folder": "teacher", "data": plain.data_fingerprint, "split": plain.split_fingerprint, "fold": 0}
+    pseudo["pseudo"].with_suffix(".json").write_text(json.dumps({"runs": [record]}))
+    with pytest.raises(InputError, match="was made by teacher: its fold is 0, here 1"):
+        training.train_folds(_config(data, tmp_path / "folds", epochs=1, **pseudo))
+    assert not (tmp_path / "folds").exists()
 
 
 def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -355,6 +366,9 @@ def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path:
         ({"paste_share": 1.5}, "wrong paste share: 1.5. It must be between 0 and 1"),
         ({"noise": -0.1}, "wrong noise: -0.1. It must be between 0 and 1"),
         ({"zoom": float("nan")}, "wrong zoom: nan. It must be at least 0"),
+        ({"turn_deg": float("inf")}, "wrong turn deg: inf. It must be at least 0"),
+        ({"bce_weight": float("inf")}, "wrong weights of the loss: "),
+        ({"learning_rate": float("inf")}, "wrong learning rate: inf. "),
         ({"bce_weight": 0, "dice_weight": 0}, "wrong weights of the loss: "),
         ({"batch_size": 0}, "wrong batch size: 0. It must be at least 1"),
         ({"first_layer_rate": 0}, "wrong first layer rate: 0. It must be above 0 and at most 1"),

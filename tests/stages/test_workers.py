@@ -178,8 +178,8 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     assert process.returncode == 130
     assert out == ""
     rest = [line for line in err.splitlines() if line and not re.match(r"epoch \d|unet-small-fold0: \d", line)]
-    assert rest == ["unet-small: with --resume the same command goes on after the last whole epoch, if there is one",
-                    "severstal: interrupted"]  # fmt: skip
+    assert rest == [f"{tmp_path}/unet-small-fold0: with --resume the same command goes on after the last whole epoch, "
+                    "if there is one", "severstal: interrupted"]  # fmt: skip
     until = time.monotonic() + 10
     while _alive(process.pid) and time.monotonic() < until:
         time.sleep(0.1)
