@@ -50,7 +50,9 @@ def train(
     time_limit: Annotated[
         float | None,
         typer.Option(
-            parser=parse_seconds, metavar="TIME", help="End after this time of training, as 25m; the schedule fits."
+            parser=parse_seconds,
+            metavar="TIME",
+            help="End after this time of training, of each fold, as 25m; the schedule fits.",
         ),
     ] = None,
     seed: Seed = configs.TrainConfig.seed,

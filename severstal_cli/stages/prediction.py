@@ -87,6 +87,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     names = engines.engines_for(how.folders, config.engine, fabric, config.compile)
     precision = str(engines.half_type(fabric) or torch.float32).removeprefix("torch.")
     plan = how.fingerprints() | {"classes": task.classes, "engines": names, "precision": precision}
+    plan["masks"] = None if config.masks is None else str(config.masks)  # those of finished parts are not drawn again
     parts = Parts(parts_path(config.out), task.paths, plan, task.layout)
     alone = files.locked(parts.folder, f"another prediction is making {config.out}")
     with alone if workers.is_first() else nullcontext():

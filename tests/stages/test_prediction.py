@@ -218,6 +218,8 @@ def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(tr
         prediction.predict(PredictConfig(**settings))
     with pytest.raises(InputError, match=r"of another prediction: other views\. Give the same command"):
         prediction.predict(PredictConfig(**settings, resume=True, tta="hflip"))
+    with pytest.raises(InputError, match="of another prediction: other masks"):
+        prediction.predict(PredictConfig(**settings, resume=True, masks=tmp_path / "masks"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("severstal_cli.learning.engines.engines_for", lambda *_: ["another"])
         patch.setattr("severstal_cli.learning.engines.half_type", lambda _: torch.float16)
