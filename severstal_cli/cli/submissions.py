@@ -129,8 +129,8 @@ def score(
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
     else:
-        runs = " ".join(map(str, model or ()))
-        title = str(submission or runs or thresholds or "the best run")
+        title = " ".join(map(str, (*((submission,) if submission else ()), *(model or ()))))
+        title = title or str(thresholds or "the best run")
         printing.print_score(title, result)
         if result.against is not None:
             printing.print_differences(title, str(against), result)

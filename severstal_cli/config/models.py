@@ -61,8 +61,8 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         check(len(self.candidates) > 1, "number of candidates", str(len(self.candidates)), "at least 2")
-        check(len(set(self.candidates)) == len(self.candidates), "list of candidates", " ".join(self.candidates),
-              "without doubles")  # fmt: skip
+        different = len(set(map(Path, self.candidates)))
+        check(different == len(self.candidates), "list of candidates", " ".join(self.candidates), "without doubles")
         check(len(set(self.seeds)) == len(self.seeds) > 0, "list of seeds", ",".join(map(str, self.seeds)),
               "without doubles")  # fmt: skip
 

@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ class Thresholds:
     """Folders of the runs, as they were named for the search; empty where that is not known."""
     weights: tuple[float, ...] = ()
     """What each of `runs` counts in the mean of their probabilities; empty: all the same."""
+    data_fingerprint: str = field(default="", compare=False)
+    split_fingerprint: str = field(default="", compare=False)
+    """Of the images that they were searched on, and of their split; empty where that is not known."""
 
     def __post_init__(self) -> None:
         if self.weights and not are_weights(self.weights, len(self.runs)):
@@ -68,4 +71,6 @@ class Thresholds:
             tta=str(content["tta"]),
             runs=tuple(map(str, content.get("runs", ()))),
             weights=tuple(map(float, content.get("weights", ()))),
+            data_fingerprint=str(content.get("data_fingerprint", "")),
+            split_fingerprint=str(content.get("split_fingerprint", "")),
         )

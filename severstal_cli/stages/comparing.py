@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from severstal_cli.config import CompareConfig, ScoreConfig, ThresholdsConfig, TrainConfig
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, RunError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import scoring
 from severstal_cli.steel import dice, files, images, intervals, pictures, records
@@ -222,7 +222,10 @@ def _facts(candidate: _Candidate) -> dict[str, Any]:
         path = folder / "history.csv"
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
-                times += [float(row["elapsed_s"]) for row in csv.DictReader(file)][-1:]
+                try:
+                    times += [float(row["elapsed_s"]) for row in csv.DictReader(file)][-1:]
+                except (KeyError, TypeError, ValueError) as error:
+                    raise RunError(f"{path} is damaged", str(error), "Restore it, or remove it") from error
     speeds = [found.images_per_s for found in candidate.scores if found.images_per_s]
     return {
         "parameters": parameters,

@@ -21,7 +21,7 @@ def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResul
         InputError: a table is wrong, it is not clear which images count, or runs were trained on some of them.
         RunError: a run is incomplete, or the data or split is not the one that it was trained with.
     """
-    if config.submission is not None and records.is_run(config.submission) and config.truth is None:
+    if config.submission is not None and config.truth is None and not records.is_table(config.submission):
         config = dataclasses.replace(config, submission=None, runs=(config.submission, *config.runs))
     if config.submission is not None and config.truth is not None and not (config.runs or config.thresholds):
         for option, value in (("--tta", config.tta), ("--data", config.data)):
@@ -154,6 +154,10 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
         progress.say(note)
     part = evaluation.open_holdout(runs, config.data, progress, how.weights)
     thresholds = how.thresholds
+    is_same_data = thresholds.data_fingerprint == part.photographs.fingerprint
+    if is_same_data and thresholds.split_fingerprint != part.split.fingerprint:
+        raise InputError(f"{how.thresholds_path} was searched with another split", "it may know images of this holdout",
+                         "Search it with a run of this split")  # fmt: skip
     masks: dict[tuple[str, int], rle.Runs] = {}
     first = min(config.batch_size, len(part.image_ids))
     began = time.monotonic()

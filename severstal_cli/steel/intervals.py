@@ -56,11 +56,10 @@ def intervals(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> NDArr
     sums, sizes = of_groups(scores, groups)
     if len(sizes) < LEAST:
         return None
-    telling = np.full(sums.shape[1], max(2.0, sizes.sum() ** 2 / (sizes**2).sum()))
-    samples = sampled_means(sums, sizes, telling)
+    samples = sampled_means(sums, sizes, effective(np.ones(sums.shape, bool), sizes))
     means = sums.sum(axis=0) / sizes.sum()
-    # moving samples away from the mean leaves each on its side
-    below = ((samples < means).mean(axis=0) + (samples <= means).mean(axis=0)) / 2
+    # moving samples away from the mean left each on its side; those that hit it are on neither
+    below = (1 - np.sign(np.where(abs(samples - means) < 1e-12, 0, samples - means)).mean(axis=0)) / 2
     added = sums - means * sizes[:, None]
     spread = (added**2).sum(axis=0) ** 1.5
     skewness = (added**3).sum(axis=0) / np.where(spread > 0, 6 * spread, 1)
@@ -78,6 +77,13 @@ def levels_of(below: float, skewness: float, level: float = LEVEL) -> tuple[floa
     bias = _NORMAL.inv_cdf(min(max(below, 1 / SAMPLES), 1 - 1 / SAMPLES))
     low, high = (bias + _NORMAL.inv_cdf(share) for share in ((1 - level) / 2, (1 + level) / 2))
     return _NORMAL.cdf(bias + low / (1 - skewness * low)), _NORMAL.cdf(bias + high / (1 - skewness * high))
+
+
+def effective(telling: NDArray[np.bool_], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(K,)` how many groups of one size tell as much as those of each column of `telling: (G, K)`: 2 or more."""
+    own = telling * sizes[:, None]
+    found: NDArray[np.float64] = np.maximum(2, own.sum(axis=0) ** 2 / np.maximum((own**2).sum(axis=0), 1))
+    return found
 
 
 def of_groups(

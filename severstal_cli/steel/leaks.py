@@ -44,7 +44,10 @@ def check_submission(submission: Path, image_ids: Sequence[str], split: Split, p
     here: that is said. Raises InputError.
     """
     others: dict[str, None] = {}
-    for folder, record in records_of(submission):
+    records = list(records_of(submission))
+    if not records:
+        progress.say(f"which runs made {submission} is not told beside it: they may have seen images that count")
+    for folder, record in records:
         if record["split"] != split.fingerprint:
             others[folder] = None
             continue

@@ -194,7 +194,7 @@ def differences(one: Sequence[Scores], other: Sequence[Scores], *, level: float 
     apart = sides[0].mean(axis=0) - sides[1].mean(axis=0)  # (N, C)
     sums, sizes = intervals.of_groups(apart, first.groups)  # (G, C + 1), (G,)
     telling = (sums != 0).sum(axis=0)
-    samples = intervals.sampled_means(sums, sizes, np.maximum(telling, 2))  # (B, C + 1)
+    samples = intervals.sampled_means(sums, sizes, intervals.effective(sums != 0, sizes))  # (B, C + 1)
     freedom = len(one) + len(other) - 2
     if freedom:
         of_trainings = [_with_all(side.mean(axis=1)) for side in sides]  # (trainings, C + 1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from severstal_cli.config import CompareConfig, ScoreConfig, TrainConfig
-from severstal_cli.errors import InputError, UsageError
+from severstal_cli.errors import InputError, RunError, UsageError
 from severstal_cli.learning import run
 from severstal_cli.stages import comparing, scoring, searching, training
 from severstal_cli.steel.comparison import CompareResult, markdown
@@ -188,6 +188,10 @@ def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) ->
     assert one.images_per_s is not None
     assert result.has_picture
     assert cv2.imread(str(tmp_path / "out" / "comparison.png")) is not None
+    (other / "history.csv").write_text("epoch\n1\n")
+    with pytest.raises(RunError, match=r"b.history\.csv is damaged: 'elapsed_s'\. Restore it, or remove it"):
+        comparing.compare(config)
+    (other / "history.csv").unlink()
     found = two.differences[-1]
     assert found.difference == pytest.approx(two.score.mean_dice - one.score.mean_dice)
     assert ("is worse than" in two.verdict) == (found.is_real and found.difference < 0)
@@ -251,6 +255,6 @@ def test_what_cannot_be_compared_is_told(tables: Path, trained) -> None:  # type
         with pytest.raises(InputError, match=words):
             comparing.compare(CompareConfig(candidates=candidates, **more))  # type: ignore[arg-type]
     assert not Path("comparisons").exists()
-    for candidates in (("half.csv",), ("half.csv", "half.csv")):
+    for candidates in (("half.csv",), ("half.csv", "half.csv"), ("models/a", "models/a/")):
         with pytest.raises(UsageError, match="wrong"):
             CompareConfig(candidates=candidates)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from severstal_cli.config import PredictConfig, ScoreConfig, ThresholdsConfig
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import evaluation, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.progress import TerminalProgress
@@ -188,6 +188,23 @@ def test_the_score_of_a_run_is_kept_with_it_as_long_as_it_is_true(
     monkeypatch.setattr(files, "is_writable", lambda _: False)
     assert scoring.score(ScoreConfig(runs=(folder,))) == found
     assert not kept.exists()
+
+
+def test_thresholds_of_another_split_are_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    content = json.loads((trained[1] / run.THRESHOLDS).read_text())
+    for name, fingerprint in (("data_fingerprint", "other data"), ("split_fingerprint", "another split")):
+        (tmp_path / "t.json").write_text(json.dumps(content | {"split_fingerprint": "x", name: fingerprint}))
+        config = ScoreConfig(runs=(trained[1],), thresholds=tmp_path / "t.json")
+        if name == "data_fingerprint":
+            scoring.score(config)
+        else:
+            with pytest.raises(InputError, match=r"t\.json was searched with another split: it may know images"):
+                scoring.score(config)
+
+
+def test_a_folder_that_is_no_run_is_told_as_one(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no such run: .*typo"):
+        scoring.score(ScoreConfig(submission=tmp_path / "typo"))
 
 
 def test_a_submission_of_training_images_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -67,6 +67,13 @@ def test_without_a_record_nothing_is_told(tmp_path: Path, content: str | None) -
     assert list(leaks.records_of(tmp_path / "s.csv")) == []
 
 
+def test_what_cannot_be_told_of_a_submission_is_said(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    leaks.check_submission(tmp_path / "s.csv", ["a"], SPLIT, heard)
+    assert heard.lines == [
+        f"which runs made {tmp_path}/s.csv is not told beside it: they may have seen images that count"
+    ]
+
+
 @pytest.mark.parametrize(
     ("there", "fold", "fault"),
     [

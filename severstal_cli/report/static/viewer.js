@@ -44,6 +44,7 @@ severstal.viewer = (() => {
     image = wanted;
     known = null;
     delete dialog.dataset.shown;
+    delete dialog.dataset.unknown;
     const place = images.indexOf(image);
     byId("viewer-name").textContent = index.names[image];
     byId("viewer-place").textContent =
@@ -58,7 +59,9 @@ severstal.viewer = (() => {
     try {
       await read(wanted);
     } catch (error) {
-      if (image === wanted) byId("viewer-place").textContent = byId("told").textContent = error.message;
+      if (image !== wanted) return;
+      byId("viewer-place").textContent = byId("told").textContent = error.message;
+      dialog.dataset.unknown = ""; // what stands there is of another image
       return;
     }
     if (image !== wanted || !dialog.open) return; // another one was asked for meanwhile
