@@ -166,8 +166,9 @@ def test_thresholds_alone_tell_runs_weights_and_views(trained, members, heard, t
     settings = {"runs": runs, "thresholds": file, "tta": "hflip"}
     named = _predict(trained, tmp_path, **settings, weights=weights, out=tmp_path / "named.csv")
     assert result.path.read_bytes() == named.path.read_bytes()
-    even = _predict(trained, tmp_path, **settings, weights=(1.0, 1.0), out=tmp_path / "even.csv")
-    assert result.path.read_bytes() != even.path.read_bytes()
+    _predict(trained, tmp_path, **settings, weights=(1.0, 1.0), out=tmp_path / "even.csv")
+    sure = [result.path.with_suffix(".scores.csv"), tmp_path / "even.scores.csv"]
+    assert sure[0].read_bytes() != sure[1].read_bytes()
 
 
 def test_a_prediction_goes_on_with_the_weights_that_it_began_with_alone(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

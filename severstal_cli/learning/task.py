@@ -1,0 +1,93 @@
+"""What `predict` is to do: photographs, rows and runs, all checked before anything is written."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from severstal_cli.config import PredictConfig
+from severstal_cli.errors import InputError, UsageError
+from severstal_cli.learning import recipe
+from severstal_cli.learning.recipe import Recipe
+from severstal_cli.steel import confidence, files, images, pictures, records, tables
+from severstal_cli.steel.parts import parts_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be predicted and how, all checked."""
+
+    paths: Sequence[Path]
+    sample: tables.Sample | None
+    layout: tables.Layout
+    classes: int
+    """Those of the runs, and those that the sample has rows for: a class that no run knows is empty everywhere."""
+    recipe: Recipe
+
+
+def read_task(config: PredictConfig) -> Task:
+    """Read and check all but the photographs themselves. Nothing is written."""
+    if config.out.suffix == ".json":
+        raise UsageError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
+    if config.out.suffix == ".parts":
+        raise UsageError("wrong name for a submission", str(config.out), "A folder of that name is made for its parts")
+    _check_story(config.out.with_suffix(".json"))
+    for path in (config.out, config.out.with_suffix(".json"), confidence.scores_path(config.out)):
+        files.check_place(path)
+    files.check_place(parts_path(config.out) / "part")
+    runs = recipe.runs_for(config.runs, config.thresholds, config.models)
+    how = recipe.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
+    sample = tables.read_image_list(config.sample) if config.sample else None
+    paths = _wanted(images.find_images(config.images), sample)
+    for path in paths:
+        try:
+            records.check_image_id(path.name)
+        except records.RowError as error:
+            raise InputError("the name of a photograph cannot stand in a table", str(error), "Rename it") from error
+    if config.masks is not None:
+        files.check_place(config.masks / f"{paths[0].stem}.png")
+        pictures.check_places(config.masks, paths)
+    return Task(
+        paths=paths,
+        sample=sample,
+        layout=_layout(config, sample),
+        classes=_classes_to_write(config, sample, how.cards[0].classes),
+        recipe=how,
+    )
+
+
+def _check_story(path: Path) -> None:
+    """What another command has written there, as rules or the card of a run, is not to be lost. Raises InputError."""
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if not isinstance(there, dict) or "submission" not in there:
+        raise InputError(f"{path} would be overwritten", "it is of no submission", "Choose another name for --out")
+
+
+def _wanted(paths: list[Path], sample: tables.Sample | None) -> list[Path]:
+    """The images of the sample, in its order; without one, all that were found."""
+    if sample is None:
+        return paths
+    there = {path.name: path for path in paths}
+    missing = [image_id for image_id in sample.image_ids if image_id not in there]
+    if missing:
+        raise InputError("images that the sample asks for are missing", f"{len(missing)}, first {missing[0]}",
+                         "Give the folder that the sample belongs to")  # fmt: skip
+    return [there[image_id] for image_id in sample.image_ids]
+
+
+def _classes_to_write(config: PredictConfig, sample: tables.Sample | None, classes: int) -> int:
+    """Those of the runs, and those that the sample has rows for: a class that no run knows is empty everywhere."""
+    asked = max((class_id for _, class_id in sample.rows), default=0) if sample else 0
+    if asked and asked < classes and _layout(config, sample) is tables.Layout.ORIGINAL:
+        raise InputError(f"{config.sample} asks for classes 1 to {asked}", f"the runs predict {classes}",
+                         "Take a run of as many classes, or give --layout current")  # fmt: skip
+    return max(asked, classes)
+
+
+def _layout(config: PredictConfig, sample: tables.Sample | None) -> tables.Layout:
+    if config.layout != "auto":
+        return tables.Layout(config.layout)
+    return sample.layout if sample is not None and sample.layout is not None else tables.Layout.ORIGINAL
