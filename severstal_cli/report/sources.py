@@ -10,16 +10,21 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
 from severstal_cli.report import photographs, predicting
 from severstal_cli.report.content import Candidate, Content
-from severstal_cli.steel import confidence, images, leaks, records, splits, tables
+from severstal_cli.steel import confidence, images, leaks, splits, tables
 from severstal_cli.steel.photographs import check_inside
 from severstal_cli.steel.tables import MaskTable
 
 
 def gather(config: ReportConfig, place: Path, progress: Progress) -> Content:
     """What a report shows; photographs and levels are written to `place` on the way. Raises as the stage does."""
-    if any(records.is_run(path) for path in config.shown):
+    if any(is_run(path) for path in config.shown):
         return _of_runs(config, place, progress)
     return _of_submissions(config, place, progress)
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is the folder of a trained model; all else is taken for a submission."""
+    return (path / "model.json").is_file()
 
 
 def _read(path: Path) -> MaskTable:
@@ -46,7 +51,7 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
     if config.truth is not None or config.images is not None:
         raise InputError("not clear which images to show", "a run shows those of its own data",
                          "Leave out --truth and --images, or name submissions alone")  # fmt: skip
-    runs = [path for path in config.shown if records.is_run(path)]
+    runs = [path for path in config.shown if is_run(path)]
     found = {path: _read(path) for path in config.shown if path not in runs}
     opened = evaluation.open_holdout if config.part == splits.HOLDOUT else evaluation.open_validation
     recipes = {run: recipe.read([run]) for run in runs}

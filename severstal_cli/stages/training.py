@@ -73,11 +73,11 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
     folds = sorted(int(part) for part in set(split.parts.values()) - {splits.HOLDOUT})
     each = [dataclasses.replace(config, fold=fold, name=config.name and f"{config.name}-fold{fold}") for fold in folds]
     for one in each:
-        if config.init is not None:
-            initial.check_source(config.init, photographs.fingerprint, split.fingerprint, one.fold)
         if not config.resume:
             run.check_new(run.folder_for(one))
             initial.seen_by_others(one, photographs.fingerprint, split.fingerprint, SILENT)
+        elif config.init is not None:
+            initial.check_source(config.init, photographs.fingerprint, split.fingerprint, one.fold)
     results = []
     for one in each:
         folder = run.folder_for(one)

@@ -35,11 +35,6 @@ def is_table(path: Path) -> bool:
     return path.suffix == ".csv" or (path / PLAN).is_file() or part_path(path, 1).is_file()
 
 
-def is_run(path: Path) -> bool:
-    """Whether it is the folder of a trained model; all else is taken for a submission."""
-    return (path / "model.json").is_file()
-
-
 def place(line: int) -> str:
     """`line 7`, or of a table in parts `line 7 of part-00001.csv`."""
     number, line = divmod(line, PART_LINES)

@@ -49,6 +49,10 @@ BEYOND = """(() => {
 """What is wider than the window, where the page can be moved sideways."""
 
 
+PLACE = "severstal.gallery.images().indexOf(Number(document.getElementById('viewer').dataset.shown))"
+"""Which of the gallery's images the viewer shows."""
+
+
 def settled(page, image):  # type: ignore[no-untyped-def]
     page.wait(f"document.getElementById('viewer').dataset.shown === '{image}'")
 
@@ -332,8 +336,10 @@ def test_keys_work_at_both_ends_and_beside_the_controls(page, shown) -> None:  #
     page.key("Enter")
     settled(page, page.run("severstal.gallery.images()[0]"))
     page.key("ArrowLeft")  # there is none before it
+    assert page.run(PLACE) == 0
     page.key("ArrowRight")
     settled(page, page.run("severstal.gallery.images()[1]"))
+    assert page.run(PLACE) == 1
     page.run("document.querySelector('#sliders input').focus()")
     for place in (2, 3):
         page.key("j")
@@ -342,10 +348,12 @@ def test_keys_work_at_both_ends_and_beside_the_controls(page, shown) -> None:  #
         page.run("document.getElementById('next').focus()")
         page.key("Enter")
         settled(page, page.run(f"severstal.gallery.images()[{place}]"))
-    page.key("ArrowRight")
+    page.key("ArrowRight")  # there is none after it
+    assert page.run(PLACE) == result.images - 1
     page.run("document.activeElement.blur()")
     page.key("ArrowLeft")
     settled(page, page.run(f"severstal.gallery.images()[{result.images - 2}]"))
+    assert page.run(PLACE) == result.images - 2
 
 
 def test_the_gallery_holds_what_is_in_sight_alone(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
