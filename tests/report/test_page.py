@@ -328,6 +328,27 @@ def test_levels_that_were_not_looked_at_for_long_are_forgotten(page, shown) -> N
     assert len(look(5)[0]) == 1
 
 
+def test_a_missing_file_does_not_leave_the_figures_of_another_image(page, shown, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result, _ = shown
+    folder = Path(shutil.copytree(result.page.parent, tmp_path / "out"))
+    for path in (*folder.glob("masks/000002.js"), *folder.glob("levels/000002-*.js")):
+        path.unlink()
+    page.open(folder / result.page.name)
+    seen = "getComputedStyle(document.querySelector('[data-table]')).visibility"
+    page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
+    settled(page, 0)
+    assert page.run(seen) == "visible"
+    page.run("severstal.viewer.open(1, severstal.gallery.images(), null)")
+    page.wait("document.getElementById('told').textContent.endsWith('is missing or damaged')")
+    assert page.run(seen) == "hidden"
+    page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
+    settled(page, 0)
+    assert page.run(seen) == "visible"
+    assert page.faults, "the console tells of a file that is not there"
+    assert all("000002" in fault for fault in page.faults)
+    page.faults.clear()
+
+
 def test_keys_work_at_both_ends_and_beside_the_controls(page, shown) -> None:  # type: ignore[no-untyped-def]
     result, _ = shown
     page.open(result.page)
