@@ -48,7 +48,7 @@ class TrainConfig:
     batch_size: int | None = 8
     """Images that a device takes at once. None: as many as fit its memory, of the divisors of `step_images`, which is
     then `AUTO_STEP_IMAGES` unless given; what is learnt stays the same but for batch norm. On a CPU, where more at
-    once are hardly faster, all images of a step."""
+    once are hardly faster, all images of a step. A run's `model.json` has the number that was found."""
     step_images: int | None = None
     """Images of a step of the optimiser, gathered over several batches where they are more; None: one batch.
 

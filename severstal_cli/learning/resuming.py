@@ -22,6 +22,15 @@ def save(folder: Path, state: loop.State, card: run.ModelCard, rows: Sequence[hi
     run.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
 
 
+def with_found_batch(config: TrainConfig, saved: dict[str, Any]) -> TrainConfig:
+    """The settings to go on with: a batch size that was to be found is the one that the training began with."""
+    if config.batch_size is not None:
+        return config
+    before = saved.get("card", {}).get("config", {})
+    return dataclasses.replace(config, batch_size=before.get("batch_size"),
+                               step_images=config.step_images or before.get("step_images"))  # fmt: skip
+
+
 def go_on(
     folder: Path, saved: dict[str, Any], card: run.ModelCard, state: loop.State
 ) -> tuple[list[history.Row], run.ModelCard]:

@@ -20,7 +20,7 @@ class Clock:
     elapsed_s: float
     """Of the training as the epoch begins."""
     validation_s: float
-    """What the last validation will take: it belongs to the time, too."""
+    """What the last validation will take: it belongs to the time, too, and so does that of the best epochs' mean."""
     agree: Callable[[float], float]
     """Gives all devices the time of the first one: each has a clock of its own, but they must stop together."""
     began: float = field(default_factory=time.monotonic)
@@ -30,7 +30,8 @@ class Clock:
         share = (self.epoch + step / self.steps_an_epoch) / self.config.epochs
         if self.config.time_limit_s is None:
             return share
-        spent = self.agree(self.elapsed_s + time.monotonic() - self.began + self.validation_s)
+        left_s = self.validation_s * (2 if self.config.best_epochs > 1 else 1)
+        spent = self.agree(self.elapsed_s + time.monotonic() - self.began + left_s)
         return max(share, spent / self.config.time_limit_s)
 
 

@@ -94,6 +94,8 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     saved = run.read_checkpoint(folder) if config.resume else None
     if saved is None:
         run.check_new(folder)
+    else:
+        config = resuming.with_found_batch(config, saved)
     files.check_place(folder / run.CHECKPOINT)
     fabric = open_device(config.precision)
     if fabric.is_global_zero:
@@ -114,6 +116,9 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
         network = initial.build(config, card, progress, fresh=saved is None)
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step worth waiting for
         memory.find_batch(network, data, config, fabric)
+    if config.batch_size is None:
+        found = {"batch_size": data.at_once, "step_images": data.step_images}
+        card = dataclasses.replace(card, config=card.config | found)
     state = loop.start(network, config, fabric, data.at_once)
     rows: list[history.Row] = []
     if saved is not None:

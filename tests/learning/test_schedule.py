@@ -1,4 +1,6 @@
-"""The learning rate over a training."""
+"""The learning rate over a training, and what a time limit holds."""
+
+import time
 
 import pytest
 
@@ -10,3 +12,12 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
     config = TrainConfig(learning_rate=2.0, warmup_share=0.1)
     rates = [schedule.learning_rate(config, share) for share in (0.0, 0.05, 0.1, 0.55, 1.0, 1.2)]
     assert rates == pytest.approx([0.0, 1.0, 2.0, 1.0, 0.0, 0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize(("best_epochs", "share"), [(1, 0.7), (3, 0.8)])
+def test_a_time_limit_holds_what_is_validated_at_the_end(best_epochs: int, share: float) -> None:
+    clock = schedule.Clock(
+        config=TrainConfig(time_limit_s=1e4, epochs=1000, best_epochs=best_epochs), epoch=0, steps_an_epoch=10,
+        elapsed_s=6000, validation_s=1000, agree=lambda seconds: seconds, began=time.monotonic(),
+    )  # fmt: skip
+    assert clock.share_done(0) == pytest.approx(share, abs=1e-3)

@@ -43,7 +43,8 @@ training.train(TrainConfig(data=Path(sys.argv[1]), models=Path(sys.argv[2]), **e
 INGREDIENTS = {
     "gamma": 0.2, "detail": 0.5, "noise": 0.05, "paste_share": 0.5, "black_end_share": 0.2, "warp_share": 0.5,
     "lovasz_weight": 0.5, "focal_gamma": 1.0, "class_weights": (1.0, 2.0), "head_weight": 0.5, "best_epochs": 2,
-    "crop_widths_px": (32, 64), "step_images": 5, "half_size_share": 0.3, "whole_image_share": 0.3,
+    "crop_widths_px": (32, 64), "step_images": 6, "half_size_share": 0.3, "whole_image_share": 0.3,
+    "encoder": "resnet18", "encoder_weights": "none", "first_layer_rate": 0.5,
 }  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def _bits(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("arch", "precision", "more"),
-    [("unet-small", "32-true", {}), ("linknet-small", "auto", {}), ("unet-small", "auto", INGREDIENTS)],
+    [("unet-small", "32-true", {}), ("linknet-small", "auto", {}), ("unet", "auto", INGREDIENTS)],
     ids=["float32", "auto", "all ingredients and pseudo labels"],
 )
 def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
@@ -344,9 +345,36 @@ def test_auto_takes_a_step_at_once_on_a_cpu_and_says_so(make_data, heard, tmp_pa
     by_hand = training.train(_config(data, tmp_path / "8", epochs=1, batch_size=8)).folder
     auto = training.train(_config(data, tmp_path / "auto", epochs=1, batch_size=None), heard).folder
     assert _bits(auto) == _bits(by_hand)
-    assert run.read_card(auto).config["batch_size"] is None
+    assert run.read_card(auto).config["batch_size"] == run.read_card(auto).config["step_images"] == 8
+    repeated = training.train(TrainConfig(**read_settings(auto / run.CARD), models=tmp_path / "again")).folder
+    assert _bits(repeated) == _bits(auto)
     (line,) = [line for line in heard.lines if "training on 20 images" in line]
     assert "; 8 images a step; " in line
+
+
+def test_a_batch_size_that_was_found_is_kept_by_a_training_that_goes_on(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    data = make_data(images=30)
+    whole = training.train(_config(data, tmp_path / "whole", epochs=2, batch_size=2, step_images=6)).folder
+
+    class Finding(training.TrainingSet):
+        """As where a GPU's memory takes two images."""
+
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more)
+            self.at_once = 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "TrainingSet", Finding)
+        auto = _config(data, tmp_path / "auto", epochs=1, batch_size=None, step_images=6)
+        folder = training.train(auto).folder
+    # the memory would take more now
+    training.train(dataclasses.replace(auto, epochs=2, resume=True, step_images=None))
+    assert _bits(folder).keys() == _bits(whole).keys()
+    assert run.read_card(folder).config == run.read_card(whole).config | {"models": str(tmp_path / "auto")}
+    with pytest.raises(RunError, match=r"another step_images: 6, here 12"):
+        training.train(dataclasses.replace(auto, epochs=3, resume=True, step_images=12))
 
 
 def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
