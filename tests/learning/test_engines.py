@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from severstal_cli.errors import MachineError, RunError, UsageError
-from severstal_cli.learning import engines, export, registry, run
+from severstal_cli.learning import device, engines, export, registry, run
 from severstal_cli.learning.engines import Member
 from severstal_cli.learning.inference import predict_levels
 
@@ -175,6 +175,23 @@ def test_weights_are_cast_once_to_what_the_device_multiplies(exported: dict[str,
     plain = plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for found, wanted in zip(levels(probs, fabric), levels(plain, fabric), strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_gpu_without_bfloat16_multiplies_float16(
+    exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    assert device.fastest_precision("cuda") == "16-mixed"
+    card, exact, half = run.read_card(exported["weights"]), on_cpu("32-true"), on_cpu("32-true")
+    monkeypatch.setattr(half, "autocast", lambda: torch.autocast("cpu", torch.float16))  # Fabric has it on GPUs alone
+    [probs] = engines.load_members([exported["weights"]], [card], half, engine="torch")
+    assert isinstance(probs, nn.Module)
+    kinds = {weight.dtype for part in probs.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()}
+    assert kinds == {torch.float16}
+    [wanted] = engines.load_members([exported["weights"]], [card], exact, engine="torch")
+    differences = [abs(a.astype(int) - b) for a, b in zip(levels(probs, half), levels(wanted, exact), strict=True)]
+    assert 0 < sum(each.sum() for each in differences)
+    assert max(each.max() for each in differences) <= 1
 
 
 def test_a_compiled_network_keeps_its_output(exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
