@@ -117,7 +117,10 @@ def measure(options, paths, size, fabric, plain, engine, how, members, views):
         ours = lambda: prediction.predict(config)  # noqa: E731
         network = alone(members[0], pixels, fabric, count * len(paths))
         some = paths[: max(1, len(paths) // 4)]
-        script = lambda: plain_predict.predict(some, plain, views, Path(folder) / "plain.csv")  # noqa: E731
+        components = []
+        script = lambda: components.append(  # noqa: E731
+            plain_predict.predict(some, plain, views, Path(folder) / "plain.csv")
+        )
         few = PredictConfig(images=tuple(paths[: options.batch_size]), runs=how.folders, tta=views, engine=engine,
                             batch_size=options.batch_size, out=Path(folder) / "few.csv")  # fmt: skip
         prediction.predict(few)  # warm up
@@ -133,6 +136,8 @@ def measure(options, paths, size, fabric, plain, engine, how, members, views):
             if rates[name]:
                 ratios = [a / b for a, b in zip(rates["ours"], rates[name], strict=True)]
                 print(f"    over {name}: {told(ratios)}; reach {target}", flush=True)
+        if components:
+            print(f"    the plain script found {components[0] / len(some):.1f} components an image", flush=True)
 
 
 if __name__ == "__main__":
