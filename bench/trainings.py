@@ -1,6 +1,7 @@
 """Trainings one after the other, and tables of what they reached. What is done is kept: the same command goes on.
 
     python bench/trainings.py ablation --data DATA --out OUT --minutes 20 --seeds 0 1 2 --arch unet --encoder resnet18
+    python bench/trainings.py ablation --data DATA --out OUT --epochs 10 --seeds 0 1 2 --arch linknet
     python bench/trainings.py plain --data DATA --out OUT --minutes 30 --seeds 0 1 2 --encoder resnet18
     python bench/trainings.py study --data DATA --out OUT --minutes 30 --encoder resnet18
     python bench/trainings.py ablation --out OUT --table
@@ -12,6 +13,7 @@ ablation  the base recipe and the base with one change each (`INGREDIENTS`). Sco
           thresholds of the other half of the fold (`bench/fold_score.py`); differences to the base of the same seed.
           The same fold chose the best epoch, so all figures are a little too high, and "mean of 3 epochs", kept only
           where it is better there, most of all. Of many rows the best one is partly luck: try it on other seeds.
+          By minutes what takes longer learns less, and nothing else may run beside; by epochs that does not matter.
 plain     `severstal train` and `thresholds --tta flips` with default settings beside `bench/plain_script.py`, at the
           same wall-clock time, scored once on the holdout. Training gets `--minutes` less `--reserve`, which is for
           starting both commands and for the search; the table has the minutes that both really took, their programs'
@@ -121,7 +123,8 @@ def jobs_of(options: argparse.Namespace, folds: int) -> list[Job]:
         common = {"data": str(options.data.resolve()), "encoder": options.encoder, "seed": seed}
         ours = common | {"encoder_weights": options.encoder_weights, "epochs": 1000}  # the time is over before
         if options.kind == "ablation":
-            fixed = ours | {"arch": options.arch, "fold": seed % folds, "time_limit_s": 60 * options.minutes}
+            fixed = ours | {"arch": options.arch, "fold": seed % folds}
+            fixed |= {"epochs": options.epochs} if options.epochs else {"time_limit_s": 60 * options.minutes}
             for name, extra in {"base": {}, **INGREDIENTS}.items():
                 jobs.append(Job(name, seed, "fold", fixed | BASE | extra))
             continue
@@ -224,6 +227,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and end")
     parser.add_argument("--minutes", type=float, default=30.0, help="of each training")
+    parser.add_argument("--epochs", type=int, help="of each training of ablation, instead of --minutes")
     parser.add_argument("--reserve", type=float, default=1.0, help="minutes of these for start and search, in plain")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these, by their names in the table")
