@@ -10,11 +10,13 @@ Where the device multiplies a half precision (`device.fastest_precision`), torch
 multiplies in the precision of the file.
 """
 
-import copy
 import importlib.util
+import logging
 import sys
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,11 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError
 from severstal_cli.learning import run
 from severstal_cli.learning.device import check_compiler
+from severstal_cli.learning.folding import with_folded_norms
 from severstal_cli.learning.registry import STRIDE, Logits
 
 Probs = Callable[[Tensor], Tensor]
@@ -37,9 +39,6 @@ PT2, ONNX, XML = "model.pt2", "model.onnx", "model.xml"
 
 ABLE = {run.WEIGHTS: ("torch", "openvino"), PT2: ("torch",), ONNX: ("onnxruntime", "openvino"), XML: ("openvino",)}
 """The engines that can run a file; on a CPU OpenVINO goes before the others, where it is installed."""
-
-LARGEST_FOLDING_ERROR = 1e-3
-"""Of a probability. Folding moves it by rounding alone, 1e-6; more means that it changed what the network does."""
 
 _SIZES_KEPT = 4
 """Compiled networks that OpenVINO keeps, one for each size of pictures."""
@@ -151,44 +150,6 @@ def _open(engine: str, file: Path, card: run.ModelCard, fabric: Fabric, compiles
 # torch
 
 
-def with_folded_norms(member: Member) -> Member:
-    """A copy in which each batch norm right behind a convolution is a part of its weights: fewer passes over memory.
-
-    Modules are paired by what they pass on in a trial; where the result is another one, as when something else takes
-    the convolution's output, too, `member` itself is returned.
-    """
-    trial = torch.rand(1, 1, 4 * STRIDE, 4 * STRIDE, generator=torch.Generator().manual_seed(0))
-    folded = copy.deepcopy(member)
-    made: dict[int, tuple[nn.Module, Tensor]] = {}  # keeps the outputs, so that no two have one id
-    calls: list[nn.Module] = []
-    pairs: list[tuple[nn.Module, nn.Module]] = []
-
-    def note(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append(module)
-        if isinstance(module, nn.Conv2d):
-            made[id(output)] = (module, output)
-        elif id(given[0]) in made:
-            pairs.append((made[id(given[0])][0], module))
-
-    # subclasses of BatchNorm2d may do more than that
-    handles = [module.register_forward_hook(note) for module in folded.modules() if type(module) in _FOLDED]
-    with torch.inference_mode():
-        expected = folded(trial)
-    for handle in handles:
-        handle.remove()
-    names = {module: name for name, module in folded.named_modules()}
-    for convolution, norm in pairs:
-        if calls.count(convolution) == calls.count(norm) == 1:
-            folded.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))  # type: ignore[type-var, arg-type]
-            folded.set_submodule(names[norm], nn.Identity())
-    with torch.inference_mode():
-        error = float((folded(trial) - expected).abs().max())
-    return folded if error <= LARGEST_FOLDING_ERROR else member
-
-
-_FOLDED = (nn.Conv2d, nn.BatchNorm2d)
-
-
 def _on_torch(module: nn.Module, fabric: Fabric, compiles: bool) -> Probs:
     """The module on the device; what autocast would cast at each batch is cast once."""
     half = half_type(fabric)
@@ -198,9 +159,21 @@ def _on_torch(module: nn.Module, fabric: Fabric, compiles: bool) -> Probs:
     module = module.to(fabric.device).to(memory_format=torch.channels_last)
     if not compiles:
         return module
-    is_gpu = fabric.device.type == "cuda"
-    compiled = torch.compile(module, dynamic=False, mode="reduce-overhead" if is_gpu else "default")
-    return lambda pixels: compiled(pixels).clone()  # the next run of a CUDA graph writes where this one's output is
+    return Compiled(module, "reduce-overhead" if fabric.device.type == "cuda" else "default")
+
+
+class Compiled:
+    """Probs of a network that torch.compile compiles at its first pictures of a size.
+
+    In this mode of a GPU, torch keeps its CUDA graphs for the thread that it was imported in: call it there.
+    """
+
+    def __init__(self, module: nn.Module, mode: str) -> None:
+        self._network = torch.compile(module, dynamic=False, mode=mode)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        # the next run of a CUDA graph writes where this one's output is
+        return self._network(pixels).clone()  # type: ignore[no-any-return]
 
 
 def exported(member: Member) -> torch.export.ExportedProgram:
@@ -214,12 +187,29 @@ def exported(member: Member) -> torch.export.ExportedProgram:
 
 def _read_exported(file: Path) -> nn.Module:
     """The network of `exported`, without its insistence on the precision that it was exported in."""
-    module: torch.fx.GraphModule = torch.export.load(file).module()
+    with quiet():
+        module: torch.fx.GraphModule = torch.export.load(file).module()
     for node in list(module.graph.nodes):
         if node.target is torch.ops.aten._assert_tensor_metadata.default:
             module.graph.erase_node(node)
     module.recompile()
     return module
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the exporters, and the reader of their files, tell of their own affairs."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def half_type(fabric: Fabric) -> torch.dtype | None:

@@ -5,10 +5,7 @@ and the classification head are in it. `engines` runs it, and so does whatever e
 """
 
 import importlib.util
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,6 +13,7 @@ import torch
 from severstal_cli.errors import MachineError, UsageError
 from severstal_cli.learning import engines
 from severstal_cli.learning.engines import Member
+from severstal_cli.learning.folding import with_folded_norms
 
 _NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "torch": ()}
 
@@ -32,8 +30,8 @@ def check(form: str) -> None:
 def write(member: Member, form: str, folder: Path) -> Path:
     """Write the network into `folder` in one of `FORMATS`. The path of the file."""
     name, writer = FORMATS[form]
-    with _quiet(), torch.no_grad():
-        writer(engines.with_folded_norms(member), folder / name)
+    with engines.quiet(), torch.no_grad():
+        writer(with_folded_norms(member), folder / name)
     return folder / name
 
 
@@ -58,19 +56,3 @@ FORMATS: dict[str, tuple[str, Callable[[Member, Path], None]]] = {
     "openvino": (engines.XML, _openvino),
     "torch": (engines.PT2, _torch),
 }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporters tell of their own affairs."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

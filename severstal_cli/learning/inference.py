@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from severstal_cli.learning import tta
-from severstal_cli.learning.engines import OpenVino, Probs
+from severstal_cli.learning.engines import Compiled, OpenVino, Probs
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import images
 from severstal_cli.steel.parallel import run_ahead
@@ -48,7 +48,7 @@ def predict_levels(
     keeps busy while the levels of earlier ones are used.
     """
     batches = _batches_of_levels(members, photographs, fabric, views, batch_size, weights, exclusive)
-    if fabric.device.type == "cuda":
+    if fabric.device.type == "cuda" and not any(isinstance(member, Compiled) for member in members):
         batches = run_ahead(batches, ahead=AHEAD, name="device")
     for levels in batches:
         yield from levels

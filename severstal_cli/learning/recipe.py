@@ -41,7 +41,9 @@ class Recipe:
                     f"`severstal thresholds {names} --out FILE` and pass --thresholds FILE"
                 )
         elif self.thresholds.runs:
-            yield f"{path} was searched for {' '.join(self.thresholds.runs)}, this is {names}"
+            before, now = _uneven(self.thresholds.weights), self.weights
+            how, this = ("", "") if before == now else (f" with {_told(before)}", f" with {_told(now)}")
+            yield f"{path} was searched for {' '.join(self.thresholds.runs)}{how}, this is {names}{this}"
         if self.views != self.thresholds.tta:
             yield f"{path} was searched with --tta {self.thresholds.tta}, this is --tta {self.views}"
 

@@ -27,18 +27,28 @@ class Task:
 
 def read_task(config: PredictConfig) -> Task:
     """Read and check all but the photographs themselves. Nothing is written."""
+    if config.out.name in ("", ".."):
+        raise UsageError("wrong name for a submission", str(config.out), "Name a file: submission.csv")
     if config.out.suffix == ".json":
         raise UsageError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
     if config.out.suffix == ".parts":
         raise UsageError("wrong name for a submission", str(config.out), "A folder of that name is made for its parts")
+    if config.keep_parts and config.out.exists():
+        raise InputError(f"{config.out} is in the way", "what is told of it would be told of the parts",
+                         "Remove it, or choose another name for --out")  # fmt: skip
     _check_story(config.out.with_suffix(".json"))
-    for path in (config.out, config.out.with_suffix(".json"), confidence.scores_path(config.out)):
+    written = config.out, config.out.with_suffix(".json"), confidence.scores_path(config.out)
+    for path in written:
         files.check_place(path)
     files.check_place(parts_path(config.out) / "part")
     runs = recipe.runs_for(config.runs, config.thresholds, config.models)
     how = recipe.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
     sample = tables.read_image_list(config.sample) if config.sample else None
     paths = _wanted(images.find_images(config.images), sample)
+    given = {path.resolve() for path in (*paths, config.sample) if path is not None}
+    if lost := next((path for path in written if path.resolve() in given), None):
+        raise InputError(f"{lost} would be overwritten", "it is a photograph or the sample",
+                         "Choose another name for --out")  # fmt: skip
     for path in paths:
         try:
             records.check_image_id(path.name)

@@ -6,8 +6,8 @@ writes and tells; the others are silent.
 """
 
 import logging
-import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
-from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
 import torch
@@ -127,7 +127,6 @@ def run(function: Callable[..., T], devices: int, *args: object) -> T:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     check_gpus(devices)
-    errors = multiprocessing.get_context("spawn").SimpleQueue()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP,
                                                                 signal.SIGQUIT)}  # fmt: skip
     level = logging.root.manager.disable
@@ -148,16 +147,18 @@ def run(function: Callable[..., T], devices: int, *args: object) -> T:
                 monitor_interval=0.1,
                 logs_specs=DefaultLogsSpecs(log_dir=logs),
             )
-            return elastic_launch(launch, _work)(errors, function, *args)[0]  # type: ignore[no-any-return]
-    except ChildFailedError as failed:
-        if sys.stderr.isatty():
-            sys.stderr.write("\x1b[?25h")  # a bar hides the cursor, and a worker that is ended leaves it so
-        if not errors.empty():
-            raise errors.get() from None
-        rank, failure = failed.get_first_failure()
-        code = failure.exitcode
-        end = f"was killed (signal {-code})" if code < 0 else f"ended with exit code {code}"
-        raise MachineError(f"worker {rank + 1} of {devices} {end}", "", REMEDY) from None
+            told = Path(logs) / "error"  # no queue: its semaphores would outlive an error, and Python would tell so
+            try:
+                return elastic_launch(launch, _work)(told, function, *args)[0]  # type: ignore[no-any-return]
+            except ChildFailedError as failed:
+                if sys.stderr.isatty():
+                    sys.stderr.write("\x1b[?25h")  # a bar hides the cursor, and a worker that is ended leaves it so
+                if told.exists():
+                    raise pickle.loads(told.read_bytes()) from None
+                rank, failure = failed.get_first_failure()
+                code = failure.exitcode
+                end = f"was killed (signal {-code})" if code < 0 else f"ended with exit code {code}"
+                raise MachineError(f"worker {rank + 1} of {devices} {end}", "", REMEDY) from None
     except SignalException as ended:
         if ended.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None
@@ -169,8 +170,8 @@ def run(function: Callable[..., T], devices: int, *args: object) -> T:
                 signal.signal(number, handler)
 
 
-def _work(errors: "SimpleQueue[Exception]", function: Callable[..., T], *args: object) -> T:
-    """What a worker of `run` does; an error goes to the process that started it."""
+def _work(told: Path, function: Callable[..., T], *args: object) -> T:
+    """What a worker of `run` does; an error goes to the process that started it, in a file."""
     if "lo" in (name for _, name in socket.if_nameindex()):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # else it listens where others can reach it
     try:
@@ -178,9 +179,11 @@ def _work(errors: "SimpleQueue[Exception]", function: Callable[..., T], *args: o
     except KeyboardInterrupt:
         leave(128 + signal.SIGINT)  # torch would keep the traceback for a launcher that is ending, too
     except Exception as error:
-        told = error
-        if not isinstance(error, SeverstalError | OSError | MemoryError):  # others may not travel
-            told = RuntimeError(f"{type(error).__name__}: {error}")
-        told.add_note(traceback.format_exc())
-        errors.put(told)
+        travels: Exception = error
+        if not isinstance(error, SeverstalError | OSError | MemoryError):  # others may not
+            travels = RuntimeError(f"{type(error).__name__}: {error}")
+        travels.add_note(traceback.format_exc())
+        part = told.with_suffix(f".{os.getpid()}")
+        part.write_bytes(pickle.dumps(travels))
+        part.replace(told)
         leave(1)

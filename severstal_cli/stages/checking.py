@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from severstal_cli.config import CheckConfig
+from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
 from severstal_cli.steel.images import find_images, image_size
@@ -44,7 +45,7 @@ def check(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     """
     notes: list[str] = []
     sample = read_image_list(config.sample) if config.sample else None
-    listed, sizes = _images(config, progress)
+    listed, sizes = _images(config, notes, progress)
     pixels: int | Mapping[str, int] | None = {name: height * width for name, (height, width) in sizes.items()} or None
     if config.size is not None:
         pixels = config.size[0] * config.size[1]
@@ -69,19 +70,30 @@ def check(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     )
 
 
-def _images(config: CheckConfig, progress: Progress) -> tuple[tuple[str, ...] | None, dict[str, tuple[int, int]]]:
-    """The images that `--images` names, None without it, and their sizes where they are files and no size is given."""
+def _images(
+    config: CheckConfig, notes: list[str], progress: Progress
+) -> tuple[tuple[str, ...] | None, dict[str, tuple[int, int]]]:
+    """The images that `--images` names, None without it, and their sizes where they are files and no size is given.
+
+    A file that tells no size, as one that `predict` has skipped, is noted.
+    """
     if config.images is None:
         return None, {}
     if not config.images.is_dir():
         return read_image_list(config.images).image_ids, {}
     paths = find_images([config.images])
-    sizes = {}
+    sizes, wrong = {}, []
     if config.size is None:
         with progress.bar("sizes", len(paths), "images") as bar:
             for path in paths:
-                sizes[path.name] = image_size(path)
+                try:
+                    sizes[path.name] = image_size(path)
+                except InputError as error:
+                    wrong.append(str(error))
                 bar.advance()
+    if wrong:
+        notes.append(f"runs past the end were not looked for in images that cannot be read: {len(wrong)}, first "
+                     f"{wrong[0]}")  # fmt: skip
     return tuple(path.name for path in paths), sizes
 
 

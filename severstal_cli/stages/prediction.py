@@ -90,7 +90,8 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         if not parts.is_shared():
             raise InputError(f"{parts.folder} is not here", "another process has begun it",
                              "Several machines must share its folder")  # fmt: skip
-        there = parts.finished()
+        parts.check_plan()  # another machine may have other photographs or runs
+        there = parts.written()  # the first process has removed what is of older photographs
         if there:
             progress.say(f"going on: {len(there)} of {len(parts.images)} parts are there")
         fabric.barrier()  # all have counted the same before one makes another
@@ -175,6 +176,7 @@ def _predict_parts(
         return _Masks(found, confidence.expected_dice(levels, found))
 
     groups = [parts.images[number] for number in numbers]
+    parts.take(numbers)
     results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size)
     bar_of_all = progress.bar("predicting", sum(map(len, groups)), "images")
     with closing(results), bar_of_all as bar, ThreadPoolExecutor(1, "parts") as writer:

@@ -61,7 +61,7 @@ def find_images(places: Sequence[Path]) -> list[Path]:
     found: dict[str, Path] = {}
     for place in places:
         if place.is_dir():
-            paths = sorted(path for path in place.iterdir() if _is_image_name(path.name) and path.is_file())
+            paths = sorted(path for path in place.iterdir() if _is_image_name(path.name) and _is_file(path))
             if not paths:
                 raise InputError(
                     f"no images in {place}", "none of " + " ".join(sorted(IMAGE_SUFFIXES)), "Name the folder with them"
@@ -129,6 +129,11 @@ def pad_to_multiple(images: Grey, multiple: int = 32) -> Grey:
     if not bottom and not right:
         return images
     return np.pad(images, [(0, 0)] * (images.ndim - 2) + [(0, bottom), (0, right)], mode="reflect")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, or a link to something that is missing: that must not be passed over in silence."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _is_image_name(name: str) -> bool:

@@ -12,7 +12,7 @@ images have changed since is made again. `records.read_records` reads the tables
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Parts:
             for number, begin in enumerate(range(0, len(images), size), start=1)
         }
         names = hashlib.sha256("\n".join(path.name for path in images).encode()).hexdigest()[:16]
+        self._taken: dict[int, str] = {}
         self._plan = json.loads(json.dumps({"parts": len(self.images), "images": names, "layout": layout, **plan}))
 
     def begin(self, *, resume: bool) -> None:
@@ -70,8 +71,9 @@ class Parts:
         if there and not resume:
             raise InputError("the parts of a prediction are in the way", f"{len(there)} in {self.folder}",
                              "Give --resume to go on with it, or remove them")  # fmt: skip
+        files.remove_parts(self.folder)
         if there:
-            self._check_plan()
+            self.check_plan()
             for number in self.images.keys() - set(self.finished()):
                 part_path(self.folder, number, ".json").unlink(missing_ok=True)
         else:
@@ -93,6 +95,25 @@ class Parts:
         """Whether the folder is the one that the first process has begun."""
         return (self.folder / PLAN).is_file()
 
+    def check_plan(self) -> None:
+        """See that what is there is of this prediction. Raises InputError."""
+        try:
+            there = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
+            other = [name for name in {**self._plan, **there} if self._plan.get(name) != there.get(name)]
+        except (OSError, ValueError, TypeError):
+            other = [PLAN]
+        if other:
+            raise InputError(f"the parts in {self.folder} are of another prediction", f"other {', '.join(other)}",
+                             "Give the same command as before and on each machine, or remove them")  # fmt: skip
+
+    def take(self, numbers: Iterable[int]) -> None:
+        """These parts are about to be made: they will count as made of their images as they are now."""
+        self._taken |= {number: _fingerprint(self.images[number]) for number in numbers}
+
+    def written(self) -> list[int]:
+        """The numbers of the parts that are there."""
+        return [number for number in self.images if self.is_written(number)]
+
     def finished(self) -> list[int]:
         """The numbers of the finished parts."""
         return [number for number in self.images if self.is_finished(number)]
@@ -111,7 +132,7 @@ class Parts:
         tables.write_table(table, masks, list(scores), classes, layout=self.layout)
         confidence.write_scores(confidence.scores_path(table), scores)
         story = {
-            "fingerprint": _fingerprint(self.images[number]),
+            "fingerprint": self._taken.get(number) or _fingerprint(self.images[number]),
             "masks_by_class": [sum(channel == at for _, at in masks) for channel in range(classes)],
             "skipped": dict(skipped),
         }
@@ -142,16 +163,6 @@ class Parts:
     def _story(self, number: int) -> dict[str, Any]:
         story: dict[str, Any] = json.loads(part_path(self.folder, number, ".json").read_text(encoding="utf-8"))
         return story
-
-    def _check_plan(self) -> None:
-        try:
-            there = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
-            other = [name for name in {**self._plan, **there} if self._plan.get(name) != there.get(name)]
-        except (OSError, ValueError, TypeError):
-            other = [PLAN]
-        if other:
-            raise InputError(f"the parts in {self.folder} are of another prediction", f"other {', '.join(other)}",
-                             "Give the same command as before, or remove them")  # fmt: skip
 
 
 def _join(tables_of_parts: Sequence[Path], path: Path) -> None:

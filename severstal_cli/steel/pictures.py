@@ -79,13 +79,16 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def check_places(folder: Path, photographs: Sequence[Path]) -> None:
-    """See that a PNG of each photograph can go to `folder` and replaces none, nor another PNG. Raises InputError."""
+    """See that a PNG of each photograph can go to `folder`, apart from the photographs and each its own.
+
+    In a folder of photographs pictures would be photographs the next time. Raises InputError.
+    """
     taken: dict[Path, Path] = {}
-    there = {path.resolve() for path in photographs}
+    if folder.resolve() in {path.parent.resolve() for path in photographs}:
+        raise InputError(f"{folder} holds the photographs", "pictures among them would be taken for some",
+                         "Name another folder for --masks")  # fmt: skip
     for path in photographs:
         target = (folder / f"{path.stem}.png").resolve()
-        if target in there:
-            raise InputError(f"{target} would be overwritten", "it is a photograph", "Name another folder for --masks")
         if target in taken:
             raise InputError(f"two pictures of the name {target.name}", f"of {taken[target].name} and {path.name}",
                              "Predict them one after the other")  # fmt: skip

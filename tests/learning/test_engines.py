@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from severstal_cli.errors import MachineError, RunError, UsageError
-from severstal_cli.learning import device, engines, export, registry, run
+from severstal_cli.learning import device, engines, export, folding, registry, run
 from severstal_cli.learning.engines import Member
 from severstal_cli.learning.inference import predict_levels
 
@@ -130,7 +130,7 @@ def test_norms_become_part_of_the_convolutions_before_them() -> None:
             nn.init.uniform_(part.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
             nn.init.uniform_(part.running_var, 0.5, 2.0)  # type: ignore[arg-type]
     member = Member(network, 0.4, 0.2).eval()
-    folded = engines.with_folded_norms(member)
+    folded = folding.with_folded_norms(member)
     assert sum(isinstance(part, nn.BatchNorm2d) for part in member.modules()) == 30
     assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
     pixels = torch.rand(2, 1, 64, 96)
@@ -158,7 +158,7 @@ class _Twice(nn.Module):
 @pytest.mark.parametrize("shares", [True, False])
 def test_norms_that_stand_behind_more_are_left_alone(shares: bool) -> None:
     member = Member(_Twice(shares=shares), 0.0, 1.0).eval()
-    folded = engines.with_folded_norms(member)
+    folded = folding.with_folded_norms(member)
     assert sum(isinstance(part, nn.BatchNorm2d) for part in folded.modules()) == 2
     pixels = torch.rand(1, 1, 64, 64)
     torch.testing.assert_close(folded(pixels), member(pixels))
@@ -171,15 +171,13 @@ def test_weights_are_cast_once_to_what_the_device_multiplies(exported: dict[str,
     assert isinstance(probs, nn.Module)
     kinds = {weight.dtype for part in probs.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()}
     assert kinds == {torch.bfloat16}
-    plain = engines.with_folded_norms(engines.member_of(exported["weights"], card))
+    plain = folding.with_folded_norms(engines.member_of(exported["weights"], card))
     plain = plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for found, wanted in zip(levels(probs, fabric), levels(plain, fabric), strict=True):
         np.testing.assert_array_equal(found, wanted)
 
 
-def test_a_gpu_without_bfloat16_multiplies_float16(
-    exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_without_bfloat16_multiplies_float16(exported: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     assert device.fastest_precision("cuda") == "16-mixed"
     card, exact, half = run.read_card(exported["weights"]), on_cpu("32-true"), on_cpu("32-true")
@@ -190,7 +188,7 @@ def test_a_gpu_without_bfloat16_multiplies_float16(
     assert kinds == {torch.float16}
     [wanted] = engines.load_members([exported["weights"]], [card], exact, engine="torch")
     differences = [abs(a.astype(int) - b) for a, b in zip(levels(probs, half), levels(wanted, exact), strict=True)]
-    assert 0 < sum(each.sum() for each in differences)
+    assert sum(each.sum() for each in differences) > 0
     assert max(each.max() for each in differences) <= 1
 
 

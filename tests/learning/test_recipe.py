@@ -87,7 +87,9 @@ def test_thresholds_of_other_runs_are_told_and_their_weights_left(models: Path) 
     file = write(Path("both.json"), "models/a", "models/b", weights=(3.0, 1.0))
     how = recipe.read((models / "a", models / "c"), thresholds=file)
     assert how.weights == ()
-    assert list(how.notes()) == ["both.json was searched for models/a models/b, this is models/a models/c"]
+    assert list(how.notes()) == [
+        "both.json was searched for models/a models/b with --weights 3,1, this is models/a models/c with equal weights"
+    ]
     own = write(models / "a/thresholds.json", "models/a")
     (note,) = recipe.read((models / "a", models / "b"), thresholds=own).notes()
     assert "models/a/thresholds.json, which was searched for that run alone" in note

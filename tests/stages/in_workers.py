@@ -89,3 +89,9 @@ def predict_until_killed(config: PredictConfig) -> prediction.PredictResult:
 
     with mock.patch.object(prediction.confidence, "expected_dice", finish_or_die):
         return prediction.predict(config)
+
+
+def predict_elsewhere(config: PredictConfig, other: PredictConfig) -> prediction.PredictResult:
+    """The second worker is told otherwise, as on another machine; should they wait for ever, they end."""
+    signal.alarm(100)
+    return prediction.predict(other if os.environ["RANK"] == "1" else config)

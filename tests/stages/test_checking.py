@@ -115,6 +115,20 @@ def test_sizes_and_names_come_from_the_folder_of_images(tmp_path: Path) -> None:
     assert [fault.line for fault in check(CheckConfig(submission=submission, images=images, size=(1, 5))).faults] == [3]
 
 
+def test_an_image_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    cv2.imwrite(str(images / "a.png"), np.zeros((2, 2), np.uint8))
+    (images / "b.png").touch()
+    submission = tmp_path / "s.csv"
+    submission.write_text(TRIPLES + "a.png,1,5 1\nb.png,1,5 1\n")
+    result = check(CheckConfig(submission=submission, images=images))
+    assert [fault.line for fault in result.faults] == [2]
+    (note,) = result.notes
+    assert note.startswith("runs past the end were not looked for in images that cannot be read: 1, first ")
+    assert "b.png: the file is empty" in note
+
+
 def test_what_was_not_checked_is_said(tmp_path: Path) -> None:
     submission = tmp_path / "s.csv"
     submission.write_text(GOOD)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from severstal_cli.config import CheckConfig, PredictConfig, ScoreConfig, ThresholdsConfig
-from severstal_cli.errors import InputError, MachineError, OutputError, RunError
+from severstal_cli.errors import InputError, MachineError, OutputError, RunError, UsageError
 from severstal_cli.learning import engines, inference, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.stages import checking, prediction, scoring, searching
@@ -84,7 +84,7 @@ def test_rows_of_an_original_sample_are_kept_as_they_stand(trained, tmp_path: Pa
 def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
     before = {path: path.read_bytes() for path in (data / "train_images").iterdir()}
-    with pytest.raises(InputError, match="would be overwritten: it is a photograph"):
+    with pytest.raises(InputError, match="train_images holds the photographs: pictures among them would be taken"):
         _predict(trained, tmp_path, masks=data / "train_images")
     assert {path: path.read_bytes() for path in (data / "train_images").iterdir()} == before
     one = images.find_images([data / "train_images"])[0]
@@ -288,6 +288,52 @@ def test_what_is_not_of_a_submission_is_left_where_it_is(trained, tmp_path: Path
     for _ in range(2):  # its own is written over
         _predict(trained, tmp_path, out=tmp_path / "s.csv")
     assert (tmp_path / "s.parts" / "notes.txt").read_text() == "mine"
+
+
+def test_no_photograph_or_sample_is_written_over(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
+    photograph = images.find_images([folder])[0]
+    sample = tmp_path / "sample.csv"
+    sample.write_text(f"ImageId,EncodedPixels,ClassId\n{photograph.name},1 1,0\n")
+    for out in (photograph, sample):
+        before = out.read_bytes()
+        with pytest.raises(InputError, match=f"{out.name} would be overwritten: it is a photograph or the sample"):
+            _predict(trained, tmp_path, images=(folder,), sample=sample, out=out)
+        assert out.read_bytes() == before
+    for out in (Path(), Path("..")):
+        with pytest.raises(UsageError, match=r"wrong name for a submission: \.+\. Name a file"):
+            _predict(trained, tmp_path, out=out)
+
+
+def test_what_is_told_of_a_submission_is_not_lost_to_parts_of_its_name(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result = _predict(trained, tmp_path)
+    story = result.path.with_suffix(".json").read_bytes()
+    with pytest.raises(
+        InputError, match=r"submission\.csv is in the way: what is told of it would be told of the parts"
+    ):
+        _predict(trained, tmp_path, keep_parts=True)
+    assert result.path.with_suffix(".json").read_bytes() == story
+
+
+def test_a_photograph_that_changes_while_its_part_is_made_counts_as_it_was(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = _broken(trained, tmp_path, 40)
+    paths = images.find_images([folder])
+    read = images.read_grey
+
+    def replaced(path: Path) -> images.Grey:
+        found = read(path)
+        if path == paths[1]:
+            cv2.imwrite(str(path), 255 - found)
+        return found
+
+    settings = {"images": (folder,), "out": tmp_path / "s.csv"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("severstal_cli.learning.pipeline.read_grey", replaced)
+        with pytest.raises(InputError):
+            _predict(trained, tmp_path, **settings)
+    shutil.copy(trained[0] / "train_images" / paths[40].name, paths[40])
+    resumed = _predict(trained, tmp_path, **settings, resume=True).path.read_bytes()
+    assert resumed == _predict(trained, tmp_path, images=(folder,), out=tmp_path / "anew.csv").path.read_bytes()
 
 
 def test_a_name_that_check_would_refuse_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from severstal_cli.learning.device import open_device
 from severstal_cli.learning.validation import Validation
 from severstal_cli.stages import prediction, training
 from severstal_cli.steel.photographs import open_photographs
+from severstal_cli.steel.records import part_path
 from severstal_cli.steel.splits import read_splits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,6 +201,27 @@ def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path
         assert two.out.with_suffix(suffix).read_bytes() == one.out.with_suffix(suffix).read_bytes()
     assert (result.images, result.rows, result.masks_by_class) == (whole.images, whole.rows, whole.masks_by_class)
     assert json.loads(two.out.with_suffix(".json").read_text())["processes"] == 2
+
+
+def test_machines_with_other_photographs_do_not_mix_and_with_other_times_they_go_on(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, folder = trained
+    other = Path(shutil.copytree(data / "train_images", tmp_path / "images"))
+    for path in other.iterdir():
+        os.utime(path, (1, 1))
+    config = PredictConfig(images=(data / "train_images",), runs=(folder,), out=tmp_path / "s.csv", engine="torch",
+                           keep_parts=True)  # fmt: skip
+    prediction.predict(config)
+    config = replace(config, resume=True)
+    lost = [part_path(tmp_path / "s.parts", number, suffix) for suffix in (".json", ".csv") for number in (2, 3)]
+    before = [path.read_bytes() for path in lost[2:]]
+    for path in lost:
+        path.unlink()
+    result = workers.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
+    assert (result.images, [path.read_bytes() for path in lost[2:]]) == (45, before)
+    lost[0].unlink()
+    next(other.iterdir()).unlink()
+    with pytest.raises(InputError, match=r"s\.parts are of another prediction: other images"):
+        workers.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
 
 
 def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,12 @@ def test_find_images(tmp_path: Path) -> None:
     single.touch()
     found = images.find_images([single, folder])
     assert found == [single, folder / "a.PNG", folder / "b.jpg", folder / "c.tiff"]
+    (folder / "lost.jpg").symlink_to(tmp_path / "gone.jpg")
+    (folder / "linked.jpg").symlink_to(folder / "inner.png")  # a folder
+    assert folder / "lost.jpg" in images.find_images([folder])
+    assert folder / "linked.jpg" not in images.find_images([folder])
+    with pytest.raises(InputError, match=r"lost\.jpg: no such file"):
+        images.read_grey(folder / "lost.jpg")
 
 
 def test_find_images_faults(tmp_path: Path) -> None:

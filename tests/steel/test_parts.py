@@ -120,6 +120,17 @@ def test_parts_of_another_plan_are_refused_and_those_of_this_kept(tmp_path: Path
     assert parts.finished() == []
 
 
+def test_what_a_kill_left_of_a_file_goes(tmp_path: Path) -> None:
+    parts = _parts(tmp_path, 40)
+    parts.begin(resume=False)
+    _write(parts, 1)
+    left = parts.folder / ".part-00002.csv.999.abcdef01.part"
+    left.touch()
+    parts.begin(resume=True)
+    assert not left.exists()
+    assert parts.finished() == [1]
+
+
 def test_a_folder_without_finished_parts_is_in_nobodys_way(tmp_path: Path) -> None:
     parts = _parts(tmp_path, 20, views="none")
     parts.begin(resume=False)
