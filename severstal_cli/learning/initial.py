@@ -92,7 +92,11 @@ def seen_by_others(
         if any(leaks.is_unknown(record, data=data_fingerprint, split=split_fingerprint) for record in own):
             unknown[str(config.init)] = None
     if config.pseudo is not None:
-        for folder, record in leaks.records_of(config.pseudo):
+        records = list(leaks.records_of(config.pseudo))
+        if not records:
+            progress.say(f"which runs made {config.pseudo} is not told beside it: whether they saw images that this "
+                         "training is judged by cannot be told")  # fmt: skip
+        for folder, record in records:
             fault = leaks.fault_of(record, data=data_fingerprint, split=split_fingerprint, fold=config.fold)
             if fault:
                 what, there, here = fault

@@ -101,6 +101,31 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int 
     return State(network=network, average=average, optimizer=optimizer)
 
 
+def sparing_single_values(network: nn.Module) -> nn.Module:
+    """The network, whose batch norms take their running statistics where a batch has one value a channel.
+
+    One image of 32 x 32 has, in the deepest layer, and so has one of any size behind a global mean. Of one value there
+    is no spread: torch raises ValueError.
+    """
+
+    def before(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if norm.training and given[0].numel() == given[0].shape[1]:
+            norm.eval()
+            spared.add(norm)
+
+    def after(norm: nn.Module, *_: Any) -> None:
+        if norm in spared:
+            spared.remove(norm)
+            norm.train()
+
+    spared: set[nn.Module] = set()
+    for part in network.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.register_forward_pre_hook(before)
+            part.register_forward_hook(after)
+    return network
+
+
 def synchronised(network: nn.Module) -> nn.Module:
     """The network with batch norm over all devices."""
     import timm.layers

@@ -39,7 +39,8 @@ def cross_entropy(logits: Tensor, masks: Tensor, class_weights: tuple[float, ...
     """
     cost = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
     if gamma:
-        cost = cost * (logits.sigmoid() - masks).abs().pow(gamma)  # |p - y| is the share that is missing to certainty
+        # the share that is missing to certainty; at 0 a power below 1 has no gradient
+        cost = cost * (logits.sigmoid() - masks).abs().clamp_min(1e-6).pow(gamma)
     of_class = cost.mean(dim=(0, 2, 3))
     if class_weights:
         weights = of_class.new_tensor(class_weights)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from severstal_cli.errors import InputError, MachineError, UsageError
@@ -86,12 +87,14 @@ def build(
         encoders: where a person may put files for `pretrained.find_file`; told when fetching fails.
 
     Raises:
-        UsageError: unknown architecture or encoder.
+        UsageError: unknown architecture or encoder, or a file of weights for a network without one.
         InputError: a pair that does not go together, or a wrong file of weights.
         MachineError: the ImageNet weights could not be fetched.
     """
     chosen = entry(arch)
     from_file = encoder_weights if encoder_weights not in (None, "imagenet") else None
+    if from_file and not chosen.has_encoder:
+        raise UsageError(f"{arch} has no encoder for weights of a file", from_file, "Leave --encoder-weights out")
     if chosen.has_encoder:
         pretrained.check_encoder(encoder)
     fetches, unreachable = chosen.has_encoder and encoder_weights == "imagenet", ""
@@ -117,6 +120,20 @@ def build(
         # entries with an encoder have this attribute: see _Segmenter
         pretrained.load(network.encoder, Path(from_file), in_channels)  # type: ignore[arg-type]
     return network
+
+
+def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, int]) -> None:
+    """See that a network takes pictures of `shape: (in_channels, height, width)`. Raises InputError.
+
+    Some encoders take pictures of one size alone, and tell so when they get another one.
+    """
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, *shape))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        found = " ".join(str(error).split())[:120]
+        raise InputError(f"{arch} with encoder {encoder} does not take pieces of {shape[1]} x {shape[2]}", found,
+                         "Choose another --encoder") from error  # fmt: skip
 
 
 class _Segmenter(nn.Module):

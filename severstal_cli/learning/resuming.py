@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from severstal_cli.config import TrainConfig
+from severstal_cli.config.training import AUTO_STEP_IMAGES
 from severstal_cli.errors import RunError
-from severstal_cli.learning import history, loop, run
+from severstal_cli.learning import history, loop, run, selection
 
-FOLLOWED = "data", "models", "epochs", "time_limit_s", "devices", "compile", "pseudo", "pseudo_images"
-"""Settings that may be other ones when a training goes on; from then on they are the run's."""
+FOLLOWED = (
+    "data", "models", "epochs", "time_limit_s", "devices", "batch_size", "step_images", "compile", "pseudo",
+    "pseudo_images",
+)  # fmt: skip
+"""Settings that may be other ones when a training goes on; from then on they are the run's. Of the batch size and the
+images of a step, the number of images a step may not: it may only be gathered otherwise."""
 
 _NO_MATTER = {"name", "resume", "init", "encoder_weights"}
 """Settings that say nothing of a training that has begun."""
@@ -22,13 +27,19 @@ def save(folder: Path, state: loop.State, card: run.ModelCard, rows: Sequence[hi
     run.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
 
 
-def with_found_batch(config: TrainConfig, saved: dict[str, Any]) -> TrainConfig:
-    """The settings to go on with: a batch size that was to be found is the one that the training began with."""
-    if config.batch_size is not None:
-        return config
-    before = saved.get("card", {}).get("config", {})
-    return dataclasses.replace(config, batch_size=before.get("batch_size"),
-                               step_images=config.step_images or before.get("step_images"))  # fmt: skip
+def restore(folder: Path, state: loop.State, card: run.ModelCard, rows: Sequence[history.Row]) -> None:
+    """Write what a checkpoint tells of the run again, where a kill came before it was written. Raises OutputError."""
+    try:
+        there = run.read_card(folder)
+        is_whole = (there.epoch, there.averaged) == (card.epoch, card.averaged)
+    except RunError:
+        is_whole = False
+    network = None if is_whole else selection.kept(state, card, len(rows))
+    if network is not None:
+        run.write_model(folder, network, card)
+    elif card.epoch:
+        run.write_card(folder, card)
+    history.write(folder, rows)
 
 
 def go_on(
@@ -63,6 +74,7 @@ def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> Non
     pairs = [
         (what, saved.get(f"{name}_fingerprint"), getattr(card, f"{name}_fingerprint")) for name, what in parts.items()
     ]
+    pairs.append(("number of images a step", _images_of_step(saved["config"]), _images_of_step(card.config)))
     skipped = {*FOLLOWED, *_NO_MATTER}
     # a setting that the run's version did not have was what the default is
     pairs += [
@@ -74,3 +86,7 @@ def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> Non
         if before != now:
             raise RunError(f"{folder} was trained with another {name}", f"{before}, here {now}",
                            "Resume with the same, or train anew under another --name")  # fmt: skip
+
+
+def _images_of_step(settings: dict[str, Any]) -> int:
+    return int(settings.get("step_images") or settings.get("batch_size") or AUTO_STEP_IMAGES)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from severstal_cli.config import TrainConfig
 
+GUESS_STEPS = 3
+"""Steps of an epoch before the time of a validation is guessed by them; a guess is never above half the time limit."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
@@ -19,8 +22,11 @@ class Clock:
     """With other devices than before, others than in the epochs before."""
     elapsed_s: float
     """Of the training as the epoch begins."""
-    validation_s: float
-    """What the last validation will take: it belongs to the time, too, and so does that of the best epochs' mean."""
+    validation_s: float | None
+    """What the last validation will take: it belongs to the time, too, and so does that of the best epochs' mean. None:
+    there was none yet; it is guessed."""
+    validation_steps: float
+    """Steps that take about as long as a validation, for the guess."""
     agree: Callable[[float], float]
     """Gives all devices the time of the first one: each has a clock of its own, but they must stop together."""
     began: float = field(default_factory=time.monotonic)
@@ -30,8 +36,14 @@ class Clock:
         share = (self.epoch + step / self.steps_an_epoch) / self.config.epochs
         if self.config.time_limit_s is None:
             return share
-        left_s = self.validation_s * (2 if self.config.best_epochs > 1 else 1)
-        spent = self.agree(self.elapsed_s + time.monotonic() - self.began + left_s)
+        epoch_s = time.monotonic() - self.began
+        if self.validation_s is not None:
+            left_s = self.validation_s * (2 if self.config.best_epochs > 1 else 1)
+        elif step >= GUESS_STEPS:
+            left_s = min(epoch_s / step * self.validation_steps, self.config.time_limit_s / 2)
+        else:
+            left_s = 0.0
+        spent = self.agree(self.elapsed_s + epoch_s + left_s)
         return max(share, spent / self.config.time_limit_s)
 
 

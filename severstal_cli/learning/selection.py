@@ -47,6 +47,13 @@ def offer_mean(
     return network, dataclasses.replace(card, averaged=epochs, validation_dice=scores[0])
 
 
+def kept(state: State, card: ModelCard, epochs: int) -> nn.Module | None:
+    """The network that `card` is of, where the state after so many epochs still has it; else None."""
+    if card.averaged:
+        return _mean(state) if card.averaged == tuple(sorted(each["epoch"] for each in state.best)) else None
+    return state.average if card.epoch == epochs else None
+
+
 def _mean(state: State) -> nn.Module:
     """A network with the mean weights of the epochs remembered, running statistics included."""
     every = [kept["weights"] for kept in state.best]

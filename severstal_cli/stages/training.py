@@ -1,11 +1,14 @@
 """`train`: annotated photographs to a run under `models/`."""
 
 import dataclasses
+import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_fabric import Fabric
+from torch import nn
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError, UsageError
@@ -14,6 +17,7 @@ from severstal_cli.learning import (
     initial,
     loop,
     memory,
+    registry,
     resuming,
     run,
     scalars,
@@ -27,7 +31,7 @@ from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import chosen_precision, gather, open_device
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, splits
-from severstal_cli.steel.photographs import open_photographs
+from severstal_cli.steel.photographs import Photographs, open_photographs
 from severstal_cli.steel.pseudo import open_pseudo
 
 
@@ -56,7 +60,8 @@ def train(config: TrainConfig, progress: Progress) -> TrainResult:
         InputError: wrong data or pseudo labels, an unknown architecture, a run of this name exists.
         RunError: nothing to resume, or it was made with other settings or data.
         OutputError: the run cannot be written.
-        MachineError: too few GPUs, a full memory, no compiler, weights that cannot be fetched, or a worker was killed.
+        MachineError: too few GPUs, a full memory, no compiler, weights that cannot be fetched, a worker was killed, or
+            another process trains this run.
         SeverstalError: the loss became infinite or not a number.
     """
     return _train(config, progress)
@@ -91,11 +96,16 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
 
 def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     folder = run.folder_for(config)
+    alone = files.locked(folder, f"another process is training {folder}")
+    with alone if workers.is_first() else nullcontext():
+        return _train_alone(config, folder, progress)
+
+
+def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> TrainResult:
+    """`train` in a folder that no other training writes to."""
     saved = run.read_checkpoint(folder) if config.resume else None
     if saved is None:
         run.check_new(folder)
-    else:
-        config = resuming.with_found_batch(config, saved)
     files.check_place(folder / run.CHECKPOINT)
     fabric = open_device(config.precision)
     if fabric.is_global_zero:
@@ -113,7 +123,8 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     data = TrainingSet(photographs, train_ids, config, pseudo, rank=fabric.global_rank, world=fabric.world_size)
     card = describe(config, photographs, split, train_ids, validation_ids, pseudo, seen, fabric)
     with fabric.rank_zero_first(local=True):  # weights that must be fetched
-        network = initial.build(config, card, progress, fresh=saved is None)
+        network = loop.sparing_single_values(initial.build(config, card, progress, fresh=saved is None))
+    registry.try_out(network, config.arch, config.encoder, (card.in_channels, *data.piece))
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step worth waiting for
         memory.find_batch(network, data, config, fabric)
     if config.batch_size is None:
@@ -123,8 +134,8 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     rows: list[history.Row] = []
     if saved is not None:
         rows, card = resuming.go_on(folder, saved, card, state)
-        if card.epoch and fabric.is_global_zero:
-            run.write_card(folder, card)
+        if fabric.is_global_zero:
+            resuming.restore(folder, state, card, rows)
         progress.say(f"{folder}: going on after epoch {len(rows)}")
         if len(rows) >= config.epochs:
             progress.say(f"{folder}: nothing is left to do; more --epochs would go on")
@@ -132,6 +143,15 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
         raise RunError(f"the workers do not go on from the same state of {folder}", "",
                        "Several machines must share the folder of the runs")  # fmt: skip
     judge = validation.Validation(photographs, validation_ids, card, data.at_once)
+
+    def keep(network: nn.Module | None) -> None:
+        """The checkpoint first: what a kill leaves unwritten is made of it again."""
+        if fabric.is_global_zero:
+            resuming.save(folder, state, card, rows)
+            if network is not None:
+                run.write_model(folder, network, card)
+            history.write(folder, rows)
+
     progress.say(f"{folder.name}: {_opening_line(config, data, judge, fabric)}")
 
     with (
@@ -142,7 +162,8 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
         for epoch in range(len(rows), config.epochs):
             clock = schedule.Clock(
                 config=config, epoch=epoch, steps_an_epoch=len(data), elapsed_s=state.elapsed_s,
-                validation_s=max((row.validation_s for row in rows), default=0), agree=fabric.broadcast,
+                validation_s=max((row.validation_s for row in rows if row.dice is not None), default=None),
+                validation_steps=_steps_of_validation(judge, photographs, data, fabric), agree=fabric.broadcast,
             )  # fmt: skip
             validates = schedule.validates(config, epoch, clock.share_done(0))
             trained = loop.train_epoch(state, data, epoch, config, card, fabric, clock.share_done, bar)
@@ -157,12 +178,8 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
             rows.append(row)
             best, card = selection.offer(state, row, card, config.best_epochs)
             writing = time.monotonic()
-            if fabric.is_global_zero:
-                if best is not None:
-                    run.write_model(folder, best, card)
-                history.write(folder, rows)
-                resuming.save(folder, state, card, rows)
-                add_scalars(row)
+            keep(best)
+            add_scalars(row)
             state.elapsed_s += time.monotonic() - writing  # of a time limit, too
             progress.say(history.line(row, config.epochs))
             if is_last:
@@ -170,10 +187,13 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     if not rows:
         raise RunError(f"{folder.name} has not learnt anything", "the time was over before the first step",
                        "Give a longer --time-limit")  # fmt: skip
+    if not card.epoch:  # it ended, or goes no further, where epochs are not validated: nothing was kept yet
+        rows[-1] = _scored(rows[-1], judge.score(state.average, fabric))
+        best, card = selection.offer(state, rows[-1], card, config.best_epochs)
+        keep(best)
     mean, card = selection.offer_mean(state, judge, card, fabric, progress)
-    if mean is not None and fabric.is_global_zero:
-        run.write_model(folder, mean, card)
-        resuming.save(folder, state, card, rows)
+    if mean is not None:
+        keep(mean)
     return TrainResult(
         folder=folder,
         epochs=len(rows),
@@ -207,16 +227,29 @@ def _row(
     state: loop.State,
     validation_s: float,
 ) -> history.Row:
-    return history.Row(
+    row = history.Row(
         epoch=epoch + 1,
         loss=trained.loss,
-        dice=scores[0] if scores else None,
-        dice_present=scores[1] if scores else None,
+        dice=None,
+        dice_present=None,
         learning_rate=float(state.optimizer.param_groups[0]["lr"]),
         images_per_s=trained.images / trained.seconds,
         validation_s=validation_s,
         elapsed_s=state.elapsed_s,
     )
+    return _scored(row, scores)
+
+
+def _scored(row: history.Row, scores: tuple[float, float | None] | None) -> history.Row:
+    return dataclasses.replace(row, dice=scores[0], dice_present=scores[1]) if scores else row
+
+
+def _steps_of_validation(
+    judge: validation.Validation, photographs: Photographs, data: TrainingSet, fabric: Fabric
+) -> float:
+    """How many steps take about as long as a validation: a pixel without gradients takes a third of one with them."""
+    pixels = len(judge.image_ids) * math.prod(photographs.usual_size()) / fabric.world_size
+    return pixels / (3 * data.step_images * math.prod(data.piece))
 
 
 def _opening_line(config: TrainConfig, data: TrainingSet, judge: validation.Validation, fabric: Fabric) -> str:

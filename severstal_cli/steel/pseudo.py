@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from severstal_cli.config import TrainConfig
@@ -11,7 +11,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import confidence, rle
 from severstal_cli.steel.cache import ImageCache, open_cache
-from severstal_cli.steel.duplicates import pixel_digest
+from severstal_cli.steel.duplicates import near_duplicates, pixel_digest
 from severstal_cli.steel.photographs import Photographs, check_fits
 from severstal_cli.steel.tables import MaskTable, read_table
 
@@ -35,7 +35,7 @@ def open_pseudo(
 ) -> PseudoLabels | None:
     """The images whose every row is sure enough; None where the settings ask for no pseudo labels.
 
-    An image with the very pixels of one that is not among `train_ids` is left out: it is there to judge by.
+    An image that shows the steel of one that is not among `train_ids` is left out: that one is there to judge by.
 
     Raises:
         InputError: submission, scores or images are missing, wrong, or do not go with each other or with
@@ -67,24 +67,30 @@ def open_pseudo(
         raise InputError(f"no image of {submission} has scores of at least {config.pseudo_min_score:g}",
                          f"the best one has {max(lowest.values(), default=0):.4f}",
                          "Give a lower --pseudo-min-score")  # fmt: skip
-    unseen = photographs.cache.index.keys() - set(train_ids)
-    judges = {pixel_digest(photographs.cache[photographs.cache.index[image_id]]) for image_id in unseen}
-    digests = {image_id: pixel_digest(cache[cache.index[image_id]]) for image_id in sure}
-    taken = tuple(image_id for image_id in sure if digests[image_id] not in judges)
+    of_training = set(train_ids)
+    judges = [photographs.cache[number] for name, number in photographs.cache.index.items() if name not in of_training]
+    pictures = [cache[cache.index[image_id]] for image_id in sure]
+    with progress.bar("comparing images", len(judges) + len(pictures), "images") as bar:
+        groups = near_duplicates(chain(judges, pictures), bar)
+    judging = set(groups[: len(judges)].tolist())
+    taken = tuple(
+        name for name, group in zip(sure, groups[len(judges) :].tolist(), strict=True) if group not in judging
+    )
     if not taken:
         raise InputError(f"no image of {submission} is left to train on",
-                         f"{len(sure)} with such scores, all equal to validation or holdout",
+                         f"{len(sure)} with such scores, all near-duplicates of validation or holdout",
                          "Give other photographs, or a lower --pseudo-min-score")  # fmt: skip
     left_out = len(sure) - len(taken)
     progress.say(
         f"pseudo labels: {len(taken)} of {len(lowest)} images are taken, with scores of at least "
-        f"{config.pseudo_min_score:g}" + (f"; {left_out} left out: equal to validation or holdout" if left_out else "")
+        f"{config.pseudo_min_score:g}"
+        + (f"; {left_out} left out: near-duplicates of validation or holdout" if left_out else "")
     )
     chosen = set(taken)
     masks = {key: runs for key, runs in table.masks.items() if key[0] in chosen}
     digest = hashlib.sha256()
     for image_id in taken:
-        digest.update(f"{image_id}\n".encode() + digests[image_id])
+        digest.update(f"{image_id}\n".encode() + pixel_digest(cache[cache.index[image_id]]))
     for (image_id, channel), runs in sorted(masks.items(), key=lambda item: item[0]):
         digest.update(f"{image_id} {channel}\n".encode() + runs.tobytes())
     return PseudoLabels(cache=cache, image_ids=taken, masks=masks, fingerprint=digest.hexdigest()[:16])

@@ -128,6 +128,22 @@ def test_a_machine_that_cannot_compile_is_told_before_the_first_step(
     assert not list(tmp_path.glob("unet-small*"))
 
 
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-skresnet18"])
+def test_one_image_of_one_deepest_pixel_can_be_learnt_from(encoder: str) -> None:
+    """The second encoder normalises means over the whole picture."""
+    network = loop.sparing_single_values(registry.build("unet", encoder=encoder, classes=2, classifier=True))
+    norms = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    for images, size in ((1, 32), (2, 32), (1, 128)):
+        before = [norm.running_mean.clone() for norm in norms]  # type: ignore[union-attr]
+        network.train()
+        logits = network(torch.rand(images, 1, size, size))
+        sum(part.sum() for part in logits).backward()
+        assert all(norm.training for norm in norms)
+        moved = [not torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before, strict=True)]  # type: ignore[arg-type]
+        assert any(moved)
+        assert all(moved) == (images == 2 or (size == 128 and encoder == "resnet18"))
+
+
 def test_synchronised_batch_norm_keeps_the_activations_that_it_holds() -> None:
     network = registry.build("unet", encoder="tu-efficientnet_b0", classes=2).eval()
     images = torch.randn(1, 1, 64, 64)

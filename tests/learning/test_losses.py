@@ -83,6 +83,15 @@ def test_cross_entropy_weighs_classes_and_spares_what_is_right() -> None:
     )
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_cross_entropy_has_a_gradient_where_it_is_certain(gamma: float) -> None:
+    logits = torch.tensor([[[[20.0, 1.0, -120.0]]]], requires_grad=True)
+    losses.cross_entropy(logits, torch.tensor([[[[1.0, 0.0, 0.0]]]]), gamma=gamma).backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[0, 0, 0, 1] > 0
+
+
 def test_lovasz_extends_the_jaccard_index() -> None:
     """Where each pixel is wrong by a margin of 1 or right beyond it, it is 1 - Jaccard, by hand 1 - 2/5."""
     masks = torch.tensor([1, 1, 1, 0, 0, 0], dtype=torch.float32).view(1, 1, 2, 3)

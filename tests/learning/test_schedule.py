@@ -1,5 +1,6 @@
 """The learning rate over a training, and what a time limit holds."""
 
+import dataclasses
 import time
 
 import pytest
@@ -18,6 +19,17 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
 def test_a_time_limit_holds_what_is_validated_at_the_end(best_epochs: int, share: float) -> None:
     clock = schedule.Clock(
         config=TrainConfig(time_limit_s=1e4, epochs=1000, best_epochs=best_epochs), epoch=0, steps_an_epoch=10,
-        elapsed_s=6000, validation_s=1000, agree=lambda seconds: seconds, began=time.monotonic(),
+        elapsed_s=6000, validation_s=1000, validation_steps=0, agree=lambda seconds: seconds, began=time.monotonic(),
     )  # fmt: skip
     assert clock.share_done(0) == pytest.approx(share, abs=1e-3)
+
+
+@pytest.mark.parametrize(("step", "share"), [(2, 0.1), (5, 0.18), (10, 0.14), (4, 0.2), (1000, 0.1004)])
+def test_the_time_of_a_first_validation_is_guessed_by_the_steps_before_it(step: int, share: float) -> None:
+    clock = schedule.Clock(
+        config=TrainConfig(time_limit_s=1e4, epochs=1000), epoch=0, steps_an_epoch=10**9, elapsed_s=0,
+        validation_s=None, validation_steps=4, agree=lambda seconds: seconds, began=time.monotonic() - 1000,
+    )  # fmt: skip
+    assert clock.share_done(step) == pytest.approx(share, abs=1e-3)
+    slow = dataclasses.replace(clock, validation_steps=10**6)
+    assert slow.share_done(step) == pytest.approx(0.1 if step < schedule.GUESS_STEPS else 0.6, abs=1e-3)

@@ -16,9 +16,11 @@ import pytest
 import torch
 
 from severstal_cli.config import TrainConfig, read_settings
-from severstal_cli.errors import InputError, RunError, SeverstalError, UsageError
+from severstal_cli.errors import InputError, MachineError, RunError, SeverstalError, UsageError
 from severstal_cli.learning import loop, losses, run, schedule, selection, validation
 from severstal_cli.stages import training
+from severstal_cli.steel import images
+from severstal_cli.steel.files import locked
 from severstal_cli.steel.splits import HOLDOUT, read_splits
 
 KILLED_AT_STEP = """
@@ -43,7 +45,7 @@ training.train(TrainConfig(data=Path(sys.argv[1]), models=Path(sys.argv[2]), **e
 INGREDIENTS = {
     "gamma": 0.2, "detail": 0.5, "noise": 0.05, "paste_share": 0.5, "black_end_share": 0.2, "warp_share": 0.5,
     "lovasz_weight": 0.5, "focal_gamma": 1.0, "class_weights": (1.0, 2.0), "head_weight": 0.5, "best_epochs": 2,
-    "crop_widths_px": (32, 64), "step_images": 6, "half_size_share": 0.3, "whole_image_share": 0.3,
+    "crop_widths_px": (32, 64), "step_images": 5, "half_size_share": 0.3, "whole_image_share": 0.3,
     "encoder": "resnet18", "encoder_weights": "none", "first_layer_rate": 0.5,
 }  # fmt: skip
 
@@ -270,10 +272,13 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
     trained_on = next(name for name, part in split.parts.items() if part not in (HOLDOUT, "0"))
     for number, name in enumerate((held, judged, trained_on)):
         shutil.copy(data / "train_images" / name, pseudo["pseudo_images"] / f"p{number:09x}.png")
+    lit = images.read_grey(data / "train_images" / judged) // 2 + 60  # the same steel in another light
+    images.cv2.imwrite(str(pseudo["pseudo_images"] / "p000000001.png"), lit)
     (pseudo["pseudo_images"] / "nobody_names_it.png").write_bytes((data / "train_images" / held).read_bytes())
     folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo), heard).folder
-    said = "pseudo labels: 4 of 9 images are taken, with scores of at least 0.9; 2 left out: equal to validation or "
+    said = "pseudo labels: 4 of 9 images are taken, with scores of at least 0.9; 2 left out: near-duplicates of "
     assert [line for line in heard.lines if line.startswith(said)]
+    assert [line for line in heard.lines if line.startswith(f"which runs made {pseudo['pseudo']} is not told")]
     card, without = run.read_card(folder), run.read_card(plain)
     counts = "train_images", "validation_images", "mean", "std", "data_fingerprint"
     assert [getattr(card, name) for name in counts] == [getattr(without, name) for name in counts]
@@ -352,11 +357,10 @@ def test_auto_takes_a_step_at_once_on_a_cpu_and_says_so(make_data, heard, tmp_pa
     assert "; 8 images a step; " in line
 
 
-def test_a_batch_size_that_was_found_is_kept_by_a_training_that_goes_on(
+def test_a_batch_size_that_was_found_is_recorded_and_may_be_another_one_later(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
-    whole = training.train(_config(data, tmp_path / "whole", epochs=2, batch_size=2, step_images=6)).folder
 
     class Finding(training.TrainingSet):
         """As where a GPU's memory takes two images."""
@@ -365,16 +369,113 @@ def test_a_batch_size_that_was_found_is_kept_by_a_training_that_goes_on(
             super().__init__(*given, **more)
             self.at_once = 2
 
+    auto = _config(data, tmp_path, epochs=1, batch_size=None, step_images=6)
     with monkeypatch.context() as patch:
         patch.setattr(training, "TrainingSet", Finding)
-        auto = _config(data, tmp_path / "auto", epochs=1, batch_size=None, step_images=6)
         folder = training.train(auto).folder
-    # the memory would take more now
-    training.train(dataclasses.replace(auto, epochs=2, resume=True, step_images=None))
-    assert _bits(folder).keys() == _bits(whole).keys()
-    assert run.read_card(folder).config == run.read_card(whole).config | {"models": str(tmp_path / "auto")}
-    with pytest.raises(RunError, match=r"another step_images: 6, here 12"):
-        training.train(dataclasses.replace(auto, epochs=3, resume=True, step_images=12))
+    recorded = run.read_card(folder).config
+    assert (recorded["batch_size"], recorded["step_images"]) == (2, 6)
+    again = dataclasses.replace(auto, epochs=2, resume=True)
+    for wrong in ({"step_images": 12}, {"step_images": None}, {"step_images": None, "batch_size": 3}):
+        with pytest.raises(RunError, match=r"another number of images a step: 6, here (12|8|3)"):
+            training.train(dataclasses.replace(again, **wrong))
+    training.train(again)  # the memory takes more now
+    assert run.read_card(folder).config["batch_size"] == 6
+    training.train(dataclasses.replace(again, epochs=3, batch_size=3))
+    assert run.read_card(folder).config["batch_size"] == 3
+    saved = run.read_checkpoint(folder)
+    saved["card"]["config"] |= {"batch_size": None}  # as earlier versions kept it
+    run.write_checkpoint(folder, saved)
+    training.train(dataclasses.replace(again, epochs=4))
+
+
+def test_a_training_that_goes_no_further_keeps_what_no_epoch_validated(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """At half size one epoch in four is validated: a kill after the second leaves a checkpoint alone."""
+    data = make_data(images=30)
+    settings = {"half_size_share": 0.5, "epochs": 20}
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_STEP, data, tmp_path, "11", repr({"arch": "unet-small", "batch_size": 4,
+                                                                          **settings})],
+        check=False, capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    folder = tmp_path / "unet-small-fold0"
+    assert not (folder / run.WEIGHTS).exists()
+    result = training.train(_config(data, tmp_path, **settings | {"epochs": 2}, resume=True))
+    card = run.read_card(folder)
+    assert (result.epochs, card.epoch) == (2, 2)
+    assert card.validation_dice == result.validation_dice is not None
+    average = run.read_checkpoint(folder)["state"]["average"]
+    weights = run.load_network(folder, card).state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in average.items())
+
+
+@pytest.mark.parametrize("best_epochs", [1, 2])
+def test_weights_that_a_kill_left_unwritten_are_made_of_the_checkpoint(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best_epochs: int
+) -> None:  # type: ignore[no-untyped-def]
+    data = make_data(images=30)
+    settings = {"best_epochs": best_epochs, "learning_rate": 0.01, "epochs": 4}
+    whole = training.train(_config(data, tmp_path / "whole", **settings))
+    epoch = max(whole.averaged, default=whole.best_epoch)
+    real = run.write_model
+
+    def killed(folder: Path, network: torch.nn.Module, card: run.ModelCard) -> None:
+        if (card.averaged, card.epoch) == (whole.averaged, whole.best_epoch):
+            raise KeyboardInterrupt
+        real(folder, network, card)
+
+    config = _config(data, tmp_path / "killed", **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(config)
+    folder = tmp_path / "killed" / whole.folder.name
+    assert not (folder / run.WEIGHTS).exists() or _bits(folder) != _bits(whole.folder)
+    (folder / run.THRESHOLDS).write_text("of the weights before")
+    training.train(dataclasses.replace(config, epochs=epoch, resume=True))
+    assert (folder / run.WEIGHTS).read_bytes() == (whole.folder / run.WEIGHTS).read_bytes()
+    assert run.read_card(folder).validation_dice == whole.validation_dice
+    assert not (folder / run.THRESHOLDS).exists()
+    (folder / run.THRESHOLDS).write_text("of these weights")
+    training.train(dataclasses.replace(config, epochs=epoch, resume=True))
+    assert (folder / run.THRESHOLDS).exists()
+
+
+def test_two_trainings_of_one_run_do_not_mix(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config = _config(make_data(), tmp_path, epochs=1)
+    folder = tmp_path / "unet-small-fold0"
+    with locked(folder, "the other one"), pytest.raises(MachineError, match=r"another process is training .*fold0"):
+        training.train(config)
+    assert training.train(config).epochs == 1
+
+
+def test_a_first_epoch_leaves_time_for_its_validation(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    made, real = [], schedule.Clock
+
+    def noted(**settings: Any) -> schedule.Clock:
+        made.append(settings)
+        return real(**settings)
+
+    data = make_data(images=30)
+    monkeypatch.setattr(training.schedule, "Clock", noted)
+    training.train(_config(data, tmp_path, epochs=2, crop_widths_px=(32,)))
+    # 6 images of 64 x 96, a third of the work; 4 pieces of 64 x 32 a step
+    assert made[0]["validation_s"] is None
+    assert made[0]["validation_steps"] == pytest.approx(6 * 3 / (3 * 4))
+    assert made[1]["validation_s"] > 0
+
+
+def test_networks_that_cannot_take_the_pieces_are_told_before_the_training(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    fixed = {"arch": "unet", "encoder": "tu-swin_tiny_patch4_window7_224", "encoder_weights": "none"}
+    data = make_data()
+    with pytest.raises(InputError, match=r"unet with encoder tu-swin.* does not take pieces of 64 x 96: .*224"):
+        training.train(_config(data, tmp_path, **fixed))
+    with pytest.raises(UsageError, match=r"unet-small has no encoder for weights of a file: some\.pth"):
+        training.train(_config(data, tmp_path, encoder_weights="some.pth"))
+    assert not list(tmp_path.glob("unet*"))
 
 
 def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
