@@ -96,6 +96,7 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
 
 def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     folder = run.folder_for(config)
+    files.check_place(folder / run.CHECKPOINT)
     alone = files.locked(folder, f"another process is training {folder}")
     with alone if workers.is_first() else nullcontext():
         return _train_alone(config, folder, progress)
@@ -106,7 +107,6 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
     saved = run.read_checkpoint(folder) if config.resume else None
     if saved is None:
         run.check_new(folder)
-    files.check_place(folder / run.CHECKPOINT)
     fabric = open_device(config.precision)
     if fabric.is_global_zero:
         files.remove_parts(folder)
