@@ -132,7 +132,7 @@ def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, 
             network.eval()(torch.zeros(1, *shape))
     except (AssertionError, RuntimeError, ValueError) as error:
         found = " ".join(str(error).split())[:120]
-        raise InputError(f"{arch} with encoder {encoder} does not take pieces of {shape[1]} x {shape[2]}", found,
+        raise InputError(f"{arch} with encoder {encoder} does not take {shape[1]} x {shape[2]} pixels", found,
                          "Choose another --encoder") from error  # fmt: skip
 
 

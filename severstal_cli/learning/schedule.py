@@ -11,7 +11,7 @@ GUESS_STEPS = 3
 """Steps of an epoch before the time of a validation is guessed by them; a guess is never above half the time limit."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Clock:
     """How much of a training is done, as one of its epochs goes on: of the epochs or of the time, whichever is more."""
 
@@ -30,6 +30,8 @@ class Clock:
     agree: Callable[[float], float]
     """Gives all devices the time of the first one: each has a clock of its own, but they must stop together."""
     began: float = field(default_factory=time.monotonic)
+    _first_s: float | None = field(default=None, init=False)
+    """Of the first step, which may have taken far longer than others: what compiles does so then."""
 
     def share_done(self, step: int) -> float:
         """After so many steps of the epoch."""
@@ -37,10 +39,13 @@ class Clock:
         if self.config.time_limit_s is None:
             return share
         epoch_s = time.monotonic() - self.began
+        if step and self._first_s is None:
+            self._first_s = epoch_s
         if self.validation_s is not None:
             left_s = self.validation_s * (2 if self.config.best_epochs > 1 else 1)
-        elif step >= GUESS_STEPS:
-            left_s = min(epoch_s / step * self.validation_steps, self.config.time_limit_s / 2)
+        elif self._first_s is not None and step >= GUESS_STEPS:
+            step_s = (epoch_s - self._first_s) / (step - 1)
+            left_s = min(step_s * self.validation_steps, self.config.time_limit_s / 2)
         else:
             left_s = 0.0
         spent = self.agree(self.elapsed_s + epoch_s + left_s)

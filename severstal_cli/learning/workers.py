@@ -185,5 +185,6 @@ def _work(told: Path, function: Callable[..., T], *args: object) -> T:
         travels.add_note(traceback.format_exc())
         part = told.with_suffix(f".{os.getpid()}")
         part.write_bytes(pickle.dumps(travels))
-        part.replace(told)
+        with suppress(FileExistsError):  # the first one counts
+            os.link(part, told)
         leave(1)

@@ -29,6 +29,7 @@ from severstal_cli.learning import (
 from severstal_cli.learning.card import describe
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import chosen_precision, gather, open_device
+from severstal_cli.learning.registry import STRIDE
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, splits
 from severstal_cli.steel.photographs import Photographs, open_photographs
@@ -124,7 +125,9 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
     card = describe(config, photographs, split, train_ids, validation_ids, pseudo, seen, fabric)
     with fabric.rank_zero_first(local=True):  # weights that must be fetched
         network = loop.sparing_single_values(initial.build(config, card, progress, fresh=saved is None))
-    registry.try_out(network, config.arch, config.encoder, (card.in_channels, *data.piece))
+    height, width = (STRIDE * math.ceil(side / STRIDE) for side in card.image_size)
+    for size in {data.piece, (height, width)}:  # to learn from, and to be judged by
+        registry.try_out(network, config.arch, config.encoder, (card.in_channels, *size))
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step worth waiting for
         memory.find_batch(network, data, config, fabric)
     if config.batch_size is None:
@@ -188,7 +191,11 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
         raise RunError(f"{folder.name} has not learnt anything", "the time was over before the first step",
                        "Give a longer --time-limit")  # fmt: skip
     if not card.epoch:  # it ended, or goes no further, where epochs are not validated: nothing was kept yet
-        rows[-1] = _scored(rows[-1], judge.score(state.average, fabric))
+        began = time.monotonic()
+        scores = judge.score(state.average, fabric)
+        spent_s = time.monotonic() - began
+        state.elapsed_s += spent_s
+        rows[-1] = dataclasses.replace(_scored(rows[-1], scores), validation_s=spent_s, elapsed_s=state.elapsed_s)
         best, card = selection.offer(state, rows[-1], card, config.best_epochs)
         keep(best)
     mean, card = selection.offer_mean(state, judge, card, fabric, progress)

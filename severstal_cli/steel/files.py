@@ -52,6 +52,8 @@ def writing(path: Path) -> Iterator[None]:
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Keep `folder` to this process. It is made, and removed at the end with what was made above it if all is empty.
 
+    Where the file system has no locks, nothing is kept.
+
     Raises MachineError: another process holds it, which `what` tells; OutputError: it cannot be made.
     """
     import fcntl  # POSIX alone has it
@@ -65,6 +67,9 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise MachineError(what, "", "Wait for it") from None
+        except OSError as error:  # some file systems have no locks: there a person must take care
+            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
         try:
             yield
         finally:

@@ -84,7 +84,8 @@ def check_places(folder: Path, photographs: Sequence[Path]) -> None:
     In a folder of photographs pictures would be photographs the next time. Raises InputError.
     """
     taken: dict[Path, Path] = {}
-    if folder.resolve() in {path.parent.resolve() for path in photographs}:
+    # a photograph may be a link: neither where it stands nor where it lies
+    if folder.resolve() in {place.resolve() for path in photographs for place in (path.parent, path.resolve().parent)}:
         raise InputError(f"{folder} holds the photographs", "pictures among them would be taken for some",
                          "Name another folder for --masks")  # fmt: skip
     for path in photographs:

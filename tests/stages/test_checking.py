@@ -127,6 +127,8 @@ def test_an_image_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
     (note,) = result.notes
     assert note.startswith("runs past the end were not looked for in images that cannot be read: 1, first ")
     assert "b.png: the file is empty" in note
+    (images / "a.png").unlink()
+    assert [note[:70] for note in check(CheckConfig(submission=submission, images=images)).notes] == [note[:70]]
 
 
 def test_what_was_not_checked_is_said(tmp_path: Path) -> None:

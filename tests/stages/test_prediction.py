@@ -87,6 +87,13 @@ def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Pat
     with pytest.raises(InputError, match="train_images holds the photographs: pictures among them would be taken"):
         _predict(trained, tmp_path, masks=data / "train_images")
     assert {path: path.read_bytes() for path in (data / "train_images").iterdir()} == before
+    links = tmp_path / "links"
+    links.mkdir()
+    for path in before:
+        (links / path.name).symlink_to(path)
+    for folder in (links, data / "train_images"):
+        with pytest.raises(InputError, match=f"{folder.name} holds the photographs"):
+            _predict(trained, tmp_path, images=(links,), masks=folder)
     one = images.find_images([data / "train_images"])[0]
     same = tmp_path / f"{one.stem}.bmp"
     cv2.imwrite(str(same), images.read_grey(one))

@@ -17,7 +17,7 @@ import torch
 
 from severstal_cli.config import TrainConfig, read_settings
 from severstal_cli.errors import InputError, MachineError, RunError, SeverstalError, UsageError
-from severstal_cli.learning import loop, losses, run, schedule, selection, validation
+from severstal_cli.learning import loop, losses, registry, run, schedule, selection, validation
 from severstal_cli.stages import training
 from severstal_cli.steel import images
 from severstal_cli.steel.files import locked
@@ -404,6 +404,8 @@ def test_a_training_that_goes_no_further_keeps_what_no_epoch_validated(make_data
     result = training.train(_config(data, tmp_path, **settings | {"epochs": 2}, resume=True))
     card = run.read_card(folder)
     assert (result.epochs, card.epoch) == (2, 2)
+    row = run.read_checkpoint(folder)["history"][-1]
+    assert 0.005 < row["validation_s"] < row["elapsed_s"] == result.seconds
     assert card.validation_dice == result.validation_dice is not None
     average = run.read_checkpoint(folder)["state"]["average"]
     weights = run.load_network(folder, card).state_dict()
@@ -468,10 +470,26 @@ def test_a_first_epoch_leaves_time_for_its_validation(
     assert made[1]["validation_s"] > 0
 
 
-def test_networks_that_cannot_take_the_pieces_are_told_before_the_training(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+class _OfOneSize(torch.nn.Conv2d):
+    def __init__(self, classes: int) -> None:
+        super().__init__(1, classes, 1)
+
+    def forward(self, pixels: torch.Tensor) -> registry.Logits:
+        assert pixels.shape[2:] == (32, 32), "one size alone"
+        return registry.Logits(super().forward(pixels), None)
+
+
+def test_networks_that_cannot_take_the_pictures_are_told_before_the_training(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
     fixed = {"arch": "unet", "encoder": "tu-swin_tiny_patch4_window7_224", "encoder_weights": "none"}
     data = make_data()
-    with pytest.raises(InputError, match=r"unet with encoder tu-swin.* does not take pieces of 64 x 96: .*224"):
+    pieces = {"crop_height_px": 32, "crop_widths_px": (32,)}
+    monkeypatch.setattr(registry, "build", lambda *_, classes, **__: _OfOneSize(classes))
+    with pytest.raises(InputError, match="unet with encoder resnet34 does not take 64 x 96 pixels: one size alone"):
+        training.train(_config(data, tmp_path, arch="unet", **pieces))
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"unet with encoder tu-swin.* does not take 64 x 96 pixels: .*224"):
         training.train(_config(data, tmp_path, **fixed))
     with pytest.raises(UsageError, match=r"unet-small has no encoder for weights of a file: some\.pth"):
         training.train(_config(data, tmp_path, encoder_weights="some.pth"))

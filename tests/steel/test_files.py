@@ -97,3 +97,14 @@ def test_a_lock_keeps_others_out_and_leaves_nothing(tmp_path: Path) -> None:
     with files.locked(folder, ""):
         (folder / "work").touch()
     assert _names(folder) == ["work"]
+
+
+def test_a_file_system_without_locks_keeps_nothing_and_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    with files.locked(tmp_path / "a", "it is taken"), files.locked(tmp_path / "a", "it is taken"):
+        pass
