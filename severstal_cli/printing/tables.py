@@ -161,7 +161,7 @@ def print_models(registry: dict[str, "Entry"], runs: Sequence[tuple[Path, "Model
         fold = "none" if card.fold is None else str(card.fold)
         rows.append((str(folder), network, fold, figure(card.validation_dice), "yes" if has_thresholds else "no"))
     if rows:
-        print_table("trained runs", ("run", "network", "fold", "validation Dice", "thresholds"), rows)
+        print_table("trained runs", ("run", "network", "fold", "valid", "searched"), rows)
 
 
 def _shorter(cell: str) -> str:
