@@ -131,7 +131,7 @@ def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, 
         with torch.inference_mode():
             network.eval()(torch.zeros(1, *shape))
     except (AssertionError, RuntimeError, ValueError) as error:
-        found = " ".join(str(error).split())[:120]
+        found = " ".join(str(error).split())[:120].rstrip(".")
         raise InputError(f"{arch} with encoder {encoder} does not take {shape[1]} x {shape[2]} pixels", found,
                          "Choose another --encoder") from error  # fmt: skip
 
