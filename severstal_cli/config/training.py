@@ -16,6 +16,11 @@ AUTO_STEP_IMAGES = 8
 PRECISIONS = "auto", "32-true", "bf16-mixed", "16-mixed"
 
 
+def images_of_step(step_images: int | None, batch_size: int | None) -> int:
+    """What a step of the optimiser takes by these two settings."""
+    return step_images or batch_size or AUTO_STEP_IMAGES
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """`train`: a run under `models/`."""
@@ -179,7 +184,7 @@ class TrainConfig:
     @property
     def images_of_step(self) -> int:
         """What a step of the optimiser takes."""
-        return self.step_images or self.batch_size or AUTO_STEP_IMAGES
+        return images_of_step(self.step_images, self.batch_size)
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.config.training import AUTO_STEP_IMAGES
+from severstal_cli.config.training import images_of_step
 from severstal_cli.errors import RunError
 from severstal_cli.learning import history, loop, run, selection
 
@@ -74,7 +74,10 @@ def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> Non
     pairs = [
         (what, saved.get(f"{name}_fingerprint"), getattr(card, f"{name}_fingerprint")) for name, what in parts.items()
     ]
-    pairs.append(("number of images a step", _images_of_step(saved["config"]), _images_of_step(card.config)))
+    before, now = (
+        images_of_step(each.get("step_images"), each.get("batch_size")) for each in (saved["config"], card.config)
+    )
+    pairs.append(("number of images a step", before, now))
     skipped = {*FOLLOWED, *_NO_MATTER}
     # a setting that the run's version did not have was what the default is
     pairs += [
@@ -86,7 +89,3 @@ def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> Non
         if before != now:
             raise RunError(f"{folder} was trained with another {name}", f"{before}, here {now}",
                            "Resume with the same, or train anew under another --name")  # fmt: skip
-
-
-def _images_of_step(settings: dict[str, Any]) -> int:
-    return int(settings.get("step_images") or settings.get("batch_size") or AUTO_STEP_IMAGES)

@@ -45,9 +45,10 @@ def read_task(config: PredictConfig) -> Task:
     how = recipe.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
     sample = tables.read_image_list(config.sample) if config.sample else None
     paths = _wanted(images.find_images(config.images), sample)
-    given = {path.resolve() for path in (*paths, config.sample) if path is not None}
-    if lost := next((path for path in written if path.resolve() in given), None):
-        raise InputError(f"{lost} would be overwritten", "it is a photograph or the sample",
+    there = {path.resolve(): path for path in written if path.exists()}
+    lost = there.keys() & {path.resolve() for path in (*paths, config.sample) if path is not None} if there else ()
+    if lost:
+        raise InputError(f"{there[min(lost)]} would be overwritten", "it is a photograph or the sample",
                          "Choose another name for --out")  # fmt: skip
     for path in paths:
         try:

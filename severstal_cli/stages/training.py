@@ -125,9 +125,10 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
     card = describe(config, photographs, split, train_ids, validation_ids, pseudo, seen, fabric)
     with fabric.rank_zero_first(local=True):  # weights that must be fetched
         network = loop.sparing_single_values(initial.build(config, card, progress, fresh=saved is None))
-    height, width = (STRIDE * math.ceil(side / STRIDE) for side in card.image_size)
-    for size in {data.piece, (height, width)}:  # to learn from, and to be judged by
-        registry.try_out(network, config.arch, config.encoder, (card.in_channels, *size))
+    if saved is None:
+        height, width = (STRIDE * math.ceil(side / STRIDE) for side in card.image_size)
+        for size in {data.piece, (height, width)}:  # to learn from, and to be judged by
+            registry.try_out(network, config.arch, config.encoder, (card.in_channels, *size))
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step worth waiting for
         memory.find_batch(network, data, config, fabric)
     if config.batch_size is None:

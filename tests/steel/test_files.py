@@ -102,9 +102,21 @@ def test_a_lock_keeps_others_out_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_file_system_without_locks_keeps_nothing_and_stops_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+    def fails(number: int) -> None:
+        def flock(*_: object) -> None:
+            raise OSError(number, "it fails")
 
-    monkeypatch.setattr("fcntl.flock", missing)
-    with files.locked(tmp_path / "a", "it is taken"), files.locked(tmp_path / "a", "it is taken"):
-        pass
+        monkeypatch.setattr("fcntl.flock", flock)
+
+    folder, done = tmp_path / "a", []
+    fails(errno.ENOLCK)
+    with files.locked(folder, "it is taken"):
+        (folder / "one").touch()
+        with files.locked(folder, "it is taken"):
+            done.append("two")
+    assert done == ["two"]
+    assert _names(folder) == ["one"]
+    fails(errno.EIO)
+    with pytest.raises(OSError, match="it fails"), files.locked(folder, "it is taken"):
+        done.append("three")
+    assert done == ["two"]
