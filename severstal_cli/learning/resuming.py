@@ -74,10 +74,10 @@ def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> Non
     pairs = [
         (what, saved.get(f"{name}_fingerprint"), getattr(card, f"{name}_fingerprint")) for name, what in parts.items()
     ]
-    before, now = (
+    old_step, new_step = (
         images_of_step(each.get("step_images"), each.get("batch_size")) for each in (saved["config"], card.config)
     )
-    pairs.append(("number of images a step", before, now))
+    pairs.append(("number of images a step", old_step, new_step))
     skipped = {*FOLLOWED, *_NO_MATTER}
     # a setting that the run's version did not have was what the default is
     pairs += [
