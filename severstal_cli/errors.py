@@ -11,13 +11,27 @@ A wrong argument inside the program is a ValueError, not one of these.
 """
 
 
+def printable(text: str) -> str:
+    """Return `text` with everything escaped that a terminal would not show as it is, but for line ends.
+
+    Names of files may hold control characters, which would move the cursor, and bytes that are no UTF-8.
+    """
+    return "".join(each if each.isprintable() or each == "\n" else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte of a name that is no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
 class SeverstalError(Exception):
     """A fault of the input or the machine. `str(error)` is one line: "what: found. Remedy."""
 
     def __init__(self, what: str, found: str = "", remedy: str = "") -> None:
         self.what, self.found, self.remedy = what, found, remedy
         line = f"{what}: {found}" if found else what
-        super().__init__(" ".join(f"{line}. {remedy}".split()) if remedy else " ".join(line.split()))
+        super().__init__(printable(" ".join((f"{line}. {remedy}" if remedy else line).split())))
 
 
 class InputError(SeverstalError):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from severstal_cli.errors import printable
+
 
 class Bar:
     """One task of known length. This one shows nothing."""
@@ -111,7 +113,7 @@ class TerminalProgress(Progress):
         return TerminalProgress, ()
 
     def say(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True)
+        self._console.print(printable(line), soft_wrap=True)
 
     @contextmanager
     def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:

@@ -52,6 +52,8 @@ def describe(
         exclusive=photographs.exclusive(),
         data=str(config.data.resolve()),
         data_fingerprint=photographs.fingerprint,
+        pixels_fingerprint=photographs.cache.pixels_fingerprint,
+        bits=photographs.cache.bits,
         split_fingerprint=split.fingerprint,
         fold=config.fold,
         train_images=len(train_ids),

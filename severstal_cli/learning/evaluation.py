@@ -18,6 +18,7 @@ from severstal_cli.learning import engines, inference, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.progress import Progress
 from severstal_cli.steel import splits
+from severstal_cli.steel.images import FULL_DEPTH
 from severstal_cli.steel.photographs import Photographs, open_photographs
 
 
@@ -119,6 +120,7 @@ def _open(
             if own != here:
                 raise RunError(f"{folder} was trained with another {kind} than that of {photographs.folder}",
                                f"{kind} {own}, here {here}", "Restore it, or train again")  # fmt: skip
+        _check_pixels(folder, card, photographs, progress)
     missing = sorted(set(left_out) - set(split.part_names()))
     if missing:
         raise InputError(f"{photographs.folder} has no images to score", f"its split has no {missing[0]}",
@@ -141,6 +143,21 @@ def _open(
         split=split,
         shares=shares,
     )
+
+
+def _check_pixels(folder: Path, card: run.ModelCard, photographs: Photographs, progress: Progress) -> None:
+    """See that the images are those that a run was trained on, to the pixel. Raises RunError."""
+    cache = photographs.cache
+    if card.pixels_fingerprint is None:
+        if cache.bits not in (None, FULL_DEPTH):
+            raise RunError(f"{folder} was trained by an earlier version, which read 16-bit images too dark",
+                           f"those of {photographs.folder} use {cache.bits} bits", "Train again")  # fmt: skip
+        progress.say(f"{folder} is of an earlier version: whether the pixels of {photographs.folder} have changed "
+                     "since its training is not known")  # fmt: skip
+    elif card.pixels_fingerprint != cache.pixels_fingerprint:
+        raise RunError(f"the images of {photographs.folder} have changed since {folder} was trained",
+                       f"pixels {card.pixels_fingerprint}, here {cache.pixels_fingerprint}",
+                       "Restore them, or train again")  # fmt: skip
 
 
 def batches_ahead() -> int:

@@ -8,6 +8,7 @@ interpreter's lock alone (OpenCV, numba), so on a CPU they take what the network
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from os import cpu_count
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import InputError
-from severstal_cli.steel.images import Grey, read_grey
+from severstal_cli.steel.images import FULL_DEPTH, Grey, read_grey
 from severstal_cli.steel.parallel import map_in_order
 
 Levels = NDArray[np.uint8]
@@ -29,12 +30,14 @@ def from_files(
     finish: Callable[[Path, Levels], Result],
     *,
     batch_size: int,
+    bits: int = FULL_DEPTH,
 ) -> Generator[tuple[Path, Result | InputError], None, None]:
     """What `finish` makes of each file's levels, in order; for a file that cannot be read, why.
 
     groups: files whose pictures share batches; no batch has pictures of two groups, so a group's levels do not depend
     on which others are predicted by the same process. predict: pictures `(H, W)` to levels `(C, H, W)`, where None ends
-    a batch. finish: called in threads, which are waited for when the results are closed.
+    a batch. finish: called in threads, which are waited for when the results are closed. bits: those in use in 16-bit
+    files.
     """
     waiting: deque[tuple[Path, InputError | None]] = deque()  # files that `predict` was given, and the wrong ones
     threads = cpu_count() or 1
@@ -42,9 +45,8 @@ def from_files(
     def pictures() -> Iterator[Grey | None]:
         files = [path for group in groups for path in group]
         last = {group[-1] for group in groups}
-        for path, picture in zip(
-            files, map_in_order(_read, files, ahead=max(32, 2 * batch_size), name="decode"), strict=True
-        ):
+        read = map_in_order(partial(_read, bits=bits), files, ahead=max(32, 2 * batch_size), name="decode")
+        for path, picture in zip(files, read, strict=True):
             if isinstance(picture, InputError):
                 waiting.append((path, picture))
             else:
@@ -71,8 +73,8 @@ def _leading_errors(waiting: deque[tuple[Path, InputError | None]]) -> Iterator[
         yield waiting.popleft()[0], error
 
 
-def _read(path: Path) -> Grey | InputError:
+def _read(path: Path, bits: int) -> Grey | InputError:
     try:
-        return read_grey(path)
+        return read_grey(path, bits)
     except InputError as error:
         return error

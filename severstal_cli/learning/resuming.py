@@ -9,6 +9,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.config.training import images_of_step
 from severstal_cli.errors import RunError
 from severstal_cli.learning import history, loop, run, selection
+from severstal_cli.steel.images import FULL_DEPTH
 
 FOLLOWED = (
     "data", "models", "epochs", "time_limit_s", "devices", "batch_size", "step_images", "compile", "pseudo",
@@ -74,6 +75,10 @@ def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> Non
     pairs = [
         (what, saved.get(f"{name}_fingerprint"), getattr(card, f"{name}_fingerprint")) for name, what in parts.items()
     ]
+    if saved.get("pixels_fingerprint") is not None:  # an earlier version did not note it
+        pairs.append(("state of the images", saved["pixels_fingerprint"], card.pixels_fingerprint))
+    elif card.bits not in (None, FULL_DEPTH):
+        pairs.append(("reading of 16-bit images", FULL_DEPTH, card.bits))
     old_step, new_step = (
         images_of_step(each.get("step_images"), each.get("batch_size")) for each in (saved["config"], card.config)
     )

@@ -27,6 +27,7 @@ from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import registry
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel import files
+from severstal_cli.steel.images import DEPTHS
 
 FORMAT = 1
 """Of the run's files. A program of another format says so instead of guessing."""
@@ -66,9 +67,13 @@ class ModelCard:
     config: dict[str, Any]
     versions: dict[str, str]
     environment: dict[str, str | int] = field(default_factory=dict)
-    """The machine of the last sitting; empty, as the next three, in runs from before it was noted."""
+    """The machine of the last sitting; empty, as the following ones, in runs from before it was noted."""
     averaged: tuple[int, ...] = ()
     """The epochs that the weights are the mean of, where it is more than one."""
+    pixels_fingerprint: str | None = None
+    """Of the pixels of all images of the data; None in runs from before it was noted."""
+    bits: int | None = None
+    """Those in use in the 16-bit files among the images, by which 16-bit images become 8-bit; None: there was none."""
     pseudo_fingerprint: str | None = None
     """Of the images and masks of pseudo labels; None without any."""
     seen: tuple[dict[str, Any], ...] = ()
@@ -112,13 +117,15 @@ def read_card(folder: Path) -> ModelCard:
         raise RunError(f"{folder / CARD} is of another version", f"format {found}, this program reads {FORMAT}",
                        "Train again, or use the version of severstal that wrote it")  # fmt: skip
     fields = {each.name for each in dataclasses.fields(ModelCard)}
-    odd = sorted(fields ^ (set(raw) | {"environment", "averaged", "pseudo_fingerprint", "seen"}))
+    later = {"environment", "averaged", "pixels_fingerprint", "bits", "pseudo_fingerprint", "seen"}
+    odd = sorted(fields ^ (set(raw) | later))
     if odd:
         raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
     if raw["arch"] not in registry.REGISTRY:
         raise RunError(f"{folder / CARD} is of a network that this program does not have", str(raw["arch"]),
                        "Use the version of severstal that wrote it")  # fmt: skip
     wrong = [name for name, kinds in _KINDS.items() if not isinstance(raw[name], kinds)]
+    wrong += [] if raw.get("bits") in (None, *DEPTHS) and not isinstance(raw.get("bits"), float) else ["bits"]
     try:
         if not wrong:
             return card_from(raw)

@@ -9,7 +9,9 @@ from severstal_cli.config import PredictConfig
 from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import recipe
 from severstal_cli.learning.recipe import Recipe
-from severstal_cli.steel import confidence, files, images, pictures, records, tables
+from severstal_cli.learning.run import ModelCard
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import confidence, files, image_files, images, pictures, surveys, tables
 from severstal_cli.steel.parts import parts_path
 
 
@@ -20,13 +22,15 @@ class Task:
     paths: Sequence[Path]
     sample: tables.Sample | None
     layout: tables.Layout
+    bits: int | None
+    """Those in use in 16-bit files; None: no image has 16 bits."""
     classes: int
     """Those of the runs, and those that the sample has rows for: a class that no run knows is empty everywhere."""
     recipe: Recipe
 
 
-def read_task(config: PredictConfig) -> Task:
-    """Read and check all but the photographs themselves. Nothing is written."""
+def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
+    """Read and check all but the images themselves, of which the headers are read. Nothing is written."""
     if config.out.name in ("", ".."):
         raise UsageError("wrong name for a submission", str(config.out), "Name a file: submission.csv")
     if config.out.suffix == ".json":
@@ -44,23 +48,19 @@ def read_task(config: PredictConfig) -> Task:
     runs = recipe.runs_for(config.runs, config.thresholds, config.models)
     how = recipe.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
     sample = tables.read_image_list(config.sample) if config.sample else None
-    paths = _wanted(images.find_images(config.images), sample)
+    paths = _wanted(image_files.find_images(config.images, progress), sample)
     there = {path.resolve(): path for path in written if path.exists()}
     lost = there.keys() & {path.resolve() for path in (*paths, config.sample) if path is not None} if there else ()
     if lost:
         raise InputError(f"{there[min(lost)]} would be overwritten", "it is a photograph or the sample",
                          "Choose another name for --out")  # fmt: skip
-    for path in paths:
-        try:
-            records.check_image_id(path.name)
-        except records.RowError as error:
-            raise InputError("the name of a photograph cannot stand in a table", str(error), "Rename it") from error
     if config.masks is not None:
         files.check_place(config.masks / f"{paths[0].stem}.png")
         pictures.check_places(config.masks, paths)
     return Task(
         paths=paths,
         sample=sample,
+        bits=_bits(paths, how.cards, progress),
         layout=_layout(config, sample),
         classes=_classes_to_write(config, sample, how.cards[0].classes),
         recipe=how,
@@ -81,12 +81,44 @@ def _wanted(paths: list[Path], sample: tables.Sample | None) -> list[Path]:
     """The images of the sample, in its order; without one, all that were found."""
     if sample is None:
         return paths
-    there = {path.name: path for path in paths}
+    there = image_files.paths_by_id(paths)
     missing = [image_id for image_id in sample.image_ids if image_id not in there]
     if missing:
-        raise InputError("images that the sample asks for are missing", f"{len(missing)}, first {missing[0]}",
+        near = image_files.other_ending(missing[0], there)
+        raise InputError("images that the sample asks for are missing", f"{len(missing)}, first {missing[0]}"
+                         + (f"; there is {near}" if near else ""),
                          "Give the folder that the sample belongs to")  # fmt: skip
     return [there[image_id] for image_id in sample.image_ids]
+
+
+def _bits(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Progress) -> int | None:
+    """Those by which 16-bit files become 8-bit, as in the training; what headers say of the images is reported.
+
+    A run that has never seen 16-bit files leaves it to the images. Raises InputError: the runs differ.
+    """
+    found = surveys.survey(paths)  # files that cannot be read are met again when they are predicted
+    for note in found.notes:
+        progress.say(note)
+    known = sorted({card.bits for card in cards if card.bits is not None})
+    if len(known) > 1:
+        raise InputError("runs of 16-bit images with other bits in use cannot be averaged",
+                         " and ".join(f"{bits} bits" for bits in known), "Take runs of the same data")  # fmt: skip
+    if not found.deep:
+        return None
+    of_runs = "as in the training"
+    if known:
+        return _said(known[0], len(found.deep), len(paths), of_runs, progress)
+    if all(card.pixels_fingerprint is None for card in cards):
+        return _said(images.FULL_DEPTH, len(found.deep), len(paths), "as earlier versions trained", progress)
+    measured, count = surveys.bits_in_use(found.deep, progress)
+    if measured is None:
+        return None
+    return _said(measured, count, len(paths), "though there were none in the training", progress)
+
+
+def _said(bits: int, count: int, total: int, why: str, progress: Progress) -> int:
+    progress.say(f"{surveys.bits_note(bits, count, total)}, {why}")
+    return bits
 
 
 def _classes_to_write(config: PredictConfig, sample: tables.Sample | None, classes: int) -> int:

@@ -1,9 +1,11 @@
 """Results that are told in lines of text."""
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from severstal_cli.errors import SeverstalError
+from severstal_cli.errors import SeverstalError, printable
 
 if TYPE_CHECKING:
     from severstal_cli.stages.checking import CheckResult
@@ -24,7 +26,12 @@ def line_of(error: Exception) -> str | None:
     if isinstance(error, RuntimeError | MemoryError):  # torch has no kind of its own for a full memory on a CPU
         is_full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
         return "the memory is full. Give a smaller --batch-size" if is_full else None
-    return None if isinstance(error, BrokenPipeError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, BrokenPipeError):
+        return None
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        remedy = "Give a shorter one" if error.errno == errno.ENAMETOOLONG else "Check the path and its permissions"
+        return str(SeverstalError(f"cannot use {os.fsdecode(error.filename)}", error.strerror, remedy))
+    return printable(f"{type(error).__name__}: {error}")
 
 
 def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:

@@ -10,7 +10,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
 from severstal_cli.report import photographs, predicting
 from severstal_cli.report.content import Candidate, Content
-from severstal_cli.steel import confidence, images, leaks, splits, tables
+from severstal_cli.steel import confidence, image_files, leaks, splits, surveys, tables
 from severstal_cli.steel.photographs import check_inside
 from severstal_cli.steel.tables import MaskTable
 
@@ -94,7 +94,8 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
 
 def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Content:
     found = {path: _read(path) for path in config.shown}
-    image_ids, folder = _images_of(config, found, progress)
+    paths, folder = _images_of(config, found, progress)
+    image_ids = tuple(paths)
     truth = config.truth
     if truth is None and config.data is not None and folder == config.data / "train_images":
         truth = config.data / "train.csv"
@@ -108,7 +109,7 @@ def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Co
     classes = max([table.classes for table in found.values()] + [0 if true is None else true.classes])
     if not classes:
         raise InputError("no classes to show", "no table has rows", "Give other files")
-    sizes = photographs.write(place, image_ids, lambda name: images.read_grey(folder / name), progress)
+    sizes = photographs.write(place, image_ids, surveys.reader(paths), progress)
     size_of = dict(zip(image_ids, sizes, strict=True))
     for path, table in found.items():
         _check_table(path, table, size_of, progress)
@@ -139,11 +140,11 @@ def _of_table(name: str, path: Path, table: MaskTable, image_ids: Sequence[str],
 
 def _images_of(
     config: ReportConfig, found: Mapping[Path, MaskTable], progress: Progress
-) -> tuple[tuple[str, ...], Path]:
-    """The images that submissions are shown on, and the folder that holds them."""
+) -> tuple[dict[str, Path], Path]:
+    """The images that submissions are shown on, by id, and the folder that holds them."""
     given = config.images
     if given is not None and given.is_dir():
-        return tuple(path.name for path in images.find_images([given])), given
+        return image_files.paths_by_id(image_files.find_images([given], progress)), given
     if given is not None:
         image_ids = tables.read_image_list(given).image_ids
     else:
@@ -154,8 +155,8 @@ def _images_of(
     above = [path for path in (config.data, None if config.truth is None else config.truth.parent) if path is not None]
     folders = [path / name for path in above for name in ("train_images", "test_images")]
     for folder in folders:
-        if all((folder / name).is_file() for name in image_ids):
-            return image_ids, folder
+        if paths := image_files.in_folder(folder, image_ids):
+            return paths, folder
     where = " or ".join(map(str, folders))
     raise InputError(f"the photographs of {config.shown[0]} are not known",
                      f"not all of {len(image_ids)} are in {where}" if where else "", "Give --images DIR")  # fmt: skip

@@ -7,11 +7,11 @@ from itertools import combinations
 from pathlib import Path
 
 from severstal_cli.config import CheckConfig
-from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
-from severstal_cli.steel.images import find_images, image_size
+from severstal_cli.steel.image_files import find_images, id_of
 from severstal_cli.steel.records import place
+from severstal_cli.steel.surveys import survey
 from severstal_cli.steel.tables import Fault, Layout, MaskTable, Sample, read_image_list, scan_table
 
 
@@ -81,20 +81,16 @@ def _images(
         return None, {}
     if not config.images.is_dir():
         return read_image_list(config.images).image_ids, {}
-    paths = find_images([config.images])
-    sizes, wrong = {}, []
-    if config.size is None:
-        with progress.bar("sizes", len(paths), "images") as bar:
-            for path in paths:
-                try:
-                    sizes[path.name] = image_size(path)
-                except InputError as error:
-                    wrong.append(str(error))
-                bar.advance()
-    if wrong:
+    paths = find_images([config.images], progress)
+    found = survey(paths, progress)
+    for note in found.notes:
+        progress.say(note)
+    sizes = {id_of(path): size for path, size in found.sizes.items()} if config.size is None else {}
+    wrong = list(map(str, found.wrong.values()))
+    if wrong and config.size is None:
         notes.append(f"runs past the end were not looked for in images that cannot be read: {len(wrong)}, first "
                      f"{wrong[0]}")  # fmt: skip
-    return tuple(path.name for path in paths), sizes
+    return tuple(map(id_of, paths)), sizes
 
 
 def _wanted_rows(

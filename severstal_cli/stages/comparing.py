@@ -21,7 +21,7 @@ from severstal_cli.config import CompareConfig, ScoreConfig, ThresholdsConfig, T
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import scoring
-from severstal_cli.steel import dice, files, images, intervals, pictures, records
+from severstal_cli.steel import dice, files, image_files, images, intervals, pictures, records, surveys
 from severstal_cli.steel.comparison import CompareResult, Row, markdown
 from severstal_cli.steel.photographs import check_inside, open_photographs
 from severstal_cli.steel.scores import Difference, ScoreResult, Scores, differences
@@ -86,16 +86,14 @@ def _submissions(
     ]
     names = judged.scores[0].image_ids
     folders = [config.images, config.truth.parent / "train_images", config.truth.parent / "test_images"]
-    folder = next(
-        (one for one in folders if one and one.is_dir() and all((one / name).is_file() for name in names)), None
-    )
+    files_of = next((found for one in folders if one and (found := image_files.in_folder(one, names))), None)
     true = judged.tables[config.truth].masks
-    if folder is None:
+    if files_of is None:
         return candidates, true, None
-    sizes = {name: images.image_size(folder / name) for name in names}
+    sizes = {name: images.image_size(files_of[name]) for name in names}
     for path, table in judged.tables.items():
         check_inside(path, table, sizes)
-    return candidates, true, lambda image_id: images.read_grey(folder / image_id)
+    return candidates, true, surveys.reader(files_of)
 
 
 def _runs(

@@ -10,7 +10,7 @@ from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.learning.run import folder_for
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import checking, prediction, scoring, searching, splitting, training
-from severstal_cli.steel import images, pictures, tables
+from severstal_cli.steel import image_files, pictures, surveys, tables
 from severstal_cli.steel.scores import ScoreResult
 from severstal_cli.steel.synth import write_synthetic_set
 from severstal_cli.steel.synth.writing import MARKER
@@ -90,7 +90,5 @@ def _panel(data: Path, submissions: Mapping[str, Path]) -> pictures.Colour:
     """A row for each class: the test image with the largest mask of it."""
     truth = tables.read_table(data / "test.csv")
     columns = [("truth", truth.masks), *((title, tables.read_table(path).masks) for title, path in submissions.items())]
-    names = [path.name for path in images.find_images([data / "test_images"])]
-    return pictures.by_class(
-        columns, names, truth.classes, lambda image_id: images.read_grey(data / "test_images" / image_id)
-    )
+    paths = image_files.paths_by_id(image_files.find_images([data / "test_images"]))
+    return pictures.by_class(columns, list(paths), truth.classes, surveys.reader(paths))

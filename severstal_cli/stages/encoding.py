@@ -16,12 +16,15 @@ import numpy as np
 from severstal_cli.config import DecodeConfig, EncodeConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import rle
+from severstal_cli.steel import image_files, rle
 from severstal_cli.steel.files import check_place
-from severstal_cli.steel.images import IMAGE_SUFFIXES, find_images, image_size
+from severstal_cli.steel.headers import IMAGE_SUFFIXES
+from severstal_cli.steel.image_files import find_images, paths_by_id
+from severstal_cli.steel.images import image_size
 from severstal_cli.steel.mask_files import read_values, write_mask
 from severstal_cli.steel.records import MAX_CLASS_ID, RowError, check_image_id, read_class
 from severstal_cli.steel.rle import Runs
+from severstal_cli.steel.surveys import orientation_remedy, survey
 from severstal_cli.steel.tables import Layout, read_image_list, read_table, write_table
 
 
@@ -69,8 +72,8 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
         OutputError: the table cannot be written.
     """
     check_place(config.out)
-    listed = _listed_images(config.images)
-    files = _mask_files(config, listed)
+    listed = _listed_images(config.images, progress)
+    files = _mask_files(config, listed, progress)
     masks: dict[tuple[str, int], Runs] = {}
     sizes: dict[str, tuple[int, int]] = {}
     with progress.bar("encode", len(files), "masks") as bar, _threads() as threads:
@@ -114,16 +117,19 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
     return DecodeResult(out=config.out, masks=len(table.masks), images=len(table.image_ids))
 
 
-def _listed_images(images: Path | None) -> dict[str, Path | None]:
+def _listed_images(images: Path | None, progress: Progress) -> dict[str, Path | None]:
     """image_id -> its file, None where only its name is known."""
     if images is None:
         return {}
     if images.is_dir():
-        return {path.name: path for path in find_images([images])}
+        paths = find_images([images], progress)
+        for note in survey(paths).notes:
+            progress.say(note)
+        return dict(paths_by_id(paths))
     return dict.fromkeys(read_image_list(images).image_ids)
 
 
-def _mask_files(config: EncodeConfig, listed: dict[str, Path | None]) -> list[_MaskFile]:
+def _mask_files(config: EncodeConfig, listed: dict[str, Path | None], progress: Progress) -> list[_MaskFile]:
     """The masks of the folder by image and class, each image and class once."""
     by_stem: dict[str, list[str]] = {}
     for image_id in listed:
@@ -141,13 +147,13 @@ def _mask_files(config: EncodeConfig, listed: dict[str, Path | None]) -> list[_M
         return candidates[0]
 
     found: dict[tuple[str, int], _MaskFile] = {}
-    for path in find_images([config.masks]):
+    for path in find_images([config.masks], progress):
         if path.suffix.lower() != ".png":
             raise InputError(f"{path}", "not a PNG file", "Save masks as PNG: other kinds change pixels")
-        stem, class_id = path.stem, 0
+        stem, class_id = Path(image_files.id_of(path)).stem, 0
         try:
             if not config.label_images:
-                stem, _, class_text = path.stem.rpartition("_")
+                stem, _, class_text = stem.rpartition("_")
                 class_id = read_class(class_text)
             image_id = image_of(path, stem)
             check_image_id(image_id)
@@ -189,10 +195,11 @@ def _check_size(
         sizes[file.image_id] = image_size(image_path) if image_path else size
     if size != sizes[file.image_id]:
         whose = f"{image_path}" if image_path else "another mask of the image"
+        turned = orientation_remedy(image_path) if image_path else ""
         raise InputError(
             f"{file.path}",
             "{}x{} pixels, {} has {}x{}".format(*size, whose, *sizes[file.image_id]),
-            "A mask has the height and width of its image",
+            turned or "A mask has the height and width of its image",
         )
 
 

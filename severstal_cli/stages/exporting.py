@@ -12,7 +12,7 @@ from severstal_cli.learning import engines, export, run
 from severstal_cli.learning.engines import Member
 from severstal_cli.learning.inference import predict_levels
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, images, tables
+from severstal_cli.steel import files, image_files, images, tables
 
 LARGEST_DIFFERENCE = 1
 """In levels, of 255: what other orders of the same sums may come to."""
@@ -47,7 +47,7 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
     files.check_place(out)
     member = engines.member_of(config.run, card)
     picture = config.image or _photograph_of(card)
-    grey = images.read_grey(picture)
+    grey = images.read_grey(picture, card.bits or images.FULL_DEPTH)
     progress.say(f"writing {config.run} as {config.format}, and predicting {picture} with it")
     with files.replacing(out) as folder:
         folder.mkdir()
@@ -74,7 +74,7 @@ def _photograph_of(card: run.ModelCard) -> Path:
     """One of those it was trained on, with a defect if there is one. Raises InputError: they are gone."""
     data = Path(card.data)
     try:
-        paths = {path.name: path for path in images.find_images([data / "train_images"])}
+        paths = image_files.paths_by_id(image_files.find_images([data / "train_images"]))
         with_defects = (image_id for image_id, _ in tables.read_table(data / "train.csv").masks)
         return next((paths[image_id] for image_id in with_defects if image_id in paths), next(iter(paths.values())))
     except InputError as error:

@@ -26,7 +26,7 @@ from severstal_cli.learning.device import open_device
 from severstal_cli.learning.recipe import Recipe
 from severstal_cli.learning.task import Task, read_task
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import confidence, files, images, pictures, postprocess, rle, tables
+from severstal_cli.steel import confidence, files, image_files, images, pictures, postprocess, rle, tables
 from severstal_cli.steel.parts import Parts, parts_path
 
 PredictLevels = Callable[[Iterable[images.Grey | None]], Iterator[pipeline.Levels]]
@@ -70,12 +70,14 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         RunError: no run, an incomplete one, or one without thresholds.
         OutputError: the submission cannot be written.
     """
-    task = read_task(config)
+    task = read_task(config, progress)
     how = task.recipe
     fabric = open_device()
     names = engines.engines_for(how.folders, config.engine, fabric, config.compile)
     precision = str(engines.half_type(fabric) or torch.float32).removeprefix("torch.")
     plan = how.fingerprints() | {"classes": task.classes, "engines": names, "precision": precision}
+    if task.bits is not None:
+        plan["bits"] = task.bits
     plan["masks"] = None if config.masks is None else str(config.masks)  # those of finished parts are not drawn again
     parts = Parts(parts_path(config.out), task.paths, plan, task.layout)
     alone = files.locked(parts.folder, f"another prediction is making {config.out}")
@@ -166,18 +168,18 @@ def _predict_parts(
 ) -> None:
     """Predict these parts and write each as soon as it is whole."""
 
-    rules = task.recipe.thresholds
+    rules, bits = task.recipe.thresholds, task.bits or images.FULL_DEPTH
 
     def finish(path: Path, levels: pipeline.Levels) -> _Masks:
         found = postprocess.masks_to_runs(levels, rules.rules, exclusive=False)  # they are so already
         if config.masks is not None:  # decoding again costs little beside writing a PNG
-            picture = pictures.overlay(images.read_grey(path), found)
+            picture = pictures.overlay(images.read_grey(path, bits), found)
             pictures.write_png(config.masks / f"{path.stem}.png", picture)
         return _Masks(found, confidence.expected_dice(levels, found))
 
     groups = [parts.images[number] for number in numbers]
     parts.take(numbers)
-    results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size)
+    results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size, bits=bits)
     bar_of_all = progress.bar("predicting", sum(map(len, groups)), "images")
     with closing(results), bar_of_all as bar, ThreadPoolExecutor(1, "parts") as writer:
         written: Future[None] | None = None
@@ -186,15 +188,16 @@ def _predict_parts(
             scores: dict[str, list[float]] = {}
             skipped: dict[str, str] = {}
             for path, found in islice(results, len(group)):
+                image_id = image_files.id_of(path)
                 if isinstance(found, InputError):
                     if config.on_error == "stop":
                         raise found
                     progress.say(f"skipped: {found}")
-                    skipped[path.name] = str(found)
-                    scores[path.name] = [0.0] * task.recipe.cards[0].classes  # nobody knows
+                    skipped[image_id] = str(found)
+                    scores[image_id] = [0.0] * task.recipe.cards[0].classes  # nobody knows
                 else:
-                    scores[path.name] = found.scores
-                    masks |= {(path.name, channel): runs for channel, runs in enumerate(found.runs) if len(runs)}
+                    scores[image_id] = found.scores
+                    masks |= {(image_id, channel): runs for channel, runs in enumerate(found.runs) if len(runs)}
                 bar.advance()
             if written is not None:  # while this one was predicted
                 written.result()
@@ -216,7 +219,7 @@ def _await(parts: Parts, progress: Progress) -> None:
 def _write(config: PredictConfig, task: Task, parts: Parts) -> int:
     """Make the submission and its scores of the parts. The number of rows."""
     columns, rows, sample = None, None, task.sample
-    image_ids = [path.name for path in task.paths]
+    image_ids = list(map(image_files.id_of, task.paths))
     if sample is not None and sample.layout == task.layout:
         columns, rows = sample.columns, sample.rows or None
     of_parts = product(image_ids, range(1, task.classes + 1))

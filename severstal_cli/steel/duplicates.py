@@ -16,7 +16,6 @@ Found are shifts in any direction that leave 30 % of the area in common; the sma
 missed. Not found are mirrored, turned or zoomed copies, nor pictures without texture (black ones) unless equal.
 """
 
-import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.progress import Bar
-from severstal_cli.steel.images import Grey, cv2
+from severstal_cli.steel.images import Grey, cv2, pixel_digest
 from severstal_cli.steel.matching import STEPS, agreeing, near_pairs, surplus
 
 CELLS, SHORT_SIDE_CELLS = 4096, 32
@@ -66,13 +65,6 @@ def near_duplicates(images: Iterable[Grey], bar: Bar | None = None) -> NDArray[n
         if bar:
             bar.advance()
     return _groups(_confirmed(sketches), len(sketches))[np.array(picture_of, np.int64)]
-
-
-def pixel_digest(image: Grey) -> bytes:
-    """A hash of `(H, W) uint8`: the same for equal pictures alone."""
-    pixels = hashlib.blake2b(b"%d x %d" % image.shape)
-    pixels.update(np.ascontiguousarray(image).data)
-    return pixels.digest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,23 +1,29 @@
-"""Photographs: found, decoded to grey and checked. The one place that imports OpenCV; others take `cv2` from here.
+"""Images: found, decoded to grey and checked. The one place that imports OpenCV; others take `cv2` from here.
 
-A picture is `(H, W) uint8`, grey, one byte a pixel, as stored: an EXIF orientation is ignored, because masks are drawn
-on the stored pixels. Colour is weighed to grey by OpenCV, 16 bits are scaled to 8, transparency is dropped.
+An image is `(H, W) uint8`, grey, one byte a pixel, upright: an EXIF orientation is applied, whatever the kind of file,
+as browsers, labelme and Pillow's `exif_transpose` do. Colour is weighed to grey, transparency is dropped.
 
-A decoder may show a file that was cut short as a picture with a grey rest, so the end of a file is checked here first:
-a JPEG has an end marker (bytes after it are legal and common), a PNG has its IEND chunk and every chunk its check sum,
-a BMP has the rows that its header promises, and the strips of a TIFF are checked by OpenCV.
+Files of 16 bits are brought to 8 by the bits in use: cameras store 10, 12 or 14 bits in them. How many these are is
+known of a set alone, not of one image (`bits_in_use`): all images of a set are divided by the same power of two.
+
+A small file may promise a huge image. The header is read first, and more pixels than `max_pixels` are refused.
 """
 
-import re
-import struct
-import zlib
+import hashlib
+import io
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from severstal_cli.errors import InputError, MachineError
+from severstal_cli.steel.containers import CutShortError, DamagedError, check_whole
+from severstal_cli.steel.headers import MAX_PIXELS_VARIABLE, Header, HeaderError, max_pixels, read_header, upright
+from severstal_cli.steel.image_files import find_images as find_images
 from severstal_cli.steel.parallel import map_in_order
 
 try:
@@ -34,88 +40,68 @@ _opencv_logging.setLogLevel(_opencv_logging.LOG_LEVEL_SILENT)  # a bad file is t
 
 Grey = NDArray[np.uint8]
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+FULL_DEPTH = 16
+DEPTHS = (8, 10, 12, 14, FULL_DEPTH)
+"""Bits that cameras have. The brightest pixel of a set may stay below half of the range, so it is rounded up."""
 
-_AS_STORED = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the segments that hold the size (ITU T.81, table B.1)
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # ends the coded data: neither stuffing, fill nor restart
-
-
-class _CutShortError(Exception):
-    """The bytes end before the picture does."""
+_AS_STORED = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 
 
-class _DamagedError(Exception):
-    """The bytes contradict themselves."""
+def read_grey(path: Path, bits: int = FULL_DEPTH) -> Grey:
+    """Decode the image at `path` to `(H, W) uint8`, upright.
 
-
-def find_images(places: Sequence[Path]) -> list[Path]:
-    """Return the image files among `places`: files as named, folders by what they hold, sorted by name, not recursive.
-
-    Hidden files and files of other kinds are passed over in folders.
+    bits: those in use in 16-bit files of the set that the image belongs to. Other files are not changed by it.
 
     Raises:
-        InputError: a place does not exist, a folder has no images, or two files have the same name (it is their id).
+        InputError: the file is missing, unreadable, empty, cut short, damaged, not an image, has too many pixels, or
+            pixels brighter than `bits` allow.
+        MachineError: there is not enough memory.
     """
-    found: dict[str, Path] = {}
-    for place in places:
-        if place.is_dir():
-            paths = sorted(path for path in place.iterdir() if _is_image_name(path.name) and _is_file(path))
-            if not paths:
-                raise InputError(
-                    f"no images in {place}", "none of " + " ".join(sorted(IMAGE_SUFFIXES)), "Name the folder with them"
-                )
-        elif place.exists():
-            paths = [place]
-        else:
-            raise InputError(f"{place}", "no such file or folder", "Check the path")
-        for path in paths:
-            if path.name in found:
-                raise InputError(
-                    f"two images are named {path.name}", f"{found[path.name]} and {path}", "Give each a name of its own"
-                )
-            found[path.name] = path
-    return list(found.values())
+    pixels, header = decoded(path)
+    if pixels.dtype == np.uint8:
+        return pixels
+    if bits < FULL_DEPTH and (brightest := int(pixels.max())) >> bits:
+        raise InputError(f"{path}", f"its brightest pixel is {brightest:,}, but its set uses {bits} bits, "
+                         f"up to {(1 << bits) - 1:,}",
+                         "Scale it as the images that the set was measured on")  # fmt: skip
+    grey = (pixels >> (bits - 8)).astype(np.uint8)
+    return ~grey if header.white_is_zero else grey
 
 
-def read_grey(path: Path) -> Grey:
-    """Decode the picture at `path` to `(H, W) uint8`, as stored.
-
-    Raises:
-        InputError: the file is missing, unreadable, empty, cut short, damaged or not an image.
-    """
-    data = _read(path)
-    try:
-        _check(data)
-    except _CutShortError:
-        raise InputError(f"{path}", "the image is cut short", "Copy or download it again") from None
-    except _DamagedError as fault:
-        raise InputError(f"{path}", f"the image is damaged: {fault}", "Copy or download it again") from None
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
-    except cv2.error:  # also raised for more pixels than OpenCV is willing to decode
-        image = None
-    if image is None:
-        raise InputError(f"{path}", "not an image, damaged, or of a kind that OpenCV does not read", "Replace it")
-    return image  # type: ignore[return-value]  # the flag makes it uint8
-
-
-def read_all(paths: Sequence[Path], *, threads: int | None = None, ahead: int = 32) -> Iterator[Grey]:
-    """Yield the pictures of `paths` in order, decoded in threads as `map_in_order` tells."""
-    return map_in_order(read_grey, paths, threads=threads, ahead=ahead, name="decode")
+def read_all(
+    paths: Sequence[Path], *, bits: int = FULL_DEPTH, threads: int | None = None, ahead: int = 32
+) -> Iterator[Grey]:
+    """Yield the images of `paths` in order, decoded in threads as `map_in_order` tells. `bits`: as of `read_grey`."""
+    return map_in_order(partial(read_grey, bits=bits), paths, threads=threads, ahead=ahead, name="decode")
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return `(height, width)` of the picture at `path`: from its header for most JPEG, PNG and BMP, else by decoding.
+    """Return `(height, width)` of the upright image at `path`, by its header.
 
     Raises InputError as `read_grey` does, but a fault behind the header goes unseen.
     """
-    size = _header_size(_read(path, limit=1 << 16))
-    if size is None:
-        height, width = read_grey(path).shape
-        return height, width
-    return size
+    return header_at(path).size
+
+
+def checked_header(path: Path, data: bytes) -> Header:
+    """The header of the image whose file holds `data`, which is whole as far as can be seen without decoding.
+
+    Raises InputError: empty, cut short, damaged, not an image, or too many pixels.
+    """
+    try:
+        check_whole(data)
+    except CutShortError:
+        raise InputError(f"{path}", "the image is cut short", "Copy or download it again") from None
+    except DamagedError as fault:
+        raise InputError(f"{path}", f"the image is damaged: {fault}", "Copy or download it again") from None
+    return _header_of(path, io.BytesIO(data))
+
+
+def pixel_digest(image: Grey) -> bytes:
+    """A hash of `(H, W) uint8`: the same for equal images alone."""
+    pixels = hashlib.blake2b(b"%d x %d" % image.shape)
+    pixels.update(np.ascontiguousarray(image).data)
+    return pixels.digest()
 
 
 def pad_to_multiple(images: Grey, multiple: int = 32) -> Grey:
@@ -131,110 +117,101 @@ def pad_to_multiple(images: Grey, multiple: int = 32) -> Grey:
     return np.pad(images, [(0, 0)] * (images.ndim - 2) + [(0, bottom), (0, right)], mode="reflect")
 
 
-def _is_file(path: Path) -> bool:
-    """Whether it is a file, or a link to something that is missing: that must not be passed over in silence."""
-    return path.is_file() or (path.is_symlink() and not path.exists())
+def decoded(path: Path) -> tuple[NDArray[Any], Header]:
+    """`(H, W)` uint8 or uint16 of an image, grey and upright, and its header. Raises as `read_grey`."""
+    data = _read(path)
+    header = checked_header(path, data)
+    pixels = None if header.by_pillow else _by_opencv(path, data, header)
+    if pixels is None:
+        pixels = _by_pillow(path, data, header)
+    if header.kind != "TIFF":  # both decoders turn that one themselves
+        pixels = upright(pixels, header.orientation)
+    if pixels.shape != header.size:
+        raise InputError(f"{path}", "the image is damaged: header and pixels differ in size",
+                         "Copy or download it again")  # fmt: skip
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path}", f"its pixels are {pixels.dtype} numbers, for which no range from black to white is "
+                         "known", _SAVE_GREY)  # fmt: skip
+    return pixels, header
 
 
-def _is_image_name(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+_SAVE_GREY = "Save it as 8-bit or 16-bit grey PNG"
 
 
-def _read(path: Path, limit: int = -1) -> bytes:
+def _by_opencv(path: Path, data: bytes, header: Header) -> NDArray[Any] | None:
+    is_deep_tiff = header.kind == "TIFF" and header.may_be_deep  # as grey its colours would be multiplied by the alpha
+    try:
+        pixels: NDArray[Any] | None = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if is_deep_tiff else _AS_STORED
+        )
+        if pixels is not None and pixels.ndim == 3:
+            pixels = cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_BGR2GRAY)
+        return pixels
+    except cv2.error as fault:  # also raised for more pixels than OpenCV is willing to decode
+        if fault.code == cv2.Error.StsNoMem:
+            raise _no_memory(path, header) from fault
+        return None
+
+
+def _by_pillow(path: Path, data: bytes, header: Header) -> NDArray[Any]:
+    try:
+        image = Image.open(io.BytesIO(data), formats=[header.kind])
+        if not image.mode.startswith(("I", "F")):
+            return np.asarray(image.convert("L"))
+        values = np.asarray(image)
+        if image.mode == "I" and values.min() >= 0 and values.max() < 1 << FULL_DEPTH:
+            values = values.astype(np.uint16)
+        return values.astype(values.dtype.newbyteorder("="))
+    except MemoryError as fault:
+        raise _no_memory(path, header) from fault
+    except Exception as fault:  # what is damaged raises many kinds
+        raise InputError(f"{path}", "not an image, damaged, or of a kind that is not read", "Replace it") from fault
+
+
+def _no_memory(path: Path, header: Header) -> MachineError:
+    return MachineError(f"not enough memory to decode {path}", f"{header.height} x {header.width} pixels",
+                        "Take a machine with more, or a smaller image")  # fmt: skip
+
+
+def header_at(path: Path) -> Header:
+    """The header of a file. Raises InputError as `checked_header`."""
     try:
         with path.open("rb") as file:
-            data = file.read(limit)
-    except FileNotFoundError:
-        raise InputError(f"{path}", "no such file", "Check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}", "a folder, not an image", "Name a file") from None
+            if not file.read(1):
+                raise InputError(f"{path}", "the file is empty", "Copy or download it again")
+            file.seek(0)
+            return _header_of(path, file)
     except OSError as fault:
-        raise InputError(f"{path}", f"cannot be read: {fault.strerror}", "Check the file and its permissions") from None
+        raise _unreadable(path, fault) from None
+
+
+def _header_of(path: Path, file: IO[bytes]) -> Header:
+    try:
+        header = read_header(file, path.suffix)
+    except HeaderError as fault:
+        remedy = _SAVE_GREY if "its " in str(fault) else "Replace it"
+        raise InputError(f"{path}", str(fault), remedy) from fault
+    if header.height * header.width > max_pixels():
+        raise InputError(
+            f"{path}", f"{header.height:,} x {header.width:,} pixels, more than {max_pixels():,}",
+            f"If it is no damage or fraud, set {MAX_PIXELS_VARIABLE}={header.height * header.width}",
+        )  # fmt: skip
+    return header
+
+
+def _unreadable(path: Path, fault: OSError) -> InputError:
+    if isinstance(fault, FileNotFoundError):
+        return InputError(f"{path}", "no such file", "Check the path")
+    if isinstance(fault, IsADirectoryError):
+        return InputError(f"{path}", "a folder, not an image", "Name a file")
+    return InputError(f"{path}", f"cannot be read: {fault.strerror}", "Check the file and its permissions")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as fault:
+        raise _unreadable(path, fault) from None
     if not data:
         raise InputError(f"{path}", "the file is empty", "Copy or download it again")
     return data
-
-
-def _check(data: bytes) -> None:
-    """Raise _CutShortError or _DamagedError for a JPEG, PNG or BMP that is not whole."""
-    if data.startswith(b"\xff\xd8"):
-        _check_jpeg(data)
-    elif data.startswith(_PNG_START):
-        _check_png(data)
-    elif data.startswith(b"BM"):
-        _check_bmp(data)
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield (marker, place behind it) of a JPEG up to its end marker 0xD9. Raises _CutShortError, _DamagedError."""
-    at = 2
-    while True:
-        marker = _JPEG_MARKER.search(data, at)
-        if marker is None:
-            raise _CutShortError
-        at, code = marker.end(), data[marker.end() - 1]
-        yield code, at
-        if code == 0xD9:
-            return
-        if code not in (0x01, 0xD8):  # those two stand alone; every other one has a length
-            if at + 2 > len(data):
-                raise _CutShortError
-            length = int.from_bytes(data[at : at + 2])
-            if length < 2:
-                raise _DamagedError(f"a JPEG segment of length {length}")
-            at += length
-
-
-def _check_jpeg(data: bytes) -> None:
-    for _ in _jpeg_segments(data):
-        pass
-
-
-def _check_png(data: bytes) -> None:
-    at = len(_PNG_START)
-    while True:
-        if at + 12 > len(data):
-            raise _CutShortError
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
-        if end > len(data):
-            raise _CutShortError
-        if zlib.crc32(memoryview(data)[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
-            raise _DamagedError(f"wrong check sum of PNG chunk {kind.decode('ascii', 'replace')}")
-        if kind == b"IEND":
-            return
-        at = end
-
-
-def _check_bmp(data: bytes) -> None:
-    if len(data) < 26:
-        raise _CutShortError
-    stated, pixels_at, header_length = struct.unpack_from("<I4xII", data, 2)
-    if header_length < 40:  # the header of OS/2, with its 16-bit sizes
-        return
-    if len(data) < 34:
-        raise _CutShortError
-    width, height, bits, compression = struct.unpack_from("<iixxHI", data, 18)
-    # plain rows are filled up to 4 bytes each; the stated length, often left at 0, is all there is for packed ones
-    rows_end = pixels_at + (width * bits + 31) // 32 * 4 * abs(height)
-    if len(data) < (rows_end if compression in (0, 3) else stated):
-        raise _CutShortError
-
-
-def _header_size(data: bytes) -> tuple[int, int] | None:
-    """Return (height, width) as the header of a JPEG, PNG or BMP says; None if it does not, or for another kind."""
-    if data.startswith(b"\xff\xd8"):
-        try:
-            for code, at in _jpeg_segments(data):
-                if code in _JPEG_FRAMES:
-                    height, width = int.from_bytes(data[at + 3 : at + 5]), int.from_bytes(data[at + 5 : at + 7])
-                    return (height, width) if height and width and at + 7 <= len(data) else None
-        except (_CutShortError, _DamagedError):
-            return None
-    elif data.startswith(_PNG_START) and data[12:16] == b"IHDR" and len(data) >= 24:
-        width, height = struct.unpack_from(">II", data, 16)
-        return height, width
-    elif data.startswith(b"BM") and len(data) >= 26 and int.from_bytes(data[14:18], "little") >= 40:
-        width, height = struct.unpack_from("<ii", data, 18)
-        return abs(height), width
-    return None

@@ -14,6 +14,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
 from severstal_cli.steel.cache import ImageCache, open_cache
+from severstal_cli.steel.image_files import other_ending
 from severstal_cli.steel.records import place
 from severstal_cli.steel.tables import MaskTable, read_table
 
@@ -27,7 +28,7 @@ class Photographs:
         cache: the decoded images, sorted by name.
         masks: runs of every non-empty mask by (image_id, channel).
         classes: the highest class_id of the table.
-        fingerprint: of names, sizes and masks: sixteen hexadecimal digits.
+        fingerprint: of names, sizes and masks: sixteen hexadecimal digits. That of the pixels is the cache's.
     """
 
     folder: Path
@@ -94,8 +95,9 @@ def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> 
         lines = [line for (image_id, _), line in table.lines.items() if image_id == missing[0]]
         raise InputError(
             f"{path}, line {min(lines)}: there is no image {missing[0]} in {folder}",
-            f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing",
-            "Add the images or remove their rows",
+            f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing"
+            + (f"; there is {near}" if (near := other_ending(missing[0], cache.image_ids)) else ""),
+            "Give both the same names" if near else "Add the images or remove their rows",
         )
     for (image_id, channel), runs in table.masks.items():
         height, width = (int(side) for side in cache.sizes[cache.index[image_id]])

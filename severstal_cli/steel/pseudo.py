@@ -11,7 +11,8 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import confidence, rle
 from severstal_cli.steel.cache import ImageCache, open_cache
-from severstal_cli.steel.duplicates import near_duplicates, pixel_digest
+from severstal_cli.steel.duplicates import near_duplicates
+from severstal_cli.steel.images import pixel_digest
 from severstal_cli.steel.photographs import Photographs, check_fits
 from severstal_cli.steel.tables import MaskTable, read_table
 
@@ -58,7 +59,7 @@ def open_pseudo(
                          "Give a submission of a run that was trained on the same classes")  # fmt: skip
     if not folder.is_dir():
         raise InputError("no such folder", str(folder), f"Give the photographs that {submission.name} is of")
-    cache = open_cache(folder, progress)
+    cache = open_cache(folder, progress, bits=photographs.cache.bits)
     check_fits(submission, table, cache, folder.name)
 
     lowest = _lowest_scores(submission, table, scores, photographs.classes)

@@ -14,6 +14,7 @@ in one part. `Classes` are the class ids of the image's annotations, empty for a
 import csv
 import hashlib
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files
 from severstal_cli.steel.duplicates import near_duplicates
-from severstal_cli.steel.images import find_images
+from severstal_cli.steel.image_files import find_images, id_of
 from severstal_cli.steel.photographs import open_photographs
 from severstal_cli.steel.records import BrokenRecord, read_records
 
@@ -226,7 +227,7 @@ def ensure_splits(data: Path, progress: Progress = SILENT) -> Split:
     """
     path = splits_path(data)
     if path.exists():
-        return read_splits(path, [image.name for image in find_images([data / "train_images"])])
+        return read_splits(path, [id_of(path) for path in find_images([data / "train_images"])])
     config = SplitConfig(data=data)
     split = split_data(config, progress)
     progress.say(f"{split.path}: {config.holdout:.0%} of {len(split.parts):,} images held out, {config.folds} folds")
@@ -242,15 +243,15 @@ def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:
     for line, row in rows:
         fault = _row_fault(row)
         if not fault:
-            image_id, part, group, classes = row[0], row[1], int(row[2]), row[3]
-            if image_id in parts:
-                fault = f"{image_id} is named a second time"
+            name, part, group, classes = unicodedata.normalize("NFC", row[0]), row[1], int(row[2]), row[3]
+            if name in parts:
+                fault = f"{name} is named a second time"
             elif part_of_group.setdefault(group, part) != part:
                 fault = f"group {group} is in part {part_of_group[group]} and in part {part}"
         if fault:
             raise InputError(f"{path}, line {line}", fault, _AGAIN)
-        parts[image_id], groups[image_id] = part, group
-        class_sets[image_id] = frozenset(map(int, classes.split()))
+        parts[name], groups[name] = part, group
+        class_sets[name] = frozenset(map(int, classes.split()))
     return Split(path=path, parts=parts, groups=groups, class_sets=class_sets)
 
 

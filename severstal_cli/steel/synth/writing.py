@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, rle, tables
-from severstal_cli.steel.images import IMAGE_SUFFIXES, cv2
+from severstal_cli.steel.images import cv2
 from severstal_cli.steel.synth import polygons
 from severstal_cli.steel.synth.rendering import render
 from severstal_cli.steel.synth.series import (
@@ -39,6 +39,8 @@ from severstal_cli.steel.synth.series import (
     to_runs,
 )
 
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"))
+"""Endings of the names of images that are drawn."""
 MARKER = "synthetic.json"
 PARTS = ("train_images", "test_images")
 

@@ -1,0 +1,120 @@
+"""What is known of a set of images by their headers, and how many bits its 16-bit files use.
+
+Cameras store 10, 12 or 14 bits in files of 16. How many these are is known of a set alone, not of one image, so all
+images of a set are divided by the same power of two.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from severstal_cli.errors import InputError
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel.headers import Header
+from severstal_cli.steel.images import DEPTHS, FULL_DEPTH, Grey, decoded, header_at, read_grey
+from severstal_cli.steel.parallel import map_in_order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What the headers of images say."""
+
+    sizes: Mapping[Path, tuple[int, int]]
+    """(height, width), upright, of each whose header can be read."""
+    wrong: Mapping[Path, InputError]
+    """Why the others' cannot."""
+    deep: Sequence[Path]
+    """Those that may have more than 8 bits a pixel."""
+    notes: Sequence[str]
+    """What a person should know of them, a line each."""
+
+
+def survey(paths: Sequence[Path], progress: Progress = SILENT) -> Survey:
+    """Read the headers of images."""
+    headers: dict[Path, Header] = {}
+    wrong: dict[Path, InputError] = {}
+    with progress.bar("headers", len(paths), "images") as bar:
+        for path in paths:
+            try:
+                headers[path] = header_at(path)
+            except InputError as fault:
+                wrong[path] = fault
+            bar.advance()
+    notes = []
+    turned = [path for path, header in headers.items() if header.orientation != 1]
+    if turned:
+        notes.append(
+            f"{len(turned)} of {_images(len(paths))} {'carries' if len(turned) == 1 else 'carry'} an EXIF orientation, "
+            f"first {turned[0].name}: they are read upright, as browsers and labelme show them, and masks must be "
+            "drawn so"
+        )
+    paged = [path for path, header in headers.items() if header.pages > 1]
+    if paged:
+        notes.append(
+            f"{len(paged)} of {_images(len(paths))} {'has' if len(paged) == 1 else 'have'} further pages or frames, "
+            f"first {paged[0].name} with {headers[paged[0]].pages} in all: only the first one is read"
+        )
+    return Survey(
+        sizes={path: header.size for path, header in headers.items()},
+        wrong=wrong,
+        deep=[path for path, header in headers.items() if header.may_be_deep],
+        notes=notes,
+    )
+
+
+def orientation_remedy(path: Path) -> str:
+    """What may mend masks of another size than the image at `path`; empty where it has no EXIF orientation."""
+    try:
+        orientation = header_at(path).orientation
+    except InputError:
+        return ""
+    return "" if orientation == 1 else (
+        f"{path.name} carries EXIF orientation {orientation} and is read upright, as browsers and labelme show it: "
+        "draw its masks so, or remove the orientation (exiftool -Orientation= FILE) if they are drawn as it is stored"
+    )  # fmt: skip
+
+
+def bits_in_use(deep: Sequence[Path], progress: Progress = SILENT) -> tuple[int | None, int]:
+    """Return the bits that pixels of 16-bit files use over a set, and how many files have 16 bits.
+
+    deep: those that may have (`Survey.deep`). The bits are 8, 10, 12, 14 or 16, the first that holds the brightest
+    pixel; None: no file has 16 bits. Images that cannot be read are passed over.
+    """
+    brightest, count = 0, 0
+    with progress.bar("measuring 16-bit images", len(deep), "images") as bar:
+        for found in map_in_order(_brightest, deep, ahead=32, name="decode"):
+            if found is not None:
+                brightest, count = max(brightest, found), count + 1
+            bar.advance()
+    if not count:
+        return None, 0
+    return next(bits for bits in DEPTHS if brightest < 1 << bits), count
+
+
+def bits_note(bits: int, count: int, images: int) -> str:
+    """The line that reports the result of `bits_in_use` over a set of `images`."""
+    return (
+        f"{count} of {_images(images)} {'is a 16-bit file' if count == 1 else 'are 16-bit files'} with {bits} bits in "
+        f"use: grey levels of 0 to {(1 << bits) - 1:,} become 0 to 255"
+    )
+
+
+def reader(paths: Mapping[str, Path]) -> Callable[[str], Grey]:
+    """Return what reads an image by its id, 16-bit files by the bits in use over all of `paths` (by id)."""
+    bits, _ = bits_in_use(survey(list(paths.values())).deep)
+    return lambda image_id: read_grey(paths[image_id], bits or FULL_DEPTH)
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image" + ("s" if count != 1 else "")
+
+
+def _brightest(path: Path) -> int | None:
+    """The highest value of a 16-bit image; None for another one, and for one that cannot be read."""
+    try:
+        pixels, _ = decoded(path)
+    except InputError:
+        return None
+    return int(pixels.max()) if pixels.dtype == np.uint16 else None
