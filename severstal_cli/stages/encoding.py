@@ -18,8 +18,8 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import image_files, rle
 from severstal_cli.steel.files import check_place
-from severstal_cli.steel.headers import IMAGE_SUFFIXES
 from severstal_cli.steel.image_files import find_images, paths_by_id
+from severstal_cli.steel.image_headers import IMAGE_SUFFIXES
 from severstal_cli.steel.images import image_size
 from severstal_cli.steel.mask_files import read_values, write_mask
 from severstal_cli.steel.records import MAX_CLASS_ID, RowError, check_image_id, read_class

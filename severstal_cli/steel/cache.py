@@ -162,13 +162,13 @@ def _build(pixels_path: Path, paths: Sequence[Path], bits: int | None, progress:
         in_use = bits or in_use
     notes = [*found.notes, *([bits_note(in_use, deep, len(paths))] if in_use is not None else [])]
     sizes, digest = [], hashlib.sha256()
-    reading = map_in_order(partial(_read, bits=in_use or FULL_DEPTH), paths, ahead=32, name="decode")
     with (
         files.replacing(pixels_path) as temporary,
         temporary.open("wb") as file,
         progress.bar("reading images", len(paths), "images") as bar,
     ):
-        for image, hashed in reading:
+        read = partial(_read, bits=in_use or FULL_DEPTH)
+        for image, hashed in map_in_order(read, paths, ahead=32, name="decode"):
             file.write(np.ascontiguousarray(image).data)
             digest.update(hashed)
             sizes.append(image.shape)

@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from severstal_cli.steel.headers import PNG_START
+from severstal_cli.steel.image_headers import PNG_START
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # ends the coded data: neither stuffing, fill nor restart
 

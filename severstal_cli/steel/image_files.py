@@ -6,7 +6,7 @@ from pathlib import Path
 
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.headers import IMAGE_SUFFIXES, kind_of, max_pixels
+from severstal_cli.steel.image_headers import IMAGE_SUFFIXES, kind_of, max_pixels
 from severstal_cli.steel.records import RowError, check_image_id
 
 

@@ -22,8 +22,8 @@ from PIL import Image
 
 from severstal_cli.errors import InputError, MachineError
 from severstal_cli.steel.containers import CutShortError, DamagedError, check_whole
-from severstal_cli.steel.headers import MAX_PIXELS_VARIABLE, Header, HeaderError, max_pixels, read_header, upright
 from severstal_cli.steel.image_files import find_images as find_images
+from severstal_cli.steel.image_headers import MAX_PIXELS_VARIABLE, Header, HeaderError, max_pixels, read_header, upright
 from severstal_cli.steel.parallel import map_in_order
 
 try:
@@ -139,7 +139,7 @@ _SAVE_GREY = "Save it as 8-bit or 16-bit grey PNG"
 
 
 def _by_opencv(path: Path, data: bytes, header: Header) -> NDArray[Any] | None:
-    is_deep_tiff = header.kind == "TIFF" and header.may_be_deep  # as grey its colours would be multiplied by the alpha
+    is_deep_tiff = header.kind == "TIFF" and header.deep  # as grey its colours would be multiplied by the alpha
     try:
         pixels: NDArray[Any] | None = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if is_deep_tiff else _AS_STORED

@@ -12,7 +12,7 @@ import numpy as np
 
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.headers import Header
+from severstal_cli.steel.image_headers import Header
 from severstal_cli.steel.images import DEPTHS, FULL_DEPTH, Grey, decoded, header_at, read_grey
 from severstal_cli.steel.parallel import map_in_order
 
@@ -26,7 +26,7 @@ class Survey:
     wrong: Mapping[Path, InputError]
     """Why the others' cannot."""
     deep: Sequence[Path]
-    """Those that may have more than 8 bits a pixel."""
+    """Those that have more than 8 bits a sample."""
     notes: Sequence[str]
     """What a person should know of them, a line each."""
 
@@ -46,20 +46,19 @@ def survey(paths: Sequence[Path], progress: Progress = SILENT) -> Survey:
     turned = [path for path, header in headers.items() if header.orientation != 1]
     if turned:
         notes.append(
-            f"{len(turned)} of {_images(len(paths))} {'carries' if len(turned) == 1 else 'carry'} an EXIF orientation, "
-            f"first {turned[0].name}: they are read upright, as browsers and labelme show them, and masks must be "
-            "drawn so"
+            f"{len(turned):,} of {len(paths):,} images carry an EXIF orientation, first {turned[0].name}: they are "
+            "read upright, as browsers and labelme show them, so masks must be drawn on them as shown"
         )
     paged = [path for path, header in headers.items() if header.pages > 1]
     if paged:
         notes.append(
-            f"{len(paged)} of {_images(len(paths))} {'has' if len(paged) == 1 else 'have'} further pages or frames, "
-            f"first {paged[0].name} with {headers[paged[0]].pages} in all: only the first one is read"
+            f"{len(paged):,} of {len(paths):,} images have further pages or frames, first {paged[0].name} with "
+            f"{headers[paged[0]].pages:,} in all: only the first one is read"
         )
     return Survey(
         sizes={path: header.size for path, header in headers.items()},
         wrong=wrong,
-        deep=[path for path, header in headers.items() if header.may_be_deep],
+        deep=[path for path, header in headers.items() if header.deep],
         notes=notes,
     )
 
@@ -79,9 +78,11 @@ def orientation_remedy(path: Path) -> str:
 def bits_in_use(deep: Sequence[Path], progress: Progress = SILENT) -> tuple[int | None, int]:
     """Return the bits that pixels of 16-bit files use over a set, and how many files have 16 bits.
 
-    deep: those that may have (`Survey.deep`). The bits are 8, 10, 12, 14 or 16, the first that holds the brightest
-    pixel; None: no file has 16 bits. Images that cannot be read are passed over.
+    deep: those that have more than 8 bits (`Survey.deep`). The bits are 8, 10, 12, 14 or 16, the first that holds the
+    brightest pixel; None: no file has 16 bits. Images that cannot be read are passed over.
     """
+    if not deep:
+        return None, 0
     brightest, count = 0, 0
     with progress.bar("measuring 16-bit images", len(deep), "images") as bar:
         for found in map_in_order(_brightest, deep, ahead=32, name="decode"):
@@ -96,8 +97,8 @@ def bits_in_use(deep: Sequence[Path], progress: Progress = SILENT) -> tuple[int 
 def bits_note(bits: int, count: int, images: int) -> str:
     """The line that reports the result of `bits_in_use` over a set of `images`."""
     return (
-        f"{count} of {_images(images)} {'is a 16-bit file' if count == 1 else 'are 16-bit files'} with {bits} bits in "
-        f"use: grey levels of 0 to {(1 << bits) - 1:,} become 0 to 255"
+        f"{count:,} of {images:,} images are 16-bit files with {bits} bits in use: grey levels of 0 to "
+        f"{(1 << bits) - 1:,} become 0 to 255"
     )
 
 
@@ -105,10 +106,6 @@ def reader(paths: Mapping[str, Path]) -> Callable[[str], Grey]:
     """Return what reads an image by its id, 16-bit files by the bits in use over all of `paths` (by id)."""
     bits, _ = bits_in_use(survey(list(paths.values())).deep)
     return lambda image_id: read_grey(paths[image_id], bits or FULL_DEPTH)
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image" + ("s" if count != 1 else "")
 
 
 def _brightest(path: Path) -> int | None:

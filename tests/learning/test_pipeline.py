@@ -60,7 +60,7 @@ def test_each_group_ends_a_batch_also_where_its_last_file_is_wrong(tmp_path: Pat
 
 def test_files_are_not_read_all_at_once(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     read = []
-    monkeypatch.setattr(pipeline, "read_grey", lambda path: read.append(path) or np.zeros((2, 2), np.uint8))
+    monkeypatch.setattr(pipeline, "read_grey", lambda path, *_: read.append(path) or np.zeros((2, 2), np.uint8))
     monkeypatch.setattr(pipeline, "cpu_count", lambda: 2)
     results = pipeline.from_files([[tmp_path / str(n) for n in range(500)]], _Copier(), _value, batch_size=2)
     next(results)

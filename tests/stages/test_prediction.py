@@ -236,7 +236,9 @@ def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(tr
     predicted = []
     read = images.read_grey
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("severstal_cli.learning.pipeline.read_grey", lambda path: predicted.append(path) or read(path))
+        patch.setattr(
+            "severstal_cli.learning.pipeline.read_grey", lambda path, *_: predicted.append(path) or read(path)
+        )
         result = prediction.predict(PredictConfig(**settings, resume=True))
     assert len(predicted) == 45 - 32
     assert result.path.read_bytes() == whole.path.read_bytes()
@@ -327,7 +329,7 @@ def test_a_photograph_that_changes_while_its_part_is_made_counts_as_it_was(train
     paths = images.find_images([folder])
     read = images.read_grey
 
-    def replaced(path: Path) -> images.Grey:
+    def replaced(path: Path, *_: int) -> images.Grey:
         found = read(path)
         if path == paths[1]:
             cv2.imwrite(str(path), 255 - found)

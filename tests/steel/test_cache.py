@@ -25,11 +25,11 @@ from pathlib import Path
 from severstal_cli.steel import cache, images
 
 read = images.read_grey
-def slow(path):
+def slow(path, *bits):
     sys.stdout.write("reading\\n")  # in one piece: threads meet here
     sys.stdout.flush()
     time.sleep(float(sys.argv[2]))
-    return read(path)
+    return read(path, *bits)
 images.read_grey = slow
 class Told(cache.Progress):
     def say(self, line): print(line, flush=True)
@@ -182,7 +182,7 @@ def test_a_full_disk_is_told_before_and_while_writing(folder: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(cache, "read_all", full)
+        patched.setattr(cache, "map_in_order", full)
         with pytest.raises(OutputError, match="No space left on device"):
             cache.open_cache(folder)
     assert names(folder.parent / ".severstal") == ["train_images.lock"]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from severstal_cli.errors import InputError
-from severstal_cli.steel import images
+from severstal_cli.steel import containers, images
 from severstal_cli.steel.images import cv2
 
 GREY = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 200), np.uint8), (0, 0), 2)
@@ -99,11 +99,11 @@ def test_a_cut_short_file_is_refused(tmp_path: Path, capfd: pytest.CaptureFixtur
 def test_every_cut_is_seen_before_the_decoder_runs(name: str) -> None:
     """A decoder may fill up what is missing, so ours is not asked."""
     data = KINDS[name]
-    images._check(data)
+    containers.check_whole(data)
     for length in {*range(2, 200), *range(len(data) - 200, len(data)), *range(200, len(data) - 200, 97)}:
         if data[:length].startswith((b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"BM")):
-            with pytest.raises(images._CutShortError):
-                images._check(data[:length])
+            with pytest.raises(containers.CutShortError):
+                containers.check_whole(data[:length])
 
 
 def test_a_damaged_png_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -150,14 +150,6 @@ def test_a_palette_png_shows_its_colours(tmp_path: Path) -> None:
     palette.save(tmp_path / "palette.png")
     expected = np.array([200, 50, 0], np.uint8)[np.arange(24) % 3].reshape(4, 6)
     np.testing.assert_array_equal(images.read_grey(tmp_path / "palette.png"), expected)
-
-
-def test_exif_orientation_is_ignored(tmp_path: Path) -> None:
-    """Masks are drawn on the stored pixels: a turned picture would not fit them."""
-    tag = b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHxx", 0x0112, 3, 1, 6) + bytes(4)
-    whole = KINDS["a.jpg"]
-    (tmp_path / "turned.jpg").write_bytes(whole[:2] + b"\xff\xe1" + struct.pack(">H", len(tag) + 2) + tag + whole[2:])
-    assert images.read_grey(tmp_path / "turned.jpg").shape == GREY.shape
 
 
 def test_size_of_a_jpeg_with_a_long_preface(tmp_path: Path) -> None:
@@ -215,7 +207,7 @@ def test_read_all_keeps_order_and_raises_at_the_place_of_the_fault(tmp_path: Pat
 
 def test_read_all_looks_ahead_only_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path] = []
-    monkeypatch.setattr(images, "read_grey", lambda path: asked.append(path) or GREY)
+    monkeypatch.setattr(images, "read_grey", lambda path, **_: asked.append(path) or GREY)
     reading = images.read_all([tmp_path / str(number) for number in range(100)], threads=2, ahead=5)
     next(reading)
     assert len(asked) <= 6

@@ -76,8 +76,8 @@ class Header:
     """1 to 8, as EXIF counts."""
     pages: int = 1
     """Pages of a TIFF (reduced copies not counted), frames of a GIF, PNG, WebP or AVIF."""
-    may_be_deep: bool = False
-    """A sample may have more than 8 bits. False: surely not."""
+    deep: bool = False
+    """It has more than 8 bits a sample."""
     white_is_zero: bool = False
     """A deep TIFF that stores white as 0, which the decoders leave as it is."""
     by_pillow: bool = False
@@ -147,17 +147,31 @@ def _by_pillow(file: IO[bytes], kind: str) -> Header:
     if kind == "PNG":
         file.seek(24)
         deep = file.read(1) == b"\x10"
+    elif kind == "JPEG2000":
+        deep = _jpeg2000_bits(file) > 8
     elif kind == "PPM":
         coding = image.tile[0].args  # the mode, or the mode and the highest value
         deep = image.mode == "I" or (isinstance(coding, tuple) and int(coding[-1]) > 255)
     else:
-        deep = kind == "JPEG2000" or image.mode.startswith("I")
+        deep = image.mode.startswith("I")
     return Header(
         kind=kind, height=height, width=width, orientation=orientation, pages=getattr(image, "n_frames", 1),
-        may_be_deep=deep,
+        deep=deep,
         # OpenCV does not spread the levels of a PGM whose highest value is below 255
         by_pillow=not (kind in ("JPEG", "PNG", "BMP", "WEBP", "JPEG2000") or (kind == "PPM" and deep)),
     )  # fmt: skip
+
+
+def _jpeg2000_bits(file: IO[bytes]) -> int:
+    """Bits of the first component (ITU T.800, A.5.1: byte 42 of the codestream, less 1, with the sign on top)."""
+    file.seek(0)
+    start = file.read(1 << 16)
+    begin = start.find(b"\xff\x4f\xff\x51")
+    if begin < 0 or len(start) <= begin + 42:
+        raise HeaderError("damaged: no JPEG 2000 codestream")
+    if start[begin + 42] & 0x80:
+        raise HeaderError("its pixels are signed numbers, for which no range from black to white is known")
+    return start[begin + 42] + 1
 
 
 def _orientation(exif: bytes | None) -> int:
@@ -211,7 +225,7 @@ def _tiff(file: IO[bytes]) -> Header:
     plain = 4 if colours == _CMYK else 3 if colours in (_RGB, _YCBCR) else 1
     found = tags.get(_ORIENTATION, 1)
     return Header(
-        kind="TIFF", height=height, width=width, pages=max(pages, 1), may_be_deep=max(bits) > 8,
+        kind="TIFF", height=height, width=width, pages=max(pages, 1), deep=max(bits) > 8,
         orientation=found if isinstance(found, int) and 1 <= found <= 8 else 1,
         white_is_zero=colours == _WHITE_IS_ZERO and max(bits) > 8,
         # OpenCV multiplies 8-bit colours by the alpha, and knows no 2 and 4 bits
