@@ -99,26 +99,23 @@ def _bits(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Progress)
     found = surveys.survey(paths)  # files that cannot be read are met again when they are predicted
     for note in found.notes:
         progress.say(note)
+    if not found.deep:
+        return None
     known = sorted({card.bits for card in cards if card.bits is not None})
     if len(known) > 1:
         raise InputError("runs of 16-bit images with other bits in use cannot be averaged",
                          " and ".join(f"{bits} bits" for bits in known), "Take runs of the same data")  # fmt: skip
-    if not found.deep:
-        return None
-    of_runs = "as in the training"
+    depth: surveys.Depth | None
     if known:
-        return _said(known[0], len(found.deep), len(paths), of_runs, progress)
-    if all(card.pixels_fingerprint is None for card in cards):
-        return _said(images.FULL_DEPTH, len(found.deep), len(paths), "as earlier versions trained", progress)
-    measured, count = surveys.bits_in_use(found.deep, progress)
-    if measured is None:
+        depth, why = surveys.Depth(bits=known[0], files=len(found.deep)), "as in the training"
+    elif all(card.pixels_fingerprint is None for card in cards):
+        depth, why = surveys.Depth(bits=images.FULL_DEPTH, files=len(found.deep)), "as earlier versions trained"
+    else:
+        depth, why = surveys.depth_of(found.deep, progress), "as measured here: there were none in the training"
+    if depth is None:
         return None
-    return _said(measured, count, len(paths), "though there were none in the training", progress)
-
-
-def _said(bits: int, count: int, total: int, why: str, progress: Progress) -> int:
-    progress.say(f"{surveys.bits_note(bits, count, total)}, {why}")
-    return bits
+    progress.say(f"{depth.note(len(paths))}, {why}")
+    return depth.bits
 
 
 def _classes_to_write(config: PredictConfig, sample: tables.Sample | None, classes: int) -> int:

@@ -15,6 +15,7 @@ cache and the old one is removed. The index is written last: where it stands, th
 removed by the next.
 """
 
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -35,7 +36,7 @@ from severstal_cli.steel import files, images
 from severstal_cli.steel.image_files import find_images, id_of
 from severstal_cli.steel.images import FULL_DEPTH, Grey, pixel_digest
 from severstal_cli.steel.parallel import map_in_order
-from severstal_cli.steel.surveys import bits_in_use, bits_note, survey
+from severstal_cli.steel.surveys import depth_of, survey
 
 _FORMAT = 2
 """Of the cache and of how files become pixels: caches of another one are made again."""
@@ -157,24 +158,24 @@ def _build(pixels_path: Path, paths: Sequence[Path], bits: int | None, progress:
             f"{needed:,} bytes needed, {free:,} free",
             "Free some space, or let XDG_CACHE_HOME name a larger disk and make the data folder read-only",
         )
-    in_use, deep = bits_in_use(found.deep, progress)
-    if in_use is not None:
-        in_use = bits or in_use
-    notes = [*found.notes, *([bits_note(in_use, deep, len(paths))] if in_use is not None else [])]
+    depth = depth_of(found.deep, progress)
+    if depth and bits:
+        depth = dataclasses.replace(depth, bits=bits)
+    notes = [*found.notes, *([depth.note(len(paths))] if depth else [])]
     sizes, digest = [], hashlib.sha256()
     with (
         files.replacing(pixels_path) as temporary,
         temporary.open("wb") as file,
         progress.bar("reading images", len(paths), "images") as bar,
     ):
-        read = partial(_read, bits=in_use or FULL_DEPTH)
+        read = partial(_read, bits=depth.bits if depth else FULL_DEPTH)
         for image, hashed in map_in_order(read, paths, ahead=32, name="decode"):
             file.write(np.ascontiguousarray(image).data)
             digest.update(hashed)
             sizes.append(image.shape)
             bar.advance()
     index = {"image_ids": [id_of(path) for path in paths], "sizes": sizes,
-             "pixels": digest.hexdigest()[:16], "bits": in_use, "notes": notes}  # fmt: skip
+             "pixels": digest.hexdigest()[:16], "bits": depth and depth.bits, "notes": notes}  # fmt: skip
     files.write_text(pixels_path.with_suffix(".json"), json.dumps(index))
 
 

@@ -75,37 +75,55 @@ def orientation_remedy(path: Path) -> str:
     )  # fmt: skip
 
 
-def bits_in_use(deep: Sequence[Path], progress: Progress = SILENT) -> tuple[int | None, int]:
-    """Return the bits that pixels of 16-bit files use over a set, and how many files have 16 bits.
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """What 16-bit files of a set use of their range."""
 
-    deep: those that have more than 8 bits (`Survey.deep`). The bits are 8, 10, 12, 14 or 16, the first that holds the
-    brightest pixel; None: no file has 16 bits. Images that cannot be read are passed over.
+    bits: int
+    """8, 10, 12, 14 or 16: the first that holds the brightest pixel."""
+    files: int
+    """How many there are."""
+    dim: int = 0
+    """Files whose brightest pixel is below 1/16 of the range of `bits`: of another camera, perhaps."""
+
+    def note(self, images: int) -> str:
+        """The line that reports it, over a set of `images`."""
+        line = (
+            f"{self.files:,} of {images:,} images are 16-bit files with {self.bits} bits in use: grey levels of 0 to "
+            f"{(1 << self.bits) - 1:,} become 0 to 255"
+        )
+        if self.dim:
+            line += (
+                f"; {self.dim:,} of them stay below 1/16 of that and become nearly black: scale them before if they "
+                "are of another depth"
+            )
+        return line
+
+
+def depth_of(deep: Sequence[Path], progress: Progress = SILENT) -> Depth | None:
+    """Return what `deep`, files of more than 8 bits (`Survey.deep`), use of their range; None where there are none.
+
+    Images that cannot be read are passed over.
     """
     if not deep:
-        return None, 0
-    brightest, count = 0, 0
+        return None
+    brightest = []
     with progress.bar("measuring 16-bit images", len(deep), "images") as bar:
         for found in map_in_order(_brightest, deep, ahead=32, name="decode"):
             if found is not None:
-                brightest, count = max(brightest, found), count + 1
+                brightest.append(found)
             bar.advance()
-    if not count:
-        return None, 0
-    return next(bits for bits in DEPTHS if brightest < 1 << bits), count
-
-
-def bits_note(bits: int, count: int, images: int) -> str:
-    """The line that reports the result of `bits_in_use` over a set of `images`."""
-    return (
-        f"{count:,} of {images:,} images are 16-bit files with {bits} bits in use: grey levels of 0 to "
-        f"{(1 << bits) - 1:,} become 0 to 255"
-    )
+    if not brightest:
+        return None
+    bits = next(bits for bits in DEPTHS if max(brightest) < 1 << bits)
+    return Depth(bits=bits, files=len(brightest), dim=sum(each < 1 << (bits - 4) for each in brightest))
 
 
 def reader(paths: Mapping[str, Path]) -> Callable[[str], Grey]:
     """Return what reads an image by its id, 16-bit files by the bits in use over all of `paths` (by id)."""
-    bits, _ = bits_in_use(survey(list(paths.values())).deep)
-    return lambda image_id: read_grey(paths[image_id], bits or FULL_DEPTH)
+    depth = depth_of(survey(list(paths.values())).deep)
+    bits = depth.bits if depth else FULL_DEPTH
+    return lambda image_id: read_grey(paths[image_id], bits)
 
 
 def _brightest(path: Path) -> int | None:
