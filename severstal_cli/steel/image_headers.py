@@ -10,6 +10,7 @@ height and width. JPEG, PNG (eXIf chunk), TIFF, WebP and AVIF carry it.
 import os
 import re
 import struct
+import warnings
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
 from severstal_cli.errors import UsageError
 
+warnings.filterwarnings("ignore", module=r"PIL\.")  # odd metadata, of which nothing but the orientation counts
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` is the bound: for all kinds, with the file's name
 
 IMAGE_SUFFIXES = frozenset(
@@ -57,6 +59,9 @@ _BY_NAME = {".tga": "TGA", ".icb": "TGA", ".vda": "TGA", ".vst": "TGA"}  # they 
 
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6  # PhotometricInterpretation (TIFF 6.0, page 117)
 _TIFF_COLOURS = {_WHITE_IS_ZERO, 1, _RGB, _PALETTE, _CMYK, _YCBCR}
+
+
+_UNKNOWN = "not an image, damaged, or of a kind that is not read"
 
 
 class HeaderError(Exception):
@@ -111,7 +116,7 @@ def read_header(file: IO[bytes], suffix: str) -> Header:
     """
     kind = kind_of(file.read(16)) or _BY_NAME.get(suffix.lower())
     if kind is None:
-        raise HeaderError("not an image, or of a kind that is not read")
+        raise HeaderError(_UNKNOWN)
     file.seek(0)
     try:
         header = _tiff(file) if kind == "TIFF" else _by_pillow(file, kind)
@@ -120,9 +125,9 @@ def read_header(file: IO[bytes], suffix: str) -> Header:
     except OSError as fault:
         if fault.errno is not None:  # of the disk, not Pillow's of the content
             raise
-        raise HeaderError(f"not an image, damaged, or of a kind of {kind} that is not read") from fault
+        raise HeaderError(_UNKNOWN) from fault
     except Exception as fault:  # a damaged header raises many kinds
-        raise HeaderError(f"not an image, damaged, or of a kind of {kind} that is not read") from fault
+        raise HeaderError(_UNKNOWN) from fault
     if header.height < 1 or header.width < 1:
         raise HeaderError(f"damaged: {header.height} x {header.width} pixels")
     return header

@@ -1,0 +1,63 @@
+"""What reading images takes, in CPU time: decoding alone, and the cache of a folder, built and opened.
+
+    python bench/reading.py [--images 100] [--rounds 7]
+
+Writes JPEG files of 256 x 1600 with the grain of steel to a temporary folder.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from severstal_cli.steel import cache, images
+from severstal_cli.steel.images import cv2
+
+
+def best(rounds: int, work: Callable[[], object]) -> float:
+    """Seconds of CPU of the fastest of `rounds`: other work on the machine hardly counts."""
+    found = []
+    for _ in range(rounds):
+        began = time.process_time()
+        work()
+        found.append(time.process_time() - began)
+    return min(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "train_images"
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        for number in range(options.images):
+            grain = cv2.GaussianBlur(rng.normal(110, 40, (256, 1600)), (0, 0), 1.2) + rng.normal(0, 4, (256, 1600))
+            picture = cv2.cvtColor(grain.clip(0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+            cv2.imwrite(str(folder / f"{number:05}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+        paths = sorted(folder.iterdir())
+
+        def build() -> None:
+            shutil.rmtree(Path(root) / ".severstal", ignore_errors=True)
+            cache.open_cache(folder)
+
+        print(json.dumps({
+            "kB an image": round(sum(path.stat().st_size for path in paths) / len(paths) / 1000),
+            "decode, ms": round(1000 * best(options.rounds, lambda: [images.read_grey(path) for path in paths])
+                                / len(paths), 3),
+            "size, ms": round(1000 * best(options.rounds, lambda: [images.image_size(path) for path in paths])
+                              / len(paths), 3),
+            "build the cache, ms": round(1000 * best(options.rounds, build) / len(paths), 3),
+            "open it, ms in all": round(1000 * best(options.rounds, lambda: cache.open_cache(folder)), 2),
+        }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
