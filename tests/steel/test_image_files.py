@@ -62,7 +62,7 @@ def test_an_image_alone_says_nothing(tmp_path: Path, heard) -> None:  # type: ig
 
 def test_a_folder_of_folders_says_so(tmp_path: Path) -> None:
     draw(tmp_path / "part1" / "a.png")
-    with pytest.raises(InputError, match="no images in .*: 1 folder, first part1. Name the folder with them"):
+    with pytest.raises(InputError, match=r"no images in .*: 1 folder, first part1\. Name the folder with them"):
         image_files.find_images([tmp_path])
 
 
@@ -87,7 +87,7 @@ def test_two_files_of_one_id_are_refused(tmp_path: Path) -> None:
     if (tmp_path / DECOMPOSED).exists():
         pytest.skip("this file system keeps one form of a name")
     draw(tmp_path / DECOMPOSED)
-    with pytest.raises(InputError, match="two images are named .*, in two Unicode forms"):
+    with pytest.raises(InputError, match=r"two images are named .*, in two Unicode forms"):
         image_files.find_images([tmp_path])
 
 
