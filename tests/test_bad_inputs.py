@@ -445,7 +445,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     # predict
     ("no such images", nothing, "predict gone --model models/good", "gone: no such file or folder. Check the path"),
     ("a folder without images", nothing, "predict data --model models/good",
-     "no images in data: 1 folder, first train_images; 2 files that are no images, first splits.csv. Name the folder with them"),
+     "no images in data: 1 folder, first train_images; 2 files that are no images, first splits.csv. Name …"),
     ("a file that is no image", nothing, "predict data/train.csv --model models/good --out old.csv",
      "data/train.csv: not an image, damaged, or of a kind that is not read. Replace it"),
     ("a truncated JPEG to predict", write("data/train_images/00000000f.jpg", jpeg()[:900]), PREDICT,

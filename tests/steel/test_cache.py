@@ -266,3 +266,53 @@ def test_pictures_stay_in_the_file(folder: Path) -> None:
     with opened.path.open("r+b") as file:
         file.write(b"\x63")
     assert opened[0][0, 0] == 0x63
+
+
+def test_pixels_have_a_fingerprint_that_is_kept(folder: Path) -> None:
+    before = cache.open_cache(folder)
+    assert cache.open_cache(folder).pixels_fingerprint == before.pixels_fingerprint
+    assert pickle.loads(pickle.dumps(before)).pixels_fingerprint == before.pixels_fingerprint
+    touched = folder / "05.png"
+    touched.write_bytes(touched.read_bytes())  # other times, the same pixels
+    assert cache.open_cache(folder).pixels_fingerprint == before.pixels_fingerprint
+    write(touched, 77)  # the same size
+    assert cache.open_cache(folder).pixels_fingerprint != before.pixels_fingerprint
+    write(touched, 5)
+    assert cache.open_cache(folder).pixels_fingerprint == before.pixels_fingerprint
+
+
+def test_16_bit_files_are_scaled_by_the_bits_of_the_folder(folder: Path) -> None:
+    grey = images.read_grey(folder / "05.png")
+    assert cache.open_cache(folder).bits is None
+    cv2.imwrite(str(folder / "05.png"), grey.astype(np.uint16) << 4)
+    cv2.imwrite(str(folder / "06.png"), np.full((10, 10), 4095, np.uint16))
+    progress = Counting()
+    opened = cache.open_cache(folder, progress)
+    assert opened.bits == 12
+    np.testing.assert_array_equal(opened[5], grey)
+    assert (opened[6] == 255).all()
+    assert (opened[7] == 7).all()  # an 8-bit file is as it was
+    by_others = cache.open_cache(folder, bits=14)
+    assert by_others.bits == 14
+    assert (by_others[6] == 63).all()
+    with pytest.raises(InputError, match="its set uses 10 bits"):
+        cache.open_cache(folder, bits=10)
+
+
+def test_notes_are_said_at_every_opening(folder: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    cv2.imwrite(str(folder / "06.png"), np.full((10, 10), 4095, np.uint16))
+    (folder / "notes.txt").touch()
+    cache.open_cache(folder, heard)
+    first = list(heard.lines)
+    cache.open_cache(folder, heard)
+    assert heard.lines == [*first, *first]
+    assert [line.partition(" ")[2][:11] for line in first] == ["passed over", "of 12 image"]
+
+
+def test_a_cache_of_an_earlier_version_is_made_again(folder: Path) -> None:
+    index = cache.open_cache(folder).path.with_suffix(".json")
+    content = json.loads(index.read_text())
+    index.write_text(json.dumps({name: content[name] for name in ("image_ids", "sizes")}))
+    progress = Counting()
+    assert_right(cache.open_cache(folder, progress))
+    assert progress.bars
