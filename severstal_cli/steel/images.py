@@ -23,6 +23,7 @@ from PIL import Image
 from severstal_cli.errors import InputError, MachineError
 from severstal_cli.steel.containers import CutShortError, DamagedError, check_whole
 from severstal_cli.steel.image_files import find_images as find_images
+from severstal_cli.steel.image_headers import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from severstal_cli.steel.image_headers import MAX_PIXELS_VARIABLE, Header, HeaderError, max_pixels, read_header, upright
 from severstal_cli.steel.parallel import map_in_order
 
