@@ -58,10 +58,11 @@ _STARTS = (
 _BY_NAME = {".tga": "TGA", ".icb": "TGA", ".vda": "TGA", ".vst": "TGA"}  # they have no first bytes of their own
 
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6  # PhotometricInterpretation (TIFF 6.0, page 117)
+_NOT_BY_OPENCV = {34925, 50000, 50001}  # Compression: LZMA, Zstandard, WebP
 _TIFF_COLOURS = {_WHITE_IS_ZERO, 1, _RGB, _PALETTE, _CMYK, _YCBCR}
 
 
-_UNKNOWN = "not an image, damaged, or of a kind that is not read"
+UNKNOWN = "not an image, damaged, or of a kind that is not read"
 
 
 class HeaderError(Exception):
@@ -116,7 +117,7 @@ def read_header(file: IO[bytes], suffix: str) -> Header:
     """
     kind = kind_of(file.read(16)) or _BY_NAME.get(suffix.lower())
     if kind is None:
-        raise HeaderError(_UNKNOWN)
+        raise HeaderError(UNKNOWN)
     file.seek(0)
     try:
         header = _tiff(file) if kind == "TIFF" else _by_pillow(file, kind)
@@ -125,9 +126,9 @@ def read_header(file: IO[bytes], suffix: str) -> Header:
     except OSError as fault:
         if fault.errno is not None:  # of the disk, not Pillow's of the content
             raise
-        raise HeaderError(_UNKNOWN) from fault
+        raise HeaderError(UNKNOWN) from fault
     except Exception as fault:  # a damaged header raises many kinds
-        raise HeaderError(_UNKNOWN) from fault
+        raise HeaderError(UNKNOWN) from fault
     if header.height < 1 or header.width < 1:
         raise HeaderError(f"damaged: {header.height} x {header.width} pixels")
     return header
@@ -234,7 +235,8 @@ def _tiff(file: IO[bytes]) -> Header:
         orientation=found if isinstance(found, int) and 1 <= found <= 8 else 1,
         white_is_zero=colours == _WHITE_IS_ZERO and max(bits) > 8,
         # OpenCV multiplies 8-bit colours by the alpha, and knows no 2 and 4 bits
-        by_pillow=max(bits) <= 8 and (samples > plain or (max(bits) < 8 and bits != {1})),
+        by_pillow=tags.get(259) in _NOT_BY_OPENCV
+        or (max(bits) <= 8 and (samples > plain or (max(bits) < 8 and bits != {1}))),
     )  # fmt: skip
 
 

@@ -24,7 +24,15 @@ from severstal_cli.errors import InputError, MachineError
 from severstal_cli.steel.containers import CutShortError, DamagedError, check_whole
 from severstal_cli.steel.image_files import find_images as find_images
 from severstal_cli.steel.image_headers import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from severstal_cli.steel.image_headers import MAX_PIXELS_VARIABLE, Header, HeaderError, max_pixels, read_header, upright
+from severstal_cli.steel.image_headers import (
+    MAX_PIXELS_VARIABLE,
+    UNKNOWN,
+    Header,
+    HeaderError,
+    max_pixels,
+    read_header,
+    upright,
+)
 from severstal_cli.steel.parallel import map_in_order
 
 try:
@@ -123,6 +131,8 @@ def decoded(path: Path) -> tuple[NDArray[Any], Header]:
     data = _read(path)
     header = checked_header(path, data)
     pixels = None if header.by_pillow else _by_opencv(path, data, header)
+    if pixels is None and header.kind == "TIFF" and not header.by_pillow:  # Pillow's library would write to stderr
+        raise _unknown(path)
     if pixels is None:
         pixels = _by_pillow(path, data, header)
     if header.kind != "TIFF":  # both decoders turn that one themselves
@@ -166,7 +176,11 @@ def _by_pillow(path: Path, data: bytes, header: Header) -> NDArray[Any]:
     except MemoryError as fault:
         raise _no_memory(path, header) from fault
     except Exception as fault:  # what is damaged raises many kinds
-        raise InputError(f"{path}", "not an image, damaged, or of a kind that is not read", "Replace it") from fault
+        raise _unknown(path) from fault
+
+
+def _unknown(path: Path) -> InputError:
+    return InputError(f"{path}", UNKNOWN, "Replace it")
 
 
 def _no_memory(path: Path, header: Header) -> MachineError:

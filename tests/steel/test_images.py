@@ -296,6 +296,7 @@ FORMS = {
     "palette tif": (pillow(COLOUR.quantize(256), "TIFF"), np.asarray(COLOUR.quantize(256).convert("L")), 1),
     "cmyk tif": (pillow(COLOUR.convert("CMYK"), "TIFF"), WEIGHED, 1),
     "alpha tif": (pillow(Image.merge("RGBA", [*COLOUR.split(), SEE_THROUGH]), "TIFF"), WEIGHED, 1),
+    "zstandard tif": (pillow(Image.fromarray(GREY), "TIFF", compression="zstd"), GREY, 0),
     "white is 0": (tiff((255 - GREY).tobytes(), bits=8, colours=0), GREY, 0),
     "deep, white is 0": (tiff((65535 - DEEP).tobytes(), bits=16, colours=0), GREY, 0),
 }  # fmt: skip
