@@ -243,15 +243,15 @@ def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:
     for line, row in rows:
         fault = _row_fault(row)
         if not fault:
-            name, part, group, classes = unicodedata.normalize("NFC", row[0]), row[1], int(row[2]), row[3]
-            if name in parts:
-                fault = f"{name} is named a second time"
+            image_id, part, group, classes = unicodedata.normalize("NFC", row[0]), row[1], int(row[2]), row[3]
+            if image_id in parts:
+                fault = f"{image_id} is named a second time"
             elif part_of_group.setdefault(group, part) != part:
                 fault = f"group {group} is in part {part_of_group[group]} and in part {part}"
         if fault:
             raise InputError(f"{path}, line {line}", fault, _AGAIN)
-        parts[name], groups[name] = part, group
-        class_sets[name] = frozenset(map(int, classes.split()))
+        parts[image_id], groups[image_id] = part, group
+        class_sets[image_id] = frozenset(map(int, classes.split()))
     return Split(path=path, parts=parts, groups=groups, class_sets=class_sets)
 
 
