@@ -144,7 +144,7 @@ def _images_of(
     """The images that submissions are shown on, by id, and the folder that holds them."""
     given = config.images
     if given is not None and given.is_dir():
-        return image_files.paths_by_id(image_files.find_images([given], progress)), given
+        return surveys.images_of(given, progress), given
     if given is not None:
         image_ids = tables.read_image_list(given).image_ids
     else:

@@ -18,13 +18,13 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import image_files, rle
 from severstal_cli.steel.files import check_place
-from severstal_cli.steel.image_files import find_images, paths_by_id
+from severstal_cli.steel.image_files import find_images
 from severstal_cli.steel.image_headers import IMAGE_SUFFIXES
 from severstal_cli.steel.images import image_size
 from severstal_cli.steel.mask_files import read_values, write_mask
 from severstal_cli.steel.records import MAX_CLASS_ID, RowError, check_image_id, read_class
 from severstal_cli.steel.rle import Runs
-from severstal_cli.steel.surveys import orientation_remedy, survey
+from severstal_cli.steel.surveys import images_of, orientation_remedy
 from severstal_cli.steel.tables import Layout, read_image_list, read_table, write_table
 
 
@@ -122,10 +122,7 @@ def _listed_images(images: Path | None, progress: Progress) -> dict[str, Path | 
     if images is None:
         return {}
     if images.is_dir():
-        paths = find_images([images], progress)
-        for note in survey(paths).notes:
-            progress.say(note)
-        return dict(paths_by_id(paths))
+        return dict(images_of(images, progress))
     return dict.fromkeys(read_image_list(images).image_ids)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, image_files, leaks, postprocess, records, rle, scores, splits, surveys, tables
+from severstal_cli.steel import files, leaks, postprocess, records, rle, scores, splits, surveys, tables
 from severstal_cli.steel.words import counted
 
 
@@ -94,11 +94,7 @@ def _images_that_count(
         if not counting.exists():
             raise InputError(str(counting), "no such file or folder", "Give --images DIR or LIST.csv")
         if counting.is_dir():
-            paths = image_files.find_images([counting], progress)
-            # the others have one page, and here nothing but the names counts
-            for note in surveys.survey([path for path in paths if path.suffix.lower() not in (".jpg", ".jpeg")]).notes:
-                progress.say(note)
-            image_ids = [image_files.id_of(path) for path in paths]
+            image_ids = list(surveys.images_of(counting, progress))
         else:
             image_ids = list(tables.read_image_list(counting).image_ids)
     else:

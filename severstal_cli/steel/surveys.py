@@ -12,6 +12,7 @@ import numpy as np
 
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel.image_files import find_images, paths_by_id
 from severstal_cli.steel.image_headers import Header
 from severstal_cli.steel.images import DEPTHS, FULL_DEPTH, Grey, decoded, header_at, read_grey
 from severstal_cli.steel.parallel import map_in_order
@@ -61,6 +62,17 @@ def survey(paths: Sequence[Path], progress: Progress = SILENT) -> Survey:
         deep=[path for path, header in headers.items() if header.deep],
         notes=notes,
     )
+
+
+def images_of(folder: Path, progress: Progress = SILENT) -> dict[str, Path]:
+    """Return the images of a folder by id, and report what is passed over and what headers say.
+
+    Raises InputError as `find_images`.
+    """
+    paths = find_images([folder], progress)
+    for note in survey(paths).notes:
+        progress.say(note)
+    return paths_by_id(paths)
 
 
 def orientation_remedy(path: Path) -> str:
