@@ -106,6 +106,16 @@ def checked_header(path: Path, data: bytes) -> Header:
     return _header_of(path, io.BytesIO(data))
 
 
+def check_pixels(path: Path, height: int, width: int) -> None:
+    """See that an image of this size may be decoded. Raises InputError: it has more than `max_pixels`."""
+    if height * width > max_pixels():
+        raise InputError(
+            f"{path}",
+            f"{height:,} x {width:,} pixels, more than {max_pixels():,}",
+            f"If it is no damage or fraud, set {MAX_PIXELS_VARIABLE}={height * width}",
+        )
+
+
 def pixel_digest(image: Grey) -> bytes:
     """A hash of `(H, W) uint8`: the same for equal images alone."""
     pixels = hashlib.blake2b(b"%d x %d" % image.shape)
@@ -206,11 +216,7 @@ def _header_of(path: Path, file: IO[bytes]) -> Header:
     except HeaderError as fault:
         remedy = _SAVE_GREY if "its " in str(fault) else "Replace it"
         raise InputError(f"{path}", str(fault), remedy) from fault
-    if header.height * header.width > max_pixels():
-        raise InputError(
-            f"{path}", f"{header.height:,} x {header.width:,} pixels, more than {max_pixels():,}",
-            f"If it is no damage or fraud, set {MAX_PIXELS_VARIABLE}={header.height * header.width}",
-        )  # fmt: skip
+    check_pixels(path, header.height, header.width)
     return header
 
 
