@@ -16,6 +16,7 @@ REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "severstal"
 PAIRS = "ImageId_ClassId,EncodedPixels\n"
 TRIPLES = "ImageId,ClassId,EncodedPixels\n"
 GOOD = PAIRS + "a.jpg_1,1 3\na.jpg_2,4 1\nb.jpg_1,\nb.jpg_2,\n"
+CLEAN = "1 image without a row, first {}: taken as clean, as in annotations"
 SAMPLE_2019 = PAIRS + "a.jpg_1,1 1\na.jpg_2,1 1\nb.jpg_1,1 1\nb.jpg_2,1 1\n"
 SAMPLE_TODAY = "ImageId,EncodedPixels,ClassId\na.jpg,1 12,0\nb.jpg,1 12,0\n"
 
@@ -50,8 +51,33 @@ def test_a_good_submission_has_no_faults(tmp_path: Path, sample: str) -> None:
         (GOOD.replace("b.jpg_2,\n", ""), SAMPLE_TODAY, [(0, "b.jpg has no row for class 2", False)]),
         (GOOD.replace("b.jpg_2,\n", ""), None, [(0, "b.jpg has no row for class 2", False)]),
         (PAIRS + "a.jpg_1,1 3\na.jpg_2,4 1\n", SAMPLE_2019, [(0, "b.jpg is missing", False)]),
-        (TRIPLES + "a.jpg,1,1 3\n", SAMPLE_TODAY, [(0, "b.jpg is missing", False)]),
-        (TRIPLES + "a.jpg,1,1 3\n", SAMPLE_2019, [(0, "b.jpg is missing", False)]),
+        (TRIPLES + "a.jpg,1,1 3\n", SAMPLE_TODAY, [(0, CLEAN.format("b.jpg"), True)]),
+        (TRIPLES + "a.jpg,1,1 3\n", SAMPLE_2019, [(0, CLEAN.format("b.jpg"), True)]),
+        (
+            TRIPLES + "c.jpg,1,1 3\n",
+            "ImageId\nb.jpg\n",
+            [(0, "b.jpg is missing", False), (2, "c.jpg is not among the images asked for", False)],
+        ),
+        (
+            TRIPLES + "b,1,1 3\na.jpg,1,1 3\n",
+            SAMPLE_TODAY,
+            [
+                (0, "b.jpg is missing: there is b, of another ending", False),
+                (2, "b is not among the images asked for", False),
+            ],
+        ),
+        (
+            TRIPLES + "a.jpg,1,1 3\na.jpg,1,3 2\nb.jpg,1,\n",
+            SAMPLE_TODAY,
+            [(3, "a.jpg, class 1 is in line 2 already: taken as one mask", True)],
+        ),
+        (
+            GOOD.replace("b.jpg_1,", "b.jpg_1,-1"),
+            SAMPLE_2019,
+            [(4, "-1 is read as an empty mask; a submission has an empty field there", True)],
+        ),
+        (GOOD.replace(",", ";"), SAMPLE_2019, [(1, "semicolons separate the columns, not commas", False)]),
+        ("i," + GOOD.replace("\n", "\n7,")[:-2], SAMPLE_2019, [(1, "columns that no submission has: i", True)]),
         (TRIPLES + "a.jpg,1,1 3\n", None, []),
         (GOOD + "c.jpg_1,\nc.jpg_2,\n", SAMPLE_2019, [(6, "c.jpg is not among the images asked for", False)]),
         (GOOD + "c.jpg_1,\nc.jpg_2,\n", SAMPLE_TODAY, [(6, "c.jpg is not among the images asked for", False)]),
@@ -108,7 +134,7 @@ def test_sizes_and_names_come_from_the_folder_of_images(tmp_path: Path) -> None:
     assert result.notes == ()
     submission.write_text(TRIPLES + "b.png,1,5 1\n")
     assert [fault.message for fault in check(CheckConfig(submission=submission, images=images)).faults] == [
-        "a.png is missing"
+        CLEAN.format("a.png")
     ]
     # a given size goes before that of the files
     submission.write_text(TRIPLES + "a.png,1,5 1\nb.png,1,6 1\n")

@@ -72,9 +72,12 @@ def test_photographs_of_submissions_are_drawn_where_they_are(tables: Path) -> No
     assert picture.shape == (2 * (8 + 32), 4 * (9 + 12), 3)
     before = {path.name: path.read_bytes() for path in Path("here").iterdir()}
     Path("half.csv").write_text(TRUTH.replace("11 10", "11 500"))
-    with pytest.raises(InputError, match=r"half\.csv, line 3: a run reaches past .* b\.png: pixel 510 of 8 x 9"):
+    with pytest.raises(
+        InputError, match=r"half\.csv, line 3: b\.png, class 2: .* length 500 reaches past the end, pixel 72"
+    ):
         comparing.compare(config)
     assert {path.name: path.read_bytes() for path in Path("here").iterdir()} == before
+    Path("half.csv").write_text(TRUTH)
     (tables / "train_images" / "c.png").unlink()
     assert not comparing.compare(config).has_picture
     assert not Path("here/comparison.png").exists()  # not that of another comparison

@@ -109,13 +109,17 @@ def test_a_truth_about_other_images_is_told(
     tables: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submission, truth, _ = tables
-    scoring.score(ScoreConfig(submission=submission, truth=truth), TerminalProgress())
-    assert "count as clean" not in capsys.readouterr().err
     (tmp_path / "clean.csv").write_text("ImageId\nclean.png\n")
-    found = scoring.score(
-        ScoreConfig(submission=submission, truth=truth, images=tmp_path / "clean.csv"), TerminalProgress()
-    )
-    assert "has no row for any image that counts: all 1 count as clean" in capsys.readouterr().err
+    config = ScoreConfig(submission=submission, truth=truth, images=tmp_path / "clean.csv")
+    with pytest.raises(
+        InputError, match=r"truth\.csv names none of the images that count: it names a\.png, wanted is clean\.png"
+    ):
+        scoring.score(config)
+    # an image of the annotated folder is clean without a row
+    (tmp_path / "train_images").mkdir()
+    (tmp_path / "train_images" / "clean.png").touch()
+    found = scoring.score(config, TerminalProgress())
+    assert f"without a row in {truth}, and so clean: 1 of 1 image" in capsys.readouterr().err
     assert found.all_empty == 1.0
 
 
