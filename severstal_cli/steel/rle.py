@@ -129,6 +129,8 @@ def overlap(a: Runs, b: Runs) -> int:
 def union(parts: Sequence[Runs]) -> Runs:
     """The pixels that are in any of the masks: `parts` may overlap, each is sorted as `Runs` are."""
     every = np.concatenate(parts).astype(np.int64)
+    if not len(every):
+        return EMPTY
     every = every[np.argsort(every[:, 0], kind="stable")]
     ends = np.maximum.accumulate(every.sum(axis=1))
     begins = np.flatnonzero(np.concatenate([[True], every[1:, 0] > ends[:-1]]))

@@ -8,6 +8,7 @@ import pytest
 from severstal_cli.config import CheckConfig
 from severstal_cli.errors import InputError
 from severstal_cli.stages.checking import check
+from severstal_cli.steel import rle
 from severstal_cli.steel.images import cv2
 from severstal_cli.steel.tables import Layout
 
@@ -193,3 +194,35 @@ def test_real_submissions_and_annotations_are_valid() -> None:
     # the first stage had 1,801 of the 5,506 images
     assert len(against_today.faults) == 5506 - 1801
     assert all(fault.message.endswith("is missing") for fault in against_today.faults)
+
+
+def test_pixels_of_many_classes_are_compared_in_one_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 classes one pixel each, three pairs share it: 780 pairs are not tried, on no image."""
+    starts = list(range(1, 41))
+    starts[9], starts[19], starts[39] = starts[4], starts[14], starts[0]
+    rows = "".join(f"a.jpg,{class_id},{start} 1 {start + 100} 1\n" for class_id, start in enumerate(starts, start=1))
+    calls, real = [], rle.overlap
+
+    def count(*masks: rle.Runs) -> int:
+        calls.append(1)
+        return real(*masks)
+
+    monkeypatch.setattr(rle, "overlap", count)
+    assert [message for _, message, _ in found(tmp_path, TRIPLES + rows)] == [
+        "a.jpg: classes 5 and 10 share 2 pixels (other row: line 6)",
+        "a.jpg: classes 15 and 20 share 2 pixels (other row: line 16)",
+        "a.jpg: classes 1 and 40 share 2 pixels (other row: line 2)",
+    ]
+    assert len(calls) == 3
+
+
+def test_faults_of_many_classes_are_short(tmp_path: Path) -> None:
+    sample = PAIRS + "".join(f"a.jpg_{class_id},\n" for class_id in range(1, 255))
+    ((_, message, _),) = found(tmp_path, PAIRS + "a.jpg_254,\n", sample=sample)
+    assert message == "a.jpg has no row for class 1, 2, 3, 4, 5, 6, 7, 8 and 245 more"
+
+
+def test_rows_of_2019_stand_there_once(tmp_path: Path) -> None:
+    assert found(tmp_path, GOOD + "a.jpg_1,5 1\n", sample=SAMPLE_2019) == [
+        (6, "a.jpg, class 1 is in line 2 already", False)
+    ]
