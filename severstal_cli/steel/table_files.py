@@ -7,6 +7,7 @@ semicolons or tabs between columns where the language of the machine has decimal
 
 import gzip
 import io
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -35,7 +36,8 @@ _OTHER_KINDS = (
     (b"\xfd7zXZ\0", "it is packed by xz"),
 )
 _SAVE = "Save the table as CSV in UTF-8"
-_PACKING_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)
+# what zipfile raises for a damaged archive is not all its own
+_PACKING_ERRORS = (OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 def is_named_as_table(path: Path) -> bool:
