@@ -200,7 +200,7 @@ def read_class(text: str) -> int:
 
 
 def _read_odd_class(text: str) -> int:
-    number = re.sub(r"\.0+$", "", text.strip(" \t"))
+    number = re.sub(r"[.,]0+$", "", text.strip(" \t"))
     if number in _CLASS_IDS:
         return _CLASS_IDS[number]
     if number == "0":

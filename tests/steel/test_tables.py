@@ -252,6 +252,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         " ImageId , ClassId,EncodedPixels \u00a0\na.jpg,1,1 3\na.jpg, 2,\n",
         "ImageId,ClassId,EncodedPixels\na.jpg,1.0,1 3\na.jpg,2.000,\n",
         "ImageId_ClassId,EncodedPixels\na.jpg_1.0,1 3\na.jpg_2.0,\n",
+        "ImageId;ClassId;EncodedPixels\na.jpg;1,0;1 3\na.jpg;2,0;\n",
     ],
 )
 def test_what_is_beside_the_columns_is_not_looked_at(tmp_path: Path, content: str) -> None:
