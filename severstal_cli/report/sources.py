@@ -11,7 +11,8 @@ from severstal_cli.progress import Progress
 from severstal_cli.report import photographs, predicting
 from severstal_cli.report.content import Candidate, Content
 from severstal_cli.steel import confidence, images, leaks, splits, tables
-from severstal_cli.steel.agreement import check_inside, check_names
+from severstal_cli.steel.agreement import check_names
+from severstal_cli.steel.photographs import check_inside
 from severstal_cli.steel.tables import MaskTable
 from severstal_cli.steel.words import spans
 

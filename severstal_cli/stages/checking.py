@@ -15,8 +15,8 @@ from severstal_cli.steel.agreement import files_by_id, other_endings, sizes_of, 
 from severstal_cli.steel.headers import COLUMNS, show
 from severstal_cli.steel.records import place, short
 from severstal_cli.steel.table_files import SEPARATORS
-from severstal_cli.steel.tables import Fault, Layout, MaskTable, Sample, read_image_list, scan_table
-from severstal_cli.steel.words import counted, listed
+from severstal_cli.steel.tables import Fault, Layout, MaskTable, Sample, read_image_list, scan_table, unnamed_classes
+from severstal_cli.steel.words import counted, listed, spans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,9 @@ def check(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     wanted_rows = _wanted_rows(table, sample, wanted_images, notes)
     if not table.lines and not faults:
         faults.append(Fault(line=0, message="no rows behind the header"))
+    unnamed = unnamed_classes(table.class_ids)
+    if unnamed:
+        notes.append(f"no row names class {spans(unnamed)}, though one names class {table.classes}")
     faults += _form(table)
     faults += _missing_and_extra(table, wanted_images, wanted_rows)
     faults += _overlaps(table)
@@ -69,7 +72,7 @@ def check(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
         rows=len(table.lines),
         images=len(table.image_ids),
         masks=len(table.masks),
-        classes=table.classes,
+        classes=len(table.class_ids),
         faults=tuple(sorted(faults, key=lambda fault: (fault.line, fault.message))),
         notes=tuple(notes),
     )

@@ -13,6 +13,7 @@ from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import agreement, files, leaks, postprocess, records, rle, scores, splits, tables
+from severstal_cli.steel.photographs import check_inside
 from severstal_cli.steel.words import counted, spans
 
 
@@ -182,7 +183,7 @@ def _check_sizes(
     if wrong:
         progress.say(agreement.unread(wrong))
     for path, table in found.items():
-        agreement.check_inside(path, table, sizes)
+        check_inside(path, table, sizes)
 
 
 def _tell_rows(path: Path, table: tables.MaskTable, image_ids: Sequence[str], source: str, progress: Progress) -> None:

@@ -8,7 +8,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.images import IMAGE_SUFFIXES, find_images, image_size
 from severstal_cli.steel.records import place, short
-from severstal_cli.steel.tables import MaskTable, past_the_end
+from severstal_cli.steel.tables import MaskTable
 from severstal_cli.steel.words import counted
 
 
@@ -41,15 +41,6 @@ def check_names(path: Path, table: MaskTable, image_ids: Collection[str], what: 
         raise InputError(f"{path} names none of the images {what}",
                          f"it names {short(table.image_ids[0])}, wanted is {short(first)}",
                          "Check that table and images belong together")  # fmt: skip
-
-
-def check_inside(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """See that no mask of the table at `path` reaches past the end of its image.
-
-    sizes: (height, width) of the images to look at. Raises InputError.
-    """
-    for fault in past_the_end(table, {image_id: height * width for image_id, (height, width) in sizes.items()}):
-        raise InputError(f"{path}, {fault.place}", fault.message, "Masks must be drawn on images of this size")
 
 
 def files_by_id(folder: Path) -> dict[str, Path]:

@@ -13,10 +13,9 @@ from pathlib import Path
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
-from severstal_cli.steel.agreement import check_inside, other_endings
 from severstal_cli.steel.cache import ImageCache, open_cache
 from severstal_cli.steel.records import place, short
-from severstal_cli.steel.tables import MaskTable, read_table, say_gaps, say_merged
+from severstal_cli.steel.tables import MaskTable, past_the_end, read_table, say_gaps, say_merged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +97,21 @@ def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> 
     missing = [image_id for image_id in table.image_ids if image_id not in cache.index]
     if missing:
         lines = [line for (image_id, _), line in table.lines.items() if image_id == missing[0]]
-        other = other_endings(missing, cache.index).get(missing[0])
         raise InputError(
             f"{path}, {place(min(lines))}: there is no image {short(missing[0])} in {folder}",
             f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing",
-            f"{short(other)} is there: give rows and files the same ending" if other
-            else "Add the images or remove their rows",
-        )  # fmt: skip
+            "Add the images or remove their rows",
+        )
     check_inside(path, table, {image_id: cache.sizes[row] for image_id, row in cache.index.items()})
+
+
+def check_inside(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """See that no mask of the table at `path` reaches past the end of its image.
+
+    sizes: (height, width) of the images to look at. Raises InputError.
+    """
+    for fault in past_the_end(table, {image_id: height * width for image_id, (height, width) in sizes.items()}):
+        raise InputError(f"{path}, {fault.place}", fault.message, "Masks must be drawn on images of this size")
 
 
 def _fingerprint(table: MaskTable, cache: ImageCache) -> str:

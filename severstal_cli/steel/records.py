@@ -224,7 +224,8 @@ def check_image_id(image_id: str) -> None:
     if not image_id.strip():
         raise RowError("ImageId is empty")
     # no-break and other wide spaces are not printable to Python, but names hold them: those of macOS' screenshots do
-    if image_id != image_id.strip() or not _SPACES.sub(" ", image_id).isprintable():
+    is_shown = image_id.isprintable() or _SPACES.sub(" ", image_id).isprintable()
+    if image_id != image_id.strip() or not is_shown:
         raise RowError(f"ImageId {quote(image_id)} has blanks around it or characters that cannot be shown")
     if "/" in image_id or "\\" in image_id or image_id in (".", ".."):
         raise RowError(f"ImageId {quote(image_id)} is a path, not the name of a file")

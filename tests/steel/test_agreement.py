@@ -7,11 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from severstal_cli.errors import InputError
 from severstal_cli.steel import agreement
-from severstal_cli.steel.cache import open_cache
-from severstal_cli.steel.photographs import check_fits
-from severstal_cli.steel.tables import read_table
 
 
 @pytest.mark.parametrize(
@@ -28,16 +24,6 @@ from severstal_cli.steel.tables import read_table
 )
 def test_endings(wanted: list[str], named: set[str], pairs: dict[str, str]) -> None:
     assert agreement.other_endings(wanted, named) == pairs
-
-
-def test_annotations_of_images_with_another_ending_say_so(tmp_path: Path) -> None:
-    (tmp_path / "train_images").mkdir()
-    for name in ("a.png", "b.png"):
-        cv2.imwrite(str(tmp_path / "train_images" / name), np.zeros((8, 8), np.uint8))
-    path = tmp_path / "train.csv"
-    path.write_text("ImageId,ClassId,EncodedPixels\nb.png,1,1 3\na.jpg,1,1 3\n")
-    with pytest.raises(InputError, match=r"line 3: there is no image a\.jpg in train_images: .* a\.png is there: give"):
-        check_fits(path, read_table(path), open_cache(tmp_path / "train_images"), "train_images")
 
 
 def test_files_are_known_by_names_in_one_form(tmp_path: Path) -> None:
