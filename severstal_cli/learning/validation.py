@@ -22,8 +22,10 @@ class Validation:
     def __init__(self, photographs: Photographs, image_ids: Sequence[str], card: ModelCard, batch_size: int) -> None:
         self.image_ids = tuple(image_ids)
         self._photographs, self._card, self._batch_size = photographs, card, batch_size
+        # the mean leaves out channels between class ids that no annotation names
+        self._counted = [class_id - 1 for class_id in photographs.class_ids]
         self._present = np.array(
-            [[(image_id, channel) in photographs.masks for channel in range(card.classes)] for image_id in image_ids]
+            [[(image_id, channel) in photographs.masks for channel in self._counted] for image_id in image_ids]
         )
 
     @property
@@ -46,14 +48,12 @@ class Validation:
 
         def scores_of(found: tuple[str, NDArray[np.uint8]]) -> list[float]:
             image_id, levels = found
-            return [
-                dice.dice(runs, masks.get((image_id, channel), rle.EMPTY))
-                for channel, runs in enumerate(postprocess.masks_to_runs(levels, rules, exclusive=card.exclusive))
-            ]
+            runs = postprocess.masks_to_runs(levels, rules, exclusive=card.exclusive)
+            return [dice.dice(runs[at], masks.get((image_id, at), rle.EMPTY)) for at in self._counted]
 
         levels_of = inference.predict_levels([member], pixels, fabric, batch_size=self._batch_size)
         found = map_in_order(scores_of, zip(mine, levels_of, strict=True), ahead=2 * (cpu_count() or 1), name="masks")
-        own_scores = np.array(list(found)).reshape(len(mine), card.classes)
+        own_scores = np.array(list(found)).reshape(len(mine), len(self._counted))
         scores = np.empty(self._present.shape)
         for rank, rows in enumerate(gather(own_scores, fabric)):
             scores[rank :: fabric.world_size] = rows

@@ -11,8 +11,9 @@ from severstal_cli.progress import Progress
 from severstal_cli.report import photographs, predicting
 from severstal_cli.report.content import Candidate, Content
 from severstal_cli.steel import confidence, image_files, leaks, splits, surveys, tables
-from severstal_cli.steel.photographs import check_inside
+from severstal_cli.steel.agreement import check_inside, check_names
 from severstal_cli.steel.tables import MaskTable
+from severstal_cli.steel.words import spans
 
 
 def gather(config: ReportConfig, place: Path, progress: Progress) -> Content:
@@ -27,13 +28,15 @@ def is_run(path: Path) -> bool:
     return (path / "model.json").is_file()
 
 
-def _read(path: Path) -> MaskTable:
+def _read(path: Path, progress: Progress) -> MaskTable:
     """A submission. Raises InputError, also for what is none for sure."""
     if path.suffix == ".json":
         raise InputError(f"{path} is no submission", "", "Predict with --thresholds, and show what that writes")
     if path.is_dir() and not any(path.glob("part-*.csv")):
         raise InputError(f"{path} is no run", "no model.json in it", "Name the folder of a run, or a submission")
-    return tables.read_table(path)
+    table = tables.read_table(path)
+    tables.say_merged(path, table, progress)
+    return table
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -52,7 +55,7 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
         raise InputError("not clear which images to show", "a run shows those of its own data",
                          "Leave out --truth and --images, or name submissions alone")  # fmt: skip
     runs = [path for path in config.shown if is_run(path)]
-    found = {path: _read(path) for path in config.shown if path not in runs}
+    found = {path: _read(path, progress) for path in config.shown if path not in runs}
     opened = evaluation.open_holdout if config.part == splits.HOLDOUT else evaluation.open_validation
     recipes = {run: recipe.read([run]) for run in runs}
     parts = {run: opened([run], config.data, progress) for run in runs}
@@ -60,6 +63,7 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
     for run, part in parts.items():
         if part.image_ids != first.image_ids or part.photographs.folder != first.photographs.folder:
             raise InputError(f"{run} left out other images than {runs[0]}", "", "Show runs of one fold of one split")
+    _check_gaps(first.photographs.folder / "train.csv", first.photographs.class_ids)
     cache = first.photographs.cache
     sizes = cache.sizes[[cache.index[name] for name in first.image_ids]]
     classes = len(recipes[runs[0]].thresholds.rules)
@@ -93,13 +97,16 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
 
 
 def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Content:
-    found = {path: _read(path) for path in config.shown}
+    found = {path: _read(path, progress) for path in config.shown}
     paths, folder = _images_of(config, found, progress)
     image_ids = tuple(paths)
     truth = config.truth
     if truth is None and config.data is not None and folder == config.data / "train_images":
         truth = config.data / "train.csv"
-    true = None if truth is None else tables.read_table(truth)
+    true = None if truth is None else _read(truth, progress)
+    if truth is not None and true is not None:
+        check_names(truth, true, image_ids, "to show")
+        _check_gaps(truth, true.class_ids)
     if true is None:
         progress.say("no --truth: nothing is scored")
     split = None if truth is None else splits.split_in(truth.parent)
@@ -170,3 +177,11 @@ def _check_table(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, in
         raise InputError(f"{path} names none of the {len(sizes)} images to show", "", "Give the submission for them")
     if absent:
         progress.say(f"{absent} of {len(sizes)} images have no row in {path} and count as empty")
+
+
+def _check_gaps(path: Path, class_ids: Sequence[int]) -> None:
+    """The page's means are over all classes up to the highest. Raises InputError: annotations do not name some."""
+    unnamed = tables.unnamed_classes(class_ids)
+    if unnamed:
+        raise InputError(f"{path}: no row names class {spans(unnamed)}", f"it names {spans(class_ids)}",
+                         "Number the classes from 1 without gaps, or name such a class by an empty row")  # fmt: skip

@@ -6,13 +6,19 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
+
 from severstal_cli.config import CheckConfig
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
+from severstal_cli.steel.agreement import other_endings, unread
+from severstal_cli.steel.headers import COLUMNS, show
 from severstal_cli.steel.image_files import find_images, id_of
-from severstal_cli.steel.records import place
+from severstal_cli.steel.records import place, short
 from severstal_cli.steel.surveys import survey
+from severstal_cli.steel.table_files import SEPARATORS
 from severstal_cli.steel.tables import Fault, Layout, MaskTable, Sample, read_image_list, scan_table
+from severstal_cli.steel.words import counted, listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,7 @@ def check(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
     wanted_rows = _wanted_rows(table, sample, wanted_images, notes)
     if not table.lines and not faults:
         faults.append(Fault(line=0, message="no rows behind the header"))
+    faults += _form(table)
     faults += _missing_and_extra(table, wanted_images, wanted_rows)
     faults += _overlaps(table)
     return CheckResult(
@@ -86,11 +93,26 @@ def _images(
     for note in found.notes:
         progress.say(note)
     sizes = {id_of(path): size for path, size in found.sizes.items()} if config.size is None else {}
-    wrong = list(map(str, found.wrong.values()))
-    if wrong and config.size is None:
-        notes.append(f"runs past the end were not looked for in images that cannot be read: {len(wrong)}, first "
-                     f"{wrong[0]}")  # fmt: skip
+    if found.wrong and config.size is None:
+        notes.append(unread(list(map(str, found.wrong.values()))))
     return tuple(map(id_of, paths)), sizes
+
+
+def _form(table: MaskTable) -> Iterator[Fault]:
+    """What this program reads, but the competition may not."""
+    if table.separator != ",":
+        yield Fault(line=1, message=f"{SEPARATORS[table.separator]} separate the columns, not commas")
+    extra = [name for name in table.columns if name not in COLUMNS[table.layout]]
+    if extra:
+        yield Fault(line=1, message=f"columns that no submission has: {show(extra)}", is_warning=True)
+    for word, line in table.words.items():
+        message = f"{word} is read as an empty mask; a submission has an empty field there"
+        yield Fault(line=line, message=message, is_warning=True)
+    for line, (image_id, channel) in table.merged.items():
+        # the rows of the layout of 2019 are known by image and class, so each must stand there once
+        message = f"{short(image_id)}, class {channel + 1} is in {place(table.lines[image_id, channel])} already"
+        is_warning = table.layout is Layout.CURRENT
+        yield Fault(line=line, message=f"{message}{': taken as one mask' * is_warning}", is_warning=is_warning)
 
 
 def _wanted_rows(
@@ -122,21 +144,32 @@ def _missing_and_extra(
     found: dict[str, dict[int, int]] = defaultdict(dict)  # image_id -> class_id -> line
     for (image_id, channel), line in table.lines.items():
         found[image_id][channel + 1] = line
+    endings = other_endings(wanted_rows, table.image_ids)
+    absent = []
     for image_id, class_ids in wanted_rows.items():
         if image_id not in found:
-            yield Fault(line=0, message=f"{image_id} is missing")
+            if image_id in endings:
+                other = short(endings[image_id])
+                yield Fault(line=0, message=f"{short(image_id)} is missing: there is {other}, of another ending")
+            else:
+                absent.append(image_id)
             continue
-        missing = [str(class_id) for class_id in class_ids if class_id not in found[image_id]]
+        missing = [class_id for class_id in class_ids if class_id not in found[image_id]]
         if missing:
-            what = f"{image_id} has no row for class {', '.join(missing)}"
-            yield Fault(line=0, message=what)
+            yield Fault(line=0, message=f"{short(image_id)} has no row for class {listed(missing)}")
+        wanted = set(class_ids)
         for class_id, line in found[image_id].items():
-            if class_ids and class_id not in class_ids:
-                yield Fault(line=line, message=f"{image_id} has no class {class_id} in the sample")
+            if wanted and class_id not in wanted:
+                yield Fault(line=line, message=f"{short(image_id)} has no class {class_id} in the sample")
+    if table.layout is Layout.ORIGINAL or len(absent) == len(wanted_rows):
+        yield from (Fault(line=0, message=f"{short(image_id)} is missing") for image_id in absent)
+    elif absent:  # rows for defects only are today's layout of annotations, and what this program writes in it
+        images = f"{counted(len(absent))} without a row, first {short(absent[0])}"
+        yield Fault(line=0, message=f"{images}: taken as clean, as in annotations", is_warning=True)
     if wanted_images is not None:
         for image_id in found.keys() - wanted_rows.keys():
             line = min(found[image_id].values())
-            yield Fault(line=line, message=f"{image_id} is not among the images asked for")
+            yield Fault(line=line, message=f"{short(image_id)} is not among the images asked for")
 
 
 def _overlaps(table: MaskTable) -> Iterator[Fault]:
@@ -145,11 +178,30 @@ def _overlaps(table: MaskTable) -> Iterator[Fault]:
     for image_id, channel in table.masks:
         channels[image_id].append(channel)
     for image_id, present in channels.items():
-        for a, b in combinations(sorted(present), 2):
+        for a, b in _pairs(table, image_id, sorted(present)):
             shared_px = rle.overlap(table.masks[image_id, a], table.masks[image_id, b])
             if shared_px:
                 lines = sorted((table.lines[image_id, a], table.lines[image_id, b]))
                 message = (
-                    f"{image_id}: classes {a + 1} and {b + 1} share {shared_px} pixels (other row: {place(lines[0])})"
+                    f"{short(image_id)}: classes {a + 1} and {b + 1} share {shared_px} pixels "
+                    f"(other row: {place(lines[0])})"
                 )
                 yield Fault(line=lines[1], message=message, is_warning=True)
+
+
+def _pairs(table: MaskTable, image_id: str, channels: list[int]) -> Iterable[tuple[int, int]]:
+    """Pairs of classes that may share pixels: of a few all, of many those that a walk over the sorted runs finds.
+
+    All pairs of 254 classes would take hours over a large table. The walk finds a partner for every class that has one.
+    """
+    if len(channels) <= 8:
+        return combinations(channels, 2)
+    runs = np.concatenate([table.masks[image_id, channel] for channel in channels]).astype(np.int64)
+    owners = np.repeat(channels, [len(table.masks[image_id, channel]) for channel in channels])
+    order = np.argsort(runs[:, 0], kind="stable")
+    ends, owners = runs[order].sum(axis=1), owners[order]
+    furthest = np.maximum.accumulate(ends)
+    first = np.maximum.accumulate(np.where(ends == furthest, np.arange(len(ends)), 0))  # whose end is the furthest
+    inside = np.flatnonzero(runs[order][1:, 0] < furthest[:-1]) + 1
+    pairs = np.sort(np.stack([owners[inside], owners[first[inside - 1]]], axis=1), axis=1)
+    return [(int(a), int(b)) for a, b in np.unique(pairs, axis=0)]

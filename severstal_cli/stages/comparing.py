@@ -21,9 +21,9 @@ from severstal_cli.config import CompareConfig, ScoreConfig, ThresholdsConfig, T
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import scoring
-from severstal_cli.steel import dice, files, image_files, images, intervals, pictures, records, surveys
+from severstal_cli.steel import dice, files, intervals, pictures, records, surveys, table_files
 from severstal_cli.steel.comparison import CompareResult, Row, markdown
-from severstal_cli.steel.photographs import check_inside, open_photographs
+from severstal_cli.steel.photographs import open_photographs
 from severstal_cli.steel.scores import Difference, ScoreResult, Scores, differences
 from severstal_cli.steel.words import between, counted, percent
 
@@ -62,7 +62,7 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
     if photographs is not None:
         columns = [("truth", true), *((candidate.name, candidate.scores[0].masks) for candidate in candidates)]
         first = candidates[0].scores[0]
-        picture = pictures.by_class(columns, first.image_ids, first.dice.shape[1], photographs)
+        picture = pictures.by_class(columns, first.image_ids, max(first.class_ids), photographs)
     files.write_text(out / CONTENT, json.dumps(result.to_dict(), indent=2) + "\n")
     files.write_text(out / MARKDOWN, markdown(result))
     if picture is None:
@@ -84,16 +84,9 @@ def _submissions(
         _Candidate(name=name, scores=(found,))
         for name, found in zip(_short(config.candidates), judged.scores, strict=True)
     ]
-    names = judged.scores[0].image_ids
-    folders = [config.images, config.truth.parent / "train_images", config.truth.parent / "test_images"]
-    files_of = next((found for one in folders if one and (found := image_files.in_folder(one, names))), None)
-    true = judged.tables[config.truth].masks
-    if files_of is None:
-        return candidates, true, None
-    sizes = {name: images.image_size(files_of[name]) for name in names}
-    for path, table in judged.tables.items():
-        check_inside(path, table, sizes)
-    return candidates, true, surveys.reader(files_of)
+    files_of = judged.files
+    is_whole = len(files_of) == len(judged.scores[0].image_ids)
+    return candidates, judged.tables[config.truth].masks, surveys.reader(files_of) if is_whole else None
 
 
 def _runs(
@@ -108,7 +101,7 @@ def _runs(
             near = difflib.get_close_matches(name, registry.REGISTRY, n=1)
             hint = f"Did you mean {near[0]}? " if near else ""
             raise InputError(f"{name} is neither a network nor the folder of a run", "",
-                             f"{hint}`severstal models` lists both; a submission ends with .csv")  # fmt: skip
+                             f"{hint}`severstal models` lists both; a submission is a file")  # fmt: skip
     networks = [name for name in config.candidates if name in registry.REGISTRY]
     if not networks:
         _check_given(config, "runs, which are trained", {"data"})
@@ -127,7 +120,7 @@ def _runs(
     first = candidates[0].scores[0]
     for candidate in candidates:
         for found, run in zip(candidate.scores, candidate.runs, strict=True):
-            if found.image_ids != first.image_ids or found.dice.shape != first.dice.shape:
+            if found.image_ids != first.image_ids or found.class_ids != first.class_ids:
                 raise InputError(f"{run} has another holdout or other classes than {candidates[0].runs[0]}", "",
                                  "Compare runs of the same data and split")  # fmt: skip
     from severstal_cli.learning.run import read_card
@@ -259,5 +252,5 @@ def _by_seed_alone(one: Path, other: Path) -> bool:
 
 def _short(names: Sequence[str]) -> list[str]:
     """The ends of paths, as far as they tell them apart."""
-    ends = [Path(name).name.removesuffix(".csv").removesuffix(".parts") for name in names]
+    ends = [table_files.bare_name(Path(name)) for name in names]
     return ends if len(set(ends)) == len(ends) else list(names)

@@ -25,7 +25,7 @@ from severstal_cli.steel.mask_files import read_values, write_mask
 from severstal_cli.steel.records import MAX_CLASS_ID, RowError, check_image_id, read_class
 from severstal_cli.steel.rle import Runs
 from severstal_cli.steel.surveys import images_of, orientation_remedy
-from severstal_cli.steel.tables import Layout, read_image_list, read_table, write_table
+from severstal_cli.steel.tables import Layout, read_image_list, read_table, say_merged, write_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +101,7 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
     """
     height, width = config.size
     table = read_table(config.table, pixels=height * width)
+    say_merged(config.table, table, progress)
     by_stem: dict[str, str] = {}
     for image_id in table.image_ids:
         other = by_stem.setdefault(Path(image_id).stem, image_id)

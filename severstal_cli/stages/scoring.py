@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import time
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +12,8 @@ from pathlib import Path
 from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, leaks, postprocess, records, rle, scores, splits, surveys, tables
-from severstal_cli.steel.words import counted
+from severstal_cli.steel import agreement, files, leaks, postprocess, records, rle, scores, splits, surveys, tables
+from severstal_cli.steel.words import counted, spans
 
 
 def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResult:
@@ -40,7 +42,7 @@ def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResul
         return found.summary()
     how = dataclasses.replace(config, runs=(config.against,), thresholds=None)  # with the same views
     other = score_runs(how, progress)
-    if other.image_ids != found.image_ids or other.dice.shape != found.dice.shape:
+    if other.image_ids != found.image_ids or other.class_ids != found.class_ids:
         raise InputError(f"{config.against} has another holdout or other classes", "", "Compare runs of one split")
     return found.summary(other)
 
@@ -52,40 +54,53 @@ class Judged:
     scores: tuple[scores.Scores, ...]
     tables: Mapping[Path, tables.MaskTable]
     """What was read: of each submission, and the truth."""
+    files: Mapping[str, Path]
+    """The images that count by their ids, as far as it is known where they are."""
 
 
 def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None, progress: Progress = SILENT) -> Judged:
-    """Score submissions against `truth` on the same images.
+    """Score submissions against `truth` on the same images, whatever the order of rows.
 
     counting: the images that count, as a folder or a list. None: those of the one submission, or of several those that
     tables with a row for every image and class name. Raises InputError as `score` does.
     """
-    found = {path: _read(path, "a submission.csv") for path in paths}
-    true = _read(truth, "the annotations, as train.csv")
-    image_ids, source = _images_that_count(found, counting, progress)
-    if true.image_ids and not set(true.image_ids) & set(image_ids):
-        progress.say(f"{truth} has no row for any image that counts: all {len(image_ids)} count as clean")
+    found = {path: _read(path, "a submission.csv", progress) for path in paths}
+    true = _read(truth, "the annotations, as train.csv", progress)
+    image_ids, source = _images_that_count(found, (truth, true), counting, progress)
+    image_ids = sorted(image_ids)
+    files_of = _files(image_ids, counting, truth)
     split = splits.split_in(truth.parent)
     groups = None if split is None else split.groups_with(image_ids)
     for path, table in found.items():
         _tell_rows(path, table, image_ids, source, progress)
-        _check_classes(path, table, truth, true)
+        _check_classes(path, table, truth, true, progress)
         if split is not None:
             leaks.check_submission(path, image_ids, split, progress)
-    every = (scores.score_masks(found[path].masks, true.masks, image_ids, true.classes, groups) for path in paths)
-    return Judged(scores=tuple(every), tables=found | {truth: true})
+    _check_truth(truth, true, image_ids, files_of, progress)
+    _check_sizes(found | {truth: true}, image_ids, files_of, progress)
+    tables.say_gaps(truth, true, progress)
+    every = tuple(
+        scores.score_masks(found[path].masks, true.masks, image_ids, true.classes, groups, true.class_ids)
+        for path in paths
+    )
+    return Judged(scores=every, tables=found | {truth: true}, files=files_of)
 
 
-def _read(path: Path, what: str) -> tables.MaskTable:
+def _read(path: Path, what: str, progress: Progress) -> tables.MaskTable:
     if not path.exists():
         raise InputError(str(path), "no such file", f"Name {what}")
     if path.is_dir() and not records.is_table(path):
         raise InputError(str(path), "it is a folder, not a table", f"Name {what}; a run is compared with runs alone")
-    return tables.read_table(path)
+    table = tables.read_table(path)
+    tables.say_merged(path, table, progress)
+    return table
 
 
 def _images_that_count(
-    found: Mapping[Path, tables.MaskTable], counting: Path | None, progress: Progress
+    found: Mapping[Path, tables.MaskTable],
+    truth: tuple[Path, tables.MaskTable],
+    counting: Path | None,
+    progress: Progress,
 ) -> tuple[Sequence[str], str]:
     """Their names, and in words where these are from."""
     first = next(iter(found))
@@ -99,13 +114,18 @@ def _images_that_count(
             image_ids = list(tables.read_image_list(counting).image_ids)
     else:
         # the images that one of several submissions is judged by must not be those where another one finds something
-        whole = {path: table for path, table in found.items() if _is_whole(table) or len(found) == 1}
-        if not whole:
+        whole = {path: table for path, table in found.items() if _is_whole(table)}
+        if not whole and len(found) > 1:
             few = "has rows for defects only" if len(found[first].lines) == len(found[first].masks) else "lacks rows"
             raise InputError("not clear which images count", f"{first} {few}", "Give --images DIR or LIST.csv")
-        source = " and ".join(map(str, whole))
-        image_ids = list(dict.fromkeys(image_id for table in whole.values() for image_id in table.image_ids))
+        counted_in = whole or found
+        source = " and ".join(map(str, counted_in))
+        image_ids = list(dict.fromkeys(image_id for table in counted_in.values() for image_id in table.image_ids))
         progress.say(f"counting the {counted(len(image_ids))} in {source}; --images DIR or LIST.csv counts others")
+        missed = len({image_id for image_id, _ in truth[1].masks}.difference(image_ids))
+        if missed and not whole:
+            progress.say(f"not counted, though {truth[0]} has masks there: {counted(missed, 'image')} without a row in "
+                         f"{source}. If it is to find them, give --images")  # fmt: skip
     if not image_ids:
         raise InputError("no images to score", str(counting or first), "Give --images DIR or LIST.csv")
     return image_ids, source
@@ -113,17 +133,63 @@ def _images_that_count(
 
 def _is_whole(table: tables.MaskTable) -> bool:
     """It has a row for every class of each of its images, empty masks among them: not for defects only."""
-    return len(table.masks) < len(table.lines) == len(table.image_ids) * table.classes
+    return len(table.masks) < len(table.lines) == len(table.image_ids) * len(table.class_ids)
+
+
+def _files(image_ids: Sequence[str], counting: Path | None, truth: Path) -> dict[str, Path]:
+    """Those of the images that count that are in the folder of --images, or else in one beside the truth."""
+    found: dict[str, Path] = {}
+    for folder in (counting, truth.parent / "train_images", truth.parent / "test_images"):
+        if folder is not None and folder.is_dir() and len(found) < len(image_ids):
+            names = os.listdir(folder)  # noqa: PTH208 (paths of thousands of files take their time)
+            there = {unicodedata.normalize("NFC", name): name for name in names}
+            found = {name: folder / there[name] for name in image_ids if name in there} | found
+    return found
+
+
+def _check_truth(
+    truth: Path, true: tables.MaskTable, image_ids: Sequence[str], files_of: Mapping[str, Path], progress: Progress
+) -> None:
+    """See that the truth is of the images that count, and say how many have no row. Raises InputError.
+
+    That none has a row may be right for images of the annotated folder: they are clean.
+    """
+    absent = len(set(image_ids) - set(true.image_ids))
+    folders = {path.parent for path in files_of.values()} if len(files_of) == len(image_ids) else set()
+    if (
+        absent < len(image_ids)
+        or folders != {truth.parent / "train_images"}
+        or agreement.other_endings(image_ids, true.image_ids)
+    ):
+        agreement.check_names(truth, true, image_ids, "that count")
+    if absent and true.image_ids:
+        progress.say(f"without a row in {truth}, and so clean: {absent:,} of {counted(len(image_ids))}")
+
+
+def _check_sizes(
+    found: Mapping[Path, tables.MaskTable], image_ids: Sequence[str], files_of: Mapping[str, Path], progress: Progress
+) -> None:
+    """See that no mask reaches past the end of its image, as `check` does. Raises InputError."""
+    with_masks = {image_id for table in found.values() for image_id, _ in table.masks}.intersection(image_ids)
+    known = {image_id: files_of[image_id] for image_id in sorted(with_masks & files_of.keys())}
+    if len(known) < len(with_masks):
+        of = "" if not known else f" in {len(with_masks) - len(known):,} of {counted(len(with_masks))} with masks"
+        progress.say(f"runs past the end were not looked for{of}: it is not known where the images are; give --images "
+                     "DIR")  # fmt: skip
+    if not known:
+        return
+    sizes, wrong = agreement.sizes_of(known, progress)
+    if wrong:
+        progress.say(agreement.unread(wrong))
+    for path, table in found.items():
+        agreement.check_inside(path, table, sizes)
 
 
 def _tell_rows(path: Path, table: tables.MaskTable, image_ids: Sequence[str], source: str, progress: Progress) -> None:
-    """Tell which images have no row and which rows do not count. Raises InputError: none counts."""
+    """Tell which images have no row and which rows do not count. Raises InputError as `check_names`."""
+    agreement.check_names(path, table, image_ids, "that count")
     known, wanted = set(table.image_ids), set(image_ids)
     absent = [image_id for image_id in image_ids if image_id not in known]
-    if len(absent) == len(image_ids) and known:
-        raise InputError(f"{path} names none of the images that count",
-                         f"it names {table.image_ids[0]}, wanted is {image_ids[0]}",
-                         "Check that submission and images belong together")  # fmt: skip
     if absent:
         progress.say(f"without a row in {path}, and so empty: {len(absent)} of {counted(len(image_ids))}, "
                      f"first {absent[0]}")  # fmt: skip
@@ -132,14 +198,27 @@ def _tell_rows(path: Path, table: tables.MaskTable, image_ids: Sequence[str], so
         progress.say(f"in {path}, but not in {source}, and so not counted: {counted(extra)}")
 
 
-def _check_classes(path: Path, table: tables.MaskTable, truth: Path, true: tables.MaskTable) -> None:
-    """A class that the truth does not know would be right wherever it is empty. Raises InputError."""
+def _check_classes(
+    path: Path, table: tables.MaskTable, truth: Path, true: tables.MaskTable, progress: Progress
+) -> None:
+    """A class that the truth does not name would be right wherever it is empty: it does not count.
+
+    Raises InputError: no class counts, or there are masks of such a class.
+    """
     if not table.classes and not true.classes:
         raise InputError("no classes to score", f"{path} and {truth} have no rows", "Give other files")
-    if table.classes > true.classes:
-        line, channel = min((line, channel) for (_, channel), line in table.lines.items() if channel >= true.classes)
-        raise InputError(f"{path}, {records.place(line)}: it names class {channel + 1}", f"{truth} has {true.classes}",
+    unknown = set(table.class_ids) - set(true.class_ids)
+    rows = table.masks if true.class_ids else table.lines
+    wrong = [(table.lines[key], key[1] + 1) for key in rows if key[1] + 1 in unknown] if unknown else []
+    if wrong:
+        line, class_id = min(wrong)
+        is_gap = class_id < true.classes
+        raise InputError(f"{path}, {records.place(line)}: it names class {class_id}",
+                         f"{truth} has {spans(true.class_ids) if is_gap else true.classes}",
                          "Remove it, or give the truth a row of that class, an empty one will do")  # fmt: skip
+    if unknown:
+        progress.say(f"{path} has empty rows alone of what {truth} does not name, and so not counted: "
+                     f"class {spans(sorted(unknown))}")  # fmt: skip
 
 
 def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Scores:
@@ -171,7 +250,8 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     # a GPU is ahead: what it has done by then was for nothing
     timed = len(part.image_ids) - first * (1 + evaluation.batches_ahead())
     images_per_s = timed / max(time.monotonic() - began, 1e-9) if timed > 0 else None
-    result = scores.score_masks(masks, part.photographs.masks, part.image_ids, len(thresholds.rules), part.split.groups)
+    result = scores.score_masks(masks, part.photographs.masks, part.image_ids, len(thresholds.rules), part.split.groups,
+                                part.photographs.class_ids)  # fmt: skip
     result = dataclasses.replace(result, images_per_s=images_per_s)
     # kept with a run that was scored as it predicts by default; it may lie on a read-only disk
     is_default = [how.thresholds_path] == [folder / run.THRESHOLDS for folder in runs] and how.views == thresholds.tta

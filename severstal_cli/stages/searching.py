@@ -28,6 +28,8 @@ class ThresholdsResult:
     images: int
     choices: tuple[Choice, ...]
     """One a class."""
+    counted: tuple[int, ...]
+    """The channels of classes that annotations name: means are over them."""
     mean_dice_held_out: float | None = None
     """Of rules chosen on the other folds of these images; None where there is nothing to leave out."""
     interval_held_out: tuple[float, float] | None = None
@@ -36,17 +38,17 @@ class ThresholdsResult:
     @property
     def mean_dice(self) -> float:
         """With the chosen rules."""
-        return float(np.mean([choice.mean_dice for choice in self.choices]))
+        return float(np.mean([self.choices[at].mean_dice for at in self.counted]))
 
     @property
     def mean_dice_default(self) -> float:
         """At threshold 0.5 and without filters."""
-        return float(np.mean([choice.mean_dice_default for choice in self.choices]))
+        return float(np.mean([self.choices[at].mean_dice_default for at in self.counted]))
 
     @property
     def mean_dice_never(self) -> float:
         """Predicting nothing."""
-        return float(np.mean([choice.mean_dice_never for choice in self.choices]))
+        return float(np.mean([self.choices[at].mean_dice_never for at in self.counted]))
 
 
 def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsResult:
@@ -70,12 +72,14 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     contributions = list(map(Contributions, surfaces))
     _fill(surfaces, contributions, part, config, progress)
     groups = choosing.groups_of(part.image_ids, part.split)
-    chosen = choosing.choose(contributions, choosing.deal(part.image_ids, part.split), groups)
+    counted = tuple(class_id - 1 for class_id in part.photographs.class_ids)
+    chosen = choosing.choose(contributions, choosing.deal(part.image_ids, part.split), groups, counted)
     choices = chosen.choices
     result = ThresholdsResult(
         path=path,
         images=len(part.image_ids),
         choices=choices,
+        counted=counted,
         mean_dice_held_out=chosen.mean_dice_held_out,
         interval_held_out=chosen.interval_held_out,
     )

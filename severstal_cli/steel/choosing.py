@@ -60,10 +60,16 @@ def groups_of(image_ids: Sequence[str], split: Split) -> NDArray[np.int64]:
     return np.array([split.groups[image_id] for image_id in image_ids], np.int64)
 
 
-def choose(classes: Sequence[Contributions], fold_of: NDArray[np.int8], groups: NDArray[np.int64]) -> Chosen:
+def choose(
+    classes: Sequence[Contributions],
+    fold_of: NDArray[np.int8],
+    groups: NDArray[np.int64],
+    counted: Sequence[int] | None = None,
+) -> Chosen:
     """The rules of all classes by what each image contributes; the same for any order of adding.
 
-    fold_of, groups: (N,) of each image. Raises ValueError without images.
+    fold_of, groups: (N,) of each image. counted: the channels that means are over, by default all. Raises ValueError
+    without images.
     """
     if not len(fold_of):
         raise ValueError("no image was added")
@@ -87,7 +93,7 @@ def choose(classes: Sequence[Contributions], fold_of: NDArray[np.int8], groups: 
                 others, rows = fold_of != fold, fold_of == fold
                 if _gains(gains[others], groups[others]):
                     held_out[rows, channel] = gated[rows, channel]
-    return _told(classes, rules, held_out, groups)
+    return _told(classes, rules, held_out, groups, range(len(classes)) if counted is None else counted)
 
 
 def _told(
@@ -95,8 +101,13 @@ def _told(
     rules: Sequence[ClassRule],
     held_out: NDArray[np.float64] | None,
     groups: NDArray[np.int64],
+    counted: Sequence[int],
 ) -> Chosen:
-    found = None if held_out is None else intervals.intervals(held_out, groups)
+    of_counted = held_out
+    found = of_all = None if held_out is None else intervals.intervals(held_out, groups)
+    if held_out is not None and len(counted) < len(classes):
+        of_counted = np.ascontiguousarray(held_out[:, counted])
+        of_all = intervals.intervals(of_counted, groups)
     choices = tuple(
         Choice(
             rule=rule,
@@ -112,8 +123,8 @@ def _told(
     )
     return Chosen(
         choices=choices,
-        mean_dice_held_out=None if held_out is None else float(held_out.mean()),
-        interval_held_out=None if found is None else (float(found[-1][0]), float(found[-1][1])),
+        mean_dice_held_out=None if of_counted is None else float(of_counted.mean()),
+        interval_held_out=None if of_all is None else (float(of_all[-1][0]), float(of_all[-1][1])),
     )
 
 

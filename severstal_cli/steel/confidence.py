@@ -10,6 +10,7 @@ pixels as mask: 2 * (1.0 + 0.8) / (2 pixels + 2.0 over the image) = 0.9. Without
 """
 
 import csv
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.steel import rle
 from severstal_cli.steel.files import replacing
 from severstal_cli.steel.records import BrokenRecord, RowError, check_count, quote, read_class, read_records
+from severstal_cli.steel.table_files import unpacked_name
 
 COLUMNS = ("ImageId", "ClassId", "Score")
 
@@ -41,7 +43,7 @@ def expected_dice(levels: NDArray[np.uint8], masks: Sequence[rle.Runs]) -> list[
 
 def scores_path(submission: Path) -> Path:
     """Where the scores of a submission are kept."""
-    return submission.with_suffix(".scores.csv")
+    return unpacked_name(submission).with_suffix(".scores.csv")
 
 
 def write_scores(path: Path, scores: Mapping[str, Sequence[float]]) -> None:
@@ -65,7 +67,7 @@ def read_scores(path: Path) -> dict[tuple[str, int], float]:
     try:
         for line, fields in rows:  # noqa: B007 (told below)
             check_count(fields, columns)
-            scores[fields[0], read_class(fields[1]) - 1] = _score(fields[2])
+            scores[unicodedata.normalize("NFC", fields[0]), read_class(fields[1]) - 1] = _score(fields[2])
     except (RowError, BrokenRecord) as error:
         line = error.line if isinstance(error, BrokenRecord) else line
         raise InputError(f"{path}, line {line}", str(error), "Predict again") from error

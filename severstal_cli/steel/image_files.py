@@ -66,17 +66,6 @@ def in_folder(folder: Path, image_ids: Iterable[str]) -> dict[str, Path] | None:
     return None if None in wanted.values() else wanted  # type: ignore[return-value]  # no None is among them
 
 
-def other_ending(name: str, image_ids: Iterable[str]) -> str | None:
-    """The one of `image_ids` that has another ending than `name`, or letters of another case, and else the same name.
-
-    None where there is none, or there are several.
-    """
-    stem = Path(name).stem.casefold()
-    found = [each for each in image_ids if stem in (Path(each).stem.casefold(), each.casefold())
-             or name.casefold() == Path(each).stem.casefold()]  # fmt: skip
-    return found[0] if len(found) == 1 else None
-
-
 def _images_at(place: Path, progress: Progress) -> list[Path]:
     """The images at a place: the file itself, or those of the folder by name."""
     try:

@@ -14,6 +14,7 @@ from typing import Any
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.splits import HOLDOUT, Split
+from severstal_cli.steel.table_files import unpacked_name
 
 Record = Mapping[str, Any]
 
@@ -23,7 +24,7 @@ def records_of(submission: Path) -> Iterator[tuple[str, Record]]:
 
     None where nothing is told beside the submission, or it is told by another program.
     """
-    path = submission.with_suffix(".json")
+    path = unpacked_name(submission).with_suffix(".json")
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

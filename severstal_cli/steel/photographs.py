@@ -13,10 +13,10 @@ from pathlib import Path
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
+from severstal_cli.steel.agreement import check_inside, other_endings
 from severstal_cli.steel.cache import ImageCache, open_cache
-from severstal_cli.steel.image_files import other_ending
-from severstal_cli.steel.records import place
-from severstal_cli.steel.tables import MaskTable, read_table
+from severstal_cli.steel.records import place, short
+from severstal_cli.steel.tables import MaskTable, read_table, say_gaps, say_merged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class Photographs:
         cache: the decoded images, sorted by name.
         masks: runs of every non-empty mask by (image_id, channel).
         classes: the highest class_id of the table.
+        class_ids: those that a row of the table names; means are over them.
         fingerprint: of names, sizes and masks: sixteen hexadecimal digits. That of the pixels is the cache's.
     """
 
@@ -35,6 +36,7 @@ class Photographs:
     cache: ImageCache
     masks: Mapping[tuple[str, int], rle.Runs]
     classes: int
+    class_ids: tuple[int, ...]
     fingerprint: str
 
     def class_sets(self) -> list[frozenset[int]]:
@@ -74,6 +76,8 @@ def open_photographs(folder: Path, progress: Progress = SILENT) -> Photographs:
     table = read_table(folder / "train.csv")
     if not table.masks:
         raise InputError(f"{folder / 'train.csv'} has no mask", "nothing to learn from", "Give annotated photographs")
+    say_merged(folder / "train.csv", table, progress)
+    say_gaps(folder / "train.csv", table, progress)
     cache = open_cache(folder / "train_images", progress)
     check_fits(folder / "train.csv", table, cache, "train_images")
     return Photographs(
@@ -81,6 +85,7 @@ def open_photographs(folder: Path, progress: Progress = SILENT) -> Photographs:
         cache=cache,
         masks=table.masks,
         classes=table.classes,
+        class_ids=table.class_ids,
         fingerprint=_fingerprint(table, cache),
     )
 
@@ -93,35 +98,14 @@ def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> 
     missing = [image_id for image_id in table.image_ids if image_id not in cache.index]
     if missing:
         lines = [line for (image_id, _), line in table.lines.items() if image_id == missing[0]]
+        other = other_endings(missing, cache.index).get(missing[0])
         raise InputError(
-            f"{path}, line {min(lines)}: there is no image {missing[0]} in {folder}",
-            f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing"
-            + (f"; there is {near}" if (near := other_ending(missing[0], cache.image_ids)) else ""),
-            "Give both the same names" if near else "Add the images or remove their rows",
-        )
-    for (image_id, channel), runs in table.masks.items():
-        height, width = (int(side) for side in cache.sizes[cache.index[image_id]])
-        end = int(runs[-1].sum())
-        if end > height * width:
-            raise InputError(
-                f"{path}, line {table.lines[image_id, channel]}: a run reaches past the end of {image_id}",
-                f"pixel {end} of {height} x {width} = {height * width}",
-                "The masks must be drawn on images of this size",
-            )
-
-
-def check_inside(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """See that no mask of the table at `path` reaches past the end of its image.
-
-    sizes: (height, width) of the images to look at. Raises InputError.
-    """
-    for (image_id, channel), runs in table.masks.items():
-        height, width = sizes.get(image_id, (0, 0))
-        last = int(runs[-1].sum())
-        if height and last > height * width:
-            at = place(table.lines[image_id, channel])
-            raise InputError(f"{path}, {at}: a run reaches past the end of {image_id}",
-                             f"pixel {last} of {height} x {width}", "Give the table of these images")  # fmt: skip
+            f"{path}, {place(min(lines))}: there is no image {short(missing[0])} in {folder}",
+            f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing",
+            f"{short(other)} is there: give rows and files the same ending" if other
+            else "Add the images or remove their rows",
+        )  # fmt: skip
+    check_inside(path, table, {image_id: cache.sizes[row] for image_id, row in cache.index.items()})
 
 
 def _fingerprint(table: MaskTable, cache: ImageCache) -> str:

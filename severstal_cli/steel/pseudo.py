@@ -14,7 +14,8 @@ from severstal_cli.steel.cache import ImageCache, open_cache
 from severstal_cli.steel.duplicates import near_duplicates
 from severstal_cli.steel.images import pixel_digest
 from severstal_cli.steel.photographs import Photographs, check_fits
-from severstal_cli.steel.tables import MaskTable, read_table
+from severstal_cli.steel.records import short
+from severstal_cli.steel.tables import MaskTable, read_table, say_merged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class PseudoLabels:
     cache: ImageCache
     """The decoded images, also those that are not taken."""
     image_ids: tuple[str, ...]
-    """Those that are taken, in the order of the submission."""
+    """Those that are taken, in the order of their names."""
     masks: Mapping[tuple[str, int], rle.Runs]
     """(image_id, channel) -> runs, not empty, of the images that are taken."""
     fingerprint: str
@@ -47,11 +48,12 @@ def open_pseudo(
         return None
     submission, folder = config.pseudo, config.pseudo_images
     table = read_table(submission)
+    say_merged(submission, table, progress)
     scores = confidence.read_scores(confidence.scores_path(submission))
     known = [image_id for image_id in table.image_ids if image_id in photographs.cache.index]
     if known:
         raise InputError(f"{submission} names annotated images of {photographs.folder}",
-                         f"{len(known)}, first {known[0]}",
+                         f"{len(known)}, first {short(known[0])}",
                          "Pseudo labels are for other photographs, with names of their own")  # fmt: skip
     if table.classes > photographs.classes:
         raise InputError(f"{submission} has classes 1 to {table.classes}",
@@ -107,4 +109,5 @@ def _lowest_scores(
         raise InputError(f"the scores beside {submission} lack rows",
                          f"{len(missing)}, first {image_id}, class {channel + 1}",
                          f"Predict again, with a run of all {classes} classes")  # fmt: skip
-    return {image_id: min(scores[image_id, channel] for channel in range(classes)) for image_id in table.image_ids}
+    names = sorted(table.image_ids)  # what is trained must not depend on the order of rows
+    return {image_id: min(scores[image_id, channel] for channel in range(classes)) for image_id in names}

@@ -13,6 +13,7 @@ In memory a mask is `Runs`: (K, 2) int32, a row a run: its start counted from 0,
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ _MAX_PIXELS = 2**31 - 1
 class RunLengthError(ValueError):
     """A text of run lengths is wrong. The message names the run and the number in the text."""
 
+    def __init__(self, message: str, word: str = "") -> None:
+        super().__init__(message)
+        self.word = word
+        """What stands where a number should; "" where it is one."""
+
 
 def from_text(text: str, *, pixels: int | None = None) -> Runs:
     """Read the text of a mask; "" is the empty mask.
@@ -49,7 +55,9 @@ def from_text(text: str, *, pixels: int | None = None) -> Runs:
     runs: Runs
     runs, fault, number = kernels.parse(data, limit)
     if fault:
-        raise RunLengthError(_describe(text, fault, number, limit))
+        words = re.split(r"[ \t\n\r\v\f]+", text.strip(" \t\n\r\v\f"))
+        is_word = fault == kernels.NOT_A_NUMBER
+        raise RunLengthError(_describe(words, fault, number, limit), words[number] if is_word else "")
     return runs
 
 
@@ -118,19 +126,41 @@ def overlap(a: Runs, b: Runs) -> int:
     return int(kernels.overlap(_plain(a), _plain(b)))
 
 
+def union(parts: Sequence[Runs]) -> Runs:
+    """The pixels that are in any of the masks: `parts` may overlap, each is sorted as `Runs` are."""
+    every = np.concatenate(parts).astype(np.int64)
+    if not len(every):
+        return EMPTY
+    every = every[np.argsort(every[:, 0], kind="stable")]
+    ends = np.maximum.accumulate(every.sum(axis=1))
+    begins = np.flatnonzero(np.concatenate([[True], every[1:, 0] > ends[:-1]]))
+    starts, ends = every[begins, 0], ends[np.append(begins[1:], len(every)) - 1]
+    return np.stack([starts, ends - starts], axis=1).astype(np.int32)
+
+
+def past_the_end(runs: Runs, pixels: int) -> str:
+    """What `from_text` says of the first run that ends behind the last of `pixels`; "" where none does."""
+    if not len(runs) or int(runs[-1, 0]) + int(runs[-1, 1]) <= pixels:
+        return ""
+    row = int(np.argmax(runs.astype(np.int64).sum(axis=1) > pixels))
+    start, length = int(runs[row, 0]) + 1, int(runs[row, 1])
+    number = 2 * row + (start <= pixels)
+    what = f"start {start}" if start > pixels else f"length {length}"
+    return f"{_place(number)}: {what} reaches past the end, pixel {pixels}"
+
+
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
     # Row-major and writable: to numba, read-only arrays are another type, for which it would compile all anew.
     array = np.ascontiguousarray(array)
     return array if array.flags.writeable else array.copy()
 
 
-def _describe(text: str, fault: int, number: int, limit: int) -> str:
-    """The message for the `number`-th number (from 0) of `text`."""
-    words = re.split(r"[ \t\n\r\v\f]+", text.strip(" \t\n\r\v\f"))
-    is_start = number % 2 == 0
-    place = f"run {number // 2 + 1} (number {number + 1})"
-    word = words[number] if len(words[number]) <= 20 else words[number][:20] + "..."
-    what = f"{'start' if is_start else 'length'} {word}"
+def _describe(words: Sequence[str], fault: int, number: int, limit: int) -> str:
+    """The message for the `number`-th number (from 0) of a text."""
+    place = _place(number)
+    nearby = ("", "", *words)[number : number + 3]  # the two numbers before it, and itself
+    before, last, word = (each if len(each) <= 20 else each[:20] + "..." for each in nearby)
+    what = f"{'length' if number % 2 else 'start'} {word}"
     if fault == kernels.NOT_A_NUMBER:
         return f"{place}: {word!r} is not a number in plain digits"
     if fault == kernels.BELOW_ONE:
@@ -138,7 +168,12 @@ def _describe(text: str, fault: int, number: int, limit: int) -> str:
     if fault == kernels.PAST_THE_END:
         return f"{place}: {what} reaches past the end, pixel {limit}"
     if fault == kernels.UNSORTED:
-        return f"{place}: {what} is before the start of the run before it, {words[number - 2]}: unsorted"
+        return f"{place}: {what} is before the start of the run before it, {before}: unsorted"
     if fault == kernels.OVERLAPPING:
-        return f"{place}: {what} overlaps the run before it, {words[number - 2]} {words[number - 1]}"
+        return f"{place}: {what} overlaps the run before it, {before} {last}"
     return f"{place}: {what} has no length, the count of numbers is odd"
+
+
+def _place(number: int) -> str:
+    """The `number`-th number (from 0) of a text, for people."""
+    return f"run {number // 2 + 1} (number {number + 1})"

@@ -115,6 +115,8 @@ class Scores:
     groups: NDArray[np.int64]
     """(N,) the group of near-duplicates of each image."""
     knows_duplicates: bool
+    class_ids: tuple[int, ...] = ()
+    """The C classes that count; none given: 1 to C."""
     masks: Masks = dataclasses.field(default_factory=dict, repr=False)
     """The predicted ones, as runs."""
     images_per_s: float | None = None
@@ -126,7 +128,7 @@ class Scores:
         of_classes = [None] * self.dice.shape[1] if found is None else list(map(_pair, found[:-1]))
         by_class = tuple(
             ClassScore(
-                class_id=channel + 1,
+                class_id=class_id,
                 dice=float(scores.mean()),
                 dice_present=float(scores[there].mean()) if there.any() else None,
                 all_empty=float((~there).mean()),
@@ -134,8 +136,13 @@ class Scores:
                 predicted_masks=int(predicted.sum()),
                 interval=interval,
             )
-            for channel, (scores, there, predicted, interval) in enumerate(
-                zip(self.dice.T, self.there.T, self.found.T, of_classes, strict=True)
+            for class_id, scores, there, predicted, interval in zip(
+                self.class_ids or range(1, self.dice.shape[1] + 1),
+                self.dice.T,
+                self.there.T,
+                self.found.T,
+                of_classes,
+                strict=True,
             )
         )
         return ScoreResult(
@@ -157,18 +164,23 @@ def score_masks(
     image_ids: Sequence[str],
     classes: int,
     groups: Mapping[str, int] | None = None,
+    class_ids: Sequence[int] = (),
 ) -> Scores:
     """Score masks against true ones over `image_ids` and `classes`; none is built, runs are enough.
 
-    groups: the group of near-duplicates of each image; None: not known.
+    groups: the group of near-duplicates of each image; None: not known. class_ids: the classes that count, where some
+    of `classes` do not: right wherever it is empty, a class that does not exist would lift every mean.
     """
+    channels = [class_id - 1 for class_id in class_ids] or list(range(classes))
+    matrix = dice_matrix(predicted, true, image_ids, classes)
     there, found = (
-        np.array([[(image_id, channel) in masks for channel in range(classes)] for image_id in image_ids])
+        np.array([[(image_id, channel) in masks for channel in channels] for image_id in image_ids])
         for masks in (true, predicted)
     )
     return Scores(
         image_ids=tuple(image_ids),
-        dice=dice_matrix(predicted, true, image_ids, classes),
+        class_ids=tuple(channel + 1 for channel in channels),
+        dice=matrix if len(channels) == classes else np.ascontiguousarray(matrix[:, channels]),
         there=there,
         found=found,
         groups=np.arange(len(image_ids)) if groups is None else np.array([groups[name] for name in image_ids]),
@@ -188,7 +200,10 @@ def differences(one: Sequence[Scores], other: Sequence[Scores], *, level: float 
     Raises ValueError: not the same images and classes.
     """
     first = one[0]
-    if any(each.image_ids != first.image_ids or each.dice.shape != first.dice.shape for each in (*one, *other)):
+    if any(
+        each.image_ids != first.image_ids or (each.class_ids, each.dice.shape) != (first.class_ids, first.dice.shape)
+        for each in (*one, *other)
+    ):
         raise ValueError("not of the same images and classes")
     sides = [np.stack([each.dice for each in side]) for side in (one, other)]
     apart = sides[0].mean(axis=0) - sides[1].mean(axis=0)  # (N, C)

@@ -28,9 +28,18 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files
 from severstal_cli.steel.duplicates import near_duplicates
+from severstal_cli.steel.headers import show
 from severstal_cli.steel.image_files import find_images, id_of
 from severstal_cli.steel.photographs import open_photographs
-from severstal_cli.steel.records import BrokenRecord, read_records
+from severstal_cli.steel.records import (
+    MAX_CLASS_ID,
+    BrokenRecord,
+    RowError,
+    check_image_id,
+    quote,
+    read_records,
+    short,
+)
 
 HOLDOUT = "holdout"
 COLUMNS = ("ImageId", "Part", "Group", "Classes")
@@ -39,7 +48,7 @@ _AGAIN = "Run `severstal split` again"
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """What a `splits.csv` says; all mappings in the order of its rows."""
+    """What a `splits.csv` says; all mappings in the order of names, whatever that of its rows."""
 
     path: Path
     parts: Mapping[str, str]
@@ -169,7 +178,7 @@ def read_splits(path: Path, image_ids: Collection[str] | None = None) -> Split:
         raise InputError(f"{path}", "no such file", "Run `severstal split` first")
     header, rows = read_records(path)
     if header != COLUMNS:
-        raise InputError(f"{path}", f"the header is {','.join(header)}, not {','.join(COLUMNS)}", _AGAIN)
+        raise InputError(f"{path}", f"the header is {show(header)}, not {','.join(COLUMNS)}", _AGAIN)
     try:
         split = _parse(path, rows)
     except BrokenRecord as broken:
@@ -245,28 +254,43 @@ def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:
         if not fault:
             image_id, part, group, classes = unicodedata.normalize("NFC", row[0]), row[1], int(row[2]), row[3]
             if image_id in parts:
-                fault = f"{image_id} is named a second time"
+                fault = f"{short(image_id)} is named a second time"
             elif part_of_group.setdefault(group, part) != part:
                 fault = f"group {group} is in part {part_of_group[group]} and in part {part}"
         if fault:
             raise InputError(f"{path}, line {line}", fault, _AGAIN)
         parts[image_id], groups[image_id] = part, group
         class_sets[image_id] = frozenset(map(int, classes.split()))
-    return Split(path=path, parts=parts, groups=groups, class_sets=class_sets)
+    names = sorted(parts)
+    return Split(
+        path=path,
+        parts={name: parts[name] for name in names},
+        groups={name: groups[name] for name in names},
+        class_sets={name: class_sets[name] for name in names},
+    )
 
 
 def _row_fault(row: Sequence[str]) -> str:
     """Return what is wrong with a row by itself, or nothing."""
     if len(row) != len(COLUMNS):
         return f"{len(row)} fields instead of {len(COLUMNS)}"
-    _, part, group, classes = row
+    image_id, part, group, classes = row
+    try:
+        check_image_id(unicodedata.normalize("NFC", image_id))
+    except RowError as error:
+        return str(error)
     if part != HOLDOUT and not _is_number(part):
-        return f'the part "{part}" is neither {HOLDOUT} nor the number of a fold'
+        return f"the part {_quoted(part)} is neither {HOLDOUT} nor the number of a fold"
     if not _is_number(group):
-        return f'the group "{group}" is not a number'
-    if not all(map(_is_number, classes.split())):
-        return f'the classes "{classes}" are not numbers'
+        return f"the group {_quoted(group)} is not a number"
+    # more cannot be in annotations, and comparing many takes long
+    if not all(_is_number(text) and int(text) <= MAX_CLASS_ID for text in classes.split()):
+        return f"the classes {_quoted(classes)} are not numbers"
     return ""
+
+
+def _quoted(text: str) -> str:
+    return f'"{quote(text)[1:-1]}"'
 
 
 def _is_number(text: str) -> bool:

@@ -11,63 +11,46 @@ current, usually rows for defects only; a clean image is known from the folder o
     ImageId,ClassId,EncodedPixels
     0002cc93b.jpg,1,29102 12 29346 24
 
-The header tells which it is; its columns may stand in any order. Rows may stand in any order too. An empty mask is an
-empty field, blanks, or "nan". Files are UTF-8, with or without a byte order mark, with any line ends. What run lengths
-mean is told in steel/rle. A sample file of the current layout has a placeholder row
+The header tells which it is; its columns may stand in any order, and others beside them. Rows may stand in any order
+too. Several rows of one image and class are one mask. An empty mask is an empty field, blanks, or a word for it, as
+"nan", "None" or "-1". Files are UTF-8, with or without a byte order mark, with any line ends, and may be packed: see
+steel/table_files. What run lengths mean is told in steel/rle. A sample file of the current layout has a placeholder row
 an image: `0000f269f.jpg,1 409600,0`.
+
+Classes that count are those that a row names. A table of a few images may lack rows of a class in the middle: an empty
+one, as `0002cc93b.jpg,2,`, says that there is such a class.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
 from severstal_cli.errors import InputError
+from severstal_cli.progress import Progress
 from severstal_cli.steel import rle
 from severstal_cli.steel.files import replacing
+from severstal_cli.steel.headers import CLASS, COLUMNS, IMAGE, PAIR, RUNS, Layout, check_layout, layout_of, show
 from severstal_cli.steel.records import (
     BrokenRecord,
     RowError,
     check_count,
-    check_image_id,
+    open_records,
     place,
-    read_class,
+    read_image_id,
     read_records,
+    short,
     split_pair,
 )
-from severstal_cli.steel.rle import RunLengthError, Runs
+from severstal_cli.steel.rle import Runs
+from severstal_cli.steel.rows import Fault, Scan
+from severstal_cli.steel.words import counted, spans
 
-_IMAGE, _CLASS, _PAIR, _RUNS = "ImageId", "ClassId", "ImageId_ClassId", "EncodedPixels"
-
-
-class Layout(StrEnum):
-    """Which of the two layouts a table has."""
-
-    ORIGINAL = "original"
-    CURRENT = "current"
-
-
-# The columns of each layout, in the order in which they are written unless told otherwise.
-COLUMNS: Mapping[Layout, tuple[str, ...]] = {
-    Layout.ORIGINAL: (_PAIR, _RUNS),
-    Layout.CURRENT: (_IMAGE, _CLASS, _RUNS),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """Something wrong in a table. `line`: as `records.place` takes it; 0: the table as a whole."""
-
-    line: int
-    message: str
-    is_warning: bool = False
-
-    @property
-    def place(self) -> str:
-        """The line, and of a table in parts the part, for people."""
-        return place(self.line)
+__all__ = [
+    "COLUMNS", "Fault", "Layout", "MaskTable", "Sample", "past_the_end", "read_image_list", "read_table", "say_gaps",
+    "say_merged", "scan_table", "unnamed_classes", "write_table",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +67,15 @@ class MaskTable:
     classes: int
     """The highest class_id that a row names; 0 for a table without rows."""
     lines: Mapping[tuple[str, int], int]
-    """(image_id, channel) -> line, for every row, with empty mask or not."""
+    """(image_id, channel) -> line of its first row, with empty mask or not."""
+    class_ids: tuple[int, ...] = ()
+    """Every class_id that a row names, sorted."""
+    merged: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    """Line -> (image_id, channel) of the further rows of an image and class."""
+    words: Mapping[str, int] = field(default_factory=dict)
+    """What stands for empty masks that pandas would not read as such, as -1, and the line of the first."""
+    separator: str = ","
+    """What separates the columns: a comma, a semicolon or a tab."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +103,7 @@ def read_table(path: Path, *, pixels: int | Mapping[str, int] | None = None) -> 
     """
     table, faults = scan_table(path, pixels=pixels)
     for fault in faults:
-        if not fault.is_warning:
-            raise InputError(f"{path}, {fault.place}", fault.message)
+        raise InputError(f"{path}, {fault.place}", fault.message)
     return table
 
 
@@ -123,25 +113,62 @@ def scan_table(path: Path, *, pixels: int | Mapping[str, int] | None = None) -> 
     Raises:
         InputError: the file cannot be read or its header is neither layout's.
     """
-    columns, rows = read_records(path)
-    layout = _layout(path, columns)
-    scan = _Scan(columns, layout, pixels)
+    opened = open_records(path)
+    layout = check_layout(path, opened.columns)
+    scan = Scan(opened.columns, layout, pixels)
     try:
-        for line, fields in rows:
-            message = scan.add(line, fields)
-            if message:
-                scan.faults.append(Fault(line=line, message=message))
+        for line, fields in opened.rows:
+            scan.add(line, fields)
     except BrokenRecord as broken:
         scan.faults.append(Fault(line=broken.line, message=str(broken)))
+    scan.end()
+    channels = {channel for _, channel in scan.lines}
     table = MaskTable(
         layout=layout,
-        columns=columns,
+        columns=opened.columns,
         image_ids=tuple(scan.image_ids),
         masks=scan.masks,
-        classes=max((channel + 1 for _, channel in scan.lines), default=0),
+        classes=max(channels, default=-1) + 1,
+        class_ids=tuple(channel + 1 for channel in sorted(channels)),
         lines=scan.lines,
+        merged=scan.merged,
+        words=scan.words,
+        separator=opened.separator,
     )
     return table, scan.faults
+
+
+def say_merged(path: Path, table: MaskTable, progress: Progress) -> None:
+    """Say how many rows were merged with an earlier one of their image and class."""
+    if table.merged:
+        line = min(table.merged)
+        image_id, channel = table.merged[line]
+        progress.say(f"{path}: {counted(len(table.merged), 'row')} merged with an earlier one of the same image and "
+                     f"class: first {place(line)}, {short(image_id)}, class {channel + 1}")  # fmt: skip
+
+
+def unnamed_classes(class_ids: Sequence[int]) -> list[int]:
+    """The class ids below the highest that no row of annotations names: there may be no such class."""
+    return sorted(set(range(1, max(class_ids, default=0))) - set(class_ids))
+
+
+def say_gaps(path: Path, table: MaskTable, progress: Progress) -> None:
+    """Say which classes no row of annotations names: means leave them out."""
+    unnamed = unnamed_classes(table.class_ids)
+    if unnamed:
+        are = "classes" if len(unnamed) > 1 else "class"
+        row = f"{short(table.image_ids[0])},{unnamed[0]},"
+        progress.say(f"{path}: no row names {are} {spans(unnamed)}, so the mean Dice is over {spans(table.class_ids)} "
+                     f"alone; a class without defects counts once an empty row names it, as {row}")  # fmt: skip
+
+
+def past_the_end(table: MaskTable, pixels: Mapping[str, int]) -> Iterator[Fault]:
+    """The masks with a run past the end of their image, in the words of `scan_table`. pixels: of the images known."""
+    for (image_id, channel), runs in table.masks.items():
+        message = rle.past_the_end(runs, pixels.get(image_id, 2**31))
+        if message:
+            line = table.lines[image_id, channel]
+            yield Fault(line=line, message=f"{short(image_id)}, class {channel + 1}: {message}")
 
 
 def read_image_list(path: Path) -> Sample:
@@ -149,37 +176,41 @@ def read_image_list(path: Path) -> Sample:
 
     Args:
         path: a CSV file with a column ImageId_ClassId or ImageId; other columns are not looked at, so that
-            annotations, `splits.csv` and the placeholders of a sample file do as well.
+            annotations, `splits.csv` and the placeholders of a sample file do as well. A row may stand there twice.
 
     Raises:
-        InputError: the file cannot be read, has neither column, has a wrong or doubled row, or names no image.
+        InputError: the file cannot be read, has neither column or both, has a wrong row, or names no image.
     """
     columns, records = read_records(path)
-    if (_PAIR in columns) == (_IMAGE in columns) or len(set(columns)) < len(columns):
-        remedy = f"A list of images has a column {_IMAGE} or {_PAIR}"
-        raise InputError(f"{path}, line 1", f"the header is {_show(columns)}", remedy)
-    is_pairs = _PAIR in columns
-    position = columns.index(_PAIR if is_pairs else _IMAGE)
+    if columns.count(PAIR) + columns.count(IMAGE) != 1:
+        remedy = f"A list of images has a column {IMAGE} or {PAIR}"
+        raise InputError(f"{path}, line 1", f"the header is {show(columns)}", remedy)
+    is_pairs = PAIR in columns
+    position = columns.index(PAIR if is_pairs else IMAGE)
     image_ids: dict[str, None] = {}
-    rows: dict[tuple[str, int], int] = {}
+    rows: dict[tuple[str, int], None] = {}
     try:
         for line, fields in records:
             try:
                 check_count(fields, columns)
                 image_id, class_id = split_pair(fields[position]) if is_pairs else (fields[position], 0)
-                check_image_id(image_id)
-                if is_pairs and (image_id, class_id) in rows:
-                    raise RowError(f"{image_id}, class {class_id} is in {place(rows[image_id, class_id])} already")
+                if image_id not in image_ids:
+                    image_id = read_image_id(image_id)
             except RowError as error:
                 raise InputError(f"{path}, {place(line)}", str(error)) from error
             image_ids[image_id] = None
-            rows[image_id, class_id] = line
+            rows[image_id, class_id] = None
     except BrokenRecord as broken:
         raise InputError(f"{path}, {place(broken.line)}", str(broken)) from broken
     if not image_ids:
         raise InputError(str(path), "it names no image")
-    layout = next((layout for layout, names in COLUMNS.items() if sorted(names) == sorted(columns)), None)
-    return Sample(layout=layout, columns=columns, image_ids=tuple(image_ids), rows=tuple(rows) if is_pairs else ())
+    layout = layout_of(columns)
+    return Sample(
+        layout=layout,
+        columns=columns if layout is None else tuple(name for name in columns if name in COLUMNS[layout]),
+        image_ids=tuple(image_ids),
+        rows=tuple(rows) if is_pairs else (),
+    )
 
 
 def write_table(
@@ -227,70 +258,8 @@ def write_table(
             runs = masks.get((image_id, class_id - 1), rle.EMPTY)
             if not len(runs) and not empty_rows:
                 continue
-            values = {_RUNS: rle.to_text(runs) if len(runs) else "", _IMAGE: image_id, _CLASS: str(class_id)}
-            values[_PAIR] = f"{image_id}_{class_id}"
+            values = {RUNS: rle.to_text(runs) if len(runs) else "", IMAGE: image_id, CLASS: str(class_id)}
+            values[PAIR] = f"{image_id}_{class_id}"
             writer.writerow([values[name] for name in header])
             count += 1
     return count
-
-
-class _Scan:
-    """Rows of a table, taken one by one."""
-
-    def __init__(self, columns: tuple[str, ...], layout: Layout, pixels: int | Mapping[str, int] | None) -> None:
-        self.image_ids: dict[str, None] = {}
-        self.masks: dict[tuple[str, int], Runs] = {}
-        self.lines: dict[tuple[str, int], int] = {}
-        self.faults: list[Fault] = []
-        self._columns, self._pixels = columns, pixels
-        self._runs = columns.index(_RUNS)
-        self._pair = columns.index(_PAIR) if layout is Layout.ORIGINAL else None
-        self._image, self._class = (0, 0) if self._pair is not None else (columns.index(_IMAGE), columns.index(_CLASS))
-
-    def add(self, line: int, fields: list[str]) -> str:
-        """Take a row; what is wrong with it, "" if nothing."""
-        try:
-            check_count(fields, self._columns)
-            if self._pair is None:
-                image_id, class_id = fields[self._image], read_class(fields[self._class])
-            else:
-                image_id, class_id = split_pair(fields[self._pair])
-            if image_id not in self.image_ids:
-                check_image_id(image_id)
-                self.image_ids[image_id] = None
-            key = image_id, class_id - 1
-            if key in self.lines:
-                raise RowError(f"{image_id}, class {class_id} is in {place(self.lines[key])} already")
-            self.lines[key] = line
-            text = fields[self._runs].strip()
-            if text and text.lower() != "nan":
-                pixels = self._pixels.get(image_id) if isinstance(self._pixels, Mapping) else self._pixels
-                self.masks[key] = rle.from_text(text, pixels=pixels)
-        except RunLengthError as error:
-            return f"{image_id}, class {class_id}: {error}"
-        except RowError as error:
-            return str(error)
-        return ""
-
-
-def _layout(path: Path, columns: tuple[str, ...]) -> Layout:
-    for layout, names in COLUMNS.items():
-        if sorted(columns) == sorted(names):
-            return layout
-    wanted = " or ".join(",".join(names) for names in COLUMNS.values())
-    nearest = COLUMNS[Layout.ORIGINAL if _PAIR in columns else Layout.CURRENT]
-    found = f"the header is {_show(columns)}"
-    for label, some in (
-        ("missing", [name for name in nearest if name not in columns]),
-        ("unknown", [name for name in columns if name not in nearest]),
-        ("doubled", sorted({name for name in columns if columns.count(name) > 1})),
-    ):
-        if some:
-            found += f"; {label}: {_show(some)}"
-    raise InputError(f"{path}, line 1", found, f"A table has {wanted}")
-
-
-def _show(names: Sequence[str]) -> str:
-    """Names of columns on one line, whatever is in them."""
-    text = ",".join(name if name.isprintable() and name else repr(name) for name in names)
-    return text if len(text) <= 200 else text[:200] + "..."

@@ -1,5 +1,7 @@
 """Numbers in the words that results and messages share."""
 
+from collections.abc import Sequence
+
 
 def counted(number: int, what: str = "image") -> str:
     """`1 image`, `2,000 images`."""
@@ -14,3 +16,24 @@ def between(interval: tuple[float, float] | None, *, signed: bool = False) -> st
 def percent(level: float) -> str:
     """`95 %`, `97.5 %`, `98.33 %`."""
     return f"{100 * level:.4g} %"
+
+
+def listed(items: Sequence[object], most: int = 8) -> str:
+    """`1, 2, 3`, and of many the first: `1, 2, 3 and 6 more`."""
+    text = ", ".join(map(str, items[:most]))
+    return f"{text} and {len(items) - most:,} more" if len(items) > most else text
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Sorted numbers in words: `1`, `1 and 3`, `1, 3 to 6 and 8`."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    texts = [text for run in found for text in ([str(run[0]), str(run[-1])][: len(run)] if len(run) < 3
+             else [f"{run[0]} to {run[-1]}"])]  # fmt: skip
+    if len(texts) > 8:
+        texts = [*texts[:6], f"others to {numbers[-1]}"]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

@@ -108,6 +108,22 @@ def test_what_a_submission_lacks_is_told_and_counts_as_empty(trained, tmp_path: 
     assert sorted((tmp_path / "out" / "masks").iterdir()) == [tmp_path / "out" / "masks" / "000002.js"]
 
 
+def test_a_truth_of_other_images_or_with_gaps_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, _ = trained
+    rows = (data / "train.csv").read_text()
+    for text, said in (
+        (rows.replace(".png", ".jpg"), r"truth\.csv, line \d+: it names \d+\.jpg: the image is \d+\.png"),
+        (rows.replace(".png", "x.png"), r"truth\.csv names none of the images to show: it names \d+x\.png"),
+        (rows.replace(",2,", ",5,"), r"truth\.csv: no row names class 2 to 4: it names 1 and 5\. Number the classes"),
+    ):
+        (tmp_path / "truth.csv").write_text(text)
+        config = ReportConfig(shown=(data / "train.csv",), truth=tmp_path / "truth.csv", images=data / "train_images",
+                              out=tmp_path / "report")  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            reporting.report(config)
+        assert not (tmp_path / "report").exists()
+
+
 def test_the_page_names_nothing_elsewhere(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copy(trained[0] / "train.csv", tmp_path / "s.csv")
     result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), data=trained[0], out=tmp_path / "out"))

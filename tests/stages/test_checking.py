@@ -8,6 +8,7 @@ import pytest
 from severstal_cli.config import CheckConfig
 from severstal_cli.errors import InputError
 from severstal_cli.stages.checking import check
+from severstal_cli.steel import rle
 from severstal_cli.steel.images import cv2
 from severstal_cli.steel.tables import Layout
 
@@ -16,6 +17,7 @@ REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "severstal"
 PAIRS = "ImageId_ClassId,EncodedPixels\n"
 TRIPLES = "ImageId,ClassId,EncodedPixels\n"
 GOOD = PAIRS + "a.jpg_1,1 3\na.jpg_2,4 1\nb.jpg_1,\nb.jpg_2,\n"
+CLEAN = "1 image without a row, first {}: taken as clean, as in annotations"
 SAMPLE_2019 = PAIRS + "a.jpg_1,1 1\na.jpg_2,1 1\nb.jpg_1,1 1\nb.jpg_2,1 1\n"
 SAMPLE_TODAY = "ImageId,EncodedPixels,ClassId\na.jpg,1 12,0\nb.jpg,1 12,0\n"
 
@@ -50,8 +52,33 @@ def test_a_good_submission_has_no_faults(tmp_path: Path, sample: str) -> None:
         (GOOD.replace("b.jpg_2,\n", ""), SAMPLE_TODAY, [(0, "b.jpg has no row for class 2", False)]),
         (GOOD.replace("b.jpg_2,\n", ""), None, [(0, "b.jpg has no row for class 2", False)]),
         (PAIRS + "a.jpg_1,1 3\na.jpg_2,4 1\n", SAMPLE_2019, [(0, "b.jpg is missing", False)]),
-        (TRIPLES + "a.jpg,1,1 3\n", SAMPLE_TODAY, [(0, "b.jpg is missing", False)]),
-        (TRIPLES + "a.jpg,1,1 3\n", SAMPLE_2019, [(0, "b.jpg is missing", False)]),
+        (TRIPLES + "a.jpg,1,1 3\n", SAMPLE_TODAY, [(0, CLEAN.format("b.jpg"), True)]),
+        (TRIPLES + "a.jpg,1,1 3\n", SAMPLE_2019, [(0, CLEAN.format("b.jpg"), True)]),
+        (
+            TRIPLES + "c.jpg,1,1 3\n",
+            "ImageId\nb.jpg\n",
+            [(0, "b.jpg is missing", False), (2, "c.jpg is not among the images asked for", False)],
+        ),
+        (
+            TRIPLES + "b,1,1 3\na.jpg,1,1 3\n",
+            SAMPLE_TODAY,
+            [
+                (0, "b.jpg is missing: there is b, of another ending", False),
+                (2, "b is not among the images asked for", False),
+            ],
+        ),
+        (
+            TRIPLES + "a.jpg,1,1 3\na.jpg,1,3 2\nb.jpg,1,\n",
+            SAMPLE_TODAY,
+            [(3, "a.jpg, class 1 is in line 2 already: taken as one mask", True)],
+        ),
+        (
+            GOOD.replace("b.jpg_1,", "b.jpg_1,-1"),
+            SAMPLE_2019,
+            [(4, "-1 is read as an empty mask; a submission has an empty field there", True)],
+        ),
+        (GOOD.replace(",", ";"), SAMPLE_2019, [(1, "semicolons separate the columns, not commas", False)]),
+        ("i," + GOOD.replace("\n", "\n7,")[:-2], SAMPLE_2019, [(1, "columns that no submission has: i", True)]),
         (TRIPLES + "a.jpg,1,1 3\n", None, []),
         (GOOD + "c.jpg_1,\nc.jpg_2,\n", SAMPLE_2019, [(6, "c.jpg is not among the images asked for", False)]),
         (GOOD + "c.jpg_1,\nc.jpg_2,\n", SAMPLE_TODAY, [(6, "c.jpg is not among the images asked for", False)]),
@@ -108,7 +135,7 @@ def test_sizes_and_names_come_from_the_folder_of_images(tmp_path: Path) -> None:
     assert result.notes == ()
     submission.write_text(TRIPLES + "b.png,1,5 1\n")
     assert [fault.message for fault in check(CheckConfig(submission=submission, images=images)).faults] == [
-        "a.png is missing"
+        CLEAN.format("a.png")
     ]
     # a given size goes before that of the files
     submission.write_text(TRIPLES + "a.png,1,5 1\nb.png,1,6 1\n")
@@ -167,3 +194,35 @@ def test_real_submissions_and_annotations_are_valid() -> None:
     # the first stage had 1,801 of the 5,506 images
     assert len(against_today.faults) == 5506 - 1801
     assert all(fault.message.endswith("is missing") for fault in against_today.faults)
+
+
+def test_pixels_of_many_classes_are_compared_in_one_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 classes one pixel each, three pairs share it: 780 pairs are not tried, on no image."""
+    starts = list(range(1, 41))
+    starts[9], starts[19], starts[39] = starts[4], starts[14], starts[0]
+    rows = "".join(f"a.jpg,{class_id},{start} 1 {start + 100} 1\n" for class_id, start in enumerate(starts, start=1))
+    calls, real = [], rle.overlap
+
+    def count(*masks: rle.Runs) -> int:
+        calls.append(1)
+        return real(*masks)
+
+    monkeypatch.setattr(rle, "overlap", count)
+    assert [message for _, message, _ in found(tmp_path, TRIPLES + rows)] == [
+        "a.jpg: classes 5 and 10 share 2 pixels (other row: line 6)",
+        "a.jpg: classes 15 and 20 share 2 pixels (other row: line 16)",
+        "a.jpg: classes 1 and 40 share 2 pixels (other row: line 2)",
+    ]
+    assert len(calls) == 3
+
+
+def test_faults_of_many_classes_are_short(tmp_path: Path) -> None:
+    sample = PAIRS + "".join(f"a.jpg_{class_id},\n" for class_id in range(1, 255))
+    ((_, message, _),) = found(tmp_path, PAIRS + "a.jpg_254,\n", sample=sample)
+    assert message == "a.jpg has no row for class 1, 2, 3, 4, 5, 6, 7, 8 and 245 more"
+
+
+def test_rows_of_2019_stand_there_once(tmp_path: Path) -> None:
+    assert found(tmp_path, GOOD + "a.jpg_1,5 1\n", sample=SAMPLE_2019) == [
+        (6, "a.jpg, class 1 is in line 2 already", False)
+    ]

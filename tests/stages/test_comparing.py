@@ -1,6 +1,7 @@
 """Comparisons: of submissions worked by hand, of runs, of networks that are trained for it, and what is refused."""
 
 import dataclasses
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -72,9 +73,12 @@ def test_photographs_of_submissions_are_drawn_where_they_are(tables: Path) -> No
     assert picture.shape == (2 * (8 + 32), 4 * (9 + 12), 3)
     before = {path.name: path.read_bytes() for path in Path("here").iterdir()}
     Path("half.csv").write_text(TRUTH.replace("11 10", "11 500"))
-    with pytest.raises(InputError, match=r"half\.csv, line 3: a run reaches past .* b\.png: pixel 510 of 8 x 9"):
+    with pytest.raises(
+        InputError, match=r"half\.csv, line 3: b\.png, class 2: .* length 500 reaches past the end, pixel 72"
+    ):
         comparing.compare(config)
     assert {path.name: path.read_bytes() for path in Path("here").iterdir()} == before
+    Path("half.csv").write_text(TRUTH)
     (tables / "train_images" / "c.png").unlink()
     assert not comparing.compare(config).has_picture
     assert not Path("here/comparison.png").exists()  # not that of another comparison
@@ -91,6 +95,30 @@ def test_each_table_is_read_once(tables: Path, monkeypatch: pytest.MonkeyPatch) 
     comparing.compare(CompareConfig(candidates=("half.csv", "right.csv", "more.csv"), truth=Path("truth.csv"),
                                     images=Path("images.csv")))  # fmt: skip
     assert sorted(read) == ["half.csv", "more.csv", "right.csv", "truth.csv"]
+
+
+def test_submissions_of_any_ending_are_compared(tables: Path) -> None:
+    (tables / "right.csv").rename("right.txt")
+    (tables / "half.csv").rename("half.CSV")
+    Path("more.csv.gz").write_bytes(gzip.compress(Path("more.csv").read_bytes()))
+    names = ("half.CSV", "right.txt", "more.csv.gz")
+    result = comparing.compare(CompareConfig(candidates=names, truth=Path("truth.csv"), images=Path("images.csv")))
+    assert [row.name for row in result.rows] == ["half", "right", "more"]
+    assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 18, 1, 5 / 6])
+
+
+def test_classes_with_gaps_are_compared_and_drawn_by_their_ids(tables: Path) -> None:
+    (tables / "train_images").mkdir()
+    for name in "abc":
+        cv2.imwrite(str(tables / "train_images" / f"{name}.png"), np.full((8, 9), 90, np.uint8))
+    for path in tables.glob("*.csv"):
+        path.write_text(path.read_text().replace("b.png,2,", "b.png,5,"))
+    config = CompareConfig(candidates=("half.csv", "right.csv"), truth=Path("truth.csv"), images=Path("images.csv"))
+    result = comparing.compare(config)
+    assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 18, 1])
+    assert result.has_picture
+    text = (result.folder / "comparison.md").read_text()
+    assert "| class 1 | class 5 |" in text
 
 
 def test_parts_are_compared_as_a_table(tables: Path) -> None:

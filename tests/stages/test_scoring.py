@@ -1,6 +1,7 @@
 """Scores worked by hand, of submissions and of runs."""
 
 import dataclasses
+import gzip
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from severstal_cli.config import PredictConfig, ScoreConfig, ThresholdsConfig
+from severstal_cli.config import CheckConfig, PredictConfig, ScoreConfig, ThresholdsConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import evaluation, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.progress import TerminalProgress
-from severstal_cli.stages import prediction, scoring, searching
+from severstal_cli.stages import checking, prediction, scoring, searching
 from severstal_cli.steel import files
+from severstal_cli.steel.images import cv2
 from severstal_cli.steel.scores import Scores
 from severstal_cli.steel.splits import HOLDOUT, read_splits
 
@@ -109,14 +111,118 @@ def test_a_truth_about_other_images_is_told(
     tables: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submission, truth, _ = tables
-    scoring.score(ScoreConfig(submission=submission, truth=truth), TerminalProgress())
-    assert "count as clean" not in capsys.readouterr().err
     (tmp_path / "clean.csv").write_text("ImageId\nclean.png\n")
-    found = scoring.score(
-        ScoreConfig(submission=submission, truth=truth, images=tmp_path / "clean.csv"), TerminalProgress()
-    )
-    assert "has no row for any image that counts: all 1 count as clean" in capsys.readouterr().err
+    config = ScoreConfig(submission=submission, truth=truth, images=tmp_path / "clean.csv")
+    with pytest.raises(
+        InputError, match=r"truth\.csv names none of the images that count: it names a\.png, wanted is clean\.png"
+    ):
+        scoring.score(config)
+    # an image of the annotated folder is clean without a row
+    (tmp_path / "train_images").mkdir()
+    (tmp_path / "train_images" / "clean.png").touch()
+    found = scoring.score(config, TerminalProgress())
+    assert f"without a row in {truth}, and so clean: 1 of 1 image" in capsys.readouterr().err
     assert found.all_empty == 1.0
+
+
+def test_a_truth_of_other_endings_is_refused(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    submission, truth, images = tables
+    config = ScoreConfig(submission=submission, truth=truth, images=images)
+    for ending in (".jpg", ".PNG", ""):
+        truth.write_text(TRUTH.replace("b.png", f"b{ending}"))
+        said = rf"truth\.csv, line 3: it names b{ending}: the image is b\.png\. 1 image differs by the ending or the"
+        with pytest.raises(InputError, match=said):
+            scoring.score(config)
+    truth.write_text(TRUTH)
+    submission.write_text(SUBMISSION.replace("clean.png", "clean.jpg"))
+    with pytest.raises(InputError, match=r"submission\.csv, line 6: it names clean\.jpg: the image is clean\.png"):
+        scoring.score(config)
+
+
+def test_runs_past_the_end_are_refused_as_check_does(tables: tuple[Path, Path, Path], tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    submission, truth, images = tables
+    config = ScoreConfig(submission=submission, truth=truth, images=images)
+    scoring.score(config, heard)
+    unknown = "runs past the end were not looked for: it is not known where the images are; give --images DIR"
+    assert unknown in heard.lines
+    for folder, given in ((tmp_path / "elsewhere", True), (tmp_path / "train_images", False)):
+        folder.mkdir()
+        for name in ("a.png", "b.png", "clean.png"):
+            cv2.imwrite(str(folder / name), np.zeros((4, 5), np.uint8))
+        config = dataclasses.replace(config, images=folder if given else images)
+        heard.lines.clear()
+        scoring.score(config, heard)
+        assert not [line for line in heard.lines if "past the end" in line]
+        for path, text in ((truth, TRUTH), (submission, SUBMISSION)):
+            path.write_text(text.replace("11 10", "11 11").replace("11 5", "11 5 20 2"))
+            with pytest.raises(
+                InputError, match=r"line \d: b\.png, class 2: .* past the end, pixel 20\. Masks must be"
+            ):
+                scoring.score(config)
+            checked = checking.check(CheckConfig(submission=path, images=folder))
+            assert [fault.message for fault in checked.faults if "past the end" in fault.message]
+            path.write_text(text)
+    (tmp_path / "train_images" / "b.png").unlink()
+    heard.lines.clear()
+    scoring.score(dataclasses.replace(config, images=images), heard)
+    assert "runs past the end were not looked for in 1 of 2 images with masks: it is" in " ".join(heard.lines)
+
+
+def test_classes_that_no_row_of_the_truth_names_do_not_count(tables: tuple[Path, Path, Path], heard) -> None:  # type: ignore[no-untyped-def]
+    submission, truth, images = tables
+    truth.write_text("ImageId,ClassId,EncodedPixels\na.png,2,1 4\nb.png,7,11 10\n")
+    submission.write_text("ImageId,ClassId,EncodedPixels\na.png,2,3 4\nb.png,7,11 5\nclean.png,4,\n")
+    config = ScoreConfig(submission=submission, truth=truth, images=images)
+    found = scoring.score(config, heard)
+    assert [one.class_id for one in found.by_class] == [2, 7]
+    two, seven = (0.5 + 1 + 1) / 3, (1 + 2 / 3 + 1) / 3
+    assert [one.dice for one in found.by_class] == pytest.approx([two, seven])
+    assert found.mean_dice == pytest.approx((two + seven) / 2)  # over all seven it was 0.94
+    assert found.all_empty == pytest.approx(4 / 6)
+    said = " ".join(heard.lines)
+    assert "no row names classes 1 and 3 to 6, so the mean Dice is over 2 and 7 alone" in said
+    assert f"{submission} has empty rows alone of what {truth} does not name, and so not counted: class 4" in said
+    # an empty row says that there is such a class
+    truth.write_text(truth.read_text() + "a.png,4,\n")
+    found = scoring.score(config)
+    assert [one.class_id for one in found.by_class] == [2, 4, 7]
+    assert found.mean_dice == pytest.approx((two + 1 + seven) / 3)
+    submission.write_text(submission.read_text() + "a.png,5,9 1\n")
+    with pytest.raises(InputError, match=r"line 5: it names class 5: .*truth\.csv has 2, 4 and 7\. Remove it, or give"):
+        scoring.score(config)
+
+
+def test_the_order_of_rows_changes_no_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = [f"{number:02}.png_{class_id}," for number in range(30) for class_id in (1, 2)]
+    true = [f"{row}1 {rng.integers(1, 99)}" if rng.random() < 0.6 else row for row in rows]
+    predicted = [f"{row}1 {rng.integers(1, 99)}" if rng.random() < 0.6 else row for row in rows]
+    found = []
+    for _ in range(4):
+        for name, table in (("truth", true), ("submission", predicted)):
+            order = rng.permutation(len(table)) if found else range(len(table))
+            (tmp_path / f"{name}.csv").write_text(
+                "\n".join(["ImageId_ClassId,EncodedPixels", *(table[k] for k in order)])
+            )
+        names = ["ImageId", *(f"{number:02}.png" for number in rng.permutation(30))]
+        (tmp_path / "list.csv").write_text("\n".join(names))
+        config = ScoreConfig(submission=tmp_path / "submission.csv", truth=tmp_path / "truth.csv")
+        found += [scoring.score(config), scoring.score(dataclasses.replace(config, images=tmp_path / "list.csv"))]
+    assert found[0].interval is not None
+    assert all(each == found[0] for each in found)
+
+
+def test_a_packed_submission_is_scored_and_its_leaks_are_found(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    submission, truth, images = tables
+    packed = tmp_path / "submission.csv.gz"
+    packed.write_bytes(gzip.compress(submission.read_bytes()))
+    config = ScoreConfig(submission=submission, truth=truth, images=images)
+    assert scoring.score(dataclasses.replace(config, submission=packed)) == scoring.score(config)
+    (tmp_path / "splits.csv").write_text("ImageId,Part,Group,Classes\na.png,0,1,1\nx.png,1,2,\n")
+    record = {"folder": "r", "data": "d", "split": read_splits(tmp_path / "splits.csv").fingerprint, "fold": 1}
+    submission.with_suffix(".json").write_text(json.dumps({"runs": [record]}))
+    with pytest.raises(InputError, match="r was trained on images that count"):
+        scoring.score(dataclasses.replace(config, submission=packed))
 
 
 def test_wrong_requests_are_told(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -185,3 +185,33 @@ def test_a_split_or_data_that_changed_since_is_refused(make_data, tmp_path: Path
     with pytest.raises(RunError, match="was trained with another data"):
         searching.search(ThresholdsConfig(runs=(folder,)))
     assert not (folder / run.THRESHOLDS).exists()
+
+
+def test_classes_that_no_annotation_names_lift_no_mean(make_data, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    """Class ids 2 and 7: the network has seven channels, the means of training, thresholds and score are over two."""
+    data = make_data(images=30)
+    path = data / "train.csv"
+    rows = [row.split(",") for row in path.read_text().splitlines()[1:]]
+    renamed = [f"{name},{7 if class_id == '2' else 2},{runs}" for name, class_id, runs in rows]
+    path.write_text("\n".join(["ImageId,ClassId,EncodedPixels", *renamed]) + "\n")
+    config = TrainConfig(data=data, arch="unet-small", epochs=1, models=tmp_path / "models", average_decay=0.5)
+    result = training.train(config, heard)
+    split = read_splits(data / "splits.csv")
+
+    def nothing(part: str) -> float:
+        names = split.ids_of(part)
+        return float(1 - sum(len(split.class_sets[name]) for name in names) / (2 * len(names)))
+
+    assert result.nothing_dice == pytest.approx(nothing("0"))
+    assert any(
+        "no row names classes 1 and 3 to 6, so the mean Dice is over 2 and 7 alone" in line for line in heard.lines
+    )
+    found = searching.search(ThresholdsConfig(runs=(result.folder,)))
+    assert len(found.choices) == 7
+    assert found.mean_dice_never == pytest.approx(nothing("0"))
+    of_two = [found.choices[1].mean_dice_held_out, found.choices[6].mean_dice_held_out]
+    assert found.mean_dice_held_out == pytest.approx(np.mean(of_two))
+    assert found.interval_held_out is not None
+    scored = scoring.score(ScoreConfig(runs=(result.folder,)))
+    assert [one.class_id for one in scored.by_class] == [2, 7]
+    assert scored.all_empty == pytest.approx(nothing("holdout"))

@@ -110,18 +110,3 @@ def test_a_name_that_cannot_stand_in_a_table_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be read: File name too long\. Check the path"):
         image_files.find_images([tmp_path / ("a" * 300 + ".png")])
-
-
-@pytest.mark.parametrize(
-    ("asked", "there", "found"),
-    [
-        ("a.jpg", ["a.png", "b.png"], "a.png"),
-        ("a.jpg", ["A.JPG"], "A.JPG"),
-        ("a", ["a.png"], "a.png"),
-        ("a.b", ["a.b.png"], "a.b.png"),
-        ("a.jpg", ["b.jpg"], None),
-        ("a.jpg", ["a.png", "a.bmp"], None),
-    ],
-)
-def test_another_ending_is_found(asked: str, there: list[str], found: str | None) -> None:
-    assert image_files.other_ending(asked, there) == found

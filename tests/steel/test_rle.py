@@ -262,3 +262,29 @@ def test_every_real_annotation_comes_back_as_it_was(table: str, size: tuple[int,
         runs = rle.from_text(text, pixels=size[0] * size[1])
         assert rle.to_text(runs) == text
         assert rle.to_text(rle.encode(rle.decode(runs, size))) == text
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.lists(st.booleans(), min_size=12, max_size=12), min_size=1, max_size=4))
+def test_a_union_is_that_of_the_pixels(masks: list[list[bool]]) -> None:
+    drawn = [np.array(mask).reshape(3, 4) for mask in masks]
+    found = rle.union([rle.encode(mask) for mask in drawn])
+    assert found.dtype == np.int32
+    assert rle.decode(found, (3, 4)).tolist() == np.any(drawn, axis=0).tolist()
+    assert rle.to_text(found) == rle.to_text(rle.encode(np.any(drawn, axis=0)))
+
+
+@pytest.mark.parametrize("text", ["1 3", "2 2 9 4", "1 1 5 1 7 9", "13 1", "12 1", "1 12", "1 1 30 2 40 1"])
+def test_what_is_past_the_end_is_told_as_by_the_parser(text: str) -> None:
+    try:
+        rle.from_text(text, pixels=12)
+        said = ""
+    except RunLengthError as error:
+        said = str(error)
+    assert rle.past_the_end(rle.from_text(text), 12) == said
+
+
+def test_long_numbers_are_cut_in_messages() -> None:
+    with pytest.raises(RunLengthError) as caught:
+        rle.from_text(f"{'0' * 100_000}5 3 5 2")
+    assert len(str(caught.value)) < 200

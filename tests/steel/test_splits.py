@@ -320,3 +320,42 @@ def test_rows_of_images_that_are_not_there(data: Path) -> None:
     (data / "train_images" / "12.jpg").unlink()
     with pytest.raises(InputError, match=r"train\.csv, line 4.*08\.jpg.*2 annotated images are missing"):
         splits.split_data(SplitConfig(data=data))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("a\x1b[31m.png,0,1,", r"ImageId 'a\\x1b\[31m\.png' has blanks around it"),
+        ("a.png,\x1b]0;x\x07,1,", r'the part "\\x1b\]0;x\\x07" is neither'),
+        ("a.png,0,\x1b[2J,", r'the group "\\x1b\[2J" is not a number'),
+        ("a.png,0,1,1 \x1b[2J", r'the classes "1 \\x1b\[2J" are not numbers'),
+        ("a.png,0,1,1 255", 'the classes "1 255" are not numbers'),
+        ("a.png,0,1," + "1 x " * 30_000, 'the classes "1 x 1 x '),
+        ("a.png," + "x" * 100_000 + ",1,", 'the part "xxx'),
+        ("a" * 100_000 + ",0,1,", "ImageId 'aaa"),
+    ],
+)
+def test_what_is_told_of_a_split_is_short_and_printable(tmp_path: Path, row: str, said: str) -> None:
+    path = tmp_path / "splits.csv"
+    path.write_text(f"ImageId,Part,Group,Classes\n{row}\n")
+    with pytest.raises(InputError, match=said) as caught:
+        splits.read_splits(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+    path.write_text("ImageId,\x1b[31m" + "x" * 100_000 + "\n")
+    with pytest.raises(InputError, match="the header is ImageId,") as caught:
+        splits.read_splits(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+def test_the_order_of_rows_of_a_split_does_not_matter(tmp_path: Path) -> None:
+    rows = ["b.png,0,1,", "a.png,holdout,0,1", "c.png,1,2,", "d.png,0,1,2"]
+    read = []
+    for number, some in enumerate((rows, rows[::-1], sorted(rows))):
+        path = tmp_path / f"{number}.csv"
+        path.write_text("\n".join(["ImageId,Part,Group,Classes", *some]))
+        split = splits.read_splits(path)
+        read.append((list(split.parts.items()), split.ids_of("0"), list(split.groups.items()), split.fingerprint))
+    assert read[0][1] == ["b.png", "d.png"]
+    assert read[1] == read[0] == read[2]

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.steel import rle
 from severstal_cli.steel.records import read_records
-from severstal_cli.steel.tables import Fault, Layout, read_image_list, read_table, scan_table, write_table
+from severstal_cli.steel.tables import (
+    Fault,
+    Layout,
+    past_the_end,
+    read_image_list,
+    read_table,
+    say_gaps,
+    say_merged,
+    scan_table,
+    unnamed_classes,
+    write_table,
+)
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 BOM = b"\xef\xbb\xbf"
@@ -105,12 +116,35 @@ ROW_FAULTS = [
     ("a.jpg_1,1 3 0 1", "a.jpg, class 1: run 2 (number 3): start 0 is below 1"),
     ("a.jpg_1,1 2 3", "a.jpg, class 1: run 2 (number 3): start 3 has no length, the count of numbers is odd"),
     ("a.jpg_1,19 3", "a.jpg, class 1: run 1 (number 2): length 3 reaches past the end, pixel 20"),
-    ("a.jpg_1,none", "a.jpg, class 1: run 1 (number 1): 'none' is not a number in plain digits"),
-    ("a.jpg_0,1 20", "ClassId 0 is below 1 (it marks a placeholder of a sample file)"),
+    ("a.jpg_1,no", "a.jpg, class 1: run 1 (number 1): 'no' is not a number in plain digits"),
+    (
+        "a.jpg_1,1 10.0",
+        "a.jpg, class 1: run 1 (number 2): '10.0' is not a number in plain digits; numbers are whole, "
+        "without a decimal point",
+    ),
+    (
+        "a.jpg_1,1.5E+05 3",
+        "a.jpg, class 1: run 1 (number 1): '1.5E+05' is not a number in plain digits; a spreadsheet "
+        "has rounded it, and its digits are lost",
+    ),
+    (
+        "a.jpg_1,[1 10]",
+        "a.jpg, class 1: run 1 (number 1): '[1' is not a number in plain digits; numbers stand without brackets",
+    ),
+    (
+        'a.jpg_1,"1, 10"',
+        "a.jpg, class 1: run 1 (number 1): '1,' is not a number in plain digits; blanks separate "
+        "numbers, and nothing stands inside of them",
+    ),
+    (
+        "a.jpg_0,1 20",
+        "ClassId 0 is below 1 (where ids count from 0, add 1 to each; in a sample file it is a placeholder)",
+    ),
     ("a.jpg_x,1 2", "ClassId 'x' is not a whole number from 1"),
     ("a.jpg_,1 2", "ClassId '' is not a whole number from 1"),
     ("a.jpg_-1,1 2", "ClassId '-1' is not a whole number from 1"),
-    ("a.jpg_1.0,1 2", "ClassId '1.0' is not a whole number from 1"),
+    ("a.jpg_1.5,1 2", "ClassId '1.5' is not a whole number from 1"),
+    ("a.jpg_.0,1 2", "ClassId '.0' is not a whole number from 1"),
     ("a.jpg_01,1 2", "ClassId '01' is not a whole number from 1"),
     ("a.jpg_\u0663,1 2", "ClassId '\u0663' is not a whole number from 1"),
     ("a.jpg_255,1 2", "ClassId '255' is above 254"),
@@ -121,7 +155,10 @@ ROW_FAULTS = [
     ("a\0.jpg_1,1 2", "ImageId 'a\\x00.jpg' has blanks around it or characters that cannot be shown"),
     ('"a\n.jpg_1",1 2', "ImageId 'a\\n.jpg' has blanks around it or characters that cannot be shown"),
     ("../a.jpg_1,1 2", "ImageId '../a.jpg' is a path, not the name of a file"),
-    ("ok.jpg_1,1 2", "ok.jpg, class 1 is in line 2 already"),
+    ("a" * 252 + ".jpg_1,1 2", "ImageId '" + "a" * 60 + "...' is longer than the 255 bytes of a file's name"),
+    ("1.2E+10_1,1 2", "ImageId '1.2E+10' is a number that a spreadsheet has rounded: the name is lost"),
+    ("a\u202eb.jpg_1,1 2", "ImageId 'a\\u202eb.jpg' has blanks around it or characters that cannot be shown"),
+    ("a\x1b[31m.jpg_1,1 2", "ImageId 'a\\x1b[31m.jpg' has blanks around it or characters that cannot be shown"),
     ("a.jpg_1", "1 field where the header has 2"),
     ("a.jpg_1,1 2,", "3 fields where the header has 2"),
     ('a.jpg_1,"1 2', "not a row of a CSV file: unexpected end of data"),
@@ -138,16 +175,15 @@ def test_a_faulty_row_is_named_by_file_and_line(tmp_path: Path, row: str, messag
 
 
 def test_scan_tells_all_faults_and_keeps_what_is_right(tmp_path: Path) -> None:
-    path = write(tmp_path, HEADER + "a_1,1 2\na_1,5 1\nb_x,\nb_1,0 1\nb_2,4 4\nc\n")
+    path = write(tmp_path, HEADER + "a_1,1 2\na_2,\nb_x,\nb_1,0 1\nb_2,4 4\nc\n")
     table, faults = scan_table(path)
     assert faults == [
-        Fault(line=3, message="a, class 1 is in line 2 already"),
         Fault(line=4, message="ClassId 'x' is not a whole number from 1"),
         Fault(line=5, message="b, class 1: run 1 (number 1): start 0 is below 1"),
         Fault(line=7, message="1 field where the header has 2"),
     ]
     assert {key: value.tolist() for key, value in table.masks.items()} == {("a", 0): runs("1 2"), ("b", 1): runs("4 4")}
-    assert table.lines == {("a", 0): 2, ("b", 0): 5, ("b", 1): 6}  # the faulty mask has a row all the same
+    assert table.lines == {("a", 0): 2, ("a", 1): 3, ("b", 0): 5, ("b", 1): 6}  # the faulty mask has a row all the same
 
 
 @pytest.mark.parametrize(
@@ -157,11 +193,6 @@ def test_scan_tells_all_faults_and_keeps_what_is_right(tmp_path: Path) -> None:
         (b"\n\n", "", "it is empty"),
         (BOM, "", "it is empty"),
         (b"ImageId,EncodedPixels\n", ", line 1", "the header is ImageId,EncodedPixels; missing: ClassId"),
-        (
-            b",ImageId,ClassId,EncodedPixels\n",
-            ", line 1",
-            "the header is '',ImageId,ClassId,EncodedPixels; unknown: ''",
-        ),
         (
             b"ImageId_ClassId,EncodedPixels,EncodedPixels\n",
             ", line 1",
@@ -174,8 +205,19 @@ def test_scan_tells_all_faults_and_keeps_what_is_right(tmp_path: Path) -> None:
         ),
         (b'"ImageId', ", line 1", "not a row of a CSV file: unexpected end of data"),
         ("ImageId_ClassId,EncodedPixels\na_1,\n\xe4_1,\n".encode("latin-1"), ", line 3", "it is not UTF-8 text"),
-        ("ImageId_ClassId,EncodedPixels\n".encode("utf-16"), ", line 1", "it is not UTF-8 text"),
-        (b"PK\x03\x04\xff\xfe", ", line 1", "it is not UTF-8 text"),
+        ("ImageId_ClassId,EncodedPixels\n".encode("utf-16"), ", line 1", "it is not UTF-8 text but UTF-16, as Excel's"),
+        (
+            "ImageId_ClassId,EncodedPixels\n".encode("utf-16-le"),
+            ", line 1",
+            "it holds null bytes: it is no text, or UTF",
+        ),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", ", line 1", "it is an Excel workbook"),
+        (b"PK\x03\x04\xff\xfe", " cannot be unpacked", "it is damaged or cut short"),
+        (
+            b"ImageId_ClassId,ImageId,ClassId,EncodedPixels\n",
+            ", line 1",
+            "the header is ImageId_ClassId,ImageId,ClassId,EncodedPixels; unknown: ImageId,ClassId; it has the columns",
+        ),
     ],
 )
 def test_a_file_that_is_no_table(tmp_path: Path, content: bytes, where: str, what: str) -> None:
@@ -198,7 +240,138 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             read_table(path)
 
 
+# ------------------------------------------------------------------------------ as other programs write tables
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Unnamed: 0,ImageId_ClassId,EncodedPixels\n0,a.jpg_1,1 3\n1,a.jpg_2,\n",
+        ",ImageId_ClassId,EncodedPixels,fold\n0,a.jpg_1,1 3,x\n1,a.jpg_2,,y\n",
+        "ImageId,ClassId,EncodedPixels,Usage\na.jpg,1,1 3,Public\na.jpg,2,,Private\n",
+        " ImageId , ClassId,EncodedPixels \u00a0\na.jpg,1,1 3\na.jpg, 2,\n",
+        "ImageId,ClassId,EncodedPixels\na.jpg,1.0,1 3\na.jpg,2.000,\n",
+        "ImageId_ClassId,EncodedPixels\na.jpg_1.0,1 3\na.jpg_2.0,\n",
+        "ImageId;ClassId;EncodedPixels\na.jpg;1,0;1 3\na.jpg;2,0;\n",
+    ],
+)
+def test_what_is_beside_the_columns_is_not_looked_at(tmp_path: Path, content: str) -> None:
+    table = read_table(write(tmp_path, content))
+    assert {key: value.tolist() for key, value in table.masks.items()} == {("a.jpg", 0): [[0, 3]]}
+    assert set(table.lines) == {("a.jpg", 0), ("a.jpg", 1)}
+
+
+@pytest.mark.parametrize(
+    "word", ["-1", "None", "NA", "nan", "NaN", "-nan", "NULL", "[]", '""""""', "<NA>", "#N/A", " -1 "]
+)
+def test_words_for_an_empty_mask(tmp_path: Path, word: str) -> None:
+    table = read_table(write(tmp_path, f"{HEADER}a_1,1 3\na_2,{word}\nb_1,{word}\n"))
+    assert set(table.masks) == {("a", 0)}
+    assert set(table.lines) == {("a", 0), ("a", 1), ("b", 0)}
+    assert set(table.words.values()) in (set(), {3})  # those that pandas does not know, once, with a line
+
+
+def test_several_rows_of_an_image_and_class_are_one_mask(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    path = write(tmp_path, HEADER + "a_1,21 10\na_1,1 5\nb_1,\na_1,4 3 30 4\nb_1,2 1\nc_1,1 1\n")
+    table = read_table(path)
+    assert {key: value.tolist() for key, value in table.masks.items()} == {
+        ("a", 0): [[0, 6], [20, 13]],
+        ("b", 0): [[1, 1]],
+        ("c", 0): [[0, 1]],
+    }
+    assert table.merged == {3: ("a", 0), 5: ("a", 0), 6: ("b", 0)}
+    assert table.lines == {("a", 0): 2, ("b", 0): 4, ("c", 0): 7}
+    say_merged(path, table, heard)
+    assert heard.lines == [
+        f"{path}: 3 rows merged with an earlier one of the same image and class: first line 3, a, class 1"
+    ]
+
+
+def test_names_are_the_same_in_either_form_of_unicode(tmp_path: Path) -> None:
+    composed, apart = "\u00e4.jpg", "a\u0308.jpg"
+    table = read_table(write(tmp_path, f"{HEADER}{apart}_1,1 3\n{composed}_2,\n{apart}_3,\n"), pixels={composed: 3})
+    assert table.image_ids == (composed,)
+    assert set(table.masks) == {(composed, 0)}
+    assert read_image_list(write(tmp_path, f"ImageId\n{apart}\n{composed}\n")).image_ids == (composed,)
+
+
+@pytest.mark.parametrize("name", ["a\u00a0b.jpg", "10.30\u202fAM.png", "a b.jpg", "\u3042\u3000.png"])
+def test_names_may_hold_spaces_of_any_kind(tmp_path: Path, name: str) -> None:
+    assert read_table(write(tmp_path, f"{HEADER}{name}_1,1 3\n")).image_ids == (name,)
+
+
+def long_mask(characters: int, first: int = 1) -> str:
+    """An even count of numbers in just so many characters."""
+    text = " ".join(f"{start} 1" for start in range(first, first + 4 * characters, 3))[:characters]
+    text = text[: text.rindex(" ")]
+    if len(text.split()) % 2:
+        text = text[: text.rindex(" ")]
+    return f"{text[:-1]}{'1' * (characters - len(text) + 1)}"
+
+
+@pytest.mark.parametrize(("characters", "who"), [(32_767, "Excel"), (50_000, "Google Sheets"), (65_535, "LibreOffice")])
+def test_a_field_that_a_spreadsheet_cut_is_refused(tmp_path: Path, characters: int, who: str) -> None:
+    text = long_mask(characters)
+    assert len(text) == characters
+    path = write(tmp_path, f"{HEADER}b_1,1 3\na_1,{text}\n")
+    table, faults = scan_table(path)
+    said = f"a, class 1: the field has {characters:,} characters, the most of all rows, and {who}"
+    assert [(fault.line, fault.message[: len(said)]) for fault in faults] == [(3, said)]
+    assert set(table.masks) == {("b", 0)}
+    read_table(
+        write(tmp_path, f"{HEADER}b_1,1 3\na_1,{text}\nc_1,{long_mask(characters + 2)}\n")
+    )  # longer ones are there
+    read_table(write(tmp_path, f"{HEADER}b_1,1 3\na_1,{long_mask(characters - 1)}\n"))
+    # where half a run is left, the reason is told, too
+    path = write(tmp_path, f"{HEADER}a_1,{long_mask(characters - 2)} 9\n")
+    with pytest.raises(InputError, match=rf"line 2: a, class 1: .*; {who}.* cuts fields at {characters:,} characters"):
+        read_table(path)
+
+
+def test_a_shorter_limit_shows_by_several_fields(tmp_path: Path) -> None:
+    texts = [long_mask(4000, first) for first in (1, 4, 7)]
+    assert {len(text) for text in texts} == {4000}
+    rows = [f"{number}_1,{text}\n" for number, text in enumerate(texts)]
+    _, faults = scan_table(write(tmp_path, HEADER + "".join(rows)))
+    assert [fault.line for fault in faults] == [2, 3, 4]
+    assert "a database cuts there" in faults[0].message
+    read_table(write(tmp_path, HEADER + "".join(rows[:2])))  # by chance
+    read_table(
+        write(tmp_path, HEADER + "".join(rows[:1]) + "".join(f"x{row}" for row in rows[:1] * 9))
+    )  # one mask, often
+
+
+def test_the_classes_that_rows_name(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    path = write(tmp_path, "ImageId,ClassId,EncodedPixels\na,2,1 3\nb,7,\nc,18,1 1\n")
+    table = read_table(path)
+    assert (table.classes, table.class_ids) == (18, (2, 7, 18))
+    say_gaps(path, table, heard)
+    (line,) = heard.lines
+    assert line.startswith(
+        f"{path}: no row names classes 1, 3 to 6 and 8 to 17, so the mean Dice is over 2, 7 and 18 alone"
+    )
+    assert line.endswith("as a,1,")
+    assert unnamed_classes((1, 2, 3)) == unnamed_classes(()) == []
+
+
+def test_runs_past_the_end_are_told_in_one_way(tmp_path: Path) -> None:
+    rows = "a_1,5 1\nb_1,1 1 3 9\nc_1,1 2 9 1 11 3\nd_1,4 2\ne_1,4 2\n"
+    pixels = {"a": 4, "b": 10, "c": 8, "d": 5, "e": 4}
+    path = write(tmp_path, HEADER + rows)
+    faults = scan_table(path, pixels=pixels)[1]
+    assert len(faults) == 4
+    assert list(past_the_end(read_table(path), pixels)) == faults
+    assert list(past_the_end(read_table(path), {"d": 5})) == []
+
+
 # ------------------------------------------------------------------------------------------ lists and samples
+
+
+def test_a_sample_with_other_columns_is_one(tmp_path: Path) -> None:
+    sample = read_image_list(write(tmp_path, "i,ImageId,EncodedPixels,ClassId,Usage\n0,b.jpg,1 409600,0,Public\n"))
+    assert (sample.layout, sample.columns) == (Layout.CURRENT, ("ImageId", "EncodedPixels", "ClassId"))
+    sample = read_image_list(write(tmp_path, HEADER + "a.jpg_1,\na.jpg_1,1 1\na.jpg_2,\n"))
+    assert sample.rows == (("a.jpg", 1), ("a.jpg", 2))
 
 
 def test_the_sample_of_today_gives_images_in_order(tmp_path: Path) -> None:
@@ -230,7 +403,6 @@ def test_any_table_with_images_is_a_list(tmp_path: Path) -> None:
         ("ImageId,ImageId\na.jpg,0\n", ", line 1: the header is ImageId,ImageId"),
         ("ImageId\n", ": it names no image"),
         ("ImageId,Part\na.jpg\n", ", line 2: 1 field where the header has 2"),
-        (HEADER + "a.jpg_1,\na.jpg_1,\n", ", line 3: a.jpg, class 1 is in line 2 already"),
         (HEADER + "a.jpg_0,\n", ", line 2: ClassId 0 is below 1"),
         ("ImageId\nx/a.jpg\n", ", line 2: ImageId 'x/a.jpg' is a path"),
         ('ImageId\na.jpg\n"b', ", line 3: not a row of a CSV file"),

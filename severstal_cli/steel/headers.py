@@ -1,0 +1,62 @@
+"""What the header of a table says: which of the two layouts of the competition it has, and where its columns stand.
+
+Other columns, as the index that pandas writes, `Usage` or `fold`, are not looked at.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from severstal_cli.errors import InputError
+
+IMAGE, CLASS, PAIR, RUNS = "ImageId", "ClassId", "ImageId_ClassId", "EncodedPixels"
+
+
+class Layout(StrEnum):
+    """Which of the two layouts a table has."""
+
+    ORIGINAL = "original"
+    CURRENT = "current"
+
+
+# The columns of each layout, in the order in which they are written unless told otherwise.
+COLUMNS: Mapping[Layout, tuple[str, ...]] = {
+    Layout.ORIGINAL: (PAIR, RUNS),
+    Layout.CURRENT: (IMAGE, CLASS, RUNS),
+}
+
+
+def layout_of(columns: Sequence[str]) -> Layout | None:
+    """The layout whose columns are all there, each once; None without one, or where there are those of both."""
+    counts = Counter(columns)
+    found = [layout for layout, names in COLUMNS.items() if all(counts[name] == 1 for name in names)]
+    return found[0] if len(found) == 1 else None
+
+
+def check_layout(path: Path, columns: Sequence[str]) -> Layout:
+    """The layout of the table at `path`. Raises InputError: the header is neither layout's."""
+    layout = layout_of(columns)
+    if layout is not None:
+        return layout
+    counts = Counter(columns)
+    nearest = COLUMNS[Layout.ORIGINAL if PAIR in counts else Layout.CURRENT]
+    found = f"the header is {show(columns)}"
+    for label, some in (
+        ("missing", [name for name in nearest if name not in counts]),
+        ("unknown", [name for name in columns if name not in nearest]),
+        ("doubled", [name for name in nearest if counts[name] > 1]),
+    ):
+        if some:
+            found += f"; {label}: {show(some)}"
+    if all(name in counts for names in COLUMNS.values() for name in names):
+        found += "; it has the columns of both layouts"
+    raise InputError(
+        f"{path}, line 1", found, f"A table has {' or '.join(','.join(each) for each in COLUMNS.values())}"
+    )
+
+
+def show(names: Sequence[str]) -> str:
+    """Names of columns on one line, whatever is in them."""
+    text = ",".join((name if name.isprintable() and name else repr(name))[:60] for name in names[:20])
+    return text if len(text) <= 160 and len(names) <= 20 else text[:160] + "..."

@@ -1,0 +1,138 @@
+"""The bytes of a table: UTF-8 text, as it is or packed by gzip or zip.
+
+The first bytes tell how a file is packed, not its name: `train.csv.gz`, or `train.csv.zip` with one table in it.
+Unpacking is bounded, because a few kilobytes of a hostile archive may unpack to many gigabytes. Spreadsheets write
+semicolons or tabs between columns where the language of the machine has decimal commas; the header tells.
+"""
+
+import gzip
+import io
+import struct
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from severstal_cli.errors import InputError
+
+SUFFIXES = (".csv", ".txt", ".tsv")
+PACKED = (".gz", ".zip")
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+LARGEST = 1 << 31
+"""Bytes of a table once unpacked."""
+RATIO, FREE = 200, 1 << 24
+"""So many times its packed size a table may have, where it has more than `FREE` bytes. Rows of empty masks are packed
+to a fiftieth at best; deflate reaches 1,032."""
+
+_OTHER_KINDS = (
+    (b"\xff\xfe", "it is not UTF-8 text but UTF-16, as Excel's Unicode text"),
+    (b"\xfe\xff", "it is not UTF-8 text but UTF-16"),
+    (b"\xd0\xcf\x11\xe0", "it is an Excel workbook"),
+    (b"PAR1", "it is a Parquet file"),
+    (b"\x28\xb5\x2f\xfd", "it is packed by Zstandard"),
+    (b"7z\xbc\xaf", "it is packed by 7-Zip"),
+    (b"BZh", "it is packed by bzip2"),
+    (b"\xfd7zXZ\0", "it is packed by xz"),
+)
+_SAVE = "Save the table as CSV in UTF-8"
+# what zipfile raises for a damaged archive is not all its own
+_PACKING_ERRORS = (OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
+
+
+def is_named_as_table(path: Path) -> bool:
+    """Whether a name ends as those of tables do, `.CSV` and `.csv.gz` among them."""
+    return unpacked_name(path).suffix.lower() in SUFFIXES or path.suffix.lower() in PACKED
+
+
+def unpacked_name(path: Path) -> Path:
+    """`s.csv` for `s.csv.gz` and `s.csv.zip`; other names as they are."""
+    return path.with_suffix("") if path.suffix.lower() in PACKED and path.stem else path
+
+
+def bare_name(path: Path) -> str:
+    """`s` for `s.csv`, `s.csv.gz` and the parts of it, `s.parts`; other names as they are."""
+    name = unpacked_name(path)
+    return name.stem if name.stem and name.suffix.lower() in (*SUFFIXES, ".parts") else name.name
+
+
+def read_text(path: Path) -> bytes:
+    """The text of a table as UTF-8, with a byte order mark where it has one.
+
+    Raises:
+        InputError: the file cannot be read or unpacked, is of another kind, or is not UTF-8 text.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        packed = [name for name in (f"{path.name}{suffix}" for suffix in PACKED) if path.with_name(name).is_file()]
+        raise InputError(str(path), "no such file", f"{packed[0]} is there: unpack it" if packed else "") from error
+    except OSError as error:
+        raise InputError(str(path), error.strerror or str(error)) from error
+    data = _unpack(path, data)
+    for start, kind in _OTHER_KINDS:
+        if data.startswith(start):
+            raise InputError(f"{path}, line 1", kind, _SAVE)
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line}", "it is not UTF-8 text", _SAVE) from error
+    if b"\0" in data[:64].partition(b"\n")[0]:
+        raise InputError(f"{path}, line 1", "it holds null bytes: it is no text, or UTF-16", _SAVE)
+    return data
+
+
+def separator_of(data: bytes) -> tuple[str, int]:
+    """What separates columns, and how many lines before the header say so: Excel writes `sep=;`.
+
+    It is a comma, or in a header without one a semicolon or a tab.
+    """
+    begin = data[: 1 << 16].removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+    header = (begin.splitlines() or [b""])[0].decode(errors="replace")
+    if header[:4].lower() == "sep=" and header[4:] in SEPARATORS:
+        return header[4:], 1
+    return next((mark for mark in SEPARATORS if mark in header), ","), 0
+
+
+def _unpack(path: Path, data: bytes) -> bytes:
+    try:
+        if data.startswith(b"\x1f\x8b"):
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+                return _bounded(path, stream, len(data))
+        if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(_only_table(path, archive)) as stream:
+                return _bounded(path, stream, len(data))
+    except _PACKING_ERRORS as error:
+        found = "it is damaged or cut short"
+        if isinstance(error, RuntimeError):  # a password is needed, or it is packed in a way that Python does not know
+            found = "it has a password, or is packed in an unusual way"
+        raise InputError(f"{path} cannot be unpacked", found, "Unpack it yourself, or download it again") from error
+    return data
+
+
+def _only_table(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    if any(info.filename == "[Content_Types].xml" for info in files):
+        raise InputError(str(path), "it is an Excel workbook", _SAVE)
+    found = [info for info in files if _is_inside_name(PurePosixPath(info.filename))]
+    if len(found) != 1:
+        raise InputError(str(path), f"an archive with {len(found)} tables", "Name a table, or an archive of one alone")
+    return found[0]
+
+
+def _is_inside_name(name: PurePosixPath) -> bool:
+    """Whether a file of an archive is a table; macOS adds others of the same ending."""
+    return name.suffix.lower() in SUFFIXES and not name.name.startswith(".") and "__MACOSX" not in name.parts
+
+
+def _bounded(path: Path, stream: IO[bytes] | gzip.GzipFile, packed: int) -> bytes:
+    limit = min(LARGEST, max(FREE, RATIO * packed))
+    chunks, size = [], 0
+    while chunk := stream.read(1 << 20):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise InputError(f"{path} unpacks to more than {limit:,} bytes", f"from {packed:,}",
+                             "Unpack it yourself if it is a table")  # fmt: skip
+    return b"".join(chunks)
