@@ -6,6 +6,7 @@ label image holds all classes of an image: `0002cc93b.png`, whose pixel values a
 `encode` takes drawn masks from a source and knows nothing of files: see steel/mask_source.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -179,6 +180,10 @@ def _check_folder(out: Path, names: list[str], overwrite: bool) -> None:
     if found and not overwrite:
         rest = f" and {len(found) - 1} more masks exist" if len(found) > 1 else " exists"
         raise OutputError(f"{out / found[0]}{rest} already", "", "Name another folder, or replace them by --overwrite")
+    too_long = next((name for name in names if len(os.fsencode(name)) > 255), None)
+    if too_long:
+        found_there = f"the name {too_long[:40]}... has {len(os.fsencode(too_long))} bytes"
+        raise OutputError(f"cannot write masks to {out}", found_there, "At most 255 are possible: shorten it")
     for name in found:
         if (out / name).is_dir():
             raise OutputError(f"cannot write {out / name}", "it is a folder", "Name another folder")

@@ -74,7 +74,7 @@ def read_colours(text: str) -> ColourMap:
 
 def find_labelmap(folder: Path) -> Path | None:
     """The labelmap in a folder of masks or in the one above it, where CVAT writes it."""
-    return next((path for path in (folder / LABELMAP, folder.absolute().parent / LABELMAP) if path.is_file()), None)
+    return next((path for path in (folder / LABELMAP, folder.parent / LABELMAP) if path.is_file()), None)
 
 
 def read_labelmap(path: Path) -> ColourMap:

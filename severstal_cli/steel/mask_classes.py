@@ -18,7 +18,12 @@ from severstal_cli.steel.mask_files import Drawn, MaskImage, read_mask
 from severstal_cli.steel.records import MAX_CLASS_ID
 from severstal_cli.steel.rle import Runs
 
+MOST_VALUES = 20
+"""Class ids of VOC. Greater grey values are rather levels of grey, as 85 and 170, or smoothed edges."""
+
 _SHOWN = 8  # entries of a palette that a message lists
+_SMOOTHED = "Save it without smoothing (anti-aliasing, dithering), then name its colours by --colours"
+_VOC = {voc_colour(number) for number in range(1, VOID + 1)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,37 +163,44 @@ def _check_background(path: Path, image: MaskImage, colours: ColourMap) -> None:
 
 
 def _refuse_several(path: Path, image: MaskImage, unnamed: list[Drawn]) -> None:
-    if all(drawn.number is not None for drawn in unnamed):
-        values = [drawn.number for drawn in unnamed]
-        some = ", ".join(map(str, values[:4])) + (" and more" if len(values) > 4 else "")
-        remedy = "Save it without smoothing, or use --label-images if they are class ids"
-        raise InputError(f"{path}", f"{len(values)} values beside 0 in a mask of one class: {some}", remedy)
-    found = f"{len(unnamed)} colours beside the background in a mask of one class: {_list(image)}"
-    raise InputError(f"{path}", found, _remedy(image, unnamed, "--colours {}=0 names another background; "))
+    numbers = [drawn.number for drawn in unnamed if drawn.number is not None]
+    if len(numbers) == len(unnamed):
+        some = ", ".join(map(str, numbers[:4])) + (" and more" if len(numbers) > 4 else "")
+        remedy = "Save it without smoothing"
+        if numbers[-1] <= MOST_VALUES or (numbers[-1] == VOID and numbers[-2] <= MOST_VALUES):
+            remedy += ", or use --label-images if they are class ids"
+        raise InputError(f"{path}", f"{len(numbers)} values beside 0 in a mask of one class: {some}", remedy)
+    if len(unnamed) > _SHOWN:
+        remedy = _SMOOTHED
+    else:
+        remedy = f"Name the background, as --colours {show(_commonest(image))}=0"
+        if len(unnamed) > 2 or any(drawn.is_black for drawn in image.drawn):
+            remedy += f"; where the file holds all classes, --label-images --colours {_choices(image, unnamed)}"
+    found = f"{len(unnamed)} colours in a mask of one class: {_list(image)}"
+    raise InputError(f"{path}", found, remedy)
 
 
 def _refuse_unnamed(path: Path, image: MaskImage, unnamed: list[Drawn], colours: ColourMap) -> None:
-    found = f"{len(unnamed)} colour{'s' if len(unnamed) > 1 else ''} without a class: {_list(image)}"
-    if colours and all(drawn.colour is None for drawn in unnamed):
+    if all(drawn.colour is None for drawn in unnamed):
         raise InputError(f"{path}", "grey of 16 bits, which --colours cannot name", "Save it as 8-bit PNG")
-    raise InputError(f"{path}", found, _remedy(image, unnamed, ""))
-
-
-def _remedy(image: MaskImage, unnamed: list[Drawn], background: str) -> str:
+    found = f"{len(unnamed)} colour{'s' if len(unnamed) > 1 else ''} without a class: {_list(image)}"
     if len(unnamed) > _SHOWN:
-        return "Save it without smoothing (anti-aliasing, dithering), then name its colours by --colours"
-    named = sorted({drawn.colour or 0 for drawn in unnamed})
-    if all(colour in {voc_colour(number) for number in range(1, VOID)} for colour in named) and not background:
-        return (
-            "Name them, as --colours "
-            + ",".join(f"{show(c)}={n}" for n, c in enumerate(named, 1))
-            + (", or --colours voc if they are those of PASCAL VOC")
-        )
-    common = max(image.drawn, key=lambda drawn: int((image.codes == drawn.code).sum()))
-    example = ",".join(f"{show(colour)}={number}" for number, colour in enumerate(named, 1))
-    prefix = background.format(show(common.colour or 0))
-    label = "where the file holds all classes: --label-images " if background else "Name them, as "
-    return f"{prefix}{label}--colours {example}"
+        raise InputError(f"{path}", found, _SMOOTHED)
+    remedy = f"Give the class of each, 0 for the background: --colours {_choices(image, unnamed, colours)}"
+    if all(drawn.colour in _VOC for drawn in unnamed):
+        remedy += "; if they are the colours of PASCAL VOC, --colours voc"
+    raise InputError(f"{path}", found, remedy)
+
+
+def _choices(image: MaskImage, unnamed: list[Drawn], colours: ColourMap | None = None) -> str:
+    """The colours to name, as an option that is to be filled in: a class in it would be taken over unread."""
+    known = [f"{show(colour)}={class_id}" for colour, class_id in (colours or {}).items()]
+    return ",".join(known[:_SHOWN] + [f"{show(drawn.colour or 0)}=N" for drawn in unnamed])
+
+
+def _commonest(image: MaskImage) -> int:
+    shown = [drawn for drawn in image.drawn if not drawn.is_transparent]
+    return max(shown, key=lambda drawn: int((image.codes == drawn.code).sum())).colour or 0
 
 
 def _name(drawn: Drawn) -> str:

@@ -193,9 +193,10 @@ def _doubt(files: Sequence[MaskFile], names: ImageNames) -> None:
         classes = sorted({file.class_id for file in files})
         found = f"{len(files)} files with the numbers {_some(classes)} look like images that were numbered"
     if found:
+        confirm = f"--classes {file.class_id}" + ("" if names.are_known else ", or --images")
         remedy = (
-            f"If {file.class_id} is a class, give --classes {file.class_id}, or --images; if {file.path.stem} is an "
-            "image, --label-images or --class 1"
+            f"If {file.class_id} is a class, give {confirm}; if {file.path.stem} is an image, --label-images or "
+            "--class 1"
         )
         raise InputError(f"{_reading(file)}", found, remedy)
 

@@ -12,13 +12,10 @@ from severstal_cli.config import EncodeConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
 from severstal_cli.steel.colours import ColourMap, find_labelmap, read_colours, read_labelmap, show
-from severstal_cli.steel.mask_classes import Classes, read_label_image, read_one_class
+from severstal_cli.steel.mask_classes import MOST_VALUES, Classes, read_label_image, read_one_class
 from severstal_cli.steel.mask_names import ImageNames, MaskFile, find_mask_files, name_masks
 from severstal_cli.steel.parallel import map_in_order
 from severstal_cli.steel.rle import Runs
-
-_MOST_VALUES = 20
-"""Class ids of VOC. Greater grey values are rather levels of grey, as 85 and 170, or smoothed edges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +88,15 @@ class _Notes:
 
     def add(self, file: MaskFile, found: Classes, classes: int) -> None:
         """Raises InputError: values that are no class ids, or that differ among masks of one class."""
-        if found.highest_value > _MOST_VALUES and not classes:
-            raise InputError(
-                f"{file.path}",
-                f"the value {found.highest_value} in a label image",
-                f"If it is a class id, give --classes {found.highest_value}; if it is a level of grey, name the "
-                "classes by --colours, as --colours 555555=1,aaaaaa=2; a smoothed edge is no mask",
-            )
+        if found.highest_value > MOST_VALUES and not classes:
+            if len(found.masks) > 8:
+                remedy = f"Save it without smoothing; if these are class ids, give --classes {found.highest_value}"
+            else:
+                remedy = (
+                    f"If it is a class id, give --classes {found.highest_value}; if it is a level of grey, name the "
+                    "classes by --colours, as --colours 555555=1,aaaaaa=2"
+                )
+            raise InputError(f"{file.path}", f"the value {found.highest_value} in a label image", remedy)
         self.void_files += bool(found.void_px)
         self.void_px += found.void_px
         if found.value and found.value not in ("value 255", "value 65535"):
