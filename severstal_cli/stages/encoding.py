@@ -104,6 +104,7 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
     in_full = need_full_names(table.image_ids)
     names = {key: mask_name(key[0], key[1] + 1, key[0] in in_full) for key in table.masks}
     _check_folder(config.out, list(names.values()), config.overwrite)
+    _say_left(config.out, table, set(names.values()), in_full, progress)
     with _all_or_none(config.out) as folder, progress.bar("decode", len(names), "masks") as bar:
 
         def write(item: tuple[tuple[str, int], Runs]) -> None:
@@ -144,6 +145,10 @@ def _sizes(config: DecodeConfig, table: MaskTable) -> Mapping[str, tuple[int, in
     """(height, width) of each image: as given, checked against the images where there are some."""
     if config.images is None:
         return dict.fromkeys(table.image_ids, config.size or (0, 0))
+    if config.images.is_file():
+        raise InputError(
+            f"{config.images}", "a file, and no folder", "Give the folder of the images: it has their sizes"
+        )
     files = {path.name: path for path in find_images([config.images])}
     sizes = {}
     for image_id in table.image_ids:
@@ -191,6 +196,15 @@ def _check_folder(out: Path, names: list[str], overwrite: bool) -> None:
     if not above.is_dir() or not is_writable(above):
         found_there = "no permission, or no space" if above.is_dir() else f"{above.name} is a file"
         raise OutputError(f"cannot write masks to {out}", found_there, "Name another place")
+
+
+def _say_left(out: Path, table: MaskTable, names: set[str], in_full: set[str], progress: Progress) -> None:
+    """Say which masks of these images are there from before: `encode` would take them for the table's."""
+    stems = {mask_name(image_id, 1, image_id in in_full).removesuffix("_1.png") for image_id in table.image_ids}
+    there = sorted(path.name for path in out.glob("*_*.png")) if out.is_dir() else []
+    left = [name for name in there if name not in names and name.rpartition("_")[0] in stems]
+    if left:
+        progress.say(f"{out} holds {len(left)} more masks of these images, which stay: {', '.join(left[:5])}")
 
 
 @contextmanager

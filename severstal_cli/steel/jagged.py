@@ -43,7 +43,10 @@ def likelier_height(masks: Sequence[Runs], size: tuple[int, int]) -> int | None:
     found: dict[int, float] = {}
     if width != height:
         there = _touching(masks, width)
-        if _is_better(there, here, masks) or _is_better(_shared(masks, width), _shared(masks, height), masks):
+        more_is_shared = _mean_share(there - here, masks) > 0 and _is_better(
+            _shared(masks, width), _shared(masks, height), masks
+        )
+        if _is_better(there, here, masks) or more_is_shared:
             found[width] = there.sum()
     usual = _usual_distance(masks)
     if usual >= _LEAST_HEIGHT and usual != height:

@@ -35,7 +35,7 @@ class Classes:
     masks: dict[int, Runs]
     """class_id -> runs; empty ones only for the class of a file of one class."""
     value: str = ""
-    """Of a file of one class: the value or colour that it is drawn with, for people."""
+    """Of a file of one class: the value or colour that it is drawn with, for people, where no colour map says it."""
     highest_value: int = 0
     """Of a label image: the highest class id that is known from a grey value alone."""
     void_px: int = 0
@@ -69,13 +69,14 @@ def read_one_class(path: Path, class_id: int, colours: ColourMap) -> Classes:
     _check_background(path, image, colours)
     if len(unnamed) > 1 or (unnamed and inside):
         _refuse_several(path, image, unnamed)
+    value = _name(unnamed[0]) if unnamed else ""
     inside = inside or unnamed
     if len(image.drawn) == 1 and inside and inside[0].number is None and not colours:
         found = f"{_list(image)}: one colour fills it"
         remedy = f"If it is the background, say so by --colours {show(inside[0].colour or 0)}=0"
         raise InputError(f"{path}", found, remedy)
     runs = _runs(image, [drawn.code for drawn in inside])
-    return Classes(size=image.size, masks={class_id: runs}, value=_name(inside[0]) if inside else "")
+    return Classes(size=image.size, masks={class_id: runs}, value=value)
 
 
 def read_label_image(path: Path, colours: ColourMap) -> Classes:
@@ -114,6 +115,8 @@ def read_label_image(path: Path, colours: ColourMap) -> Classes:
     if void and not by_class and void[0].colour in (WHITE, None):
         remedy = "For masks of one class use --class N instead; where 255 is no label: --colours ffffff=0"
         raise InputError(f"{path}", "0 and 255 alone in a label image", remedy)
+    if highest > MAX_CLASS_ID and len(by_class) == 1:
+        raise InputError(f"{path}", f"0 and {highest} alone in a label image", "For masks of one class use --class N")
     if highest > MAX_CLASS_ID:
         remedy = f"Pixel values are class ids up to {MAX_CLASS_ID}, 0 for no defect"
         raise InputError(f"{path}", f"the value {highest} in a label image", remedy)

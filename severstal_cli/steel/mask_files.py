@@ -7,6 +7,8 @@ place and level are the same number, and the standard palette of PASCAL VOC.
 """
 
 import io
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,7 @@ def read_mask(path: Path) -> MaskImage:
     depth, kind = (data[24], data[25]) if is_png and len(data) > 25 else (0, 0)
     if is_png or data.startswith(b"BM") or not data:
         grey = read_grey(path)  # the whole file is checked here; for plain grey this is all
-        if (depth, kind) == (8, 0) and b"tRNS" not in data[:1024]:
+        if (depth, kind) == (8, 0) and b"tRNS" not in data[: data.find(b"IDAT")]:
             return _grey(grey)
     if data.startswith(b"\xff\xd8"):
         raise InputError(f"{path}", "a JPEG file: its compression changes pixels", SAVE_AS_PNG)
@@ -91,7 +93,7 @@ def read_mask(path: Path) -> MaskImage:
                 raise InputError(f"{path}", f"it holds {image.n_frames} images", "Save one mask a file")  # type: ignore[attr-defined]
             image.load()
             return _read(path, image, depth)
-    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error) as error:
         if isinstance(error, UnidentifiedImageError):
             raise InputError(f"{path}", f"not a {KINDS} file inside", SAVE_AS_PNG) from error
         raise InputError(f"{path}", "the image is cut short or damaged", "Copy or download it again") from error
@@ -116,16 +118,18 @@ def _read(path: Path, image: Image.Image, depth: int) -> MaskImage:
     mode = image.mode
     if mode == "P":
         return _indexed(path, image)
+    if "transparency" in image.info and (depth != 8 or mode not in ("L", "RGB")):
+        raise InputError(f"{path}", "a transparent value in a file of other than 8 bits", SAVE_AS_PNG)
     if mode == "1":
         return _grey(np.asarray(image).view(np.uint8), spread=255)
-    if mode == "L" and depth < 8 and "transparency" not in image.info:  # shown spread over 0..255
+    if mode == "L" and depth < 8:  # shown spread over 0..255
         spread = 255 // (2**depth - 1)
         return _grey(np.asarray(image) // np.uint8(spread), spread=spread)
     if mode == "L" and "transparency" not in image.info:
         return _grey(np.asarray(image))
     if mode in ("I", "F") or mode.startswith("I;16"):
         return _deep(path, np.asarray(image))
-    if mode not in ("L", "LA", "RGB", "RGBA", "PA") or (depth < 8 and mode == "L"):
+    if mode not in ("L", "LA", "RGB", "RGBA", "PA"):
         raise InputError(f"{path}", f"a file of kind {mode}, which is no mask", "Save the mask as 8-bit PNG")
     if depth > 8:  # Pillow would drop the low bits, and with them small class ids
         raise InputError(f"{path}", f"{depth} bits a channel in a file of colours", "Save the mask as 8-bit PNG")

@@ -11,11 +11,15 @@ from pathlib import Path
 from severstal_cli.config import EncodeConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
+from severstal_cli.steel import rle
 from severstal_cli.steel.colours import ColourMap, find_labelmap, read_colours, read_labelmap, show
 from severstal_cli.steel.mask_classes import MOST_VALUES, Classes, read_label_image, read_one_class
 from severstal_cli.steel.mask_names import ImageNames, MaskFile, find_mask_files, name_masks
 from severstal_cli.steel.parallel import map_in_order
 from severstal_cli.steel.rle import Runs
+
+_ANY_CLASS = ("value 255", "value 65535", "colour ffffff")
+"""How tools draw a mask, whatever its class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,11 @@ def masks_in_files(config: EncodeConfig, listed: Mapping[str, Path | None], prog
                 f"255 means no label: background in {notes.void_files} of {len(files)} label images, {notes.void_px:,} "
                 "pixels"
             )
+        if 2 * notes.large > len(files):
+            progress.say(
+                f"{notes.large} of {len(files)} masks cover more than half of their image: where white is the "
+                "background, use --colours ffffff=0"
+            )
 
     return Source(
         image_ids=tuple(dict.fromkeys(file.image_id for file in files)), total=len(files), drawn=drawn(),
@@ -85,6 +94,8 @@ class _Notes:
     """class_id -> the value or colour of its files -> the first of them."""
     void_files: int = 0
     void_px: int = 0
+    large: int = 0
+    """Masks of more than half of their image."""
 
     def add(self, file: MaskFile, found: Classes, classes: int) -> None:
         """Raises InputError: values that are no class ids, or that differ among masks of one class."""
@@ -99,7 +110,9 @@ class _Notes:
             raise InputError(f"{file.path}", f"the value {found.highest_value} in a label image", remedy)
         self.void_files += bool(found.void_px)
         self.void_px += found.void_px
-        if found.value and found.value not in ("value 255", "value 65535"):
+        if file.class_id:
+            self.large += 2 * rle.area(found.masks[file.class_id]) > found.size[0] * found.size[1]
+        if found.value and found.value not in _ANY_CLASS:
             first = self.values.setdefault(file.class_id, {})
             first.setdefault(found.value, file.path)
             if len(first) > 1:
