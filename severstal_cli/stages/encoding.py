@@ -146,9 +146,7 @@ def _sizes(config: DecodeConfig, table: MaskTable) -> Mapping[str, tuple[int, in
     if config.images is None:
         return dict.fromkeys(table.image_ids, config.size or (0, 0))
     if config.images.is_file():
-        raise InputError(
-            f"{config.images}", "a file, and no folder", "Give the folder of the images: it has their sizes"
-        )
+        raise InputError(f"{config.images}", "a file, and no folder", "Give the folder of the images")
     files = {path.name: path for path in find_images([config.images])}
     sizes = {}
     for image_id in table.image_ids:

@@ -121,7 +121,7 @@ def _read(path: Path, image: Image.Image, depth: int) -> MaskImage:
     if "transparency" in image.info and (depth != 8 or mode not in ("L", "RGB")):
         raise InputError(f"{path}", "a transparent value in a file of other than 8 bits", SAVE_AS_PNG)
     if mode == "1":
-        return _grey(np.asarray(image).view(np.uint8), spread=255)
+        return _grey(np.asarray(image.convert("L")) // np.uint8(255), spread=255)
     if mode == "L" and depth < 8:  # shown spread over 0..255
         spread = 255 // (2**depth - 1)
         return _grey(np.asarray(image) // np.uint8(spread), spread=spread)
