@@ -29,6 +29,9 @@ from severstal_cli.steel.records import place
 from severstal_cli.steel.rle import Runs
 from severstal_cli.steel.tables import Layout, MaskTable, read_image_list, read_table, write_table
 
+_PART = ".part"
+_LONGEST_NAME = 255 - len(_PART)  # bytes of a name, on most file systems
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeResult:
@@ -111,7 +114,7 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
             (image_id, channel), runs = item
             name = names[image_id, channel]
             with writing(config.out / name):
-                (folder / name).write_bytes(png_of(rle.decode(runs, sizes[image_id])))
+                (folder / f"{name}{_PART}").write_bytes(png_of(rle.decode(runs, sizes[image_id])))
 
         for _ in map_in_order(write, table.masks.items(), ahead=64, name="decode"):
             bar.advance()
@@ -183,10 +186,12 @@ def _check_folder(out: Path, names: list[str], overwrite: bool) -> None:
     if found and not overwrite:
         rest = f" and {len(found) - 1} more masks exist" if len(found) > 1 else " exists"
         raise OutputError(f"{out / found[0]}{rest} already", "", "Name another folder, or replace them by --overwrite")
-    too_long = next((name for name in names if len(os.fsencode(name)) > 255), None)
+    too_long = next((name for name in names if len(os.fsencode(name)) > _LONGEST_NAME), None)
     if too_long:
         found_there = f"the name {too_long[:40]}... has {len(os.fsencode(too_long))} bytes"
-        raise OutputError(f"cannot write masks to {out}", found_there, "At most 255 are possible: shorten it")
+        raise OutputError(
+            f"cannot write masks to {out}", found_there, f"At most {_LONGEST_NAME} are possible: shorten it"
+        )
     for name in found:
         if (out / name).is_dir():
             raise OutputError(f"cannot write {out / name}", "it is a folder", "Name another folder")
@@ -207,15 +212,15 @@ def _say_left(out: Path, table: MaskTable, names: set[str], in_full: set[str], p
 
 @contextmanager
 def _all_or_none(out: Path) -> Iterator[Path]:
-    """A folder inside `out` to write files to; at the end they move to `out`, on a failure nothing is left."""
+    """A folder inside `out` for files `NAME.part`: at the end they become `out/NAME`, on a failure nothing is left."""
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         try:
-            with tempfile.TemporaryDirectory(prefix=".decode.", dir=out) as name:
+            with tempfile.TemporaryDirectory(prefix=".decode.", suffix=_PART, dir=out) as name:
                 yield Path(name)
                 for path in sorted(Path(name).iterdir()):
-                    path.replace(out / path.name)
+                    path.replace(out / path.name.removesuffix(_PART))
         except BaseException:
             with suppress(OSError):
                 for folder in made:

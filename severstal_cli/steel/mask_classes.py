@@ -1,7 +1,7 @@
 """Which classes a mask file shows: of one class, or a label image that holds all classes of an image.
 
-Black and transparent are the background. In a mask of one class the one other value or colour is the class, whatever
-it is. In a label image grey values are class ids; colours are classes only where a colour map says which, or where a
+Black and transparent are the background. In a mask of one class the one other value is the class, whatever it is; a
+colour is only where a person named the background or the class: it may be that of another class. In a label image grey values are class ids; colours are classes only where a colour map says which, or where a
 palette is the standard one of PASCAL VOC. 255 in a label image means "no label" (VOC, Cityscapes): background.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from severstal_cli.errors import InputError
 from severstal_cli.steel import rle
 from severstal_cli.steel.colours import BLACK, VOID, WHITE, ColourMap, show, voc_colour
-from severstal_cli.steel.mask_files import Drawn, MaskImage, read_mask
+from severstal_cli.steel.mask_files import GREY_LEVEL, Drawn, MaskImage, read_mask
 from severstal_cli.steel.records import MAX_CLASS_ID
 from severstal_cli.steel.rle import Runs
 
@@ -49,7 +49,7 @@ def read_one_class(path: Path, class_id: int, colours: ColourMap) -> Classes:
         path: the file.
         class_id: its class.
         colours: empty, or which colours are the background (0) or the class. A background that is named takes the
-            place of black.
+            place of black, and the one other colour is then the class.
 
     Raises InputError: it cannot be read, or shows more than a background and one other value or colour.
     """
@@ -67,14 +67,10 @@ def read_one_class(path: Path, class_id: int, colours: ColourMap) -> Classes:
         elif named:
             inside.append(drawn)
     _check_background(path, image, colours)
-    if len(unnamed) > 1 or (unnamed and inside):
-        _refuse_several(path, image, unnamed)
+    if len(unnamed) > 1 or (unnamed and inside) or (unnamed and 0 not in colours.values() and _is_hue(unnamed[0])):
+        _refuse_one_class(path, image, unnamed)
     value = _name(unnamed[0]) if unnamed else ""
     inside = inside or unnamed
-    if len(image.drawn) == 1 and inside and inside[0].number is None and not colours:
-        found = f"{_list(image)}: one colour fills it"
-        remedy = f"If it is the background, say so by --colours {show(inside[0].colour or 0)}=0"
-        raise InputError(f"{path}", found, remedy)
     runs = _runs(image, [drawn.code for drawn in inside])
     return Classes(size=image.size, masks={class_id: runs}, value=value)
 
@@ -165,7 +161,12 @@ def _check_background(path: Path, image: MaskImage, colours: ColourMap) -> None:
                 raise InputError(f"{path}", found, "Save class ids as 8-bit grey PNG, or with the palette of VOC")
 
 
-def _refuse_several(path: Path, image: MaskImage, unnamed: list[Drawn]) -> None:
+def _is_hue(drawn: Drawn) -> bool:
+    """Whether it is a colour, and no level of grey."""
+    return drawn.number is None and drawn.colour is not None and drawn.colour % GREY_LEVEL > 0
+
+
+def _refuse_one_class(path: Path, image: MaskImage, unnamed: list[Drawn]) -> None:
     numbers = [drawn.number for drawn in unnamed if drawn.number is not None]
     if len(numbers) == len(unnamed):
         some = ", ".join(map(str, numbers[:4])) + (" and more" if len(numbers) > 4 else "")
@@ -176,10 +177,15 @@ def _refuse_several(path: Path, image: MaskImage, unnamed: list[Drawn]) -> None:
     if len(unnamed) > _SHOWN:
         remedy = _SMOOTHED
     else:
-        remedy = f"Name the background, as --colours {show(_commonest(image))}=0"
-        if len(unnamed) > 2 or any(drawn.is_black for drawn in image.drawn):
+        shown = [drawn for drawn in image.drawn if not drawn.is_transparent]
+        background = max(shown, key=lambda drawn: int((image.codes == drawn.code).sum())).colour or 0
+        if len(shown) < len(image.drawn):
+            background = BLACK  # transparent pixels are the background: any colour that does not occur will do
+        remedy = f"Name the background, as --colours {show(background)}=0"
+        if len(unnamed) != 2 or any(drawn.is_black for drawn in image.drawn):
             remedy += f"; where the file holds all classes, --label-images --colours {_choices(image, unnamed)}"
-    found = f"{len(unnamed)} colours in a mask of one class: {_list(image)}"
+    count = f"{len(unnamed)} colours" if len(unnamed) > 1 else "a colour"
+    found = f"{count} in a mask of one class: {_list(image)}"
     raise InputError(f"{path}", found, remedy)
 
 
@@ -199,11 +205,6 @@ def _choices(image: MaskImage, unnamed: list[Drawn], colours: ColourMap | None =
     """The colours to name, as an option that is to be filled in: a class in it would be taken over unread."""
     known = [f"{show(colour)}={class_id}" for colour, class_id in (colours or {}).items()]
     return ",".join(known[:_SHOWN] + [f"{show(drawn.colour or 0)}=N" for drawn in unnamed])
-
-
-def _commonest(image: MaskImage) -> int:
-    shown = [drawn for drawn in image.drawn if not drawn.is_transparent]
-    return max(shown, key=lambda drawn: int((image.codes == drawn.code).sum())).colour or 0
 
 
 def _name(drawn: Drawn) -> str:

@@ -25,8 +25,10 @@ MASK_SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
 KINDS = "PNG, BMP, TIFF, GIF or lossless WebP"
 SAVE_AS_PNG = "Save masks as PNG"
 
+GREY_LEVEL = 0x010101
+"""Times a level of grey is its colour."""
+
 _LOSSY_TIFF = {6, 7, 33003, 33005, 34712, 34892, 50001, 50002}  # JPEG, JPEG 2000, lossy DNG, WebP, JPEG XL
-_GREY_LEVEL = 0x010101  # times a level of grey is its colour
 _TRANSPARENT = 1 << 24  # the code of a pixel that shows nothing, above all colours
 
 Image.MAX_IMAGE_PIXELS = None  # run lengths count up to 2**31 pixels, and the files are the user's own
@@ -139,7 +141,7 @@ def _read(path: Path, image: Image.Image, depth: int) -> MaskImage:
 def _grey(values: NDArray[np.uint8], spread: int = 1) -> MaskImage:
     """Grey of at most 8 bits; a value is shown as `spread` times itself."""
     present = np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256]))
-    drawn = (Drawn(code=code, number=code, colour=code * spread * _GREY_LEVEL) for code in present.tolist())
+    drawn = (Drawn(code=code, number=code, colour=code * spread * GREY_LEVEL) for code in present.tolist())
     return MaskImage(codes=values, drawn=tuple(drawn))
 
 
@@ -163,7 +165,7 @@ def _indexed(path: Path, image: Image.Image) -> MaskImage:
     _check_alpha(path, palette[used, 3])
     colours = {place: int(palette[place, 0] << 16 | palette[place, 1] << 8 | palette[place, 2]) for place in used}
     seen = [place for place in used if palette[place, 3]]
-    counts_classes = all(colours[place] == place * _GREY_LEVEL for place in seen) or all(
+    counts_classes = all(colours[place] == place * GREY_LEVEL for place in seen) or all(
         colours[place] == voc_colour(place) for place in seen
     )
     drawn = (
@@ -187,7 +189,7 @@ def _coloured(path: Path, pixels: NDArray[np.uint8]) -> MaskImage:
     drawn = (
         Drawn(code=code, is_transparent=True)
         if code == _TRANSPARENT
-        else Drawn(code=code, number=code, colour=code * _GREY_LEVEL)
+        else Drawn(code=code, number=code, colour=code * GREY_LEVEL)
         if is_grey
         else Drawn(code=code, colour=code)
         for code in np.unique(codes).tolist()

@@ -197,7 +197,7 @@ def test_a_broken_mask_among_good_ones_is_named(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (CURRENT.replace("12 1", "12 2"), "line 4: d.jpg, class 2: run 2 (number 4): length 2 reaches past the end"),
-        (CURRENT + "x" * 250 + ".png,1,1 1\n", "has 256 bytes. At most 255 are possible: shorten it"),
+        (CURRENT + "x" * 250 + ".png,1,1 1\n", "has 256 bytes. At most 250 are possible: shorten it"),
         (CURRENT + "../d.png,1,1 1\n", "line 5: ImageId '../d.png' is a path"),
     ],
 )
@@ -385,10 +385,20 @@ def test_a_mask_of_one_class_may_have_any_colours(tmp_path: Path) -> None:
     )
     assert table_of(dataclasses.replace(config, colours="440154=0")) == ["a.jpg,1,3 1"]
     save_colours(masks / "a_1.png", [[(68, 1, 84)] * 2] * 2)  # an empty mask in that colour map
-    assert "one colour fills it. If it is the background, say so by --colours 440154=0" in fault(
+    assert "a colour in a mask of one class: 440154 4 px. Name the background, as --colours 440154=0" in fault(
         dataclasses.replace(config, overwrite=True)
     )
     assert table_of(dataclasses.replace(config, colours="440154=0")) == []
+    for palette in (False, True):
+        save_colours(masks / "a_1.png", [[(0, 0, 0), (255, 0, 0)], [(0, 0, 0), (0, 0, 0)]], palette)
+        found = fault(dataclasses.replace(config, overwrite=True))
+        assert "a colour in a mask of one class: " in found
+        assert "Name the background, as --colours 000000=0; where the file holds all classes, --label-images" in found
+        assert table_of(dataclasses.replace(config, colours="000000=0")) == ["a.jpg,1,3 1"]
+        assert table_of(dataclasses.replace(config, colours="ff0000=1")) == ["a.jpg,1,3 1"]
+    save_colours(masks / "a_1.png", [[(9, 9, 9, 0), (255, 0, 0, 255)], [(0, 0, 0, 0), (1, 0, 0, 0)]])
+    assert "Name the background, as --colours 000000=0" in fault(dataclasses.replace(config, overwrite=True))
+    assert table_of(dataclasses.replace(config, colours="000000=0")) == ["a.jpg,1,3 1"]
     save(masks / "a_1.png", [[255, 255], [0, 255]])
     assert table_of(dataclasses.replace(config, colours="ffffff=0")) == ["a.jpg,1,2 1"]
     save_colours(masks / "a_1.png", RGB)
@@ -515,7 +525,8 @@ def test_each_kind_comes_back_bit_for_bit(tmp_path: Path, name: str) -> None:
     for number, mask in enumerate(drawn):
         path = tmp_path / "masks" / f"{number}_1{Path(name).suffix}"
         KINDS[name](mask.astype(np.uint8)).save(path, **({"lossless": True} if path.suffix == ".webp" else {}))
-    encode(EncodeConfig(masks=tmp_path / "masks", out=tmp_path / "t.csv"))
+    colours = "000000=0" if name in ("red.png", "layer.png") else ""
+    encode(EncodeConfig(masks=tmp_path / "masks", out=tmp_path / "t.csv", colours=colours))
     decode(DecodeConfig(table=tmp_path / "t.csv", out=tmp_path / "back", size=(23, 41)))
     for number, mask in enumerate(drawn):
         back = cv2.imread(str(tmp_path / "back" / f"{number}_1.png"), cv2.IMREAD_UNCHANGED)
