@@ -1,8 +1,9 @@
 """Which classes a mask file shows: of one class, or a label image that holds all classes of an image.
 
 Black and transparent are the background. In a mask of one class the one other value is the class, whatever it is; a
-colour is only where a person named the background or the class: it may be that of another class. In a label image grey values are class ids; colours are classes only where a colour map says which, or where a
-palette is the standard one of PASCAL VOC. 255 in a label image means "no label" (VOC, Cityscapes): background.
+colour is only where a person named the background or the class: it may be that of another class. In a label image
+grey values are class ids; colours are classes only where a colour map says which, or where a palette is the standard
+one of PASCAL VOC. 255 in a label image means "no label" (VOC, Cityscapes): background.
 """
 
 from collections import Counter

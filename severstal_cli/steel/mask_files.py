@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from severstal_cli.errors import InputError
 from severstal_cli.steel.colours import voc_colour
@@ -93,7 +93,10 @@ def read_mask(path: Path) -> MaskImage:
             depth = depth or _bits(path, image)
             if getattr(image, "n_frames", 1) > 1:
                 raise InputError(f"{path}", f"it holds {image.n_frames} images", "Save one mask a file")  # type: ignore[attr-defined]
+            if depth > 8 and image.mode in ("RGB", "RGBA", "LA"):
+                return _deep_colours(path, data)
             image.load()
+            ImageOps.exif_transpose(image, in_place=True)  # upright, as images are read
             return _read(path, image, depth)
     except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error) as error:
         if isinstance(error, UnidentifiedImageError):
@@ -133,8 +136,6 @@ def _read(path: Path, image: Image.Image, depth: int) -> MaskImage:
         return _deep(path, np.asarray(image))
     if mode not in ("L", "LA", "RGB", "RGBA", "PA"):
         raise InputError(f"{path}", f"a file of kind {mode}, which is no mask", "Save the mask as 8-bit PNG")
-    if depth > 8:  # Pillow would drop the low bits, and with them small class ids
-        raise InputError(f"{path}", f"{depth} bits a channel in a file of colours", "Save the mask as 8-bit PNG")
     return _coloured(path, np.asarray(image.convert("RGBA")))
 
 
@@ -152,6 +153,19 @@ def _deep(path: Path, values: NDArray[Any]) -> MaskImage:
         raise InputError(f"{path}", "values that are not whole numbers from 0", "Save the mask as 8-bit PNG")
     drawn = (Drawn(code=code, number=code) for code in present.astype(np.int64).tolist())
     return MaskImage(codes=values.astype(np.uint32), drawn=tuple(drawn))
+
+
+def _deep_colours(path: Path, data: bytes) -> MaskImage:
+    """16 bits a channel, of which Pillow would drop the low ones, and with them small class ids: grey alone is read."""
+    values: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if (
+        values is None
+        or values.ndim != 3
+        or np.any(values[..., :3] != values[..., :1])
+        or np.any(values[..., 3:] != 65535)
+    ):
+        raise InputError(f"{path}", "16 bits a channel in a file of colours", "Save the mask as 8-bit PNG")
+    return _deep(path, values[..., 0])
 
 
 def _indexed(path: Path, image: Image.Image) -> MaskImage:

@@ -83,6 +83,7 @@ class ImageNames:
     def candidates(self, stem: str) -> list[str]:
         """The images that `stem` may name: with a list of images those of it, else the one with the suffix."""
         if self._images is None:
+            stem = _folded(stem)
             return [stem if Path(stem).suffix.lower() in IMAGE_SUFFIXES else stem + self._suffix]
         if stem in self._listed:
             return [stem]

@@ -493,6 +493,7 @@ def test_names_are_compared_composed(tmp_path: Path) -> None:
     save(tmp_path / "masks" / "ra\u0308nder_1.png", SMALL)
     config = EncodeConfig(masks=tmp_path / "masks", out=tmp_path / "t.csv", images=images)
     assert table_of(config) == ["r\u00e4nder.jpg,1,3 1"]
+    assert table_of(dataclasses.replace(config, images=None)) == ["r\u00e4nder.jpg,1,3 1"]
 
 
 def test_masks_that_cover_most_of_their_images_are_said(tmp_path: Path, heard: Any) -> None:

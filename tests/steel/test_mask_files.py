@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,21 @@ def test_sixteen_bits_are_not_scaled_down(tmp_path: Path) -> None:
     np.testing.assert_array_equal(numbers(path), [[0, 1, 300, 65535]] * 2)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_sixteen_bits_of_equal_channels_are_grey(tmp_path: Path, name: str) -> None:
+    assert cv2.imwrite(str(tmp_path / name), np.repeat(VALUES[..., None], 3, axis=2).astype(np.uint16))
+    np.testing.assert_array_equal(numbers(tmp_path / name), VALUES)
+
+
+@pytest.mark.parametrize("kind", ["indexed", "rgb"])
+def test_masks_are_read_upright(tmp_path: Path, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6  # shown turned by 90 degrees
+    image = indexed(VALUES, voc_palette()) if kind == "indexed" else Image.fromarray(np.repeat(VALUES[..., None], 3, 2))
+    image.save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(numbers(tmp_path / "a.png"), np.rot90(VALUES, -1))
+
+
 def test_one_bit_is_0_and_1(tmp_path: Path) -> None:
     values = np.array([[True, False], [False, True]])
     for name, options in (("a.png", {}), ("a.bmp", {}), ("a.tif", {"compression": "group4"}), ("b.tif", {})):
@@ -190,12 +206,11 @@ def test_the_palette_of_voc() -> None:
     assert len({voc_colour(number) for number in range(256)}) == 256
 
 
+DEEP = np.arange(24, dtype=np.uint16).reshape(2, 4, 3)
 COLOUR = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3))
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    from io import BytesIO
-
     buffer = BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -221,8 +236,8 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
         (saved(COLOUR.convert("CMYK"), "TIFF"), "a file of kind CMYK, which is no mask"),
         (saved(Image.fromarray(np.float32([[0, 0.5]])), "TIFF"), "values that are not whole numbers from 0"),
         (saved(Image.fromarray(np.int32([[0, -1]])), "TIFF"), "values that are not whole numbers from 0"),
-        (cv2.imencode(".png", np.ones((2, 4, 3), np.uint16))[1].tobytes(), "16 bits a channel in a file of colours"),
-        (cv2.imencode(".tif", np.ones((2, 4, 3), np.uint16))[1].tobytes(), "16 bits a channel in a file of colours"),
+        (cv2.imencode(".png", DEEP)[1].tobytes(), "16 bits a channel in a file of colours"),
+        (cv2.imencode(".tif", DEEP)[1].tobytes(), "16 bits a channel in a file of colours"),
         (png(8, 3, IN_EIGHT_BITS, (b"PLTE", bytes(3))), "value 3 has no colour in its palette of 1"),
         (b"", "the file is empty"),
         (b"no image at all", "not a PNG, BMP, TIFF, GIF or lossless WebP file inside"),
