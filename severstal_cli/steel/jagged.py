@@ -57,9 +57,7 @@ def likelier_height(masks: Sequence[Runs], size: tuple[int, int]) -> int | None:
             _is_better(there, here, masks) or (is_steady and _mean_share(there - here, masks) > _STEADY_GAIN)
         ):
             found[usual] = there.sum()
-    best = max(found, key=lambda other: found[other], default=None)
-    # slanting lines touch a little more at the height that sets them upright
-    return width if best is not None and width in found and abs(best - width) < _LEAST_HEIGHT else best
+    return max(found, key=lambda other: found[other], default=None)  # where both are as good, the width
 
 
 def _is_better(there: NDArray[np.float64], here: NDArray[np.float64], masks: Sequence[Runs]) -> bool:

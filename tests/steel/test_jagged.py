@@ -51,6 +51,13 @@ def test_a_single_box_in_a_small_image() -> None:
     assert likelier_height(runs([mask]), (30, 20)) == 20
 
 
+def test_a_patch_that_touches_itself_at_any_height() -> None:
+    mask = np.zeros((256, 1600), np.uint8)
+    cv2.ellipse(mask, (800, 128), (300, 110), 0.0, 0, 360, 1, -1)
+    assert likelier_height(runs([mask.astype(bool)]), (256, 1600)) is None
+    assert likelier_height(runs([mask.astype(bool)]), (1600, 256)) == 256
+
+
 SIZES = [(64, 400), (400, 64), (50, 50), (20, 30), (256, 1600), (8, 12)]
 
 
