@@ -122,7 +122,7 @@ def test_the_module_is_the_command_and_tells_its_version() -> None:
         (["train", "--epochs", "many"], "'--epochs'"),
         (["train", "--batch-size", "0"], "'--batch-size'"),
         (["train", "--batch-size", "many"], "'--batch-size'"),
-        (["decode", "table.csv", "--out", "masks"], "Missing option '--size'"),
+        (["decode", "table.csv", "--size", "4x4"], "Missing option '--out'"),
         (["demo"], "Missing argument 'OUT_DIR'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -131,6 +131,21 @@ def test_wrong_usage_ends_with_2(severstal: Severstal, configs: list[Any], argum
     outcome = severstal(*arguments)
     assert (outcome.code, outcome.out, configs) == (2, "", [])
     assert said in outcome.err
+
+
+@pytest.mark.parametrize(("text", "suffix"), [("png", ".png"), (".png", ".png"), ("", "")])
+def test_a_suffix_may_lack_its_dot(
+    severstal: Severstal, monkeypatch: pytest.MonkeyPatch, text: str, suffix: str
+) -> None:
+    seen: list[Any] = []
+
+    def stage(config: object, progress: object) -> None:
+        seen.append(config)
+        raise InputError("seen enough")
+
+    monkeypatch.setattr(encoding, "encode", stage)
+    severstal("encode", "masks", "--out", "t.csv", "--suffix", text)
+    assert seen[0].suffix == suffix
 
 
 @pytest.mark.parametrize(("text", "size"), [("256x1600", (256, 1600)), ("1x1", (1, 1))])

@@ -1,14 +1,14 @@
 """The commands that make or change data: images, annotations, splits."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli.app import DATA, app
-from severstal_cli.cli.options import Data, Layout, Seed, Size, parse_seconds, parse_size
+from severstal_cli.cli.options import Data, Layout, Overwrite, Seed, Size, parse_seconds, parse_suffix
 from severstal_cli.progress import TerminalProgress
 
 
@@ -99,18 +99,33 @@ def encode(
     out: Annotated[Path, typer.Option(help="The table.")],
     layout: Layout = configs.EncodeConfig.layout,
     label_images: Annotated[
-        bool, typer.Option("--label-images", help="One file an image; pixels hold class ids.")
+        bool, typer.Option("--label-images", help="One file an image; pixel values or colours are classes.")
     ] = False,
+    class_id: Annotated[
+        int,
+        typer.Option("--class", metavar="N", help="Masks named as their images, all of class N.", show_default=False),
+    ] = configs.EncodeConfig.class_id,
+    colours: Annotated[
+        str,
+        typer.Option(
+            metavar="RRGGBB=N,...",
+            help="Classes of colours, as ff0000=1,00ff00=2 (0: background); or voc; or a labelmap.txt.",
+        ),
+    ] = configs.EncodeConfig.colours,
     images: Annotated[Path | None, typer.Option(help="The images, clean ones too: a folder or a list.")] = None,
-    suffix: Annotated[str, typer.Option(help="Of the images, without --images.")] = configs.EncodeConfig.suffix,
+    suffix: Annotated[
+        str, typer.Option(parser=parse_suffix, metavar="SUFFIX", help="Of the images, without --images.")
+    ] = configs.EncodeConfig.suffix,
     classes: Annotated[int, typer.Option(help="Number of classes; 0: as found.")] = configs.EncodeConfig.classes,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Masks as PNG to a table of run lengths."""
+    """Mask files to a table of run lengths."""
     from severstal_cli.stages import encoding
 
     config = configs.EncodeConfig(
-        masks=masks, out=out, layout=layout, label_images=label_images, images=images, suffix=suffix, classes=classes
-    )
+        masks=masks, out=out, layout=layout, label_images=label_images, class_id=class_id, colours=colours,
+        images=images, suffix=suffix, classes=classes, overwrite=overwrite,
+    )  # fmt: skip
     result = encoding.encode(config, TerminalProgress())
     typer.echo(
         f"{result.out}: {result.rows} rows, {result.masks} masks of {result.images} images, {result.classes} classes"
@@ -121,10 +136,18 @@ def encode(
 def decode(
     table: Annotated[Path, typer.Argument(help="Annotations or a submission.")],
     out: Annotated[Path, typer.Option(metavar="MASKS_DIR", help="Folder for IMAGE_CLASS.png, 0 and 255.")],
-    size: Annotated[Any, typer.Option(parser=parse_size, metavar="HxW", help="Height x width, as 256x1600.")],
+    size: Size = None,
+    images: Annotated[Path | None, typer.Option(help="The images: their sizes count.")] = None,
+    trust_size: Annotated[
+        bool, typer.Option("--trust-size", help="Take --size even if it makes the masks jagged.")
+    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """A table of run lengths to masks as PNG."""
     from severstal_cli.stages import encoding
 
-    result = encoding.decode(configs.DecodeConfig(table=table, out=out, size=size), TerminalProgress())
+    config = configs.DecodeConfig(
+        table=table, out=out, size=size, images=images, trust_size=trust_size, overwrite=overwrite
+    )
+    result = encoding.decode(config, TerminalProgress())
     typer.echo(f"{result.out}: {result.masks} masks of {result.images} images")

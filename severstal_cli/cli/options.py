@@ -15,6 +15,11 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def parse_suffix(text: str) -> str:
+    """ "png" or ".png" -> ".png"."""
+    return text if not text or text.startswith(".") else f".{text}"
+
+
 def parse_seconds(text: str) -> float:
     """ "25m" -> 1500.0."""
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+)", text)
@@ -79,3 +84,4 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all that is random.")]
 Layout = Annotated[str, typer.Option(help="auto, current (ImageId,ClassId,...) or original (ImageId_ClassId,...).")]
 Size = Annotated[Any, typer.Option(parser=parse_size, metavar="HxW", help="Height x width, as 256x1600.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]

@@ -1,5 +1,6 @@
 """What the commands are told that make or change data."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,26 +82,36 @@ class SynthConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
-    """`encode`: masks as PNG to a table of run lengths."""
+    """`encode`: mask files to a table of run lengths."""
 
     masks: Path
-    """A folder of `IMAGE_CLASS.png`, or of label images `IMAGE.png`."""
+    """A folder of `IMAGE_CLASS.png`, or of files `IMAGE.png`: label images, or masks of the class `class_id`."""
     out: Path
     """The table."""
     layout: str = "current"
     """"current": rows for defects only; "original": a row for every image and class."""
     label_images: bool = False
-    """One file an image, whose pixel values are class ids, instead of one an image and class."""
+    """One file an image, whose pixel values or colours are classes, instead of one an image and class."""
+    class_id: int = 0
+    """The class of all masks, which are named as their images; 0: the names say it."""
+    colours: str = ""
+    """Which colours are which classes: `ff0000=1,00ff00=2`, 0 for the background; `voc`; or a labelmap.txt."""
     images: Path | None = None
     """The images, clean ones too: their folder, or a table with a column ImageId."""
     suffix: str = ".jpg"
     """Makes the name of an image from that of its mask, where `images` is not given."""
     classes: int = 0
-    """The number of classes; 0: the highest class id that is found."""
+    """The number of classes, which also says that names hold class ids; 0: the highest class id that is found."""
+    overwrite: bool = False
+    """Whether `out` may be replaced."""
 
     def __post_init__(self) -> None:
         check(self.layout in ("current", "original"), "layout", self.layout, "current or original")
         check(0 <= self.classes <= 254, "number of classes", self.classes, "between 0 and 254")
+        check(0 <= self.class_id <= 254, "class", self.class_id, "between 1 and 254")
+        check(not (self.class_id and self.label_images), "class", self.class_id, "left out with --label-images")
+        is_suffix = re.fullmatch(r"(\.[A-Za-z0-9]+)?", self.suffix) is not None
+        check(is_suffix, "suffix", self.suffix, "a dot and the ending of the images, as .png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +121,16 @@ class DecodeConfig:
     table: Path
     out: Path
     """The folder for the masks. An empty mask gets no file."""
-    size: tuple[int, int]
-    """(height, width) of the images."""
+    size: tuple[int, int] | None = None
+    """(height, width) of the images; None: as `images` have it."""
+    images: Path | None = None
+    """The folder of the images: each size is looked up."""
+    trust_size: bool = False
+    """Whether `size` is taken even where it makes the masks jagged."""
+    overwrite: bool = False
+    """Whether masks in `out` may be replaced."""
 
     def __post_init__(self) -> None:
-        check_size(self.size)
+        check(self.size is not None or self.images is not None, "size", None, "given by --size or --images")
+        if self.size is not None:
+            check_size(self.size)

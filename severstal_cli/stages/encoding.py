@@ -1,31 +1,37 @@
-"""`encode` and `decode`: masks as PNG files to a table of run lengths, and back.
+"""`encode` and `decode`: masks as image files to a table of run lengths, and back.
 
 A mask is `IMAGE_CLASS.png`: `0002cc93b_1.png` is class 1 of image `0002cc93b.jpg`, 0 and any one other value. Or one
 label image holds all classes of an image: `0002cc93b.png`, whose pixel values are class ids.
+
+`encode` takes drawn masks from a source and knows nothing of files: see steel/mask_source.
 """
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from severstal_cli.config import DecodeConfig, EncodeConfig
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, OutputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import image_files, rle
-from severstal_cli.steel.files import check_place
-from severstal_cli.steel.image_files import find_images
-from severstal_cli.steel.image_headers import IMAGE_SUFFIXES
+from severstal_cli.steel import rle
+from severstal_cli.steel.agreement import check_inside
+from severstal_cli.steel.files import check_place, is_writable, writing
 from severstal_cli.steel.images import image_size
-from severstal_cli.steel.mask_files import read_values, write_mask
-from severstal_cli.steel.records import MAX_CLASS_ID, RowError, check_image_id, read_class
+from severstal_cli.steel.jagged import likelier_height
+from severstal_cli.steel.mask_files import png_of
+from severstal_cli.steel.mask_names import mask_name, need_full_names, other_ending
+from severstal_cli.steel.mask_source import DrawnMasks, masks_in_files
+from severstal_cli.steel.parallel import map_in_order
+from severstal_cli.steel.records import place
 from severstal_cli.steel.rle import Runs
 from severstal_cli.steel.surveys import images_of, orientation_remedy
-from severstal_cli.steel.tables import Layout, read_image_list, read_table, say_merged, write_table
+from severstal_cli.steel.tables import Layout, MaskTable, read_image_list, read_table, say_merged, write_table
+
+_PART = ".part"
+_LONGEST_NAME = 255 - len(_PART)  # bytes of a name, on most file systems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,37 +60,31 @@ class DecodeResult:
     """Images that the table names."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _MaskFile:
-    """A PNG and what its name says; `class_id` 0: a label image, which holds several classes."""
-
-    path: Path
-    image_id: str
-    class_id: int
-
-
 def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     """Read the masks of a folder and write them as a table.
 
     Raises:
-        InputError: no masks, a name or a picture that is no mask, an image that is not among `config.images` or of
-            another size, two files for one mask.
-        OutputError: the table cannot be written.
+        InputError: no masks; a name, or what a file shows, that is no mask or can be read in several ways; an image
+            that is not among `config.images` or of another size; two files for one mask.
+        OutputError: the table cannot be written, or is there and may not be replaced.
     """
     check_place(config.out)
+    if config.out.exists() and not config.overwrite:
+        raise OutputError(f"{config.out} exists already", "", "Name another file, or replace it by --overwrite")
     listed = _listed_images(config.images, progress)
-    files = _mask_files(config, listed, progress)
+    source = masks_in_files(config, listed, progress)
     masks: dict[tuple[str, int], Runs] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    with progress.bar("encode", len(files), "masks") as bar, _threads() as threads:
-        for file, (size, found) in zip(files, threads.map(_read_runs, files), strict=True):
-            _check_size(file, size, sizes, listed)
-            masks.update({(file.image_id, class_id - 1): runs for class_id, runs in found.items() if len(runs)})
+    highest = source.classes
+    with progress.bar("encode", source.total, "masks") as bar:
+        for drawn in source.drawn:
+            _check_size(drawn, sizes, listed)
+            masks.update({(drawn.image_id, class_id - 1): runs for class_id, runs in drawn.masks.items() if len(runs)})
+            highest = max(highest, *drawn.masks, 0)
             bar.advance()
-    highest = max([channel + 1 for _, channel in masks] + [file.class_id for file in files])
     if config.classes and highest > config.classes:
         raise InputError(f"{config.masks}", f"a mask of class {highest}", f"The classes are 1 to {config.classes}")
-    image_ids = list(listed) if config.images else list(dict.fromkeys(file.image_id for file in files))
+    image_ids = list(listed) if config.images else list(source.image_ids)
     layout, classes = Layout(config.layout), config.classes or highest
     rows = write_table(config.out, masks, image_ids, classes, layout=layout, empty_rows=layout is Layout.ORIGINAL)
     return EncodeResult(
@@ -93,27 +93,32 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
 
 
 def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
-    """Write every mask of a table that is not empty as `IMAGE_CLASS.png`. Nothing is written if a row is wrong.
+    """Write every mask of a table that is not empty as `IMAGE_CLASS.png`: all of them, or none.
 
     Raises:
-        InputError: the table is wrong, a run is past the end of the image, or two images would share a file.
-        OutputError: a mask cannot be written.
+        InputError: the table is wrong, a run is past the end of the image, an image is missing or of another size, or
+            the size makes the masks jagged.
+        OutputError: a mask cannot be written, or is there and may not be replaced.
     """
-    height, width = config.size
-    table = read_table(config.table, pixels=height * width)
+    size = config.size
+    table = read_table(config.table, pixels=size[0] * size[1] if size else None)
     say_merged(config.table, table, progress)
-    by_stem: dict[str, str] = {}
-    for image_id in table.image_ids:
-        other = by_stem.setdefault(Path(image_id).stem, image_id)
-        if other != image_id:
-            raise InputError(f"{config.table}", f"{other} and {image_id} would share the names of their masks")
+    sizes = _sizes(config, table, progress)
+    if config.images is None and size and not config.trust_size:
+        _doubt_size(config.table, table, size)
+    in_full = need_full_names(table.image_ids)
+    names = {key: mask_name(key[0], key[1] + 1, key[0] in in_full) for key in table.masks}
+    _check_folder(config.out, list(names.values()), config.overwrite)
+    _say_left(config.out, table, set(names.values()), in_full, progress)
+    with _all_or_none(config.out) as folder, progress.bar("decode", len(names), "masks") as bar:
 
-    def write(item: tuple[tuple[str, int], Runs]) -> None:
-        (image_id, channel), runs = item
-        write_mask(config.out / f"{Path(image_id).stem}_{channel + 1}.png", rle.decode(runs, config.size))
+        def write(item: tuple[tuple[str, int], Runs]) -> None:
+            (image_id, channel), runs = item
+            name = names[image_id, channel]
+            with writing(config.out / name):
+                (folder / f"{name}{_PART}").write_bytes(png_of(rle.decode(runs, sizes[image_id])))
 
-    with progress.bar("decode", len(table.masks), "masks") as bar, _threads() as threads:
-        for _ in threads.map(write, table.masks.items()):
+        for _ in map_in_order(write, table.masks.items(), ahead=64, name="decode"):
             bar.advance()
     return DecodeResult(out=config.out, masks=len(table.masks), images=len(table.image_ids))
 
@@ -127,85 +132,100 @@ def _listed_images(images: Path | None, progress: Progress) -> dict[str, Path | 
     return dict.fromkeys(read_image_list(images).image_ids)
 
 
-def _mask_files(config: EncodeConfig, listed: dict[str, Path | None], progress: Progress) -> list[_MaskFile]:
-    """The masks of the folder by image and class, each image and class once."""
-    by_stem: dict[str, list[str]] = {}
-    for image_id in listed:
-        by_stem.setdefault(Path(image_id).stem, []).append(image_id)
-
-    def image_of(path: Path, stem: str) -> str:
-        if not stem:
-            raise RowError("ImageId is empty")
-        if config.images is None:
-            return stem if Path(stem).suffix.lower() in IMAGE_SUFFIXES else stem + config.suffix
-        candidates = [stem] if stem in listed else by_stem.get(stem, [])
-        if len(candidates) != 1:
-            found = f"it could be of {' or '.join(candidates)}" if candidates else f"no image {stem} in {config.images}"
-            raise InputError(f"{path}", found, "Name a mask after its image")
-        return candidates[0]
-
-    found: dict[tuple[str, int], _MaskFile] = {}
-    for path in find_images([config.masks], progress):
-        if path.suffix.lower() != ".png":
-            raise InputError(f"{path}", "not a PNG file", "Save masks as PNG: other kinds change pixels")
-        stem, class_id = Path(image_files.id_of(path)).stem, 0
-        try:
-            if not config.label_images:
-                stem, _, class_text = stem.rpartition("_")
-                class_id = read_class(class_text)
-            image_id = image_of(path, stem)
-            check_image_id(image_id)
-        except RowError as error:
-            remedy = "For one picture with all classes of an image use --label-images"
-            raise InputError(f"{path}", f"its name is not IMAGE_CLASS.png: {error}", remedy) from error
-        file = _MaskFile(path=path, image_id=image_id, class_id=class_id)
-        if found.setdefault((image_id, class_id), file) is not file:
-            raise InputError(f"{path}", f"{found[image_id, class_id].path.name} is the same mask", "Remove one")
-    return [found[key] for key in sorted(found)]
-
-
-def _read_runs(file: _MaskFile) -> tuple[tuple[int, int], dict[int, Runs]]:
-    """(height, width) of a mask file, and class_id -> runs."""
-    values = read_values(file.path)
-    size = values.shape[0], values.shape[1]
-    mask = values != 0
-    if file.class_id and not (mask & (values != values.max())).any():
-        return size, {file.class_id: rle.encode(mask)}
-    present = [int(value) for value in np.unique(values) if value]
-    if not file.class_id:
-        if present and present[-1] > MAX_CLASS_ID:
-            remedy = (
-                f"Pixel values are class ids up to {MAX_CLASS_ID}, 0 for no defect; masks of 0 and 255 are one a class"
-            )
-            raise InputError(f"{file.path}", f"the value {present[-1]} in a label image", remedy)
-        return size, {class_id: rle.encode(values == class_id) for class_id in present}
-    some = ", ".join(map(str, present[:4])) + (" and more" if len(present) > 4 else "")
-    remedy = "Save it without smoothing, or use --label-images if they are class ids"
-    raise InputError(f"{file.path}", f"{len(present)} values beside 0 in a mask of one class: {some}", remedy)
-
-
-def _check_size(
-    file: _MaskFile, size: tuple[int, int], sizes: dict[str, tuple[int, int]], listed: dict[str, Path | None]
-) -> None:
-    """Compare the size of a mask with that of its image, or of the image's other masks; `sizes` keeps what is known."""
-    image_path = listed.get(file.image_id)
-    if file.image_id not in sizes:
-        sizes[file.image_id] = image_size(image_path) if image_path else size
-    if size != sizes[file.image_id]:
+def _check_size(drawn: DrawnMasks, sizes: dict[str, tuple[int, int]], listed: Mapping[str, Path | None]) -> None:
+    """Compare the size of masks with that of their image, or of the image's other masks; `sizes` keeps them."""
+    image_path = listed.get(drawn.image_id)
+    if drawn.image_id not in sizes:
+        sizes[drawn.image_id] = image_size(image_path) if image_path else drawn.size
+    if drawn.size != sizes[drawn.image_id]:
         whose = f"{image_path}" if image_path else "another mask of the image"
         turned = orientation_remedy(image_path) if image_path else ""
         raise InputError(
-            f"{file.path}",
-            "{}x{} pixels, {} has {}x{}".format(*size, whose, *sizes[file.image_id]),
+            drawn.origin,
+            "{}x{} pixels, {} has {}x{}".format(*drawn.size, whose, *sizes[drawn.image_id]),
             turned or "A mask has the height and width of its image",
         )
 
 
+def _sizes(config: DecodeConfig, table: MaskTable, progress: Progress) -> Mapping[str, tuple[int, int]]:
+    """(height, width) of each image: as given, checked against the images where there are some."""
+    if config.images is None:
+        return dict.fromkeys(table.image_ids, config.size or (0, 0))
+    if config.images.is_file():
+        raise InputError(f"{config.images}", "a file, and no folder", "Give the folder of the images")
+    files = images_of(config.images, progress)
+    sizes = {}
+    for image_id in table.image_ids:
+        if image_id not in files:
+            line = min(line for (named, _), line in table.lines.items() if named == image_id)
+            found = f"no image {image_id} in {config.images}{other_ending(image_id, files)}"
+            raise InputError(f"{config.table}, {place(line)}", found, "Give the folder of its images")
+        sizes[image_id] = image_size(files[image_id])
+        if config.size not in (None, sizes[image_id]):
+            found = "{}x{} pixels, --size says {}x{}".format(*sizes[image_id], *(config.size or ()))
+            raise InputError(f"{files[image_id]}", found, "The size is height x width; with --images leave it out")
+    check_inside(config.table, table, sizes)
+    return sizes
+
+
+def _doubt_size(path: Path, table: MaskTable, size: tuple[int, int]) -> None:
+    """Raise InputError where masks are jagged at `size` and hang together at another height."""
+    height = likelier_height(list(table.masks.values()), size)
+    if height is not None:
+        likelier = f"{size[1]}x{size[0]}" if height == size[1] else f"a height of {height}"
+        raise InputError(
+            f"{path}",
+            "at {}x{} its masks are jagged, ".format(*size) + f"at {likelier} they are not",
+            "The size is height x width: mend it, or check it by --images; --trust-size takes it as it is",
+        )
+
+
+def _check_folder(out: Path, names: list[str], overwrite: bool) -> None:
+    """See before the work that the masks can be written. Raises OutputError."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"cannot write masks to {out}", "it is a file", "Name a folder")
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    found = [name for name in names if name in there]
+    if found and not overwrite:
+        rest = f" and {len(found) - 1} more masks exist" if len(found) > 1 else " exists"
+        raise OutputError(f"{out / found[0]}{rest} already", "", "Name another folder, or replace them by --overwrite")
+    too_long = next((name for name in names if len(os.fsencode(name)) > _LONGEST_NAME), None)
+    if too_long:
+        found_there = f"the name {too_long[:40]}... has {len(os.fsencode(too_long))} bytes"
+        raise OutputError(
+            f"cannot write masks to {out}", found_there, f"At most {_LONGEST_NAME} are possible: shorten it"
+        )
+    for name in found:
+        if (out / name).is_dir():
+            raise OutputError(f"cannot write {out / name}", "it is a folder", "Name another folder")
+    above = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not above.is_dir() or not is_writable(above):
+        found_there = "no permission, or no space" if above.is_dir() else f"{above.name} is a file"
+        raise OutputError(f"cannot write masks to {out}", found_there, "Name another place")
+
+
+def _say_left(out: Path, table: MaskTable, names: set[str], in_full: set[str], progress: Progress) -> None:
+    """Say which masks of these images are there from before: `encode` would take them for the table's."""
+    stems = {mask_name(image_id, 1, image_id in in_full).removesuffix("_1.png") for image_id in table.image_ids}
+    there = sorted(path.name for path in out.glob("*_*.png")) if out.is_dir() else []
+    left = [name for name in there if name not in names and name.rpartition("_")[0] in stems]
+    if left:
+        progress.say(f"{out} holds {len(left)} more masks of these images, which stay: {', '.join(left[:5])}")
+
+
 @contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """One thread a core; on a failure, what has not begun is dropped."""
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _all_or_none(out: Path) -> Iterator[Path]:
+    """A folder inside `out` for files `NAME.part`: at the end they become `out/NAME`, on a failure nothing is left."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix=".decode.", suffix=_PART, dir=out) as name:
+                yield Path(name)
+                for path in sorted(Path(name).iterdir()):
+                    path.replace(out / path.name.removesuffix(_PART))
+        except BaseException:
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
+            raise

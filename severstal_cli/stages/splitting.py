@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from severstal_cli.config import SplitConfig
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, pictures, splits
-from severstal_cli.steel.splits import Split, make_splits, split_data
+from severstal_cli.steel.splits import Split, split_data
+from severstal_cli.steel.stratification import make_splits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ from severstal_cli.steel import intervals
 from severstal_cli.steel.contributions import GATES, THRESHOLDS, Contributions
 from severstal_cli.steel.postprocess import NEVER, ClassRule
 from severstal_cli.steel.search import ONE, Choice, middle_of_the_top
-from severstal_cli.steel.splits import Split, make_splits
+from severstal_cli.steel.splits import Split
+from severstal_cli.steel.stratification import make_splits
 
 FOLDS = 5
 BORROWED = 4

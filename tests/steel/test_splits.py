@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from severstal_cli.config import SplitConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
-from severstal_cli.steel import splits
+from severstal_cli.steel import splits, stratification
 from severstal_cli.steel.images import cv2
 
 CLASS_LABELS = Path(__file__).parents[3] / "shared/data/severstal/class_labels.csv"
@@ -30,7 +30,7 @@ def names(count: int) -> list[str]:
 def test_by_hand() -> None:
     """Eight images of two kinds, half held out, two folds: two, one and one of each kind."""
     class_sets = [frozenset({1}), frozenset()] * 4
-    parts = splits.make_splits(names(8), class_sets, singles(8), holdout=0.5, folds=2, seed=0)
+    parts = stratification.make_splits(names(8), class_sets, singles(8), holdout=0.5, folds=2, seed=0)
     for kind in (0, 1):
         assert Counter(parts[kind::2].tolist()) == {-1: 2, 0: 1, 1: 1}
 
@@ -38,7 +38,7 @@ def test_by_hand() -> None:
 def test_rare_sets_are_spread() -> None:
     """Ten images of the only set of three classes, among 2,000 others, over five folds: two in each."""
     class_sets = [frozenset({1, 2, 3})] * 10 + [frozenset({3})] * 1000 + [frozenset()] * 990
-    parts = splits.make_splits(names(2000), class_sets, singles(2000), holdout=0, folds=5, seed=3)
+    parts = stratification.make_splits(names(2000), class_sets, singles(2000), holdout=0, folds=5, seed=3)
     assert Counter(parts[:10].tolist()) == dict.fromkeys(range(5), 2)
     assert Counter(parts[10:1010].tolist()) == dict.fromkeys(range(5), 200)
     assert Counter(parts.tolist()) == dict.fromkeys(range(5), 400)
@@ -48,7 +48,7 @@ def test_large_groups_come_first() -> None:
     """A group of six and twelve single images over three folds: six in each, as the single ones fill up."""
     groups = np.array([0] * 6 + list(range(1, 13)))
     for seed in range(6):
-        parts = splits.make_splits(names(18), [frozenset({1})] * 18, groups, holdout=0, folds=3, seed=seed)
+        parts = stratification.make_splits(names(18), [frozenset({1})] * 18, groups, holdout=0, folds=3, seed=seed)
         assert Counter(parts.tolist()) == {0: 6, 1: 6, 2: 6}
 
 
@@ -57,7 +57,7 @@ def test_large_groups_come_first() -> None:
 def test_groups_stay_whole_in_any_order(data: st.DataObject, count: int, holdout: float, folds: int) -> None:
     class_sets = [frozenset(data.draw(st.sets(st.integers(1, 3)))) for _ in range(count)]
     groups = np.array([data.draw(st.integers(0, count)) for _ in range(count)])
-    parts = splits.make_splits(names(count), class_sets, groups, holdout=holdout, folds=folds, seed=1)
+    parts = stratification.make_splits(names(count), class_sets, groups, holdout=holdout, folds=folds, seed=1)
     assert parts.dtype == np.int8
     assert set(parts.tolist()) <= {*range(folds), *([-1] if holdout else [])}
     for group in set(groups.tolist()):
@@ -65,7 +65,7 @@ def test_groups_stay_whole_in_any_order(data: st.DataObject, count: int, holdout
 
     order = data.draw(st.permutations(range(count)))
     renumbered = (groups * 7 + 3)[order]
-    again = splits.make_splits(
+    again = stratification.make_splits(
         [names(count)[at] for at in order],
         [class_sets[at] for at in order],
         renumbered,
@@ -79,7 +79,8 @@ def test_groups_stay_whole_in_any_order(data: st.DataObject, count: int, holdout
 def test_the_seed_decides() -> None:
     class_sets = [frozenset()] * 200
     first, again, other = (
-        splits.make_splits(names(200), class_sets, singles(200), holdout=0.15, folds=5, seed=seed) for seed in (0, 0, 1)
+        stratification.make_splits(names(200), class_sets, singles(200), holdout=0.15, folds=5, seed=seed)
+        for seed in (0, 0, 1)
     )
     assert (first == again).all()
     assert (first != other).sum() > 100
@@ -89,16 +90,18 @@ def test_the_seed_decides() -> None:
 def test_golden() -> None:
     """The same on every machine and with every version of numpy: the order is drawn by a hash, not by a generator."""
     class_sets = [frozenset({number % 3}) for number in range(12)]
-    parts = splits.make_splits(names(12), class_sets, singles(12) // 2, holdout=0.25, folds=2, seed=7)
+    parts = stratification.make_splits(names(12), class_sets, singles(12) // 2, holdout=0.25, folds=2, seed=7)
     assert parts.tolist() == [-1, -1, 0, 0, 1, 1, 0, 0, 1, 1, -1, -1]
 
 
 def test_wrong_arguments() -> None:
     for wrong in ({"holdout": 1.0}, {"holdout": -0.1}, {"folds": 0}):
         with pytest.raises(ValueError, match="out of range"):
-            splits.make_splits(["a"], [frozenset()], singles(1), **{"holdout": 0.1, "folds": 2, "seed": 0} | wrong)
+            stratification.make_splits(
+                ["a"], [frozenset()], singles(1), **{"holdout": 0.1, "folds": 2, "seed": 0} | wrong
+            )
     with pytest.raises(ValueError, match="1 images, 2 class sets, 1 groups"):
-        splits.make_splits(["a"], [frozenset()] * 2, singles(1), holdout=0.1, folds=2, seed=0)
+        stratification.make_splits(["a"], [frozenset()] * 2, singles(1), holdout=0.1, folds=2, seed=0)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -118,7 +121,7 @@ def test_large_sets_keep_their_shares(grouped: bool) -> None:
             start = number * 41
             groups[by_kind[start : start + size]] = groups[by_kind[start]]
     start_s = time.perf_counter()
-    parts = splits.make_splits(ids, class_sets, groups, holdout=0.15, folds=5, seed=0)
+    parts = stratification.make_splits(ids, class_sets, groups, holdout=0.15, folds=5, seed=0)
     assert time.perf_counter() - start_s < 10
     slack = 3 if grouped else 1
     assert_shares(parts, np.array([True] * len(ids)), slack)
