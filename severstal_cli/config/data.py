@@ -84,7 +84,7 @@ class EncodeConfig:
     """`encode`: masks as PNG to a table of run lengths."""
 
     masks: Path
-    """A folder of `IMAGE_CLASS.png`, or of label images `IMAGE.png`."""
+    """A folder of `IMAGE_CLASS.png`, or of label images `IMAGE.png`; or a file or folder of another tool."""
     out: Path
     """The table."""
     layout: str = "current"
@@ -97,10 +97,14 @@ class EncodeConfig:
     """Makes the name of an image from that of its mask, where `images` is not given."""
     classes: int = 0
     """The number of classes; 0: the highest class id that is found."""
+    class_names: tuple[str, ...] = ()
+    """Of annotations of other tools: the classes by name, class_id 1 first; (): in the order of the format."""
 
     def __post_init__(self) -> None:
         check(self.layout in ("current", "original"), "layout", self.layout, "current or original")
         check(0 <= self.classes <= 254, "number of classes", self.classes, "between 0 and 254")
+        fit = all(self.class_names) and len(set(self.class_names)) == len(self.class_names)
+        check(fit, "class names", ",".join(self.class_names), "names joined by commas, each once")
 
 
 @dataclass(frozen=True, kw_only=True)

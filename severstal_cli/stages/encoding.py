@@ -1,10 +1,11 @@
-"""`encode` and `decode`: masks as PNG files to a table of run lengths, and back.
+"""`encode` and `decode`: masks as PNG files to a table of run lengths, and back; annotations of other tools, too.
 
 A mask is `IMAGE_CLASS.png`: `0002cc93b_1.png` is class 1 of image `0002cc93b.jpg`, 0 and any one other value. Or one
 label image holds all classes of an image: `0002cc93b.png`, whose pixel values are class ids.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from severstal_cli.config import DecodeConfig, EncodeConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
+from severstal_cli.steel.annotations import detection, reading
+from severstal_cli.steel.annotations.shapes import Annotations
 from severstal_cli.steel.files import check_place
 from severstal_cli.steel.images import IMAGE_SUFFIXES, find_images, image_size
 from severstal_cli.steel.mask_files import read_values, write_mask
@@ -38,6 +41,10 @@ class EncodeResult:
     masks: int
     """Masks that are not empty."""
     classes: int
+    names: tuple[str, ...] = ()
+    """The classes by name, where annotations of another tool name them: class_id 1, 2, ..."""
+    masks_by_class: tuple[int, ...] = ()
+    """How many masks each of them has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +68,7 @@ class _MaskFile:
 
 
 def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
-    """Read the masks of a folder and write them as a table.
+    """Read the masks of a folder, or the annotations of another tool, and write them as a table.
 
     Raises:
         InputError: no masks, a name or a picture that is no mask, an image that is not among `config.images` or of
@@ -70,6 +77,8 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     """
     check_place(config.out)
     listed = _listed_images(config.images)
+    if annotations := detection.detect(config.masks, config.images):
+        return _encode_annotations(config, annotations, listed, progress)
     files = _mask_files(config, listed)
     masks: dict[tuple[str, int], Runs] = {}
     sizes: dict[str, tuple[int, int]] = {}
@@ -87,6 +96,24 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     return EncodeResult(
         out=config.out, layout=layout, rows=rows, images=len(image_ids), masks=len(masks), classes=classes
     )
+
+
+def _encode_annotations(
+    config: EncodeConfig, annotations: Annotations, listed: dict[str, Path | None], progress: Progress
+) -> EncodeResult:
+    """Draw the annotations of another tool and write them as a table."""
+    drawn = reading.draw(annotations, listed, config.class_names, progress)
+    classes, layout = config.classes or len(drawn.names), Layout(config.layout)
+    if classes < len(drawn.names):
+        raise InputError(f"{config.masks}", f"{len(drawn.names)} classes", f"The classes are 1 to {classes}")
+    rows = write_table(
+        config.out, drawn.masks, drawn.image_ids, classes, layout=layout, empty_rows=layout is Layout.ORIGINAL
+    )
+    counts = Counter(channel for _, channel in drawn.masks)
+    return EncodeResult(
+        out=config.out, layout=layout, rows=rows, images=len(drawn.image_ids), masks=len(drawn.masks), classes=classes,
+        names=drawn.names, masks_by_class=tuple(counts[channel] for channel in range(len(drawn.names))),
+    )  # fmt: skip
 
 
 def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
