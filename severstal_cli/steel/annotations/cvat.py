@@ -99,7 +99,8 @@ def _draw_polygon(element: Element, size: Size) -> Mask:
         points = [[float(value) for value in pair] for pair in pairs]
     except ValueError:
         raise AnnotationError(f"its points are not x,y;x,y;...: {element.get('points', '')!r:.40}") from None
-    return coco_masks.draw_polygons([to_points(points)], size)
+    # datumaro keeps two digits (annotation.py, _Shape)
+    return coco_masks.draw_polygons([to_points(points).round(2)], size)
 
 
 def _draw_mask(element: Element, size: Size) -> Mask:

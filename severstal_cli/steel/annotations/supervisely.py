@@ -124,14 +124,16 @@ def _crop(exterior: _Ring, interior: list[_Ring], size: Size) -> list[tuple[_Rin
     """The polygons that are left inside the image: outline and holes of each."""
     try:
         from shapely import GEOSException, get_parts
-        from shapely.geometry import Polygon, box
+        from shapely.geometry import Polygon
     except ImportError as error:
         raise MachineError(
             "polygons of Supervisely that leave the image need shapely", str(error),
             "Install it: pip install 'severstal[annotations]'",
         ) from None  # fmt: skip
     try:
-        left = Polygon(exterior, interior).buffer(0).intersection(box(0, 0, size[1] - 1, size[0] - 1))
+        bottom, right = size[0] - 1, size[1] - 1
+        window = Polygon([(0, 0), (0, right), (bottom, right), (bottom, 0)])
+        left = Polygon(_swapped(exterior), list(map(_swapped, interior))).buffer(0).intersection(window)
     except (GEOSException, ValueError) as error:
         raise AnnotationError(f"it leaves the image and cannot be cut: {error}") from None
     parts = [part for part in get_parts(left) if part.geom_type == "Polygon" and not part.is_empty]
@@ -139,7 +141,12 @@ def _crop(exterior: _Ring, interior: list[_Ring], size: Size) -> list[tuple[_Rin
 
 
 def _rounded(ring: Any) -> _Ring:
-    return [[round(x), round(y)] for x, y in list(ring.coords)[:-1]]
+    return [[round(x), round(y)] for y, x in list(ring.coords)[:-1]]
+
+
+def _swapped(ring: _Ring) -> _Ring:
+    """(row, column), as the SDK hands them to shapely: the other way, a point may be rounded otherwise."""
+    return [[y, x] for x, y in ring]
 
 
 def _draw_bitmap(record: dict[str, Any], size: Size) -> Mask:
@@ -171,13 +178,14 @@ def _patch(data: bytes, size: Size) -> Mask:
     height, width = png_size(data)
     if height > size[0] or width > size[1] or height * width == 0:
         raise AnnotationError(f"its bitmap of {height} x {width} does not fit the image of {size[0]} x {size[1]}")
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None:
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
         raise AnnotationError("its bitmap is a damaged PNG")
-    if values.ndim == 3 and is_packed:
-        if values.shape[2] < 4:
-            raise AnnotationError("its bitmap is a PNG in colour without transparency")
-        values = values[..., 3]
-    elif values.ndim == 3:  # the SDK takes any colour of these
-        values = values.any(axis=-1)
-    return np.asarray(values != 0, np.bool_)
+    seen = np.asarray(decoded != 0, np.bool_)
+    if seen.ndim == 2:
+        return seen
+    if not is_packed:  # the SDK takes any colour of these
+        return np.asarray(seen.any(axis=-1), np.bool_)
+    if seen.shape[2] < 4:
+        raise AnnotationError("its bitmap is a PNG in colour without transparency")
+    return seen[..., 3]
