@@ -38,8 +38,7 @@ def draw_polygons(polygons: list[NDArray[np.float64]], size: Size) -> Mask:
         if steps.sum() > _LONGEST_PX:
             raise AnnotationError(f"the outline of its polygon is {steps.sum():.3g} pixels long")
     parts = coco.frPyObjects([points.reshape(-1).tolist() for points in polygons], *size)
-    mask: NDArray[np.uint8] = coco.decode(coco.merge(parts))
-    return mask.view(np.bool_)
+    return draw_counts(coco.merge(parts)["counts"].decode("ascii"), size)
 
 
 def runs_of(counts: NDArray[np.int64], size: Size) -> Runs:
