@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from severstal_cli.config import DecodeConfig, EncodeConfig
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, UsageError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
 from severstal_cli.steel.annotations import detection, reading
@@ -79,6 +79,8 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     listed = _listed_images(config.images)
     if annotations := detection.detect(config.masks, config.images):
         return _encode_annotations(config, annotations, listed, progress)
+    if config.class_names:
+        raise UsageError("--class-names", "masks as PNG name no classes", "Leave it out")
     files = _mask_files(config, listed)
     masks: dict[tuple[str, int], Runs] = {}
     sizes: dict[str, tuple[int, int]] = {}

@@ -428,7 +428,7 @@ def test_the_command_prints_the_classes(
     assert not end.value.code
     told = capsys.readouterr()
     assert told.out.splitlines()[1] == "class 1 = spot (0 masks), class 2 = scratch (1 mask)"
-    assert "CVAT annotations of 1 images" in told.err
+    assert "CVAT annotations of 1 image\n" in told.err
     assert "1 tags are passed over" in told.err
     assert (tmp_path / "t.csv").read_text().startswith(f"{HEAD}a.jpg,2,")
 
@@ -500,6 +500,8 @@ def test_masks_as_png_are_still_masks(tmp_path: Path) -> None:
     write(tmp_path / "notes.txt", "1 2 3\n")
     write(tmp_path / "x.xml", "<annotation/>")
     assert table(tmp_path, tmp_path) == "a.jpg,1,1 2\n"
+    with pytest.raises(UsageError, match="--class-names: masks as PNG name no classes"):
+        table(tmp_path, tmp_path, class_names=("scratch",))
 
 
 # ---- what is refused ----
@@ -517,7 +519,8 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("coco", coco([[*flat(P)[:-1], float("nan")]]), "annotation 1: polygon 1: a coordinate is nan"),
     ("coco", coco([[*flat(P)[:-1], 10**400]]), "annotation 1: polygon 1: a coordinate is 1000000000"),
     ("coco", coco([[*flat(P)[:-1], "7"]]), "annotation 1: polygon 1: a coordinate is no number: '7'"),
-    ("coco", coco([[0, 0, 1e6, 1e6, -1e6, 1e6, 1e6, -1e6]]), "annotation 1: the outline of its polygon is"),
+    ("coco", coco([[0, 0, 201, 0, 0, 9]]), "annotation 1: polygon 1: a coordinate is 201, far outside its image"),
+    ("coco", coco([[0, 0, 200, 200] * 12000]), "the outline of its polygon is 4.8e+06 pixels long"),
     ("coco", coco(flat(P)), "annotation 1: its segmentation is neither a list of polygons nor run lengths"),
     ("coco", coco([P]), "annotation 1: polygon 1: a coordinate is no number: [2.5, 1.2]"),
     ("coco", coco({"size": [20, 12], "counts": [240]}), "its run lengths are of size [20, 12], its image of [12, 20]"),
@@ -582,6 +585,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("cvat", cvat(cvat_mask("24", 'left="1" top="1" width="" height="4"')), "its width is ''"),
     ("cvat", cvat(size='width="1e6" height="1000000"'), "image a.jpg: its height 1000000 and width 1000000 are too"),
     ("cvat", "<annotations><track/></annotations>", "annotations.xml: it is of CVAT for video"),
+    ("cvat", f"<annotations>{'<a>' * 300_000}", "annotations.xml: not XML: no element found"),
     ("cvat", "<annotations><image", "annotations.xml: not XML: unclosed token"),
     ("cvat", '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotations>&b;</annotations>',
      "annotations.xml: it declares a document type, 'x'. Remove the line"),
@@ -615,6 +619,18 @@ def test_labels_of_yolo_need_their_images(tmp_path: Path) -> None:
     image(given / "images" / "b.jpg")
     assert "a.txt: no image is named a in" in fault(given, tmp_path)
     assert table(given, tmp_path, images=tmp_path).startswith("a.jpg,1,")
+
+
+def test_labels_and_images_beside_each_other(tmp_path: Path) -> None:
+    for name, text in (("a", "1 0.1 0.1 0.9 0.1 0.9 0.9\n"), ("b", "\n")):
+        write(tmp_path / "s" / f"{name}.txt", text)
+        image(tmp_path / "s" / f"{name}.png")
+    write(tmp_path / "s" / "classes.txt", "rust\nscratch\n")
+    result = encode(EncodeConfig(masks=tmp_path / "s", out=tmp_path / "t.csv"))
+    assert (result.names, result.masks_by_class, result.images) == (("rust", "scratch"), (0, 1), 2)
+    (tmp_path / "s").rename(tmp_path / "labels")
+    assert encode(EncodeConfig(masks=tmp_path / "labels", out=tmp_path / "t.csv")).names == ("rust", "scratch")
+    assert encode(EncodeConfig(masks=tmp_path, out=tmp_path / "t.csv")).names == ("rust", "scratch")
 
 
 def test_two_formats_in_a_folder_are_told_apart_by_a_person(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def _draw(segmentation: Any, size: Size) -> Mask:
     polygons: list[np.ndarray[Any, np.dtype[np.float64]]] = []
     for number, polygon in enumerate(segmentation, start=1):
         try:
-            polygons.append(to_points(polygon, is_flat=True))
+            polygons.append(to_points(polygon, size, is_flat=True))
         except AnnotationError as error:
             raise AnnotationError(f"polygon {number}: {error}") from None
     return coco_masks.draw_polygons(polygons, size)

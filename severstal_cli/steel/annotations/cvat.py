@@ -12,6 +12,7 @@ order of the file. Boxes, lines, points, cuboids and skeletons are refused: they
 image and are passed over.
 """
 
+import math
 from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -22,7 +23,6 @@ from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations import coco_masks
 from severstal_cli.steel.annotations.documents import read_xml
 from severstal_cli.steel.annotations.shapes import (
-    FARTHEST_PX,
     AnnotatedImage,
     AnnotationError,
     Annotations,
@@ -33,6 +33,7 @@ from severstal_cli.steel.annotations.shapes import (
     check_declared,
     is_background,
     paste,
+    reach,
     to_points,
 )
 from severstal_cli.steel.images import cv2
@@ -100,7 +101,7 @@ def _draw_polygon(element: Element, size: Size) -> Mask:
     except ValueError:
         raise AnnotationError(f"its points are not x,y;x,y;...: {element.get('points', '')!r:.40}") from None
     # datumaro keeps two digits (annotation.py, _Shape)
-    return coco_masks.draw_polygons([to_points(points).round(2)], size)
+    return coco_masks.draw_polygons([to_points(points, size).round(2)], size)
 
 
 def _draw_mask(element: Element, size: Size) -> Mask:
@@ -120,8 +121,8 @@ def _draw_mask(element: Element, size: Size) -> Mask:
 
 def _draw_ellipse(element: Element, size: Size) -> Mask:
     cx, cy, rx, ry = (_number(element, key) for key in ("cx", "cy", "rx", "ry"))
-    if min(rx, ry) < 0:
-        raise AnnotationError("a radius is below 0")
+    if min(rx, ry) < 0 or max(abs(cx), abs(cy), rx, ry) > reach(size):
+        raise AnnotationError("a radius is below 0, or it lies far outside its image")
     angle = _number(element, "rotation") if "rotation" in element.attrib else 0.0
     mask = np.zeros(size, np.uint8)
     cv2.ellipse(mask, (round(cx), round(cy)), (round(rx), round(ry)), angle, 0, 360, (1,), thickness=-1)
@@ -132,8 +133,8 @@ def _number(element: Element, key: str) -> float:
     try:
         value = float(element.get(key, ""))
     except ValueError:
-        value = np.nan
-    if not -FARTHEST_PX <= value <= FARTHEST_PX:
+        value = math.nan
+    if not math.isfinite(value):
         raise AnnotationError(f"its {key} is {element.get(key)!r:.40}")
     return value
 

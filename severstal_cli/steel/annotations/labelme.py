@@ -90,7 +90,7 @@ def _draw(record: dict[str, Any], size: Size) -> Mask:
     if kind not in _POINTS:
         raise AnnotationError(f"labelme draws no mask of a shape of type {kind!r:.40}")
     least, most = _POINTS[kind]
-    points = to_points(record.get("points"), least=least, most=most)
+    points = to_points(record.get("points"), size, least=least, most=most)
     if kind == "mask":
         (left, top), (right, bottom) = points.astype(int).tolist()  # as in shapes_to_label, which cuts fractions off
         return paste(_patch(record.get("mask"), (bottom - top + 1, right - left + 1)), top, left, size)

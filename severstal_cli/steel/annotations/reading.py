@@ -52,7 +52,8 @@ def draw(
     names = tuple(class_names) or annotations.names
     ids = {name: class_id for class_id, name in enumerate(names, start=1)}
     background = _check_classes(annotations, ids)
-    progress.say(f"{annotations.path}: {annotations.format} annotations of {len(annotations.images)} images")
+    count = len(annotations.images)
+    progress.say(f"{annotations.path}: {annotations.format} annotations of {count} image{'s' * (count != 1)}")
     for note in annotations.notes:
         progress.say(f"note: {note}")
     if background:

@@ -14,11 +14,14 @@ Size = tuple[int, int]
 
 Mask = NDArray[np.bool_]
 
-MAX_PIXELS = 2**29
-"""A declared image with more pixels is refused: its mask alone would take half a gigabyte."""
+MAX_PIXELS = 2**28
+"""A declared image with more pixels is refused: its mask alone takes a quarter of a gigabyte."""
 
-FARTHEST_PX = 2**20
-"""A point that lies farther from the origin is no point of an image: OpenCV decodes no longer side."""
+_LONGEST_SIDE_PX = 2**20
+"""OpenCV decodes no longer side."""
+
+_FARTHEST_SIDES = 10
+"""A point that lies farther out, in sides of its image, is a mistake: Pillow takes minutes for a circle that wide."""
 
 BACKGROUND = frozenset({"_background_", "__ignore__", "background"})
 """Labels that name no class, in any case: those of labelme (its labels2voc example) and the one of CVAT's masks."""
@@ -84,16 +87,24 @@ def check_declared(height: Any, width: Any) -> Size:
     sides = [side for side in (height, width) if type(side) in (int, float) and side >= 1 and side % 1 == 0]
     if len(sides) < 2:
         raise AnnotationError(f"its height {height!r:.40} and width {width!r:.40} are not whole numbers from 1")
-    if max(sides) > FARTHEST_PX or sides[0] * sides[1] > MAX_PIXELS:
+    if max(sides) > _LONGEST_SIDE_PX or sides[0] * sides[1] > MAX_PIXELS:
         raise AnnotationError(f"its height {height!r:.40} and width {width!r:.40} are too large for an image")
     return int(sides[0]), int(sides[1])
 
 
-def to_points(values: Any, *, least: int = 3, most: int | None = None, is_flat: bool = False) -> NDArray[np.float64]:
+def reach(size: Size) -> int:
+    """How far from the origin a point may lie, in pixels."""
+    return _FARTHEST_SIDES * max(size)
+
+
+def to_points(
+    values: Any, size: Size, *, least: int = 3, most: int | None = None, is_flat: bool = False
+) -> NDArray[np.float64]:
     """Points from JSON: (N, 2) float64, x and y in pixels.
 
     Args:
         values: [[x, y], ...], or with `is_flat` [x, y, x, y, ...].
+        size: of the image.
         least, most: how many points the shape has.
 
     Raises AnnotationError: another form, not numbers, NaN, infinite, far outside any image, or another count.
@@ -108,9 +119,10 @@ def to_points(values: Any, *, least: int = 3, most: int | None = None, is_flat: 
         raise AnnotationError(f"a coordinate is no number: {wrong!r:.40}")
     if len(flat) % 2:
         raise AnnotationError(f"{len(flat)} coordinates, an odd count")
-    if any(not -FARTHEST_PX <= value <= FARTHEST_PX for value in flat):  # NaN compares false
-        wrong = next(value for value in flat if not -FARTHEST_PX <= value <= FARTHEST_PX)
-        raise AnnotationError(f"a coordinate is {wrong!r:.40}, which lies in no image")
+    farthest = reach(size)
+    if not all(-farthest <= value <= farthest for value in flat):  # NaN compares false
+        wrong = next(value for value in flat if not -farthest <= value <= farthest)
+        raise AnnotationError(f"a coordinate is {wrong!r:.40}, far outside its image of {size[0]} x {size[1]}")
     count = len(flat) // 2
     if count < least or (most is not None and count > most):
         wanted = f"{least}" if most == least else f"{least} or more"

@@ -103,8 +103,8 @@ def _refuse(record: dict[str, Any], size: Size) -> Mask:
 
 def _draw_polygon(record: dict[str, Any], size: Size) -> Mask:
     points = member(record, "points", dict)
-    exterior = _ring(points.get("exterior"))
-    interior = [_ring(hole) for hole in points.get("interior") or []]
+    exterior = _ring(points.get("exterior"), size)
+    interior = [_ring(hole, size) for hole in points.get("interior") or []]
     inside = all(0 <= x < size[1] and 0 <= y < size[0] for x, y in exterior)
     mask = np.zeros(size, np.bool_)
     for outline, holes in [(exterior, interior)] if inside else _crop(exterior, interior, size):
@@ -116,8 +116,8 @@ def _draw_polygon(record: dict[str, Any], size: Size) -> Mask:
     return mask
 
 
-def _ring(values: Any) -> _Ring:
-    return [[math.floor(x), math.floor(y)] for x, y in to_points(values).tolist()]
+def _ring(values: Any, size: Size) -> _Ring:
+    return [[math.floor(x), math.floor(y)] for x, y in to_points(values, size).tolist()]
 
 
 def _crop(exterior: _Ring, interior: list[_Ring], size: Size) -> list[tuple[_Ring, list[_Ring]]]:
@@ -151,7 +151,7 @@ def _swapped(ring: _Ring) -> _Ring:
 
 def _draw_bitmap(record: dict[str, Any], size: Size) -> Mask:
     bitmap = member(record, "bitmap", dict)
-    origin = to_points([bitmap.get("origin")], least=1).tolist()[0]
+    origin = to_points([bitmap.get("origin")], size, least=1).tolist()[0]
     left, top = math.floor(origin[0]), math.floor(origin[1])
     patch = _patch(from_base64(bitmap.get("data")), size)
     if not patch.any():

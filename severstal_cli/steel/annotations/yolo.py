@@ -32,6 +32,7 @@ from severstal_cli.steel.images import cv2, find_images
 
 _ROW = re.compile(r"\d{1,4}(\.0+)?(\s+[-+.\deE]+){4,}\s*")
 _NAMES = ("classes.txt", "obj.names")
+_LARGEST_YAML = 1 << 18  # characters; reading takes seconds then
 _SLACK = 0.01  # verify_image_label lets a coordinate lie so far outside
 
 
@@ -40,9 +41,10 @@ def find_labels(root: Path) -> list[Path]:
     inside = [path for folder in _label_folders(root) for path in sorted(folder.rglob("*.txt"))]
     found = [path for path in inside or sorted(root.glob("*.txt")) if path.name not in _NAMES and path.is_file()]
     found = [path for path in found if not path.name.startswith(".")]
-    if inside:
+    if inside or not found:
         return found
-    return [path for path in found if _ROW.fullmatch(_first_line(path)) or (names_file(root) and _is_blank(path))]
+    is_named = names_file(root) is not None
+    return [path for path in found if _ROW.fullmatch(_first_line(path)) or (is_named and _is_blank(path))]
 
 
 def _label_folders(root: Path) -> list[Path]:
@@ -53,8 +55,8 @@ def _label_folders(root: Path) -> list[Path]:
 
 
 def names_file(root: Path) -> Path | None:
-    """The file beside the labels that names the classes."""
-    for folder in (root, root.parent) if root.name == "labels" else (root,):
+    """The file that names the classes: in `root`, among the labels, or above them."""
+    for folder in (root, *_label_folders(root), *([root.parent] if root.name == "labels" else [])):
         for path in (*sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]), *(folder / name for name in _NAMES)):
             if is_names_file(path):
                 return path
@@ -189,7 +191,7 @@ def _yaml(path: Path) -> dict[Any, Any]:
 
     try:
         text = _text(path)
-        if len(text) > 1 << 20 or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+        if len(text) > _LARGEST_YAML or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             return {}
         document = yaml.safe_load(text)
     except (yaml.YAMLError, InputError, RecursionError, ValueError):
