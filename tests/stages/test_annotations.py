@@ -647,15 +647,21 @@ def test_a_folder_of_no_known_kind_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a: &a [x]\nnames: *a\n", "names: 5\n", "names: {x: y}\n", "nc: 1\nnames: [a]\nkpt_shape: [5, 2]\n"]
+    ("text", "message"),
+    [
+        ("a: &a [x]\nnames: *a\n", "it has aliases (*name)"),
+        ("names: 5\n", "names is neither a list nor numbers with names"),
+        ("names: {x: y}\n", "names is neither a list nor numbers with names"),
+        ("names: [a\n", "not YAML: while parsing"),
+        (f"names: {'[' * 5000}\n", "not YAML: "),
+        (f"names: {'x' * 300_000}\n", "300008 characters"),
+        ("names: [a]\nkpt_shape: [5, 2]\n", "it is of a pose data set"),
+    ],
 )
-def test_names_of_yolo_that_are_no_names(tmp_path: Path, text: str) -> None:
+def test_names_of_yolo_that_are_no_names(tmp_path: Path, text: str, message: str) -> None:
     given = lay(tmp_path / "s", "yolo", "0 0.1 0.1 0.9 0.1 0.9 0.9\n")
     write(given / "data.yaml", text)
-    if "*a" in text:  # not followed: classes are numbers then
-        assert encode(EncodeConfig(masks=given, out=tmp_path / "t.csv")).names == ("0",)
-    else:
-        assert "data.yaml: " in fault(given, tmp_path)
+    assert f"data.yaml: {message}" in fault(given, tmp_path)
 
 
 def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@
     coco, yolo, labelme, cvat, supervisely: a module a format   -> Annotations
     reading     classes and image sizes checked, shapes drawn   -> masks as run lengths
     shapes      what the formats have in common; documents: JSON, XML and base64 of unknown origin
-    coco_masks  polygons and run lengths as pycocotools draws them, for COCO and CVAT
+    coco_masks, supervisely_shapes, yolo_names: parts of a format that are a thing of their own
 
 Files are never trusted: sizes are bounded before memory is taken, and each fault names file, image and annotation.
 """

@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations import coco_masks
 from severstal_cli.steel.annotations.documents import member
@@ -24,13 +22,10 @@ from severstal_cli.steel.annotations.shapes import (
     AnnotatedImage,
     AnnotationError,
     Annotations,
-    Mask,
     Shape,
-    Size,
     base_name,
     check_declared,
     is_background,
-    to_points,
 )
 
 _Shapes = dict[int | str, list[Shape]]
@@ -110,7 +105,7 @@ def _annotations(records: list[Any], categories: dict[int, str]) -> tuple[_Shape
         except AnnotationError as error:
             raise AnnotationError(f"{where}: {error}") from None
         used.add(category)
-        draw = partial(_draw, record.get("segmentation"))
+        draw = partial(coco_masks.draw_segmentation, record.get("segmentation"))
         by_image[image].append(Shape(where=where, label=categories[category], draw=draw))
     return by_image, used
 
@@ -142,23 +137,3 @@ def _images(source: Path, records: list[Any], by_image: _Shapes) -> list[Annotat
         if number not in images:
             raise AnnotationError(f"{lost[0].where}: there is no image with the id {number!r:.40}")
     return list(images.values())
-
-
-def _draw(segmentation: Any, size: Size) -> Mask:
-    if not segmentation:
-        raise AnnotationError("it has a box and no segmentation; a box is no mask")
-    if isinstance(segmentation, dict):
-        if segmentation.get("size") != list(size):
-            raise AnnotationError(
-                f"its run lengths are of size {segmentation.get('size')!r:.40}, its image of {list(size)}"
-            )
-        return coco_masks.draw_counts(segmentation.get("counts"), size)
-    if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
-        raise AnnotationError("its segmentation is neither a list of polygons nor run lengths")
-    polygons: list[np.ndarray[Any, np.dtype[np.float64]]] = []
-    for number, polygon in enumerate(segmentation, start=1):
-        try:
-            polygons.append(to_points(polygon, size, is_flat=True))
-        except AnnotationError as error:
-            raise AnnotationError(f"polygon {number}: {error}") from None
-    return coco_masks.draw_polygons(polygons, size)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from severstal_cli.errors import MachineError
 from severstal_cli.steel import rle
-from severstal_cli.steel.annotations.shapes import AnnotationError, Mask, Size
+from severstal_cli.steel.annotations.shapes import AnnotationError, Mask, Size, to_points
 from severstal_cli.steel.rle import Runs
 
 _LONGEST_PX = 4_000_000  # rleFrPoly takes 40 bytes for each pixel of an outline
@@ -28,6 +28,27 @@ def require_pycocotools() -> Any:
             "polygons of COCO and CVAT need pycocotools", str(error), "Install it: pip install 'severstal[annotations]'"
         ) from None
     return mask
+
+
+def draw_segmentation(segmentation: Any, size: Size) -> Mask:
+    """What `COCO.annToMask` draws. Raises AnnotationError."""
+    if not segmentation:
+        raise AnnotationError("it has a box and no segmentation; a box is no mask")
+    if isinstance(segmentation, dict):
+        if segmentation.get("size") != list(size):
+            raise AnnotationError(
+                f"its run lengths are of size {segmentation.get('size')!r:.40}, its image of {list(size)}"
+            )
+        return draw_counts(segmentation.get("counts"), size)
+    if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
+        raise AnnotationError("its segmentation is neither a list of polygons nor run lengths")
+    polygons: list[NDArray[np.float64]] = []
+    for number, polygon in enumerate(segmentation, start=1):
+        try:
+            polygons.append(to_points(polygon, size, is_flat=True))
+        except AnnotationError as error:
+            raise AnnotationError(f"polygon {number}: {error}") from None
+    return draw_polygons(polygons, size)
 
 
 def draw_polygons(polygons: list[NDArray[np.float64]], size: Size) -> Mask:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from severstal_cli.errors import InputError
-from severstal_cli.steel.annotations import coco, cvat, labelme, supervisely, yolo
+from severstal_cli.steel.annotations import coco, cvat, labelme, supervisely, yolo, yolo_names
 from severstal_cli.steel.annotations.documents import read_bytes, read_json
 from severstal_cli.steel.annotations.shapes import Annotations
 from severstal_cli.steel.images import IMAGE_SUFFIXES
@@ -67,7 +67,7 @@ def _in_file(path: Path, images: Path | None) -> Annotations | None:
             annotations = labelme.read(path, {path: document})
     elif start.startswith((b"<", b"\xff\xfe<", b"\xfe\xff\x00<")):
         annotations = cvat.read(path)
-    elif yolo.is_names_file(path):
+    elif yolo_names.is_names_file(path):
         annotations = yolo.read(path.parent, yolo.find_labels(path.parent), images, path)
     else:
         return None

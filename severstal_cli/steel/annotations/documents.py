@@ -25,12 +25,19 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"{path}", error.strerror or str(error), "Check the file and its permissions") from None
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; UTF-8, with or without a byte order mark. Raises InputError."""
+def read_text(path: Path) -> str:
+    """The text of a file; UTF-8, with or without a byte order mark. Raises InputError."""
     try:
-        return json.loads(read_bytes(path).decode("utf-8-sig"))
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}", "it is not UTF-8 text", "Export it again") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises InputError."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}", f"not JSON: {error.msg}", "Export it again") from None
     except ValueError as error:  # a number of thousands of digits

@@ -12,13 +12,12 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import InputError
-from severstal_cli.steel.annotations.documents import read_bytes
+from severstal_cli.steel.annotations.documents import read_bytes, read_text
 from severstal_cli.steel.annotations.shapes import (
     AnnotatedImage,
     AnnotationError,
@@ -28,44 +27,23 @@ from severstal_cli.steel.annotations.shapes import (
     Size,
     is_background,
 )
+from severstal_cli.steel.annotations.yolo_names import is_names_file, label_folders, names_file, read_names
 from severstal_cli.steel.images import cv2, find_images
 
 _ROW = re.compile(r"\d{1,4}(\.0+)?(\s+[-+.\deE]+){4,}\s*")
-_NAMES = ("classes.txt", "obj.names")
-_LARGEST_YAML = 1 << 18  # characters; reading takes seconds then
 _SLACK = 0.01  # verify_image_label lets a coordinate lie so far outside
 
 
 def find_labels(root: Path) -> list[Path]:
     """The label files below `root`: in folders named labels, else beside each other; [] if it is not of this kind."""
-    inside = [path for folder in _label_folders(root) for path in sorted(folder.rglob("*.txt"))]
-    found = [path for path in inside or sorted(root.glob("*.txt")) if path.name not in _NAMES and path.is_file()]
+    inside = [path for folder in label_folders(root) for path in sorted(folder.rglob("*.txt"))]
+    found = [path for path in inside or sorted(root.glob("*.txt")) if path.is_file() and not is_names_file(path)]
     found = [path for path in found if not path.name.startswith(".")]
     if inside or not found:
         return found
-    is_named = names_file(root) is not None
-    return [path for path in found if _ROW.fullmatch(_first_line(path)) or (is_named and _is_blank(path))]
-
-
-def _label_folders(root: Path) -> list[Path]:
-    """`labels` itself, `ROOT/labels`, and `ROOT/train/labels` as Roboflow lays them."""
-    if root.name == "labels":
-        return [root]
-    return sorted(path for pattern in ("labels", "*/labels") for path in root.glob(pattern) if path.is_dir())
-
-
-def names_file(root: Path) -> Path | None:
-    """The file that names the classes: in `root`, among the labels, or above them."""
-    for folder in (root, *_label_folders(root), *([root.parent] if root.name == "labels" else [])):
-        for path in (*sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]), *(folder / name for name in _NAMES)):
-            if is_names_file(path):
-                return path
-    return None
-
-
-def is_names_file(path: Path) -> bool:
-    """Whether a file names the classes."""
-    return path.is_file() and (path.name in _NAMES or (path.suffix in (".yaml", ".yml") and "names" in _yaml(path)))
+    rows = [path for path in found if _ROW.fullmatch(_first_line(path))]
+    blank = [path for path in found if _is_blank(path)]
+    return sorted(rows + blank) if rows or (blank and names_file(root)) else []
 
 
 def read(root: Path, labels: Sequence[Path], images: Path | None, source: Path | None = None) -> Annotations:
@@ -76,7 +54,7 @@ def read(root: Path, labels: Sequence[Path], images: Path | None, source: Path |
     Raises InputError: no image for a label file, a box, a wrong row, names that are no list.
     """
     source = source or names_file(root)
-    names = _read_names(source) if source else {}
+    names = read_names(source) if source else {}
     found = find_images([images]) if images else list(_beside(labels))
     by_stem: dict[str, list[Path]] = {}
     for path in found:
@@ -131,7 +109,7 @@ def _beside(labels: Sequence[Path]) -> Iterator[Path]:
 
 
 def _rows(path: Path, names: dict[int, str]) -> Iterator[tuple[int, Shape]]:
-    for line, text in enumerate(_text(path).splitlines(), start=1):
+    for line, text in enumerate(read_text(path).splitlines(), start=1):
         if not text.strip():
             continue
         try:
@@ -168,13 +146,6 @@ def _draw(points: NDArray[np.float32], size: Size) -> Mask:
     return mask.view(np.bool_)
 
 
-def _text(path: Path) -> str:
-    try:
-        return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}", "it is not UTF-8 text", "Export it again") from None
-
-
 def _first_line(path: Path) -> str:
     with path.open("rb") as file:
         lines = file.read(1 << 16).decode("utf-8-sig", "replace").split("\n", 1)
@@ -183,30 +154,3 @@ def _first_line(path: Path) -> str:
 
 def _is_blank(path: Path) -> bool:
     return not read_bytes(path).strip()
-
-
-def _yaml(path: Path) -> dict[Any, Any]:
-    """A small YAML file of keys and values, else {}. Aliases are not followed: merged, they may grow without end."""
-    import yaml
-
-    try:
-        text = _text(path)
-        if len(text) > _LARGEST_YAML or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            return {}
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, InputError, RecursionError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _read_names(path: Path) -> dict[int, str]:
-    if path.name in _NAMES:
-        return dict(enumerate(line.strip() for line in _text(path).splitlines() if line.strip()))
-    document = _yaml(path)
-    if "kpt_shape" in document:
-        raise InputError(f"{path}", "it is of a pose data set, which has no masks")
-    names = document["names"]
-    named = dict(enumerate(names)) if isinstance(names, list) else names
-    if not isinstance(named, dict) or not all(type(number) is int and 0 <= number < 9999 for number in named):
-        raise InputError(f"{path}", "names is neither a list nor numbers with names", "As in names: {0: scratch}")
-    return {number: str(name) for number, name in named.items()}
