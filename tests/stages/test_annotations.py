@@ -372,7 +372,7 @@ def test_category_ids_with_gaps_become_classes_without(tmp_path: Path, heard: An
     )
     document["annotations"][0]["category_id"] = 18
     assert table(write(tmp_path / "c.json", document), tmp_path, heard).startswith("a.jpg,3,")
-    assert "note: category ids of COCO -> class ids: 2 -> 1, 7 -> 2, 18 -> 3" in heard.lines
+    assert "note: category ids of COCO are not the class ids: 2 is spot, 7 is rust, 18 is patch" in heard.lines
 
 
 def test_a_group_and_the_background_are_no_classes(tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_a_group_and_the_background_are_no_classes(tmp_path: Path) -> None:
     assert (result.names, result.classes) == (("scratch",), 1)
 
 
-def test_names_of_labelme_are_sorted_or_as_given(tmp_path: Path) -> None:
+def test_names_of_labelme_are_sorted_or_as_given(tmp_path: Path, heard: Any) -> None:
     shapes = [shape(P, label="rust"), shape([[0, 0], [3, 0], [0, 3]], label="dent"), shape(P, label="__ignore__")]
     write(tmp_path / "a.json", labelme(*shapes[:2]))
     assert encode(EncodeConfig(masks=tmp_path, out=tmp_path / "t.csv")).names == ("dent", "rust")
@@ -395,6 +395,9 @@ def test_names_of_labelme_are_sorted_or_as_given(tmp_path: Path) -> None:
     assert "a.json, shape 1 (rust): 'rust' is no class. The classes are dent, scale" in fault(
         tmp_path, tmp_path / "no", class_names=("dent", "scale")
     )
+    image(tmp_path / "b.jpg")
+    table(tmp_path, tmp_path, heard)
+    assert "note: 1 images beside have no JSON file; with --images they count as clean" in heard.lines
     with pytest.raises(UsageError, match="class names"):
         EncodeConfig(masks=tmp_path, out=tmp_path / "t.csv", class_names=("a", "a"))
     write(tmp_path / "a.json", labelme(*shapes))
@@ -529,6 +532,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("coco", coco({"size": [12, 20], "counts": [-1, 241]}), "its run lengths are not a list of whole numbers"),
     ("coco", coco({"size": [12, 20], "counts": "oooo"}), "its compressed run lengths are damaged"),
     ("coco", coco({"size": [12, 20], "counts": "zzzzzzzzzzzzzzzz"}), "its compressed run lengths are damaged"),
+    ("coco", coco({"size": [12, 20], "counts": "\ud800"}), "its compressed run lengths are damaged"),
     ("coco", coco({"size": [12, 20], "counts": "31"}), "its run lengths count"),
     ("coco", coco({"size": [12, 20], "counts": None}), "its run lengths are not a list of whole numbers, nor a text"),
     ("coco", coco(images=[{"id": 1, "file_name": "a.jpg"} | HUGE]), "image a.jpg: its height 1000000 and width"),
@@ -538,6 +542,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("coco", coco([flat(P)], images=[]), "annotation 1: there is no image with the id 4"),
     ("coco", coco([flat(P)], categories=[{"id": 3, "name": "x"}]), "annotation 1: there is no category 1"),
     ("coco", coco([flat(P)], categories=[{"id": 1}]), "category number 1: it has no 'name'"),
+    ("coco", coco([flat(P)], categories=[{"id": 1, "name": "x"}, {"id": 2, "name": "x"}]), "two classes are named x"),
     ("coco", coco(annotations=["x"]), "annotation number 1: 'x' stands where an object with 'image_id' should"),
     ("coco", coco(annotations=[{"segments_info": []}]), "annotation number 1: it is of a panoptic file"),
     ("coco", coco(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[]), "no size of a.jpg is known"),
@@ -558,6 +563,8 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("labelme", labelme(shape(P[:2])), "a.json, image a.jpg, shape 1 (scratch): 2 points where it needs 3 or more"),
     ("labelme", labelme(shape(P, "circle")), "shape 1 (scratch): 4 points where it needs 2"),
     ("labelme", labelme(shape(P, "points")), "labelme draws no mask of a shape of type 'points'"),
+    ("labelme", labelme(shape(P, [1])), "labelme draws no mask of a shape of type [1]"),
+    ("labelme", labelme(shape(P, label="\ud800")), "a class is named '\\ud800'"),
     ("labelme", labelme(shape([1, 2, 3])), "its points are not a list of [x, y] pairs"),
     ("labelme", labelme(shape([[1, 2], [3, 4], [5, True]])), "a coordinate is no number: True"),
     ("labelme", labelme(shape([[1, 2], [3, 4], [5, 1e999]])), "a coordinate is inf"),
@@ -590,6 +597,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("cvat", '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotations>&b;</annotations>',
      "annotations.xml: it declares a document type, 'x'. Remove the line"),
     ("sly", sly(sly_polygon(P[:2])), "a.jpg.json, image a.jpg, object 1 (scratch): 2 points where it needs 3 or more"),
+    ("sly", sly({**sly_polygon(P), "points": {"exterior": P, "interior": 3}}), "its interior is not a list of holes"),
     ("sly", sly(sly_polygon(P, [[1, 1]])), "object 1 (scratch): 1 point where it needs 3 or more"),
     ("sly", sly(sly_polygon(P) | {"geometryType": "rectangle"}), "object 1 (scratch): a rectangle is no mask"),
     ("sly", sly(sly_polygon(P, label="rust")), "object 1: there is no class 'rust' in meta.json"),

@@ -91,7 +91,7 @@ def _parse(text: str) -> NDArray[np.int64]:
     """Compressed counts: five bits a character from 48 on, the lowest first; from the fourth on less the one before
     the last. pycocotools itself reads a damaged text as a mask of what lies in memory.
     """
-    data = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64) - 48
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
     if not len(data) or (data < 0).any() or (data > 63).any() or data[-1] & _MORE:
         raise AnnotationError("its compressed run lengths are damaged")
     ends = np.flatnonzero((data & _MORE) == 0)

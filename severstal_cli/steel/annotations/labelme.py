@@ -33,6 +33,7 @@ from severstal_cli.steel.annotations.shapes import (
     paste,
     to_points,
 )
+from severstal_cli.steel.images import IMAGE_SUFFIXES
 
 _LINE_WIDTH, _POINT_RADIUS = 10, 5  # the defaults of shape_to_mask
 
@@ -63,7 +64,11 @@ def read(path: Path, documents: Mapping[Path, Any]) -> Annotations:
             raise InputError(f"{source}", str(error)) from None
     labels = {shape.label for image in images for shape in image.shapes}
     names = tuple(sorted(label for label in labels if not is_background(label)))
-    return Annotations(format="labelme", path=path, images=tuple(images), names=names, is_painted=True)
+    annotated = {image.name for image in images}
+    beside = {one for folder in {source.parent for source in documents} for one in folder.iterdir()}
+    alone = [one for one in beside if one.suffix.lower() in IMAGE_SUFFIXES and one.name not in annotated]
+    notes = (f"{len(alone)} images beside have no JSON file; with --images they count as clean",) if alone else ()
+    return Annotations(format="labelme", path=path, images=tuple(images), names=names, notes=notes, is_painted=True)
 
 
 def _image(source: Path, document: dict[str, Any]) -> AnnotatedImage:
@@ -87,7 +92,7 @@ def _image(source: Path, document: dict[str, Any]) -> AnnotatedImage:
 
 def _draw(record: dict[str, Any], size: Size) -> Mask:
     kind = record.get("shape_type") or "polygon"
-    if kind not in _POINTS:
+    if not isinstance(kind, str) or kind not in _POINTS:
         raise AnnotationError(f"labelme draws no mask of a shape of type {kind!r:.40}")
     least, most = _POINTS[kind]
     points = to_points(record.get("points"), size, least=least, most=most)

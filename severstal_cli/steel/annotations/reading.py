@@ -50,6 +50,10 @@ def draw(
         MachineError: a library that the format needs is missing.
     """
     names = tuple(class_names) or annotations.names
+    if wrong := [name for name in names if not name.strip() or not name.isprintable()]:
+        raise InputError(f"{annotations.path}", f"a class is named {wrong[0]!r:.60}", "Give it a name that can be read")
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{annotations.path}", f"two classes are named {doubled[0]}", "Give each a name of its own")
     ids = {name: class_id for class_id, name in enumerate(names, start=1)}
     background = _check_classes(annotations, ids)
     count = len(annotations.images)

@@ -24,14 +24,17 @@ def draw_polygon(record: dict[str, Any], size: Size) -> Mask:
     """`Polygon._draw_impl`, and where it leaves the image `Polygon.crop` before it. Raises AnnotationError."""
     points = member(record, "points", dict)
     exterior = _ring(points.get("exterior"), size)
-    interior = [_ring(hole, size) for hole in points.get("interior") or []]
+    holes = points.get("interior") or []
+    if not isinstance(holes, list):
+        raise AnnotationError("its interior is not a list of holes")
+    interior = [_ring(hole, size) for hole in holes]
     inside = all(0 <= x < size[1] and 0 <= y < size[0] for x, y in exterior)
     mask = np.zeros(size, np.bool_)
-    for outline, holes in [(exterior, interior)] if inside else _crop(exterior, interior, size):
+    for outline, inner in [(exterior, interior)] if inside else _crop(exterior, interior, size):
         part = np.zeros(size, np.uint8)
         cv2.fillPoly(part, [np.array(outline, np.int32)], color=(1,))
-        if holes:
-            cv2.fillPoly(part, [np.array(hole, np.int32) for hole in holes], color=(0,))
+        if inner:
+            cv2.fillPoly(part, [np.array(hole, np.int32) for hole in inner], color=(0,))
         mask |= part.view(np.bool_)
     return mask
 
