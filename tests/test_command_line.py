@@ -258,7 +258,7 @@ def test_what_cannot_be_read_is_quoted(
     [
         (InputError("no folder", "steel/", "Make it"), "severstal: no folder: steel/. Make it"),
         (OSError(errno.ENOSPC, "No space left on device", "a.csv"),
-         "severstal: OSError: [Errno 28] No space left on device: 'a.csv'"),
+         "severstal: cannot use a.csv: No space left on device. Check the path and its permissions"),
         (MemoryError("8 GiB"), "severstal: the memory is full. Give a smaller --batch-size"),
         (RuntimeError("cannot cache function 'x': no locator available for file 'y'"),
          "severstal: numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"),
@@ -348,7 +348,12 @@ def test_what_was_searched_is_shown_and_how_to_go_on(
     choices = (choice(held_out, pixel_threshold=51, min_image_score=204), choice(held_out))
     interval = None if held_out is None else (0.75, 0.95)
     result = searching.ThresholdsResult(
-        path=Path("e.json"), images=9, choices=choices, mean_dice_held_out=held_out, interval_held_out=interval
+        path=Path("e.json"),
+        images=9,
+        choices=choices,
+        counted=(0, 1),
+        mean_dice_held_out=held_out,
+        interval_held_out=interval,
     )
     monkeypatch.setattr(searching, "search", lambda config, progress: result)
     out = severstal("thresholds", "a", "b", "--out", "e.json").out

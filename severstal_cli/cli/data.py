@@ -95,7 +95,12 @@ def split(
 
 @app.command(rich_help_panel=DATA)
 def encode(
-    masks: Annotated[Path, typer.Argument(metavar="MASKS_DIR", help="IMAGE_CLASS.png files, or label images.")],
+    masks: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MASKS", help="IMAGE_CLASS.png files, label images, or COCO, YOLO, labelme, CVAT, Supervisely."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The table.")],
     layout: Layout = configs.EncodeConfig.layout,
     label_images: Annotated[
@@ -117,19 +122,25 @@ def encode(
         str, typer.Option(parser=parse_suffix, metavar="SUFFIX", help="Of the images, without --images.")
     ] = configs.EncodeConfig.suffix,
     classes: Annotated[int, typer.Option(help="Number of classes; 0: as found.")] = configs.EncodeConfig.classes,
+    class_names: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Order of the classes, of annotations with names.")
+    ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Mask files to a table of run lengths."""
+    """Mask files, or annotations of other tools, to a table of RLE."""
     from severstal_cli.stages import encoding
 
     config = configs.EncodeConfig(
         masks=masks, out=out, layout=layout, label_images=label_images, class_id=class_id, colours=colours,
         images=images, suffix=suffix, classes=classes, overwrite=overwrite,
+        class_names=tuple(class_names.split(",")) if class_names else (),
     )  # fmt: skip
     result = encoding.encode(config, TerminalProgress())
     typer.echo(
         f"{result.out}: {result.rows} rows, {result.masks} masks of {result.images} images, {result.classes} classes"
     )
+    if result.names:
+        typer.echo(printing.class_line(result))
 
 
 @app.command(rich_help_panel=DATA)

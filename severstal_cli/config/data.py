@@ -85,7 +85,8 @@ class EncodeConfig:
     """`encode`: mask files to a table of run lengths."""
 
     masks: Path
-    """A folder of `IMAGE_CLASS.png`, or of files `IMAGE.png`: label images, or masks of the class `class_id`."""
+    """A folder of `IMAGE_CLASS.png`, or of files `IMAGE.png`: label images, or masks of the class `class_id`; or a file
+    or folder of another tool."""
     out: Path
     """The table."""
     layout: str = "current"
@@ -102,6 +103,8 @@ class EncodeConfig:
     """Makes the name of an image from that of its mask, where `images` is not given."""
     classes: int = 0
     """The number of classes, which also says that names hold class ids; 0: the highest class id that is found."""
+    class_names: tuple[str, ...] = ()
+    """Of annotations of other tools: the classes by name, class_id 1 first; (): in the order of the format."""
     overwrite: bool = False
     """Whether `out` may be replaced."""
 
@@ -112,6 +115,8 @@ class EncodeConfig:
         check(not (self.class_id and self.label_images), "class", self.class_id, "left out with --label-images")
         is_suffix = re.fullmatch(r"(\.[A-Za-z0-9]+)?", self.suffix) is not None
         check(is_suffix, "suffix", self.suffix, "a dot and the ending of the images, as .png")
+        fit = all(self.class_names) and len(set(self.class_names)) == len(self.class_names)
+        check(fit, "class names", ",".join(self.class_names), "names joined by commas, each once")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from severstal_cli.printing.lines import (
     check_lines,
+    class_line,
     export_line,
     line_of,
     prediction_line,
@@ -21,6 +22,7 @@ from severstal_cli.printing.tables import (
 
 __all__ = [
     "check_lines",
+    "class_line",
     "export_line",
     "line_of",
     "prediction_line",

@@ -9,6 +9,7 @@ from severstal_cli.errors import SeverstalError, printable
 
 if TYPE_CHECKING:
     from severstal_cli.stages.checking import CheckResult
+    from severstal_cli.stages.encoding import EncodeResult
     from severstal_cli.stages.exporting import ExportResult
     from severstal_cli.stages.prediction import PredictResult
     from severstal_cli.stages.submitting import SubmitResult
@@ -82,6 +83,15 @@ def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
     verdict = "valid" if not wrong else f"not valid, {wrong} fault{'s' if wrong > 1 else ''}"
     counts = f"{result.rows} rows, {result.images} images, {result.masks} masks, {result.classes} classes"
     yield f"{result.submission}: {verdict}; {result.layout} layout, {counts}"
+
+
+def class_line(result: "EncodeResult") -> str:
+    """Which class each name became, and how many masks it has."""
+    pairs = zip(result.names, result.masks_by_class, strict=True)
+    return ", ".join(
+        f"class {class_id} = {name} ({count} mask{'s' * (count != 1)})"
+        for class_id, (name, count) in enumerate(pairs, start=1)
+    )
 
 
 def export_line(result: "ExportResult") -> str:

@@ -1,4 +1,4 @@
-"""`encode` and `decode`: masks as image files to a table of run lengths, and back.
+"""`encode` and `decode`: masks as image files, or annotations of other tools, to a table of RLE; and back to masks.
 
 A mask is `IMAGE_CLASS.png`: `0002cc93b_1.png` is class 1 of image `0002cc93b.jpg`, 0 and any one other value. Or one
 label image holds all classes of an image: `0002cc93b.png`, whose pixel values are class ids.
@@ -8,16 +8,19 @@ label image holds all classes of an image: `0002cc93b.png`, whose pixel values a
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from severstal_cli.config import DecodeConfig, EncodeConfig
-from severstal_cli.errors import InputError, OutputError
+from severstal_cli.errors import InputError, OutputError, UsageError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
 from severstal_cli.steel.agreement import check_inside
+from severstal_cli.steel.annotations import detection, reading
+from severstal_cli.steel.annotations.shapes import Annotations
 from severstal_cli.steel.files import check_place, is_writable, writing
 from severstal_cli.steel.images import image_size
 from severstal_cli.steel.jagged import likelier_height
@@ -47,6 +50,10 @@ class EncodeResult:
     masks: int
     """Masks that are not empty."""
     classes: int
+    names: tuple[str, ...] = ()
+    """The classes by name, where annotations of another tool name them: class_id 1, 2, ..."""
+    masks_by_class: tuple[int, ...] = ()
+    """How many masks each of them has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +68,7 @@ class DecodeResult:
 
 
 def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
-    """Read the masks of a folder and write them as a table.
+    """Read the masks of a folder, or the annotations of another tool, and write them as a table.
 
     Raises:
         InputError: no masks; a name, or what a file shows, that is no mask or can be read in several ways; an image
@@ -72,6 +79,10 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     if config.out.exists() and not config.overwrite:
         raise OutputError(f"{config.out} exists already", "", "Name another file, or replace it by --overwrite")
     listed = _listed_images(config.images, progress)
+    if annotations := detection.detect(config.masks, config.images):
+        return _encode_annotations(config, annotations, listed, progress)
+    if config.class_names:
+        raise UsageError("--class-names", "mask files name no classes", "Leave it out")
     source = masks_in_files(config, listed, progress)
     masks: dict[tuple[str, int], Runs] = {}
     sizes: dict[str, tuple[int, int]] = {}
@@ -90,6 +101,28 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     return EncodeResult(
         out=config.out, layout=layout, rows=rows, images=len(image_ids), masks=len(masks), classes=classes
     )
+
+
+def _encode_annotations(
+    config: EncodeConfig, annotations: Annotations, listed: dict[str, Path | None], progress: Progress
+) -> EncodeResult:
+    """Draw the annotations of another tool and write them as a table."""
+    for option, is_given in (("--class", config.class_id), ("--colours", config.colours),
+                             ("--label-images", config.label_images)):  # fmt: skip
+        if is_given:
+            raise UsageError(option, f"{config.masks} holds annotations, and no mask files", "Leave it out")
+    drawn = reading.draw(annotations, listed, config.class_names, progress)
+    classes, layout = config.classes or len(drawn.names), Layout(config.layout)
+    if classes < len(drawn.names):
+        raise InputError(f"{config.masks}", f"{len(drawn.names)} classes", f"The classes are 1 to {classes}")
+    rows = write_table(
+        config.out, drawn.masks, drawn.image_ids, classes, layout=layout, empty_rows=layout is Layout.ORIGINAL
+    )
+    counts = Counter(channel for _, channel in drawn.masks)
+    return EncodeResult(
+        out=config.out, layout=layout, rows=rows, images=len(drawn.image_ids), masks=len(drawn.masks), classes=classes,
+        names=drawn.names, masks_by_class=tuple(counts[channel] for channel in range(len(drawn.names))),
+    )  # fmt: skip
 
 
 def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:

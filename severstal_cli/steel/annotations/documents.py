@@ -1,0 +1,93 @@
+"""JSON, XML and base64 of unknown origin: one line for what is wrong, no more memory than the file justifies."""
+
+import base64
+import binascii
+import json
+import struct
+from pathlib import Path
+from typing import Any, TypeVar
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from severstal_cli.errors import InputError
+from severstal_cli.steel.annotations.shapes import AnnotationError
+
+Kind = TypeVar("Kind")
+
+_KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file. Raises InputError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}", error.strerror or str(error), "Check the file and its permissions") from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; UTF-8, with or without a byte order mark. Raises InputError."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}", "it is not UTF-8 text", "Export it again") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises InputError."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}, line {error.lineno}", f"not JSON: {error.msg}", "Export it again") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{path}", f"not JSON: {error}", "Export it again") from None
+    except RecursionError:
+        raise InputError(f"{path}", "lists in lists, thousands deep", "Export it again") from None
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file. Raises InputError: not XML, or it declares a document type, whose entities may grow."""
+    builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
+
+    def refuse(name: str, *_: Any) -> None:
+        raise InputError(f"{path}", f"it declares a document type, {name!r:.40}", "Remove the line <!DOCTYPE ...>")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        parser.Parse(read_bytes(path), True)
+    except (expat.ExpatError, ValueError, LookupError) as error:  # also an unknown encoding
+        raise InputError(f"{path}", f"not XML: {error}", "Export it again") from None
+    root: ElementTree.Element = builder.close()
+    return root
+
+
+def member(record: Any, key: str, kind: type[Kind]) -> Kind:
+    """`record[key]`, of that kind. Raises AnnotationError."""
+    if not isinstance(record, dict):
+        raise AnnotationError(f"{record!r:.40} stands where an object with {key!r} should")
+    if key not in record:
+        raise AnnotationError(f"it has no {key!r}")
+    value = record[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise AnnotationError(f"{key!r} is not {_KINDS[kind]}: {value!r:.40}")
+    return value
+
+
+def from_base64(text: Any) -> bytes:
+    """The bytes that a text stands for. Raises AnnotationError."""
+    try:
+        return base64.b64decode(text, validate=False)
+    except (binascii.Error, ValueError, TypeError):
+        raise AnnotationError("its mask is not base64") from None
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """(height, width) as the header of a PNG says. Raises AnnotationError: no PNG."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 33:
+        raise AnnotationError("its mask is not a PNG")
+    width, height = struct.unpack_from(">II", data, 16)
+    return height, width

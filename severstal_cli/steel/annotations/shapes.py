@@ -1,0 +1,142 @@
+"""What all formats come down to: images with shapes, each with a label and a way to draw it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+Mask = NDArray[np.bool_]
+
+MAX_PIXELS = 2**28
+"""A declared image with more pixels is refused: its mask alone takes a quarter of a gigabyte."""
+
+_LONGEST_SIDE_PX = 2**20
+"""OpenCV decodes no longer side."""
+
+_FARTHEST_SIDES = 10
+"""A point that lies farther out, in sides of its image, is a mistake: Pillow takes minutes for a circle that wide."""
+
+BACKGROUND = frozenset({"_background_", "__ignore__", "background"})
+"""Labels that name no class, in any case: those of labelme (its labels2voc example) and the one of CVAT's masks."""
+
+
+class AnnotationError(ValueError):
+    """Something in a file of annotations is wrong; the message says what and where in the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """One annotation. `draw(size)` returns (H, W) bool, or raises AnnotationError."""
+
+    where: str
+    """Which one it is, for messages: "annotation 17"."""
+    label: str
+    draw: Callable[[Size], Mask]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedImage:
+    """An image as a format lists it; without shapes it is clean."""
+
+    source: Path
+    """The file that lists it."""
+    name: str
+    """Its file name, without folders."""
+    size: Size | None
+    """As the format declares it; None where only the image file can tell."""
+    shapes: tuple[Shape, ...]
+    path: Path | None = None
+    """The image file, where the format leads to one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotations:
+    """All that was found at a path."""
+
+    format: str
+    """Its name, as people know it."""
+    path: Path
+    images: tuple[AnnotatedImage, ...]
+    names: tuple[str, ...]
+    """The classes in the order of the format: class_id 1, 2, ..."""
+    notes: tuple[str, ...] = ()
+    """What a person should know: what was passed over, how class ids were mapped."""
+    is_painted: bool = False
+    """Later shapes lie over earlier ones: one of the background cuts a hole in what is below it."""
+
+
+def is_background(label: str) -> bool:
+    """Whether `label` names no class."""
+    return label.casefold() in BACKGROUND
+
+
+def base_name(name: str) -> str:
+    """`images/a.jpg` or `images\\a.jpg` -> `a.jpg`."""
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def check_declared(height: Any, width: Any) -> Size:
+    """(height, width) as a file declares it. Raises AnnotationError: not whole numbers from 1, or too many pixels."""
+    sides = [side for side in (height, width) if type(side) in (int, float) and side >= 1 and side % 1 == 0]
+    if len(sides) < 2:
+        raise AnnotationError(f"its height {height!r:.40} and width {width!r:.40} are not whole numbers from 1")
+    if max(sides) > _LONGEST_SIDE_PX or sides[0] * sides[1] > MAX_PIXELS:
+        raise AnnotationError(f"its height {height!r:.40} and width {width!r:.40} are too large for an image")
+    return int(sides[0]), int(sides[1])
+
+
+def reach(size: Size) -> int:
+    """How far from the origin a point may lie, in pixels."""
+    return _FARTHEST_SIDES * max(size)
+
+
+def to_points(
+    values: Any, size: Size, *, least: int = 3, most: int | None = None, is_flat: bool = False
+) -> NDArray[np.float64]:
+    """Points from JSON: (N, 2) float64, x and y in pixels.
+
+    Args:
+        values: [[x, y], ...], or with `is_flat` [x, y, x, y, ...].
+        size: of the image.
+        least, most: how many points the shape has.
+
+    Raises AnnotationError: another form, not numbers, NaN, infinite, far outside any image, or another count.
+    """
+    if not isinstance(values, list) or (
+        not is_flat and not all(isinstance(pair, list) and len(pair) == 2 for pair in values)
+    ):
+        raise AnnotationError(f"its points are not a list of {'numbers' if is_flat else '[x, y] pairs'}")
+    flat = values if is_flat else list(chain.from_iterable(values))
+    if not all(type(value) in (int, float) for value in flat):
+        wrong = next(value for value in flat if type(value) not in (int, float))
+        raise AnnotationError(f"a coordinate is no number: {wrong!r:.40}")
+    if len(flat) % 2:
+        raise AnnotationError(f"{len(flat)} coordinates, an odd count")
+    farthest = reach(size)
+    if not all(-farthest <= value <= farthest for value in flat):  # NaN compares false
+        wrong = next(value for value in flat if not -farthest <= value <= farthest)
+        raise AnnotationError(f"a coordinate is {wrong!r:.40}, far outside its image of {size[0]} x {size[1]}")
+    count = len(flat) // 2
+    if count < least or (most is not None and count > most):
+        wanted = f"{least}" if most == least else f"{least} or more"
+        raise AnnotationError(f"{count} point{'s' * (count != 1)} where it needs {wanted}")
+    return np.array(flat, np.float64).reshape(-1, 2)
+
+
+def paste(patch: Mask, top: int, left: int, size: Size) -> Mask:
+    """(h, w) `patch` with its corner at row `top` and column `left` of an empty mask. Raises AnnotationError."""
+    height, width = patch.shape
+    if top < 0 or left < 0 or top + height > size[0] or left + width > size[1]:
+        raise AnnotationError(
+            f"its mask of {height} x {width} at row {top}, column {left} leaves the image of {size[0]} x {size[1]}"
+        )
+    mask = np.zeros(size, np.bool_)
+    mask[top : top + height, left : left + width] = patch
+    return mask
