@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from severstal_cli.config import PredictConfig, ReportConfig, ScoreConfig
+from severstal_cli.errors import InputError
 from severstal_cli.learning import evaluation
 from severstal_cli.learning.device import open_device
 from severstal_cli.report import charts, content, page, sources
