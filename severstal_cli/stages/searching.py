@@ -28,8 +28,8 @@ class ThresholdsResult:
     images: int
     choices: tuple[Choice, ...]
     """One a class."""
-    counted: tuple[int, ...]
-    """The channels of classes that annotations name: means are over them."""
+    counted: tuple[int, ...] = ()
+    """The channels of classes that annotations name: means are over them. None given: all."""
     mean_dice_held_out: float | None = None
     """Of rules chosen on the other folds of these images; None where there is nothing to leave out."""
     interval_held_out: tuple[float, float] | None = None
@@ -38,17 +38,20 @@ class ThresholdsResult:
     @property
     def mean_dice(self) -> float:
         """With the chosen rules."""
-        return float(np.mean([self.choices[at].mean_dice for at in self.counted]))
+        return float(np.mean([choice.mean_dice for choice in self._counted()]))
 
     @property
     def mean_dice_default(self) -> float:
         """At threshold 0.5 and without filters."""
-        return float(np.mean([self.choices[at].mean_dice_default for at in self.counted]))
+        return float(np.mean([choice.mean_dice_default for choice in self._counted()]))
 
     @property
     def mean_dice_never(self) -> float:
         """Predicting nothing."""
-        return float(np.mean([self.choices[at].mean_dice_never for at in self.counted]))
+        return float(np.mean([choice.mean_dice_never for choice in self._counted()]))
+
+    def _counted(self) -> list[Choice]:
+        return [self.choices[at] for at in self.counted or range(len(self.choices))]
 
 
 def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsResult:

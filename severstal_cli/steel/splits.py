@@ -30,15 +30,7 @@ from severstal_cli.steel.duplicates import near_duplicates
 from severstal_cli.steel.headers import show
 from severstal_cli.steel.image_files import find_images, id_of
 from severstal_cli.steel.photographs import open_photographs
-from severstal_cli.steel.records import (
-    MAX_CLASS_ID,
-    BrokenRecord,
-    RowError,
-    check_image_id,
-    quote,
-    read_records,
-    short,
-)
+from severstal_cli.steel.records import MAX_CLASS_ID, BrokenRecord, RowError, quote, read_image_id, read_records, short
 from severstal_cli.steel.stratification import make_splits
 
 HOLDOUT = "holdout"
@@ -182,43 +174,34 @@ def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:
     class_sets: dict[str, frozenset[int]] = {}
     part_of_group: dict[int, str] = {}
     for line, row in rows:
-        fault = _row_fault(row)
-        if not fault:
+        try:
+            _check_row(row)
             image_id, part, group, classes = unicodedata.normalize("NFC", row[0]), row[1], int(row[2]), row[3]
             if image_id in parts:
-                fault = f"{short(image_id)} is named a second time"
-            elif part_of_group.setdefault(group, part) != part:
-                fault = f"group {group} is in part {part_of_group[group]} and in part {part}"
-        if fault:
-            raise InputError(f"{path}, line {line}", fault, _AGAIN)
+                raise RowError(f"{short(image_id)} is named a second time")
+            if part_of_group.setdefault(group, part) != part:
+                raise RowError(f"group {group} is in part {part_of_group[group]} and in part {part}")
+        except RowError as fault:
+            raise InputError(f"{path}, line {line}", str(fault), _AGAIN) from fault
         parts[image_id], groups[image_id] = part, group
         class_sets[image_id] = frozenset(map(int, classes.split()))
     names = sorted(parts)
-    return Split(
-        path=path,
-        parts={name: parts[name] for name in names},
-        groups={name: groups[name] for name in names},
-        class_sets={name: class_sets[name] for name in names},
-    )
+    parts, groups = {name: parts[name] for name in names}, {name: groups[name] for name in names}
+    return Split(path=path, parts=parts, groups=groups, class_sets={name: class_sets[name] for name in names})
 
 
-def _row_fault(row: Sequence[str]) -> str:
-    """Return what is wrong with a row by itself, or nothing."""
+def _check_row(row: Sequence[str]) -> None:
+    """See that a row is right by itself. Raises RowError."""
     if len(row) != len(COLUMNS):
-        return f"{len(row)} fields instead of {len(COLUMNS)}"
+        raise RowError(f"{len(row)} fields instead of {len(COLUMNS)}")
     image_id, part, group, classes = row
-    try:
-        check_image_id(unicodedata.normalize("NFC", image_id))
-    except RowError as error:
-        return str(error)
+    read_image_id(image_id)
     if part != HOLDOUT and not _is_number(part):
-        return f"the part {_quoted(part)} is neither {HOLDOUT} nor the number of a fold"
+        raise RowError(f"the part {_quoted(part)} is neither {HOLDOUT} nor the number of a fold")
     if not _is_number(group):
-        return f"the group {_quoted(group)} is not a number"
-    # more cannot be in annotations, and comparing many takes long
+        raise RowError(f"the group {_quoted(group)} is not a number")
     if not all(_is_number(text) and int(text) <= MAX_CLASS_ID for text in classes.split()):
-        return f"the classes {_quoted(classes)} are not numbers"
-    return ""
+        raise RowError(f"the classes {_quoted(classes)} are not numbers")
 
 
 def _quoted(text: str) -> str:
