@@ -258,7 +258,11 @@ def test_what_cannot_be_read_is_quoted(
     [
         (InputError("no folder", "steel/", "Make it"), "severstal: no folder: steel/. Make it"),
         (OSError(errno.ENOSPC, "No space left on device", "a.csv"),
-         "severstal: cannot use a.csv: No space left on device. Check the path and its permissions"),
+         "severstal: cannot use a.csv: No space left on device. Free some space or name another place"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a.csv"),
+         "severstal: cannot use a.csv: File name too long. Give a shorter one"),
+        (PermissionError(errno.EACCES, "Permission denied", b"a\xff\x1b[1m.csv"),
+         r"severstal: cannot use a\xff\x1b[1m.csv: Permission denied. Check the path and its permissions"),
         (MemoryError("8 GiB"), "severstal: the memory is full. Give a smaller --batch-size"),
         (RuntimeError("cannot cache function 'x': no locator available for file 'y'"),
          "severstal: numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"),

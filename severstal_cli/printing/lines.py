@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 SHOWN_FAULTS = 20
 
+_REMEDIES = {errno.ENAMETOOLONG: "Give a shorter one", errno.ENOSPC: "Free some space or name another place"}
+"""What helps against errors of the file system that no stage foresaw."""
+
 
 def line_of(error: Exception) -> str | None:
     """What to tell of an error; None for a fault of the program, and for a reader of our output that went away."""
@@ -30,7 +33,7 @@ def line_of(error: Exception) -> str | None:
     if isinstance(error, BrokenPipeError):
         return None
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        remedy = "Give a shorter one" if error.errno == errno.ENAMETOOLONG else "Check the path and its permissions"
+        remedy = _REMEDIES.get(error.errno or 0, "Check the path and its permissions")
         return str(SeverstalError(f"cannot use {os.fsdecode(error.filename)}", error.strerror, remedy))
     return printable(f"{type(error).__name__}: {error}")
 
