@@ -153,7 +153,7 @@ def thresholds(
 @app.command(rich_help_panel=RUNS)
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="models/NAME.", autocompletion=completion.runs)],
-    form: Annotated[str, typer.Option("--format", metavar="onnx|openvino|torch", help="Of the network's file.")],
+    form: Annotated[str, typer.Option("--format", metavar="onnx|openvino", help="Of the network's file.")],
     out: Annotated[Path | None, typer.Option(help="The folder to write; default: RUN-FORMAT.")] = None,
     image: Annotated[
         Path | None, typer.Option(help="A photograph to check it with; default: one that it was trained on.")

@@ -24,7 +24,7 @@ from torch import nn
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError
-from severstal_cli.learning import registry
+from severstal_cli.learning import names, registry
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel import files
 
@@ -104,9 +104,8 @@ def check_new(folder: Path) -> None:
 
 def read_card(folder: Path) -> ModelCard:
     """The card of a run. Raises RunError: no run, an incomplete one, or one of another version."""
-    if not folder.is_dir():
-        raise RunError("no such run", str(folder), "`severstal models` lists the trained runs")
-    raw = _read_json(folder / CARD, "The training has not finished its first epoch, or this is no run")
+    names.check_run(folder)
+    raw = _read_json(folder / CARD, "")
     found = raw.get("format")
     if found != FORMAT:
         raise RunError(f"{folder / CARD} is of another version", f"format {found}, this program reads {FORMAT}",
@@ -115,6 +114,8 @@ def read_card(folder: Path) -> ModelCard:
     odd = sorted(fields ^ (set(raw) | {"environment", "averaged", "pseudo_fingerprint", "seen"}))
     if odd:
         raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
+    if isinstance(raw["encoder"], str):
+        names.check_encoder_of(folder, raw["encoder"])
     if raw["arch"] not in registry.REGISTRY:
         raise RunError(f"{folder / CARD} is of a network that this program does not have", str(raw["arch"]),
                        "Use the version of severstal that wrote it")  # fmt: skip
@@ -174,13 +175,10 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
         classes=card.classes,
         classifier=card.classifier,
     )
+    names.check_has_weights(folder)
     path = folder / WEIGHTS
     try:
         network.load_state_dict(load_file(path))
-    except FileNotFoundError as error:
-        exported = [other.name for other in folder.glob("model.*") if other.name != CARD]
-        remedy = "Take the run that it was exported from" if exported else "Train again, or restore the file"
-        raise RunError(f"{path} is missing", ", ".join(exported), remedy) from error
     except (SafetensorError, OSError, RuntimeError) as error:
         raise RunError(f"{path} is damaged or does not fit {CARD}", str(error)[:120], "Train again") from error
     return network.eval()
