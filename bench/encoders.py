@@ -13,6 +13,7 @@ RESULTS.jsonl is not tried again, unless its outcome is named by `--again`.
 import argparse
 import json
 import os
+import re
 import resource
 import signal
 import time
@@ -110,6 +111,7 @@ def main():
     parser.add_argument("results", type=Path)
     parser.add_argument("--table", type=Path, help="a Markdown file to write")
     parser.add_argument("--again", default="", help="outcomes that are tried again, joined by commas")
+    parser.add_argument("--only", default="", help="a regular expression: the encoders to try")
     parser.add_argument("--memory-gib", type=float, default=10)
     parser.add_argument("--seconds", type=int, default=600)
     options = parser.parse_args()
@@ -124,7 +126,7 @@ def main():
             found = json.loads(line)
             done[found["arch"], found["encoder"]] = found
     again = options.again.split(",")
-    for encoder in encoders:
+    for encoder in filter(re.compile(options.only).match, encoders):
         for arch in networks:
             if (arch, encoder) in done and done[arch, encoder]["outcome"] not in again:
                 continue

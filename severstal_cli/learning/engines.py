@@ -11,6 +11,7 @@ multiplies in the precision of the file.
 
 import importlib.util
 import logging
+import shlex
 import sys
 import warnings
 from collections import OrderedDict
@@ -80,7 +81,8 @@ def engine_for(folder: Path, engine: str, device: str) -> str:
             return found[0]
         engine = able[0]
     if engine not in able:
-        remedy = f"severstal export {folder} --format onnx" if file == run.WEIGHTS else f"Take {' or '.join(able)}"
+        convert = f"severstal export {shlex.quote(str(folder))} --format onnx"
+        remedy = convert if file == run.WEIGHTS else f"Take {' or '.join(able)}"
         raise UsageError(f"{engine} cannot run {folder / file}", "", remedy)
     if not importlib.util.find_spec(engine):
         extra = "onnx" if engine == "onnxruntime" else engine

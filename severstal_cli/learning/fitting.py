@@ -80,7 +80,7 @@ def read(path: Path) -> Any:
         found = type(error).__name__
         if "eights only load failed" in str(error) or "Unsupported" in str(error):
             found = "it holds more than tensors, which could run code and is not loaded"
-        raise InputError(f"cannot read {path} as weights", found, "Give a state dict, best as .safetensors") from error
+        raise InputError(f"cannot read {path} as weights", found, "Give a state dict") from error
 
 
 def _flat(content: object, before: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, Tensor]]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError, UsageError
 
 _WEIGHTS = {
@@ -52,7 +53,8 @@ ENCODERS: dict[str, tuple[str, ...]] = {
 WEIGHTS = frozenset(name for names in ENCODERS.values() for name in names)
 """All names of weights; any other is the path of a file."""
 
-_CARD, _WEIGHTS_FILE = "model.json", "model.safetensors"
+_CARD, _WEIGHTS_FILE, _CHECKPOINT = "model.json", "model.safetensors", "training.ckpt"
+"""Files of a run, as `run` has them."""
 
 TIMM = "tu-"
 """What stands before the name of a model of timm."""
@@ -104,8 +106,8 @@ def check_weights(encoder: str, weights: str | None) -> None:
             raise InputError("no such file of encoder weights", weights, f"{near}Give a file, or {named}, or none")
     elif encoder.startswith(TIMM):
         if weights != "imagenet":
-            raise UsageError(f"{encoder} has no weights of this name", weights, "Those of timm stand in the encoder's "
-                             "name: --encoder tu-resnet18.fb_ssl_yfcc100m_ft_in1k --encoder-weights imagenet")  # fmt: skip
+            raise UsageError(f"{encoder} has no weights of this name", weights, "Those of timm stand in the name: "
+                             "--encoder tu-resnet18.fb_ssl_yfcc100m_ft_in1k --encoder-weights imagenet")  # fmt: skip
     elif weights not in ENCODERS[encoder]:
         raise UsageError(f"{encoder} has no weights of this name", weights,
                          f"Pass --encoder-weights {', '.join(ENCODERS[encoder])}, none or a file")  # fmt: skip
@@ -118,6 +120,38 @@ def check_run(folder: Path) -> None:
     if not (folder / _CARD).exists():
         raise RunError(f"{folder / _CARD} is missing", "",
                        "The training has not finished its first epoch, or this is no run")  # fmt: skip
+
+
+def check_any_run(models: Path) -> None:
+    """See that there is a run in a folder. Raises RunError."""
+    if not any(models.glob(f"*/{_CARD}")):
+        raise RunError(f"no trained run in {models}", "", "Train one: severstal train --arch unet --data DATA")
+
+
+def check_candidate(name: str) -> None:
+    """See that what is compared is a network or a run. Raises InputError, RunError."""
+    if name in networks():
+        return
+    if not Path(name).is_dir():
+        remedy = f"{_meant(name, networks())}`severstal models` lists both; a submission ends with .csv"
+        raise InputError(f"{name} is neither a network nor the folder of a run", "", remedy)
+    check_run(Path(name))
+
+
+def folder_for(config: TrainConfig) -> Path:
+    """Where the run of a training is kept. Raises UsageError: unknown architecture."""
+    check_network(config.arch)
+    encoder = f"-{config.encoder}" if networks()[config.arch] else ""
+    fold = "nofold" if config.fold is None else f"fold{config.fold}"
+    return config.models / (config.name or f"{config.arch}{encoder}-{fold}")
+
+
+def check_new(folder: Path) -> None:
+    """See that no run stands where one is to be made. Raises InputError."""
+    if (folder / _CHECKPOINT).exists():
+        raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
+    if (folder / _CARD).exists():
+        raise InputError("there is a run of this name", str(folder), "Give another --name, or remove it")
 
 
 def check_encoder_of(folder: Path, encoder: str) -> None:

@@ -135,12 +135,14 @@ def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, 
         InputError: it does not.
         MachineError: the memory is too small.
     """
-    what = f"{arch} with encoder {encoder} does not {'learn from' if learns else 'take'} {shape[1]} x {shape[2]} pixels"
+    does_not, size = f"{arch} with encoder {encoder} does not", f"{shape[1]} x {shape[2]} pixels"
+    what = f"{does_not} take {size}"
     kept = {name: value.clone() for name, value in network.named_buffers()} if learns else {}
     try:
         with torch.random.fork_rng(devices=[]), torch.inference_mode(not learns):
             logits: Logits = network.train(learns)(torch.zeros(1, *shape))
             if learns:
+                what = f"{does_not} learn from {size}"
                 sum(part.sum() for part in logits if part is not None).backward()  # type: ignore[union-attr]
     except Exception as error:  # what is not made for such a size fails anywhere
         raise _refused(error, what) from error

@@ -14,6 +14,7 @@ Every file appears whole or not at all, and nothing is pickled.
 import dataclasses
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import names, registry
 from severstal_cli.learning.thresholds import Thresholds
@@ -87,19 +87,7 @@ _KINDS: dict[str, Any] = {
 """What must be in a card for the program to work with it; a card is a file that people may edit."""
 
 
-def folder_for(config: TrainConfig) -> Path:
-    """Where the run of a training is kept. Raises UsageError: unknown architecture."""
-    encoder = f"-{config.encoder}" if registry.entry(config.arch).has_encoder else ""
-    fold = "nofold" if config.fold is None else f"fold{config.fold}"
-    return config.models / (config.name or f"{config.arch}{encoder}-{fold}")
-
-
-def check_new(folder: Path) -> None:
-    """See that no run stands where one is to be made. Raises InputError."""
-    if (folder / CHECKPOINT).exists():
-        raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
-    if (folder / CARD).exists():
-        raise InputError("there is a run of this name", str(folder), "Give another --name, or remove it")
+folder_for, check_new = names.folder_for, names.check_new
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -228,7 +216,7 @@ def read_thresholds(path: Path, *, classes: int | None = None, remedy: str = "")
     `remedy`: what helps where the file is missing, if it is not to search them.
     """
     again = "Search the thresholds again"
-    raw = _read_json(path, remedy or f"Search them: severstal thresholds {path.parent}", again)
+    raw = _read_json(path, remedy or f"Search them: severstal thresholds {shlex.quote(str(path.parent))}", again)
     if raw.get("format", FORMAT) != FORMAT:
         found = f"format {raw['format']}, this program reads {FORMAT}"
         raise RunError(f"{path} is of another version", found, "Search the thresholds again")
@@ -260,6 +248,7 @@ def validation_rank(card: ModelCard) -> float:
 
 def best_run(models: Path) -> Path:
     """The run under `models` with the highest validation Dice. Raises RunError when there is none."""
+    names.check_any_run(models)
     runs = find_runs(models)
     if not runs:
         raise RunError(f"no trained run in {models}", "", "Train one: severstal train --arch unet --data DATA")

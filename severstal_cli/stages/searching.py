@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +72,8 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     groups = choosing.groups_of(part.image_ids, part.split)
     chosen = choosing.choose(contributions, choosing.deal(part.image_ids, part.split), groups)
     choices = chosen.choices
+    for line in _on_absent(choices, part):
+        progress.say(line)
     result = ThresholdsResult(
         path=path,
         images=len(part.image_ids),
@@ -94,6 +96,17 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     if config.out is None:
         (config.runs[0] / run.SCORE).unlink(missing_ok=True)  # it was reached with other rules
     return result
+
+
+def _on_absent(choices: Sequence[Choice], part: evaluation.Part) -> Iterator[str]:
+    """Why a class without a mask on the images gets the post-processing that it gets."""
+    where = " and ".join(f"fold {share.part}" for share in part.shares)
+    for number, choice in enumerate(choices, start=1):
+        if choice.present == 0:
+            is_never = choice.rule.pixel_threshold == postprocess.NEVER
+            so = "is disabled (never), as no mask is right on all of them" if is_never else "follows the other classes"
+            yield (f"class {number} has no mask on the {len(part.image_ids):,} images of {where}, so it {so}; "
+                   "to tune it, search on another fold, or on several (thresholds RUN RUN --out FILE)")  # fmt: skip
 
 
 def _fill(
