@@ -5,8 +5,8 @@
 Every encoder of segmentation-models-pytorch, and models of timm, one or two of a family, as `tu-NAME`. A pair has one
 of three outcomes: it works; it is refused in one line; it fails, which is a fault of the program. Each runs in a
 process of its own, with a bound on memory and time, as `severstal train` would run it: `registry.build`,
-`registry.try_out`, and a step with the loss of the training on two images of 64 x 64, in channels last, with the
-classification head; the step is plain gradient descent, which takes half of AdamW's memory. A pair that has a line in
+`registry.try_out`, and a step with the loss of the training on two images of 64 x 64 (or larger, where it takes no
+such small ones), in channels last, with the classification head; the step is plain gradient descent, which takes half of AdamW's memory. A pair that has a line in
 RESULTS.jsonl is not tried again, unless its outcome is named by `--again`.
 """
 
@@ -24,10 +24,11 @@ from pathlib import Path
 import torch
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.errors import SeverstalError
+from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.learning import loop, losses, registry
 
-SIDE, CLASSES = 64, 3
+SIDES, CLASSES = (64, 96, 224, 256), 3
+"""The images are squares; some encoders take only large ones, or those of one size."""
 
 OF_TIMM = """
 resnet18 resnet34 resnet50 resnet26t resnet50d resnet101d resnetrs50 resnetaa50 seresnet50 ecaresnet50d skresnet18
@@ -58,21 +59,32 @@ repghostnet_050 csatv2 swiftformer_xs
 
 
 def try_pair(arch, encoder):
-    """What a training would do first: what it tells of the pair."""
+    """What a training would do first. Its number of weights, and the smallest side that it takes."""
     torch.manual_seed(0)
     network = loop.sparing_single_values(registry.build(arch, encoder=encoder, classes=CLASSES, classifier=True))
-    registry.try_out(network, arch, encoder, (1, SIDE, SIDE), learns=True)
-    registry.try_out(network, arch, encoder, (1, SIDE, SIDE))
+    side = _smallest_side(network, arch, encoder)
+    registry.try_out(network, arch, encoder, (1, side, side))
     network = network.train().to(memory_format=torch.channels_last)
-    pixels = torch.randn(2, 1, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
-    masks = (torch.rand(2, CLASSES, SIDE, SIDE) < 0.1).to(torch.uint8)
+    pixels = torch.randn(2, 1, side, side).contiguous(memory_format=torch.channels_last)
+    masks = (torch.rand(2, CLASSES, side, side) < 0.1).to(torch.uint8)
     logits = network(pixels)
     loss = losses.total_loss(logits.masks, logits.classes, masks, TrainConfig())
     loss.backward()
     torch.optim.SGD(network.parameters(), lr=1e-3, foreach=False).step()
     if not loss.isfinite():
         raise ValueError(f"the loss is {float(loss)}")
-    return sum(weight.numel() for weight in network.parameters())
+    return sum(weight.numel() for weight in network.parameters()), side
+
+
+def _smallest_side(network, arch, encoder):
+    for side in SIDES:
+        try:
+            registry.try_out(network, arch, encoder, (1, side, side), learns=True)
+        except InputError as error:
+            refused = error
+        else:
+            return side
+    raise refused
 
 
 def in_child(arch, encoder, memory, seconds):
@@ -87,7 +99,8 @@ def in_child(arch, encoder, memory, seconds):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("default")
             try:
-                found = {"outcome": "works", "weights": try_pair(arch, encoder), "found": ""}
+                weights, side = try_pair(arch, encoder)
+                found = {"outcome": "works", "weights": weights, "side": side, "found": ""}
             except SeverstalError as error:
                 found = {"outcome": "refused", "found": str(error)}
             except Exception as error:
@@ -112,6 +125,7 @@ def main():
     parser.add_argument("--table", type=Path, help="a Markdown file to write")
     parser.add_argument("--again", default="", help="outcomes that are tried again, joined by commas")
     parser.add_argument("--only", default="", help="a regular expression: the encoders to try")
+    parser.add_argument("--networks", nargs="+", help="default: all that take an encoder")
     parser.add_argument("--memory-gib", type=float, default=10)
     parser.add_argument("--seconds", type=int, default=600)
     options = parser.parse_args()
@@ -119,7 +133,7 @@ def main():
     import timm
 
     encoders = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in OF_TIMM.split() if timm.is_model(name))]
-    networks = [name for name, entry in registry.REGISTRY.items() if entry.has_encoder]
+    networks = options.networks or [name for name, entry in registry.REGISTRY.items() if entry.has_encoder]
     done = {}
     if options.results.exists():
         for line in options.results.read_text(encoding="utf-8").splitlines():

@@ -33,7 +33,7 @@ _FOREIGN = 0.02
 
 _REMEDY = "Give the weights of the encoder that --encoder names"
 
-_PREFERRED = "ema", "teacher"
+_PREFERRED = "ema", "average", "teacher"
 """Averaged weights, where a file has others beside them."""
 
 
@@ -65,7 +65,7 @@ def read(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             head = file.read(9)
-        if path.suffix == ".safetensors" or head[8:] == b"{":
+        if head[8:] == b"{":  # of its header
             from safetensors.torch import load_file
 
             return load_file(path)
@@ -78,7 +78,7 @@ def read(path: Path) -> Any:
         if "allocate memory" in str(error):
             raise
         found = type(error).__name__
-        if "eights only load failed" in str(error) or "Unsupported" in str(error):
+        if "Unsupported global" in str(error):
             found = "it holds more than tensors, which could run code and is not loaded"
         raise InputError(f"cannot read {path} as weights", found, "Give a state dict") from error
 
@@ -130,8 +130,14 @@ def _left_off(name: str) -> set[str]:
     """The names of all weights of a model of timm, those that an encoder leaves off included."""
     import timm
 
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return {_spelt(key) for key in timm.create_model(name.removeprefix(TIMM)).state_dict()}
+    model = name.removeprefix(TIMM)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                whole = timm.create_model(model)
+        except Exception:  # some compute with their weights when they are built
+            whole = timm.create_model(model)
+    return {_spelt(key) for key in whole.state_dict()}
 
 
 def _bare(own: Mapping[str, Tensor]) -> dict[str, str]:
@@ -161,6 +167,8 @@ def _prefix(bare: Mapping[str, str], spelt: Mapping[str, str]) -> str | None:
 
 def _shaped(value: Tensor, own: Tensor, key: str, path: Path, in_channels: int) -> Tensor:
     """A weight of the file in shape and precision of the encoder's. Raises InputError."""
+    if value.layout != torch.strided or value.is_nested or value.device.type != "cpu":
+        raise InputError(f"{path} does not fit the encoder", f"{key} is no plain tensor", "Save its values")
     if value.shape == own.shape:
         shaped = value
     elif key.endswith(_BUFFERS):
@@ -180,19 +188,18 @@ def _shaped(value: Tensor, own: Tensor, key: str, path: Path, in_channels: int) 
 
 
 def _channels(value: Tensor, own: Tensor, in_channels: int) -> Tensor | None:
-    """The kernels of a first convolution for other input channels; None: the shapes differ otherwise.
+    """The kernels of a first convolution for colour, for other input channels; None: the shapes differ otherwise.
 
     A stem that turns squares of pixels into channels has three of the file for each of them.
     """
-    if value.ndim != 4 or own.ndim != 4 or value.shape[0] != own.shape[0] or value.shape[2:] != own.shape[2:]:
+    if value.ndim != 4 or own.ndim != 4 or value.shape[1] * in_channels != 3 * own.shape[1]:
         return None
-    exact = value.float() if value.is_floating_point() else value
-    if own.shape[1] == in_channels:
-        return exact.sum(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
-    if in_channels == 1 and value.shape[1] == 3 * own.shape[1]:
-        return exact.reshape(len(exact), own.shape[1], 3, *exact.shape[2:]).sum(dim=2)
-    return None
+    if value.shape[0] != own.shape[0] or value.shape[2:] != own.shape[2:]:
+        return None
+    exact = (value.float() if value.is_floating_point() else value).reshape(len(value), -1, 3, *value.shape[2:])
+    mean = exact.sum(dim=2, keepdim=True) / in_channels
+    return mean.expand(-1, -1, in_channels, -1, -1).reshape(own.shape)
 
 
 def _some(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

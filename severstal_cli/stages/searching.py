@@ -99,14 +99,17 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
 
 
 def _on_absent(choices: Sequence[Choice], part: evaluation.Part) -> Iterator[str]:
-    """Why a class without a mask on the images gets the post-processing that it gets."""
+    """That a class has no mask on the images, and so gets post-processing that was not tuned."""
     where = " and ".join(f"fold {share.part}" for share in part.shares)
     for number, choice in enumerate(choices, start=1):
         if choice.present == 0:
-            is_never = choice.rule.pixel_threshold == postprocess.NEVER
-            so = "is disabled (never), as no mask is right on all of them" if is_never else "follows the other classes"
-            yield (f"class {number} has no mask on the {len(part.image_ids):,} images of {where}, so it {so}; "
-                   "to tune it, search on another fold, or on several (thresholds RUN RUN --out FILE)")  # fmt: skip
+            so = (
+                "so it is disabled (never)"
+                if choice.rule.pixel_threshold == postprocess.NEVER
+                else "so it is not tuned"
+            )
+            yield (f"class {number} has no mask on the {len(part.image_ids):,} images of {where}, where nothing is right "
+                   f"everywhere, {so}; search on a fold that has it, or on several: thresholds RUN RUN --out FILE")  # fmt: skip
 
 
 def _fill(
