@@ -1,13 +1,13 @@
 """Which encoders go with which networks: each pair is built, tried out and trained for a step, on random weights.
 
-    python bench/encoders.py RESULTS.jsonl [--table docs/encoders.md] [--again refused,fails]
+    python bench/encoders.py RESULTS.jsonl [--table docs/encoders.md] [--again refused,fails] [--only REGEX]
 
 Every encoder of segmentation-models-pytorch, and models of timm, one or two of a family, as `tu-NAME`. A pair has one
 of three outcomes: it works; it is refused in one line; it fails, which is a fault of the program. Each runs in a
 process of its own, with a bound on memory and time, as `severstal train` would run it: `registry.build`,
-`registry.try_out`, and a step with the loss of the training on two images of 64 x 64 (or larger, where it takes no
-such small ones), in channels last, with the classification head; the step is plain gradient descent, which takes half of AdamW's memory. A pair that has a line in
-RESULTS.jsonl is not tried again, unless its outcome is named by `--again`.
+`registry.try_out`, and a step with the loss of the training on two images of 64 x 64, or larger ones where it takes
+none so small, in channels last, with the classification head; the step is plain gradient descent, which takes half of
+AdamW's memory. A pair that has a line in RESULTS.jsonl is not tried again, unless its outcome is named by `--again`.
 """
 
 import argparse

@@ -5,7 +5,7 @@ it that one of them speaks for all.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from severstal_cli.config import CompareConfig, PredictConfig, ReportConfig, ScoreConfig, TrainConfig
@@ -21,8 +21,6 @@ def check_training(config: TrainConfig, *, folds: bool = False) -> None:
     _check_data(config.data)
     if config.init is not None:
         names.check_run(config.init)
-    if config.pseudo_images is not None:
-        _check_there([config.pseudo_images])
     if not folds and not config.resume:
         names.check_new(names.folder_for(config))
 
@@ -44,7 +42,9 @@ def check_prediction(config: PredictConfig) -> None:
     check_runs(config.runs)
     if not config.runs and config.thresholds is None:
         names.check_any_run(config.models)
-    _check_there(config.images)
+    for path in config.images:
+        if not path.exists():
+            raise InputError(f"{path}", "no such file or folder", "Check the path")
 
 
 def check_score(config: ScoreConfig) -> None:
@@ -103,9 +103,3 @@ def _check_data(folder: Path) -> None:
     from severstal_cli.steel.photographs import check_folder
 
     check_folder(folder)
-
-
-def _check_there(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}", "no such file or folder", "Check the path")

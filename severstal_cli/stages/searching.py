@@ -103,13 +103,12 @@ def _on_absent(choices: Sequence[Choice], part: evaluation.Part) -> Iterator[str
     where = " and ".join(f"fold {share.part}" for share in part.shares)
     for number, choice in enumerate(choices, start=1):
         if choice.present == 0:
-            so = (
-                "so it is disabled (never)"
-                if choice.rule.pixel_threshold == postprocess.NEVER
-                else "so it is not tuned"
+            is_never = choice.rule.pixel_threshold == postprocess.NEVER
+            yield (
+                f"class {number} has no mask on the {len(part.image_ids):,} images of {where}, where nothing is right "
+                f"everywhere, so it is {'disabled (never)' if is_never else 'not tuned'}; search on a fold that has "
+                "it, or on several: thresholds RUN RUN --out FILE"
             )
-            yield (f"class {number} has no mask on the {len(part.image_ids):,} images of {where}, where nothing is right "
-                   f"everywhere, {so}; search on a fold that has it, or on several: thresholds RUN RUN --out FILE")  # fmt: skip
 
 
 def _fill(

@@ -54,7 +54,7 @@ def test_a_card_names_an_architecture_and_no_place(
     card = json.loads((folder / run.CARD).read_text())
     encoder = encoder.format(folder=tmp_path)
     (folder / run.CARD).write_text(json.dumps(card | {"encoder": encoder}))
-    with pytest.raises(RunError, match="model.json names no encoder of this program"):
+    with pytest.raises(RunError, match=r"model\.json names no encoder of this program"):
         run.read_card(folder)
     found = CliRunner().invoke(app, ["predict", str(trained[0] / "train_images"), "--model", str(folder)])
     assert found.exit_code == 1

@@ -1,6 +1,5 @@
 """Names without torch: the same as the libraries have, and nothing that a library would fetch or read elsewhere."""
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -45,8 +44,8 @@ def test_every_model_of_timm_is_known_by_its_source() -> None:
                                        "tu-tf_mobilenetv3_large_100"),
         ("tu-convnext_tinny", "unknown encoder: tu-convnext_tinny. Did you mean tu-convnext_tiny? After tu- stands the "
                               "name of a model of timm"),
-        *((f"tu-{name}", f"not the name of an encoder: tu-{name}. After tu- stands the name of a model of timm alone, as "
-                         "tu-convnext_tiny")
+        *((f"tu-{name}", f"not the name of an encoder: tu-{name}. After tu- stands the name of a model of timm alone, "
+                         "as tu-convnext_tiny")
           for name in ("hf-hub:x/y", "hf_hub:x/y", "local-dir:/models", "../resnet18", "resnet18@main", "a/b",
                        "ｒesnet18", "resnet18.a.b")),
     ],
@@ -60,14 +59,15 @@ def test_an_encoder_that_is_none_is_told(encoder: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("encoder", "weights", "line"),
     [
-        ("resnet34", "ssl", "resnet34 has no weights of this name: ssl. Pass --encoder-weights imagenet, none or a file"),
+        ("resnet34", "ssl", "resnet34 has no weights of this name: ssl. Pass --encoder-weights imagenet, none or a "
+                            "file"),
         ("resnext101_32x16d", "imagenet", "resnext101_32x16d has no weights of this name: imagenet. Pass "
                                           "--encoder-weights instagram, ssl, swsl, none or a file"),
-        ("tu-resnet18", "noisy-student", "tu-resnet18 has no weights of this name: noisy-student. Those of timm stand in "
-                                         "the name: --encoder tu-resnet18.fb_ssl_yfcc100m_ft_in1k --encoder-weights "
+        ("tu-resnet18", "noisy-student", "tu-resnet18 has no weights of this name: noisy-student. Those of timm stand "
+                                         "in the name: --encoder tu-resnet18.fb_ssl_yfcc100m_ft_in1k --encoder-weights "
                                          "imagenet"),
-        ("resnet18", "imagnet", "no such file of encoder weights: imagnet. Did you mean imagenet? Give a file, or imagenet, "
-                                "ssl, swsl, or none"),
+        ("resnet18", "imagnet", "no such file of encoder weights: imagnet. Did you mean imagenet? Give a file, or "
+                                "imagenet, ssl, swsl, or none"),
     ],
 )  # fmt: skip
 def test_weights_that_an_encoder_has_not_are_told(encoder: str, weights: str, line: str) -> None:
@@ -79,6 +79,7 @@ def test_weights_that_an_encoder_has_not_are_told(encoder: str, weights: str, li
     assert str(caught.value) == line
 
 
+@pytest.mark.filterwarnings("ignore:.timm-. encoders are deprecated")
 @pytest.mark.parametrize(
     ("encoder", "weights"),
     [("resnet18", "ssl"), ("timm-efficientnet-b0", "noisy-student"), ("efficientnet-b0", "advprop")],
@@ -95,8 +96,7 @@ def test_named_weights_are_those_of_the_library_and_no_file(
 
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", fetch)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with warnings.catch_warnings(), pytest.raises(MachineError) as caught:
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with pytest.raises(MachineError) as caught:
         registry.build("unet", encoder=encoder, encoder_weights=weights, classes=2, encoders=tmp_path)
     assert f"the {weights} weights of {encoder} could not be fetched" in str(caught.value)
     assert len(asked) == 1

@@ -206,7 +206,7 @@ def test_a_class_without_a_mask_on_the_fold_is_said_to_be_so(make_data, heard, t
     assert [choice.present > 0 for choice in result.choices] == [True, False]
     assert (result.choices[1].rule.pixel_threshold == postprocess.NEVER) == alarms
     assert [line for line in heard.lines if "no mask" in line] == [
-        f"class 2 has no mask on the {result.images} images of fold {fold}, where nothing is right everywhere, so it is "
-        f"{'disabled (never)' if alarms else 'not tuned'}; search on a fold that has it, or on several: thresholds RUN "
-        "RUN --out FILE"
+        f"class 2 has no mask on the {result.images} images of fold {fold}, where nothing is right everywhere, so it "
+        f"is {'disabled (never)' if alarms else 'not tuned'}; search on a fold that has it, or on several: thresholds "
+        "RUN RUN --out FILE"
     ]
