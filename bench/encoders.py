@@ -27,6 +27,8 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.learning import loop, losses, registry
 
+BEGINS = "<!-- written by bench/encoders.py -->"
+
 SIDES, CLASSES = (64, 96, 224, 256), 3
 """The images are squares; some encoders take only large ones, or those of one size."""
 
@@ -119,6 +121,42 @@ def in_child(arch, encoder, memory, seconds):
     return {"outcome": "fails", "found": f"ended by signal {status & 127}"}
 
 
+def table(encoders, done):
+    """The lines of the tables: encoders by the networks that take them, and why others are refused."""
+    networks = sorted({arch for arch, _ in done})
+    for title, names in (
+        ("segmentation-models-pytorch", [name for name in encoders if not name.startswith("tu-")]),
+        ("timm", [name for name in encoders if name.startswith("tu-")]),
+    ):
+        tried = {name: {arch: done[arch, name] for arch in networks if (arch, name) in done} for name in names}
+        tried = {name: found for name, found in tried.items() if found}
+        pairs = [one["outcome"] for found in tried.values() for one in found.values()]
+        yield f"\n## Encoders of {title}\n"
+        yield f"{len(tried)} encoders, {len(pairs)} pairs: {pairs.count('works')} work, {pairs.count('refused')} are "
+        yield f"refused in one line, {pairs.count('fails')} fail.\n"
+        yield "| works with | encoders |\n|---|---|"
+        groups = {}
+        for name, found in tried.items():
+            works = [arch for arch, one in found.items() if one["outcome"] == "works"]
+            side = max((found[arch]["side"] for arch in works if found[arch].get("side", 0) > SIDES[0]), default=0)
+            at = f", seen to from {side} x {side} on" if side else ""
+            if works:
+                groups.setdefault(", ".join(works) + at, []).append(f"`{name}`")
+        yield from (f"| {works} | {' '.join(members)} |" for works, members in groups.items())
+        reasons = {}
+        for name, found in tried.items():
+            for arch, one in found.items():
+                if one["outcome"] != "works":
+                    why = one["found"].removesuffix(". Choose another --encoder").partition(": ")[2]
+                    reasons.setdefault(f"{one['outcome']}: {why}".replace(name, "it").replace("|", "/"), {}).setdefault(
+                        name, []
+                    ).append(arch)
+        yield "\n| not | encoders |\n|---|---|"
+        for why, members in reasons.items():
+            refused = (f"`{name}` ({', '.join(archs)})" for name, archs in members.items())
+            yield f"| {why} | {' '.join(refused)} |"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
@@ -154,6 +192,10 @@ def main():
     for found in done.values():
         counts[found["outcome"]] = counts.get(found["outcome"], 0) + 1
     print(len(done), "pairs:", ", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    if options.table:
+        text = options.table.read_text(encoding="utf-8")
+        head = text[: text.index(BEGINS) + len(BEGINS)]
+        options.table.write_text(head + "\n".join(table(encoders, done)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
