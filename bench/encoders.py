@@ -11,6 +11,7 @@ AdamW's memory. A pair that has a line in RESULTS.jsonl is not tried again, unle
 """
 
 import argparse
+import copy
 import json
 import os
 import re
@@ -60,16 +61,19 @@ repghostnet_050 csatv2 swiftformer_xs
 """One or two of a family, the small ones."""
 
 
-def try_pair(arch, encoder):
+def try_pair(arch, encoder, half):
     """What a training would do first. Its number of weights, and the smallest side that it takes."""
     torch.manual_seed(0)
     network = loop.sparing_single_values(registry.build(arch, encoder=encoder, classes=CLASSES, classifier=True))
-    side = _smallest_side(network, arch, encoder)
-    registry.try_out(network, arch, encoder, (1, side, side))
-    network = network.train().to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        side = _smallest_side(network, arch, encoder)
+        registry.try_out(network, arch, encoder, (1, side, side))
+    copy.deepcopy(network)  # for the averaged weights
+    network.train()
     pixels = torch.randn(2, 1, side, side).contiguous(memory_format=torch.channels_last)
     masks = (torch.rand(2, CLASSES, side, side) < 0.1).to(torch.uint8)
-    logits = network(pixels)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        logits = network(pixels)
     loss = losses.total_loss(logits.masks, logits.classes, masks, TrainConfig())
     loss.backward()
     torch.optim.SGD(network.parameters(), lr=1e-3, foreach=False).step()
@@ -89,7 +93,7 @@ def _smallest_side(network, arch, encoder):
     raise refused
 
 
-def in_child(arch, encoder, memory, seconds):
+def in_child(arch, encoder, memory, seconds, half):
     """`try_pair` in a process of its own, which this one forks: the libraries are imported already."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -101,7 +105,7 @@ def in_child(arch, encoder, memory, seconds):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("default")
             try:
-                weights, side = try_pair(arch, encoder)
+                weights, side = try_pair(arch, encoder, half)
                 found = {"outcome": "works", "weights": weights, "side": side, "found": ""}
             except SeverstalError as error:
                 found = {"outcome": "refused", "found": str(error)}
@@ -163,6 +167,7 @@ def main():
     parser.add_argument("--table", type=Path, help="a Markdown file to write")
     parser.add_argument("--again", default="", help="outcomes that are tried again, joined by commas")
     parser.add_argument("--only", default="", help="a regular expression: the encoders to try")
+    parser.add_argument("--half", action="store_true", help="under autocast to bfloat16")
     parser.add_argument("--networks", nargs="+", help="default: all that take an encoder")
     parser.add_argument("--memory-gib", type=float, default=10)
     parser.add_argument("--seconds", type=int, default=600)
@@ -183,7 +188,7 @@ def main():
             if (arch, encoder) in done and done[arch, encoder]["outcome"] not in again:
                 continue
             found = {"arch": arch, "encoder": encoder}
-            found |= in_child(arch, encoder, int(options.memory_gib * 2**30), options.seconds)
+            found |= in_child(arch, encoder, int(options.memory_gib * 2**30), options.seconds, options.half)
             done[arch, encoder] = found
             with options.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found) + "\n")

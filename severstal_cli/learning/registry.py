@@ -128,8 +128,8 @@ def build(
 def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, int], *, learns: bool = False) -> None:
     """See that a network takes pictures of `shape: (in_channels, height, width)`, and `learns` from them.
 
-    Some encoders take pictures of one size alone, and tell so when they get another one. The network stays as it is,
-    and so does the state of the random numbers.
+    Some encoders take pictures of one size alone, and tell so when they get another one. The network keeps its weights,
+    laid out as a training has them (channels last, which not every network takes), and the random numbers their state.
 
     Raises:
         InputError: it does not.
@@ -139,8 +139,10 @@ def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, 
     what = f"{does_not} take {size}"
     kept = {name: value.clone() for name, value in network.named_buffers()} if learns else {}
     try:
+        network.to(memory_format=torch.channels_last)
+        pixels = torch.zeros(1, *shape).contiguous(memory_format=torch.channels_last)
         with torch.random.fork_rng(devices=[]), torch.inference_mode(not learns):
-            logits: Logits = network.train(learns)(torch.zeros(1, *shape))
+            logits: Logits = network.train(learns)(pixels)
             if learns:
                 what = f"{does_not} learn from {size}"
                 sum(part.sum() for part in logits if part is not None).backward()  # type: ignore[union-attr]
@@ -161,7 +163,7 @@ def _refused(error: Exception, what: str) -> SeverstalError:
         return error
     if _is_full(error):
         return MachineError(what, "the memory is too small for it", "Free some, or choose a smaller --encoder")
-    found = _short(error).rstrip(".") or type(error).__name__
+    found = _short(error).rstrip(" .") or type(error).__name__
     return InputError(what, found, "Choose another --encoder")
 
 

@@ -127,8 +127,9 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
         network = loop.sparing_single_values(initial.build(config, card, progress, fresh=saved is None))
     if saved is None:
         height, width = (STRIDE * math.ceil(side / STRIDE) for side in card.image_size)
-        registry.try_out(network, config.arch, config.encoder, (card.in_channels, *data.piece), learns=True)
-        registry.try_out(network, config.arch, config.encoder, (card.in_channels, height, width))  # to be judged by
+        with fabric.autocast():
+            registry.try_out(network, config.arch, config.encoder, (card.in_channels, *data.piece), learns=True)
+            registry.try_out(network, config.arch, config.encoder, (card.in_channels, height, width))  # to be judged by
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step worth waiting for
         memory.find_batch(network, data, config, fabric)
     if config.batch_size is None:

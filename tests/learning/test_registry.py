@@ -140,6 +140,13 @@ def test_an_encoder_that_cannot_be_built_is_refused_in_one_line(encoder: str) ->
         build("unet", encoder=encoder, classes=2)
 
 
+def test_an_encoder_that_a_training_cannot_lay_out_is_refused_in_one_line() -> None:
+    """It has weights of five dimensions; seen in the first step."""
+    network = build("unet", encoder="tu-lambda_resnet26t", classes=2)
+    with pytest.raises(InputError, match=r"tu-lambda_resnet26t does not take 64 x 64 pixels: .*channels_last.*Choose"):
+        registry.try_out(network, "unet", "tu-lambda_resnet26t", (1, 64, 64))
+
+
 @pytest.mark.filterwarnings("ignore:.timm-. encoders are deprecated")
 @pytest.mark.parametrize(
     ("encoder", "exact"),
