@@ -152,7 +152,8 @@ def submit(
 ) -> None:
     """Score runs on Kaggle: bundle, upload, run the offline notebook, submit, fetch the scores."""
     config = configs.SubmitConfig(runs=tuple(run), thresholds=thresholds, tta=tta, again=again, bundle_only=bundle_only)
-    early.check_runs(config.runs)
+    if not any(config.out.glob("*/state.json")):  # what was submitted is fetched, whatever has become of its runs
+        early.check_runs(config.runs)
     from severstal_cli.stages import submitting
 
     try:
