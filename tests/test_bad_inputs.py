@@ -312,19 +312,19 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("an unknown network", remove("data/splits.csv"), "train --data data --arch unett",
      "unknown architecture: unett. Choose one of fpn, linknet, linknet-small, unet, unet-small, unetplusplus"),
     ("an unknown encoder", nothing, "train --data data --encoder resnet --encoder-weights none",
-     "unknown encoder: resnet. For example resnet18, resnet34, efficientnet-b3, se_resnext50_32x4d"),
+     "unknown encoder: resnet. Did you mean resnet50?"),
     ("an unknown model of timm", nothing, "train --data data --encoder tu-nothing --encoder-weights none",
      "unknown encoder: tu-nothing. After tu- stands the name of a model of timm"),
     ("an encoder that does not fit", nothing,
      "train --data data --arch linknet --encoder mit_b0 --encoder-weights none",
      "linknet cannot use encoder mit_b0: … Choose another --encoder"),
     ("no such file of weights", nothing, "train --data data --encoder resnet18 --encoder-weights gone.pt",
-     "no such file of encoder weights: gone.pt. Give a file, or imagenet, or none"),
+     "no such file of encoder weights: gone.pt. Give a file, or imagenet, ssl, swsl, or none"),
     ("weights that are none", nothing, "train --data data --encoder resnet18 --encoder-weights data/train.csv",
      "cannot read data/train.csv as weights: … Give a state dict"),
     ("weights of something else", lambda: torch.save({"layer": torch.zeros(1)}, "other.pt"),
      "train --data data --encoder resnet18 --encoder-weights other.pt",
-     "other.pt does not fit the encoder: … weights are missing, first … Give the weights of the encoder that …"),
+     "other.pt does not fit resnet18: it has layer, the encoder conv1.weight, … Give the weights of the encoder …"),
     ("a name that is a path", nothing, "train --data data --arch unet-small --epochs 1 --name ../new",
      "wrong name: ../new. It must be the name of a folder, no path"),
     ("a name of nothing", nothing, "train --data data --arch unet-small --epochs 1 --name=",
@@ -552,7 +552,8 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a seed twice", nothing, "compare unet linknet --seeds 1,1",
      "wrong list of seeds: 1,1. It must be without doubles"),
     # report
-    ("nothing to show", nothing, "report gone.csv", "gone.csv: no such file"),
+    ("nothing to show", nothing, "report gone.csv",
+     "gone.csv: no such file or folder. Name the folder of a run, or a submission"),
     ("a run twice in a report", nothing, "report models/good models/good",
      "wrong runs and submissions: models/good models/good. It must be named once each"),
     ("a part that a report has not", nothing, "report models/good --part test",
@@ -971,7 +972,10 @@ def test_a_disk_that_fills_up(severstal: Severstal, work: Path, small_disk: Path
     masks = "".join(f"{number}.png,1,{rle.to_text(rle.encode(noise))}\n" for number in range(60))
     Path("noise.csv").write_text(HEADER + masks)
     before = snapshot(work)
-    check_told(severstal(line), f"cannot write {path}: No space left on device. Free some space or name another place")
+    told = f"cannot write {path}: No space left on device. Free some space or name another place"
+    if line.startswith("train"):
+        told = f"the disk of {Path(path).parent} is too full for the training: 0.0 MB free, its checkpoints need …"
+    check_told(severstal(line), told)
     assert snapshot(work) == before
     assert list(small_disk.rglob("*.part")) == []
     for picture_path in small_disk.rglob("*.png"):

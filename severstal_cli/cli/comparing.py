@@ -9,7 +9,7 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli import completion
+from severstal_cli.cli import completion, early
 from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import AsJson, BatchSize, Models, parse_seconds, parse_seeds
 from severstal_cli.progress import TerminalProgress
@@ -41,7 +41,7 @@ def compare(
     ] = None,
     encoder: Annotated[str, typer.Option(help="Of networks to train.")] = configs.TrainConfig.encoder,
     encoder_weights: Annotated[
-        str, typer.Option(help="imagenet, none or a file.")
+        str, typer.Option(help="imagenet, ssl and the like, none or a file.")
     ] = configs.TrainConfig.encoder_weights,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = configs.TrainConfig.epochs,
     time_limit: Annotated[
@@ -71,6 +71,7 @@ def compare(
         candidates=tuple(candidates), train=train, data=data, seeds=seeds, truth=truth, images=images, out=out,
         batch_size=batch_size, given=tuple(filter(partial(_is_given, context), MATTERING)),
     )  # fmt: skip
+    early.check_comparison(config)
     try:
         result = comparing.compare(config, TerminalProgress())
     except KeyboardInterrupt:

@@ -1,14 +1,13 @@
 """What the shell offers after TAB for networks and runs; it imports nothing heavy, as it runs at every TAB."""
 
-import re
 from pathlib import Path
+
+from severstal_cli.learning import names
 
 
 def networks(incomplete: str) -> list[str]:
-    """Names of the registry, read from its source: to import it takes seconds."""
-    source = Path(__file__).resolve().parents[1] / "learning" / "registry.py"
-    names = re.findall(r'^@register\("([\w-]+)"', source.read_text(encoding="utf-8"), re.MULTILINE)
-    return [name for name in names if name.startswith(incomplete)]
+    """Names of the registry."""
+    return [name for name in names.networks() if name.startswith(incomplete)]
 
 
 def runs(incomplete: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The commands that make or change data: images, annotations, splits."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,9 @@ def download(
         f"{data}: {done}; {found.train_images:,} train images with {found.masks:,} masks, "
         f"{found.test_images:,} test images"
     )
-    typer.echo("next: severstal split" + ("" if data == configs.SplitConfig.data else f" --data {data}"))
+    typer.echo(
+        "next: severstal split" + ("" if data == configs.SplitConfig.data else f" --data {shlex.quote(str(data))}")
+    )
 
 
 @app.command(rich_help_panel=DATA)

@@ -1,5 +1,6 @@
 """The commands that make trained runs."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli import completion
+from severstal_cli.cli import completion, early
 from severstal_cli.cli.app import RUNS, app
 from severstal_cli.cli.options import (
     BatchSize,
@@ -21,6 +22,7 @@ from severstal_cli.cli.options import (
     parse_fold,
     parse_seconds,
 )
+from severstal_cli.learning import names
 from severstal_cli.progress import TerminalProgress
 
 
@@ -33,7 +35,7 @@ def train(
     ] = configs.TrainConfig.arch,
     encoder: Annotated[str, typer.Option(help="Its encoder.")] = configs.TrainConfig.encoder,
     encoder_weights: Annotated[
-        str, typer.Option(help="imagenet, none or a file.")
+        str, typer.Option(help="imagenet, ssl and the like, none or a file.")
     ] = configs.TrainConfig.encoder_weights,
     init: Annotated[
         Path | None,
@@ -87,9 +89,6 @@ def train(
     ] = None,
 ) -> None:
     """Train a network: a run under models/."""
-    from severstal_cli.learning import run, workers
-    from severstal_cli.stages import training
-
     options = {
         "data": data, "arch": arch, "encoder": encoder, "encoder_weights": encoder_weights, "init": init,
         "fold": None if fold == "all" else parse_fold(fold),
@@ -106,6 +105,10 @@ def train(
         if field not in settings or (source is not None and source.name == "COMMANDLINE"):
             settings[field] = value
     config = configs.TrainConfig(**settings)
+    early.check_training(config, folds=fold == "all")
+    from severstal_cli.learning import workers
+    from severstal_cli.stages import training
+
     try:
         if fold == "all":
             results = training.train_folds(config, TerminalProgress())
@@ -113,7 +116,7 @@ def train(
             results = [training.train(config, TerminalProgress())]
     except KeyboardInterrupt:
         typer.echo(
-            f"\n{config.models if fold == 'all' else run.folder_for(config)}: with --resume the same command goes on "
+            f"\n{config.models if fold == 'all' else names.folder_for(config)}: with --resume the same command goes on "
             "after the last whole epoch, if there is one",
             err=True,
         )
@@ -139,30 +142,32 @@ def thresholds(
     batch_size: BatchSize = configs.ThresholdsConfig.batch_size,
 ) -> None:
     """Find the best post-processing of a run, or of the mean of several, on the folds that they left out."""
-    from severstal_cli.stages import searching
-
     config = configs.ThresholdsConfig(
         runs=tuple(run), weights=weights or (), data=data, tta=tta, out=out, batch_size=batch_size
     )
+    early.check_runs(config.runs, data)
+    from severstal_cli.stages import searching
+
     result = searching.search(config, TerminalProgress())
     printing.print_thresholds(result)
-    by_what = f"--thresholds {out}" if out else f"--model {run[0]}"
+    by_what = shlex.join(["--thresholds", str(out)] if out else ["--model", str(run[0])])
     typer.echo(f"wrote {result.path}; next: severstal predict IMAGES {by_what}")
 
 
 @app.command(rich_help_panel=RUNS)
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="models/NAME.", autocompletion=completion.runs)],
-    form: Annotated[str, typer.Option("--format", metavar="onnx|openvino|torch", help="Of the network's file.")],
+    form: Annotated[str, typer.Option("--format", metavar="onnx|openvino", help="Of the network's file.")],
     out: Annotated[Path | None, typer.Option(help="The folder to write; default: RUN-FORMAT.")] = None,
     image: Annotated[
         Path | None, typer.Option(help="A photograph to check it with; default: one that it was trained on.")
     ] = None,
 ) -> None:
     """Write a run in another format, checked, for `predict` here and other programs elsewhere."""
+    config = configs.ExportConfig(run=run, format=form, out=out, image=image)
+    early.check_runs([run])
     from severstal_cli.stages import exporting
 
-    config = configs.ExportConfig(run=run, format=form, out=out, image=image)
     result = exporting.export_run(config, TerminalProgress())
     typer.echo(printing.export_line(result))
 

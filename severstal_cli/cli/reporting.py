@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from severstal_cli import config as configs
-from severstal_cli.cli import completion
+from severstal_cli.cli import completion, early
 from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import BatchSize, MaybeData
 from severstal_cli.progress import TerminalProgress
@@ -36,11 +36,12 @@ def report(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Write a page to look at predictions: scores, a gallery, a slider over the threshold."""
-    from severstal_cli.stages import reporting
-
     config = configs.ReportConfig(
         shown=tuple(shown), data=data, part=part, truth=truth, images=images, out=out, batch_size=batch_size
     )
+    early.check_report(config)
+    from severstal_cli.stages import reporting
+
     result = reporting.report(config, TerminalProgress())
     typer.echo(f"{result.page}: {result.images:,} images, {result.size_bytes / 1e6:,.1f} MB")
     if open_page and not webbrowser.open(result.page.resolve().as_uri()):

@@ -8,7 +8,7 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli import completion
+from severstal_cli.cli import completion, early
 from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import (
     AsJson,
@@ -61,18 +61,16 @@ def predict(
     ] = False,
 ) -> None:
     """Predict the masks of photographs: a submission.csv."""
+    config = configs.PredictConfig(
+        images=tuple(images), runs=tuple(model or ()), models=models, tta=tta, out=out, layout=layout, sample=sample,
+        masks=masks, thresholds=thresholds, weights=weights or (), batch_size=batch_size, engine=engine,
+        compile=compile_networks, devices=devices, on_error=on_error, resume=resume, keep_parts=keep_parts,
+    )  # fmt: skip
+    early.check_prediction(config)
     from severstal_cli.learning import workers
     from severstal_cli.stages import prediction
 
-    result = prediction.predict(
-        configs.PredictConfig(
-            images=tuple(images), runs=tuple(model or ()), models=models, tta=tta, out=out, layout=layout,
-            sample=sample, masks=masks, thresholds=thresholds, weights=weights or (), batch_size=batch_size,
-            engine=engine, compile=compile_networks, devices=devices, on_error=on_error, resume=resume,
-            keep_parts=keep_parts,
-        ),
-        TerminalProgress(),
-    )  # fmt: skip
+    result = prediction.predict(config, TerminalProgress())
     if workers.is_first():  # the first of torchrun's processes tells it
         typer.echo(printing.prediction_line(result))
 
@@ -125,6 +123,7 @@ def score(
         submission=submission, truth=truth, images=images, runs=tuple(model or ()), thresholds=thresholds, data=data,
         against=against, tta=tta, batch_size=batch_size,
     )  # fmt: skip
+    early.check_score(config)
     result = scoring.score(config, TerminalProgress())
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
@@ -152,9 +151,11 @@ def submit(
     ] = None,
 ) -> None:
     """Score runs on Kaggle: bundle, upload, run the offline notebook, submit, fetch the scores."""
+    config = configs.SubmitConfig(runs=tuple(run), thresholds=thresholds, tta=tta, again=again, bundle_only=bundle_only)
+    if not any(config.out.glob("*/state.json")):  # what was submitted is fetched, whatever has become of its runs
+        early.check_runs(config.runs)
     from severstal_cli.stages import submitting
 
-    config = configs.SubmitConfig(runs=tuple(run), thresholds=thresholds, tta=tta, again=again, bundle_only=bundle_only)
     try:
         result = submitting.submit(config, TerminalProgress())
     except KeyboardInterrupt:

@@ -30,7 +30,7 @@ class ExportConfig:
 
     run: Path
     format: str
-    """"onnx", "openvino" or "torch"."""
+    """"onnx" or "openvino"."""
     out: Path | None = None
     """The folder to write; by default beside the run, with the format behind its name."""
     image: Path | None = None

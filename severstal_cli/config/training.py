@@ -30,10 +30,10 @@ class TrainConfig:
     arch: str = "unet"
     """A name of the registry."""
     encoder: str = "resnet34"
-    """An encoder of segmentation-models-pytorch; the small networks have none."""
+    """An encoder of segmentation-models-pytorch, or "tu-" and a model of timm; the small networks have none."""
     encoder_weights: str = "imagenet"
-    """"imagenet", "none" (random) or a file with the encoder's weights. Those of ImageNet are fetched, unless there is
-    a file `encoders/ENCODER.safetensors` or `.pth` in `models`."""
+    """"imagenet" or another name that the library has for the encoder, "none" (random) or a file with its weights.
+    Those of ImageNet are fetched, unless there is a file `encoders/ENCODER.safetensors` or `.pth` in `models`."""
     init: Path | None = None
     """A run to start from: its weights instead of the encoder's, as far as they fit."""
     fold: int | None = 0

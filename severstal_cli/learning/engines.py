@@ -1,7 +1,6 @@
 """What runs a trained network: torch, OpenVINO or ONNX Runtime, by the file that a run has and by what is installed.
 
     model.safetensors     the weights: torch, or OpenVINO, which converts the network in a few seconds
-    model.pt2             exported by torch: torch
     model.onnx            exported to ONNX: OpenVINO or ONNX Runtime
     model.xml, model.bin  exported to OpenVINO: OpenVINO
 
@@ -12,6 +11,7 @@ multiplies in the precision of the file.
 
 import importlib.util
 import logging
+import shlex
 import sys
 import warnings
 from collections import OrderedDict
@@ -26,7 +26,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError
-from severstal_cli.learning import run
+from severstal_cli.learning import names, run
 from severstal_cli.learning.device import check_compiler
 from severstal_cli.learning.folding import with_folded_norms
 from severstal_cli.learning.registry import STRIDE, Logits
@@ -35,9 +35,9 @@ Probs = Callable[[Tensor], Tensor]
 
 ENGINES = ("auto", "torch", "openvino", "onnxruntime")
 
-PT2, ONNX, XML = "model.pt2", "model.onnx", "model.xml"
+ONNX, XML = "model.onnx", "model.xml"
 
-ABLE = {run.WEIGHTS: ("torch", "openvino"), PT2: ("torch",), ONNX: ("onnxruntime", "openvino"), XML: ("openvino",)}
+ABLE = {run.WEIGHTS: ("torch", "openvino"), ONNX: ("onnxruntime", "openvino"), XML: ("openvino",)}
 """The engines that can run a file; on a CPU OpenVINO goes before the others, where it is installed."""
 
 _SIZES_KEPT = 4
@@ -81,7 +81,8 @@ def engine_for(folder: Path, engine: str, device: str) -> str:
             return found[0]
         engine = able[0]
     if engine not in able:
-        remedy = f"severstal export {folder} --format onnx" if file == run.WEIGHTS else f"Take {' or '.join(able)}"
+        convert = f"severstal export {shlex.quote(str(folder))} --format onnx"
+        remedy = convert if file == run.WEIGHTS else f"Take {' or '.join(able)}"
         raise UsageError(f"{engine} cannot run {folder / file}", "", remedy)
     if not importlib.util.find_spec(engine):
         extra = "onnx" if engine == "onnxruntime" else engine
@@ -133,13 +134,15 @@ def member_of(folder: Path, card: run.ModelCard) -> Member:
 
 
 def _file_of(folder: Path) -> str:
-    return next((name for name in ABLE if (folder / name).is_file()), run.WEIGHTS)
+    found = next((name for name in ABLE if (folder / name).is_file()), None)
+    if found is None:
+        names.check_has_weights(folder)
+    return found or run.WEIGHTS
 
 
 def _open(engine: str, file: Path, card: run.ModelCard, fabric: Fabric, compiles: bool) -> Probs:
     if engine == "torch":
-        module = _read_exported(file) if file.name == PT2 else with_folded_norms(member_of(file.parent, card))
-        return _on_torch(module, fabric, compiles)
+        return _on_torch(with_folded_norms(member_of(file.parent, card)), fabric, compiles)
     if engine == "openvino":
         if file.name == run.WEIGHTS:
             return OpenVino(to_openvino(member_of(file.parent, card)), card.classes, fabric)
@@ -185,20 +188,9 @@ def exported(member: Member) -> torch.export.ExportedProgram:
         return torch.export.export(member, (trial,), dynamic_shapes=(sizes,))
 
 
-def _read_exported(file: Path) -> nn.Module:
-    """The network of `exported`, without its insistence on the precision that it was exported in."""
-    with quiet():
-        module: torch.fx.GraphModule = torch.export.load(file).module()
-    for node in list(module.graph.nodes):
-        if node.target is torch.ops.aten._assert_tensor_metadata.default:
-            module.graph.erase_node(node)
-    module.recompile()
-    return module
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporters, and the reader of their files, tell of their own affairs."""
+    """Without what the exporters tell of their own affairs."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

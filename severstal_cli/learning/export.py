@@ -15,7 +15,7 @@ from severstal_cli.learning import engines
 from severstal_cli.learning.engines import Member
 from severstal_cli.learning.folding import with_folded_norms
 
-_NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "torch": ()}
+_NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 
 
 def check(form: str) -> None:
@@ -35,10 +35,6 @@ def write(member: Member, form: str, folder: Path) -> Path:
     return folder / name
 
 
-def _torch(member: Member, path: Path) -> None:
-    torch.export.save(engines.exported(member), path)
-
-
 def _onnx(member: Member, path: Path) -> None:
     program = torch.onnx.export(engines.exported(member), input_names=["pixels"], output_names=["probs"], verbose=False)
     assert program is not None, "of an exported program there is one"
@@ -54,5 +50,4 @@ def _openvino(member: Member, path: Path) -> None:
 FORMATS: dict[str, tuple[str, Callable[[Member, Path], None]]] = {
     "onnx": (engines.ONNX, _onnx),
     "openvino": (engines.XML, _openvino),
-    "torch": (engines.PT2, _torch),
 }

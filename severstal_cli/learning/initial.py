@@ -26,7 +26,6 @@ def build(config: TrainConfig, card: run.ModelCard, progress: Progress, *, fresh
         wanted = None
     encoders = config.models / "encoders"
     if card.encoder and wanted == "imagenet" and (file := pretrained.find_file(encoders, card.encoder)):
-        progress.say(f"encoder weights: {file}")
         wanted = str(file)
     network = registry.build(
         card.arch,
@@ -36,6 +35,7 @@ def build(config: TrainConfig, card: run.ModelCard, progress: Progress, *, fresh
         classes=card.classes,
         classifier=card.classifier,
         encoders=encoders,
+        progress=progress,
     )
     if fresh and config.init is not None:
         new = copy_weights(config.init, card, network)

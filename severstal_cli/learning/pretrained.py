@@ -1,13 +1,8 @@
-"""Weights of encoders that others trained: fetched from a hub, or from a file."""
+"""Weights of encoders that others trained: where they come from, a folder or a hub."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
-from torch import nn
-
-from severstal_cli.errors import InputError, UsageError
 
 
 def find_file(encoders: Path, encoder: str) -> Path | None:
@@ -38,44 +33,33 @@ def hub() -> Iterator[str]:
         constants.HF_HUB_OFFLINE = was_offline
 
 
-def check_encoder(encoder: str) -> None:
-    """Raise UsageError unless the library, or timm for `tu-` names, may know the encoder."""
-    import segmentation_models_pytorch as smp
+@contextmanager
+def offline() -> Iterator[str]:
+    """Ask no hub, whatever the libraries would: for networks that get their weights elsewhere."""
+    from huggingface_hub import constants
 
-    if encoder not in smp.encoders.get_encoder_names() and not encoder.startswith("tu-"):
-        raise UsageError(
-            "unknown encoder", encoder, "For example resnet18, resnet34, efficientnet-b3, se_resnext50_32x4d"
-        )
-
-
-def load(encoder: nn.Module, path: Path, in_channels: int) -> None:
-    """Put the weights of a file into an encoder; those of the first convolution are summed to `in_channels`.
-
-    Raises InputError: no file, not weights, or those of another encoder.
-    """
-    if not path.is_file():
-        raise InputError("no such file of encoder weights", str(path), "Give a file, or imagenet, or none")
+    was_offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+        yield "weights are not fetched here"
+    finally:
+        constants.HF_HUB_OFFLINE = was_offline
 
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both libraries raise many kinds for a file that is not theirs
-        raise InputError(f"cannot read {path} as weights", type(error).__name__, "Give a state dict") from error
-    own = encoder.state_dict()
-    state = {key.removeprefix("encoder."): value for key, value in state.items()}
-    missing = sorted(key for key in own if key not in state and not key.endswith("num_batches_tracked"))
-    if missing:
-        raise InputError(f"{path} does not fit the encoder", f"{len(missing)} weights are missing, first {missing[0]}",
-                         "Give the weights of the encoder that --encoder names")  # fmt: skip
-    picked = {key: state[key] for key in own if key in state}
-    for key, value in picked.items():
-        if value.shape != own[key].shape and value.ndim == 4 and own[key].shape[1] == in_channels:
-            picked[key] = value.sum(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
-        if picked[key].shape != own[key].shape:
-            raise InputError(
-                f"{path} does not fit the encoder", f"{key} is {tuple(value.shape)}, not {tuple(own[key].shape)}"
-            )
-    encoder.load_state_dict(picked, strict=False)
+
+def note_on(encoder: str) -> str:
+    """What a person should know of the weights that were trained for an encoder, or ""."""
+    exact = _exact(encoder)
+    return exact and (
+        f"{encoder} gives other features than the network that its weights are of (there the padding and batch norm's "
+        f"epsilon are TensorFlow's); {exact} is that network"
+    )
+
+
+def _exact(encoder: str) -> str:
+    """The name of the network whose weights segmentation-models-pytorch has for an encoder that computes otherwise.
+
+    All its EfficientNets out of timm's parts leave out what timm passes for weights of TensorFlow (`pad_type="same"`,
+    `bn_eps=1e-3`). Its SKNets, the only others that are made so, differ from timm's in shape, which is told by itself.
+    """
+    if encoder.startswith("timm-efficientnet-"):
+        return f"tu-tf_efficientnet_{encoder.removeprefix('timm-efficientnet-')}"
+    return encoder.replace("timm-", "tu-") if encoder.startswith("timm-tf_efficientnet_lite") else ""

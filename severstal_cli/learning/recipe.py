@@ -4,6 +4,7 @@ What is not said is as the rules were searched, so that what was searched is wha
 """
 
 import hashlib
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class Recipe:
             if len(self.folders) > 1:
                 yield (
                     f"using {path}, which was searched for that run alone; for the average search "
-                    f"`severstal thresholds {names} --out FILE` and pass --thresholds FILE"
+                    f"`severstal thresholds {shlex.join(map(str, self.folders))} --out FILE` and pass --thresholds FILE"
                 )
         elif self.thresholds.runs:
             before, now = _uneven(self.thresholds.weights), self.weights

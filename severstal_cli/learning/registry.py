@@ -6,7 +6,6 @@ decorated function; every command and the conformance test reach it by its name.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from severstal_cli.errors import InputError, MachineError, UsageError
-from severstal_cli.learning import pretrained, small
+from severstal_cli.errors import InputError, MachineError, SeverstalError, UsageError
+from severstal_cli.learning import fitting, names, pretrained, small
+from severstal_cli.progress import SILENT, Progress
 
 STRIDE = 32
 """Height and width of what a network is given are multiples of this; it is the deepest stride of the encoders."""
@@ -60,7 +60,7 @@ def register(name: str, *, has_encoder: bool = True) -> Callable[[Factory], Fact
 def entry(arch: str) -> Entry:
     """The entry of a name. Raises UsageError."""
     if arch not in REGISTRY:
-        raise UsageError("unknown architecture", arch, f"Choose one of {', '.join(sorted(REGISTRY))}")
+        names.check_network(arch)
     return REGISTRY[arch]
 
 
@@ -73,67 +73,109 @@ def build(
     classes: int,
     classifier: bool = False,
     encoders: Path = Path("models/encoders"),
+    progress: Progress = SILENT,
 ) -> nn.Module:
-    """The network `arch`, ready to train.
+    """The network `arch`, ready to train. Without `encoder_weights`, or with those of a file, it asks no network.
 
     Args:
         arch: a name in `REGISTRY`.
         encoder: an encoder of segmentation-models-pytorch; entries without one ignore it.
-        encoder_weights: None (random), "imagenet" (fetched from a hub) or the path of a file with the encoder's
-            state dict, as `torch.save` or safetensors writes it.
+        encoder_weights: None (random), the name of weights that the library has for the encoder, as "imagenet" (fetched
+            from a hub), or the path of a file with the encoder's state dict, as `torch.save` or safetensors writes it.
         in_channels: 1 for grey pictures. Weights for three channels are summed over the channels.
         classes: number of masks.
         classifier: add a head that tells for each class whether it is in the picture at all.
         encoders: where a person may put files for `pretrained.find_file`; told when fetching fails.
+        progress: is given a line about the weights that were taken.
 
     Raises:
-        UsageError: unknown architecture or encoder, or a file of weights for a network without one.
+        UsageError: unknown architecture, encoder or weights, or weights of a file for a network without an encoder.
         InputError: a pair that does not go together, or a wrong file of weights.
-        MachineError: the ImageNet weights could not be fetched.
+        MachineError: the weights could not be fetched, or the memory is too small.
     """
     chosen = entry(arch)
-    from_file = encoder_weights if encoder_weights not in (None, "imagenet") else None
+    from_file = encoder_weights is not None and encoder_weights not in names.WEIGHTS
     if from_file and not chosen.has_encoder:
-        raise UsageError(f"{arch} has no encoder for weights of a file", from_file, "Leave --encoder-weights out")
-    if chosen.has_encoder:
-        pretrained.check_encoder(encoder)
-    fetches, unreachable = chosen.has_encoder and encoder_weights == "imagenet", ""
+        raise UsageError(f"{arch} has no encoder for weights of a file", str(encoder_weights),
+                         "Leave --encoder-weights out")  # fmt: skip
+    if not chosen.has_encoder:
+        return chosen.factory(encoder, None, in_channels, classes, classifier)
+    names.check_encoder(encoder)
+    names.check_weights(encoder, encoder_weights)
+    fetched = None if from_file else encoder_weights
+    unreachable = ""
     try:
-        with pretrained.hub() if fetches else nullcontext("") as unreachable:
-            network = chosen.factory(encoder, None if from_file else encoder_weights, in_channels, classes, classifier)
+        with pretrained.offline() if fetched is None else pretrained.hub() as unreachable:
+            network = chosen.factory(encoder, fetched, in_channels, classes, classifier)
     except (OSError, RuntimeError) as error:
-        if encoder.startswith("tu-") and "Unknown model" in str(error):
-            raise UsageError("unknown encoder", encoder, "After tu- stands the name of a model of timm") from error
-        if encoder_weights != "imagenet":
-            raise
+        if fetched is None or _is_full(error):
+            raise _refused(error, f"{arch} cannot use encoder {encoder}") from error
         raise MachineError(
-            f"the ImageNet weights of {encoder} could not be fetched",
-            " ".join((unreachable or str(error)).split())[:120] or type(error).__name__,
+            f"the {'ImageNet' if fetched == 'imagenet' else fetched} weights of {encoder} could not be fetched",
+            _short(unreachable or error),
             f"Pass --encoder-weights none, or put them at {encoders / encoder}.safetensors",
         ) from error
-    except KeyError as error:
-        raise InputError(f"{encoder} has no weights of this name", str(encoder_weights),
-                         "Pass --encoder-weights none, or --encoder-weights FILE") from error  # fmt: skip
-    except ValueError as error:  # the library refuses this encoder for this decoder
-        raise InputError(f"{arch} cannot use encoder {encoder}", str(error), "Choose another --encoder") from error
-    if from_file and chosen.has_encoder:
+    except Exception as error:  # two libraries and a thousand encoders: each refuses in its own way what it cannot do
+        raise _refused(error, f"{arch} cannot use encoder {encoder}") from error
+    if encoder_weights is not None and (note := pretrained.note_on(encoder)):
+        progress.say(note)
+    if from_file:
         # entries with an encoder have this attribute: see _Segmenter
-        pretrained.load(network.encoder, Path(from_file), in_channels)  # type: ignore[arg-type]
+        progress.say(fitting.load(network.encoder, encoder, Path(str(encoder_weights)), in_channels))  # type: ignore[arg-type]
     return network
 
 
-def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, int]) -> None:
-    """See that a network takes pictures of `shape: (in_channels, height, width)`. Raises InputError.
+def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, int], *, learns: bool = False) -> None:
+    """See that a network takes pictures of `shape: (in_channels, height, width)`, and `learns` from them.
 
-    Some encoders take pictures of one size alone, and tell so when they get another one.
+    Some encoders take pictures of one size alone, and tell so when they get another one. The network keeps its weights,
+    laid out as a training has them (channels last, which not every network takes), and the random numbers their state.
+
+    Raises:
+        InputError: it does not.
+        MachineError: the memory is too small.
     """
+    does_not, size = f"{arch} with encoder {encoder} does not", f"{shape[1]} x {shape[2]} pixels"
+    what = f"{does_not} take {size}"
+    kept = {name: value.clone() for name, value in network.named_buffers()} if learns else {}
     try:
-        with torch.inference_mode():
-            network.eval()(torch.zeros(1, *shape))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        found = " ".join(str(error).split())[:120].rstrip(".")
-        raise InputError(f"{arch} with encoder {encoder} does not take {shape[1]} x {shape[2]} pixels", found,
-                         "Choose another --encoder") from error  # fmt: skip
+        network.to(memory_format=torch.channels_last)
+        pixels = torch.zeros(1, *shape).contiguous(memory_format=torch.channels_last)
+        with torch.random.fork_rng(devices=[]), torch.inference_mode(not learns):
+            logits: Logits = network.train(learns)(pixels)
+            if learns:
+                what = f"{does_not} learn from {size}"
+                sum(part.sum() for part in logits if part is not None).backward()  # type: ignore[union-attr]
+    except Exception as error:  # what is not made for such a size fails anywhere
+        raise _refused(error, what) from error
+    network.zero_grad(set_to_none=True)
+    if tuple(logits.masks.shape[2:]) != shape[1:]:
+        raise InputError(what, f"its masks are {logits.masks.shape[2]} x {logits.masks.shape[3]}",
+                         "Choose another --encoder")  # fmt: skip
+    for name, value in network.named_buffers():
+        if name in kept:
+            value.copy_(kept[name])
+
+
+def _refused(error: Exception, what: str) -> SeverstalError:
+    """What to tell of an error of the libraries."""
+    if isinstance(error, SeverstalError):
+        return error
+    if _is_full(error):
+        return MachineError(what, "the memory is too small for it", "Free some, or choose a smaller --encoder")
+    found = _short(error).rstrip(" .") or type(error).__name__
+    return InputError(what, found, "Choose another --encoder")
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the memory was too small: on a CPU torch tells it in words."""
+    words = "out of memory", "allocate memory"
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
+def _short(found: object) -> str:
+    """One line of it."""
+    return " ".join(str(found).split())[:120] or type(found).__name__
 
 
 class _Segmenter(nn.Module):

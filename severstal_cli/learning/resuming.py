@@ -1,13 +1,16 @@
 """`training.ckpt`: what a training writes after each epoch, and goes on from."""
 
 import dataclasses
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from severstal_cli.config import TrainConfig
 from severstal_cli.config.training import images_of_step
-from severstal_cli.errors import RunError
+from severstal_cli.errors import OutputError, RunError
 from severstal_cli.learning import history, loop, run, selection
 from severstal_cli.steel.images import FULL_DEPTH
 
@@ -18,6 +21,9 @@ FOLLOWED = (
 """Settings that may be other ones when a training goes on; from then on they are the run's. Of the batch size and the
 images of a step, the number of images a step may not: it may only be gathered otherwise."""
 
+_MARGIN_BYTES = 1_000_000
+"""For what a run has beside its weights: history, curves, names of tensors."""
+
 _NO_MATTER = {"name", "resume", "init", "encoder_weights"}
 """Settings that say nothing of a training that has begun."""
 
@@ -26,6 +32,37 @@ def save(folder: Path, state: loop.State, card: run.ModelCard, rows: Sequence[hi
     """Write the checkpoint. Raises OutputError."""
     saving = {"state": state.state_dict(), "card": dataclasses.asdict(card)}
     run.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
+
+
+def check_space(folder: Path, state: loop.State, config: TrainConfig, epochs: int) -> None:
+    """See that the run of `folder`, whose training has done `epochs`, will fit its disk. Raises OutputError.
+
+    Each file is whole before it replaces the one before it, so that a checkpoint needs its size twice from the second
+    on. What an earlier session has written is part of what the run takes.
+    """
+    weights = _size(state.average.state_dict().values())
+    moments = 2 * _size(weight for weight in state.network.parameters() if weight.requires_grad)  # AdamW has two
+    kept = config.best_epochs if config.best_epochs > 1 else 0
+    checkpoint = (2 + kept) * weights + moments
+    written = [folder / name for name in (run.CHECKPOINT, run.WEIGHTS) if (folder / name).is_file()]
+    to_write = config.epochs - epochs + (1 if kept else 0)
+    if to_write < 1:
+        return
+    times = 2 if written or to_write > 1 else 1
+    needed = times * checkpoint + weights + _MARGIN_BYTES - sum(path.stat().st_size for path in written)
+    free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+    if free < needed:
+        raise OutputError(f"the disk of {folder} is too full for the training", f"{_told(free)} free, its checkpoints "
+                          f"need {_told(needed)}", "Free some space, or name another place by --models")  # fmt: skip
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    """In bytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _told(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def restore(folder: Path, state: loop.State, card: run.ModelCard, rows: Sequence[history.Row]) -> None:

@@ -14,6 +14,7 @@ Every file appears whole or not at all, and nothing is pickled.
 import dataclasses
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError
-from severstal_cli.learning import registry
+from severstal_cli.learning import names, registry
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel import files
 from severstal_cli.steel.images import DEPTHS
@@ -92,26 +92,13 @@ _KINDS: dict[str, Any] = {
 """What must be in a card for the program to work with it; a card is a file that people may edit."""
 
 
-def folder_for(config: TrainConfig) -> Path:
-    """Where the run of a training is kept. Raises UsageError: unknown architecture."""
-    encoder = f"-{config.encoder}" if registry.entry(config.arch).has_encoder else ""
-    fold = "nofold" if config.fold is None else f"fold{config.fold}"
-    return config.models / (config.name or f"{config.arch}{encoder}-{fold}")
-
-
-def check_new(folder: Path) -> None:
-    """See that no run stands where one is to be made. Raises InputError."""
-    if (folder / CHECKPOINT).exists():
-        raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
-    if (folder / CARD).exists():
-        raise InputError("there is a run of this name", str(folder), "Give another --name, or remove it")
+folder_for, check_new = names.folder_for, names.check_new
 
 
 def read_card(folder: Path) -> ModelCard:
     """The card of a run. Raises RunError: no run, an incomplete one, or one of another version."""
-    if not folder.is_dir():
-        raise RunError("no such run", str(folder), "`severstal models` lists the trained runs")
-    raw = _read_json(folder / CARD, "The training has not finished its first epoch, or this is no run")
+    names.check_run(folder)
+    raw = _read_json(folder / CARD, "")
     found = raw.get("format")
     if found != FORMAT:
         raise RunError(f"{folder / CARD} is of another version", f"format {found}, this program reads {FORMAT}",
@@ -121,6 +108,8 @@ def read_card(folder: Path) -> ModelCard:
     odd = sorted(fields ^ (set(raw) | later))
     if odd:
         raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
+    if isinstance(raw["encoder"], str):
+        names.check_encoder_of(folder, raw["encoder"])
     if raw["arch"] not in registry.REGISTRY:
         raise RunError(f"{folder / CARD} is of a network that this program does not have", str(raw["arch"]),
                        "Use the version of severstal that wrote it")  # fmt: skip
@@ -181,13 +170,10 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
         classes=card.classes,
         classifier=card.classifier,
     )
+    names.check_has_weights(folder)
     path = folder / WEIGHTS
     try:
         network.load_state_dict(load_file(path))
-    except FileNotFoundError as error:
-        exported = [other.name for other in folder.glob("model.*") if other.name != CARD]
-        remedy = "Take the run that it was exported from" if exported else "Train again, or restore the file"
-        raise RunError(f"{path} is missing", ", ".join(exported), remedy) from error
     except (SafetensorError, OSError, RuntimeError) as error:
         raise RunError(f"{path} is damaged or does not fit {CARD}", str(error)[:120], "Train again") from error
     return network.eval()
@@ -237,7 +223,7 @@ def read_thresholds(path: Path, *, classes: int | None = None, remedy: str = "")
     `remedy`: what helps where the file is missing, if it is not to search them.
     """
     again = "Search the thresholds again"
-    raw = _read_json(path, remedy or f"Search them: severstal thresholds {path.parent}", again)
+    raw = _read_json(path, remedy or f"Search them: severstal thresholds {shlex.quote(str(path.parent))}", again)
     if raw.get("format", FORMAT) != FORMAT:
         found = f"format {raw['format']}, this program reads {FORMAT}"
         raise RunError(f"{path} is of another version", found, "Search the thresholds again")
@@ -269,6 +255,7 @@ def validation_rank(card: ModelCard) -> float:
 
 def best_run(models: Path) -> Path:
     """The run under `models` with the highest validation Dice. Raises RunError when there is none."""
+    names.check_any_run(models)
     runs = find_runs(models)
     if not runs:
         raise RunError(f"no trained run in {models}", "", "Train one: severstal train --arch unet --data DATA")

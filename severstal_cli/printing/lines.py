@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
     if len(scored) > 1:
         yield f"{len(scored)} folds: mean validation Dice {sum(scored) / len(scored):.4f}"
     if len(results) == 1 and scored:
-        yield f"next: severstal thresholds {results[0].folder}"
+        yield f"next: {shlex.join(['severstal', 'thresholds', str(results[0].folder)])}"
 
 
 def submit_lines(result: "SubmitResult") -> Iterator[str]:
@@ -104,7 +105,7 @@ def export_line(result: "ExportResult") -> str:
     found = f"within {result.largest_difference} of 255" if result.largest_difference else "the same"
     return (
         f"wrote {result.file} ({size:.1f} MiB), levels {found} as torch's on {result.picture.name}; "
-        f"next: severstal predict IMAGES --model {result.folder}"
+        f"next: severstal predict IMAGES --model {shlex.quote(str(result.folder))}"
     )
 
 

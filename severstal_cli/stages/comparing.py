@@ -8,7 +8,6 @@ them together are wrong in one comparison of twenty.
 
 import csv
 import dataclasses
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,17 +91,13 @@ def _submissions(
 def _runs(
     config: CompareConfig, progress: Progress
 ) -> tuple[list[_Candidate], dice.Masks, pictures.Photographs | None]:
-    from severstal_cli.learning import registry
+    from severstal_cli.learning import names
 
     if config.truth or config.images:
         raise InputError("--truth and --images are for submissions", " ".join(config.candidates), "Leave them off")
     for name in config.candidates:
-        if name not in registry.REGISTRY and not Path(name).is_dir():
-            near = difflib.get_close_matches(name, registry.REGISTRY, n=1)
-            hint = f"Did you mean {near[0]}? " if near else ""
-            raise InputError(f"{name} is neither a network nor the folder of a run", "",
-                             f"{hint}`severstal models` lists both; a submission is a file")  # fmt: skip
-    networks = [name for name in config.candidates if name in registry.REGISTRY]
+        names.check_candidate(name)
+    networks = [name for name in config.candidates if name in names.networks()]
     if not networks:
         _check_given(config, "runs, which are trained", {"data"})
     folders = [

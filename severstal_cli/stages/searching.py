@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,8 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     counted = tuple(class_id - 1 for class_id in part.photographs.class_ids)
     chosen = choosing.choose(contributions, choosing.deal(part.image_ids, part.split), groups, counted)
     choices = chosen.choices
+    for line in _on_absent(choices, counted, part):
+        progress.say(line)
     result = ThresholdsResult(
         path=path,
         images=len(part.image_ids),
@@ -101,6 +103,19 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     if config.out is None:
         (config.runs[0] / run.SCORE).unlink(missing_ok=True)  # it was reached with other rules
     return result
+
+
+def _on_absent(choices: Sequence[Choice], counted: Sequence[int], part: evaluation.Part) -> Iterator[str]:
+    """That a class has no mask on the images, and so gets post-processing that was not tuned."""
+    where = " and ".join(f"fold {share.part}" for share in part.shares)
+    for channel in counted:
+        if (choice := choices[channel]).present == 0:
+            is_never = choice.rule.pixel_threshold == postprocess.NEVER
+            yield (
+                f"class {channel + 1} has no mask on the {len(part.image_ids):,} images of {where}, where nothing is right "
+                f"everywhere, so it is {'disabled (never)' if is_never else 'not tuned'}; search on a fold that has "
+                "it, or on several: thresholds RUN RUN --out FILE"
+            )
 
 
 def _fill(

@@ -127,8 +127,9 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
         network = loop.sparing_single_values(initial.build(config, card, progress, fresh=saved is None))
     if saved is None:
         height, width = (STRIDE * math.ceil(side / STRIDE) for side in card.image_size)
-        for size in {data.piece, (height, width)}:  # to learn from, and to be judged by
-            registry.try_out(network, config.arch, config.encoder, (card.in_channels, *size))
+        with fabric.autocast():
+            registry.try_out(network, config.arch, config.encoder, (card.in_channels, *data.piece), learns=True)
+            registry.try_out(network, config.arch, config.encoder, (card.in_channels, height, width))  # to be judged by
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step worth waiting for
         memory.find_batch(network, data, config, fabric)
     if config.batch_size is None:
@@ -146,6 +147,8 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
     if len(set(gather((len(rows), state.steps), fabric))) > 1:
         raise RunError(f"the workers do not go on from the same state of {folder}", "",
                        "Several machines must share the folder of the runs")  # fmt: skip
+    if fabric.is_global_zero:
+        resuming.check_space(folder, state, config, len(rows))
     judge = validation.Validation(photographs, validation_ids, card, data.at_once)
 
     def keep(network: nn.Module | None) -> None:

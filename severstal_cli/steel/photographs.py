@@ -71,8 +71,7 @@ def open_photographs(folder: Path, progress: Progress = SILENT) -> Photographs:
             reaches past the end of its image.
         OutputError: the cache cannot be written.
     """
-    if not folder.is_dir():
-        raise InputError("no such data folder", str(folder), "Give the folder with train.csv and train_images/")
+    check_folder(folder)
     table = read_table(folder / "train.csv")
     if not table.masks:
         raise InputError(f"{folder / 'train.csv'} has no mask", "nothing to learn from", "Give annotated photographs")
@@ -88,6 +87,12 @@ def open_photographs(folder: Path, progress: Progress = SILENT) -> Photographs:
         class_ids=table.class_ids,
         fingerprint=_fingerprint(table, cache),
     )
+
+
+def check_folder(folder: Path) -> None:
+    """See that a data folder is there. Raises InputError."""
+    if not folder.is_dir():
+        raise InputError("no such data folder", str(folder), "Give the folder with train.csv and train_images/")
 
 
 def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> None:

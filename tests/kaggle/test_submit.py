@@ -655,6 +655,8 @@ def test_nothing_secret_is_written_or_told(
     monkeypatch.setenv("SEVERSTAL_DEBUG", "1")
     monkeypatch.setenv("KAGGLEHUB_VERBOSITY", "debug")
     monkeypatch.setattr(config, "SubmitConfig", functools.partial(SubmitConfig, lost_s=0))
+    (tmp_path / "models/unet-fold0").mkdir(parents=True)
+    (tmp_path / "models/unet-fold0/model.json").touch()  # the command looks for it, the bundle is a made one
     monkeypatch.setattr(sys, "argv", ["severstal", "submit", "models/unet-fold0"])
     account.before |= {"PUT": [drop], "CreateDataset": failing(403, 1), "CreateCodeSubmission": failing(500, 1)}
     told, seen_uploads = "", 0
@@ -705,6 +707,8 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "models/unet-fold0").mkdir(parents=True)
+    (tmp_path / "models/unet-fold0/model.json").touch()  # the command looks for it, the bundle is a made one
     monkeypatch.setattr(sys, "argv", ["severstal", "submit", "models/unet-fold0"])
     monkeypatch.setattr(steps.kernel, "wait_until_run", interrupt)
     with pytest.raises(SystemExit, match="130"):

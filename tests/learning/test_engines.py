@@ -53,7 +53,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize(
     ("form", "engine"),
-    [("weights", "torch"), ("weights", "openvino"), ("torch", "torch"), ("onnx", "onnxruntime"), ("onnx", "openvino"),
+    [("weights", "torch"), ("weights", "openvino"), ("onnx", "onnxruntime"), ("onnx", "openvino"),
      ("openvino", "openvino")],
 )  # fmt: skip
 def test_every_engine_gives_the_levels_of_torch(
@@ -75,7 +75,6 @@ def test_every_engine_gives_the_levels_of_torch(
     [
         ("weights", "torch openvino onnxruntime", "openvino", "torch"),
         ("weights", "torch", "torch", "torch"),
-        ("torch", "torch openvino onnxruntime", "torch", "torch"),
         ("onnx", "torch openvino onnxruntime", "openvino", "onnxruntime"),
         ("onnx", "torch onnxruntime", "onnxruntime", "onnxruntime"),
         ("onnx", "torch openvino", "openvino", "openvino"),
@@ -110,7 +109,7 @@ def test_an_engine_that_cannot_be_used_is_told(exported: dict[str, Path], instal
         engines.engine_for(exported["onnx"], "auto", "cpu")
 
 
-@pytest.mark.parametrize("form", ["torch", "onnx", "openvino"])
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
 @pytest.mark.parametrize("damage", [b"", b"no network at all", None])
 def test_a_damaged_file_is_told(
     exported: dict[str, Path], with_openvino: None, tmp_path: Path, form: str, damage: bytes | None

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from severstal_cli.cli import app
@@ -20,7 +19,7 @@ from severstal_cli.steel import dice, tables
 
 @pytest.mark.parametrize(
     ("form", "files"),
-    [("onnx", {"model.onnx"}), ("openvino", {"model.xml", "model.bin"}), ("torch", {"model.pt2"})],
+    [("onnx", {"model.onnx"}), ("openvino", {"model.xml", "model.bin"})],
 )
 def test_the_exported_run_predicts_and_scores_as_the_run(
     trained: tuple[Path, Path],
@@ -49,21 +48,19 @@ def test_the_exported_run_predicts_and_scores_as_the_run(
         masks[folder] = tables.read_table(prediction.predict(config).path).masks
     for pair in masks[source].keys() | masks[result.folder].keys():
         assert dice.dice(masks[source][pair], masks[result.folder][pair]) > 0.98
-    assert json.loads((tmp_path / "made.json").read_text())["engines"] == [
-        {"onnx": "openvino", "openvino": "openvino", "torch": "torch"}[form]
-    ]
+    assert json.loads((tmp_path / "made.json").read_text())["engines"] == ["openvino"]
     scores = [scoring.score(ScoreConfig(runs=(folder,))).mean_dice for folder in (source, result.folder)]
     assert scores[0] == pytest.approx(scores[1], abs=0.01)
 
 
 def test_by_default_it_lies_beside_the_run(trained: tuple[Path, Path], tmp_path: Path) -> None:
     source = shutil.copytree(trained[1], tmp_path / "models/mine")
-    found = CliRunner().invoke(app, ["export", str(source), "--format", "torch"])
+    found = CliRunner().invoke(app, ["export", str(source), "--format", "onnx"])
     assert found.exit_code == 0, found.output
-    out = tmp_path / "models/mine-torch"
-    assert f"wrote {out}/model.pt2 (" in found.stdout
+    out = tmp_path / "models/mine-onnx"
+    assert f"wrote {out}/model.onnx (" in found.stdout
     assert f"next: severstal predict IMAGES --model {out}" in found.stdout
-    again = CliRunner().invoke(app, ["export", str(source), "--format", "torch"])
+    again = CliRunner().invoke(app, ["export", str(source), "--format", "onnx"])
     assert again.exit_code == 1
     assert f"{out} is there. Give another --out, or remove it" in again.output
 
@@ -77,8 +74,8 @@ def test_a_network_that_differs_is_not_kept(
         return write(engines.Member(member.network, member.mean + 0.1, member.std), form, folder)
 
     monkeypatch.setattr(export, "write", shifted)
-    with pytest.raises(RunError, match=r"as torch gives other levels than torch: up to \d+ of 255 on .*\.png"):
-        exporting.export_run(ExportConfig(run=trained[1], format="torch", out=tmp_path / "out/made"))
+    with pytest.raises(RunError, match=r"as onnx gives other levels than torch: up to \d+ of 255 on .*\.png"):
+        exporting.export_run(ExportConfig(run=trained[1], format="onnx", out=tmp_path / "out/made"))
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -86,21 +83,19 @@ def test_what_stands_in_the_way_is_told(
     trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def error_of(kind: type[Exception], **changes: object) -> str:
-        settings = {"run": trained[1], "format": "torch", "out": tmp_path / "made"} | changes
+        settings = {"run": trained[1], "format": "onnx", "out": tmp_path / "made"} | changes
         with pytest.raises(kind) as caught:
             exporting.export_run(ExportConfig(**settings))  # type: ignore[arg-type]
         return str(caught.value)
 
-    assert error_of(UsageError, format="tflite") == "unknown format: tflite. Choose one of onnx, openvino, torch"
+    assert error_of(UsageError, format="tflite") == "unknown format: tflite. Choose one of onnx, openvino"
     assert "no such run" in error_of(RunError, run=tmp_path / "nothing")
     (tmp_path / "words.png").write_text("words")
     assert "words.png" in error_of(InputError, image=tmp_path / "words.png")
     (tmp_path / "file").write_text("")
     assert "cannot write" in error_of(OutputError, out=tmp_path / "file/made")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
-    assert error_of(MachineError, format="onnx") == (
-        "onnxscript is not installed. Install it: pip install 'severstal[onnx]'"
-    )
+    assert error_of(MachineError) == ("onnxscript is not installed. Install it: pip install 'severstal[onnx]'")
     assert not (tmp_path / "made").exists()
 
 
@@ -110,15 +105,14 @@ def test_without_the_photographs_of_the_training_it_asks_for_one(trained: tuple[
     card = json.loads((moved / "model.json").read_text())
     (moved / "model.json").write_text(json.dumps(card | {"data": str(tmp_path / "gone")}))
     with pytest.raises(InputError, match=r"no photograph to check the export with: .*gone.*Give one with --image"):
-        exporting.export_run(ExportConfig(run=moved, format="torch"))
+        exporting.export_run(ExportConfig(run=moved, format="onnx"))
     picture = next((data / "train_images").iterdir())
-    assert exporting.export_run(ExportConfig(run=moved, format="torch", image=picture)).picture == picture
+    assert exporting.export_run(ExportConfig(run=moved, format="onnx", image=picture)).picture == picture
 
 
 def test_an_exported_run_is_no_start_for_what_needs_the_weights(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    made = exporting.export_run(ExportConfig(run=trained[1], format="torch", out=tmp_path / "made")).folder
+    made = exporting.export_run(ExportConfig(run=trained[1], format="onnx", out=tmp_path / "made")).folder
     with pytest.raises(
-        RunError, match=r"model.safetensors is missing: model.pt2. Take the run that it was exported from"
+        RunError, match=r"model.safetensors is missing: model.onnx. Take the run that it was exported from"
     ):
         run.load_network(made, run.read_card(made))
-    assert torch.export.load(made / "model.pt2") is not None

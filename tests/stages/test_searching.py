@@ -16,7 +16,7 @@ from severstal_cli.progress import SILENT
 from severstal_cli.stages import prediction, scoring, searching, training
 from severstal_cli.steel import dice, postprocess, rle
 from severstal_cli.steel.photographs import open_photographs
-from severstal_cli.steel.splits import read_splits
+from severstal_cli.steel.splits import ensure_splits, read_splits
 
 
 def test_the_reported_dice_is_that_of_applying_the_rules(trained) -> None:  # type: ignore[no-untyped-def]
@@ -215,3 +215,28 @@ def test_classes_that_no_annotation_names_lift_no_mean(make_data, tmp_path: Path
     scored = scoring.score(ScoreConfig(runs=(result.folder,)))
     assert [one.class_id for one in scored.by_class] == [2, 7]
     assert scored.all_empty == pytest.approx(nothing("holdout"))
+
+
+@pytest.mark.parametrize("alarms", [False, True])
+def test_a_class_without_a_mask_on_the_fold_is_said_to_be_so(make_data, heard, tmp_path: Path, alarms: bool) -> None:  # type: ignore[no-untyped-def]
+    """Else one would search in vain for why it is never predicted. `alarms`: the network finds it everywhere."""
+    data = make_data(images=30)
+    rows = (data / "train.csv").read_text().splitlines()
+    rare = [row for row in rows if row.split(",")[1] == "2"]
+    (data / "train.csv").write_text("\n".join(row for row in rows if row not in rare[1:]) + "\n")
+    part = ensure_splits(data).parts[rare[0].split(",")[0]]
+    fold = next(fold for fold in range(5) if str(fold) != part)
+    folder = training.train(TrainConfig(data=data, arch="unet-small", epochs=1, models=tmp_path, fold=fold)).folder
+    card = run.read_card(folder)
+    network = run.load_network(folder, card)
+    network.network.out.bias.data[1] += 50 if alarms else -50  # type: ignore[union-attr,operator]
+    network.head.bias.data += 50  # type: ignore[union-attr,operator]
+    run.write_model(folder, network, card)
+    result = searching.search(ThresholdsConfig(runs=(folder,)), heard)
+    assert [choice.present > 0 for choice in result.choices] == [True, False]
+    assert (result.choices[1].rule.pixel_threshold == postprocess.NEVER) == alarms
+    assert [line for line in heard.lines if "no mask" in line] == [
+        f"class 2 has no mask on the {result.images} images of fold {fold}, where nothing is right everywhere, so it "
+        f"is {'disabled (never)' if alarms else 'not tuned'}; search on a fold that has it, or on several: thresholds "
+        "RUN RUN --out FILE"
+    ]

@@ -1,0 +1,105 @@
+"""What is wrong with names, of networks, encoders, runs and folders, told before torch is imported: that takes seconds.
+
+Stages check all of it again, and more. Of the processes that torchrun started none checks here: there the stage sees to
+it that one of them speaks for all.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from severstal_cli.config import CompareConfig, PredictConfig, ReportConfig, ScoreConfig, TrainConfig
+from severstal_cli.errors import InputError
+from severstal_cli.learning import names, pretrained
+
+
+def check_training(config: TrainConfig, *, folds: bool = False) -> None:
+    """Of `train`; `folds`: of each fold a run. Raises SeverstalError."""
+    if _is_worker():
+        return
+    _check_network(config)
+    _check_data(config.data)
+    if config.init is not None:
+        names.check_run(config.init)
+    if not folds and not config.resume:
+        names.check_new(names.folder_for(config))
+
+
+def check_runs(runs: Sequence[Path], data: Path | None = None) -> None:
+    """Of commands that take runs, and their data where it lies elsewhere. Raises SeverstalError."""
+    if _is_worker():
+        return
+    for folder in runs:
+        names.check_run(folder)
+    if data is not None:
+        _check_data(data)
+
+
+def check_prediction(config: PredictConfig) -> None:
+    """Of `predict`. Raises SeverstalError."""
+    if _is_worker():
+        return
+    check_runs(config.runs)
+    if not config.runs and config.thresholds is None:
+        names.check_any_run(config.models)
+    for path in config.images:
+        if not path.exists():
+            raise InputError(f"{path}", "no such file or folder", "Check the path")
+
+
+def check_score(config: ScoreConfig) -> None:
+    """Of `score`, where it is of runs. Raises SeverstalError."""
+    runs = [*config.runs]
+    if config.submission is not None and config.truth is None and not _is_table(config.submission):
+        runs.append(config.submission)
+    check_runs(runs, config.data if runs else None)
+
+
+def check_comparison(config: CompareConfig) -> None:
+    """Of `compare`, where it is of networks and runs. Raises SeverstalError."""
+    if any(_is_table(Path(name)) for name in config.candidates):
+        return
+    networks = [name for name in config.candidates if name in names.networks()]
+    for name in config.candidates:
+        if name not in networks:
+            names.check_candidate(name)
+    for name in networks:
+        _check_network(config.train, name)
+        _check_data(config.train.data)
+
+
+def check_report(config: ReportConfig) -> None:
+    """Of `report`. Raises SeverstalError."""
+    for path in config.shown:
+        if not path.exists():
+            raise InputError(str(path), "no such file or folder", "Name the folder of a run, or a submission")
+
+
+def _is_worker() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _is_table(path: Path) -> bool:
+    from severstal_cli.steel import records
+
+    return records.is_table(path)
+
+
+def _check_network(config: TrainConfig, arch: str = "") -> None:
+    arch = arch or config.arch
+    names.check_network(arch)
+    if not names.networks()[arch]:
+        return
+    names.check_encoder(config.encoder)
+    is_default = config.encoder_weights == "imagenet" and pretrained.find_file(
+        config.models / "encoders", config.encoder
+    )
+    starts = not config.resume and config.init is None  # else the weights come from there
+    if starts and config.encoder_weights != "none" and not is_default:
+        names.check_weights(config.encoder, config.encoder_weights)
+
+
+def _check_data(folder: Path) -> None:
+    from severstal_cli.steel.photographs import check_folder
+
+    check_folder(folder)

@@ -1,0 +1,202 @@
+"""Names that a person gives, checked without torch: to import it, and the libraries of encoders, takes seconds.
+
+Networks are read from the source of `registry`, and models of timm from its source. The encoders of
+segmentation-models-pytorch stand here, as it fills their table while it runs; a test compares both.
+
+An encoder is named by its architecture alone. timm would take more as a name: `hf-hub:USER/MODEL` asks a server, with
+the user's token, and `local-dir:FOLDER` reads any folder. As a name may come from a card that others wrote, neither is
+an encoder here.
+"""
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from severstal_cli.config import TrainConfig
+from severstal_cli.errors import InputError, RunError, UsageError
+
+_WEIGHTS = {
+    "imagenet": (
+        "resnet34 resnet101 resnet152 dpn68 dpn98 dpn131 vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn "
+        "senet154 se_resnet50 se_resnet101 se_resnet152 se_resnext50_32x4d se_resnext101_32x4d densenet121 "
+        "densenet169 densenet201 densenet161 mobilenet_v2 xception timm-tf_efficientnet_lite0 "
+        "timm-tf_efficientnet_lite1 timm-tf_efficientnet_lite2 timm-tf_efficientnet_lite3 timm-tf_efficientnet_lite4 "
+        "timm-skresnet18 timm-skresnet34 timm-skresnext50_32x4d mit_b0 mit_b1 mit_b2 mit_b3 mit_b4 mit_b5 "
+        "mobileone_s0 mobileone_s1 mobileone_s2 mobileone_s3 mobileone_s4"
+    ),
+    "imagenet ssl swsl": "resnet18 resnet50 resnext50_32x4d",
+    "ssl swsl": "resnext101_32x4d",
+    "imagenet instagram ssl swsl": "resnext101_32x8d",
+    "instagram ssl swsl": "resnext101_32x16d",
+    "instagram": "resnext101_32x32d resnext101_32x48d",
+    "imagenet+5k": "dpn68b dpn92 dpn107",
+    "imagenet imagenet+background": "inceptionresnetv2 inceptionv4",
+    "imagenet advprop": (
+        "efficientnet-b0 efficientnet-b1 efficientnet-b2 efficientnet-b3 efficientnet-b4 efficientnet-b5 "
+        "efficientnet-b6 efficientnet-b7 timm-efficientnet-b8"
+    ),
+    "imagenet noisy-student advprop": (
+        "timm-efficientnet-b0 timm-efficientnet-b1 timm-efficientnet-b2 timm-efficientnet-b3 timm-efficientnet-b4 "
+        "timm-efficientnet-b5 timm-efficientnet-b6 timm-efficientnet-b7"
+    ),
+    "noisy-student noisy-student-475": "timm-efficientnet-l2",
+}
+
+ENCODERS: dict[str, tuple[str, ...]] = {
+    encoder: tuple(weights.split()) for weights, encoders in _WEIGHTS.items() for encoder in encoders.split()
+}
+"""The encoders of segmentation-models-pytorch, and the names of the weights that it has for each."""
+
+WEIGHTS = frozenset(name for names in ENCODERS.values() for name in names)
+"""All names of weights; any other is the path of a file."""
+
+_CARD, _WEIGHTS_FILE, _CHECKPOINT = "model.json", "model.safetensors", "training.ckpt"
+"""Files of a run, as `run` has them."""
+
+TIMM = "tu-"
+"""What stands before the name of a model of timm."""
+
+
+@cache
+def networks() -> dict[str, bool]:
+    """The names of the registry, in its order, and whether each takes an encoder."""
+    source = Path(__file__).with_name("registry.py").read_text(encoding="utf-8")
+    found = re.findall(r'^@register\("([\w-]+)"(, has_encoder=False)?\)', source, re.MULTILINE)
+    return {name: not without for name, without in found}
+
+
+def check_network(arch: str) -> None:
+    """See that there is a network of this name. Raises UsageError."""
+    if arch not in networks():
+        raise UsageError("unknown architecture", arch, f"Choose one of {', '.join(sorted(networks()))}")
+
+
+def check_encoder(encoder: str) -> None:
+    """See that there is an encoder of this name. Raises UsageError."""
+    if encoder in ENCODERS:
+        return
+    if not encoder.startswith(TIMM):
+        raise UsageError("unknown encoder", encoder, _remedy(encoder))
+    model = encoder.removeprefix(TIMM)
+    if not re.fullmatch(r"\w+(\.\w+)?", model, re.ASCII):
+        raise UsageError("not the name of an encoder", encoder,
+                         "After tu- stands the name of a model of timm alone, as tu-convnext_tiny")  # fmt: skip
+    models, sources = _timm()
+    name = model.partition(".")[0]
+    if name not in models and not any(f"{quote}{name}{quote}" in sources for quote in "'\""):
+        near = _meant(name, models, TIMM)
+        raise UsageError("unknown encoder", encoder, f"{near}After tu- stands the name of a model of timm")
+
+
+def check_weights(encoder: str, weights: str | None) -> None:
+    """See that there is a file, or that the library has weights of this name for an encoder.
+
+    Raises:
+        UsageError: it has none of this name.
+        InputError: no such file.
+    """
+    if weights is None:
+        return
+    if weights not in WEIGHTS:
+        if not Path(weights).is_file():
+            near, named = _meant(weights, {*WEIGHTS, "none"}), ", ".join(ENCODERS.get(encoder, ("imagenet",)))
+            raise InputError("no such file of encoder weights", weights, f"{near}Give a file, or {named}, or none")
+    elif encoder.startswith(TIMM):
+        if weights != "imagenet":
+            raise UsageError(f"{encoder} has no weights of this name", weights, "Those of timm stand in the name: "
+                             "--encoder tu-resnet18.fb_ssl_yfcc100m_ft_in1k --encoder-weights imagenet")  # fmt: skip
+    elif weights not in ENCODERS[encoder]:
+        raise UsageError(f"{encoder} has no weights of this name", weights,
+                         f"Pass --encoder-weights {', '.join(ENCODERS[encoder])}, none or a file")  # fmt: skip
+
+
+def check_run(folder: Path) -> None:
+    """See that a folder is that of a run. Raises RunError: it is not there, or has no card."""
+    if not folder.is_dir():
+        raise RunError("no such run", str(folder), "`severstal models` lists the trained runs")
+    if not (folder / _CARD).exists():
+        raise RunError(f"{folder / _CARD} is missing", "",
+                       "The training has not finished its first epoch, or this is no run")  # fmt: skip
+
+
+def check_any_run(models: Path) -> None:
+    """See that there is a run in a folder. Raises RunError."""
+    if not any(models.glob(f"*/{_CARD}")):
+        raise RunError(f"no trained run in {models}", "", "Train one: severstal train --arch unet --data DATA")
+
+
+def check_candidate(name: str) -> None:
+    """See that what is compared is a network or a run. Raises InputError, RunError."""
+    if name in networks():
+        return
+    if not Path(name).is_dir():
+        remedy = f"{_meant(name, networks())}`severstal models` lists both; a submission ends with .csv"
+        raise InputError(f"{name} is neither a network nor the folder of a run", "", remedy)
+    check_run(Path(name))
+
+
+def folder_for(config: TrainConfig) -> Path:
+    """Where the run of a training is kept. Raises UsageError: unknown architecture."""
+    check_network(config.arch)
+    encoder = f"-{config.encoder}" if networks()[config.arch] else ""
+    fold = "nofold" if config.fold is None else f"fold{config.fold}"
+    return config.models / (config.name or f"{config.arch}{encoder}-{fold}")
+
+
+def check_new(folder: Path) -> None:
+    """See that no run stands where one is to be made. Raises InputError."""
+    if (folder / _CHECKPOINT).exists():
+        raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
+    if (folder / _CARD).exists():
+        raise InputError("there is a run of this name", str(folder), "Give another --name, or remove it")
+
+
+def check_encoder_of(folder: Path, encoder: str) -> None:
+    """See that the card of a run names an encoder. Raises RunError."""
+    try:
+        check_encoder(encoder)
+    except UsageError as error:
+        raise RunError(f"{folder / _CARD} names no encoder of this program", str(error),
+                       "Restore the file, or use the versions that wrote it") from error  # fmt: skip
+
+
+def check_has_weights(folder: Path) -> None:
+    """See that a run has weights for torch. Raises RunError."""
+    if (folder / _WEIGHTS_FILE).is_file():
+        return
+    exported = [path.name for path in sorted(folder.glob("model.*")) if path.name != _CARD]
+    if exported == ["model.pt2"]:
+        raise RunError(f"{folder} has its network as model.pt2 alone", "a file of this format can run code when it is "
+                       "read, so it is not", "Export the run that it was made from again, with --format onnx or "
+                       "openvino")  # fmt: skip
+    remedy = "Take the run that it was exported from" if exported else "Train again, or restore the file"
+    raise RunError(f"{folder / _WEIGHTS_FILE} is missing", ", ".join(exported), remedy)
+
+
+@cache
+def _timm() -> tuple[tuple[str, ...], str]:
+    """The models of timm, and its source, where older names stand, too. Both empty where it is not installed."""
+    found = importlib.util.find_spec("timm")
+    if found is None or found.origin is None:
+        return (), ""
+    paths = Path(found.origin).parent.glob("models/*.py")
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    return tuple(re.findall(r"^@register_model\s+def (\w+)\(", sources, re.MULTILINE)), sources
+
+
+def _remedy(encoder: str) -> str:
+    """What may be meant by a name that is no encoder: the library once had more models of timm, as `timm-...`."""
+    models, name = _timm()[0], encoder.removeprefix("timm-").replace("-", "_")
+    for model in (f"tf_{name}", name):
+        if model in models:
+            return f"Its name is {TIMM}{model}"
+    near = _meant(encoder, (*ENCODERS, *(TIMM + model for model in models)))
+    return near or "For example resnet18, resnet34, efficientnet-b3, se_resnext50_32x4d, tu-convnext_tiny"
+
+
+def _meant(name: str, known: Iterable[str], start: str = "") -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {start}{near[0]}? " if near else ""
