@@ -11,6 +11,9 @@ A wrong argument inside the program is a ValueError, not one of these.
 """
 
 
+import errno
+
+
 class SeverstalError(Exception):
     """A fault of the input or the machine. `str(error)` is one line: "what: found. Remedy."""
 
@@ -38,3 +41,34 @@ class OutputError(SeverstalError):
 
 class MachineError(SeverstalError):
     """The machine lacks something that the command needs."""
+
+
+FULL = (
+    "out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad alloc", "bad allocation",
+    "failed to allocate", "insufficient memory", "outofmemory", "unable to mmap", "start new thread",
+    "unable to find an engine", "cudnn_status_alloc_failed", "cublas_status_alloc_failed", "thread creation failed",
+    "resource temporarily unavailable",
+)  # fmt: skip
+"""What libraries say of a full memory, in lower case: few have a kind of error for it."""
+
+
+def is_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is that the memory is full."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        if not isinstance(error, SeverstalError) and any(word in str(error).lower() for word in FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def check_memory(error: BaseException, doing: str) -> None:
+    """Where `error` is that of a full memory, say so instead of blaming a file. Raises MachineError."""
+    if is_memory(error):
+        raise memory_is_full(doing) from error
+
+
+def memory_is_full(doing: str = "", remedy: str = "") -> MachineError:
+    """What to say of a full memory, met at `doing`."""
+    return MachineError("the memory is full", doing, remedy or "Free some, or raise the limit (ulimit -v, a container's)")

@@ -10,6 +10,7 @@ Where the device multiplies a half precision (`device.fastest_precision`), torch
 multiplies in the precision of the file.
 """
 
+import copy
 import importlib.util
 import logging
 import sys
@@ -29,7 +30,9 @@ from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageEr
 from severstal_cli.learning import run
 from severstal_cli.learning.device import check_compiler
 from severstal_cli.learning.folding import with_folded_norms
+from severstal_cli.learning.precision import Careful, half_type
 from severstal_cli.learning.registry import STRIDE, Logits
+from severstal_cli.progress import SILENT, Progress
 
 Probs = Callable[[Tensor], Tensor]
 
@@ -55,11 +58,15 @@ class Member(nn.Module):
         """`pixels: (N, 1, H, W) float in [0, 1]` -> probs `(N, C, H, W)` float32.
 
         Where the network has a classification head, its probability that the class is in the picture is a factor: a
-        soft gate, and thresholds are searched behind it.
+        soft gate, and thresholds are searched behind it. If a logit of an image is not finite, its probs are NaN.
         """
         logits: Logits = self.network((pixels - self.mean) / self.std)
-        probs = logits.masks.float().sigmoid()
-        return probs if logits.classes is None else probs * logits.classes.float().sigmoid()[:, :, None, None]
+        masks = logits.masks.float()
+        # a sigmoid makes 0 or 1 of what is infinite: the mean is then not finite, and makes all of the image NaN
+        factor = 1 + 0 * masks.mean(dim=(1, 2, 3), keepdim=True)
+        if logits.classes is not None:
+            factor = factor * logits.classes.float().sigmoid()[:, :, None, None]
+        return masks.sigmoid() * factor
 
 
 def engine_for(folder: Path, engine: str, device: str) -> str:
@@ -111,14 +118,18 @@ def load_members(
     *,
     engine: str = "auto",
     compile_networks: bool = False,
+    progress: Progress = SILENT,
 ) -> list[Probs]:
-    """The networks of runs, ready to predict. Raises as `engines_for` does, and RunError: a damaged file."""
+    """The networks of runs, ready to predict. Raises as `engines_for` does, and RunError: a damaged file.
+
+    In half precision each is a `Careful`, which reports to `progress` where float32 is used instead.
+    """
     members: list[Probs] = []
     names = engines_for(folders, engine, fabric, compile_networks)
     for folder, card, name in zip(folders, cards, names, strict=True):
         file = folder / _file_of(folder)
         try:
-            members.append(_open(name, file, card, fabric, compile_networks))
+            members.append(_open(name, file, card, fabric, compile_networks, progress))
         except SeverstalError:
             raise
         except Exception as error:  # each library has its own for a damaged file, and torch one for each kind of damage
@@ -136,27 +147,36 @@ def _file_of(folder: Path) -> str:
     return next((name for name in ABLE if (folder / name).is_file()), run.WEIGHTS)
 
 
-def _open(engine: str, file: Path, card: run.ModelCard, fabric: Fabric, compiles: bool) -> Probs:
+def _open(
+    engine: str, file: Path, card: run.ModelCard, fabric: Fabric, compiles: bool, progress: Progress
+) -> Probs:
+    name, half = str(file.parent), half_type(fabric)
     if engine == "torch":
         module = _read_exported(file) if file.name == PT2 else with_folded_norms(member_of(file.parent, card))
-        return _on_torch(module, fabric, compiles)
+        module = module.to(fabric.device).to(memory_format=torch.channels_last)
+        if half is None:
+            return _on_torch(module, half, fabric, compiles)
+        fast = _on_torch(copy.deepcopy(module), half, fabric, compiles)
+        return Careful(fast, lambda: module, fabric, name=name, emulates=True, progress=progress)
     if engine == "openvino":
-        if file.name == run.WEIGHTS:
-            return OpenVino(to_openvino(member_of(file.parent, card)), card.classes, fabric)
-        return OpenVino(_openvino().Core().read_model(file), card.classes, fabric)
+        is_ours = file.name == run.WEIGHTS
+        model = to_openvino(member_of(file.parent, card)) if is_ours else _openvino().Core().read_model(file)
+        _check_constants(model, file)
+        if half is None:
+            return OpenVino(model, card.classes, half)
+        return Careful(OpenVino(model, card.classes, half), lambda: OpenVino(model, card.classes, None), fabric,
+                       name=name, emulates=False, progress=progress)  # fmt: skip
     return OnnxRuntime(file)
 
 
 # torch
 
 
-def _on_torch(module: nn.Module, fabric: Fabric, compiles: bool) -> Probs:
-    """The module on the device; what autocast would cast at each batch is cast once."""
-    half = half_type(fabric)
+def _on_torch(module: nn.Module, half: torch.dtype | None, fabric: Fabric, compiles: bool) -> Probs:
+    """The module, which is on the device; what autocast would cast at each batch is cast once."""
     for part in module.modules():
         if half is not None and isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             part.to(half)
-    module = module.to(fabric.device).to(memory_format=torch.channels_last)
     if not compiles:
         return module
     return Compiled(module, "reduce-overhead" if fabric.device.type == "cuda" else "default")
@@ -212,13 +232,6 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def half_type(fabric: Fabric) -> torch.dtype | None:
-    """That which autocast multiplies in; None: it stays with float32."""
-    with fabric.autocast():
-        kind = fabric.device.type
-        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-
-
 # OpenVINO
 
 
@@ -235,14 +248,22 @@ def to_openvino(member: Member) -> Any:
     return _openvino().convert_model(exported(member))
 
 
+def _check_constants(model: Any, file: Path) -> None:
+    """Raises RunError: a weight of an `openvino.Model` is not finite."""
+    for part in model.get_ops():
+        if part.get_type_name() == "Constant" and part.get_element_type().is_real():
+            if not np.isfinite(np.asarray(part.get_data(), np.float32).sum()):
+                raise run.not_finite(file, part.get_friendly_name())
+
+
 class OpenVino:
     """Probs by OpenVINO on the CPU. Pictures go one by one, so their probs do not depend on the batch they are in."""
 
-    def __init__(self, model: Any, classes: int, fabric: Fabric) -> None:
+    def __init__(self, model: Any, classes: int, half: torch.dtype | None) -> None:
         self._model, self._classes = model, classes
         self._settings = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": {None: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[half_type(fabric)],
+            "INFERENCE_PRECISION_HINT": {None: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[half],
             "PERFORMANCE_HINT": "LATENCY",
         }
         self._compiled: OrderedDict[torch.Size, Any] = OrderedDict()

@@ -60,6 +60,19 @@ def learning_rate(config: TrainConfig, share_done: float) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
 
 
+def rate_of_step(config: TrainConfig, share: float, *, step_share: float, is_first: bool) -> float:
+    """The learning rate of a step that begins at `share` of the training and is `step_share` of it.
+
+    In the warm-up that of its middle: at its beginning the first one, which may be the only one, would learn nothing.
+    With a time limit nobody knows how long the first one takes: then the middle of the warm-up at least.
+    """
+    if share < config.warmup_share:
+        share += step_share / 2
+        if is_first and config.time_limit_s is not None:
+            share = max(share, config.warmup_share / 2)
+    return learning_rate(config, share)
+
+
 def is_half_size(config: TrainConfig, share_done: float) -> bool:
     """Whether an epoch that begins here is trained at half size."""
     return share_done < config.half_size_share

@@ -146,7 +146,9 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
     if len(set(gather((len(rows), state.steps), fabric))) > 1:
         raise RunError(f"the workers do not go on from the same state of {folder}", "",
                        "Several machines must share the folder of the runs")  # fmt: skip
-    judge = validation.Validation(photographs, validation_ids, card, data.at_once)
+    if len(rows) < config.epochs:
+        loop.check_precision(state, data, config, card, fabric, progress)
+    judge = validation.Validation(photographs, validation_ids, card, data.at_once, state.validation_verdicts, progress)
 
     def keep(network: nn.Module | None) -> None:
         """The checkpoint first: what a kill leaves unwritten is made of it again."""
