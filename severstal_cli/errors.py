@@ -10,7 +10,6 @@
 A wrong argument inside the program is a ValueError, not one of these.
 """
 
-
 import errno
 
 
@@ -45,9 +44,8 @@ class MachineError(SeverstalError):
 
 FULL = (
     "out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad alloc", "bad allocation",
-    "failed to allocate", "insufficient memory", "outofmemory", "unable to mmap", "start new thread",
-    "unable to find an engine", "cudnn_status_alloc_failed", "cublas_status_alloc_failed", "thread creation failed",
-    "resource temporarily unavailable",
+    "failed to allocate", "insufficient memory", "outofmemory", "unable to mmap", "failed to map segment",
+    "start new thread", "could not create a primitive", "could not create a memory", "unable to find an engine", "cudnn_status_alloc_failed", "cublas_status_alloc_failed",
 )  # fmt: skip
 """What libraries say of a full memory, in lower case: few have a kind of error for it."""
 
@@ -71,4 +69,7 @@ def check_memory(error: BaseException, doing: str) -> None:
 
 def memory_is_full(doing: str = "", remedy: str = "") -> MachineError:
     """What to say of a full memory, met at `doing`."""
-    return MachineError("the memory is full", doing, remedy or "Free some, or raise the limit (ulimit -v, a container's)")
+    if not remedy:
+        remedy = "Free some, or raise its limit (ulimit -v, a container's)"
+        remedy += "" if doing else ", or give a smaller --batch-size where that is above 1"
+    return MachineError("the memory is full", doing, remedy)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 
-from severstal_cli.errors import MachineError
+from severstal_cli.errors import MachineError, check_memory
 from severstal_cli.learning import workers
 from severstal_cli.learning.precision import Mixed
 
@@ -63,7 +63,8 @@ def check_compiler(device: torch.device) -> None:
     """See that torch.compile works here, before anything is trained. Raises MachineError."""
     try:
         torch.compile(lambda values: values * 2 + 1)(torch.ones(4, device=device))
-    except Exception as error:  # it lacks a compiler, triton, support for this Python: each is told in its own way
+    except Exception as error:  # it lacks a compiler, triton, support for this Python: each has its own
+        check_memory(error, "compiling")
         found = " ".join((str(error) or type(error).__name__).partition("\n\n")[0].split())[:120]
         raise MachineError("torch.compile does not work on this machine", found, "Leave out --compile") from error
 

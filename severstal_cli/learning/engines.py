@@ -18,6 +18,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError
-from severstal_cli.learning import run
+from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError, check_memory
+from severstal_cli.learning import finite, run
 from severstal_cli.learning.device import check_compiler
 from severstal_cli.learning.folding import with_folded_norms
 from severstal_cli.learning.precision import Careful, half_type
@@ -133,6 +134,7 @@ def load_members(
         except SeverstalError:
             raise
         except Exception as error:  # each library has its own for a damaged file, and torch one for each kind of damage
+            check_memory(error, f"reading {file}")
             found = " ".join(str(error).split())[:120]
             raise RunError(f"{name} cannot open {file}", found, "Export the run again") from error
     return members
@@ -147,25 +149,25 @@ def _file_of(folder: Path) -> str:
     return next((name for name in ABLE if (folder / name).is_file()), run.WEIGHTS)
 
 
-def _open(
-    engine: str, file: Path, card: run.ModelCard, fabric: Fabric, compiles: bool, progress: Progress
-) -> Probs:
+def _open(engine: str, file: Path, card: run.ModelCard, fabric: Fabric, compiles: bool, progress: Progress) -> Probs:
     name, half = str(file.parent), half_type(fabric)
     if engine == "torch":
         module = _read_exported(file) if file.name == PT2 else with_folded_norms(member_of(file.parent, card))
+        finite.check_weights(file, module.state_dict())
         module = module.to(fabric.device).to(memory_format=torch.channels_last)
         if half is None:
             return _on_torch(module, half, fabric, compiles)
         fast = _on_torch(copy.deepcopy(module), half, fabric, compiles)
-        return Careful(fast, lambda: module, fabric, name=name, emulates=True, progress=progress)
+        return Careful(fast, lambda: module, fabric, name=name, emulated=module, progress=progress)
     if engine == "openvino":
-        is_ours = file.name == run.WEIGHTS
-        model = to_openvino(member_of(file.parent, card)) if is_ours else _openvino().Core().read_model(file)
-        _check_constants(model, file)
+        member = member_of(file.parent, card) if file.name == run.WEIGHTS else None
+        model = to_openvino(member) if member is not None else _openvino().Core().read_model(file)
+        finite.check_constants(file, model)
+        engine_in = partial(OpenVino, model, card.classes)
         if half is None:
-            return OpenVino(model, card.classes, half)
-        return Careful(OpenVino(model, card.classes, half), lambda: OpenVino(model, card.classes, None), fabric,
-                       name=name, emulates=False, progress=progress)  # fmt: skip
+            return engine_in(None)
+        return Careful(engine_in(half), partial(engine_in, None), fabric, name=name, emulated=member, progress=progress)
+    finite.check_onnx(file)
     return OnnxRuntime(file)
 
 
@@ -177,9 +179,7 @@ def _on_torch(module: nn.Module, half: torch.dtype | None, fabric: Fabric, compi
     for part in module.modules():
         if half is not None and isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             part.to(half)
-    if not compiles:
-        return module
-    return Compiled(module, "reduce-overhead" if fabric.device.type == "cuda" else "default")
+    return Compiled(module, "reduce-overhead" if fabric.device.type == "cuda" else "default") if compiles else module
 
 
 class Compiled:
@@ -246,14 +246,6 @@ def _openvino() -> Any:
 def to_openvino(member: Member) -> Any:
     """The `openvino.Model` of a network, for any number and size of pictures."""
     return _openvino().convert_model(exported(member))
-
-
-def _check_constants(model: Any, file: Path) -> None:
-    """Raises RunError: a weight of an `openvino.Model` is not finite."""
-    for part in model.get_ops():
-        if part.get_type_name() == "Constant" and part.get_element_type().is_real():
-            if not np.isfinite(np.asarray(part.get_data(), np.float32).sum()):
-                raise run.not_finite(file, part.get_friendly_name())
 
 
 class OpenVino:

@@ -16,6 +16,7 @@ from severstal_cli.config.checks import check_weights
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import engines, inference, run
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.progress import Progress
 from severstal_cli.steel import splits
 from severstal_cli.steel.photographs import Photographs, open_photographs
@@ -72,7 +73,7 @@ class Part:
         )
         try:
             yield from zip(share.image_ids, levels_of, strict=True)
-        except inference.NotFiniteError as error:
+        except NotFiniteError as error:
             raise error.of(folders[error.member], share.image_ids[error.number]) from None
 
 

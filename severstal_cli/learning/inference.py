@@ -15,9 +15,10 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from severstal_cli.errors import SeverstalError
+from severstal_cli.errors import is_memory, memory_is_full
 from severstal_cli.learning import tta
 from severstal_cli.learning.engines import Compiled, OpenVino, Probs
+from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.precision import Careful
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import images
@@ -31,20 +32,6 @@ AHEAD = 2
 
 LARGEST_BATCH_PX = 2**24
 """Of all views: 10 photographs of 256 x 1600 in 4 views. A layer of 64 channels at half size takes 1 GB in float32."""
-
-
-class NotFiniteError(SeverstalError):
-    """A network's probabilities for an image are not finite: NaN, or made of logits that are not finite."""
-
-    def __init__(self, number: int, member: int) -> None:
-        super().__init__(f"run {member + 1} gives numbers that are not finite for image {number + 1}")
-        self.number, self.member = number, member
-        """Places of the image among those predicted and of the network among the members, counted from 0."""
-
-    def of(self, run: object, image: object, remedy: str = "") -> SeverstalError:
-        """The same by their names."""
-        remedy = remedy or "Its weights are too large or damaged: restore its files, or train again"
-        return SeverstalError(f"{run} gives numbers that are not finite", f"for {image}", remedy)
 
 
 def predict_levels(
@@ -109,7 +96,14 @@ def _batches_of_levels(
         return found.arrived()
 
     for batch in _same_size(photographs, batch_size, LARGEST_BATCH_PX // len(chosen)):
-        on_the_way.append((batch, _levels(members, shares, batch, fabric, chosen, exclusive)))
+        try:
+            on_the_way.append((batch, _levels(members, shares, batch, fabric, chosen, exclusive)))
+        except (RuntimeError, MemoryError) as error:
+            if not is_memory(error):
+                raise
+            count, height, width = batch.shape
+            remedy = "Give a smaller --batch-size" if count > 1 else ""
+            raise memory_is_full(f"predicting {count} x {height} x {width} pixels", remedy) from error
         if fabric.device.type != "cuda" or len(on_the_way) >= AHEAD:
             yield arrived()
     while on_the_way:

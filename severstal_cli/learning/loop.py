@@ -1,7 +1,6 @@
 """The parts of a training: its state and one epoch. `stages/training.py` puts them in order."""
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,11 +14,12 @@ from torch.nn import functional
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
 from severstal_cli.learning import augmentation, losses, precision, schedule
-from severstal_cli.learning.dataset import Batch, TrainingSet
+from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import check_compiler, gather
 from severstal_cli.learning.feeding import Fed, on_device
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.learning.run import ModelCard
+from severstal_cli.learning.watching import Losses
 from severstal_cli.progress import Bar, Progress
 
 ENCODER_RATES = 8
@@ -229,7 +229,7 @@ def train_epoch(
     epoch.
     """
     state.network.train()
-    began, count, steps = time.monotonic(), _Losses(epoch, state.statistics), 0
+    began, count, steps = time.monotonic(), Losses(epoch, state.statistics), 0
     step_share = 1 / (len(data) * config.epochs)
     state.optimizer.zero_grad(set_to_none=True)
     begins_step = True
@@ -280,53 +280,6 @@ def train_epoch(
         seconds=max(time.monotonic() - began, 1e-9),
         ended=images < data.epoch_images,
     )
-
-
-class _Losses:
-    """The losses of an epoch's batches, each read when the next one is under way: a GPU would stand still meanwhile.
-
-    With them the largest values of the running statistics, `names` and tensors.
-    """
-
-    def __init__(self, epoch: int, statistics: tuple[list[str], list[Tensor]]) -> None:
-        self.total, self.images = 0.0, 0
-        """Sum over images, and their number, of what was read."""
-        self._epoch, self._batches = epoch, 0
-        self._names, self._statistics = statistics
-        self._last: tuple[Batch, Tensor] | None = None
-
-    def add(self, batch: Batch, loss: Tensor) -> None:
-        """Read the loss before this one, on a CPU this one. Raises SeverstalError: it is not finite."""
-        self.settle()
-        # all in one tensor, which is read at once; where a value is not finite, the largest is not
-        largest = torch._foreach_norm(self._statistics, ord=math.inf) if self._statistics else ()
-        self._last = batch, torch.stack([loss.float(), *largest])
-        if loss.device.type == "cpu":
-            self.settle()
-
-    def settle(self) -> None:
-        """Read the last loss. Raises SeverstalError: it is not finite."""
-        if self._last is None:
-            return
-        (batch, read), self._last = self._last, None
-        self._batches += 1
-        value, *largest = read.tolist()
-        if not math.isfinite(value):
-            raise SeverstalError(
-                f"the loss is {value} in epoch {self._epoch + 1}, batch {self._batches}",
-                ", ".join(batch.image_ids),
-                "Look at these images, or lower the learning rate; the last whole epoch is kept",
-            )
-        for name, most in zip(self._names, largest, strict=True):
-            if not math.isfinite(most):
-                raise SeverstalError(
-                    f"the running statistics are not finite in epoch {self._epoch + 1}, batch {self._batches}",
-                    f"{name}, images {', '.join(batch.image_ids)}",
-                    "Look at these images, lower the learning rate, or set the precision to 32-true by --config; "
-                    "the last whole epoch is kept",
-                )
-        self.total += value * len(batch.image_ids)
-        self.images += len(batch.image_ids)
 
 
 def _changed(fed: Fed, card: ModelCard, seed: int) -> tuple[Tensor, Tensor]:

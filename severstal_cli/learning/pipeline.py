@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import InputError
-from severstal_cli.learning.inference import NotFiniteError
+from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.steel.images import Grey, read_grey
 from severstal_cli.steel.parallel import map_in_order
 

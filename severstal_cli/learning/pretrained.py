@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from severstal_cli.errors import InputError, UsageError
+from severstal_cli.errors import InputError, UsageError, check_memory
 
 
 def find_file(encoders: Path, encoder: str) -> Path | None:
@@ -63,6 +63,7 @@ def load(encoder: nn.Module, path: Path, in_channels: int) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both libraries raise many kinds for a file that is not theirs
+        check_memory(error, f"reading {path}")
         raise InputError(f"cannot read {path} as weights", type(error).__name__, "Give a state dict") from error
     own = encoder.state_dict()
     state = {key.removeprefix("encoder."): value for key, value in state.items()}

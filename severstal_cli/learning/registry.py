@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from severstal_cli.errors import InputError, MachineError, UsageError
+from severstal_cli.errors import InputError, MachineError, UsageError, check_memory
 from severstal_cli.learning import pretrained, small
 
 STRIDE = 32
@@ -102,6 +102,7 @@ def build(
         with pretrained.hub() if fetches else nullcontext("") as unreachable:
             network = chosen.factory(encoder, None if from_file else encoder_weights, in_channels, classes, classifier)
     except (OSError, RuntimeError) as error:
+        check_memory(error, f"building {arch}")
         if encoder.startswith("tu-") and "Unknown model" in str(error):
             raise UsageError("unknown encoder", encoder, "After tu- stands the name of a model of timm") from error
         if encoder_weights != "imagenet":
@@ -131,6 +132,7 @@ def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, 
         with torch.inference_mode():
             network.eval()(torch.zeros(1, *shape))
     except (AssertionError, RuntimeError, ValueError) as error:
+        check_memory(error, f"trying {arch} on an image of {shape[1]} x {shape[2]}")
         found = " ".join(str(error).split())[:120].rstrip(".")
         raise InputError(f"{arch} with encoder {encoder} does not take {shape[1]} x {shape[2]} pixels", found,
                          "Choose another --encoder") from error  # fmt: skip

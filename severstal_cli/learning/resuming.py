@@ -7,7 +7,7 @@ from typing import Any
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.config.training import images_of_step
-from severstal_cli.errors import RunError
+from severstal_cli.errors import RunError, check_memory
 from severstal_cli.learning import history, loop, run, selection
 
 FOLLOWED = (
@@ -63,6 +63,7 @@ def go_on(
         )
         return [history.Row(**row) for row in saved["history"]], card
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        check_memory(error, f"resuming {folder}")
         raise RunError(
             f"{folder / run.CHECKPOINT} is damaged", repr(error)[:120], f"Remove {folder}, and train again"
         ) from error

@@ -24,7 +24,7 @@ from torch import nn
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError, check_memory
-from severstal_cli.learning import registry
+from severstal_cli.learning import finite, registry
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel import files
 
@@ -33,10 +33,6 @@ FORMAT = 1
 
 WEIGHTS, CARD, CHECKPOINT, THRESHOLDS = "model.safetensors", "model.json", "training.ckpt", "thresholds.json"
 SCORE = "score.json"
-
-
-SMALLEST_STD = 1e-3
-"""Of the pixels, in shares of the full range: even images of one grey have 1/255."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,22 +122,12 @@ def read_card(folder: Path) -> ModelCard:
     try:
         if not wrong:
             card = card_from(raw)
-            _check_pixels(folder, card)
+            finite.check_pixels(folder / CARD, card.mean, card.std)
             return card
     except (TypeError, ValueError):
         wrong = ["image_size"]
     found = ", ".join(f"{name} is {raw[name]!r}" for name in wrong)
     raise RunError(f"{folder / CARD} is damaged", found, "Train again, or restore the file")
-
-
-def _check_pixels(folder: Path, card: ModelCard) -> None:
-    """Mean and standard deviation of pixels in [0, 1] that others would make numbers of that mean nothing."""
-    if not 0 <= card.mean <= 1:
-        raise RunError(f"{folder / CARD} is damaged", f"mean is {card.mean!r}, not between 0 and 1",
-                       "Train again, or restore the file")  # fmt: skip
-    if not SMALLEST_STD <= card.std <= 1:
-        raise RunError(f"{folder / CARD} is damaged", f"std is {card.std!r}, not between {SMALLEST_STD} and 1",
-                       "Train again, or restore the file")  # fmt: skip
 
 
 def card_from(fields: dict[str, Any]) -> ModelCard:
@@ -198,17 +184,10 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
         remedy = "Take the run that it was exported from" if exported else "Train again, or restore the file"
         raise RunError(f"{path} is missing", ", ".join(exported), remedy) from error
     except (SafetensorError, OSError, RuntimeError) as error:
-        check_memory(error, str(path))
+        check_memory(error, f"reading {path}")
         raise RunError(f"{path} is damaged or does not fit {CARD}", str(error)[:120], "Train again") from error
-    for name, value in network.state_dict().items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise not_finite(path, name)
+    finite.check_weights(path, network.state_dict())
     return network.eval()
-
-
-def not_finite(path: Path, name: str) -> RunError:
-    """The error that a file has a weight, `name`, with numbers that are not finite."""
-    return RunError(f"{path} has numbers that are not finite", name, "Train again, or restore the file")
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -228,7 +207,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive raises many kinds
-        check_memory(error, str(path))
+        check_memory(error, f"reading {path}")
         raise RunError(f"{path} is damaged", type(error).__name__, remedy) from error
     if not isinstance(state, dict):
         raise RunError(f"{path} is damaged", "it holds no table of values", remedy)

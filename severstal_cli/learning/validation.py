@@ -10,6 +10,7 @@ from torch import nn
 
 from severstal_cli.learning import engines, inference
 from severstal_cli.learning.device import gather
+from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.precision import Careful, Verdicts, half_type
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.progress import SILENT, Progress
@@ -56,7 +57,7 @@ class Validation:
         plain = engines.Member(network, card.mean, card.std)
         member: engines.Probs = plain
         if half_type(fabric) is not None:
-            member = Careful(plain, lambda: plain, fabric, name="validation", emulates=True,
+            member = Careful(plain, lambda: plain, fabric, name="validation", emulated=plain,
                              verdicts=self._verdicts, progress=self._progress)  # fmt: skip
         mine = self.image_ids[fabric.global_rank :: fabric.world_size]
         pixels = (cache[cache.index[image_id]] for image_id in mine)
@@ -73,7 +74,7 @@ class Validation:
         found = map_in_order(scores_of, zip(mine, levels_of, strict=True), ahead=2 * (cpu_count() or 1), name="masks")
         try:
             own_scores = np.array(list(found)).reshape(len(mine), card.classes)
-        except inference.NotFiniteError as error:
+        except NotFiniteError as error:
             raise error.of("the network", f"{mine[error.number]} in validation",
                            "Lower the learning rate; the last whole epoch is kept") from None  # fmt: skip
         for others in gather(self._verdicts, fabric):  # float32 for all where one needs it

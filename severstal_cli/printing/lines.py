@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from severstal_cli.errors import SeverstalError
+from severstal_cli.errors import SeverstalError, is_memory, memory_is_full
 
 if TYPE_CHECKING:
     from severstal_cli.stages.checking import CheckResult
@@ -21,10 +21,11 @@ def line_of(error: Exception) -> str | None:
         return str(error)
     if "no locator available" in str(error):
         return "numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"
-    if isinstance(error, RuntimeError | MemoryError):  # torch has no kind of its own for a full memory on a CPU
-        is_full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
-        return "the memory is full. Give a smaller --batch-size" if is_full else None
-    return None if isinstance(error, BrokenPipeError) else f"{type(error).__name__}: {error}"
+    if is_memory(error):
+        return str(memory_is_full())
+    if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
+        return None
+    return f"{type(error).__name__}: {error}"
 
 
 def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:

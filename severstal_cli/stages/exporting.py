@@ -10,7 +10,8 @@ from severstal_cli.config import ExportConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import engines, export, run
 from severstal_cli.learning.engines import Member
-from severstal_cli.learning.inference import NotFiniteError, predict_levels
+from severstal_cli.learning.finite import NotFiniteError
+from severstal_cli.learning.inference import predict_levels
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, images, tables
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.errors import InputError, MachineError
+from severstal_cli.errors import InputError, MachineError, check_memory
 from severstal_cli.steel.parallel import map_in_order
 
 try:
@@ -94,7 +94,8 @@ def read_grey(path: Path) -> Grey:
         raise InputError(f"{path}", f"the image is damaged: {fault}", "Copy or download it again") from None
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
-    except cv2.error:  # also raised for more pixels than OpenCV is willing to decode
+    except cv2.error as error:  # also raised for more pixels than OpenCV is willing to decode
+        check_memory(error, f"decoding {path}")
         image = None
     if image is None:
         raise InputError(f"{path}", "not an image, damaged, or of a kind that OpenCV does not read", "Replace it")

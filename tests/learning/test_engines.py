@@ -171,7 +171,9 @@ def test_weights_are_cast_once_to_what_the_device_multiplies(exported: dict[str,
     [probs] = engines.load_members([exported["weights"]], [card], fabric, engine="torch")
     assert isinstance(probs, Careful)
     assert isinstance(probs.half, nn.Module)
-    kinds = {weight.dtype for part in probs.half.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()}
+    kinds = {
+        weight.dtype for part in probs.half.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()
+    }
     assert kinds == {torch.bfloat16}
     plain = folding.with_folded_norms(engines.member_of(exported["weights"], card))
     plain = plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -187,7 +189,9 @@ def test_a_gpu_without_bfloat16_multiplies_float16(exported: dict[str, Path], mo
     [probs] = engines.load_members([exported["weights"]], [card], half, engine="torch")
     assert isinstance(probs, Careful)
     assert isinstance(probs.half, nn.Module)
-    kinds = {weight.dtype for part in probs.half.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()}
+    kinds = {
+        weight.dtype for part in probs.half.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()
+    }
     assert kinds == {torch.float16}
     [wanted] = engines.load_members([exported["weights"]], [card], exact, engine="torch")
     differences = [abs(a.astype(int) - b) for a, b in zip(levels(probs, half), levels(wanted, exact), strict=True)]
