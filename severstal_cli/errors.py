@@ -45,7 +45,8 @@ class MachineError(SeverstalError):
 FULL = (
     "out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad alloc", "bad allocation",
     "failed to allocate", "insufficient memory", "outofmemory", "unable to mmap", "failed to map segment",
-    "start new thread", "could not create a primitive", "could not create a memory", "unable to find an engine", "cudnn_status_alloc_failed", "cublas_status_alloc_failed",
+    "start new thread", "could not create a primitive", "could not create a memory", "unable to find an engine",
+    "cudnn_status_alloc_failed", "cublas_status_alloc_failed",
 )  # fmt: skip
 """What libraries say of a full memory, in lower case: few have a kind of error for it."""
 

@@ -6,8 +6,8 @@
     model.xml, model.bin  exported to OpenVINO: OpenVINO
 
 Each engine is a callable: pixels `(N, 1, H, W)` float32 in [0, 1] to probs `(N, C, H, W)` float32, on the same device.
-Where the device multiplies a half precision (`device.fastest_precision`), torch and OpenVINO do so; ONNX Runtime
-multiplies in the precision of the file.
+Where the device multiplies a half precision (`device.fastest_precision`), torch and OpenVINO do so, as `Careful`;
+ONNX Runtime multiplies in the precision of the file.
 """
 
 import copy
@@ -44,8 +44,7 @@ PT2, ONNX, XML = "model.pt2", "model.onnx", "model.xml"
 ABLE = {run.WEIGHTS: ("torch", "openvino"), PT2: ("torch",), ONNX: ("onnxruntime", "openvino"), XML: ("openvino",)}
 """The engines that can run a file; on a CPU OpenVINO goes before the others, where it is installed."""
 
-_SIZES_KEPT = 4
-"""Compiled networks that OpenVINO keeps, one for each size of pictures."""
+_SIZES_KEPT = 4  # compiled networks of OpenVINO, one for each size of images
 
 
 class Member(nn.Module):

@@ -147,7 +147,9 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
         raise RunError(f"the workers do not go on from the same state of {folder}", "",
                        "Several machines must share the folder of the runs")  # fmt: skip
     if len(rows) < config.epochs:
+        began = time.monotonic()
         loop.check_precision(state, data, config, card, fabric, progress)
+        state.elapsed_s += time.monotonic() - began  # of a time limit, too
     judge = validation.Validation(photographs, validation_ids, card, data.at_once, state.validation_verdicts, progress)
 
     def keep(network: nn.Module | None) -> None:
