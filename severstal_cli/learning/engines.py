@@ -84,9 +84,7 @@ def engine_for(folder: Path, engine: str, device: str) -> str:
     if engine == "auto":
         liked = sorted(able, key=lambda name: (name == "openvino") != (device == "cpu"))
         found = [name for name in liked if importlib.util.find_spec(name)]
-        if found:
-            return found[0]
-        engine = able[0]
+        engine = (found or able)[0]
     if engine not in able:
         remedy = f"severstal export {folder} --format onnx" if file == run.WEIGHTS else f"Take {' or '.join(able)}"
         raise UsageError(f"{engine} cannot run {folder / file}", "", remedy)

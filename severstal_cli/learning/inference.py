@@ -86,12 +86,14 @@ def _batches_of_levels(
         """The levels of the first batch on the way; by float32 of the members that are not finite otherwise."""
         nonlocal done
         batch, found = on_the_way.popleft()
-        if wrong := found.not_finite():
-            exact = {place for place, _ in wrong if isinstance(members[place], Careful)}
+        wrong = found.not_finite()
+        exact = {place for place, _ in wrong if isinstance(members[place], Careful)}
+        if exact:
             found = _levels(members, shares, batch, fabric, chosen, exclusive, exact)
-            if wrong := found.not_finite():
-                place, image = wrong[0]
-                raise NotFiniteError(done + image, place)
+            wrong = found.not_finite()
+        if wrong:
+            place, image = wrong[0]
+            raise NotFiniteError(done + image, place)
         done += len(batch)
         return found.arrived()
 
