@@ -10,6 +10,8 @@
 A wrong argument inside the program is a ValueError, not one of these.
 """
 
+import errno
+
 
 def printable(text: str) -> str:
     """Return `text` with everything escaped that a terminal would not show as it is, but for line ends.
@@ -52,3 +54,37 @@ class OutputError(SeverstalError):
 
 class MachineError(SeverstalError):
     """The machine lacks something that the command needs."""
+
+
+FULL = (
+    "out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad alloc", "bad allocation",
+    "failed to allocate", "insufficient memory", "outofmemory", "unable to mmap", "failed to map segment",
+    "start new thread", "could not create a primitive", "could not create a memory", "unable to find an engine",
+    "cudnn_status_alloc_failed", "cublas_status_alloc_failed",
+)  # fmt: skip
+"""What libraries say of a full memory, in lower case: few have a kind of error for it."""
+
+
+def is_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is that the memory is full."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        if not isinstance(error, SeverstalError) and any(word in str(error).lower() for word in FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def check_memory(error: BaseException, doing: str) -> None:
+    """Where `error` is that of a full memory, say so instead of blaming a file. Raises MachineError."""
+    if is_memory(error):
+        raise memory_is_full(doing) from error
+
+
+def memory_is_full(doing: str = "", remedy: str = "") -> MachineError:
+    """What to say of a full memory, met at `doing`."""
+    if not remedy:
+        remedy = "Free some, or raise its limit (ulimit -v, a container's)"
+        remedy += "" if doing else ", or give a smaller --batch-size where that is above 1"
+    return MachineError("the memory is full", doing, remedy)

@@ -261,6 +261,12 @@ def test_what_cannot_be_read_is_quoted(
     assert f"{arguments[-1]!r} {said}" in outcome.err
 
 
+FULL = (
+    "severstal: the memory is full. Free some, or raise its limit (ulimit -v, a container's), or give a smaller "
+    "--batch-size where that is above 1"
+)
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
@@ -271,11 +277,17 @@ def test_what_cannot_be_read_is_quoted(
          "severstal: cannot use a.csv: File name too long. Give a shorter one"),
         (PermissionError(errno.EACCES, "Permission denied", b"a\xff\x1b[1m.csv"),
          r"severstal: cannot use a\xff\x1b[1m.csv: Permission denied. Check the path and its permissions"),
-        (MemoryError("8 GiB"), "severstal: the memory is full. Give a smaller --batch-size"),
+        (MemoryError("8 GiB"), FULL),
         (RuntimeError("cannot cache function 'x': no locator available for file 'y'"),
          "severstal: numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried to allocate 9 bytes"),
-         "severstal: the memory is full. Give a smaller --batch-size"),
+         FULL),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried to"), FULL),
+        (RuntimeError("std::bad_alloc"), FULL),
+        (RuntimeError("can't start new thread"), FULL),
+        (RuntimeError("unable to mmap 98 bytes from file </x>: Cannot allocate memory (12)"), FULL),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), FULL),
+        (ImportError("libx.so: failed to map segment from shared object"), FULL),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from severstal_cli import __version__, printing
-from severstal_cli.errors import SeverstalError, UsageError
+from severstal_cli.errors import UsageError
 
 
 class _Commands(TyperGroup):
@@ -22,7 +22,7 @@ class _Commands(TyperGroup):
 
                 workers.leave(0)  # what torch's threads do at an ordinary end may abort the process
             return found
-        except (SeverstalError, OSError, MemoryError, RuntimeError) as error:
+        except Exception as error:
             line = printing.line_of(error)
             if line is None or os.environ.get("SEVERSTAL_DEBUG") == "1":
                 raise

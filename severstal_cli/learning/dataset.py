@@ -8,6 +8,7 @@ Of several devices each takes every so many-th image of a batch, so where an ima
 not depend on how many there are. All devices have equally many batches, as they wait for each other at each step.
 """
 
+import copy
 import dataclasses
 import math
 import os
@@ -147,6 +148,30 @@ class TrainingSet:
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def trials(self) -> Iterator[Batch]:
+        """A batch of each size that the training may have on any device, of images of the first epoch.
+
+        The same on all devices.
+        """
+        alone = copy.copy(self)
+        alone._rank, alone._world = 0, 1
+        half, whole = self._config.half_size_share, self._config.whole_image_share
+        stages = [self._pieces(0.0)] if half else []
+        stages += [self._crops(STRIDE)] if half + whole < 1 else []
+        stages += [self._whole()] if whole else []
+        steps = self._steps(0)
+        for stage in stages:
+            most = stage.at_once * self._world
+            ends = {(first, min(first + most, size)) for size in {len(step) for step in steps}
+                    for first in range(0, size, most)}  # fmt: skip
+            counts = {max(1, len(range(first + rank, end, self._world)))
+                      for first, end in ends for rank in range(self._world)}  # fmt: skip
+            longest = max(steps, key=len)
+            for count in sorted(counts, reverse=True):
+                for width in stage.widths:
+                    pieces = dataclasses.replace(stage, widths=(width,), at_once=count)
+                    yield alone._batch(0, 0, longest[:count], 0, pieces)
 
     def _steps(self, epoch: int) -> list[NDArray[np.int64]]:
         """The images of each step, as positions in `_photographs`: the annotated ones stand first there."""

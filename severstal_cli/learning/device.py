@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import torch
 from lightning_fabric import Fabric
 
-from severstal_cli.errors import MachineError
+from severstal_cli.errors import MachineError, check_memory
 from severstal_cli.learning import workers
+from severstal_cli.learning.precision import Mixed
 
 T = TypeVar("T")
 
@@ -38,6 +39,8 @@ def open_device(precision: str = "auto") -> Fabric:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our own lines tell what is used
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     chosen: Any = chosen_precision(precision, accelerator)
+    if chosen == "16-mixed" and accelerator == "cpu":
+        chosen = "bf16-mixed"  # autocast of a CPU has no float16
     world, here = (int(os.environ[name]) if workers.is_worker() else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     strategy = "auto"
     if world > 1:
@@ -48,7 +51,10 @@ def open_device(precision: str = "auto") -> Fabric:
         if accelerator == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # they share its cores
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
         strategy = "ddp"
-    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=here, num_nodes=world // here, precision=chosen)
+    how: dict[str, Any] = {"precision": chosen}
+    if chosen.endswith("-mixed"):
+        how = {"plugins": Mixed(chosen, accelerator)}
+    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=here, num_nodes=world // here, **how)
     fabric.launch()
     return fabric
 
@@ -57,7 +63,8 @@ def check_compiler(device: torch.device) -> None:
     """See that torch.compile works here, before anything is trained. Raises MachineError."""
     try:
         torch.compile(lambda values: values * 2 + 1)(torch.ones(4, device=device))
-    except Exception as error:  # it lacks a compiler, triton, support for this Python: each is told in its own way
+    except Exception as error:  # it lacks a compiler, triton, support for this Python: each has its own
+        check_memory(error, "compiling")
         found = " ".join((str(error) or type(error).__name__).partition("\n\n")[0].split())[:120]
         raise MachineError("torch.compile does not work on this machine", found, "Leave out --compile") from error
 

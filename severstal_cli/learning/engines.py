@@ -5,10 +5,11 @@
     model.xml, model.bin  exported to OpenVINO: OpenVINO
 
 Each engine is a callable: pixels `(N, 1, H, W)` float32 in [0, 1] to probs `(N, C, H, W)` float32, on the same device.
-Where the device multiplies a half precision (`device.fastest_precision`), torch and OpenVINO do so; ONNX Runtime
-multiplies in the precision of the file.
+Where the device multiplies a half precision (`device.fastest_precision`), torch and OpenVINO do so, as `Careful`;
+ONNX Runtime multiplies in the precision of the file.
 """
 
+import copy
 import importlib.util
 import logging
 import shlex
@@ -17,6 +18,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError
-from severstal_cli.learning import names, run
+from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError, check_memory
+from severstal_cli.learning import finite, names, run
 from severstal_cli.learning.device import check_compiler
 from severstal_cli.learning.folding import with_folded_norms
+from severstal_cli.learning.precision import Careful, half_type
 from severstal_cli.learning.registry import STRIDE, Logits
+from severstal_cli.progress import SILENT, Progress
 
 Probs = Callable[[Tensor], Tensor]
 
@@ -40,8 +44,7 @@ ONNX, XML = "model.onnx", "model.xml"
 ABLE = {run.WEIGHTS: ("torch", "openvino"), ONNX: ("onnxruntime", "openvino"), XML: ("openvino",)}
 """The engines that can run a file; on a CPU OpenVINO goes before the others, where it is installed."""
 
-_SIZES_KEPT = 4
-"""Compiled networks that OpenVINO keeps, one for each size of pictures."""
+_SIZES_KEPT = 4  # compiled networks of OpenVINO, one for each size of images
 
 
 class Member(nn.Module):
@@ -55,11 +58,15 @@ class Member(nn.Module):
         """`pixels: (N, 1, H, W) float in [0, 1]` -> probs `(N, C, H, W)` float32.
 
         Where the network has a classification head, its probability that the class is in the picture is a factor: a
-        soft gate, and thresholds are searched behind it.
+        soft gate, and thresholds are searched behind it. If a logit of an image is not finite, its probs are NaN.
         """
         logits: Logits = self.network((pixels - self.mean) / self.std)
-        probs = logits.masks.float().sigmoid()
-        return probs if logits.classes is None else probs * logits.classes.float().sigmoid()[:, :, None, None]
+        masks = logits.masks.float()
+        # a sigmoid makes 0 or 1 of what is infinite: the mean is then not finite, and makes all of the image NaN
+        factor = 1 + 0 * masks.mean(dim=(1, 2, 3), keepdim=True)
+        if logits.classes is not None:
+            factor = factor * logits.classes.float().sigmoid()[:, :, None, None]
+        return masks.sigmoid() * factor
 
 
 def engine_for(folder: Path, engine: str, device: str) -> str:
@@ -77,9 +84,7 @@ def engine_for(folder: Path, engine: str, device: str) -> str:
     if engine == "auto":
         liked = sorted(able, key=lambda name: (name == "openvino") != (device == "cpu"))
         found = [name for name in liked if importlib.util.find_spec(name)]
-        if found:
-            return found[0]
-        engine = able[0]
+        engine = (found or able)[0]
     if engine not in able:
         convert = f"severstal export {shlex.quote(str(folder))} --format onnx"
         remedy = convert if file == run.WEIGHTS else f"Take {' or '.join(able)}"
@@ -112,17 +117,22 @@ def load_members(
     *,
     engine: str = "auto",
     compile_networks: bool = False,
+    progress: Progress = SILENT,
 ) -> list[Probs]:
-    """The networks of runs, ready to predict. Raises as `engines_for` does, and RunError: a damaged file."""
+    """The networks of runs, ready to predict. Raises as `engines_for` does, and RunError: a damaged file.
+
+    In half precision each is a `Careful`, which reports to `progress` where float32 is used instead.
+    """
     members: list[Probs] = []
     names = engines_for(folders, engine, fabric, compile_networks)
     for folder, card, name in zip(folders, cards, names, strict=True):
         file = folder / _file_of(folder)
         try:
-            members.append(_open(name, file, card, fabric, compile_networks))
+            members.append(_open(name, file, card, fabric, compile_networks, progress))
         except SeverstalError:
             raise
         except Exception as error:  # each library has its own for a damaged file, and torch one for each kind of damage
+            check_memory(error, f"reading {file}")
             found = " ".join(str(error).split())[:120]
             raise RunError(f"{name} cannot open {file}", found, "Export the run again") from error
     return members
@@ -140,29 +150,36 @@ def _file_of(folder: Path) -> str:
     return found or run.WEIGHTS
 
 
-def _open(engine: str, file: Path, card: run.ModelCard, fabric: Fabric, compiles: bool) -> Probs:
+def _open(engine: str, file: Path, card: run.ModelCard, fabric: Fabric, compiles: bool, progress: Progress) -> Probs:
+    name, half = str(file.parent), half_type(fabric)
     if engine == "torch":
-        return _on_torch(with_folded_norms(member_of(file.parent, card)), fabric, compiles)
+        module = with_folded_norms(member_of(file.parent, card))
+        module = module.to(fabric.device).to(memory_format=torch.channels_last)
+        if half is None:
+            return _on_torch(module, half, fabric, compiles)
+        fast = _on_torch(copy.deepcopy(module), half, fabric, compiles)
+        return Careful(fast, lambda: module, fabric, name=name, emulated=module, progress=progress)
     if engine == "openvino":
-        if file.name == run.WEIGHTS:
-            return OpenVino(to_openvino(member_of(file.parent, card)), card.classes, fabric)
-        return OpenVino(_openvino().Core().read_model(file), card.classes, fabric)
+        member = member_of(file.parent, card) if file.name == run.WEIGHTS else None
+        model = to_openvino(member) if member is not None else _openvino().Core().read_model(file)
+        finite.check_constants(file, model)
+        engine_in = partial(OpenVino, model, card.classes)
+        if half is None:
+            return engine_in(None)
+        return Careful(engine_in(half), partial(engine_in, None), fabric, name=name, emulated=member, progress=progress)
+    finite.check_onnx(file)
     return OnnxRuntime(file)
 
 
 # torch
 
 
-def _on_torch(module: nn.Module, fabric: Fabric, compiles: bool) -> Probs:
-    """The module on the device; what autocast would cast at each batch is cast once."""
-    half = half_type(fabric)
+def _on_torch(module: nn.Module, half: torch.dtype | None, fabric: Fabric, compiles: bool) -> Probs:
+    """The module, which is on the device; what autocast would cast at each batch is cast once."""
     for part in module.modules():
         if half is not None and isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             part.to(half)
-    module = module.to(fabric.device).to(memory_format=torch.channels_last)
-    if not compiles:
-        return module
-    return Compiled(module, "reduce-overhead" if fabric.device.type == "cuda" else "default")
+    return Compiled(module, "reduce-overhead" if fabric.device.type == "cuda" else "default") if compiles else module
 
 
 class Compiled:
@@ -204,13 +221,6 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def half_type(fabric: Fabric) -> torch.dtype | None:
-    """That which autocast multiplies in; None: it stays with float32."""
-    with fabric.autocast():
-        kind = fabric.device.type
-        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-
-
 # OpenVINO
 
 
@@ -230,11 +240,11 @@ def to_openvino(member: Member) -> Any:
 class OpenVino:
     """Probs by OpenVINO on the CPU. Pictures go one by one, so their probs do not depend on the batch they are in."""
 
-    def __init__(self, model: Any, classes: int, fabric: Fabric) -> None:
+    def __init__(self, model: Any, classes: int, half: torch.dtype | None) -> None:
         self._model, self._classes = model, classes
         self._settings = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": {None: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[half_type(fabric)],
+            "INFERENCE_PRECISION_HINT": {None: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[half],
             "PERFORMANCE_HINT": "LATENCY",
         }
         self._compiled: OrderedDict[torch.Size, Any] = OrderedDict()

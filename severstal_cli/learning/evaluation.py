@@ -16,6 +16,7 @@ from severstal_cli.config.checks import check_weights
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import engines, inference, run
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.progress import Progress
 from severstal_cli.steel import splits
 from severstal_cli.steel.images import FULL_DEPTH
@@ -54,24 +55,27 @@ class Part:
         fabric = open_device()
         with progress.bar("predicting", len(self.image_ids), "images") as bar:
             for share in self.shares:
-                for found in self._levels_of(share, fabric, views, batch_size):
+                for found in self._levels_of(share, fabric, views, batch_size, progress):
                     yield found
                     bar.advance()
 
     def _levels_of(
-        self, share: Share, fabric: Fabric, views: str, batch_size: int
+        self, share: Share, fabric: Fabric, views: str, batch_size: int, progress: Progress
     ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """The runs of a share are in memory only as long as this goes on."""
         folders = [self.folders[member] for member in share.members]
         cards = [self.cards[member] for member in share.members]
         weights = [self.weights[member] for member in share.members]
-        members = engines.load_members(folders, cards, fabric)
+        members = engines.load_members(folders, cards, fabric, progress=progress)
         cache = self.photographs.cache
         pixels = (cache[cache.index[image_id]] for image_id in share.image_ids)
         levels_of = inference.predict_levels(
             members, pixels, fabric, views=views, batch_size=batch_size, weights=weights
         )
-        yield from zip(share.image_ids, levels_of, strict=True)
+        try:
+            yield from zip(share.image_ids, levels_of, strict=True)
+        except NotFiniteError as error:
+            raise error.of(folders[error.member], share.image_ids[error.number]) from None
 
 
 def open_validation(

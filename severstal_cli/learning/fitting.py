@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, check_memory
 from severstal_cli.learning.names import TIMM
 
 _DEPTH = 4
@@ -70,13 +70,11 @@ def read(path: Path) -> Any:
 
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except OSError as error:
+        check_memory(error, f"reading {path}")
         raise InputError(f"cannot read {path}", error.strerror or str(error), "Give another file") from error
     except Exception as error:  # both libraries raise many kinds for a file that is not theirs
-        if "allocate memory" in str(error):
-            raise
+        check_memory(error, f"reading {path}")
         found = type(error).__name__
         if "Unsupported global" in str(error):
             found = "it holds more than tensors, which could run code and is not loaded"

@@ -6,6 +6,7 @@ applied.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,11 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from severstal_cli.errors import is_memory, memory_is_full
 from severstal_cli.learning import tta
 from severstal_cli.learning.engines import Compiled, OpenVino, Probs
+from severstal_cli.learning.finite import NotFiniteError
+from severstal_cli.learning.precision import Careful
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.steel import images
 from severstal_cli.steel.parallel import run_ahead
@@ -46,12 +50,18 @@ def predict_levels(
     by reflection and cut back. `weights`: what each member counts in the mean; all the same by default. `exclusive`:
     as `postprocess.make_exclusive` leaves them. One batch is in memory; of a GPU a few, which a thread of their own
     keeps busy while the levels of earlier ones are used.
+
+    Raises NotFiniteError, also where half precision is not finite and float32 neither; where that is, it is used.
     """
     batches = _batches_of_levels(members, photographs, fabric, views, batch_size, weights, exclusive)
-    if fabric.device.type == "cuda" and not any(isinstance(member, Compiled) for member in members):
+    if fabric.device.type == "cuda" and not any(isinstance(_engine(member), Compiled) for member in members):
         batches = run_ahead(batches, ahead=AHEAD, name="device")
     for levels in batches:
         yield from levels
+
+
+def _engine(member: Probs) -> Probs:
+    return member.half if isinstance(member, Careful) else member
 
 
 def _batches_of_levels(
@@ -65,30 +75,61 @@ def _batches_of_levels(
 ) -> Iterator[Sequence[NDArray[np.uint8]]]:
     """Those of `predict_levels`, a batch at a time."""
     chosen = tta.views_of(views)
-    if all(isinstance(member, OpenVino) for member in members):
+    if all(isinstance(_engine(member), OpenVino) for member in members):
         # pictures go one by one: the maps of more would only wait, in memory that is new each time
         batch_size = max(1, batch_size // len(chosen))
     shares = [weight / sum(weights) for weight in weights] or [1 / len(members)] * len(members)
-    on_the_way: deque[_Levels] = deque()
+    on_the_way: deque[tuple[NDArray[np.uint8], _Levels]] = deque()
+    done = 0
+
+    def arrived() -> Sequence[NDArray[np.uint8]]:
+        """The levels of the first batch on the way; by float32 of the members that are not finite otherwise."""
+        nonlocal done
+        batch, found = on_the_way.popleft()
+        wrong = found.not_finite()
+        exact = {place for place, _ in wrong if isinstance(members[place], Careful)}
+        if exact:
+            found = _levels(members, shares, batch, fabric, chosen, exclusive, exact)
+            wrong = found.not_finite()
+        if wrong:
+            place, image = wrong[0]
+            raise NotFiniteError(done + image, place)
+        done += len(batch)
+        return found.arrived()
+
     for batch in _same_size(photographs, batch_size, LARGEST_BATCH_PX // len(chosen)):
-        on_the_way.append(_levels(members, shares, batch, fabric, chosen, exclusive))
+        try:
+            on_the_way.append((batch, _levels(members, shares, batch, fabric, chosen, exclusive)))
+        except (RuntimeError, MemoryError) as error:
+            if not is_memory(error):
+                raise
+            count, height, width = batch.shape
+            remedy = "Give a smaller --batch-size" if count > 1 else ""
+            raise memory_is_full(f"predicting {count} x {height} x {width} pixels", remedy) from error
         if fabric.device.type != "cuda" or len(on_the_way) >= AHEAD:
-            yield on_the_way.popleft().arrived()
-    for levels in on_the_way:
-        yield levels.arrived()
+            yield arrived()
+    while on_the_way:
+        yield arrived()
 
 
 class _Levels(NamedTuple):
     """`levels: (N, C, H, W)` on the CPU, whole once `copied`."""
 
     levels: Tensor
+    sums: Tensor
+    """`(M, N)`: of the probs of each member for each image. They are finite where the probs are."""
     copied: torch.cuda.Event | None
     exclusive: bool
     """Left to do."""
 
-    def arrived(self) -> Sequence[NDArray[np.uint8]]:
+    def not_finite(self) -> list[tuple[int, int]]:
+        """The members and images with probs that are not finite, those of the first image first."""
         if self.copied is not None:
             self.copied.synchronize()
+        places = np.argwhere(~np.isfinite(self.sums.numpy()))
+        return sorted(((int(member), int(image)) for member, image in places), key=lambda place: place[::-1])
+
+    def arrived(self) -> Sequence[NDArray[np.uint8]]:
         levels = self.levels.numpy()
         return [make_exclusive(each) for each in levels] if self.exclusive else list(levels)
 
@@ -101,8 +142,9 @@ def _levels(
     fabric: Fabric,
     views: tuple[tta.View, ...],
     exclusive: bool,
+    exact: AbstractSet[int] = frozenset(),
 ) -> _Levels:
-    """`batch: (N, H, W) uint8` -> its levels, which a GPU may still be working on."""
+    """`batch: (N, H, W) uint8` -> its levels, which a GPU may still be working on. `exact`: members to use float32."""
     height, width = batch.shape[1:]
     grey = torch.from_numpy(images.pad_to_multiple(batch, STRIDE))
     is_gpu = fabric.device.type == "cuda"
@@ -111,22 +153,27 @@ def _levels(
     pixels = grey.to(fabric.device, non_blocking=True).unsqueeze(1).float().div_(255)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     total: Tensor | None = None  # in few passes: on a CPU each takes a percent of what a network does
+    sums = torch.zeros(len(members), len(batch), device=fabric.device)
     with fabric.autocast():
-        for member, share in zip(members, shares, strict=True):
+        for place, (member, share) in enumerate(zip(members, shares, strict=True)):
             if share > 0:
-                part = tta.mean_probs(member, pixels, views).mul(255 * share)
+                network = member.in_float32 if place in exact and isinstance(member, Careful) else member
+                part = tta.mean_probs(network, pixels, views).mul(255 * share)
+                torch.sum(part, dim=(1, 2, 3), out=sums[place])
                 total = part if total is None else total.add_(part)
     assert total is not None
     levels = total.round_().to(torch.uint8)[:, :, :height, :width]
     if not is_gpu:
-        return _Levels(levels, None, exclusive)
+        return _Levels(levels, sums, None, exclusive)
     if exclusive:
         _keep_highest(levels)
     host = torch.empty(levels.shape, dtype=torch.uint8, pin_memory=True)
     host.copy_(levels, non_blocking=True)
+    host_sums = torch.empty(sums.shape, pin_memory=True)
+    host_sums.copy_(sums, non_blocking=True)
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(fabric.device))
-    return _Levels(host, copied, False)
+    return _Levels(host, host_sums, copied, False)
 
 
 def _keep_highest(levels: Tensor) -> None:

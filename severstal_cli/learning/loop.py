@@ -1,7 +1,6 @@
 """The parts of a training: its state and one epoch. `stages/training.py` puts them in order."""
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,13 +13,14 @@ from torch.nn import functional
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
-from severstal_cli.learning import augmentation, losses, schedule
-from severstal_cli.learning.dataset import Batch, TrainingSet
+from severstal_cli.learning import augmentation, losses, precision, schedule
+from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import check_compiler, gather
 from severstal_cli.learning.feeding import Fed, on_device
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.learning.run import ModelCard
-from severstal_cli.progress import Bar
+from severstal_cli.learning.watching import Losses
+from severstal_cli.progress import Bar, Progress
 
 ENCODER_RATES = 8
 """Learning rates of an encoder at most, where its first layer has one of its own."""
@@ -42,10 +42,19 @@ class State:
     steps: int = 0
     elapsed_s: float = 0.0
     """Over all sittings of a training that was resumed."""
+    machine: str = ""
+    """That of `verdicts`, by `precision.machine`."""
+    verdicts: precision.Verdicts = field(default_factory=dict)
+    """Where half precision agrees with float32 in training; float32 is used for the other sizes."""
+    validation_verdicts: precision.Verdicts = field(default_factory=dict)
+    """The same of the average in validation."""
 
     def __post_init__(self) -> None:
         # looked up once: to walk through both networks takes longer than a step of a small one on a GPU
         averaged, current = self.average.state_dict(), self.network.state_dict()
+        named = [(name, current[name]) for name, _ in precision.running_statistics(self.average)]
+        self.statistics = [name for name, _ in named], [value for _, value in named]
+        """Names and tensors of the network's running means and variances."""
         floats = [name for name, value in averaged.items() if value.is_floating_point()]
         counters = [name for name in averaged if name not in floats]  # of batch norm
         self._floats, self._counters = (
@@ -69,6 +78,9 @@ class State:
             "best": self.best,
             "steps": self.steps,
             "elapsed_s": self.elapsed_s,
+            "machine": self.machine,
+            "verdicts": [[*size, agrees] for size, agrees in self.verdicts.items()],
+            "validation_verdicts": [[*size, agrees] for size, agrees in self.validation_verdicts.items()],
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -78,6 +90,9 @@ class State:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.best = saved.get("best", [])
         self.steps, self.elapsed_s = saved["steps"], saved["elapsed_s"]
+        if saved.get("machine", "") == self.machine:  # so that what goes on computes as before
+            for verdicts, name in ((self.verdicts, "verdicts"), (self.validation_verdicts, "validation_verdicts")):
+                verdicts.update({(n, height, width): agrees for n, height, width, agrees in saved.get(name, ())})
 
 
 def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int = 1) -> State:
@@ -98,7 +113,26 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int 
         check_compiler(fabric.device)
         network = torch.compile(network)  # type: ignore[assignment]  # names and weights stay those of the network
     network, optimizer = fabric.setup(network, optimizer)
-    return State(network=network, average=average, optimizer=optimizer)
+    return State(network=network, average=average, optimizer=optimizer, machine=precision.machine(fabric))
+
+
+def check_precision(
+    state: State, data: TrainingSet, config: TrainConfig, card: ModelCard, fabric: Fabric, progress: Progress
+) -> None:
+    """Try half precision for each size of batch that there will be, but for those in `state.verdicts`.
+
+    By the average, which is not compiled; its weights are the network's at the start.
+    """
+    if precision.half_type(fabric) is None:
+        return
+    batches = (
+        _changed(fed, card, hash((config.seed, number)) & 0x7FFF_FFFF)[0]
+        for number, fed in enumerate(on_device(data.trials(), fabric.device))
+    )
+    precision.check_training(state.average, batches, fabric, state.verdicts, "training", progress)
+    for others in gather(state.verdicts, fabric):  # float32 for all where one needs it
+        for size, agrees in others.items():
+            state.verdicts[size] = agrees and state.verdicts.get(size, True)
 
 
 def sparing_single_values(network: nn.Module) -> nn.Module:
@@ -191,10 +225,12 @@ def train_epoch(
 
     Every device ends it with the same average, and with loss and images of all.
 
-    Raises SeverstalError when the loss or the weights are not finite; nothing is saved from such an epoch.
+    Raises SeverstalError when the loss, running statistics or the weights are not finite; nothing is saved from such an
+    epoch.
     """
     state.network.train()
-    began, count, steps = time.monotonic(), _Losses(epoch), 0
+    began, count, steps = time.monotonic(), Losses(epoch, state.statistics), 0
+    step_share = 1 / (len(data) * config.epochs)
     state.optimizer.zero_grad(set_to_none=True)
     begins_step = True
     for number, fed in enumerate(on_device(data.batches(epoch, share_done(0)), fabric.device)):
@@ -202,15 +238,18 @@ def train_epoch(
             share = share_done(steps)
             if share >= 1:
                 break
+            rate = schedule.rate_of_step(config, share, step_share=step_share, is_first=state.steps == 0)
             for group in state.optimizer.param_groups:
-                group["lr"] = schedule.learning_rate(config, share) * group.get("factor", 1.0)
+                group["lr"] = rate * group.get("factor", 1.0)
         # dropout draws from the global generator: key it like everything else, so that resuming needs no saved state
         place = number * fabric.world_size + fabric.global_rank
         key = hash((config.seed, epoch, place)) & 0x7FFF_FFFF
         torch.manual_seed(key)
         batch, (pixels, masks) = fed[0], _changed(fed, card, key)
+        exact = not state.verdicts.get((pixels.shape[0], pixels.shape[2], pixels.shape[3]), True)
         with fabric.no_backward_sync(state.network, enabled=not batch.ends_step):  # type: ignore[arg-type]
-            logits = state.network(pixels)
+            with precision.in_float32(fabric, exact):
+                logits = state.network(pixels)
             loss = losses.total_loss(logits.masks, logits.classes, masks, config, share)
             count.add(batch, loss.detach())
             fabric.backward(loss * batch.loss_weight)
@@ -241,39 +280,6 @@ def train_epoch(
         seconds=max(time.monotonic() - began, 1e-9),
         ended=images < data.epoch_images,
     )
-
-
-class _Losses:
-    """The losses of an epoch's batches, each read when the next one is under way: a GPU would stand still meanwhile."""
-
-    def __init__(self, epoch: int) -> None:
-        self.total, self.images = 0.0, 0
-        """Sum over images, and their number, of what was read."""
-        self._epoch, self._batches = epoch, 0
-        self._last: tuple[Batch, Tensor] | None = None
-
-    def add(self, batch: Batch, loss: Tensor) -> None:
-        """Read the loss before this one, on a CPU this one. Raises SeverstalError: it is not finite."""
-        self.settle()
-        self._last = batch, loss
-        if loss.device.type == "cpu":
-            self.settle()
-
-    def settle(self) -> None:
-        """Read the last loss. Raises SeverstalError: it is not finite."""
-        if self._last is None:
-            return
-        (batch, loss), self._last = self._last, None
-        self._batches += 1
-        value = float(loss)
-        if not math.isfinite(value):
-            raise SeverstalError(
-                f"the loss is {value} in epoch {self._epoch + 1}, batch {self._batches}",
-                ", ".join(batch.image_ids),
-                "Look at these images, or lower the learning rate; the last whole epoch is kept",
-            )
-        self.total += value * len(batch.image_ids)
-        self.images += len(batch.image_ids)
 
 
 def _changed(fed: Fed, card: ModelCard, seed: int) -> tuple[Tensor, Tensor]:

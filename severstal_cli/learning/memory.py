@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.errors import MachineError
+from severstal_cli.errors import MachineError, is_memory
 from severstal_cli.learning import loop, losses
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import gather
@@ -68,17 +68,11 @@ def _fits(network: nn.Module, data: TrainingSet, config: TrainConfig, fabric: Fa
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             del held_back, copies
-    except RuntimeError as error:
-        if not _is_full(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_memory(error):
             raise
         return False
     return True
-
-
-def _is_full(error: RuntimeError) -> bool:
-    """Whether the memory was too small: cuDNN and cuBLAS tell it in words of their own."""
-    words = "out of memory", "unable to find an engine", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED"
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 @contextmanager
@@ -86,8 +80,8 @@ def told(data: TrainingSet, config: TrainConfig) -> Iterator[None]:
     """Tell in one line that a batch was too large. Raises MachineError."""
     try:
         yield
-    except RuntimeError as error:
-        if not _is_full(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_memory(error):
             raise
         raise _too_large(data, config) from error
 

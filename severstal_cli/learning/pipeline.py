@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import InputError
+from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.steel.images import FULL_DEPTH, Grey, read_grey
 from severstal_cli.steel.parallel import map_in_order
 
@@ -31,15 +32,19 @@ def from_files(
     *,
     batch_size: int,
     bits: int = FULL_DEPTH,
+    runs: Sequence[Path] = (),
 ) -> Generator[tuple[Path, Result | InputError], None, None]:
     """What `finish` makes of each file's levels, in order; for a file that cannot be read, why.
 
     groups: files whose pictures share batches; no batch has pictures of two groups, so a group's levels do not depend
     on which others are predicted by the same process. predict: pictures `(H, W)` to levels `(C, H, W)`, where None ends
     a batch. finish: called in threads, which are waited for when the results are closed. bits: those in use in 16-bit
-    files.
+    files. runs: of the networks that `predict` asks, in order, to name one whose numbers are not finite.
+
+    Raises SeverstalError: that happened.
     """
     waiting: deque[tuple[Path, InputError | None]] = deque()  # files that `predict` was given, and the wrong ones
+    given: list[Path] = []
     threads = cpu_count() or 1
 
     def pictures() -> Iterator[Grey | None]:
@@ -51,14 +56,18 @@ def from_files(
                 waiting.append((path, picture))
             else:
                 waiting.append((path, None))
+                given.append(path)
                 yield picture
             if path in last:
                 yield None
 
     def levels_or_errors() -> Iterator[tuple[Path, Levels | InputError]]:
-        for levels in predict(pictures()):
-            yield from _leading_errors(waiting)
-            yield waiting.popleft()[0], levels
+        try:
+            for levels in predict(pictures()):
+                yield from _leading_errors(waiting)
+                yield waiting.popleft()[0], levels
+        except NotFiniteError as error:
+            raise error.of(runs[error.member] if runs else "the network", given[error.number]) from None
         yield from _leading_errors(waiting)
 
     def finished(item: tuple[Path, Levels | InputError]) -> tuple[Path, Result | InputError]:

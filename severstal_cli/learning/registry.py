@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from severstal_cli.errors import InputError, MachineError, SeverstalError, UsageError
+from severstal_cli.errors import InputError, MachineError, SeverstalError, UsageError, is_memory
 from severstal_cli.learning import fitting, names, pretrained, small
 from severstal_cli.progress import SILENT, Progress
 
@@ -108,7 +108,7 @@ def build(
         with pretrained.offline() if fetched is None else pretrained.hub() as unreachable:
             network = chosen.factory(encoder, fetched, in_channels, classes, classifier)
     except (OSError, RuntimeError) as error:
-        if fetched is None or _is_full(error):
+        if fetched is None or is_memory(error):
             raise _refused(error, f"{arch} cannot use encoder {encoder}") from error
         raise MachineError(
             f"the {'ImageNet' if fetched == 'imagenet' else fetched} weights of {encoder} could not be fetched",
@@ -161,16 +161,10 @@ def _refused(error: Exception, what: str) -> SeverstalError:
     """What to tell of an error of the libraries."""
     if isinstance(error, SeverstalError):
         return error
-    if _is_full(error):
+    if is_memory(error):
         return MachineError(what, "the memory is too small for it", "Free some, or choose a smaller --encoder")
     found = _short(error).rstrip(" .") or type(error).__name__
     return InputError(what, found, "Choose another --encoder")
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether the memory was too small: on a CPU torch tells it in words."""
-    words = "out of memory", "allocate memory"
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _short(found: object) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.config.training import images_of_step
-from severstal_cli.errors import OutputError, RunError
+from severstal_cli.errors import OutputError, RunError, check_memory
 from severstal_cli.learning import history, loop, run, selection
 from severstal_cli.steel.images import FULL_DEPTH
 
@@ -101,6 +101,7 @@ def go_on(
         )
         return [history.Row(**row) for row in saved["history"]], card
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        check_memory(error, f"resuming {folder}")
         raise RunError(
             f"{folder / run.CHECKPOINT} is damaged", repr(error)[:120], f"Remove {folder}, and train again"
         ) from error

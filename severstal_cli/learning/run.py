@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from severstal_cli.errors import InputError, RunError
-from severstal_cli.learning import names, registry
+from severstal_cli.errors import InputError, RunError, check_memory
+from severstal_cli.learning import finite, names, registry
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel import files
 from severstal_cli.steel.images import DEPTHS
@@ -117,7 +117,9 @@ def read_card(folder: Path) -> ModelCard:
     wrong += [] if raw.get("bits") in (None, *DEPTHS) and not isinstance(raw.get("bits"), float) else ["bits"]
     try:
         if not wrong:
-            return card_from(raw)
+            card = card_from(raw)
+            finite.check_pixels(folder / CARD, card.mean, card.std)
+            return card
     except (TypeError, ValueError):
         wrong = ["image_size"]
     found = ", ".join(f"{name} is {raw[name]!r}" for name in wrong)
@@ -175,7 +177,9 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
+        check_memory(error, f"reading {path}")
         raise RunError(f"{path} is damaged or does not fit {CARD}", str(error)[:120], "Train again") from error
+    finite.check_weights(path, network.state_dict())
     return network.eval()
 
 
@@ -196,6 +200,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive raises many kinds
+        check_memory(error, f"reading {path}")
         raise RunError(f"{path} is damaged", type(error).__name__, remedy) from error
     if not isinstance(state, dict):
         raise RunError(f"{path} is damaged", "it holds no table of values", remedy)

@@ -29,7 +29,7 @@ class Clock:
     """Steps that take about as long as a validation, for the guess."""
     agree: Callable[[float], float]
     """Gives all devices the time of the first one: each has a clock of its own, but they must stop together."""
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())  # noqa: PLW0108 (a test sets the clock)
     _first_s: float | None = field(default=None, init=False)
     """Of the first step, which may have taken far longer than others: what compiles does so then."""
 
@@ -58,6 +58,19 @@ def learning_rate(config: TrainConfig, share_done: float) -> float:
         return config.learning_rate * (share_done / config.warmup_share)
     after = (share_done - config.warmup_share) / (1 - config.warmup_share)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(after, 1.0)))
+
+
+def rate_of_step(config: TrainConfig, share: float, *, step_share: float, is_first: bool) -> float:
+    """The learning rate of a step that begins at `share` of the training and is `step_share` of it.
+
+    In the warm-up that of its middle: at its beginning the first one, which may be the only one, would learn nothing.
+    With a time limit nobody knows how long the first one takes: then the middle of the warm-up at least.
+    """
+    if share < config.warmup_share:
+        share += step_share / 2
+        if is_first and config.time_limit_s is not None:
+            share = max(share, config.warmup_share / 2)
+    return learning_rate(config, share)
 
 
 def is_half_size(config: TrainConfig, share_done: float) -> bool:

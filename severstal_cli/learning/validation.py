@@ -10,7 +10,10 @@ from torch import nn
 
 from severstal_cli.learning import engines, inference
 from severstal_cli.learning.device import gather
+from severstal_cli.learning.finite import NotFiniteError
+from severstal_cli.learning.precision import Careful, Verdicts, half_type
 from severstal_cli.learning.run import ModelCard
+from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import dice, postprocess, rle
 from severstal_cli.steel.parallel import map_in_order
 from severstal_cli.steel.photographs import Photographs
@@ -19,8 +22,19 @@ from severstal_cli.steel.photographs import Photographs
 class Validation:
     """The competition's Dice of a network at threshold 0.5, in the mode of prediction."""
 
-    def __init__(self, photographs: Photographs, image_ids: Sequence[str], card: ModelCard, batch_size: int) -> None:
+    def __init__(
+        self,
+        photographs: Photographs,
+        image_ids: Sequence[str],
+        card: ModelCard,
+        batch_size: int,
+        verdicts: Verdicts | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        """`verdicts`: of the sizes that were tried before; those that are tried now are added to it."""
         self.image_ids = tuple(image_ids)
+        self._verdicts: Verdicts = {} if verdicts is None else verdicts
+        self._progress = progress
         self._photographs, self._card, self._batch_size = photographs, card, batch_size
         # the mean leaves out channels between class ids that no annotation names
         self._counted = [class_id - 1 for class_id in photographs.class_ids]
@@ -37,11 +51,16 @@ class Validation:
         """Mean Dice over all pairs, and over those with a true mask (None without any); None without images.
 
         Devices share the images, and each has the scores of all in the end. They must have the same `network`.
+        Raises SeverstalError: the network gives an image numbers that are not finite.
         """
         if not self.image_ids:
             return None
         card, cache, masks = self._card, self._photographs.cache, self._photographs.masks
-        member = engines.Member(network, card.mean, card.std)
+        plain = engines.Member(network, card.mean, card.std)
+        member: engines.Probs = plain
+        if half_type(fabric) is not None:
+            member = Careful(plain, lambda: plain, fabric, name="validation", emulated=plain,
+                             verdicts=self._verdicts, progress=self._progress)  # fmt: skip
         mine = self.image_ids[fabric.global_rank :: fabric.world_size]
         pixels = (cache[cache.index[image_id]] for image_id in mine)
         rules = [postprocess.ClassRule()] * card.classes
@@ -53,7 +72,14 @@ class Validation:
 
         levels_of = inference.predict_levels([member], pixels, fabric, batch_size=self._batch_size)
         found = map_in_order(scores_of, zip(mine, levels_of, strict=True), ahead=2 * (cpu_count() or 1), name="masks")
-        own_scores = np.array(list(found)).reshape(len(mine), len(self._counted))
+        try:
+            own_scores = np.array(list(found)).reshape(len(mine), len(self._counted))
+        except NotFiniteError as error:
+            raise error.of("the network", f"{mine[error.number]} in validation",
+                           "Lower the learning rate; the last whole epoch is kept") from None  # fmt: skip
+        for others in gather(self._verdicts, fabric):  # float32 for all where one needs it
+            for size, agrees in others.items():
+                self._verdicts[size] = agrees and self._verdicts.get(size, True)
         scores = np.empty(self._present.shape)
         for rank, rows in enumerate(gather(own_scores, fabric)):
             scores[rank :: fabric.world_size] = rows

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from severstal_cli.errors import SeverstalError, printable
+from severstal_cli.errors import SeverstalError, is_memory, memory_is_full, printable
 
 if TYPE_CHECKING:
     from severstal_cli.stages.checking import CheckResult
@@ -28,12 +28,11 @@ def line_of(error: Exception) -> str | None:
         return str(error)
     if "no locator available" in str(error):
         return "numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"
-    if isinstance(error, RuntimeError | MemoryError):  # torch has no kind of its own for a full memory on a CPU
-        is_full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
-        return "the memory is full. Give a smaller --batch-size" if is_full else None
-    if isinstance(error, BrokenPipeError):
+    if is_memory(error):
+        return str(memory_is_full())
+    if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
         return None
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+    if error.strerror and error.filename is not None:
         remedy = _REMEDIES.get(error.errno or 0, "Check the path and its permissions")
         return str(SeverstalError(f"cannot use {os.fsdecode(error.filename)}", error.strerror, remedy))
     return printable(f"{type(error).__name__}: {error}")

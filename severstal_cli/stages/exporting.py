@@ -10,6 +10,7 @@ from severstal_cli.config import ExportConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import engines, export, run
 from severstal_cli.learning.engines import Member
+from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.inference import predict_levels
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, image_files, images, tables
@@ -55,18 +56,23 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
         run.write_card(folder, card)
         if (config.run / run.THRESHOLDS).is_file():
             shutil.copyfile(config.run / run.THRESHOLDS, folder / run.THRESHOLDS)
-        difference = _difference(member, folder, card, grey)
+        difference = _difference(member, folder, card, grey, config.run, picture)
         if difference > LARGEST_DIFFERENCE:
             raise RunError(f"{config.run} as {config.format} gives other levels than torch",
                            f"up to {difference} of 255 on {picture}", "Take another --format")  # fmt: skip
     return ExportResult(folder=out, file=out / file.name, picture=picture, largest_difference=difference)
 
 
-def _difference(member: Member, folder: Path, card: run.ModelCard, grey: images.Grey) -> int:
+def _difference(
+    member: Member, folder: Path, card: run.ModelCard, grey: images.Grey, run_folder: Path, picture: Path
+) -> int:
     """The largest of the levels by torch and by the run in `folder`, both in float32 on the CPU."""
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     [exported] = engines.load_members([folder], [card], fabric)
-    ours, theirs = (next(predict_levels([probs], [grey], fabric)).astype(int) for probs in (member, exported))
+    try:
+        ours, theirs = (next(predict_levels([probs], [grey], fabric)).astype(int) for probs in (member, exported))
+    except NotFiniteError as error:
+        raise error.of(run_folder, picture) from None
     return int(abs(ours - theirs).max())
 
 

@@ -23,6 +23,7 @@ from severstal_cli.config import PredictConfig
 from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.learning import engines, inference, pipeline, workers
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.precision import half_type
 from severstal_cli.learning.recipe import Recipe
 from severstal_cli.learning.task import Task, read_task
 from severstal_cli.progress import SILENT, Progress
@@ -74,7 +75,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     how = task.recipe
     fabric = open_device()
     names = engines.engines_for(how.folders, config.engine, fabric, config.compile)
-    precision = str(engines.half_type(fabric) or torch.float32).removeprefix("torch.")
+    precision = str(half_type(fabric) or torch.float32).removeprefix("torch.")
     plan = how.fingerprints() | {"classes": task.classes, "engines": names, "precision": precision}
     if task.bits is not None:
         plan["bits"] = task.bits
@@ -100,7 +101,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         missing = sorted(parts.images.keys() - set(there))
         mine = missing[fabric.global_rank :: fabric.world_size]
         with _keeping(parts, progress):
-            predict_levels = _networks(config, how, fabric) if mine else None
+            predict_levels = _networks(config, how, fabric, progress) if mine else None
             began = time.monotonic()
             if predict_levels is not None:
                 _predict_parts(config, task, parts, mine, predict_levels, progress)
@@ -110,10 +111,10 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         return _merge(config, task, parts, missing, time.monotonic() - began, fabric, names)
 
 
-def _networks(config: PredictConfig, how: Recipe, fabric: Fabric) -> PredictLevels:
+def _networks(config: PredictConfig, how: Recipe, fabric: Fabric, progress: Progress) -> PredictLevels:
     """Open the runs."""
     members = engines.load_members(how.folders, how.cards, fabric, engine=config.engine,
-                                   compile_networks=config.compile)  # fmt: skip
+                                   compile_networks=config.compile, progress=progress)  # fmt: skip
     return partial(inference.predict_levels, members, fabric=fabric, views=how.views,
                    batch_size=config.batch_size, weights=how.weights, exclusive=how.thresholds.exclusive)  # fmt: skip
 
@@ -179,7 +180,8 @@ def _predict_parts(
 
     groups = [parts.images[number] for number in numbers]
     parts.take(numbers)
-    results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size, bits=bits)
+    results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size, bits=bits,
+                                  runs=task.recipe.folders)  # fmt: skip
     bar_of_all = progress.bar("predicting", sum(map(len, groups)), "images")
     with closing(results), bar_of_all as bar, ThreadPoolExecutor(1, "parts") as writer:
         written: Future[None] | None = None

@@ -149,7 +149,11 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
                        "Several machines must share the folder of the runs")  # fmt: skip
     if fabric.is_global_zero:
         resuming.check_space(folder, state, config, len(rows))
-    judge = validation.Validation(photographs, validation_ids, card, data.at_once)
+    if len(rows) < config.epochs:
+        began = time.monotonic()
+        loop.check_precision(state, data, config, card, fabric, progress)
+        state.elapsed_s += time.monotonic() - began  # of a time limit, too
+    judge = validation.Validation(photographs, validation_ids, card, data.at_once, state.validation_verdicts, progress)
 
     def keep(network: nn.Module | None) -> None:
         """The checkpoint first: what a kill leaves unwritten is made of it again."""

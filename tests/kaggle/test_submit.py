@@ -305,8 +305,8 @@ def test_a_refused_submission_tells_what_to_look_at_and_is_made_at_once_by_the_s
     with pytest.raises(InputError, match=r"Join the competition, see that .* submission\.csv.* left today"):
         send()
     began = time.monotonic()
-    send(lost_s=3)
-    assert time.monotonic() - began < 3, "nothing was lost that had to be looked for"
+    send(lost_s=120)
+    assert time.monotonic() - began < 120, "nothing was lost that had to be looked for"
     assert_submitted_once(account)
 
 
@@ -632,7 +632,7 @@ def test_a_killed_process_is_taken_up(account: Account, send: Send, tmp_path: Pa
     with subprocess.Popen([sys.executable, "-c", code]) as started:
         process.append(started.pid)
         try:
-            assert started.wait(120) == -9
+            assert started.wait(600) == -9
         finally:
             started.kill()
     send()

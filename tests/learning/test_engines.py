@@ -14,6 +14,7 @@ from severstal_cli.errors import MachineError, RunError, UsageError
 from severstal_cli.learning import device, engines, export, folding, registry, run
 from severstal_cli.learning.engines import Member
 from severstal_cli.learning.inference import predict_levels
+from severstal_cli.learning.precision import Careful
 
 PICTURES = [
     np.random.default_rng(n).integers(0, 256, size, np.uint8) for n, size in enumerate([(64, 96)] * 3 + [(50, 70)])
@@ -167,8 +168,11 @@ def test_weights_are_cast_once_to_what_the_device_multiplies(exported: dict[str,
     card = run.read_card(exported["weights"])
     fabric = on_cpu("bf16-mixed")
     [probs] = engines.load_members([exported["weights"]], [card], fabric, engine="torch")
-    assert isinstance(probs, nn.Module)
-    kinds = {weight.dtype for part in probs.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()}
+    assert isinstance(probs, Careful)
+    assert isinstance(probs.half, nn.Module)
+    kinds = {
+        weight.dtype for part in probs.half.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()
+    }
     assert kinds == {torch.bfloat16}
     plain = folding.with_folded_norms(engines.member_of(exported["weights"], card))
     plain = plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -182,8 +186,11 @@ def test_a_gpu_without_bfloat16_multiplies_float16(exported: dict[str, Path], mo
     card, exact, half = run.read_card(exported["weights"]), on_cpu("32-true"), on_cpu("32-true")
     monkeypatch.setattr(half, "autocast", lambda: torch.autocast("cpu", torch.float16))  # Fabric has it on GPUs alone
     [probs] = engines.load_members([exported["weights"]], [card], half, engine="torch")
-    assert isinstance(probs, nn.Module)
-    kinds = {weight.dtype for part in probs.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()}
+    assert isinstance(probs, Careful)
+    assert isinstance(probs.half, nn.Module)
+    kinds = {
+        weight.dtype for part in probs.half.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()
+    }
     assert kinds == {torch.float16}
     [wanted] = engines.load_members([exported["weights"]], [card], exact, engine="torch")
     differences = [abs(a.astype(int) - b) for a, b in zip(levels(probs, half), levels(wanted, exact), strict=True)]

@@ -38,3 +38,21 @@ def test_the_time_of_a_first_validation_is_guessed_by_the_steps_after_the_first(
         shares.append(clock.share_done(step))
         now += 100 if step else 3000  # the first step compiles
     assert shares == pytest.approx([0, 0.3, 0.31, 0.32 + guess, 0.33 + guess, 0.34 + guess])
+
+
+@pytest.mark.parametrize(("epochs", "steps", "warmup"), [(1, 1, 0.05), (1, 2, 0.05), (1, 1, 0.9), (3, 1, 0.99)])
+def test_no_step_of_a_short_training_learns_nothing(epochs: int, steps: int, warmup: float) -> None:
+    config = TrainConfig(epochs=epochs, warmup_share=warmup, learning_rate=1.0)
+    count = epochs * steps
+    rates = [
+        schedule.rate_of_step(config, step / count, step_share=1 / count, is_first=not step) for step in range(count)
+    ]
+    assert min(rates) > 0.05
+    assert max(rates) > 0.5
+
+
+def test_the_first_step_of_a_time_limit_which_may_be_the_only_one_learns() -> None:
+    config = TrainConfig(epochs=10_000, time_limit_s=1.0, learning_rate=1.0)
+    first, second = (schedule.rate_of_step(config, 0.0, step_share=1e-5, is_first=flag) for flag in (True, False))
+    assert first == pytest.approx(0.5)
+    assert second < 0.001

@@ -29,7 +29,7 @@ class Page:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         port_file = profile / "DevToolsActivePort"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not port_file.exists() or not port_file.read_text():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("Chromium does not start")
@@ -38,7 +38,7 @@ class Page:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(f"http://127.0.0.1:{port}/json/list") as answer:
             (target,) = [one for one in json.load(answer) if one["type"] == "page"]
-        self._socket = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=60, http_no_proxy=["*"])
+        self._socket = websocket.create_connection(target["webSocketDebuggerUrl"], timeout=300, http_no_proxy=["*"])
         self._number = 0
         self.faults: list[str] = []
         self.addresses: list[str] = []
@@ -48,7 +48,7 @@ class Page:
     def close(self) -> None:
         self._socket.close()
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(300)
 
     def resident_bytes(self) -> int:
         """Of the browser with all its processes; what they share counts once for each."""
@@ -90,7 +90,7 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, code: str, seconds: float = 30) -> Any:
+    def wait(self, code: str, seconds: float = 300) -> Any:
         """The value of `code` once it is true."""
         deadline = time.monotonic() + seconds
         while not (found := self.run(code)):

@@ -72,7 +72,9 @@ def train_until_nan(config: TrainConfig) -> training.TrainResult:
         calls += 1
         return total_loss(*arguments) * (float("nan") if os.environ["RANK"] == "1" and calls == 2 else 1)  # type: ignore[arg-type]
 
-    with mock.patch.object(losses, "total_loss", nan_at_second), mock.patch.object(workers, "LAST_WORDS_S", 1.0):
+    # the first worker, which only sees that the other has gone, waits until the launcher has seen why and ends it
+    patience_s = 1.0 if os.environ["RANK"] == "1" else 300.0
+    with mock.patch.object(losses, "total_loss", nan_at_second), mock.patch.object(workers, "LAST_WORDS_S", patience_s):
         return training.train(config)
 
 
@@ -93,5 +95,5 @@ def predict_until_killed(config: PredictConfig) -> prediction.PredictResult:
 
 def predict_elsewhere(config: PredictConfig, other: PredictConfig) -> prediction.PredictResult:
     """The second worker is told otherwise, as on another machine; should they wait for ever, they end."""
-    signal.alarm(100)
+    signal.alarm(600)
     return prediction.predict(other if os.environ["RANK"] == "1" else config)

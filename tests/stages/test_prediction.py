@@ -230,7 +230,7 @@ def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(tr
         prediction.predict(PredictConfig(**settings, resume=True, masks=tmp_path / "masks"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("severstal_cli.learning.engines.engines_for", lambda *_: ["another"])
-        patch.setattr("severstal_cli.learning.engines.half_type", lambda _: torch.float16)
+        patch.setattr("severstal_cli.stages.prediction.half_type", lambda _: torch.float16)
         with pytest.raises(InputError, match="prediction: other engines, precision"):
             prediction.predict(PredictConfig(**settings, resume=True))
     predicted = []

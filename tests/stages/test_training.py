@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import platform
 import re
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +83,7 @@ def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
     # 20 images are trained on, 5 steps an epoch: step 11 is in the third
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_AT_STEP, data, tmp_path / "killed", "11", repr(settings)],
-        check=False, capture_output=True, timeout=300,
+        check=False, capture_output=True, timeout=900,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     folder = tmp_path / "killed" / whole.name
@@ -212,12 +214,16 @@ def test_without_a_fold_all_but_the_holdout_is_trained_on(make_data, tmp_path: P
     assert (card.fold, card.validation_dice, card.epoch) == (None, None, 2)
 
 
-def test_time_limit_ends_the_training_with_its_schedule(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    data = make_data()
+def test_time_limit_ends_the_training_with_its_schedule(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    """By a clock that goes on by 20 ms whenever it is looked at, however busy the machine is."""
+    data, looks = make_data(), itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: 0.02 * next(looks))
     result = training.train(_config(data, tmp_path, epochs=10_000, time_limit_s=2.0))
     rows = run.read_checkpoint(result.folder)["history"]
-    assert 1 <= len(rows) < 10_000
-    assert rows[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in rows) or len(rows) < 3
+    assert 3 <= len(rows) < 10_000
+    assert rows[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in rows)
     assert result.seconds < 2.0 + 2 * max(row["validation_s"] for row in rows) + 1.0
 
 
@@ -396,7 +402,7 @@ def test_a_training_that_goes_no_further_keeps_what_no_epoch_validated(make_data
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_AT_STEP, data, tmp_path, "11", repr({"arch": "unet-small", "batch_size": 4,
                                                                           **settings})],
-        check=False, capture_output=True, timeout=300,
+        check=False, capture_output=True, timeout=900,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     folder = tmp_path / "unet-small-fold0"

@@ -120,9 +120,9 @@ def test_large_sets_keep_their_shares(grouped: bool) -> None:
         for number, size in enumerate(sizes):
             start = number * 41
             groups[by_kind[start : start + size]] = groups[by_kind[start]]
-    start_s = time.perf_counter()
+    start_s = time.process_time()  # not the clock's: others may keep the machine busy
     parts = stratification.make_splits(ids, class_sets, groups, holdout=0.15, folds=5, seed=0)
-    assert time.perf_counter() - start_s < 10
+    assert time.process_time() - start_s < 10
     slack = 3 if grouped else 1
     assert_shares(parts, np.array([True] * len(ids)), slack)
     for class_id in range(1, 5):

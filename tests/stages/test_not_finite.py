@@ -1,0 +1,201 @@
+"""NaN, and what else is no number, never becomes a submission, rules or a score."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from severstal_cli.config import ExportConfig, PredictConfig, ReportConfig, ScoreConfig, ThresholdsConfig, TrainConfig
+from severstal_cli.errors import RunError, SeverstalError
+from severstal_cli.learning import engines, export, run
+from severstal_cli.stages import exporting, prediction, reporting, scoring, searching, training
+
+Trained = tuple[Path, Path]
+
+
+@pytest.fixture
+def copied(trained: Trained, tmp_path: Path) -> Path:
+    """A copy of the run that may be damaged."""
+    return Path(shutil.copytree(trained[1], tmp_path / "models" / "damaged"))
+
+
+def commands(data: Path, folder: Path, out: Path) -> dict[str, Callable[[], Any]]:
+    images = data / "train_images"
+    return {
+        "predict": lambda: prediction.predict(PredictConfig(images=(images,), runs=(folder,), out=out / "s.csv")),
+        "thresholds": lambda: searching.search(ThresholdsConfig(runs=(folder,))),
+        "score": lambda: scoring.score(ScoreConfig(runs=(folder,))),
+        "report": lambda: reporting.report(ReportConfig(shown=(folder,), out=out / "report")),
+        "export": lambda: exporting.export_run(ExportConfig(run=folder, format="onnx", out=out / "exported")),
+    }
+
+
+COMMANDS = "predict", "thresholds", "score", "report", "export"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(
+    trained: Trained, copied: Path, tmp_path: Path, command: str, value: float
+) -> None:
+    weights = load_file(copied / run.WEIGHTS)
+    weights["network.deepest.0.weight"][5, 3, 1, 1] = value
+    save_file(weights, copied / run.WEIGHTS)
+    before = (copied / run.THRESHOLDS).read_bytes()
+    with pytest.raises(
+        RunError, match=r"damaged/model\.safetensors .* not finite: network\.deepest\.0\.weight\. Train"
+    ):
+        commands(trained[0], copied, tmp_path)[command]()
+    assert (copied / run.THRESHOLDS).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e308, -1.0, 0.0, 1e-30, 10**400])
+def test_a_card_with_a_mean_or_deviation_that_pixels_cannot_have_is_refused(
+    copied: Path, name: str, value: float
+) -> None:
+    card = json.loads((copied / run.CARD).read_text())
+    (copied / run.CARD).write_text(json.dumps(card | {name: value}))
+    if name == "mean" and 0 <= value < 1:
+        run.read_card(copied)
+        return
+    with pytest.raises(RunError, match=rf"model\.json is damaged: {name} is .*, not between .* and 1\. Train again"):
+        run.read_card(copied)
+    assert copied not in [folder for folder, _ in run.find_runs(copied.parent)]
+
+
+def overflow(folder: Path) -> None:
+    """Finite weights of which float32 makes infinite logits, which a sigmoid would make 0 and 1."""
+    weights = load_file(folder / run.WEIGHTS)
+    weights["network.out.weight"] *= 1e37
+    weights["network.out.bias"].fill_(3e38)
+    save_file(weights, folder / run.WEIGHTS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_image_that_makes_other_numbers_than_finite_ones_is_named(
+    trained: Trained, copied: Path, tmp_path: Path, command: str
+) -> None:
+    overflow(copied)
+    before = (copied / run.THRESHOLDS).read_bytes()
+    line = r"^.*damaged gives numbers that are not finite: for \S*0\w+\.png\. Its weights are too large or damaged"
+    with pytest.raises(RunError, match=line):
+        commands(trained[0], copied, tmp_path)[command]()
+    assert (copied / run.THRESHOLDS).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
+
+
+def test_of_several_runs_the_one_at_fault_is_named_and_the_very_image(
+    trained: Trained, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, good = trained
+    paths = sorted((data / "train_images").iterdir())
+    asked = 0
+    forward = engines.Member.forward
+
+    def broken(self: engines.Member, pixels: torch.Tensor) -> torch.Tensor:
+        nonlocal asked
+        probs = forward(self, pixels)
+        if self.network.bad:  # type: ignore[truthy-function]
+            number, asked = 20 - asked, asked + len(pixels)
+            if 0 <= number < len(pixels):
+                probs[number, 0, 3, 5] = math.nan
+        return probs
+
+    load = run.load_network
+
+    def marked(folder: Path, card: run.ModelCard) -> torch.nn.Module:
+        network = load(folder, card)
+        network.bad = folder == copied  # type: ignore[assignment]
+        return network
+
+    monkeypatch.setattr(engines.Member, "forward", broken)
+    monkeypatch.setattr(run, "load_network", marked)
+    monkeypatch.setattr(engines, "with_folded_norms", lambda member: member)
+    monkeypatch.setattr(engines, "half_type", lambda _: None)
+    config = PredictConfig(images=tuple(paths), runs=(good, copied), out=tmp_path / "s.csv", engine="torch",
+                           thresholds=good / run.THRESHOLDS)  # fmt: skip
+    with pytest.raises(RunError, match=rf"damaged gives numbers that are not finite: for .*{paths[20].name}"):
+        prediction.predict(config)
+    assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize(("form", "engine"), [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")])
+def test_every_engine_sees_infinite_logits(
+    trained: Trained, copied: Path, with_openvino: None, tmp_path: Path, form: str, engine: str
+) -> None:
+    overflow(copied)
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    card = run.read_card(copied)
+    export.write(engines.member_of(copied, card), form, exported)
+    run.write_card(exported, card)
+    shutil.copyfile(copied / run.THRESHOLDS, exported / run.THRESHOLDS)
+    config = PredictConfig(
+        images=(trained[0] / "train_images",), runs=(exported,), out=tmp_path / "s.csv", engine=engine
+    )
+    with pytest.raises(RunError, match=r"exported gives numbers that are not finite: for .*\.png"):
+        prediction.predict(config)
+    assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize(("form", "engine"), [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")])
+def test_exported_weights_that_are_not_finite_are_refused(
+    trained: Trained, with_openvino: None, tmp_path: Path, form: str, engine: str
+) -> None:
+    if engine == "onnxruntime":
+        pytest.importorskip("onnx")
+    card = run.read_card(trained[1])
+    member = engines.member_of(trained[1], card)
+    with torch.no_grad():
+        member.network.get_parameter("network.out.weight")[1, 2] = math.nan
+    run.write_card(tmp_path, card)
+    file = export.write(member, form, tmp_path)
+    fabric = engines.Fabric(accelerator="cpu", devices=1, precision="32-true")
+    with pytest.raises(RunError, match=rf"{file.name} has numbers that are not finite"):
+        engines.load_members([tmp_path], [card], fabric, engine=engine)
+
+
+def test_a_validation_that_is_not_finite_ends_the_training(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    forward = engines.Member.forward
+    monkeypatch.setattr(engines.Member, "forward", lambda self, pixels: forward(self, pixels) * math.nan)
+    config = TrainConfig(data=make_data(images=18), models=tmp_path, arch="unet-small", epochs=1)
+    with pytest.raises(SeverstalError, match=r"network gives numbers that are not finite: for 0\w+\.png in validation"):
+        training.train(config)
+    assert not (run.folder_for(config) / run.WEIGHTS).exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: not enough memory: you tried to"),
+        RuntimeError("unable to mmap 98 bytes from file <x>: Cannot allocate memory (12)"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_full_memory_is_no_damage(
+    trained: Trained, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("safetensors.torch.load_file", full)
+    monkeypatch.setattr(torch, "load", full)
+    for work, file in ((lambda: run.load_network(copied, run.read_card(copied)), run.WEIGHTS),
+                       (lambda: run.read_checkpoint(copied), run.CHECKPOINT)):  # fmt: skip
+        with pytest.raises((SeverstalError, MemoryError)) as told:
+            work()
+        assert "damaged" not in str(told.value).replace("models/damaged", "")
+        if isinstance(told.value, SeverstalError):
+            assert str(told.value).startswith(f"the memory is full: reading {copied / file}. Free some")
