@@ -55,7 +55,7 @@ class Validation:
         found = map_in_order(scores_of, zip(mine, levels_of, strict=True), ahead=2 * (cpu_count() or 1), name="masks")
         own_scores = np.array(list(found)).reshape(len(mine), card.classes)
         scores = np.empty(self._present.shape)
-        for rank, rows in enumerate(gather(own_scores, fabric)):
-            scores[rank :: fabric.world_size] = rows
+        for rank, rows in enumerate(gather(own_scores.tolist(), fabric)):
+            scores[rank :: fabric.world_size] = np.array(rows).reshape(-1, card.classes)
         present = scores[self._present]
         return float(scores.mean()), float(present.mean()) if present.size else None

@@ -2,10 +2,12 @@
 
 import json
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -39,9 +41,9 @@ def _options(config: TrainConfig) -> list[str]:
             "--epochs", str(config.epochs), "--batch-size", str(config.batch_size)]  # fmt: skip
 
 
-def _run(*command: str) -> "subprocess.Popen[str]":
+def _run(*command: str, **settings: str) -> "subprocess.Popen[str]":
     """A Python of its own, as from a terminal: it and its children are a session, which Ctrl-C goes to as a whole."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"} | settings
     return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, text=True, start_new_session=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
@@ -57,6 +59,67 @@ def _alive(session: int) -> dict[int, str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def _listening(session: int) -> set[str]:
+    """The addresses at which the processes of a session wait for others, as the kernel writes them."""
+    own: set[str] = set()
+    for pid in _alive(session):
+        for handle in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(OSError):
+                own.add(str(handle.readlink()))
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_several_devices_of_one_machine_listen_at_the_loopback_alone(
+    trained,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    data, folder = trained
+    config = TrainConfig(data=data, models=tmp_path, arch="unet-small", epochs=2)
+    predicts = ["predict", str(data / "train_images"), "--model", str(folder), "--out", str(tmp_path / "s.csv")]
+    others = [name for _, name in socket.if_nameindex() if name not in ("lo", "lo0")]
+    process = _run("-m", "severstal_cli", *(_options(config) if command == "train" else predicts), "--devices", "2",
+                   GLOO_SOCKET_IFNAME=others[0] if others else "lo")  # fmt: skip
+    found: set[str] = set()
+    while process.poll() is None:
+        found |= _listening(process.pid)
+        time.sleep(0.02)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert found, "nothing was seen"
+    assert found <= LOOPBACK
+
+
+def test_workers_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
+    assert workers.run(in_workers.sum_of_ranks, 2) == [0, 1]
+
+
+def test_no_worker_outlives_the_command(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", epochs=10_000)
+    process = _run("-m", "severstal_cli", *_options(config), "--devices", "2")
+    assert process.stderr is not None
+    process.stderr.readline()
+    assert len(_alive(process.pid)) > 2
+    process.kill()
+    process.communicate()  # ends as soon as nobody is left who could write
+    assert _alive(process.pid) == {}
 
 
 def _weights(folder: Path) -> dict[str, bytes]:
