@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from severstal_cli.errors import MachineError
-from severstal_cli.learning import workers
+from severstal_cli.learning import launching, workers
 
 
 def fastest_precision(device: str) -> str:
@@ -39,7 +39,7 @@ def open_device(precision: str = "auto") -> Fabric:
     world, here = (int(os.environ[name]) if workers.is_worker() else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     strategy = "auto"
     if world > 1:
-        workers.check_gpus(here)
+        launching.check_gpus(here)
         if world % here:
             raise MachineError("the machines have different numbers of workers", f"{world} in all, {here} here",
                                "Give each the same --nproc-per-node")  # fmt: skip

@@ -14,7 +14,8 @@ Every file appears whole or not at all, and nothing is pickled.
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,31 @@ from typing import Any
 import torch
 from torch import nn
 
+from severstal_cli import typed
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import registry
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel import files
+from severstal_cli.steel.records import MAX_CLASS_ID
 
 FORMAT = 1
 """Of the run's files. A program of another format says so instead of guessing."""
 
+LARGEST = 2**31 - 1
+"""Of a count in a card: far above any, and a number that all that takes it can hold."""
+
 WEIGHTS, CARD, CHECKPOINT, THRESHOLDS = "model.safetensors", "model.json", "training.ckpt", "thresholds.json"
 SCORE = "score.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What something was trained on: a record of steel/leaks."""
+
+    data: str
+    split: str
+    fold: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +95,6 @@ class ModelCard:
         return {"data": self.data_fingerprint, "split": self.split_fingerprint, "fold": self.fold}, *self.seen
 
 
-_KINDS: dict[str, Any] = {
-    "arch": str, "encoder": str | None, "in_channels": int, "classes": int, "mean": int | float, "std": int | float,
-    "data": str, "fold": int | None, "validation_dice": int | float | None,
-}  # fmt: skip
-"""What must be in a card for the program to work with it; a card is a file that people may edit."""
-
-
 def folder_for(config: TrainConfig) -> Path:
     """Where the run of a training is kept. Raises UsageError: unknown architecture."""
     encoder = f"-{config.encoder}" if registry.entry(config.arch).has_encoder else ""
@@ -106,33 +114,39 @@ def read_card(folder: Path) -> ModelCard:
     """The card of a run. Raises RunError: no run, an incomplete one, or one of another version."""
     if not folder.is_dir():
         raise RunError("no such run", str(folder), "`severstal models` lists the trained runs")
-    raw = _read_json(folder / CARD, "The training has not finished its first epoch, or this is no run")
-    found = raw.get("format")
-    if found != FORMAT:
-        raise RunError(f"{folder / CARD} is of another version", f"format {found}, this program reads {FORMAT}",
+    path = folder / CARD
+    with _reading(path, "The training has not finished its first epoch, or this is no run"):
+        raw = typed.read_table(path)
+    if raw.get("format") != FORMAT:
+        raise RunError(f"{path} is of another version", f"format {raw.get('format')}, this program reads {FORMAT}",
                        "Train again, or use the version of severstal that wrote it")  # fmt: skip
-    fields = {each.name for each in dataclasses.fields(ModelCard)}
-    odd = sorted(fields ^ (set(raw) | {"environment", "averaged", "pseudo_fingerprint", "seen"}))
-    if odd:
-        raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
-    if raw["arch"] not in registry.REGISTRY:
-        raise RunError(f"{folder / CARD} is of a network that this program does not have", str(raw["arch"]),
+    with _reading(path, ""):
+        card = card_from(raw)
+    if card.arch not in registry.REGISTRY:
+        raise RunError(f"{path} is of a network that this program does not have", card.arch,
                        "Use the version of severstal that wrote it")  # fmt: skip
-    wrong = [name for name, kinds in _KINDS.items() if not isinstance(raw[name], kinds)]
-    try:
-        if not wrong:
-            return card_from(raw)
-    except (TypeError, ValueError):
-        wrong = ["image_size"]
-    found = ", ".join(f"{name} is {raw[name]!r}" for name in wrong)
-    raise RunError(f"{folder / CARD} is damaged", found, "Train again, or restore the file")
+    return card
 
 
-def card_from(fields: dict[str, Any]) -> ModelCard:
-    """The card whose fields were written as JSON or into a checkpoint."""
-    height, width = fields["image_size"]
-    lists = {name: tuple(fields.get(name, ())) for name in ("averaged", "seen")}
-    return ModelCard(**fields | {"image_size": (height, width)} | lists)
+def card_from(fields: Mapping[str, Any]) -> ModelCard:
+    """The card whose fields were written as JSON or into a checkpoint. Raises ValueError: it is damaged."""
+    card = typed.make(ModelCard, fields)
+    limits = {
+        "in_channels": (card.in_channels, 1, 1),
+        "classes": (card.classes, 1, MAX_CLASS_ID),
+        "epoch": (card.epoch, 0, LARGEST),
+        "fold": (card.fold or 0, 0, LARGEST),
+        "height": (card.image_size[0], 1, LARGEST),
+        "width": (card.image_size[1], 1, LARGEST),
+    }
+    for name, (value, low, high) in limits.items():
+        if value < low or (high is not None and value > high):
+            raise ValueError(
+                f"{name} is {value}, not {low}{' or more' if high is None else f' to {high}' * (high > low)}"
+            )
+    for record in card.seen:
+        typed.make(Record, record, "seen")
+    return card
 
 
 def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
@@ -175,13 +189,15 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
         classifier=card.classifier,
     )
     path = folder / WEIGHTS
-    try:
-        network.load_state_dict(load_file(path))
-    except FileNotFoundError as error:
+    if not path.exists():
         exported = [other.name for other in folder.glob("model.*") if other.name != CARD]
         remedy = "Take the run that it was exported from" if exported else "Train again, or restore the file"
-        raise RunError(f"{path} is missing", ", ".join(exported), remedy) from error
-    except (SafetensorError, OSError, RuntimeError) as error:
+        raise RunError(f"{path} is missing", ", ".join(exported), remedy)
+    try:
+        network.load_state_dict(load_file(path))
+    except OSError as error:
+        raise files.unreadable(path, error, RunError) from error
+    except (SafetensorError, RuntimeError) as error:
         raise RunError(f"{path} is damaged or does not fit {CARD}", str(error)[:120], "Train again") from error
     return network.eval()
 
@@ -198,10 +214,15 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     """What `write_checkpoint` wrote. Raises RunError: missing, damaged or of another version."""
     path = folder / CHECKPOINT
     remedy = f"Remove {folder} or give another --name, and train again"
-    if not path.is_file():
-        raise RunError("nothing to resume", f"{path} does not exist", "Train without --resume")
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise RunError("nothing to resume", f"{path} does not exist", "Train without --resume") from error
+    except OSError as error:
+        raise files.unreadable(path, error, RunError) from error
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged archive raises many kinds
         raise RunError(f"{path} is damaged", type(error).__name__, remedy) from error
     if not isinstance(state, dict):
@@ -230,42 +251,16 @@ def read_thresholds(path: Path, *, classes: int | None = None, remedy: str = "")
     `remedy`: what helps where the file is missing, if it is not to search them.
     """
     again = "Search the thresholds again"
-    raw = _read_json(path, remedy or f"Search them: severstal thresholds {path.parent}", again)
+    with _reading(path, remedy or f"Search them: severstal thresholds {path.parent}", again):
+        raw = typed.read_table(path)
     if raw.get("format", FORMAT) != FORMAT:
-        found = f"format {raw['format']}, this program reads {FORMAT}"
-        raise RunError(f"{path} is of another version", found, "Search the thresholds again")
-    try:
+        raise RunError(f"{path} is of another version", f"format {raw['format']}, this program reads {FORMAT}", again)
+    with _reading(path, "", again):
         thresholds = Thresholds.from_dict(raw)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path} is damaged", str(error), "Search the thresholds again") from error
     if classes is not None and len(thresholds.rules) != classes:
         found = f"{len(thresholds.rules)} classes, the run has {classes}"
         raise RunError(f"{path} does not fit the run", found, "Search again")
     return thresholds
-
-
-def find_runs(models: Path) -> list[tuple[Path, ModelCard]]:
-    """The runs under a folder, the best validated first; folders that are no runs are passed over."""
-    found = []
-    for card_path in sorted(models.glob(f"*/{CARD}")):
-        try:
-            found.append((card_path.parent, read_card(card_path.parent)))
-        except RunError:
-            continue
-    return sorted(found, key=lambda run: validation_rank(run[1]), reverse=True)
-
-
-def validation_rank(card: ModelCard) -> float:
-    """What runs are compared by: the validation Dice; a run without one comes last."""
-    return -1.0 if card.validation_dice is None else card.validation_dice
-
-
-def best_run(models: Path) -> Path:
-    """The run under `models` with the highest validation Dice. Raises RunError when there is none."""
-    runs = find_runs(models)
-    if not runs:
-        raise RunError(f"no trained run in {models}", "", "Train one: severstal train --arch unet --data DATA")
-    return runs[0][0]
 
 
 def read_cards(folders: Sequence[Path]) -> list[ModelCard]:
@@ -280,13 +275,14 @@ def read_cards(folders: Sequence[Path]) -> list[ModelCard]:
     return cards
 
 
-def _read_json(path: Path, remedy: str, remedy_of_damage: str = "Train again, or restore the file") -> dict[str, Any]:
+@contextmanager
+def _reading(path: Path, if_missing: str, if_damaged: str = "Train again, or restore the file") -> Iterator[None]:
+    """Report in one line what is wrong with a file of a run, and what helps. Raises RunError."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        yield
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing", "", remedy) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"cannot read {path}", str(error), remedy_of_damage) from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path} is damaged", "it holds no table of values", remedy_of_damage)
-    return content
+        raise RunError(f"{path} is missing", "", if_missing) from error
+    except OSError as error:
+        raise files.unreadable(path, error, RunError) from error
+    except ValueError as error:
+        raise RunError(f"{path} is damaged", str(error), if_damaged) from error

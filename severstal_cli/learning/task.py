@@ -9,6 +9,7 @@ from severstal_cli.config import PredictConfig
 from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import recipe
 from severstal_cli.learning.recipe import Recipe
+from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import confidence, files, images, pictures, records, tables
 from severstal_cli.steel.parts import parts_path
 
@@ -25,7 +26,7 @@ class Task:
     recipe: Recipe
 
 
-def read_task(config: PredictConfig) -> Task:
+def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
     """Read and check all but the photographs themselves. Nothing is written."""
     if config.out.name in ("", ".."):
         raise UsageError("wrong name for a submission", str(config.out), "Name a file: submission.csv")
@@ -41,7 +42,7 @@ def read_task(config: PredictConfig) -> Task:
     for path in written:
         files.check_place(path)
     files.check_place(parts_path(config.out) / "part")
-    runs = recipe.runs_for(config.runs, config.thresholds, config.models)
+    runs = recipe.runs_for(config.runs, config.thresholds, config.models, progress)
     how = recipe.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
     sample = tables.read_image_list(config.sample) if config.sample else None
     paths = _wanted(images.find_images(config.images), sample)

@@ -70,7 +70,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         RunError: no run, an incomplete one, or one without thresholds.
         OutputError: the submission cannot be written.
     """
-    task = read_task(config)
+    task = read_task(config, progress)
     how = task.recipe
     fabric = open_device()
     names = engines.engines_for(how.folders, config.engine, fabric, config.compile)

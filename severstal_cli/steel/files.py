@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from severstal_cli.errors import MachineError, OutputError
+from severstal_cli.errors import InputError, MachineError, OutputError, SeverstalError
 
 
 @contextmanager
@@ -46,6 +46,16 @@ def writing(path: Path) -> Iterator[None]:
         full = error.errno == errno.ENOSPC
         remedy = "Free some space or name another place" if full else "Name another place or mend its permissions"
         raise OutputError(f"cannot write {path}", error.strerror or str(error), remedy) from error
+
+
+def unreadable(path: Path, error: OSError, kind: type[SeverstalError] = InputError) -> SeverstalError:
+    """One line for a file that the system does not let us read. It may be whole: nothing is to be removed or redone."""
+    remedy = "Check the disk, and try again"
+    if isinstance(error, PermissionError):
+        remedy = "Mend its permissions"
+    elif isinstance(error, IsADirectoryError):
+        remedy = "Move that folder away"
+    return kind(f"cannot read {path}", error.strerror or str(error), remedy)
 
 
 @contextmanager

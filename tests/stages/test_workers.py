@@ -23,7 +23,7 @@ import in_workers
 from severstal_cli import cli
 from severstal_cli.config import PredictConfig, TrainConfig
 from severstal_cli.errors import InputError, SeverstalError
-from severstal_cli.learning import run, workers
+from severstal_cli.learning import launching, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.validation import Validation
 from severstal_cli.stages import prediction, training
@@ -32,7 +32,7 @@ from severstal_cli.steel.records import part_path
 from severstal_cli.steel.splits import read_splits
 
 ROOT = Path(__file__).resolve().parents[2]
-RESUME = workers.REMEDY
+RESUME = launching.REMEDY
 
 
 def _options(config: TrainConfig) -> list[str]:
@@ -108,7 +108,7 @@ def test_workers_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
-    assert workers.run(in_workers.sum_of_ranks, 2) == [0, 1]
+    assert launching.run(in_workers.sum_of_ranks, 2) == [0, 1]
 
 
 def test_no_worker_outlives_the_command(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -139,7 +139,7 @@ def configs(trained, tmp_path_factory: pytest.TempPathFactory) -> list[TrainConf
     plain = replace(whole, name="plain", epochs=2, batch_size=3, step_images=6, warmup_share=0.0, dice_weight=0.0,
                     precision="32-true")  # fmt: skip
     timed = replace(whole, name="timed", epochs=10_000, time_limit_s=1.5)
-    results = workers.run(in_workers.train_three, 2, whole, plain, timed)
+    results = launching.run(in_workers.train_three, 2, whole, plain, timed)
     assert [result.folder.name for result in results] == ["whole", "plain", "timed"]
     assert not multiprocessing.active_children()
     return [whole, plain, timed]
@@ -183,7 +183,9 @@ def test_a_killed_worker_ends_all_with_one_line_and_torchrun_goes_on_with_the_sa
     configs: list[TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = replace(configs[0], models=tmp_path, name=None)
-    monkeypatch.setattr(training, "train", lambda *arguments: workers.run(in_workers.train_until_killed, 2, *arguments))
+    monkeypatch.setattr(
+        training, "train", lambda *arguments: launching.run(in_workers.train_until_killed, 2, *arguments)
+    )
     monkeypatch.setattr(sys, "argv", ["severstal", *_options(config), "--devices", "2"])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -221,7 +223,7 @@ def test_an_error_that_one_alone_finds_ends_all(
 ) -> None:
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", batch_size=4)
     with pytest.raises(SeverstalError) as caught:
-        workers.run(in_workers.train_until_nan, 2, config)
+        launching.run(in_workers.train_until_nan, 2, config)
     assert re.fullmatch(r"the loss is nan in epoch 1, batch 2: \w+\.png, .*is kept", str(caught.value))
     assert capfd.readouterr() == ("", "")
     assert not multiprocessing.active_children()
@@ -257,7 +259,7 @@ def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path
     whole = prediction.predict(one)
     two = replace(one, out=tmp_path / "two.csv", devices=2)
     with pytest.raises(SeverstalError, match=r"^worker 2 of 2 was killed \(signal 9\)\. With --resume"):
-        workers.run(in_workers.predict_until_killed, 2, two)
+        launching.run(in_workers.predict_until_killed, 2, two)
     assert not two.out.exists()
     result = prediction.predict(replace(two, resume=True), heard)
     for suffix in (".csv", ".scores.csv"):
@@ -279,12 +281,12 @@ def test_machines_with_other_photographs_do_not_mix_and_with_other_times_they_go
     before = [path.read_bytes() for path in lost[2:]]
     for path in lost:
         path.unlink()
-    result = workers.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
+    result = launching.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
     assert (result.images, [path.read_bytes() for path in lost[2:]]) == (45, before)
     lost[0].unlink()
     next(other.iterdir()).unlink()
     with pytest.raises(InputError, match=r"s\.parts are of another prediction: other images"):
-        workers.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
+        launching.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
 
 
 def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
