@@ -28,7 +28,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning import registry
 from severstal_cli.learning.thresholds import Thresholds
-from severstal_cli.steel import files
+from severstal_cli.steel import files, leaks
 from severstal_cli.steel.records import MAX_CLASS_ID
 
 FORMAT = 1
@@ -39,15 +39,6 @@ LARGEST = 2**31 - 1
 
 WEIGHTS, CARD, CHECKPOINT, THRESHOLDS = "model.safetensors", "model.json", "training.ckpt", "thresholds.json"
 SCORE = "score.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What something was trained on: a record of steel/leaks."""
-
-    data: str
-    split: str
-    fold: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +136,7 @@ def card_from(fields: Mapping[str, Any]) -> ModelCard:
                 f"{name} is {value}, not {low}{' or more' if high is None else f' to {high}' * (high > low)}"
             )
     for record in card.seen:
-        typed.make(Record, record, "seen")
+        leaks.check(record)
     return card
 
 

@@ -9,17 +9,20 @@ leaves them. The lines of part N are counted from N * `PART_LINES`; `place` tell
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from severstal_cli import typed
 from severstal_cli.errors import InputError
 
 # Class ids count from 1. 255 is left out: in a label image it means "no label".
 MAX_CLASS_ID = 254
 
 PART_LINES = 10**9
+
+MAX_PARTS = 99_999
+"""As many as five digits count."""
 
 PLAN = "plan.json"
 """Of a folder of parts; its number `parts` tells how many there will be."""
@@ -73,9 +76,13 @@ def _parts_of(folder: Path) -> dict[int, Path]:
     if not there:
         raise InputError(str(folder), "it is a folder", "Name a CSV file")
     try:
-        wanted = int(json.loads((folder / PLAN).read_text(encoding="utf-8"))["parts"])
-    except (OSError, ValueError, KeyError, TypeError):
+        wanted = typed.as_type(int, typed.read_table(folder / PLAN).get("parts"), "parts")
+    except FileNotFoundError:  # others may have made the parts
         wanted = there
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / PLAN} is damaged", str(error), "Predict again") from error
+    if not 0 < wanted <= MAX_PARTS:
+        raise InputError(f"{folder / PLAN} is damaged", f"{wanted} parts", "Predict again")
     parts = {number: part_path(folder, number) for number in range(1, wanted + 1)}
     missing = [part.name for part in parts.values() if not part.exists()]
     if missing:
