@@ -2,8 +2,8 @@
 
 All names are looked at before the first byte is written. Refused are absolute paths, `..`, drive letters, backslashes,
 control characters, links and devices, encrypted members, unknown packings, and names that would be one file on some
-disk: doubled, or differing in case or in the composition of accents only, and long and deep paths. What a member unpacks to is bounded by the
-size that it declares, and its check sum must be right.
+disk: doubled, or differing in case or in the composition of accents only; and paths that are long or deep. What a
+member unpacks to is bounded by the size that it declares, and its check sum must be right.
 """
 
 import stat
