@@ -180,12 +180,13 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
         classifier=card.classifier,
     )
     path = folder / WEIGHTS
-    if not path.exists():
+    try:
+        path.open("rb").close()  # what the system says against it, safetensors words in other ways
+        network.load_state_dict(load_file(path))
+    except FileNotFoundError as error:
         exported = [other.name for other in folder.glob("model.*") if other.name != CARD]
         remedy = "Take the run that it was exported from" if exported else "Train again, or restore the file"
-        raise RunError(f"{path} is missing", ", ".join(exported), remedy)
-    try:
-        network.load_state_dict(load_file(path))
+        raise RunError(f"{path} is missing", ", ".join(exported), remedy) from error
     except OSError as error:
         raise files.unreadable(path, error, RunError) from error
     except (SafetensorError, RuntimeError) as error:

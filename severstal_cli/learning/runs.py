@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli.errors import RunError
+from severstal_cli.errors import RunError, SeverstalError
 from severstal_cli.learning.run import CARD, ModelCard, read_card
 from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,18 +15,26 @@ class Runs:
 
     trained: tuple[tuple[Path, ModelCard], ...]
     """The best validated first."""
-    damaged: tuple[tuple[Path, RunError], ...]
+    damaged: tuple[tuple[Path, SeverstalError], ...]
     """Those whose card cannot be read, and why."""
 
 
 def find_runs(models: Path) -> Runs:
     """The runs under a folder; folders that are no runs, or of a training in its first epoch, are passed over."""
-    trained, damaged = [], []
-    for path in sorted(models.glob(f"*/{CARD}")):
+    trained: list[tuple[Path, ModelCard]] = []
+    damaged: list[tuple[Path, SeverstalError]] = []
+    for folder in sorted(path for path in models.glob("*") if path.is_dir()):
         try:
-            trained.append((path.parent, read_card(path.parent)))
+            (folder / CARD).lstat()  # a link to nothing is a card that is gone
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            damaged.append((folder, files.unreadable(folder / CARD, error, RunError)))
+            continue
+        try:
+            trained.append((folder, read_card(folder)))
         except RunError as error:
-            damaged.append((path.parent, error))
+            damaged.append((folder, error))
     trained.sort(key=lambda run: validation_rank(run[1]), reverse=True)
     return Runs(trained=tuple(trained), damaged=tuple(damaged))
 

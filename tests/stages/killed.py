@@ -39,6 +39,12 @@ def kill_at(number: int, folder: Path) -> None:
     sys.addaudithook(hook)
 
 
+def tell(line: str) -> None:
+    """At once: the end of a fork flushes nothing."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def in_a_fork(command: Callable[[], object]) -> int:
     """The exit code of `command` in a process of its own: 0, 1 after a SeverstalError, -9 killed, 2 another end."""
     pid = os.fork()
@@ -47,10 +53,10 @@ def in_a_fork(command: Callable[[], object]) -> int:
             command()
             os._exit(0)
         except SeverstalError as error:
-            print(f"refused: {error}", flush=True)
+            tell(f"refused: {error}")
             os._exit(1)
         except BaseException as error:
-            print(f"traceback: {error!r}", flush=True)
+            tell(f"traceback: {error!r}")
             os._exit(2)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
@@ -104,8 +110,8 @@ def main() -> None:
         if code == 1:
             code = in_a_fork(lambda: command(resume=True))
         same = contents(place / "out") == whole
-        print(f"kill {number}: code {code}, {'the same' if same else sorted(contents(place / 'out'))}", flush=True)
-    print(f"done {number - 1}", flush=True)
+        tell(f"kill {number}: code {code}, {'the same' if same else sorted(contents(place / 'out'))}")
+    tell(f"done {number - 1}")
 
 
 if __name__ == "__main__":

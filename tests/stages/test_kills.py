@@ -1,4 +1,4 @@
-"""A kill at any file operation loses nothing for good: the same command, or with --resume, ends as if there was none."""
+"""A kill at any file operation loses nothing for good: the same command, or with --resume, ends as without it."""
 
 import os
 import re
