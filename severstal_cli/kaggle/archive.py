@@ -25,6 +25,8 @@ _DISK_BLOCK = 4096
 DEEPEST, LONGEST = 32, 1000
 """Folders within each other, and characters of a path, that a member may have; the competition's have two and 40."""
 
+LONGEST_NAME = 255
+
 _DAMAGES = (BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError)
 """What zipfile raises for bytes that are no good zip; RuntimeError: a version or a packing of zip that it lacks."""
 
@@ -91,6 +93,8 @@ def _fault(member: ZipInfo) -> str:
         return "its name has a backslash, a colon or a control character"
     if len(name) > LONGEST or len(_parts(member)) > DEEPEST:
         return f"its path is longer than {LONGEST} characters, or deeper than {DEEPEST} folders"
+    if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in _parts(member)):
+        return f"a name in its path is longer than {LONGEST_NAME} bytes, which no disk takes"
     if any(part in ("", ".", "..") for part in _parts(member)):
         return "its name leads out of the folder"
     if kind not in (0, stat.S_IFDIR if _is_folder(member) else stat.S_IFREG):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from severstal_cli.errors import SeverstalError
+from severstal_cli.errors import SeverstalError, shown
 
 if TYPE_CHECKING:
     from severstal_cli.stages.checking import CheckResult
@@ -24,7 +24,7 @@ def line_of(error: Exception) -> str | None:
     if isinstance(error, RuntimeError | MemoryError):  # torch has no kind of its own for a full memory on a CPU
         is_full = isinstance(error, MemoryError) or "out of memory" in str(error) or "allocate memory" in str(error)
         return "the memory is full. Give a smaller --batch-size" if is_full else None
-    return None if isinstance(error, BrokenPipeError) else f"{type(error).__name__}: {error}"
+    return None if isinstance(error, BrokenPipeError) else shown(f"{type(error).__name__}: {error}")
 
 
 def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
@@ -63,14 +63,14 @@ def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
     """The faults of a submission, a line each, the notes, and the verdict."""
     # a wrong row first, then what is said of the whole file: thousands of images may be missing
     faults = sorted(result.faults, key=lambda fault: (fault.is_warning, not fault.line))
-    shown = len(faults) if every else SHOWN_FAULTS
-    for fault in faults[:shown]:
+    count = len(faults) if every else SHOWN_FAULTS
+    for fault in faults[:count]:
         at = f"{fault.place}: " if fault.line else ""
-        yield f"{'warning' if fault.is_warning else 'fault'}: {at}{fault.message}"
-    if len(faults) > shown:
-        yield f"... and {len(faults) - shown} more: check --all"
+        yield shown(f"{'warning' if fault.is_warning else 'fault'}: {at}{fault.message}")
+    if len(faults) > count:
+        yield f"... and {len(faults) - count} more: check --all"
     for note in result.notes:
-        yield f"note: {note}"
+        yield shown(f"note: {note}")
     wrong = sum(not fault.is_warning for fault in result.faults)
     verdict = "valid" if not wrong else f"not valid, {wrong} fault{'s' if wrong > 1 else ''}"
     counts = f"{result.rows} rows, {result.images} images, {result.masks} masks, {result.classes} classes"

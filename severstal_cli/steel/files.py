@@ -109,7 +109,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        while isinstance(error, shutil.Error):  # a list of (from, to, why), which says nothing in Python's own words
+        if isinstance(error, shutil.Error):  # a list of (from, to, why), which says nothing in Python's own words
             error = OSError(None, str(error.args[0][0][2])) if error.args and error.args[0] else OSError()
         found = error.strerror or str(error)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in found
