@@ -8,17 +8,27 @@
     └── MachineError    the machine lacks something: a library, memory, a device, the network
 
 A wrong argument inside the program is a ValueError, not one of these.
+
+Names and texts in a line come from files that others made, so `shown` makes each fit for a terminal.
 """
 
 import errno
+from typing import Any
+
+LONGEST = 500
+"""Characters of what is shown of a text."""
 
 
-def printable(text: str) -> str:
-    """Return `text` with everything escaped that a terminal would not show as it is, but for line ends.
+def shown(text: str, longest: int = LONGEST) -> str:
+    """`text` as it may reach a terminal: control and bidirectional characters escaped, the middle cut where it is long.
 
-    Names of files may hold control characters, which would move the cursor, and bytes that are no UTF-8.
+    "a\\x1b[2Jb" becomes the ten characters a \\ x 1 b [ 2 J b: a terminal would have been cleared.
     """
-    return "".join(each if each.isprintable() or each == "\n" else _escaped(each) for each in text)
+    text = _cut(text, longest)
+    if text.isprintable():
+        return text
+    # what takes the most characters is what was never meant to be read
+    return _cut("".join(each if each.isprintable() else _escaped(each) for each in text), longest)
 
 
 def _escaped(character: str) -> str:
@@ -27,13 +37,27 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def _cut(text: str, longest: int) -> str:
+    end = longest // 3
+    return text if len(text) <= longest else f"{text[: longest - end - 5]} ... {text[-end:]}"
+
+
 class SeverstalError(Exception):
-    """A fault of the input or the machine. `str(error)` is one line: "what: found. Remedy."""
+    """A fault of the input or the machine. `str(error)` is one line that a terminal can show: "what: found. Remedy"."""
 
     def __init__(self, what: str, found: str = "", remedy: str = "") -> None:
         self.what, self.found, self.remedy = what, found, remedy
+        # the remedy is what must be read: what was found gives way to it, and then what is wrong
+        what, found, remedy = (" ".join(part.split()) for part in (what, found, remedy))
+        remedy = shown(remedy, LONGEST)
+        room = LONGEST + 100 - min(len(remedy), LONGEST - 100)
+        found = shown(found, max(room - len(what), room // 2))
+        what = shown(what, room - len(found))
         line = f"{what}: {found}" if found else what
-        super().__init__(printable(" ".join((f"{line}. {remedy}" if remedy else line).split())))
+        super().__init__(f"{line}. {remedy}" if remedy else line)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # to another process with its parts, which make the line again
+        return type(self), (self.what, self.found, self.remedy), self.__dict__
 
 
 class InputError(SeverstalError):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from severstal_cli.errors import printable
+from severstal_cli.errors import shown
 
 
 class Bar:
@@ -63,7 +63,7 @@ class _RichBar(Bar):
         self._live, self._task = live, task
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self._live.update(self._task, advance=steps, note=note)
+        self._live.update(self._task, advance=steps, note=shown(note))
 
 
 class _PlainBar(Bar):
@@ -81,9 +81,9 @@ class _PlainBar(Bar):
         if self._done == self._total or now - self._last >= self._seconds:
             self._last = now
             rate = self._done / max(now - self._start, 1e-9)
-            shown = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
-            text = f"{self._label}: {self._done}/{self._total} {self._unit}, {shown}/s"
-            self._console.print(f"{text}, {self._note}" if self._note else text, soft_wrap=True)
+            rate_text = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+            text = f"{self._label}: {self._done}/{self._total} {self._unit}, {rate_text}/s"
+            self._console.print(shown(f"{text}, {self._note}" if self._note else text), soft_wrap=True)
 
 
 class _PlainWait:
@@ -98,7 +98,7 @@ class _PlainWait:
         now = time.monotonic()
         if state != self._state or now - self._last >= self._seconds:
             self._state, self._last = state, now
-            self._console.print(f"{self._label}: {state}, {(now - self._start) / 60:.0f} min", soft_wrap=True)
+            self._console.print(shown(f"{self._label}: {state}, {(now - self._start) / 60:.0f} min"), soft_wrap=True)
 
 
 class TerminalProgress(Progress):
@@ -113,7 +113,7 @@ class TerminalProgress(Progress):
         return TerminalProgress, ()
 
     def say(self, line: str) -> None:
-        self._console.print(printable(line), soft_wrap=True)
+        self._console.print(shown(line), soft_wrap=True)
 
     @contextmanager
     def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:
@@ -123,14 +123,14 @@ class TerminalProgress(Progress):
         from rich import progress as rich_progress
 
         columns = (
-            rich_progress.TextColumn("{task.description}"),
+            rich_progress.TextColumn("{task.description}", markup=False),
             rich_progress.BarColumn(bar_width=20),
             rich_progress.TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
-            rich_progress.TextColumn("{task.fields[note]}"),
+            rich_progress.TextColumn("{task.fields[note]}", markup=False),
             rich_progress.TimeRemainingColumn(compact=True),
         )
         with rich_progress.Progress(*columns, console=self._console, transient=True) as live:
-            yield _RichBar(live, live.add_task(label, total=total, unit=unit, note=""))
+            yield _RichBar(live, live.add_task(shown(label), total=total, unit=unit, note=""))
 
     @contextmanager
     def waiting(self, label: str) -> Iterator[Callable[[str], None]]:
@@ -142,5 +142,5 @@ class TerminalProgress(Progress):
         text = rich_progress.TextColumn("{task.description}", markup=False)
         columns = (rich_progress.SpinnerColumn(), text, rich_progress.TimeElapsedColumn())
         with rich_progress.Progress(*columns, console=self._console, transient=True) as live:
-            task = live.add_task(label, total=None)
-            yield lambda state: live.update(task, description=f"{label}: {state}")
+            task = live.add_task(shown(label), total=None)
+            yield lambda state: live.update(task, description=shown(f"{label}: {state}"))

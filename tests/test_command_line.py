@@ -224,11 +224,11 @@ def test_settings_of_a_file_are_taken_and_options_win(severstal: Severstal, conf
         ("[1]", "holds no settings"),
         ('{"config": 3}', "holds no settings"),
         ('{"nose": 1}', "has an unknown setting: nose. See TrainConfig"),
-        ('{"epochs": "many"}', "epochs cannot be 'many'. It is of type int"),
-        ('{"epochs": true}', "epochs cannot be True."),
-        ('{"noise": null}', "noise cannot be None. It is of type float"),
-        ('{"data": 1}', "data cannot be 1."),
-        ('{"class_weights": ["a"]}', "class_weights cannot be 'a'."),
+        ('{"epochs": "many"}', "epochs is 'many', not a whole number"),
+        ('{"epochs": true}', "epochs is True, not"),
+        ('{"noise": null}', "noise is None, not a number"),
+        ('{"data": 1}', "data is 1, not a path"),
+        ('{"class_weights": ["a"]}', "class_weights[0] is 'a', not a number"),
     ],
 )
 def test_a_file_of_wrong_settings_is_one_line(

@@ -15,8 +15,8 @@ PACKAGE = ROOT / "severstal_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    "__main__", "cli", "printing", "stages", "report", "kaggle", "learning", "steel", "config", "progress", "errors",
-    "__init__",
+    "__main__", "cli", "printing", "stages", "report", "kaggle", "learning", "steel", "config", "progress", "typed",
+    "errors", "__init__",
 )  # fmt: skip
 """Each may import those to its right, the folders but `stages` also from themselves."""
 

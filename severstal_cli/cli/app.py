@@ -18,9 +18,9 @@ class _Commands(TyperGroup):
         try:
             found = super().invoke(ctx)
             if "TORCHELASTIC_RUN_ID" in os.environ:
-                from severstal_cli.learning import workers
+                from severstal_cli.learning import launching
 
-                workers.leave(0)  # what torch's threads do at an ordinary end may abort the process
+                launching.leave(0)  # what torch's threads do at an ordinary end may abort the process
             return found
         except Exception as error:
             line = printing.line_of(error)
@@ -29,9 +29,9 @@ class _Commands(TyperGroup):
             print(f"severstal: {line}", file=sys.stderr)  # noqa: T201 (rich would wrap it)
             code = 2 if isinstance(error, UsageError) else 1
             if "TORCHELASTIC_RUN_ID" in os.environ:
-                from severstal_cli.learning import workers
+                from severstal_cli.learning import launching
 
-                workers.leave(code)
+                launching.leave(code)
             raise SystemExit(code) from error
         except KeyboardInterrupt:
             print("\nseverstal: interrupted", file=sys.stderr)  # noqa: T201

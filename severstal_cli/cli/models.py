@@ -175,9 +175,10 @@ def export(
 @app.command(rich_help_panel=RUNS)
 def models(models: Models = configs.TrainConfig.models) -> None:
     """List the networks to train and the trained runs."""
-    from severstal_cli.learning import registry, run
+    from severstal_cli.learning import registry, run, runs
 
-    found = [(folder, card, (folder / run.THRESHOLDS).exists()) for folder, card in run.find_runs(models)]
-    printing.print_models(registry.REGISTRY, found)
-    if not found:
+    found = runs.find_runs(models)
+    trained = [(folder, card, (folder / run.THRESHOLDS).exists()) for folder, card in found.trained]
+    printing.print_models(registry.REGISTRY, trained, found.damaged)
+    if not trained and not found.damaged:
         typer.echo(f"no trained run in {models}")

@@ -1,11 +1,11 @@
 """What `train` is told, and how its settings are read from a file."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
+from severstal_cli import typed
 from severstal_cli.config.checks import check
 from severstal_cli.errors import InputError
 
@@ -193,7 +193,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Not taken over are the name of a run, where it lay, and whether it was resumed. Raises InputError.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = typed.read(path)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}", str(error), "Give a model.json, or a JSON file of settings") from error
     settings = content.get("config", content) if isinstance(content, dict) else None
@@ -208,20 +208,8 @@ def read_settings(path: Path) -> dict[str, Any]:
             raise InputError(
                 f"{path} has an unknown setting", name, "See TrainConfig in severstal_cli/config/training.py"
             )
-        found[name] = _as(kinds[name], value, f"{path}: {name}")
+        try:
+            found[name] = typed.as_type(kinds[name], value, name)
+        except ValueError as error:
+            raise InputError(f"{path} has a wrong setting", str(error), "See severstal train --help") from error
     return found
-
-
-def _as(kind: Any, value: Any, what: str) -> Any:
-    """A value that JSON held, as a setting of type `kind`. Raises InputError."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind in (Path, Path | None) and isinstance(value, str):
-        return Path(value)
-    if get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_as(get_args(kind)[0], part, what) for part in value)
-    if is_number and kind in (float, float | None):
-        return float(value)
-    plain = get_origin(kind) is not tuple and kind not in (Path, float)
-    if plain and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
-        return value
-    raise InputError(f"{what} cannot be {value!r}", "", f"It is of type {getattr(kind, '__name__', kind)}")

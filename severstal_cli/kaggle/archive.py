@@ -2,8 +2,8 @@
 
 All names are looked at before the first byte is written. Refused are absolute paths, `..`, drive letters, backslashes,
 control characters, links and devices, encrypted members, unknown packings, and names that would be one file on some
-disk: doubled, or differing in case or in the composition of accents only. What a member unpacks to is bounded by the
-size that it declares, and its check sum must be right.
+disk: doubled, or differing in case or in the composition of accents only; and paths that are long or deep. What a
+member unpacks to is bounded by the size that it declares, and its check sum must be right.
 """
 
 import stat
@@ -21,6 +21,11 @@ from severstal_cli.steel.files import check_room, writing
 _BLOCK = 1 << 20
 _DISK_BLOCK = 4096
 """What the smallest file takes on a disk."""
+
+DEEPEST, LONGEST = 32, 1000
+"""Folders within each other, and characters of a path, that a member may have; the competition's have two and 40."""
+
+LONGEST_NAME = 255
 
 _DAMAGES = (BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError)
 """What zipfile raises for bytes that are no good zip; RuntimeError: a version or a packing of zip that it lacks."""
@@ -86,6 +91,10 @@ def _fault(member: ZipInfo) -> str:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if "\\" in name or ":" in name or not name.isprintable():
         return "its name has a backslash, a colon or a control character"
+    if len(name) > LONGEST or len(_parts(member)) > DEEPEST:
+        return f"its path is longer than {LONGEST} characters, or deeper than {DEEPEST} folders"
+    if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in _parts(member)):
+        return f"a name in its path is longer than {LONGEST_NAME} bytes, which no disk takes"
     if any(part in ("", ".", "..") for part in _parts(member)):
         return "its name leads out of the folder"
     if kind not in (0, stat.S_IFDIR if _is_folder(member) else stat.S_IFREG):

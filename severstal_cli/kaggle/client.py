@@ -4,12 +4,13 @@ kagglehub finds the credentials and kagglesdk makes the calls. Three things are 
 waits for ever, a busy server is asked again, and every error is one line that holds no secret.
 """
 
+import base64
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 import requests
 from kagglehub import config as hub
@@ -26,6 +27,9 @@ from severstal_cli.progress import SILENT, Progress
 ANSWER_S = 60.0
 """How long one answer may take to begin, and how long it may pause."""
 CONNECT_S = 15.0
+
+SHORTEST = 8
+"""Digits of base64 that are still looked for: fewer may stand anywhere."""
 
 TRIES = 4
 LONGEST_PAUSE_S = 60.0
@@ -113,7 +117,7 @@ class Kaggle:
         """One line for a failed request; `what`: what was being done, as in "download the data"."""
         what = f"cannot {what}"
         if isinstance(error, requests.HTTPError):
-            return self._explain_status(what, status_of(error), self.without_secrets(_message_of(error)), remedy)
+            return self._explain_status(what, status_of(error), _cut(self.without_secrets(_message_of(error))), remedy)
         if isinstance(error, requests.exceptions.ProxyError):
             return MachineError(what, "the proxy does not answer", "Check HTTPS_PROXY and HTTP_PROXY")
         if isinstance(error, requests.exceptions.SSLError):
@@ -187,11 +191,29 @@ def connect(
     return Kaggle(
         sdk=sdk,
         competition=competition,
-        secrets=tuple(secret for secret in (found.key, found.api_key) if secret),
+        secrets=_forms_of(found.key, found.api_key, found.key and f"{found.username}:{found.key}"),
         username=found.username,
         progress=progress,
         pause_s=pause_s,
     )
+
+
+def _forms_of(*secrets: str | None) -> tuple[str, ...]:
+    """The forms in which a server may echo a secret, the longest first: as it is, in an address, and in base64.
+
+    A header has base64 of user and key; the ends of base64 depend on what stands beside the secret, so each of its
+    three alignments is taken without its first and last digits.
+    """
+    forms = set()
+    for text in filter(None, secrets):
+        data = text.encode()
+        forms |= {text, quote(text), quote(text, safe=""), quote_plus(text), data.hex()}
+        for before in range(3):
+            digits = base64.b64encode(bytes(before) + data).decode().rstrip("=")
+            inner = digits[4 * (before > 0) : len(digits) - 1 if (before + len(data)) % 3 else None]
+            if len(inner) >= SHORTEST:
+                forms |= {inner, inner.translate(str.maketrans("+/", "-_"))}
+    return tuple(sorted(forms, key=len, reverse=True))
 
 
 def status_of(error: requests.HTTPError) -> int:
@@ -209,9 +231,14 @@ def host_of(url: str) -> str:
 
 
 def _message_of(error: requests.HTTPError) -> str:
-    """What the server says, cut to a line; nothing where it answers with a page."""
+    """What the server says, as a line; nothing where it answers with a page."""
     body = {} if error.response is None else _body_of(error.response)
-    return " ".join(str(body.get("message") or "").split())[:200].rstrip(". ")
+    return " ".join(str(body.get("message") or "").split())
+
+
+def _cut(message: str) -> str:
+    """Only after secrets are out: the first half of one is no longer known as one."""
+    return message[:200].rstrip(". ")
 
 
 def _body_of(response: requests.Response) -> dict[str, Any]:

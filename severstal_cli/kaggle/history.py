@@ -12,6 +12,7 @@ import io
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from severstal_cli.errors import InputError
 from severstal_cli.steel import files
@@ -44,17 +45,24 @@ def read(folder: Path) -> list[Row]:
 
 def _rows(path: Path, text: str) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""))
-    names = next(reader, [])
+    names = next(_records(path, reader), [])
     if len(set(filter(None, names))) < len(list(filter(None, names))):
         raise InputError(f"{path} has two columns of one name", ",".join(names), "Rename one")
     empty = dict.fromkeys(COLUMNS, "")
-    for cells in reader:
+    for cells in _records(path, reader):
         pairs = list(zip_longest(names, cells, fillvalue=""))
         if any(cell and not name for name, cell in pairs):
             raise InputError(f"{path}, line {reader.line_num}", "a cell that no column is named for",
                              "Name its column in the first line")  # fmt: skip
         if any(cells):
             yield empty | {name: cell for name, cell in pairs if name}
+
+
+def _records(path: Path, reader: Any) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}", str(error), "Mend the line") from None
 
 
 def record(folder: Path, ref: int, fields: Mapping[str, object]) -> None:

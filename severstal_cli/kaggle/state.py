@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from severstal_cli import typed
 from severstal_cli.steel import files
 
 NAME = "state.json"
@@ -56,10 +57,8 @@ class State:
 def load(folder: Path) -> State | None:
     """What was saved in `folder`; None: nothing, or nothing that this version understands."""
     try:
-        fields = json.loads((folder / NAME).read_bytes())
-        scores = fields.pop("scores")
-        return State(**fields, scores=None if scores is None else Scores(**scores))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return typed.make(State, typed.read_table(folder / NAME))
+    except (OSError, ValueError):
         return None
 
 

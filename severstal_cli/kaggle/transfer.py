@@ -28,6 +28,7 @@ import urllib3
 from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
 from kagglesdk.kaggle_client import KaggleClient
 
+from severstal_cli import typed
 from severstal_cli.errors import MachineError
 from severstal_cli.kaggle.client import CONNECT_S, Kaggle, host_of
 from severstal_cli.progress import MegabyteBar, megabytes
@@ -78,10 +79,10 @@ class _State:
     def read(self) -> tuple[_Archive | None, int]:
         """Which archive is being fetched, and how many of its bytes are there to go on from."""
         try:
-            archive = _Archive(**json.loads(self.note.read_text(encoding="utf-8")))
+            archive = typed.make(_Archive, typed.read_table(self.note))
             kept = self.part.stat().st_size
             is_sure = kept == archive.size or (kept < archive.size and bool(archive.etag or archive.md5))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError):
             return None, 0
         return archive, kept if is_sure else 0
 

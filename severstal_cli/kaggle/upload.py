@@ -10,7 +10,6 @@ What is there already is remembered in a file that only its owner may read, as a
 import hashlib
 import io
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import BinaryIO
 import requests
 from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
 
+from severstal_cli import typed
 from severstal_cli.errors import MachineError
 from severstal_cli.kaggle.client import ANSWER_S, CONNECT_S, Kaggle, host_of
 from severstal_cli.kaggle.polling import SAME_COMMAND, request
@@ -52,8 +52,8 @@ class Memory:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._uploads: dict[str, _Upload] = {}
-        with suppress(OSError, ValueError, TypeError, AttributeError):  # none, or damaged: everything is uploaded again
-            self._uploads = {name: _Upload(**fields) for name, fields in json.loads(path.read_bytes()).items()}
+        with suppress(OSError, ValueError):  # none, or damaged: everything is uploaded again
+            self._uploads = {name: typed.make(_Upload, fields) for name, fields in typed.read_table(path).items()}
 
     def find(self, name: str, sha256: str) -> _Upload | None:
         found = self._uploads.get(name)
@@ -64,10 +64,8 @@ class Memory:
         """Raises OutputError."""
         self._uploads[name] = upload
         content = json.dumps({name: asdict(upload) for name, upload in self._uploads.items()})
-        with files.replacing(self._path) as temporary:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(content)
+        with files.replacing(self._path, mode=0o600) as temporary:
+            temporary.write_text(content, encoding="utf-8")
 
     def forget(self) -> None:
         self._uploads = {}

@@ -1,17 +1,16 @@
 """The device that networks run on, through Lightning Fabric."""
 
+import json
 import logging
 import os
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
 from severstal_cli.errors import MachineError, check_memory
-from severstal_cli.learning import workers
-from severstal_cli.learning.precision import Mixed
-
-T = TypeVar("T")
+from severstal_cli.learning import launching, workers
+from severstal_cli.learning.precision import Mixed, Verdicts
 
 
 def fastest_precision(device: str) -> str:
@@ -19,8 +18,7 @@ def fastest_precision(device: str) -> str:
     if device == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     if device == "cpu":
-        # before torch 2.7 there is no such call; then float32, which every machine has
-        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities = torch.cpu.get_capabilities()
         if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"):
             return "bf16-mixed"
     return "32-true"
@@ -44,7 +42,7 @@ def open_device(precision: str = "auto") -> Fabric:
     world, here = (int(os.environ[name]) if workers.is_worker() else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     strategy = "auto"
     if world > 1:
-        workers.check_gpus(here)
+        launching.check_gpus(here)
         if world % here:
             raise MachineError("the machines have different numbers of workers", f"{world} in all, {here} here",
                                "Give each the same --nproc-per-node")  # fmt: skip
@@ -69,9 +67,25 @@ def check_compiler(device: torch.device) -> None:
         raise MachineError("torch.compile does not work on this machine", found, "Leave out --compile") from error
 
 
-def gather(value: T, fabric: Fabric) -> list[T]:
-    """The `value` of each device, the first one's first."""
-    values = [value] * fabric.world_size
-    if fabric.world_size > 1:
-        torch.distributed.all_gather_object(values, value)
-    return values
+def gather(value: Any, fabric: Fabric) -> list[Any]:
+    """The `value` of each device, the first one's first, as JSON has it: numbers, texts, lists.
+
+    torch's own way for objects unpickles what arrives at a socket.
+    """
+    if fabric.world_size == 1:
+        return [value]
+    own = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(fabric.device)
+    sizes = [torch.zeros(1, dtype=torch.int64, device=fabric.device) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(sizes, torch.tensor([len(own)], device=fabric.device))
+    longest = int(max(sizes))
+    found = [torch.zeros(longest, dtype=torch.uint8, device=fabric.device) for _ in sizes]
+    torch.distributed.all_gather(found, torch.nn.functional.pad(own, (0, longest - len(own))))
+    return [json.loads(bytes(text[: int(size)].tolist())) for text, size in zip(found, sizes, strict=True)]
+
+
+def share_verdicts(verdicts: Verdicts, fabric: Fabric) -> None:
+    """Let all devices compute a size in float32 where one of them has seen that it must."""
+    for others in gather([[*size, agrees] for size, agrees in verdicts.items()], fabric):
+        for count, height, width, agrees in others:
+            size = count, height, width
+            verdicts[size] = agrees and verdicts.get(size, True)

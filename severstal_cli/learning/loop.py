@@ -15,7 +15,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
 from severstal_cli.learning import augmentation, losses, precision, schedule
 from severstal_cli.learning.dataset import TrainingSet
-from severstal_cli.learning.device import check_compiler, gather
+from severstal_cli.learning.device import check_compiler, gather, share_verdicts
 from severstal_cli.learning.feeding import Fed, on_device
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.learning.run import ModelCard
@@ -130,9 +130,7 @@ def check_precision(
         for number, fed in enumerate(on_device(data.trials(), fabric.device))
     )
     precision.check_training(state.average, batches, fabric, state.verdicts, "training", progress)
-    for others in gather(state.verdicts, fabric):  # float32 for all where one needs it
-        for size, agrees in others.items():
-            state.verdicts[size] = agrees and state.verdicts.get(size, True)
+    share_verdicts(state.verdicts, fabric)
 
 
 def sparing_single_values(network: nn.Module) -> nn.Module:

@@ -13,7 +13,10 @@ from typing import Any
 from severstal_cli.config.checks import check_weights
 from severstal_cli.errors import RunError
 from severstal_cli.learning import run, tta
+from severstal_cli.learning.runs import best_run, validation_rank
 from severstal_cli.learning.thresholds import Thresholds
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +78,23 @@ class Recipe:
         }
 
 
-def runs_for(runs: Sequence[Path], thresholds: Path | None, models: Path) -> tuple[Path, ...]:
+def runs_for(
+    runs: Sequence[Path], thresholds: Path | None, models: Path, progress: Progress = SILENT
+) -> tuple[Path, ...]:
     """The runs that predict: these; where there are none those of the file `thresholds`, else the best one of `models`.
 
     The runs of a file are those that it was searched for, by their paths from the current folder. A file that lies in
     the folder of a run is of that run, wherever it was moved to. Raises RunError: no run, or no thresholds.
     """
     if runs or thresholds is None:
-        return tuple(runs) or (run.best_run(models),)
+        return tuple(runs) or (best_run(models, progress),)
     searched = run.read_thresholds(thresholds, remedy="Check the path").runs
     if len(searched) < 2 and (thresholds.parent / run.CARD).is_file():
         return (thresholds.parent,)
     if missing := [name for name in searched if not Path(name).is_dir()]:
         raise RunError(f"{thresholds} was searched for runs that are not here", ", ".join(missing),
                        "Name them with --model")  # fmt: skip
-    return tuple(map(Path, searched)) or (run.best_run(models),)
+    return tuple(map(Path, searched)) or (best_run(models, progress),)
 
 
 def read(
@@ -112,7 +117,7 @@ def read(
     cards = tuple(run.read_cards(folders))
     check_weights(weights, len(folders))
     if thresholds is None:
-        best = max(range(len(cards)), key=lambda number: run.validation_rank(cards[number]))
+        best = max(range(len(cards)), key=lambda number: validation_rank(cards[number]))
         path, rules = folders[best] / run.THRESHOLDS, run.thresholds_of(folders[best], cards[best])
     else:
         path, rules = thresholds, run.read_thresholds(thresholds, classes=cards[0].classes, remedy="Check the path")
@@ -134,6 +139,10 @@ def _fingerprint(folder: Path) -> str:
     """Of a run's weights and card, by their names and bytes."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("model.*")):
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        digest.update(path.read_bytes())
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise files.unreadable(path, error, RunError) from error
+        digest.update(f"{path.name} {len(content)}\n".encode())
+        digest.update(content)
     return digest.hexdigest()[:16]

@@ -2,12 +2,14 @@
 
 import dataclasses
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from severstal_cli import typed
 from severstal_cli.config import TrainConfig
 from severstal_cli.config.training import images_of_step
 from severstal_cli.errors import OutputError, RunError, check_memory
@@ -88,9 +90,12 @@ def go_on(
     Raises RunError: the checkpoint is damaged, or of other data or settings.
     """
     try:
+        before = run.card_from(_part(saved, "card"))
         _check_same(folder, saved["card"], card)
-        state.load_state_dict(saved["state"])
-        before = run.card_from(saved["card"])
+        rows = [typed.make(history.Row, row, "history") for row in _part(saved, "history", list)]
+        if [row.epoch for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError("the epochs of its history are not counted from 1")
+        _take_over(state, _part(saved, "state"))
         card = dataclasses.replace(
             card,
             epoch=before.epoch,
@@ -99,12 +104,63 @@ def go_on(
             validation_dice=before.validation_dice,
             config=before.config | {name: card.config[name] for name in FOLLOWED},
         )
-        return [history.Row(**row) for row in saved["history"]], card
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        return rows, card
+    except (ValueError, RuntimeError) as error:
         check_memory(error, f"resuming {folder}")
         raise RunError(
-            f"{folder / run.CHECKPOINT} is damaged", repr(error)[:120], f"Remove {folder}, and train again"
+            f"{folder / run.CHECKPOINT} is damaged", str(error), f"Remove {folder}, and train again"
         ) from error
+
+
+def _part(saved: Any, name: str, kind: type = dict) -> Any:
+    """A part of a checkpoint. Raises ValueError: it is missing, or of another type."""
+    found = saved.get(name) if isinstance(saved, dict) else None
+    if not isinstance(found, kind):
+        raise ValueError(f"{name} is {type(found).__name__}, not {kind.__name__}")
+    return found
+
+
+def _take_over(state: loop.State, saved: dict[str, Any]) -> None:
+    """Put a saved state into `state`. Raises ValueError or RuntimeError: it is not one of this network."""
+    steps = typed.as_type(int, saved.get("steps"), "steps")
+    elapsed_s = typed.as_type(float, saved.get("elapsed_s"), "elapsed_s")
+    weights = state.average.state_dict()
+    best = _part({"best": []} | saved, "best", list)
+    for kept in best:
+        for name, kind in (("dice", float), ("epoch", int)):
+            typed.as_type(kind, kept.get(name) if isinstance(kept, dict) else None, f"best.{name}")
+        _check_tensors(_part(kept, "weights"), weights, "best.weights")
+    for name in ("network", "average"):
+        _check_tensors(_part(saved, name), weights, name)
+    optimizer = state.optimizer.state_dict()
+    of_weights = _part(_part(saved, "optimizer"), "state")
+    sizes = {
+        number: weight
+        for group, own in zip(state.optimizer.param_groups, optimizer["param_groups"], strict=True)
+        for number, weight in zip(own["params"], group["params"], strict=True)
+    }
+    for number, moments in of_weights.items():
+        if number not in sizes or not isinstance(moments, dict):
+            raise ValueError("its optimizer is of another network")
+        alike = {"step": torch.zeros(()), "exp_avg": sizes[number], "exp_avg_sq": sizes[number]}
+        _check_tensors(moments, alike, "optimizer")
+    for name in ("verdicts", "validation_verdicts"):  # an earlier version had none
+        typed.as_type(tuple[tuple[int, int, int, bool], ...], saved.get(name, ()), name)
+    # its settings are those of this training, which are the same
+    state.load_state_dict(saved | {
+        "best": best, "steps": steps, "elapsed_s": elapsed_s,
+        "optimizer": {"state": of_weights, "param_groups": optimizer["param_groups"]},
+    })  # fmt: skip
+
+
+def _check_tensors(found: dict[str, Any], wanted: Mapping[str, torch.Tensor], what: str) -> None:
+    """Raises ValueError unless `found` has tensors of the same names, shapes and kinds of number as `wanted`."""
+    if found.keys() != wanted.keys():
+        raise ValueError(f"{what} has other weights than the network")
+    for name, value in wanted.items():
+        other = found[name]
+        if not isinstance(other, torch.Tensor) or (other.shape, other.dtype) != (value.shape, value.dtype):
+            raise ValueError(f"{what} does not fit the network at {name}")
 
 
 def _check_same(folder: Path, saved: dict[str, Any], card: run.ModelCard) -> None:

@@ -15,7 +15,8 @@ import dataclasses
 import io
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from severstal_cli import typed
 from severstal_cli.errors import InputError, RunError, check_memory
 from severstal_cli.learning import finite, names, registry
 from severstal_cli.learning.thresholds import Thresholds
-from severstal_cli.steel import files
+from severstal_cli.steel import files, leaks
 from severstal_cli.steel.images import DEPTHS
+from severstal_cli.steel.records import MAX_CLASS_ID
 
 FORMAT = 1
 """Of the run's files. A program of another format says so instead of guessing."""
+
+LARGEST = 2**31 - 1
+"""Of a count in a card: far above any, and a number that all that takes it can hold."""
 
 WEIGHTS, CARD, CHECKPOINT, THRESHOLDS = "model.safetensors", "model.json", "training.ckpt", "thresholds.json"
 SCORE = "score.json"
@@ -85,52 +91,50 @@ class ModelCard:
         return {"data": self.data_fingerprint, "split": self.split_fingerprint, "fold": self.fold}, *self.seen
 
 
-_KINDS: dict[str, Any] = {
-    "arch": str, "encoder": str | None, "in_channels": int, "classes": int, "mean": int | float, "std": int | float,
-    "data": str, "fold": int | None, "validation_dice": int | float | None,
-}  # fmt: skip
-"""What must be in a card for the program to work with it; a card is a file that people may edit."""
-
-
 folder_for, check_new = names.folder_for, names.check_new
 
 
 def read_card(folder: Path) -> ModelCard:
     """The card of a run. Raises RunError: no run, an incomplete one, or one of another version."""
     names.check_run(folder)
-    raw = _read_json(folder / CARD, "")
-    found = raw.get("format")
-    if found != FORMAT:
-        raise RunError(f"{folder / CARD} is of another version", f"format {found}, this program reads {FORMAT}",
+    path = folder / CARD
+    with _reading(path, ""):
+        raw = typed.read_table(path)
+    if raw.get("format") != FORMAT:
+        raise RunError(f"{path} is of another version", f"format {raw.get('format')}, this program reads {FORMAT}",
                        "Train again, or use the version of severstal that wrote it")  # fmt: skip
-    fields = {each.name for each in dataclasses.fields(ModelCard)}
-    later = {"environment", "averaged", "pixels_fingerprint", "bits", "pseudo_fingerprint", "seen"}
-    odd = sorted(fields ^ (set(raw) | later))
-    if odd:
-        raise RunError(f"{folder / CARD} is damaged", f"missing or unknown: {', '.join(odd)}", "Train again")
-    if isinstance(raw["encoder"], str):
-        names.check_encoder_of(folder, raw["encoder"])
-    if raw["arch"] not in registry.REGISTRY:
-        raise RunError(f"{folder / CARD} is of a network that this program does not have", str(raw["arch"]),
+    with _reading(path, ""):
+        card = card_from(raw)
+    if card.encoder is not None:
+        names.check_encoder_of(folder, card.encoder)
+    if card.arch not in registry.REGISTRY:
+        raise RunError(f"{path} is of a network that this program does not have", card.arch,
                        "Use the version of severstal that wrote it")  # fmt: skip
-    wrong = [name for name, kinds in _KINDS.items() if not isinstance(raw[name], kinds)]
-    wrong += [] if raw.get("bits") in (None, *DEPTHS) and not isinstance(raw.get("bits"), float) else ["bits"]
-    try:
-        if not wrong:
-            card = card_from(raw)
-            finite.check_pixels(folder / CARD, card.mean, card.std)
-            return card
-    except (TypeError, ValueError):
-        wrong = ["image_size"]
-    found = ", ".join(f"{name} is {raw[name]!r}" for name in wrong)
-    raise RunError(f"{folder / CARD} is damaged", found, "Train again, or restore the file")
+    finite.check_pixels(path, card.mean, card.std)
+    return card
 
 
-def card_from(fields: dict[str, Any]) -> ModelCard:
-    """The card whose fields were written as JSON or into a checkpoint."""
-    height, width = fields["image_size"]
-    lists = {name: tuple(fields.get(name, ())) for name in ("averaged", "seen")}
-    return ModelCard(**fields | {"image_size": (height, width)} | lists)
+def card_from(fields: Mapping[str, Any]) -> ModelCard:
+    """The card whose fields were written as JSON or into a checkpoint. Raises ValueError: it is damaged."""
+    card = typed.make(ModelCard, fields)
+    limits = {
+        "in_channels": (card.in_channels, 1, 1),
+        "classes": (card.classes, 1, MAX_CLASS_ID),
+        "epoch": (card.epoch, 0, LARGEST),
+        "fold": (card.fold or 0, 0, LARGEST),
+        "height": (card.image_size[0], 1, LARGEST),
+        "width": (card.image_size[1], 1, LARGEST),
+    }
+    for name, (value, low, high) in limits.items():
+        if value < low or (high is not None and value > high):
+            raise ValueError(
+                f"{name} is {value}, not {low}{' or more' if high is None else f' to {high}' * (high > low)}"
+            )
+    if card.bits not in (None, *DEPTHS):
+        raise ValueError(f"bits is {card.bits}, not one of {', '.join(map(str, DEPTHS))}")
+    for record in card.seen:
+        leaks.check(record)
+    return card
 
 
 def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
@@ -175,8 +179,12 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
     names.check_has_weights(folder)
     path = folder / WEIGHTS
     try:
+        path.open("rb").close()  # what the system says against it, safetensors words in other ways
         network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
+    except OSError as error:
+        check_memory(error, f"reading {path}")
+        raise files.unreadable(path, error, RunError) from error
+    except (SafetensorError, RuntimeError) as error:
         check_memory(error, f"reading {path}")
         raise RunError(f"{path} is damaged or does not fit {CARD}", str(error)[:120], "Train again") from error
     finite.check_weights(path, network.state_dict())
@@ -195,10 +203,15 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     """What `write_checkpoint` wrote. Raises RunError: missing, damaged or of another version."""
     path = folder / CHECKPOINT
     remedy = f"Remove {folder} or give another --name, and train again"
-    if not path.is_file():
-        raise RunError("nothing to resume", f"{path} does not exist", "Train without --resume")
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise RunError("nothing to resume", f"{path} does not exist", "Train without --resume") from error
+    except OSError as error:
+        raise files.unreadable(path, error, RunError) from error
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged archive raises many kinds
         check_memory(error, f"reading {path}")
         raise RunError(f"{path} is damaged", type(error).__name__, remedy) from error
@@ -228,43 +241,16 @@ def read_thresholds(path: Path, *, classes: int | None = None, remedy: str = "")
     `remedy`: what helps where the file is missing, if it is not to search them.
     """
     again = "Search the thresholds again"
-    raw = _read_json(path, remedy or f"Search them: severstal thresholds {shlex.quote(str(path.parent))}", again)
+    with _reading(path, remedy or f"Search them: severstal thresholds {shlex.quote(str(path.parent))}", again):
+        raw = typed.read_table(path)
     if raw.get("format", FORMAT) != FORMAT:
-        found = f"format {raw['format']}, this program reads {FORMAT}"
-        raise RunError(f"{path} is of another version", found, "Search the thresholds again")
-    try:
+        raise RunError(f"{path} is of another version", f"format {raw['format']}, this program reads {FORMAT}", again)
+    with _reading(path, "", again):
         thresholds = Thresholds.from_dict(raw)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path} is damaged", str(error), "Search the thresholds again") from error
     if classes is not None and len(thresholds.rules) != classes:
         found = f"{len(thresholds.rules)} classes, the run has {classes}"
         raise RunError(f"{path} does not fit the run", found, "Search again")
     return thresholds
-
-
-def find_runs(models: Path) -> list[tuple[Path, ModelCard]]:
-    """The runs under a folder, the best validated first; folders that are no runs are passed over."""
-    found = []
-    for card_path in sorted(models.glob(f"*/{CARD}")):
-        try:
-            found.append((card_path.parent, read_card(card_path.parent)))
-        except RunError:
-            continue
-    return sorted(found, key=lambda run: validation_rank(run[1]), reverse=True)
-
-
-def validation_rank(card: ModelCard) -> float:
-    """What runs are compared by: the validation Dice; a run without one comes last."""
-    return -1.0 if card.validation_dice is None else card.validation_dice
-
-
-def best_run(models: Path) -> Path:
-    """The run under `models` with the highest validation Dice. Raises RunError when there is none."""
-    names.check_any_run(models)
-    runs = find_runs(models)
-    if not runs:
-        raise RunError(f"no trained run in {models}", "", "Train one: severstal train --arch unet --data DATA")
-    return runs[0][0]
 
 
 def read_cards(folders: Sequence[Path]) -> list[ModelCard]:
@@ -279,13 +265,14 @@ def read_cards(folders: Sequence[Path]) -> list[ModelCard]:
     return cards
 
 
-def _read_json(path: Path, remedy: str, remedy_of_damage: str = "Train again, or restore the file") -> dict[str, Any]:
+@contextmanager
+def _reading(path: Path, if_missing: str, if_damaged: str = "Train again, or restore the file") -> Iterator[None]:
+    """Report in one line what is wrong with a file of a run, and what helps. Raises RunError."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        yield
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing", "", remedy) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RunError(f"cannot read {path}", str(error), remedy_of_damage) from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path} is damaged", "it holds no table of values", remedy_of_damage)
-    return content
+        raise RunError(f"{path} is missing", "", if_missing) from error
+    except OSError as error:
+        raise files.unreadable(path, error, RunError) from error
+    except ValueError as error:
+        raise RunError(f"{path} is damaged", str(error), if_damaged) from error

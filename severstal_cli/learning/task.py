@@ -1,10 +1,10 @@
 """What `predict` is to do: photographs, rows and runs, all checked before anything is written."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from severstal_cli import typed
 from severstal_cli.config import PredictConfig
 from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning import recipe
@@ -45,7 +45,7 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
     for path in written:
         files.check_place(path)
     files.check_place(parts_path(config.out) / "part")
-    runs = recipe.runs_for(config.runs, config.thresholds, config.models)
+    runs = recipe.runs_for(config.runs, config.thresholds, config.models, progress)
     how = recipe.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
     sample = tables.read_image_list(config.sample) if config.sample else None
     paths = _wanted(image_files.find_images(config.images, progress), sample)
@@ -70,9 +70,11 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
 def _check_story(path: Path) -> None:
     """What another command has written there, as rules or the card of a run, is not to be lost. Raises InputError."""
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        there = typed.read(path)
+    except FileNotFoundError:
         return
+    except (OSError, ValueError):
+        there = None
     if not isinstance(there, dict) or "submission" not in there:
         raise InputError(f"{path} would be overwritten", "it is of no submission", "Choose another name for --out")
 

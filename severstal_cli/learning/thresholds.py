@@ -7,10 +7,11 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from severstal_cli import typed
 from severstal_cli.config.checks import are_weights
 from severstal_cli.steel.postprocess import ClassRule
 
@@ -64,13 +65,6 @@ class Thresholds:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Thresholds":
-        """The thresholds of `to_dict`; there may be more. Raises KeyError, TypeError or ValueError where damaged."""
-        return cls(
-            rules=tuple(ClassRule.from_dict(rule) for rule in content["rules"]),
-            exclusive=bool(content["exclusive"]),
-            tta=str(content["tta"]),
-            runs=tuple(map(str, content.get("runs", ()))),
-            weights=tuple(map(float, content.get("weights", ()))),
-            data_fingerprint=str(content.get("data_fingerprint", "")),
-            split_fingerprint=str(content.get("split_fingerprint", "")),
-        )
+        """The thresholds of `to_dict`; there may be more. Raises ValueError where damaged."""
+        names = {field.name for field in fields(cls)}
+        return typed.make(cls, {name: value for name, value in content.items() if name in names})

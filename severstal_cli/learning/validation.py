@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from severstal_cli.learning import engines, inference
-from severstal_cli.learning.device import gather
+from severstal_cli.learning.device import gather, share_verdicts
 from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.precision import Careful, Verdicts, half_type
 from severstal_cli.learning.run import ModelCard
@@ -77,11 +77,9 @@ class Validation:
         except NotFiniteError as error:
             raise error.of("the network", f"{mine[error.number]} in validation",
                            "Lower the learning rate; the last whole epoch is kept") from None  # fmt: skip
-        for others in gather(self._verdicts, fabric):  # float32 for all where one needs it
-            for size, agrees in others.items():
-                self._verdicts[size] = agrees and self._verdicts.get(size, True)
+        share_verdicts(self._verdicts, fabric)
         scores = np.empty(self._present.shape)
-        for rank, rows in enumerate(gather(own_scores, fabric)):
-            scores[rank :: fabric.world_size] = rows
+        for rank, rows in enumerate(gather(own_scores.tolist(), fabric)):
+            scores[rank :: fabric.world_size] = np.array(rows).reshape(-1, len(self._counted))
         present = scores[self._present]
         return float(scores.mean()), float(present.mean()) if present.size else None

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from severstal_cli.errors import SeverstalError, is_memory, memory_is_full, printable
+from severstal_cli.errors import SeverstalError, is_memory, memory_is_full, shown
 
 if TYPE_CHECKING:
     from severstal_cli.stages.checking import CheckResult
@@ -35,7 +35,7 @@ def line_of(error: Exception) -> str | None:
     if error.strerror and error.filename is not None:
         remedy = _REMEDIES.get(error.errno or 0, "Check the path and its permissions")
         return str(SeverstalError(f"cannot use {os.fsdecode(error.filename)}", error.strerror, remedy))
-    return printable(f"{type(error).__name__}: {error}")
+    return shown(f"{type(error).__name__}: {error}")
 
 
 def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
@@ -74,14 +74,14 @@ def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
     """The faults of a submission, a line each, the notes, and the verdict."""
     # a wrong row first, then what is said of the whole file: thousands of images may be missing
     faults = sorted(result.faults, key=lambda fault: (fault.is_warning, not fault.line))
-    shown = len(faults) if every else SHOWN_FAULTS
-    for fault in faults[:shown]:
+    count = len(faults) if every else SHOWN_FAULTS
+    for fault in faults[:count]:
         at = f"{fault.place}: " if fault.line else ""
-        yield f"{'warning' if fault.is_warning else 'fault'}: {at}{fault.message}"
-    if len(faults) > shown:
-        yield f"... and {len(faults) - shown} more: check --all"
+        yield shown(f"{'warning' if fault.is_warning else 'fault'}: {at}{fault.message}")
+    if len(faults) > count:
+        yield f"... and {len(faults) - count} more: check --all"
     for note in result.notes:
-        yield f"note: {note}"
+        yield shown(f"note: {note}")
     wrong = sum(not fault.is_warning for fault in result.faults)
     verdict = "valid" if not wrong else f"not valid, {wrong} fault{'s' if wrong > 1 else ''}"
     counts = f"{result.rows} rows, {result.images} images, {result.masks} masks, {result.classes} classes"

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from severstal_cli.errors import shown
+
 
 def figure(value: float | None) -> str:
     """Four digits after the point; nothing for None."""
@@ -15,11 +17,15 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     from rich.table import Table
 
     table = Table(
-        title=title, title_justify="left", caption=caption or None, caption_justify="left", box=box.SIMPLE_HEAD
+        title=shown(title),
+        title_justify="left",
+        caption="\n".join(map(shown, caption.split("\n"))) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
     )
     for number, name in enumerate(header):
         is_text = any(row[number].strip(".0123456789") for row in rows)
-        table.add_column(name, justify="left" if is_text or not number else "right", overflow="fold")
+        table.add_column(shown(name), justify="left" if is_text or not number else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(shown, row))
     Console(markup=False, highlight=False).print(table)

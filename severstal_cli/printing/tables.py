@@ -152,16 +152,22 @@ def print_submissions(rows: Sequence[Mapping[str, str]]) -> None:
     print_table("submissions", header, shown)
 
 
-def print_models(registry: dict[str, "Entry"], runs: Sequence[tuple[Path, "ModelCard", bool]]) -> None:
-    """What can be trained, and what has been."""
+def print_models(
+    registry: dict[str, "Entry"],
+    runs: Sequence[tuple[Path, "ModelCard", bool]],
+    damaged: Sequence[tuple[Path, Exception]] = (),
+) -> None:
+    """What can be trained, what has been, and which runs are damaged and why."""
     print_table("networks", ("--arch", "what it is"), [(name, entry.about) for name, entry in registry.items()])
     rows = []
     for folder, card, has_thresholds in runs:
         network = card.arch if card.encoder is None else f"{card.arch} {card.encoder}"
         fold = "none" if card.fold is None else str(card.fold)
         rows.append((str(folder), network, fold, figure(card.validation_dice), "yes" if has_thresholds else "no"))
+    rows += [(str(folder), "damaged", "", "", "") for folder, _ in damaged]
     if rows:
-        print_table("trained runs", ("run", "network", "fold", "valid", "searched"), rows)
+        faults = "\n".join(str(error) for _, error in damaged)
+        print_table("trained runs", ("run", "network", "fold", "valid", "searched"), rows, faults)
 
 
 def _shorter(cell: str) -> str:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from severstal_cli import typed
 from severstal_cli.errors import InputError
 from severstal_cli.steel import files
 
@@ -57,8 +58,8 @@ def write_script(place: Path, key: str, value: Any) -> None:
 
 def _is_report(folder: Path) -> bool:
     try:
-        return "severstal_report" in json.loads((folder / STORY).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+        return "severstal_report" in typed.read_table(folder / STORY)
+    except (OSError, ValueError):
         return False
 
 

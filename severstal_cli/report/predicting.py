@@ -1,6 +1,7 @@
 """A run of a report: it predicts its images, and leaves their levels for the page."""
 
 import csv
+import math
 import os
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from severstal_cli.progress import Progress
 from severstal_cli.report import folder, levels
 from severstal_cli.report.content import Candidate, Epoch
 from severstal_cli.report.photographs import number_of
-from severstal_cli.steel import confidence, postprocess, rle
+from severstal_cli.steel import confidence, files, postprocess, rle
 from severstal_cli.steel.parallel import map_in_order
 
 
@@ -56,7 +57,7 @@ def predict(
         has_levels=has_levels,
         sure=sure,
         history=_history(run / "history.csv"),
-        surface=surface if surface.is_file() else None,
+        surface=surface if surface.is_file() and not surface.is_symlink() else None,
     )
 
 
@@ -69,15 +70,23 @@ def _history(path: Path) -> tuple[Epoch, ...]:
             return tuple(
                 Epoch(
                     epoch=int(row["epoch"]),
-                    loss=float(row["loss"]),
+                    loss=_finite(row["loss"]),
                     dice=_number(row["dice"]),
                     dice_present=_number(row["dice_present"]),
                 )
                 for row in csv.DictReader(file)
             )
+    except OSError as error:
+        raise files.unreadable(path, error, RunError) from error
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise RunError(f"{path} is damaged", repr(error), "Train again, or restore the file") from error
 
 
 def _number(text: str) -> float | None:
-    return float(text) if text else None
+    return _finite(text) if text else None
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no number")
+    return value

@@ -50,8 +50,7 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
     picture = config.image or _photograph_of(card)
     grey = images.read_grey(picture, card.bits or images.FULL_DEPTH)
     progress.say(f"writing {config.run} as {config.format}, and predicting {picture} with it")
-    with files.replacing(out) as folder:
-        folder.mkdir()
+    with files.replacing_folder(out) as folder:
         file = export.write(member, config.format, folder)
         run.write_card(folder, card)
         if (config.run / run.THRESHOLDS).is_file():

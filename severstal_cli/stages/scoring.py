@@ -226,7 +226,7 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     # only here: scoring a submission works where torch is not installed
     from severstal_cli.learning import evaluation, recipe, run
 
-    runs = recipe.runs_for(config.runs, config.thresholds, config.models)
+    runs = recipe.runs_for(config.runs, config.thresholds, config.models, progress)
     how = recipe.read(runs, thresholds=config.thresholds, views=config.tta)
     progress.say(f"scoring {', '.join(map(str, runs))} on the holdout")
     for note in how.notes():

@@ -113,8 +113,8 @@ def _on_absent(choices: Sequence[Choice], counted: Sequence[int], part: evaluati
             is_never = choice.rule.pixel_threshold == postprocess.NEVER
             yield (
                 f"class {channel + 1} has no mask on the {len(part.image_ids):,} images of {where}, where nothing is "
-                f"right everywhere, so it is {'disabled (never)' if is_never else 'not tuned'}; search on a fold that has "
-                "it, or on several: thresholds RUN RUN --out FILE"
+                f"right everywhere, so it is {'disabled (never)' if is_never else 'not tuned'}; search on a fold that "
+                "has it, or on several: thresholds RUN RUN --out FILE"
             )
 
 

@@ -5,13 +5,13 @@ what was submitted is not submitted again. What was submitted is told by the fin
 weights and of how to predict with them, so a newer version of this program makes no new submission of the same runs.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from severstal_cli import typed
 from severstal_cli.config import SubmitConfig
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, RunError
 from severstal_cli.kaggle import bundle as bundles
 from severstal_cli.kaggle import client, history, scores, state
 from severstal_cli.kaggle.bundle import Bundle
@@ -125,11 +125,17 @@ def _about(config: SubmitConfig, bundle: Bundle) -> Mapping[str, object]:
 
 
 def _holdout_dice(runs: tuple[Path, ...]) -> float | None:
-    """Of a single run that `severstal score --model RUN` was used on."""
+    """Of a single run that `severstal score --model RUN` was used on. Raises RunError: the file is damaged."""
     if len(runs) != 1:
         return None
+    path = runs[0] / SCORE
     try:
-        value = json.loads((runs[0] / SCORE).read_bytes())["mean_dice"]
-    except (OSError, ValueError, TypeError, KeyError):
+        return float(typed.as_type(float, typed.read_table(path).get("mean_dice"), "mean_dice"))
+    except FileNotFoundError:
         return None
-    return float(value) if isinstance(value, int | float) else None
+    except OSError as error:
+        raise files.unreadable(path, error, RunError) from error
+    except ValueError as error:
+        raise RunError(
+            f"{path} is damaged", str(error), f"Score it again: severstal score --model {runs[0]}"
+        ) from error

@@ -144,7 +144,7 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
         progress.say(f"{folder}: going on after epoch {len(rows)}")
         if len(rows) >= config.epochs:
             progress.say(f"{folder}: nothing is left to do; more --epochs would go on")
-    if len(set(gather((len(rows), state.steps), fabric))) > 1:
+    if len(set(map(tuple, gather((len(rows), state.steps), fabric)))) > 1:
         raise RunError(f"the workers do not go on from the same state of {folder}", "",
                        "Several machines must share the folder of the runs")  # fmt: skip
     if fabric.is_global_zero:
@@ -174,7 +174,8 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
             clock = schedule.Clock(
                 config=config, epoch=epoch, steps_an_epoch=len(data), elapsed_s=state.elapsed_s,
                 validation_s=max((row.validation_s for row in rows if row.dice is not None), default=None),
-                validation_steps=_steps_of_validation(judge, photographs, data, fabric), agree=fabric.broadcast,
+                validation_steps=_steps_of_validation(judge, photographs, data, fabric),
+                agree=lambda time_s: float(gather(time_s, fabric)[0]),
             )  # fmt: skip
             validates = schedule.validates(config, epoch, clock.share_done(0))
             trained = loop.train_epoch(state, data, epoch, config, card, fabric, clock.share_done, bar)

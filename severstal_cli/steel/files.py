@@ -10,31 +10,97 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from severstal_cli.errors import MachineError, OutputError
+from severstal_cli.errors import InputError, MachineError, OutputError, SeverstalError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` at the end, remove it on any failure.
+def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
+    """Yield a temporary file beside `path`, empty; rename it to `path` at the end, remove it on any failure.
 
-    It may be made a file or, where there is nothing at `path`, a folder. The folder that it lies in is made when it is
-    missing. A reader sees what was there or what is new, never a part.
+    The folder that it lies in is made when it is missing. A reader sees what was there or what is new, never a part.
+    What a writer that was killed left there is removed. `mode`: its permissions, less what the umask takes.
 
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full.
     """
-    # the number of a process is no name of its own where two containers share a volume
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    with writing(path), _held(path, mode) as temporary:
+        yield temporary
+        temporary.replace(path)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Likewise a folder, where there is nothing at `path`."""
+    with writing(path), _held(path, None) as temporary:
+        yield temporary
+        temporary.rename(path)
+
+
+_PART = f".{'[0-9a-f]' * 16}.part"
+"""The names of temporary files and folders."""
+_swept: set[Path] = set()
+"""A folder may hold thousands of files, each written by a call of its own: it is looked through once."""
+
+
+@contextmanager
+def _held(path: Path, mode: int | None) -> Iterator[Path]:
+    """A new file of this mode, for None a folder, beside `path`, held until the end of the block, and removed then.
+
+    Held by a lock, not named after a process: containers that share a volume have the same numbers of processes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent not in _swept:
+        _swept.add(path.parent)
+        remove_parts(path.parent)
+    while True:
+        part = path.with_name(f".{secrets.token_hex(8)}.part")
+        if mode is None:
+            part.mkdir()
+        else:
+            part.touch(mode, exist_ok=False)
+        handle = _hold(part)
+        # between the two lines another process may have taken it for one that was left
+        if part.exists():
+            break
+        if handle is not None:
+            os.close(handle)
     try:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            temporary.replace(path)
+        yield part
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        with suppress(OSError):  # a folder that could not be made holds no temporary file either
-            temporary.unlink(missing_ok=True)
+        if mode is None:
+            shutil.rmtree(part, ignore_errors=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what writers that were killed left in `folder`. What a living one holds, on any machine, stays."""
+    with suppress(OSError):
+        for part in sorted(folder.glob(_PART)):
+            handle = _hold(part)
+            if handle is not None:
+                if part.is_dir():
+                    shutil.rmtree(part, ignore_errors=True)
+                else:
+                    part.unlink(missing_ok=True)
+                os.close(handle)
+
+
+def _hold(part: Path) -> int | None:
+    """Lock a file or folder: the handle to close; None where another process has it, or there are no locks."""
+    import fcntl  # POSIX alone has it
+
+    handle = None
+    try:
+        handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # no link, nor a pipe without a writer
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if handle is not None:
+            os.close(handle)
+        return None
+    return handle
 
 
 @contextmanager
@@ -43,9 +109,22 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno == errno.ENOSPC
+        if isinstance(error, shutil.Error):  # a list of (from, to, why), which says nothing in Python's own words
+            error = OSError(None, str(error.args[0][0][2])) if error.args and error.args[0] else OSError()
+        found = error.strerror or str(error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in found
         remedy = "Free some space or name another place" if full else "Name another place or mend its permissions"
-        raise OutputError(f"cannot write {path}", error.strerror or str(error), remedy) from error
+        raise OutputError(f"cannot write {path}", found, remedy) from error
+
+
+def unreadable(path: Path, error: OSError, kind: type[SeverstalError] = InputError) -> SeverstalError:
+    """One line for a file that the system does not let us read. It may be whole: nothing is to be removed or redone."""
+    remedy = "Check the disk, and try again"
+    if isinstance(error, PermissionError):
+        remedy = "Mend its permissions"
+    elif isinstance(error, IsADirectoryError):
+        remedy = "Move that folder away"
+    return kind(f"cannot read {path}", error.strerror or str(error), remedy)
 
 
 @contextmanager
@@ -86,12 +165,6 @@ def check_room(folder: Path, needed: int) -> None:
     if needed > free:
         found = f"{needed / 1e9:,.2f} GB needed, {free / 1e9:,.2f} GB free"
         raise OutputError(f"not enough space in {folder}", found, "Free some space or name another place")
-
-
-def remove_parts(folder: Path) -> None:
-    """Remove what writers that were killed left in a folder that only this process writes to."""
-    for part in folder.glob(".*.part"):
-        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,11 +6,13 @@ of data and split, and the fold that was left out beside the holdout, or null wh
     {"data": "0f3a5b...", "split": "77c0e1...", "fold": 0}
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from severstal_cli import typed
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.splits import HOLDOUT, Split
@@ -26,16 +28,32 @@ def records_of(submission: Path) -> Iterator[tuple[str, Record]]:
     """
     path = unpacked_name(submission).with_suffix(".json")
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = typed.read_table(path)
     except (OSError, ValueError):
         return
-    runs = told.get("runs") if isinstance(told, dict) else None
+    runs = told.get("runs")
     for run in runs if isinstance(runs, list) else ():
         if isinstance(run, dict):
             seen = run.get("seen")
             for record in (run, *(seen if isinstance(seen, list) else ())):
-                if isinstance(record, dict) and record.keys() >= {"data", "split", "fold"}:
+                with suppress(ValueError):
+                    check(record)
                     yield str(run.get("folder")), record
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fields:
+    data: str
+    split: str
+    fold: int | None
+
+
+def check(record: Any) -> None:
+    """Raises ValueError: it is no record. It may have other fields."""
+    names = [field.name for field in fields(_Fields)]
+    if isinstance(record, dict):
+        record = {name: record[name] for name in names if name in record}
+    typed.make(_Fields, record)
 
 
 def check_submission(submission: Path, image_ids: Sequence[str], split: Split, progress: Progress = SILENT) -> None:

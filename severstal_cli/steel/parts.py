@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from severstal_cli import typed
 from severstal_cli.errors import InputError
 from severstal_cli.steel import confidence, files, rle, tables
 from severstal_cli.steel.records import PLAN, part_path
@@ -37,6 +38,8 @@ def parts_path(submission: Path) -> Path:
 class Part:
     """What a finished part holds."""
 
+    fingerprint: str
+    """Of its images."""
     masks_by_class: tuple[int, ...]
     """Images with a mask of each class."""
     skipped: Mapping[str, str]
@@ -83,8 +86,8 @@ class Parts:
     def is_finished(self, number: int) -> bool:
         """Whether a part is there, of the images as they are now."""
         try:
-            return bool(self._story(number)["fingerprint"] == _fingerprint(self.images[number]))
-        except (OSError, ValueError, KeyError, TypeError):
+            return self._story(number).fingerprint == _fingerprint(self.images[number])
+        except (OSError, ValueError):
             return False
 
     def is_written(self, number: int) -> bool:
@@ -97,11 +100,17 @@ class Parts:
 
     def check_plan(self) -> None:
         """See that what is there is of this prediction. Raises InputError."""
+        path = self.folder / PLAN
         try:
-            there = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
-            other = [name for name in {**self._plan, **there} if self._plan.get(name) != there.get(name)]
-        except (OSError, ValueError, TypeError):
-            other = [PLAN]
+            there = typed.read_table(path)
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing", "without it the parts beside it are of nobody knows what",
+                             f"Remove {self.folder}, and predict again") from None  # fmt: skip
+        except OSError as error:
+            raise files.unreadable(path, error) from error
+        except ValueError as error:
+            raise InputError(f"{path} is damaged", str(error), f"Remove {self.folder}, and predict again") from error
+        other = [name for name in {**self._plan, **there} if self._plan.get(name) != there.get(name)]
         if other:
             raise InputError(f"the parts in {self.folder} are of another prediction", f"other {', '.join(other)}",
                              "Give the same command as before and on each machine, or remove them")  # fmt: skip
@@ -139,9 +148,14 @@ class Parts:
         files.write_text(part_path(self.folder, number, ".json"), json.dumps(story) + "\n")
 
     def read(self, number: int) -> Part:
-        """What a finished part holds."""
-        story = self._story(number)
-        return Part(masks_by_class=tuple(story["masks_by_class"]), skipped=story["skipped"])
+        """What a finished part holds. Raises InputError: another program has changed it meanwhile."""
+        path = part_path(self.folder, number, ".json")
+        try:
+            return self._story(number)
+        except OSError as error:
+            raise files.unreadable(path, error) from error
+        except ValueError as error:
+            raise InputError(f"{path} is damaged", str(error), "Predict again with --resume") from error
 
     def masks(self) -> Mapping[tuple[str, int], rle.Runs]:
         """All masks of the parts, which must be finished."""
@@ -156,13 +170,16 @@ class Parts:
         _join([confidence.scores_path(part_path(self.folder, number)) for number in self.images], path)
 
     def clear(self) -> None:
-        """Remove what is of a prediction, and nothing else."""
-        for path in (self.folder / PLAN, *self.folder.glob("part-*")):
+        """Remove what is of a prediction, and nothing else.
+
+        The plan goes last: a kill on the way leaves parts that count with the plan that says of what they are.
+        """
+        finished_first = sorted(self.folder.glob("part-*"), key=lambda path: path.suffix != ".json")
+        for path in (*finished_first, self.folder / PLAN):
             path.unlink(missing_ok=True)
 
-    def _story(self, number: int) -> dict[str, Any]:
-        story: dict[str, Any] = json.loads(part_path(self.folder, number, ".json").read_text(encoding="utf-8"))
-        return story
+    def _story(self, number: int) -> Part:
+        return typed.make(Part, typed.read_table(part_path(self.folder, number, ".json")))
 
 
 def _join(tables_of_parts: Sequence[Path], path: Path) -> None:

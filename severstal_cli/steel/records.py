@@ -12,7 +12,6 @@ leaves them. The lines of part N are counted from N * `PART_LINES`; `place` tell
 
 import csv
 import io
-import json
 import re
 import sys
 import unicodedata
@@ -20,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from severstal_cli import typed
 from severstal_cli.errors import InputError
 from severstal_cli.steel import table_files
 
@@ -33,6 +33,9 @@ MAX_NAME_BYTES = 255
 """File systems keep no longer names."""
 
 PART_LINES = 10**9
+
+MAX_PARTS = 99_999
+"""As many as five digits count."""
 
 PLAN = "plan.json"
 """Of a folder of parts; its number `parts` tells how many there will be."""
@@ -107,13 +110,16 @@ def _parts_of(folder: Path) -> dict[int, Path]:
     if not names:
         raise InputError(str(folder), "it is a folder", "Name a CSV file")
     try:
-        wanted = int(json.loads((folder / PLAN).read_text(encoding="utf-8"))["parts"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        wanted = typed.as_type(int, typed.read_table(folder / PLAN).get("parts"), "parts")
+    except FileNotFoundError:  # others may have made the parts
         wanted = len(names)
-    # a damaged plan may ask for any number: no more are looked at than are there
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / PLAN} is damaged", str(error), "Predict again") from error
+    if not 0 < wanted <= MAX_PARTS:
+        raise InputError(f"{folder / PLAN} is damaged", f"{wanted} parts", "Predict again")
     missing = next(number for number in range(1, len(names) + 2) if part_path(Path(), number).name not in names)
     if missing <= wanted:
-        there = sum(part_path(Path(), number).name in names for number in range(1, min(wanted, 99_999) + 1))
+        there = sum(part_path(Path(), number).name in names for number in range(1, wanted + 1))
         found = f"{wanted - there} of {wanted} parts are missing, first {part_path(Path(), missing).name}"
         raise InputError(f"{folder} is not complete", found, "Finish it: predict --resume")
     return {number: part_path(folder, number) for number in range(1, max(wanted, 1) + 1)}

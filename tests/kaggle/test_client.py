@@ -1,5 +1,6 @@
 """Calls to Kaggle: credentials, patience, and what an error says."""
 
+import base64
 import logging
 import socket
 import threading
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from kagglesdk.competitions.types.competition_api_service import ApiListSubmissionsRequest
@@ -72,6 +74,30 @@ def test_every_status_has_a_remedy_and_shows_no_secret(
     assert TOKEN not in line
     assert "\n" not in line
     assert len(server.requests) == (client.TRIES if status == 429 or status >= 500 else 1)
+
+
+@pytest.mark.parametrize("signs", ["token", "key"])
+def test_a_secret_is_hidden_in_every_form(server: Server, monkeypatch: pytest.MonkeyPatch, signs: str) -> None:
+    """A server may echo a header, an address, or an end of either."""
+    user, key = "ann", "k/y+0123456789=abcdef"
+    if signs == "key":
+        monkeypatch.delenv("KAGGLE_API_TOKEN")
+        monkeypatch.setenv("KAGGLE_USERNAME", user)
+        monkeypatch.setenv("KAGGLE_KEY", key)
+    secret = TOKEN if signs == "token" else key
+    echoed = [secret, quote(secret, safe=""), secret.encode().hex(), "x" * 190 + secret]
+    for before in ("", "a", "ab", f"{user}:"):
+        echoed += [base64.b64encode(f"{before}{secret}".encode()).decode(),
+                   base64.urlsafe_b64encode(f"{before}{secret}".encode()).decode()]  # fmt: skip
+    for text in echoed:
+        server.handlers[LIST] = lambda request, reply, text=text: reply.json({"code": 400, "message": text}, 400)
+        with pytest.raises(InputError) as raised:
+            ask(client.connect("steel"))
+        line = str(raised.value)
+        assert "***" in line or text.startswith("xxx")
+        for at in range(len(text) - 12):  # ends of base64 hold three letters of what is beside
+            if text[at : at + 12] != "x" * 12:
+                assert text[at : at + 12] not in line, (text, line)
 
 
 def test_an_error_in_the_body_of_a_200_counts(server: Server) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from severstal_cli.errors import InputError, RunError, UsageError
 from severstal_cli.learning import recipe, run
+from severstal_cli.learning.runs import best_run
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel.postprocess import ClassRule
 
@@ -30,8 +31,8 @@ def test_the_runs_are_those_given_else_those_of_the_thresholds_else_the_best(mod
     file = write(Path("both.json"), "models/a", "models/b")
     assert recipe.runs_for([models / "c"], file, models) == (models / "c",)
     assert recipe.runs_for((), file, models) == (models / "a", models / "b")
-    assert recipe.runs_for((), None, models) == (run.best_run(models),)
-    assert recipe.runs_for((), write(Path("of-nobody.json")), models) == (run.best_run(models),)
+    assert recipe.runs_for((), None, models) == (best_run(models),)
+    assert recipe.runs_for((), write(Path("of-nobody.json")), models) == (best_run(models),)
     with pytest.raises(RunError, match=r"gone\.json is missing\. Check the path"):
         recipe.runs_for((), Path("gone.json"), models)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from severstal_cli.errors import InputError, OutputError, RunError
-from severstal_cli.learning import registry, run
+from severstal_cli.learning import registry, run, runs
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel.postprocess import NEVER, ClassRule
 
@@ -74,15 +74,15 @@ def test_best_run_is_the_best_validated(tmp_path: Path) -> None:
     (tmp_path / "no-run").mkdir()
     (tmp_path / "encoders").mkdir()
     (tmp_path / "encoders" / "resnet34.safetensors").touch()
-    assert run.best_run(tmp_path) == tmp_path / "b"
-    assert [folder.name for folder, _ in run.find_runs(tmp_path)] == ["b", "d", "a", "c"]
+    assert runs.best_run(tmp_path) == tmp_path / "b"
+    assert [folder.name for folder, _ in runs.find_runs(tmp_path).trained] == ["b", "d", "a", "c"]
 
 
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
         (lambda folder: (folder / run.CARD).unlink(), r"model\.json is missing"),
-        (lambda folder: (folder / run.CARD).write_text("{"), r"cannot read .*model\.json"),
+        (lambda folder: (folder / run.CARD).write_text("{"), r"model\.json is damaged"),
         (lambda folder: (folder / run.CARD).write_text("[]"), "damaged"),
         (lambda folder: _change(folder / run.CARD, format=99), "of another version: format 99, this program reads 1"),
         (lambda folder: _change(folder / run.CARD, spare=1), "damaged: missing or unknown: spare"),
@@ -113,7 +113,7 @@ def test_wrong_thresholds_and_checkpoints_are_told(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such run"):
         run.read_card(tmp_path / "nowhere")
     with pytest.raises(RunError, match="no trained run"):
-        run.best_run(tmp_path)
+        runs.best_run(tmp_path)
 
 
 def test_runs_of_different_classes_are_not_averaged(tmp_path: Path) -> None:

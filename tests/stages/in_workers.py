@@ -13,6 +13,7 @@ from torch import nn
 
 from severstal_cli.config import PredictConfig, TrainConfig
 from severstal_cli.learning import loop, losses, registry, workers
+from severstal_cli.learning.device import gather, open_device
 from severstal_cli.progress import Progress
 from severstal_cli.stages import prediction, training
 from severstal_cli.steel import files, parts
@@ -37,17 +38,28 @@ def plain_network() -> Iterator[None]:
         yield
 
 
+def no_objects() -> Any:
+    """What arrives from another worker must not be unpickled."""
+    return mock.patch.object(torch.distributed.distributed_c10d, "_tensor_to_object", None)
+
+
+def sum_of_ranks() -> list[int]:
+    """Each worker's rank, after an exchange."""
+    return gather(int(os.environ["RANK"]), open_device())
+
+
 def train_three(*configs: TrainConfig) -> list[training.TrainResult]:
     """Trainings one after the other: as it is, of `Plain`, and with a clock of the second worker that runs too fast."""
     whole, plain, timed = configs
     if os.environ["RANK"] == "1":
         files.replacing = None  # type: ignore[assignment]  # it must write nothing
-    results = [training.train(whole)]
-    with plain_network():
-        results.append(training.train(plain))
-    monotonic, speed = time.monotonic, 1000 if os.environ["RANK"] == "1" else 1
-    with mock.patch.object(time, "monotonic", lambda: speed * monotonic()):  # noqa: PT008 (it goes on)
-        return [*results, training.train(timed)]
+    with no_objects():
+        results = [training.train(whole)]
+        with plain_network():
+            results.append(training.train(plain))
+        monotonic, speed = time.monotonic, 1000 if os.environ["RANK"] == "1" else 1
+        with mock.patch.object(time, "monotonic", lambda: speed * monotonic()):  # noqa: PT008 (it goes on)
+            return [*results, training.train(timed)]
 
 
 def train_until_killed(config: TrainConfig, progress: Progress) -> training.TrainResult:
@@ -89,7 +101,7 @@ def predict_until_killed(config: PredictConfig) -> prediction.PredictResult:
             os.kill(os.getpid(), signal.SIGKILL)
         return finish(*arguments)
 
-    with mock.patch.object(prediction.confidence, "expected_dice", finish_or_die):
+    with no_objects(), mock.patch.object(prediction.confidence, "expected_dice", finish_or_die):
         return prediction.predict(config)
 
 

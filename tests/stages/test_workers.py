@@ -2,10 +2,12 @@
 
 import json
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ import in_workers
 from severstal_cli import cli
 from severstal_cli.config import PredictConfig, TrainConfig
 from severstal_cli.errors import InputError, SeverstalError
-from severstal_cli.learning import run, workers
+from severstal_cli.learning import launching, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.validation import Validation
 from severstal_cli.stages import prediction, training
@@ -30,7 +32,7 @@ from severstal_cli.steel.records import part_path
 from severstal_cli.steel.splits import read_splits
 
 ROOT = Path(__file__).resolve().parents[2]
-RESUME = workers.REMEDY
+RESUME = launching.REMEDY
 
 
 def _options(config: TrainConfig) -> list[str]:
@@ -39,9 +41,9 @@ def _options(config: TrainConfig) -> list[str]:
             "--epochs", str(config.epochs), "--batch-size", str(config.batch_size)]  # fmt: skip
 
 
-def _run(*command: str) -> "subprocess.Popen[str]":
+def _run(*command: str, **settings: str) -> "subprocess.Popen[str]":
     """A Python of its own, as from a terminal: it and its children are a session, which Ctrl-C goes to as a whole."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"} | settings
     return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, text=True, start_new_session=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
 
@@ -57,6 +59,67 @@ def _alive(session: int) -> dict[int, str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def _listening(session: int) -> set[str]:
+    """The addresses at which the processes of a session wait for others, as the kernel writes them."""
+    own: set[str] = set()
+    for pid in _alive(session):
+        for handle in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(OSError):
+                own.add(str(handle.readlink()))
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_several_devices_of_one_machine_listen_at_the_loopback_alone(
+    trained,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    data, folder = trained
+    config = TrainConfig(data=data, models=tmp_path, arch="unet-small", epochs=2)
+    predicts = ["predict", str(data / "train_images"), "--model", str(folder), "--out", str(tmp_path / "s.csv")]
+    others = [name for _, name in socket.if_nameindex() if name not in ("lo", "lo0")]
+    process = _run("-m", "severstal_cli", *(_options(config) if command == "train" else predicts), "--devices", "2",
+                   GLOO_SOCKET_IFNAME=others[0] if others else "lo")  # fmt: skip
+    found: set[str] = set()
+    while process.poll() is None:
+        found |= _listening(process.pid)
+        time.sleep(0.02)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert found, "nothing was seen"
+    assert found <= LOOPBACK
+
+
+def test_workers_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
+    assert launching.run(in_workers.sum_of_ranks, 2) == [0, 1]
+
+
+def test_no_worker_outlives_the_command(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", epochs=10_000)
+    process = _run("-m", "severstal_cli", *_options(config), "--devices", "2")
+    assert process.stderr is not None
+    process.stderr.readline()
+    assert len(_alive(process.pid)) > 2
+    process.kill()
+    process.communicate()  # ends as soon as nobody is left who could write
+    assert _alive(process.pid) == {}
 
 
 def _weights(folder: Path) -> dict[str, bytes]:
@@ -76,7 +139,7 @@ def configs(trained, tmp_path_factory: pytest.TempPathFactory) -> list[TrainConf
     plain = replace(whole, name="plain", epochs=2, batch_size=3, step_images=6, warmup_share=0.0, dice_weight=0.0,
                     precision="32-true")  # fmt: skip
     timed = replace(whole, name="timed", epochs=10_000, time_limit_s=1.5)
-    results = workers.run(in_workers.train_three, 2, whole, plain, timed)
+    results = launching.run(in_workers.train_three, 2, whole, plain, timed)
     assert [result.folder.name for result in results] == ["whole", "plain", "timed"]
     assert not multiprocessing.active_children()
     return [whole, plain, timed]
@@ -120,7 +183,9 @@ def test_a_killed_worker_ends_all_with_one_line_and_torchrun_goes_on_with_the_sa
     configs: list[TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = replace(configs[0], models=tmp_path, name=None)
-    monkeypatch.setattr(training, "train", lambda *arguments: workers.run(in_workers.train_until_killed, 2, *arguments))
+    monkeypatch.setattr(
+        training, "train", lambda *arguments: launching.run(in_workers.train_until_killed, 2, *arguments)
+    )
     monkeypatch.setattr(sys, "argv", ["severstal", *_options(config), "--devices", "2"])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -158,7 +223,7 @@ def test_an_error_that_one_alone_finds_ends_all(
 ) -> None:
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", batch_size=4)
     with pytest.raises(SeverstalError) as caught:
-        workers.run(in_workers.train_until_nan, 2, config)
+        launching.run(in_workers.train_until_nan, 2, config)
     assert re.fullmatch(r"the loss is nan in epoch 1, batch 2: \w+\.png, .*is kept", str(caught.value))
     assert capfd.readouterr() == ("", "")
     assert not multiprocessing.active_children()
@@ -194,7 +259,7 @@ def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path
     whole = prediction.predict(one)
     two = replace(one, out=tmp_path / "two.csv", devices=2)
     with pytest.raises(SeverstalError, match=r"^worker 2 of 2 was killed \(signal 9\)\. With --resume"):
-        workers.run(in_workers.predict_until_killed, 2, two)
+        launching.run(in_workers.predict_until_killed, 2, two)
     assert not two.out.exists()
     result = prediction.predict(replace(two, resume=True), heard)
     for suffix in (".csv", ".scores.csv"):
@@ -216,12 +281,12 @@ def test_machines_with_other_photographs_do_not_mix_and_with_other_times_they_go
     before = [path.read_bytes() for path in lost[2:]]
     for path in lost:
         path.unlink()
-    result = workers.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
+    result = launching.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
     assert (result.images, [path.read_bytes() for path in lost[2:]]) == (45, before)
     lost[0].unlink()
     next(other.iterdir()).unlink()
     with pytest.raises(InputError, match=r"s\.parts are of another prediction: other images"):
-        workers.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
+        launching.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
 
 
 def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

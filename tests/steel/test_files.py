@@ -1,6 +1,7 @@
 """Files appear whole or not at all, whatever goes wrong while they are written."""
 
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,54 @@ def test_a_file_system_without_locks_keeps_nothing_and_stops_nobody(
     with pytest.raises(OSError, match="it fails"), files.locked(folder, "it is taken"):
         done.append("three")
     assert done == ["two"]
+
+
+LEFT = f".{'0123456789abcdef'}.part"
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / LEFT).write_text("half")
+    (tmp_path / "b" / LEFT).mkdir()
+    (tmp_path / "b" / LEFT / "half").write_text("half")
+    (tmp_path / "a" / ".other.part").write_text("not ours")
+    for name in ("a", "b"):
+        files.write_text(tmp_path / name / "new.txt", "new")
+    assert _names(tmp_path / "a") == [".other.part", "new.txt"]
+    assert _names(tmp_path / "b") == ["new.txt"]
+
+
+def test_what_a_living_writer_holds_stays(tmp_path: Path) -> None:
+    with files.replacing(tmp_path / "a.txt") as one, files.replacing_folder(tmp_path / "b") as two:
+        one.write_text("a")
+        (two / "in").write_text("b")
+        files.remove_parts(tmp_path)
+        assert one.exists()
+        assert two.exists()
+    assert _names(tmp_path) == ["a.txt", "b"]
+
+
+def test_a_link_in_place_of_a_part_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kept").touch()
+    (tmp_path / LEFT).symlink_to(tmp_path / "mine")
+    files.remove_parts(tmp_path)
+    assert _names(tmp_path / "mine") == ["kept"]
+
+
+def test_a_name_as_long_as_a_disk_takes_is_written(tmp_path: Path) -> None:
+    files.write_text(tmp_path / ("y" * 255), "text")
+    assert _names(tmp_path) == ["y" * 255]
+
+
+def test_a_list_of_faults_is_told_as_its_first(tmp_path: Path) -> None:
+    full = shutil.Error([("from", "to", "[Errno 28] No space left on device: 'to'"), ("more", "to", "more")])
+    with pytest.raises(OutputError) as caught, files.writing(tmp_path / "report"):
+        raise full
+    assert str(caught.value) == (
+        f"cannot write {tmp_path}/report: [Errno 28] No space left on device: 'to'. "
+        "Free some space or name another place"
+    )
+    with pytest.raises(OutputError), files.writing(tmp_path / "report"):
+        raise shutil.Error([])

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from severstal_cli.errors import InputError, OutputError
+from severstal_cli.errors import InputError, MachineError, OutputError
 from severstal_cli.progress import Bar, Progress
 from severstal_cli.steel import rle, tables
 from severstal_cli.steel.synth import series, write_synthetic_set, writing
@@ -211,3 +211,66 @@ def test_empty_parts_are_possible(tmp_path):
     assert (tmp_path / "train.csv").read_text() == "ImageId,ClassId,EncodedPixels\n"
     assert (tmp_path / "test_images").is_dir()
     assert writing.MARKER in {path.name for path in tmp_path.iterdir()}
+
+
+def test_only_what_the_earlier_set_names_is_removed(tmp_path, heard):
+    write_synthetic_set(tmp_path, seed=0, images=2, test_images=1, size=SMALL)
+    (tmp_path / "train_images" / "mine.jpg").write_bytes(b"x")
+    (tmp_path / "test_images" / "notes.txt").write_bytes(b"y")
+    write_synthetic_set(tmp_path, seed=1, images=2, test_images=1, size=SMALL, progress=heard)
+    assert (tmp_path / "train_images" / "mine.jpg").read_bytes() == b"x"
+    assert (tmp_path / "test_images" / "notes.txt").read_bytes() == b"y"
+    assert len(list((tmp_path / "train_images").iterdir())) == 3
+    assert [line.split(",")[0] for line in heard.lines] == [
+        f"warning: 1 files in {tmp_path / part} are not of the earlier set and stay"
+        for part in ("train_images", "test_images")
+    ]
+
+
+def test_a_linked_folder_is_not_followed(tmp_path):
+    folder = tmp_path / "set"
+    write_synthetic_set(folder, seed=0, images=2, test_images=1, size=SMALL)
+    (folder / "train_images").rename(tmp_path / "elsewhere")
+    (folder / "train_images").symlink_to(tmp_path / "elsewhere")
+    before = _digests(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"will not write to .*train_images: it is a link"):
+        write_synthetic_set(folder, seed=0, images=2, test_images=1, size=SMALL)
+    assert _digests(tmp_path / "elsewhere") == before
+    assert (folder / "train.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (None, "does not name the images"),
+        ({"train_images": ["../outside.jpg"]}, "is no image of a set"),
+        ({"train_images": ["/outside.jpg"]}, "is no image of a set"),
+        ({"..": ["outside.jpg"]}, "is no image of a set"),
+        ({"train_images": ["notes.txt"]}, "is no image of a set"),
+        ({"train_images": "outside.jpg"}, "not a list"),
+        ([], "not a table"),
+    ],
+)
+def test_a_changed_list_removes_nothing(tmp_path, names, message):
+    folder = tmp_path / "set"
+    write_synthetic_set(folder, seed=0, images=1, test_images=0, size=SMALL)
+    (tmp_path / "outside.jpg").write_bytes(b"x")
+    about = json.loads((folder / writing.MARKER).read_text())
+    (folder / writing.MARKER).write_text(json.dumps(about | {"names": names}))
+    before = _digests(tmp_path)
+    with pytest.raises(InputError, match=message):
+        write_synthetic_set(folder, seed=0, images=1, test_images=0, size=SMALL)
+    assert _digests(tmp_path) == before
+
+
+def test_two_sets_in_one_folder_are_refused(tmp_path):
+    class Second(Progress):
+        """Writes another set while the first is written."""
+
+        def bar(self, label, total, unit):
+            with pytest.raises(MachineError, match=r"another process writes a synthetic set to .*set\. Wait for it"):
+                write_synthetic_set(tmp_path / "set", seed=2, images=1, test_images=0, size=SMALL)
+            return super().bar(label, total, unit)
+
+    write_synthetic_set(tmp_path / "set", seed=1, images=1, test_images=0, size=SMALL, progress=Second())
+    assert json.loads((tmp_path / "set" / writing.MARKER).read_text())["seed"] == 1

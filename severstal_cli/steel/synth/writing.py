@@ -3,8 +3,10 @@
     train_images/*.jpg, train.csv       current layout, rows for defects only: an image without a row is clean
     test_images/*.jpg, test.csv         the same for the test images: their truth
     sample_submission.csv               ImageId,EncodedPixels,ClassId with a placeholder row an image
-    synthetic.json                      how the set was made; written first, so that the folder is known as ours
+    synthetic.json                      how the set was made, and the names of its images; written before them
 train.csv is written last: without it, the set is not complete.
+
+A later set takes its place: what synthetic.json names is removed, and nothing else.
 """
 
 import json
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli import typed
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, rle, tables
@@ -61,6 +64,8 @@ def write_synthetic_set(
 ) -> None:
     """Write a synthetic set to `folder`: new, empty, or an earlier synthetic set, which is replaced.
 
+    Images that are not of the earlier set stay. They are reported, as they count as clean images of the new one.
+
     Args:
         images: training images. With `annotations`: at most so many of the listed ones, None for all of them.
         annotations: a table of masks; the training images are drawn under them and keep their names, and train.csv
@@ -70,8 +75,9 @@ def write_synthetic_set(
         threads: None = one a core. The files are the same whatever their number.
 
     Raises:
-        InputError: the folder holds something else, or the table or the list is wrong.
+        InputError: the folder holds something else, a part of it is a link, or the table or the list is wrong.
         OutputError: the files cannot be written.
+        MachineError: another process writes a set there.
         ValueError: an argument is out of range.
     """
     plan = SetPlan(seed=seed, size=size, defect_share=defect_share, rare_boost=rare_boost)
@@ -80,20 +86,37 @@ def write_synthetic_set(
     if annotations is None and (images is None or image_list is not None):
         raise ValueError("without annotations, give the number of images and no list")
     given = _read_given(annotations, image_list, images, size) if annotations else None
-    _make_room(folder)
+    train_names = list(given) if given is not None else [image_name(plan, TRAIN, k) for k in range(images or 0)]
+    test_names = _free_names(plan, test_images, frozenset(train_names))
     about = {
         **asdict(plan),
         "images": images,
         "test_images": test_images,
         "drawn_under": annotations.name if annotations else None,
+        "names": {"train_images": train_names, "test_images": test_names},
     }
-    files.write_text(folder / MARKER, json.dumps(about, indent=2) + "\n")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"cannot write a set to {folder}", "it is a file", "Name a folder")
+    with files.locked(folder, f"another process writes a synthetic set to {folder}"):
+        _make_room(folder, progress)
+        files.write_text(folder / MARKER, json.dumps(about, indent=2) + "\n")
+        _write(folder, plan, given, train_names, test_names, threads, progress)
+
+
+def _write(
+    folder: Path,
+    plan: SetPlan,
+    given: Mapping[str, Mapping[int, rle.Runs]] | None,
+    train_names: Sequence[str],
+    test_names: Sequence[str],
+    threads: int | None,
+    progress: Progress,
+) -> None:
+    """Draw and write all but the marker."""
+    size = plan.size
     with _telling(folder):
         for part in PARTS:
             (folder / part).mkdir(exist_ok=True)
-
-    train_names = list(given) if given is not None else [image_name(plan, TRAIN, k) for k in range(images or 0)]
-    test_names = _free_names(plan, test_images, frozenset(train_names))
     with progress.bar("drawing", len(train_names) + len(test_names), "images") as bar, _workers(threads) as pool:
 
         def write_part(part_folder: Path, names: Sequence[str], draw: Callable[[int], _Drawn]) -> _Masks:
@@ -150,7 +173,7 @@ def _read_given(
     table = tables.read_table(annotations, pixels=size[0] * size[1])
     names = tables.read_image_list(image_list).image_ids if image_list else table.image_ids
     for name in names:
-        if Path(name).name != name or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        if not _is_plain(name):
             raise InputError(str(image_list or annotations), f'"{name}" is not the name of an image file')
     wanted: dict[str, dict[int, rle.Runs]] = {name: {} for name in names[:limit]}
     for (name, channel), runs in table.masks.items():
@@ -159,29 +182,58 @@ def _read_given(
     return wanted
 
 
-def _make_room(folder: Path) -> None:
-    """Take away an earlier synthetic set, first of all its train.csv.
+def _make_room(folder: Path, progress: Progress) -> None:
+    """Take away an earlier synthetic set, first of all its train.csv: what its marker names, and nothing else.
 
-    Raises:
-        InputError: the folder holds something that is no synthetic set.
+    Raises InputError: the folder holds something that is no synthetic set, or a part of it is a link, behind which lies
+    what is not of the set.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(f"cannot write a set to {folder}", "it is a file", "Name a folder")
+    files.remove_parts(folder)
     if not (folder / MARKER).is_file():
         if any(folder.iterdir()):
             raise InputError(
                 f"will not write to {folder}", "it holds files that are no synthetic set", "Name a new or empty folder"
             )
         return
+    names = _names_in(folder / MARKER)
+    for part in PARTS:
+        if (folder / part).is_symlink():
+            raise InputError(f"will not write to {folder / part}", "it is a link", "Remove it, or name a new folder")
     with _telling(folder):
         for name in ("train.csv", "test.csv", "sample_submission.csv"):
             (folder / name).unlink(missing_ok=True)
-        for part in PARTS:
-            for path in sorted((folder / part).glob("*")):
-                if path.suffix.lower() in IMAGE_SUFFIXES or path.suffix == ".part":
-                    path.unlink()
+        for part, own in names.items():
+            files.remove_parts(folder / part)
+            for name in own:
+                (folder / part / name).unlink(missing_ok=True)
+            others = sorted(path.name for path in (folder / part).glob("*"))
+            if others:
+                progress.say(f"warning: {len(others)} files in {folder / part} are not of the earlier set and stay, "
+                             f"first {others[0]}; images among them count as clean")  # fmt: skip
+
+
+def _names_in(marker: Path) -> dict[str, tuple[str, ...]]:
+    """The images of a set, by the folder they lie in. Raises InputError: which are its own cannot be known."""
+    remedy = f"Remove {marker.parent} yourself, or name a new folder"
+    try:
+        names = typed.read_table(marker).get("names")
+        if names is None:
+            raise ValueError("it does not name the images of the set, as an earlier version wrote it")
+        found: dict[str, tuple[str, ...]] = typed.as_type(dict[str, tuple[str, ...]], names, "names")
+    except OSError as error:
+        raise files.unreadable(marker, error) from error
+    except ValueError as error:
+        raise InputError(f"will not replace the set of {marker}", str(error), remedy) from error
+    for part, own in found.items():
+        odd = [name for name in own if not _is_plain(name)] if part in PARTS else [part]
+        if odd:
+            raise InputError(f"will not replace the set of {marker}", f"{odd[0]!r} is no image of a set", remedy)
+    return found
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it is the name of an image file, and no path."""
+    return Path(name).name == name and "\0" not in name and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 @contextmanager

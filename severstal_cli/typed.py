@@ -1,0 +1,131 @@
+"""JSON files that another hand may have changed: read within bounds, each value checked against the type it must have.
+
+The standard reader ends in RecursionError on deep nesting, and takes NaN, and numbers that are infinite as a float.
+"""
+
+import json
+import math
+import reprlib
+import types
+import typing
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+T = TypeVar("T")
+
+DEEPEST = 100
+"""Lists and tables within each other. Ours have five."""
+
+
+def read(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises OSError where it cannot be read, FileNotFoundError among them; ValueError where it is damaged, saying how.
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is no UTF-8") from error
+    too_deep = f"more than {DEEPEST} lists and tables within each other"
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:  # Python reads no whole number of more than 4,300 digits
+        raise ValueError("a number with too many digits") from error
+    except RecursionError as error:
+        raise ValueError(too_deep) from error
+    if _depth(content) > DEEPEST:
+        raise ValueError(too_deep)
+    return content
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """What a JSON file holds that must be a table. Raises as `read` does."""
+    content = read(path)
+    if not isinstance(content, dict):
+        raise ValueError("it holds no table of values")
+    return content
+
+
+def _depth(content: Any) -> int:
+    """How many lists and tables lie within each other. Without recursion, whose limit is the point."""
+    depth, level = 0, [content]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        if depth > DEEPEST:
+            break
+        level = [part for each in level for part in (each.values() if isinstance(each, dict) else each)]
+    return depth
+
+
+def make(kind: type[T], values: Any, what: str = "") -> T:
+    """A dataclass made of a table of its fields, each checked by `as_type`; those with a default may be missing.
+
+    `what`: names the table in messages. Raises ValueError, also what the dataclass raises.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{what or kind.__name__} is {reprlib.repr(values)}, not a table of values")
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    needed = {name for name, field in known.items() if field.default is MISSING and field.default_factory is MISSING}
+    odd = sorted(map(str, (needed - values.keys()) | (values.keys() - known.keys())))
+    if odd:
+        raise ValueError(f"{what + ': ' if what else ''}missing or unknown: {', '.join(odd)}")
+    kinds = typing.get_type_hints(kind)
+    inside = f"{what}." if what else ""
+    return kind(**{name: as_type(kinds[name], value, inside + name) for name, value in values.items()})
+
+
+def as_type(kind: Any, value: Any, what: str) -> Any:
+    """A value that JSON held, as one of type `kind`; lists become tuples, and whole numbers floats, where it says so.
+
+    Numbers must be finite; True is no number. Raises ValueError: it is of another type.
+    """
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in parts:
+            return None
+        for one in parts:
+            with suppress(ValueError):
+                return as_type(one, value, what)
+        raise _wrong(kind, value, what)
+    if is_dataclass(kind):
+        return make(kind, value, what)  # type: ignore[arg-type]
+    if origin is tuple and isinstance(value, list | tuple):
+        each = [parts[0]] * len(value) if parts[-1] is Ellipsis else list(parts)
+        if len(each) == len(value):
+            return tuple(as_type(one, part, f"{what}[{n}]") for n, (one, part) in enumerate(zip(each, value)))  # noqa: B905
+    if origin in (dict, Mapping) and isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: as_type(parts[1], part, f"{what}.{key}") for key, part in value.items()}
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value):
+        return float(value)
+    if kind in (str, int, bool, type(None)) and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+        return value
+    raise _wrong(kind, value, what)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+_NAMES: dict[Any, str] = {
+    str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null", Path: "a path",
+    tuple: "a list", dict: "a table", Mapping: "a table",
+}  # fmt: skip
+
+
+def _wrong(kind: Any, value: Any, what: str) -> ValueError:
+    kinds = get_args(kind) if get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+    names = [_NAMES.get(get_origin(one) or one) or _NAMES[Mapping] for one in kinds]
+    return ValueError(f"{what} is {reprlib.repr(value)}, not {' or '.join(names)}")
