@@ -23,7 +23,7 @@ from severstal_cli.kaggle import history as submissions
 from severstal_cli.kaggle import state as submitting_state
 from severstal_cli.learning import run, runs
 from severstal_cli.report import predicting
-from severstal_cli.stages import prediction, training
+from severstal_cli.stages import prediction, submitting, training
 from severstal_cli.steel import leaks, splits, tables
 from severstal_cli.steel.records import read_records
 
@@ -301,6 +301,19 @@ def test_plans_of_parts_and_what_belongs_to_a_submission(trained: tuple[Path, Pa
     write(tmp_path / "s.json", TEXTS[11])
     with pytest.raises(InputError, match=r"s\.json would be overwritten: it is of no submission"):
         prediction.predict(replace(config, resume=True))
+
+
+def test_scores_of_a_run(tmp_path: Path) -> None:
+    path, refused = tmp_path / run.SCORE, 0
+    assert submitting._holdout_dice((tmp_path,)) is None
+    for content in (*TEXTS, *({"mean_dice": odd} for odd in ODD)):
+        write(path, content)
+        refused += fails_in_one_line(lambda: submitting._holdout_dice((tmp_path,)))
+    assert refused == len(TEXTS) + sum(
+        isinstance(odd, bool) or odd not in (-1, 0, 3, 10**30, 0.5, 1e308) for odd in ODD
+    )
+    write(path, {"mean_dice": 0.75})
+    assert submitting._holdout_dice((tmp_path,)) == 0.75
 
 
 def test_logs_and_histories(trained: tuple[Path, Path], tmp_path: Path) -> None:

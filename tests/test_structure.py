@@ -1,14 +1,17 @@
 """The shape of the code: imports go one way, files stay small, help is quick because it imports little."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "severstal_cli"
@@ -140,3 +143,17 @@ def test_steel_works_without_torch() -> None:
     modules = loaded("".join(f"import severstal_cli.{module}\n" for module in steel))
     assert "severstal_cli.steel.rle" in modules
     assert modules & {"torch", "pandas", "matplotlib"} == set()
+
+
+def test_no_folder_of_the_container_is_for_all_to_write() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    modes = [word for line in lines if "chmod" in line for word in line.partition("chmod")[2].split()]
+    assert modes
+    assert [mode for mode in modes if re.search(r"^[0-7]*[2367]$|[ao]\w*\+\w*w|^\+\w*w", mode)] == []
+
+
+def test_torch_is_one_that_loads_weights_without_running_code() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    [torch] = [SpecifierSet(each.removeprefix("torch")) for each in wanted if each.startswith("torch>")]
+    assert "2.10" in torch
+    assert "2.9.1" not in torch

@@ -114,10 +114,11 @@ def go_on(
 
 def _part(saved: Any, name: str, kind: type = dict) -> Any:
     """A part of a checkpoint. Raises ValueError: it is missing, or of another type."""
-    found = saved.get(name) if isinstance(saved, dict) else None
-    if not isinstance(found, kind):
-        raise ValueError(f"{name} is {type(found).__name__}, not {kind.__name__}")
-    return found
+    if not isinstance(saved, dict) or name not in saved:
+        raise ValueError(f"{name} is missing")
+    if not isinstance(saved[name], kind):
+        raise ValueError(f"{name} is of type {type(saved[name]).__name__}, not {kind.__name__}")
+    return saved[name]
 
 
 def _take_over(state: loop.State, saved: dict[str, Any]) -> None:

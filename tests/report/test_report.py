@@ -187,3 +187,13 @@ def test_photographs_are_grey_jpeg(trained, tmp_path: Path) -> None:  # type: ig
     result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), data=trained[0], out=tmp_path / "out"))
     first = cv2.imread(str(result.page.parent / "photographs" / "000001.jpg"), cv2.IMREAD_UNCHANGED)
     assert first.shape == (64, 96)
+
+
+def test_a_linked_picture_of_a_run_is_not_copied(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    data, run = trained
+    mine = Path(shutil.copytree(run, tmp_path / "run"))
+    (tmp_path / "secret").write_text("secret")
+    (mine / "thresholds.png").unlink()
+    (mine / "thresholds.png").symlink_to(tmp_path / "secret")
+    reporting.report(ReportConfig(shown=(mine,), data=data, out=tmp_path / "out"))
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.read_bytes() == b"secret"]
