@@ -1,12 +1,13 @@
 """The bundle that an offline notebook predicts with, made without network or credentials.
 
     dataset/severstal-bundle.json   how to predict, and the SHA-256 of every file below
-    dataset/runs/NAME/              model.safetensors, model.json
+    dataset/runs/1/                 model.safetensors, model.json of the first run
     dataset/thresholds.json         the rules, one set for all runs
     dataset/wheels/*.whl            this program, and what it needs that the notebook image lacks
     dataset/dataset-metadata.json   for `kaggle datasets create`
     kernel/script.py                `notebook.py`, with the hash of the severstal-bundle.json it belongs to
     kernel/kernel-metadata.json     private, without internet, with a GPU; for `kaggle kernels push`
+    README.md                       the commands of Kaggle's own tool that take it from there
 
 The same runs give the same bytes, and none of them tells of this machine: no path, no user but the Kaggle account's.
 """
@@ -29,6 +30,7 @@ import severstal_cli
 from severstal_cli.config import COMPETITION
 from severstal_cli.errors import InputError
 from severstal_cli.kaggle import notebook, wheels
+from severstal_cli.kaggle import names as slugs
 from severstal_cli.kaggle.kernel import MACHINE
 from severstal_cli.kaggle.notebook import CONTENTS
 from severstal_cli.learning import engines, inference, recipe, run
@@ -43,10 +45,10 @@ FORMAT = 1
 NOBODY = "INSERT_USERNAME_HERE"
 """Stands for the Kaggle account where it is not known; the word that Kaggle's own tool uses."""
 
+README = "README.md"
 DATASET_CARD = "dataset-metadata.json"
 """Meant for Kaggle's own tool, no part of the dataset."""
 _KERNEL_CARD = "kernel-metadata.json"
-_SLUG_LIMIT = 50
 _UNFINISHED = ".severstal-bundle-"
 
 
@@ -59,7 +61,7 @@ class Bundle:
     kernel: Path
     """The folder with script.py and kernel-metadata.json."""
     slug: str
-    """The name of dataset and kernel alike: lower case, 6 to 50 characters."""
+    """The name of the dataset; the notebook has one of its own (`names.notebook_of`)."""
     fingerprint: str
     """SHA-256 over what decides the masks: weights, cards, rules, views, layout, competition. The wheels and the script
     do not count: the same runs in a newer version of this program are no new submission."""
@@ -122,6 +124,7 @@ def build(
                 if (folder / name).exists():
                     (folder / name).rename(staging / f"old-{name}")
                 (staging / name).rename(folder / name)
+            _write_readme(folder / README, slug, user or NOBODY, competition)
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
@@ -168,13 +171,8 @@ def estimate_s(
 
 
 def slug_of(names: Sequence[str]) -> str:
-    """The name of dataset and kernel: `severstal-unet-resnet34-fold0`. What has to be cut is told apart by a hash."""
-    whole = "-".join(["severstal", *_unlike(names)])
-    slug = re.sub(r"[^a-z0-9]+", "-", whole.lower()).strip("-")
-    if len(slug) <= _SLUG_LIMIT and whole.isascii():
-        return slug
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:6]
-    return f"{slug[: _SLUG_LIMIT - 7].strip('-')}-{digest}"
+    """The name of the dataset of runs with these names."""
+    return slugs.slug_of(_unlike(names))
 
 
 def _read(runs: Sequence[Path], thresholds: Path | None, views: str | None) -> Recipe:
@@ -207,14 +205,14 @@ def _write_dataset(
 ) -> dict[str, Any]:
     """Write all but the two cards. Returns what belongs into severstal-bundle.json."""
     stories = []
-    for name, source, card in zip(names, how.folders, how.cards, strict=True):
+    for number, (name, source, card) in enumerate(zip(names, how.folders, how.cards, strict=True), start=1):
         run.load_network(source, card)  # damaged weights are told here, not after an hour in the notebook
-        target = dataset / "runs" / name
+        target = dataset / "runs" / str(number)  # Kaggle refuses names with & or @
         target.mkdir(parents=True)
         shutil.copyfile(source / run.WEIGHTS, target / run.WEIGHTS)
         # where the data lay and how it was trained is this machine's affair
         run.write_card(target, dataclasses.replace(card, data="", config={}))
-        stories.append({"name": name, "folder": f"runs/{name}", "arch": card.arch, "encoder": card.encoder,
+        stories.append({"name": name, "folder": f"runs/{number}", "arch": card.arch, "encoder": card.encoder,
                         "fold": card.fold, "validation_dice": card.validation_dice})  # fmt: skip
     # where the runs lay is this machine's affair, too: weights go with their names here
     thresholds = dataclasses.replace(how.thresholds, runs=tuple(names) if how.weights else (), weights=how.weights)
@@ -236,8 +234,14 @@ def _write_dataset(
 
 
 def _fingerprint(contents: dict[str, Any]) -> str:
-    """Of what decides the masks; each file counts by its own SHA-256."""
-    hashes = {path: digest for path, digest in contents["files"].items() if not path.startswith("wheels/")}
+    """Of what decides the masks; each file counts by its own SHA-256, those of a run under its name."""
+    names = {f"{each['folder']}/": f"runs/{each['name']}/" for each in contents["runs"]}
+
+    def named(path: str) -> str:
+        return next((path.replace(folder, name, 1) for folder, name in names.items() if path.startswith(folder)), path)
+
+    hashes = {named(path): digest for path, digest in contents["files"].items() if not path.startswith("wheels/")}
+    hashes = dict(sorted(hashes.items(), key=lambda item: Path(item[0])))  # as when the folders had the names
     parts = [hashes, contents["tta"], contents["layout"], contents["competition"]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -256,9 +260,10 @@ def _dataset_card(slug: str, user: str) -> dict[str, Any]:
 
 
 def _kernel_card(slug: str, user: str, competition: str) -> dict[str, Any]:
+    name = slugs.notebook_of(slug)
     return {
-        "id": f"{user}/{slug}",
-        "title": slug,  # Kaggle makes the address of a kernel from its title: they must agree
+        "id": f"{user}/{name}",
+        "title": name,  # Kaggle makes the address of a kernel from its title: they must agree
         "code_file": "script.py",
         "language": "python",
         "kernel_type": "script",
@@ -272,6 +277,44 @@ def _kernel_card(slug: str, user: str, competition: str) -> dict[str, Any]:
         "kernel_sources": [],
         "model_sources": [],
     }
+
+
+def _write_readme(path: Path, slug: str, user: str, competition: str) -> None:
+    name = slugs.notebook_of(slug)
+    lines = HOW.format(user=user, slug=slug, name=name, competition=competition)
+    if user == NOBODY:
+        lines = f"{NO_USER}\n{lines}"
+    path.write_text(lines, encoding="utf-8", newline="\n")
+
+
+NO_USER = f"""Put the name of your Kaggle account (the one in the address of your profile) in place of {NOBODY} first,
+here, in dataset/dataset-metadata.json and twice in kernel/kernel-metadata.json: or write this folder again with --user.
+"""
+
+HOW = """Run these with Kaggle's own tool (pip install kaggle six), in this folder. It needs a token, as severstal does.
+
+    kaggle datasets create -p dataset --dir-mode zip
+    kaggle datasets status {user}/{slug}
+
+Without --dir-mode zip it leaves folders out. The dataset is private. Go on once its status is ready; where there is one
+of this name already, make a new version instead:
+
+    kaggle datasets version -p dataset --dir-mode zip -m again
+
+Then run the notebook, and wait until its status is COMPLETE and submission.csv is among its files:
+
+    kaggle kernels push -p kernel
+    kaggle kernels status {user}/{name}
+    kaggle kernels files {user}/{name}
+
+`push` tells the version of the notebook. Submit it, here version 1:
+
+    kaggle competitions submit {competition} -k {user}/{name} -v 1 -f submission.csv -m {slug}
+    kaggle competitions submissions {competition}
+
+Where the notebook says that it has no severstal-bundle.json, the dataset was not mounted yet: push it again after some
+minutes.
+"""
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> str:

@@ -22,7 +22,8 @@ import requests
 from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
 
 from severstal_cli.errors import MachineError
-from severstal_cli.kaggle.client import ANSWER_S, CONNECT_S, Kaggle, host_of
+from severstal_cli.kaggle.answers import host_of
+from severstal_cli.kaggle.client import ANSWER_S, CONNECT_S, Kaggle
 from severstal_cli.kaggle.polling import SAME_COMMAND, request
 from severstal_cli.progress import MegabyteBar, megabytes
 from severstal_cli.steel import files
