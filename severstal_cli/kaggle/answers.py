@@ -1,7 +1,7 @@
 """What Kaggle's answers say, in both forms that its errors have.
 
-    {"code": 403, "message": "..."}                                             as its client reads them
-    {"error": {"code": 400, "message": "...", "status": "FAILED_PRECONDITION"}} as the gateway in front sends them
+{"code": 403, "message": "..."}                                             as its client reads them
+{"error": {"code": 400, "message": "...", "status": "FAILED_PRECONDITION"}} as the gateway in front sends them
 """
 
 import json
@@ -46,7 +46,7 @@ def exchange(response: requests.Response | None) -> str:
     came = f"{response.status_code} {_quoted(_text_of(response))}"
     return (
         f"This call was never tried on Kaggle itself. Report this line as an issue of severstal: "
-        f"sent {call} {_quoted(sent.body or '')}, came {came}"
+        f"sent {call} {_quoted(sent.body if isinstance(sent.body, str | bytes) else '')}, came {came}"
     )
 
 

@@ -29,8 +29,8 @@ import numpy as np
 import severstal_cli
 from severstal_cli.config import COMPETITION
 from severstal_cli.errors import InputError
-from severstal_cli.kaggle import notebook, wheels
 from severstal_cli.kaggle import names as slugs
+from severstal_cli.kaggle import notebook, wheels
 from severstal_cli.kaggle.kernel import MACHINE
 from severstal_cli.kaggle.notebook import CONTENTS
 from severstal_cli.learning import engines, inference, recipe, run
@@ -115,11 +115,11 @@ def build(
                 shutil.rmtree(left)
             staging = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
             contents = _write_dataset(staging / "dataset", how, names, packed, competition)
-            digest = hashlib.sha256(_write_json(staging / "dataset" / CONTENTS, contents).encode()).hexdigest()
-            _write_json(staging / "dataset" / DATASET_CARD, _dataset_card(slug, user or NOBODY))
+            digest = hashlib.sha256(write_json(staging / "dataset" / CONTENTS, contents).encode()).hexdigest()
+            write_json(staging / "dataset" / DATASET_CARD, _dataset_card(slug, user or NOBODY))
             (staging / "kernel").mkdir()
-            (staging / "kernel/script.py").write_text(_script(digest), encoding="utf-8", newline="\n")
-            _write_json(staging / "kernel" / _KERNEL_CARD, _kernel_card(slug, user or NOBODY, competition))
+            (staging / "kernel/script.py").write_text(script_for(digest), encoding="utf-8", newline="\n")
+            write_json(staging / "kernel" / _KERNEL_CARD, _kernel_card(slug, user or NOBODY, competition))
             for name in ("dataset", "kernel"):
                 if (folder / name).exists():
                     (folder / name).rename(staging / f"old-{name}")
@@ -246,7 +246,7 @@ def _fingerprint(contents: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _script(digest: str) -> str:
+def script_for(digest: str) -> str:
     """The notebook's script for the severstal-bundle.json of this hash."""
     source = Path(notebook.__file__).read_text(encoding="utf-8")
     before, blank, after = source.partition('\nBUNDLE = ""\n')
@@ -317,7 +317,7 @@ minutes.
 """
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> str:
+def write_json(path: Path, content: dict[str, Any]) -> str:
     text = json.dumps(content, indent=2) + "\n"
     path.write_text(text, encoding="utf-8", newline="\n")
     return text

@@ -177,11 +177,14 @@ class Kaggle:
             return MachineError(what, found, "Too many requests: try again later, what was done is kept")
         if code >= 500:
             return MachineError(what, found, "Kaggle has a fault: try again later, what was done is kept")
-        kind, remedies = RefusedError, {
-            401: f"The credentials are wrong or expired. {credentials.WHERE}",
-            403: f"Accept the rules on {page}/rules, verify your phone on https://www.kaggle.com/settings, and check "
-            "that the token may do this",
-        }
+        kind, remedies = (
+            RefusedError,
+            {
+                401: f"The credentials are wrong or expired. {credentials.WHERE}",
+                403: f"Accept the rules on {page}/rules, verify your phone on https://www.kaggle.com/settings, and "
+                "check that the token may do this",
+            },
+        )
         if code == 404:
             kind, remedies = NotThereError, {404: remedy or f"Check the name, and that {page} is there"}
         remedy = remedies.get(code, remedy or f"See {page}")
@@ -193,7 +196,6 @@ class Kaggle:
         for secret in (*self.secrets, *([signed] if signed else [])):
             text = text.replace(secret, "***")
         return text
-
 
 
 def connect(

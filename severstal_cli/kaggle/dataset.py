@@ -23,6 +23,7 @@ from severstal_cli.kaggle.client import Kaggle, NotThereError, RefusedError
 from severstal_cli.kaggle.notebook import CONTENTS
 from severstal_cli.kaggle.polling import SAME_COMMAND, RemoteError, request, wait_for
 
+
 class NameTakenError(RefusedError):
     """Something else of this account has the name: datasets, notebooks and models share one name space."""
 

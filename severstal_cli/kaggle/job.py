@@ -49,6 +49,8 @@ class Source:
     slug: str
     contents: str
     """Stands for its files."""
+    named_by_contents: bool = False
+    """The slug stands for the files: what is there of this name need not be uploaded again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,7 @@ class Job:
                         poll_s=self._waits.poll_s, limit_s=self._waits.dataset_limit_s,
                     )  # fmt: skip
                 except RemoteError:
-                    self._save_dataset(number, made=False, before=None)
+                    self._save_dataset(number, made=False, before=None, failed=True)
                     raise
                 self._save_dataset(number, ready=True)
 
@@ -144,6 +146,8 @@ class Job:
                 break
             if version is not None and before is None:
                 dataset.check_ours(self._kaggle, self._user, known.slug)
+                if source.named_by_contents and not known.failed:
+                    break
             tokens = upload.upload_folder(self._kaggle, source.folder, memory, leave_out=(DATASET_CARD,))
             self._save_dataset(number, before=version or 0)
             try:
@@ -250,7 +254,12 @@ class Job:
     def _push(self) -> int:
         """The version of the notebook that was pushed now, or before, where the answer was lost."""
         found, before = kernel.find(self._kaggle, self._user, self.slug), self.state.kernel_before
-        if found and before is not None and found.version > before and found.source.strip() == self._task.script.strip():
+        if (
+            found
+            and before is not None
+            and found.version > before
+            and found.source.strip() == self._task.script.strip()
+        ):
             return found.version
         if found:
             kernel.check_ours(found, self._user, self.slug)

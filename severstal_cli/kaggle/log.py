@@ -94,9 +94,10 @@ class Follower:
             for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
                 if self._stop.is_set():
                     return True
-                if not line or not line.startswith("data:"):
+                text = str(line)
+                if not text.startswith("data:"):
                     continue
-                payload = line[len("data:") :].strip()
+                payload = text[len("data:") :].strip()
                 if payload == END:
                     return True
                 number += 1

@@ -4,8 +4,8 @@ It is copied out of severstal, and needs nothing but Python and what the noteboo
 folder alone, which Kaggle keeps, and to a temporary one. Where the inputs are mounted is found, not known: the places
 have changed over the years. A failure ends with one line and a code other than 0.
 
-`predict` leaves submission.csv and, beside it, .json and .scores.csv. `train` leaves the folder of the run, which a later
-session resumes from its checkpoint, and at its end severstal-output.json with the SHA-256 of each file.
+`predict` leaves submission.csv and, beside it, .json and .scores.csv. `train` leaves the folder of the run, whose
+checkpoint a later session resumes from, and at its end severstal-output.json with the SHA-256 of each file.
 """
 
 import hashlib
@@ -119,7 +119,10 @@ def train(
     (working / OUTPUT).unlink(missing_ok=True)
     data = data_folder(bundle, place, folders)
     gpus = count_gpus(environment)
-    if bundle["internet"] and subprocess.run([sys.executable, "-P", "-c", HUB], env=environment, check=False).returncode:
+    if (
+        bundle["internet"]
+        and subprocess.run([sys.executable, "-P", "-c", HUB], env=environment, check=False).returncode
+    ):
         raise failure("the notebook cannot reach the internet, which has the weights of the encoder", NO_WEIGHTS)
     devices = min(bundle["devices"], gpus) if gpus else bundle["devices"]
     say(f"training {name} on {devices} {'GPU' if gpus else 'CPU process'}{'' if devices == 1 else 's'}")

@@ -55,7 +55,8 @@ def read(kaggle: Kaggle, user: str, slug: str, version: int) -> Output:
             lambda sdk: sdk.kernels.kernels_api_client.list_kernel_session_output(message),
         )
 
-    addresses, log = {}, ""
+    addresses: dict[str, str] = {}
+    log = ""
     for page in pages(fetch):
         addresses |= {file.file_name: file.url for file in page.files or []}
         log = log or page.log or ""

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import requests
 from kagglesdk.competitions.types.competition_api_service import (
     ApiCreateCodeSubmissionRequest,
     ApiGetLeaderboardRequest,
     ApiGetSubmissionRequest,
     ApiListSubmissionsRequest,
 )
-
-import requests
 from kagglesdk.kaggle_client import KaggleClient
 
 from severstal_cli.kaggle import kernel

@@ -25,6 +25,8 @@ class DatasetState:
     """The version before ours was made, 0: there was none; None: not looked yet."""
     made: bool = False
     ready: bool = False
+    failed: bool = False
+    """Kaggle could not take it in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,22 @@ class State:
     scores: Scores | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """A training in a notebook."""
+
+    user: str
+    settings: str
+    """Stands for what is trained."""
+    job: JobState = JobState()
+    sends_weights: bool = False
+    """The notebook cannot fetch those of its encoder."""
+    session: int = 0
+    """Kaggle's number of the session, which the notebook tells; 0: not known."""
+    splits: bool = False
+    """The split is made in the notebook."""
+
+
 def read(folder: Path) -> dict[str, Any] | None:
     """The fields that were saved in `folder`, its job as `JobState`; None: nothing, or nothing that is understood."""
     try:
@@ -97,6 +115,15 @@ def load(folder: Path) -> State | None:
         kept = {name: value for name, value in content.items() if name in known}
         return State(**kept, scores=None if scores is None else Scores(**scores))
     except (TypeError, KeyError):
+        return None
+
+
+def load_training(folder: Path) -> TrainingState | None:
+    """As `load`, of a training."""
+    content = read(folder)
+    try:
+        return None if content is None else TrainingState(**content)
+    except TypeError:
         return None
 
 

@@ -5,6 +5,7 @@ from severstal_cli.printing.lines import (
     export_line,
     line_of,
     prediction_line,
+    remote_lines,
     submit_lines,
     training_lines,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "print_split",
     "print_submissions",
     "print_thresholds",
+    "remote_lines",
     "submit_lines",
     "training_lines",
 ]

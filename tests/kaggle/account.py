@@ -25,13 +25,25 @@ NAMES = {
         "datasets.DatasetApiService",
     ),
     **dict.fromkeys(
-        ("GetKernel", "SaveKernel", "GetKernelSessionStatus", "ListKernelSessionOutput", "ListKernelFiles",
-         "GetAcceleratorQuotaStatistics"),
+        (
+            "GetKernel",
+            "SaveKernel",
+            "GetKernelSessionStatus",
+            "ListKernelSessionOutput",
+            "ListKernelFiles",
+            "GetAcceleratorQuotaStatistics",
+        ),
         "kernels.KernelsApiService",
     ),
     **dict.fromkeys(
-        ("GetCompetition", "ListSubmissions", "GetSubmissionLimits", "CreateCodeSubmission", "GetSubmission",
-         "GetLeaderboard"),
+        (
+            "GetCompetition",
+            "ListSubmissions",
+            "GetSubmissionLimits",
+            "CreateCodeSubmission",
+            "GetSubmission",
+            "GetLeaderboard",
+        ),
         "competitions.CompetitionApiService",
     ),
 }
@@ -185,7 +197,9 @@ class Account:
             return
         blob = self.blobs[int(request.path.rpartition("/")[2].partition("?")[0])]
         part = request.headers.get("Content-Range", "").removeprefix("bytes ")
-        if part and not part.startswith("*"):
+        if not part and request.body:  # Kaggle's own tool sends a file at once
+            blob.content += request.body
+        elif part and not part.startswith("*"):
             first = int(part.partition("-")[0])
             assert first == len(blob.content), "a gap, or bytes that are there"
             assert int(part.partition("-")[2].partition("/")[0]) == first + len(request.body) - 1
@@ -241,7 +255,9 @@ class Account:
             found |= self._files(below, f"{above}{below['name']}/")
         return found
 
-    def GetDatasetStatus(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def GetDatasetStatus(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
+        if not self.datasets.get(asked["datasetSlug"]):
+            return 403, "Permission 'datasets.get' was denied"
         return {"status": self.dataset_states.pop(0) if self.dataset_states else "READY"}
 
     def GetKernel(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
@@ -252,14 +268,16 @@ class Account:
 
     def SaveKernel(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
         slug, title = asked["slug"].partition("/")[2], asked["newTitle"]
-        # Kaggle/kaggle-cli issue 847, "Your kernel title does not resolve to the specified id"; pull request 179: a title
-        # has at most 50 letters
+        # Kaggle/kaggle-cli issue 847, "Your kernel title does not resolve to the specified id"; pull request 179: a
+        # title has at most 50 letters
         assert re.sub("[^a-z0-9]+", "-", title.lower()) == slug
         assert 5 <= len(title) <= 50
         if self.datasets.get(slug) or slug in self.taken:
             # seen by others in June and October 2026, and for ever; Kaggle/kaggle-cli pull request 1180: one name space
-            return 409, f'The requested title "{title}" is already in use by a {self.taken.get(slug, "dataset")}.', (
-                "ALREADY_EXISTS"
+            return (
+                409,
+                f'The requested title "{title}" is already in use by a {self.taken.get(slug, "dataset")}.',
+                ("ALREADY_EXISTS"),
             )
         if self.refusals:
             # captured by another project from the live API at the end of its week's 30 hours: the status was 200

@@ -88,7 +88,8 @@ def test_the_cards_are_for_a_private_notebook_without_internet(build: Build) -> 
     made = build(user="Some-Body", competition="another")
     kernel = json.loads((made.kernel / "kernel-metadata.json").read_text())
     assert kernel == kernel | {
-        "id": f"Some-Body/{made.slug}-notebook", "title": f"{made.slug}-notebook", "code_file": "script.py", "kernel_type": "script",
+        "id": f"Some-Body/{made.slug}-notebook", "title": f"{made.slug}-notebook",
+        "code_file": "script.py", "kernel_type": "script",
         "is_private": True, "enable_internet": False, "enable_gpu": True,
         "dataset_sources": [f"Some-Body/{made.slug}"], "competition_sources": ["another"],
     }  # fmt: skip
@@ -121,8 +122,8 @@ def test_the_fingerprint_is_the_one_of_the_versions_before(build: Build, model: 
 def test_the_readme_has_commands_that_can_be_copied(build: Build) -> None:
     made = build("out", user="Some-Body")
     text = (made.dataset.parent / bundle.README).read_text()
-    assert f"    kaggle datasets create -p dataset --dir-mode zip\n" in text
-    assert f"    kaggle kernels push -p kernel\n" in text
+    assert "    kaggle datasets create -p dataset --dir-mode zip\n" in text
+    assert "    kaggle kernels push -p kernel\n" in text
     assert f"-k Some-Body/{made.slug}-notebook -v 1 -f submission.csv" in text
     assert bundle.NOBODY not in text
     unknown = (build("other").dataset.parent / bundle.README).read_text()
@@ -224,7 +225,12 @@ def test_an_earlier_bundle_is_replaced_and_the_rest_of_the_folder_stays(build: B
     (tmp_path / "out/state.json").write_text("mine")
     (build().dataset / "of-an-earlier-time.whl").write_text("x")
     made = build(tta="hflip")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "dataset", "kernel", "state.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.md",
+        "dataset",
+        "kernel",
+        "state.json",
+    ]
     assert not (made.dataset / "of-an-earlier-time.whl").exists()
     assert contents_of(made)["tta"] == "hflip"
 

@@ -39,17 +39,15 @@ def ask(kaggle: client.Kaggle) -> Any:
     ("status", "message"),
     [
         (400, "Submission not allowed: Your team has used its daily Submission allowance (5) today"),
-        (400, "Submission not allowed: Your Notebook's runtime of 233 minutes exceeds this competition's GPU max of 120 "
-              "minutes"),
+        (400, "Submission not allowed: Your Notebook's runtime of 233 minutes exceeds this competition's GPU max of "
+              "120 minutes"),
         (403, "You must accept this competition's rules before you can continue"),
         (409, 'The requested title "x" is already in use by a dataset'),
         (404, "Notebook not found"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("form", ["gateway", "client", "client, 200", "text"])
-def test_the_reason_of_a_refusal_is_read_in_every_form(
-    server: Server, status: int, message: str, form: str
-) -> None:
+def test_the_reason_of_a_refusal_is_read_in_every_form(server: Server, status: int, message: str, form: str) -> None:
     """The gateway's form was captured by several projects, the client's is what kagglesdk reads."""
     content = {
         "gateway": gateway(status, f"{message}.", "FAILED_PRECONDITION"),
@@ -73,9 +71,7 @@ def test_the_reason_of_a_refusal_is_read_in_every_form(
         (lambda reply: reply.bytes(b"<html>no", 400), "400 <html>no"),
     ],
 )
-def test_a_failure_that_nobody_knows_tells_what_was_sent_and_what_came(
-    server: Server, answer: Any, came: str
-) -> None:
+def test_a_failure_that_nobody_knows_tells_what_was_sent_and_what_came(server: Server, answer: Any, came: str) -> None:
     server.handlers[ASKED] = lambda request, reply: answer(reply)
     kaggle = client.connect("steel")
     message = ApiListSubmissionsRequest()
@@ -84,7 +80,7 @@ def test_a_failure_that_nobody_knows_tells_what_was_sent_and_what_came(
         kaggle.call("list them", lambda sdk: sdk.competitions.competition_api_client.list_submissions(message))
     line = str(raised.value)
     assert "never tried on Kaggle itself. Report this line as an issue of severstal" in line
-    assert f"sent {ASKED} {{\"competitionName\": \"*** steel\"" in line
+    assert f'sent {ASKED} {{"competitionName": "*** steel"' in line
     assert f"came {came}" in line
     assert not re.search(f"{TOKEN}|{SECRET}|\n", line)
 
@@ -171,7 +167,9 @@ def test_a_place_is_not_waited_for_longer_than_asked(account: Account, send: Sen
 
 def test_used_up_hours_are_told_with_the_time_of_the_next_ones(account: Account, send: Send) -> None:
     account.refusals = ["Maximum weekly GPU quota of 30.00 hours reached."]
-    with pytest.raises(InputError, match=r"quota of 30\.00 hours reached\. The week begins anew at 2026-11-28 00:00 UTC"):
+    with pytest.raises(
+        InputError, match=r"quota of 30\.00 hours reached\. The week begins anew at 2026-11-28 00:00 UTC"
+    ):
         send()
     assert len(account.versions) == 1
     send()
@@ -183,7 +181,11 @@ def test_used_up_hours_are_told_with_the_time_of_the_next_ones(account: Account,
     ("competition", "used", "words"),
     [
         ({"submissionsDisabled": True, "userHasEntered": True}, "0s", "takes no submissions: Kaggle has disabled them"),
-        ({"userHasEntered": True}, "111348s", "no GPU time is left on Kaggle: 30.9 of 30.0 hours are used: nothing was"),
+        (
+            {"userHasEntered": True},
+            "111348s",
+            "no GPU time is left on Kaggle: 30.9 of 30.0 hours are used: nothing was",
+        ),
     ],
 )
 def test_what_cannot_go_well_ends_before_anything_is_sent(
@@ -288,7 +290,7 @@ def test_a_login_that_is_over_says_how_to_log_in(
     server.handlers["users.AccountService/GenerateAccessToken"] = lambda request, reply: reply.json(
         gateway(401, "refresh-s3cret is over"), 401
     )
-    with pytest.raises(InputError, match="login of `kaggle auth login` is over: Kaggle answers 401. Log in again") as e:
+    with pytest.raises(InputError, match=r"auth login` is over: Kaggle answers 401\. Log in again") as e:
         client.connect("steel")
     assert "s3cret" not in str(e.value)
 
