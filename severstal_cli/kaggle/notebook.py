@@ -53,13 +53,7 @@ sys.exit(80 + min(gpus, 8))
 """Ends with 75 where there is a GPU that this torch cannot use (new builds leave old GPUs out), else with 80 and the
 number of GPUs."""
 
-HUB = """
-from huggingface_hub import constants, get_session
-try:
-    get_session().head(constants.ENDPOINT, timeout=20)
-except Exception as error:
-    raise SystemExit(f"{type(error).__name__}: {error}")
-"""
+HUB = "from huggingface_hub import constants, get_session; get_session().head(constants.ENDPOINT, timeout=20)"
 """Fails where the hub of weights cannot be reached."""
 
 
@@ -246,9 +240,13 @@ def find_folder(folders: dict[Path, set[str]], wanted: set[str]) -> Path:
 def collect(root: Path, files: dict[str, str], place: Path) -> None:
     """Link each file of the bundle to where it belongs below `place`, however the dataset is laid out; check it."""
     by_name: dict[str, list[Path]] = {}
-    for folder, names in walk(root, DEPTH).items():
-        for name in names:
-            by_name.setdefault(name, []).append(folder / name)
+    for packed in root.glob("*.zip"):  # as Kaggle's own tool sends folders; Kaggle unpacks them, as far as is known
+        with zipfile.ZipFile(packed) as archive:
+            archive.extractall(place / "unpacked" / packed.stem)
+    for top in (root, place / "unpacked"):
+        for folder, names in walk(top, DEPTH).items() if top.exists() else ():
+            for name in names:
+                by_name.setdefault(name, []).append(folder / name)
     for path, digest in files.items():
         for source in by_name.get(Path(path).name, ()):
             if source.is_file() and digest_of(source) == digest:

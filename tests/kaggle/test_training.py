@@ -67,8 +67,8 @@ def account(
     monkeypatch.setattr(polling, "SILENCE_S", 0.5)
     monkeypatch.setattr(log, "AGAIN_S", 0.05)
     found = Sessions(
-        server=server, root=tmp_path / "sessions", played=played, slug=f"severstal-train-{NAME}", competition_data=drawn,
-        sizes_are_secret=True, environment={"PYTHONPATH": str(Path(here.__file__).parents[2])},
+        server=server, root=tmp_path / "sessions", played=played, slug=f"severstal-train-{NAME}",
+        competition_data=drawn, sizes_are_secret=True, environment={"PYTHONPATH": str(Path(here.__file__).parents[2])},
     )  # fmt: skip
     found.stream(NOTEBOOK)
     yield found
