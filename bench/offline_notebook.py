@@ -123,7 +123,8 @@ def train_there(python: Path, place: Path, data: Path) -> str:
     left = json.loads((working / notebook.OUTPUT).read_bytes())
     card = run.read_card(working / left["name"])
     run.load_network(working / left["name"], card)
-    assert left["finished"] and f"{left['name']}/{run.THRESHOLDS}" in left["files"]
+    assert left["finished"]
+    assert f"{left['name']}/{run.THRESHOLDS}" in left["files"]
     return f"a training there: Python {card.versions['python']}, validation Dice {card.validation_dice:.4f}"
 
 

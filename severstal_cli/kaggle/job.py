@@ -191,10 +191,9 @@ class Job:
                 self._wait(version, watch)
             except DatasetError:
                 self._save(kernel_version=None, kernel_before=None)
-                is_other = [each.contents for each in self.state.datasets] != [
-                    source.contents for source in self._task.sources
-                ]
-                if is_other or self.state.mounts == MOUNTS:  # then it is not only late
+                if [each.contents for each in self.state.datasets] != [each.contents for each in self._task.sources]:
+                    raise  # the script here is of another bundle: the next run of the command makes its dataset
+                if self.state.mounts == MOUNTS:  # then it is not only late
                     self._lose_datasets()
                     raise
                 self._save(mounts=self.state.mounts + 1)

@@ -115,6 +115,8 @@ class _Session:
     def _check(self) -> None:
         """What another training of this name, here or there, says against this one."""
         digest = training.settings_digest(self._config.train)
+        if self._known is not None and self._known.settings != digest and self._known.job.kernel_version is None:
+            self._forget()  # nothing runs that it would be of
         if self._known is not None and self._known.settings != digest:
             raise InputError(f"{self._folder.name} is trained on Kaggle with other settings", str(self._work),
                              "Give the same ones, or another --name, or end it by --cancel")  # fmt: skip
@@ -200,10 +202,13 @@ class _Session:
         return self._result(fetched.finished)
 
     def _put(self, fetched: fetching.Fetched) -> None:
-        path = splits.splits_path(self._config.train.data, new=True)
-        if fetched.splits is not None and not path.exists():  # made once: the next training takes it along
-            files.write_text(path, fetched.splits.read_text(encoding="utf-8"))
-            self._progress.say(f"{path}: the split that the notebook made")
+        if fetched.splits is not None:  # made once: the next training takes it along
+            with files.writing(self._config.train.data):
+                self._config.train.data.mkdir(parents=True, exist_ok=True)
+            path = splits.splits_path(self._config.train.data, new=True)
+            if not path.exists():
+                files.write_text(path, fetched.splits.read_text(encoding="utf-8"))
+                self._progress.say(f"{path}: the split that the notebook made")
         fetching.put(self._work, self._folder)
         self._forget()
 
