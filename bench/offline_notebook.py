@@ -1,5 +1,6 @@
 """The bundle's script as the Kaggle notebook would run it; its submission must equal that of `severstal predict` here,
-and what `train --on kaggle` sends must train there.
+and what `train --on kaggle` sends must train there. Another torch here than there rounds otherwise: then the pixels
+that differ are counted, and none should be far from a threshold.
 
     python bench/offline_notebook.py [--python PYTHON] [--image FOLDER] [--model RUN]... [--images FOLDER --sample FILE]
                                      [--thresholds FILE] [--tta hflip]
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 from severstal_cli.config import RemoteConfig, TrainConfig
@@ -30,6 +32,7 @@ from severstal_cli.kaggle import bundle, notebook, training, wheels
 from severstal_cli.learning import run
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.progress import SILENT
+from severstal_cli.steel import tables
 from severstal_cli.steel.postprocess import ClassRule
 
 IMAGE = [
@@ -88,7 +91,9 @@ def main() -> None:
         print(f"the notebook's environment has {', '.join(IMAGE)}")
         print(f"in its folder: {', '.join(left)}; {rows} rows, {masks} masks, {seconds:.0f} s")
         print(f"bundled {', '.join(path.name for path in sorted((made.dataset / 'wheels').iterdir()))}")
-        print("submission.csv is the same, byte for byte" if same else "submission.csv DIFFERS")
+        print(
+            "submission.csv is the same, byte for byte" if same else f"submission.csv DIFFERS: {differing(own, theirs)}"
+        )
         print(trained)
         wanted = ["submission.csv", "submission.json", "submission.scores.csv"]
         sys.exit(0 if same and masks and left == wanted else 1)
@@ -101,6 +106,21 @@ def make_image(python: str, image: Path) -> None:
         call([image / "bin/pip", "install", "--quiet", *IMAGE])
     bundled = [found.name for found in wheels.missing_distributions()]
     call([image / "bin/pip", "uninstall", "--quiet", "--yes", *bundled], stderr=subprocess.DEVNULL)
+
+
+def differing(own: Path, theirs: Path) -> str:
+    """How much two submissions differ, in a line."""
+    masks = [tables.read_table(path).masks for path in (own, theirs)]
+    pixels = [{key: covered(mask) for key, mask in each.items()} for each in masks]
+    keys = pixels[0].keys() | pixels[1].keys()
+    count = sum(len(pixels[0].get(key, set()) ^ pixels[1].get(key, set())) for key in keys)
+    return f"{count:,} pixels of {sum(map(len, pixels[0].values())):,}; torch {version('torch')} here"
+
+
+def covered(mask: str) -> set[int]:
+    """The pixels of a mask as run lengths."""
+    numbers = list(map(int, mask.split()))
+    return {start + step for start, length in zip(numbers[::2], numbers[1::2], strict=True) for step in range(length)}
 
 
 def train_there(python: Path, place: Path, data: Path) -> str:

@@ -34,7 +34,7 @@ class Screen:
             self._heard(int(found[1]))
         elif found := _BAR.fullmatch(line):
             self._advance(found[1], int(found[2]), int(found[3]), found[4], found[5] or "")
-        else:
+        elif not line.startswith("next: "):  # what comes next there is done by the notebook
             self._progress.say(line)
 
     def _advance(self, label: str, done: int, total: int, unit: str, note: str) -> None:

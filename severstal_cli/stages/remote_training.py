@@ -197,7 +197,9 @@ class _Session:
         self._progress.say(f"4/4 run {self._folder}")
         fetched = fetching.fetch(kaggle, user, job.slug, job.push(), self._work, self._config.train)
         if fetched is None:
-            raise RemoteError(f"the notebook {user}/{job.slug} left no run", job.page, "Look at its log, then --cancel")
+            self._forget()
+            raise RemoteError(f"the notebook {user}/{job.slug} left no run", f"its log is on {job.page}",
+                              "The same command trains it anew")  # fmt: skip
         self._put(fetched)
         return self._result(fetched.finished)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class Sessions(Account):
     environment: dict[str, str] = field(default_factory=dict)
     """Of the notebook's process."""
     sessions: dict[tuple[str, int], Session] = field(default_factory=dict)
+    holds: Callable[[], bool] = lambda: False
+    """Whether a session that is played again still runs."""
     cuts: int = 0
     """How many streams of the log break after their first event."""
     streams: bool = True
@@ -82,8 +85,6 @@ class Sessions(Account):
         if (self.layout, pushed["text"]) in self.played:
             events, left = self.played[self.layout, pushed["text"]]
             session = Session(working=Path(shutil.copytree(left, place)), process=None, number=number, events=events)
-            session.state = "COMPLETE"
-            session.ended.set()
             self.sessions[slug, version] = session
             return
         self.real += 1
@@ -145,6 +146,9 @@ class Sessions(Account):
         session = self.sessions.get(self._key(asked))
         if session is None:
             return 404, "no such session"
+        if session.process is None and not self.holds():
+            session.state = "COMPLETE"
+            session.ended.set()
         if session.ended.is_set():
             key = self._key(asked)
             names = sorted(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sessions import Played, Sessions, can_unshare
 from severstal_cli.config import Competition, RemoteConfig, ThresholdsConfig, TrainConfig
 from severstal_cli.errors import InputError, MachineError, RunError
 from severstal_cli.kaggle import fetching, log, polling, training, wheels
+from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.learning import run
 from severstal_cli.stages import remote_training, searching
 from severstal_cli.stages import training as here
@@ -207,10 +209,13 @@ def test_an_own_train_csv_in_the_folder_of_the_competition_is_told(
 def test_the_time_of_a_session_is_respected_and_another_one_goes_on(
     account: Sessions, train: Callable[..., Any], data: Path, said: Said
 ) -> None:
-    result = train(epochs=500, remote={"session_s": 12.0})
+    for session_s in (15.0, 60.0, 240.0, 960.0):  # the machine may be busy
+        with suppress(RemoteError):
+            result = train(epochs=9999, remote={"session_s": session_s})
+            break
     folder = data.parent / "models" / NAME
     assert not result.finished
-    assert 0 < result.epochs < 500
+    assert 0 < result.epochs < 9999
     assert not (folder / run.THRESHOLDS).exists()
     before = run.read_checkpoint(folder)["history"]
     assert "severstal: the session's time is used up: --resume goes on in another one" in said.lines
@@ -391,11 +396,14 @@ def test_a_log_that_breaks_off_hides_nothing(
 ) -> None:
     account.cuts = 4 if how == "cut" else 0
     account.streams = how == "cut"
+    told = "its log cannot be followed (Kaggle answers 403)"
+    account.holds = lambda: account.cuts > 0 or (how == "refused" and not any(told in line for line in said.lines))
     train()
     assert_same_run(data.parent / "models" / NAME, locally)
     epochs = [line for line in said.lines if re.match(r"epoch \d/2: ", line)]
     assert [line[:9] for line in epochs] == ["epoch 1/2", "epoch 2/2"]
-    assert any("its log cannot be followed (Kaggle answers 403)" in line for line in said.lines) == (how == "refused")
+    assert any(told in line for line in said.lines) == (how == "refused")
+    assert account.cuts == 0
 
 
 def test_no_hours_are_left(account: Sessions, train: Callable[..., Any]) -> None:
