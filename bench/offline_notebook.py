@@ -34,6 +34,7 @@ from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.progress import SILENT
 from severstal_cli.steel import tables
 from severstal_cli.steel.postprocess import ClassRule
+from severstal_cli.steel.rle import Runs
 
 IMAGE = [
     "torch==2.11.0", "torchvision==0.26.0", "numpy==2.1.3", "numba==0.61.2", "llvmlite==0.44.0",
@@ -117,10 +118,9 @@ def differing(own: Path, theirs: Path) -> str:
     return f"{count:,} pixels of {sum(map(len, pixels[0].values())):,}; torch {version('torch')} here"
 
 
-def covered(mask: str) -> set[int]:
-    """The pixels of a mask as run lengths."""
-    numbers = list(map(int, mask.split()))
-    return {start + step for start, length in zip(numbers[::2], numbers[1::2], strict=True) for step in range(length)}
+def covered(mask: Runs) -> set[int]:
+    """The pixels of a mask."""
+    return {int(start) + step for start, length in mask for step in range(length)}
 
 
 def train_there(python: Path, place: Path, data: Path) -> str:

@@ -90,8 +90,9 @@ def train(
         str, typer.Option("--on", metavar="here|kaggle", help="kaggle: in a private notebook on its two GPUs.")
     ] = PLACES[0],
     cancel: Annotated[bool, typer.Option("--cancel", help="With --on kaggle: end the notebook of this run.")] = False,
-    delete: Annotated[
-        bool, typer.Option("--delete", help="With --cancel: delete the notebook where it cannot be ended otherwise.")
+    discard: Annotated[
+        bool,
+        typer.Option("--discard", help="With --cancel: delete the notebook if nothing else ends it."),
     ] = False,
 ) -> None:
     """Train a network: a run under models/."""
@@ -113,11 +114,11 @@ def train(
         field, source = fields.get(option, option), context.get_parameter_source(option)
         if field not in settings or (source is not None and source.name == "COMMANDLINE"):
             settings[field] = value
-    if on != PLACES[0] or cancel or delete:
+    if on != PLACES[0] or cancel or discard:
         source = context.get_parameter_source("devices")
         if source is not None and source.name != "COMMANDLINE" and settings["devices"] == 1:
             settings["devices"] = GPUS
-        remote.train(settings, on=on, cancel=cancel, delete=delete, every_fold=fold == "all")
+        remote.train(settings, on=on, cancel=cancel, discard=discard, every_fold=fold == "all")
         return
     config = configs.TrainConfig(**settings)
     try:

@@ -12,16 +12,16 @@ from severstal_cli.errors import UsageError
 from severstal_cli.progress import TerminalProgress
 
 
-def train(settings: dict[str, Any], *, on: str, cancel: bool, delete: bool, every_fold: bool) -> None:
+def train(settings: dict[str, Any], *, on: str, cancel: bool, discard: bool, every_fold: bool) -> None:
     """Train there, or end it, and print what came of it. `settings`: of a `TrainConfig`."""
     check(on in PLACES, "on", on, " or ".join(PLACES))
     if on != "kaggle":
-        raise UsageError("--cancel and --delete are for trainings on Kaggle", f"--on {on}", "Give --on kaggle")
+        raise UsageError("--cancel and --discard are for trainings on Kaggle", f"--on {on}", "Give --on kaggle")
     if every_fold:
         raise UsageError("a notebook trains one fold", "--fold all", "Give --fold 0, then 1, ...: two run at once")
     from severstal_cli.stages import remote_training
 
-    config = configs.RemoteConfig(train=configs.TrainConfig(**settings), cancel=cancel, delete=delete)
+    config = configs.RemoteConfig(train=configs.TrainConfig(**settings), cancel=cancel, discard=discard)
     if cancel:
         ended = remote_training.cancel(config, TerminalProgress())
         typer.echo("the notebook has ended" + ("" if ended else "; it left no whole epoch"))

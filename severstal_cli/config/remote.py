@@ -21,7 +21,7 @@ class RemoteConfig:
     """`devices` are those of the notebook."""
     cancel: bool = False
     """End the notebook that trains this run."""
-    delete: bool = False
+    discard: bool = False
     """Delete it, where Kaggle does not let it be ended otherwise."""
     competition: Competition = COMPETITION
     session_s: float = 11 * 3600.0 + 20 * 60
@@ -34,7 +34,7 @@ class RemoteConfig:
     late_s: float = 120.0
 
     def __post_init__(self) -> None:
-        check(self.cancel or not self.delete, "delete", self.delete, "given with --cancel")
+        check(self.cancel or not self.discard, "discard", self.discard, "given with --cancel")
         check(not self.train.compile, "compile", True, "left out on Kaggle, where it was never tried")
 
     @property

@@ -29,8 +29,9 @@ import numpy as np
 import severstal_cli
 from severstal_cli.config import COMPETITION
 from severstal_cli.errors import InputError
+from severstal_cli.kaggle import by_hand, notebook, wheels
 from severstal_cli.kaggle import names as slugs
-from severstal_cli.kaggle import notebook, wheels
+from severstal_cli.kaggle.by_hand import NOBODY
 from severstal_cli.kaggle.kernel import MACHINE
 from severstal_cli.kaggle.notebook import CONTENTS
 from severstal_cli.learning import engines, inference, recipe, run
@@ -41,9 +42,6 @@ from severstal_cli.steel import files
 
 FORMAT = 1
 """Of severstal-bundle.json."""
-
-NOBODY = "INSERT_USERNAME_HERE"
-"""Stands for the Kaggle account where it is not known; the word that Kaggle's own tool uses."""
 
 README = "README.md"
 DATASET_CARD = "dataset-metadata.json"
@@ -124,7 +122,7 @@ def build(
                 if (folder / name).exists():
                     (folder / name).rename(staging / f"old-{name}")
                 (staging / name).rename(folder / name)
-            _write_readme(folder / README, slug, user or NOBODY, competition)
+            by_hand.write_readme(folder / README, slug, user, competition)
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
@@ -277,44 +275,6 @@ def _kernel_card(slug: str, user: str, competition: str) -> dict[str, Any]:
         "kernel_sources": [],
         "model_sources": [],
     }
-
-
-def _write_readme(path: Path, slug: str, user: str, competition: str) -> None:
-    name = slugs.notebook_of(slug)
-    lines = HOW.format(user=user, slug=slug, name=name, competition=competition)
-    if user == NOBODY:
-        lines = f"{NO_USER}\n{lines}"
-    path.write_text(lines, encoding="utf-8", newline="\n")
-
-
-NO_USER = f"""Put the name of your Kaggle account (the one in the address of your profile) in place of {NOBODY} first,
-here, in dataset/dataset-metadata.json and twice in kernel/kernel-metadata.json: or write this folder again with --user.
-"""
-
-HOW = """Run these with Kaggle's own tool (pip install kaggle six), in this folder. It needs a token, as severstal does.
-
-    kaggle datasets create -p dataset --dir-mode zip
-    kaggle datasets status {user}/{slug}
-
-Without --dir-mode zip it leaves folders out. The dataset is private. Go on once its status is ready; where there is one
-of this name already, make a new version instead:
-
-    kaggle datasets version -p dataset --dir-mode zip -m again
-
-Then run the notebook, and wait until its status is COMPLETE and submission.csv is among its files:
-
-    kaggle kernels push -p kernel
-    kaggle kernels status {user}/{name}
-    kaggle kernels files {user}/{name}
-
-`push` tells the version of the notebook. Submit it, here version 1:
-
-    kaggle competitions submit {competition} -k {user}/{name} -v 1 -f submission.csv -m {slug}
-    kaggle competitions submissions {competition}
-
-Where the notebook says that it has no severstal-bundle.json, the dataset was not mounted yet: push it again after some
-minutes.
-"""
 
 
 def write_json(path: Path, content: dict[str, Any]) -> str:

@@ -14,16 +14,13 @@ import requests
 from kagglesdk.common.types.http_redirect import HttpRedirect
 from kagglesdk.kaggle_client import KaggleClient
 from kagglesdk.models.types.model_api_service import ApiGetModelRequest
-from requests.adapters import HTTPAdapter
 
 from severstal_cli.errors import InputError, MachineError, SeverstalError
 from severstal_cli.kaggle import answers, credentials
+from severstal_cli.kaggle import wire as wires
 from severstal_cli.kaggle.answers import status_of
+from severstal_cli.kaggle.wire import ANSWER_S, Wire
 from severstal_cli.progress import SILENT, Progress
-
-ANSWER_S = 60.0
-"""How long one answer may take to begin, and how long it may pause."""
-CONNECT_S = 15.0
 
 TRIES = 4
 LONGEST_PAUSE_S = 60.0
@@ -44,22 +41,6 @@ class NotThereError(RefusedError):
     """Kaggle does not know what was asked for: a wrong name, or something so new that it is not known everywhere."""
 
 
-class _Wire(HTTPAdapter):
-    """Gives every request a time-out: kagglesdk sets none, and would wait for ever. Remembers the last exchange."""
-
-    def __init__(self, answer_s: float) -> None:
-        super().__init__()
-        self._timeout = (min(CONNECT_S, answer_s), answer_s)
-        self.last: requests.Response | None = None
-
-    def send(self, request: Any, *arguments: Any, **options: Any) -> requests.Response:
-        if options.get("timeout") is None:
-            options["timeout"] = self._timeout
-        self.last = None
-        self.last = super().send(request, *arguments, **options)
-        return self.last
-
-
 @dataclass(frozen=True, kw_only=True)
 class Kaggle:
     """A signed-in client. Every call goes through `call`."""
@@ -73,7 +54,7 @@ class Kaggle:
     progress: Progress
     pause_s: float
     """Before the second try; it doubles with each."""
-    wire: _Wire = field(repr=False)
+    wire: Wire = field(repr=False)
     renew: Callable[[], str] | None = field(default=None, repr=False)
     """A new token, where a login gave one that lives for hours only."""
 
@@ -124,7 +105,7 @@ class Kaggle:
         url = http._get_request_url("", "").rstrip("/") + path
         with requests.Session() as session:  # one of its own: another thread may use the client's
             for scheme in ("https://", "http://"):
-                session.mount(scheme, _Wire(self.wire._timeout[1]))
+                session.mount(scheme, Wire(self.wire.answer_s))
             headers = {"User-Agent": http._user_agent, "Accept": "text/event-stream, */*"}
             answer = session.get(url, params=parameters, headers=headers, auth=http._session.auth, stream=True)
         answer.raise_for_status()
@@ -210,7 +191,7 @@ def connect(
     found = credentials.find(answer_s)
     # not kagglehub's own client, which prints every header to stdout where it takes the server for a test
     sdk = credentials.client(username=found.username, password=found.key, api_token=found.token)
-    wire = mount(sdk, answer_s)
+    wire = wires.mount(sdk, answer_s)
     return Kaggle(
         sdk=sdk,
         competition=competition,
@@ -221,16 +202,6 @@ def connect(
         wire=wire,
         renew=found.renew,
     )
-
-
-def mount(sdk: KaggleClient, answer_s: float) -> _Wire:
-    """Bound the requests of a client."""
-    http = sdk.http_client()
-    http._init_session()
-    wire = _Wire(answer_s)
-    for scheme in ("https://", "http://"):
-        http._session.mount(scheme, wire)
-    return wire
 
 
 def _asked_pause_s(response: requests.Response | None) -> float | None:

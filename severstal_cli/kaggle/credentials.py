@@ -19,6 +19,7 @@ from kagglesdk.kaggle_env import get_env
 import severstal_cli
 from severstal_cli.errors import InputError, MachineError
 from severstal_cli.kaggle import answers
+from severstal_cli.kaggle.wire import mount
 
 WHERE = (
     "Make a token on https://www.kaggle.com/settings and give it as KAGGLE_API_TOKEN (the token or a file with it) or "
@@ -79,8 +80,6 @@ def client(**options: str | None) -> KaggleClient:
 
 def _renew(login: Any, answer_s: float) -> str:
     """A new token of a login, kept for the next time where that can be written. Raises InputError, MachineError."""
-    from severstal_cli.kaggle.client import mount
-
     mount(login._client, answer_s)
     again = "Log in again: kaggle auth login"
     try:

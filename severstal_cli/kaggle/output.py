@@ -14,10 +14,11 @@ from kagglesdk.kernels.types.kernels_api_service import (
 
 from severstal_cli.errors import MachineError, SeverstalError
 from severstal_cli.kaggle.answers import host_of
-from severstal_cli.kaggle.client import ANSWER_S, CONNECT_S, Kaggle, RefusedError
+from severstal_cli.kaggle.client import Kaggle, RefusedError
 from severstal_cli.kaggle.log import log_lines
 from severstal_cli.kaggle.notebook import digest_of
 from severstal_cli.kaggle.polling import SAME_COMMAND, pages, request
+from severstal_cli.kaggle.wire import ANSWER_S, CONNECT_S
 from severstal_cli.progress import Bar
 from severstal_cli.steel import files
 

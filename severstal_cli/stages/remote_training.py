@@ -274,10 +274,10 @@ class _Session:
             return True
         except RefusedError as error:
             found = error.found
-        if not self._config.delete:
+        if not self._config.discard:
             raise InputError(
                 f"cannot end the notebook {user}/{job.slug}", found,
-                f"Press Stop on {job.page}, which keeps its last epoch; or --cancel --delete deletes the notebook, "
+                f"Press Stop on {job.page}, which keeps its last epoch; or --cancel --discard deletes the notebook, "
                 "which ends it and loses that",
             )  # fmt: skip
         kernel.delete(kaggle, user, job.slug)

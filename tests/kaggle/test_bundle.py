@@ -17,7 +17,7 @@ from server import Said
 
 import severstal_cli
 from severstal_cli.errors import InputError, OutputError, RunError, SeverstalError
-from severstal_cli.kaggle import bundle, wheels
+from severstal_cli.kaggle import bundle, by_hand, wheels
 from severstal_cli.learning import inference, recipe, run
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel.postprocess import ClassRule
@@ -125,10 +125,10 @@ def test_the_readme_has_commands_that_can_be_copied(build: Build) -> None:
     assert "    kaggle datasets create -p dataset --dir-mode zip\n" in text
     assert "    kaggle kernels push -p kernel\n" in text
     assert f"-k Some-Body/{made.slug}-notebook -v 1 -f submission.csv" in text
-    assert bundle.NOBODY not in text
+    assert by_hand.NOBODY not in text
     unknown = (build("other").dataset.parent / bundle.README).read_text()
     assert unknown.startswith("Put the name of your Kaggle account")
-    assert bundle.NOBODY in unknown
+    assert by_hand.NOBODY in unknown
 
 
 def test_what_it_holds_loads_and_predicts_the_same(build: Build, model: Path) -> None:

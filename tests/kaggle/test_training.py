@@ -342,7 +342,7 @@ def test_ctrl_c_leaves_it_running_and_cancel_ends_it_with_its_last_epoch(
         train(epochs=499)
     account.may_cancel = False
     page = f"https://www.kaggle.com/code/{USER}/{NOTEBOOK}"
-    with pytest.raises(InputError, match=f"kernelSessions.cancel' was denied. Press Stop on {page}.*--delete"):
+    with pytest.raises(InputError, match=f"kernelSessions.cancel' was denied. Press Stop on {page}.*--discard"):
         remote_training.cancel(config, said)
     assert not session.ended.is_set()
     account.may_cancel = True
@@ -362,7 +362,7 @@ def test_a_notebook_that_cannot_be_ended_can_be_deleted(
     interrupt_after_an_epoch(train, account, monkeypatch)
     account.may_cancel = False
     config = RemoteConfig(train=settings(data, epochs=500), competition=competition, poll_s=0.05, late_s=0.05,
-                          cancel=True, delete=True)  # fmt: skip
+                          cancel=True, discard=True)  # fmt: skip
     assert remote_training.cancel(config, said) is None
     assert account.deleted == [NOTEBOOK]
     assert not (data.parent / "models" / NAME).exists()
@@ -515,7 +515,7 @@ def test_the_command(
     for more, code, words in (
         (["--on", "moon"], 2, "here or kaggle"),
         (["--cancel", "--on", "here"], 2, "Give --on kaggle"),
-        (["--delete"], 2, "given with --cancel"),
+        (["--discard"], 2, "given with --cancel"),
         (["--fold", "all"], 2, "a notebook trains one fold"),
         (["--cancel"], 1, f"no notebook trains {NAME}"),
     ):
