@@ -206,8 +206,8 @@ def test_who_has_not_entered_is_told(account: Account, send: Send, said: Said) -
 
 
 def test_a_dataset_that_is_mounted_late_gets_its_notebook_again(account: Account, send: Send, said: Said) -> None:
-    account.unmounted = 2
-    send()
+    account.unmounted, account.sizes_are_secret = 2, True
+    send(late_s=0.05)
     assert_submitted_once(account)
     assert (len(account.kernels), len(account.versions)) == (3, 1)
     assert sum(len(request.body) for request in account.puts()) == 400_002, "no byte was sent twice"

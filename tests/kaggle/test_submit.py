@@ -81,7 +81,7 @@ def send(account: Account, said: Said, tmp_path: Path) -> Send:
         runs = (tmp_path / "models/unet-fold0",)
         return submitting.submit(
             SubmitConfig(**{"runs": runs, "out": tmp_path / "submissions", "poll_s": 0.0, "lost_s": 0.05,
-                            "late_s": 0.05, **options}),
+                            "late_s": 30.0, **options}),
             said,
         )  # fmt: skip
 
@@ -209,7 +209,7 @@ def test_every_refusal_is_one_line_and_the_same_command_goes_on(
     account.before[name] = failing(status, times=9999)
     if name == "GetLeaderboard" or (name in DONE_WITHOUT and status != 401):
         account.sizes_are_secret = True
-        send()
+        send(late_s=0.05)
         assert name == "ListKernelFiles" or any(f"Kaggle answers {status}, no, ***" in line for line in said.lines)
         return
     if name in ("GetDataset", "GetKernel") and status == 403:  # "not there": the next call tells why
@@ -217,7 +217,7 @@ def test_every_refusal_is_one_line_and_the_same_command_goes_on(
     late = ("GetDatasetStatus", "GetKernelSessionStatus", "GetSubmission")  # not there yet, for all that is known
     words = "Kaggle does not know .*: it answers 403" if name in late and status == 403 else f"answers {status}, no"
     with pytest.raises(SeverstalError, match=words) as raised:
-        send()
+        send(late_s=0.05)
     assert "\n" not in str(raised.value)
     assert TOKEN not in str(raised.value) + "".join(said.lines)
     account.before.clear()
@@ -246,7 +246,7 @@ def test_a_notebook_that_fails_shows_the_end_of_its_log_and_is_run_again(
 def test_a_notebook_without_a_submission_is_a_failure(account: Account, send: Send, said: Said) -> None:
     account.outputs, account.log = ("something.csv",), "no JSON\nhere"
     with pytest.raises(InputError, match=r"it left no submission.csv"):
-        send()
+        send(late_s=0.05)
     assert said.lines[-2:] == ["  no JSON", "  here"]
     assert account.submissions == []
 
@@ -483,7 +483,7 @@ def test_a_notebook_with_a_wrong_dataset_gets_a_new_one(account: Account, send: 
     lines = [f"severstal: the attached bundle is of another version: {remedy}", *(f"line {n}" for n in range(99))]
     account.log = json.dumps([{"stream_name": "stderr", "data": "\n".join(lines)}])
     with pytest.raises(InputError, match="failed: error"):
-        send()
+        send(late_s=0.05)
     assert len(account.kernels) == (3 if remedy else 1), "it may have been late only"
     account.kernel_end = "COMPLETE"
     send()
