@@ -1,11 +1,13 @@
-"""The bundle's script as the Kaggle notebook would run it; its submission must equal that of `severstal predict` here.
+"""The bundle's script as the Kaggle notebook would run it; its submission must equal that of `severstal predict` here,
+and what `train --on kaggle` sends must train there. Another torch here than there rounds otherwise: then the pixels
+that differ are counted, and none should be far from a threshold.
 
     python bench/offline_notebook.py [--python PYTHON] [--image FOLDER] [--model RUN]... [--images FOLDER --sample FILE]
                                      [--thresholds FILE] [--tta hflip]
 
-- An environment with the packages and versions of the notebook image (as the list of Google Colab's image of June 2026
-  has them, on which Kaggle's is built), of these only those that prediction needs. It is made with PYTHON, which should
-  be 3.12, in FOLDER, or used if it is there (what the bundle brings is uninstalled from it): about 6 GB and some
+- An environment with the packages and versions of the notebook image (as the list of Google Colab's image of August
+  2026 has them, on which Kaggle's is built), of these only those that this program needs. It is made with PYTHON, which
+  should be 3.13, in FOLDER, or used if it is there (what the bundle brings is uninstalled from it): about 6 GB and some
   minutes, the only step that needs a network.
 - The script runs under `unshare`: no network but loopback, the inputs mounted read-only in another place, and a home
   that cannot be written. It needs root, or user namespaces.
@@ -14,6 +16,7 @@
 """
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -21,20 +24,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
-from severstal_cli.kaggle import bundle, wheels
+from severstal_cli.config import RemoteConfig, TrainConfig
+from severstal_cli.kaggle import bundle, notebook, training, wheels
 from severstal_cli.learning import run
 from severstal_cli.learning.thresholds import Thresholds
+from severstal_cli.progress import SILENT
+from severstal_cli.steel import tables
 from severstal_cli.steel.postprocess import ClassRule
+from severstal_cli.steel.rle import Runs
 
 IMAGE = [
-    "torch==2.11.0", "torchvision==0.26.0", "numpy==2.0.2", "numba==0.60.0", "llvmlite==0.43.0",
-    "opencv-python-headless==4.13.0.92", "pillow==11.3.0", "safetensors==0.7.0", "huggingface-hub==1.17.0",
-    "fsspec==2025.3.0", "pyyaml==6.0.3", "tqdm==4.67.3", "packaging==26.2", "typing-extensions==4.15.0",
-    "pydantic==2.12.3",
+    "torch==2.11.0", "torchvision==0.26.0", "numpy==2.1.3", "numba==0.61.2", "llvmlite==0.44.0",
+    "opencv-python-headless==5.0.0.93", "pillow==11.3.0", "safetensors==0.8.0", "huggingface-hub==1.27.0",
+    "fsspec==2025.3.0", "pyyaml==6.0.3", "tqdm==4.67.3", "packaging==26.3", "typing-extensions==4.16.0",
+    "pydantic==2.13.4", "matplotlib==3.10.0",
 ]  # fmt: skip
-"""https://github.com/googlecolab/backend-info, pip-freeze.gpu.txt, June 2026."""
+"""https://github.com/googlecolab/backend-info, pip-freeze.gpu.txt, August 2026: the first one for Python 3.13."""
 
 
 def main() -> None:
@@ -74,6 +82,8 @@ def main() -> None:
         run_offline(image / "bin/python", made.kernel / "script.py", inputs, working)
         seconds = time.monotonic() - began
 
+        trained = train_there(image / "bin/python", place, images.parent) if not given.images else ""
+
         theirs = working / "submission.csv"
         left = sorted(path.name for path in working.iterdir())
         same = theirs.read_bytes() == own.read_bytes()
@@ -82,7 +92,10 @@ def main() -> None:
         print(f"the notebook's environment has {', '.join(IMAGE)}")
         print(f"in its folder: {', '.join(left)}; {rows} rows, {masks} masks, {seconds:.0f} s")
         print(f"bundled {', '.join(path.name for path in sorted((made.dataset / 'wheels').iterdir()))}")
-        print("submission.csv is the same, byte for byte" if same else "submission.csv DIFFERS")
+        print(
+            "submission.csv is the same, byte for byte" if same else f"submission.csv DIFFERS: {differing(own, theirs)}"
+        )
+        print(trained)
         wanted = ["submission.csv", "submission.json", "submission.scores.csv"]
         sys.exit(0 if same and masks and left == wanted else 1)
 
@@ -94,6 +107,45 @@ def make_image(python: str, image: Path) -> None:
         call([image / "bin/pip", "install", "--quiet", *IMAGE])
     bundled = [found.name for found in wheels.missing_distributions()]
     call([image / "bin/pip", "uninstall", "--quiet", "--yes", *bundled], stderr=subprocess.DEVNULL)
+
+
+def differing(own: Path, theirs: Path) -> str:
+    """How much two submissions differ, in a line."""
+    masks = [tables.read_table(path).masks for path in (own, theirs)]
+    pixels = [{key: covered(mask) for key, mask in each.items()} for each in masks]
+    keys = pixels[0].keys() | pixels[1].keys()
+    count = sum(len(pixels[0].get(key, set()) ^ pixels[1].get(key, set())) for key in keys)
+    return f"{count:,} pixels of {sum(map(len, pixels[0].values())):,}; torch {version('torch')} here"
+
+
+def covered(mask: Runs) -> set[int]:
+    """The pixels of a mask."""
+    return {int(start) + step for start, length in mask for step in range(length)}
+
+
+def train_there(python: Path, place: Path, data: Path) -> str:
+    """What a training in the notebook's environment gave, in a line."""
+    settings = TrainConfig(data=data, models=place / "there", arch="linknet", encoder="resnet18", epochs=2,
+                           encoder_weights="none")  # fmt: skip
+    # other numbers of images than the data's: it counts as one's own, and goes along
+    config = RemoteConfig(train=settings)
+    found = training.data_of(config)
+    split = training.split_of(config, found, SILENT)
+    task = training.build(place / "task", config, found, split, sends_weights=False, progress=SILENT)
+    for source in task.sources:
+        shutil.copytree(source.folder, place / "inputs" / "datasets/somebody" / source.slug)
+    script, working = place / "train.py", place / "training"
+    script.write_text(task.script, encoding="utf-8")
+    working.mkdir()
+    shutil.rmtree(place / "home")
+    shutil.rmtree(place / "mounted")
+    run_offline(python, script, place / "inputs", working)
+    left = json.loads((working / notebook.OUTPUT).read_bytes())
+    card = run.read_card(working / left["name"])
+    run.load_network(working / left["name"], card)
+    assert left["finished"]
+    assert f"{left['name']}/{run.THRESHOLDS}" in left["files"]
+    return f"a training there: Python {card.versions['python']}, validation Dice {card.validation_dice:.4f}"
 
 
 def train(place: Path) -> list[Path]:
@@ -130,7 +182,7 @@ def run_offline(python: Path, script: Path, inputs: Path, working: Path) -> None
         cd {working}; exec {shlex.join([str(python), str(script)])}
     """
     flags = ["--net", "--mount"] if os.getuid() == 0 else ["--net", "--mount", "--user", "--map-root-user"]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "SEVERSTAL_INPUT": str(mounted)}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "SEVERSTAL_INPUT": str(mounted), "SEVERSTAL_CPU": "1"}
     call(["unshare", *flags, "sh", "-c", script_of_mounts], env=environment)
 
 

@@ -8,7 +8,7 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli import completion, early
+from severstal_cli.cli import completion, early, remote
 from severstal_cli.cli.app import RUNS, app
 from severstal_cli.cli.options import (
     BatchSize,
@@ -22,6 +22,7 @@ from severstal_cli.cli.options import (
     parse_fold,
     parse_seconds,
 )
+from severstal_cli.config.remote import GPUS, PLACES
 from severstal_cli.learning import names
 from severstal_cli.progress import TerminalProgress
 
@@ -87,6 +88,14 @@ def train(
         Path | None,
         typer.Option("--config", metavar="FILE", help="Settings: a run's model.json, or some of them; options win."),
     ] = None,
+    on: Annotated[
+        str, typer.Option("--on", metavar="here|kaggle", help="kaggle: in a private notebook on its two GPUs.")
+    ] = PLACES[0],
+    cancel: Annotated[bool, typer.Option("--cancel", help="With --on kaggle: end the notebook of this run.")] = False,
+    discard: Annotated[
+        bool,
+        typer.Option("--discard", help="With --cancel: delete the notebook if nothing else ends it."),
+    ] = False,
 ) -> None:
     """Train a network: a run under models/."""
     options = {
@@ -104,6 +113,12 @@ def train(
         field, source = fields.get(option, option), context.get_parameter_source(option)
         if field not in settings or (source is not None and source.name == "COMMANDLINE"):
             settings[field] = value
+    if on != PLACES[0] or cancel or discard:
+        source = context.get_parameter_source("devices")
+        if source is not None and source.name != "COMMANDLINE" and settings["devices"] == 1:
+            settings["devices"] = GPUS
+        remote.train(settings, on=on, cancel=cancel, discard=discard, every_fold=fold == "all")
+        return
     config = configs.TrainConfig(**settings)
     early.check_training(config, folds=fold == "all")
     from severstal_cli.learning import workers

@@ -149,9 +149,14 @@ def submit(
     bundle_only: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write dataset and notebook to DIR; nothing leaves the machine.")
     ] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="For --bundle-only: the Kaggle account it will belong to.")
+    ] = configs.SubmitConfig.user,
 ) -> None:
     """Score runs on Kaggle: bundle, upload, run the offline notebook, submit, fetch the scores."""
-    config = configs.SubmitConfig(runs=tuple(run), thresholds=thresholds, tta=tta, again=again, bundle_only=bundle_only)
+    config = configs.SubmitConfig(
+        runs=tuple(run), thresholds=thresholds, tta=tta, again=again, bundle_only=bundle_only, user=user
+    )
     if not any(config.out.glob("*/state.json")):  # what was submitted is fetched, whatever has become of its runs
         early.check_runs(config.runs)
     from severstal_cli.stages import submitting
@@ -162,7 +167,7 @@ def submit(
         typer.echo("\nwhat was done is kept, and goes on at Kaggle: the same command takes it up from there", err=True)
         raise
     if result.bundle is not None:
-        typer.echo(f"{result.bundle}: dataset/ and kernel/ of {result.name}")
+        typer.echo(f"{result.bundle}: dataset/ and kernel/ of {result.name}; README.md has the commands that go on")
     for line in printing.submit_lines(result):
         typer.echo(line)
 

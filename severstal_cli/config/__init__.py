@@ -13,6 +13,7 @@ from severstal_cli.config.data import (
     SynthConfig,
 )
 from severstal_cli.config.models import CompareConfig, DemoConfig, ExportConfig, ReportConfig, ThresholdsConfig
+from severstal_cli.config.remote import RemoteConfig
 from severstal_cli.config.submissions import CheckConfig, PredictConfig, ScoreConfig, SubmitConfig
 from severstal_cli.config.training import TrainConfig, read_settings
 
@@ -27,6 +28,7 @@ __all__ = [
     "EncodeConfig",
     "ExportConfig",
     "PredictConfig",
+    "RemoteConfig",
     "ReportConfig",
     "ScoreConfig",
     "SplitConfig",

@@ -105,6 +105,8 @@ class SubmitConfig:
     """Submit once more what was submitted before."""
     bundle_only: Path | None = None
     """Write the bundle there, and stop before anything leaves the machine."""
+    user: str | None = None
+    """The Kaggle account that the written bundle will belong to."""
     out: Path = Path("submissions")
     """Holds the history, and a folder for each combination of runs."""
     competition: Competition = COMPETITION
@@ -114,7 +116,15 @@ class SubmitConfig:
     """How long Kaggle may take to unpack the dataset, then the same command goes on."""
     kernel_limit_s: float = 2 * 3600.0
     """Likewise to run the notebook, its time in the queue counted."""
+    place_limit_s: float = 12 * 3600.0
+    """Likewise to have a place for the notebook: two of an account run at once."""
+    late_s: float = 120.0
+    """How long what is there may not be mounted, or listed, yet."""
     submission_limit_s: float = 3 * 3600.0
     """Likewise to score."""
     lost_s: float = 60.0
     """How long a submission whose answer was lost is looked for before it is made again: Kaggle may list it late."""
+
+    def __post_init__(self) -> None:
+        alone = self.user is not None and self.bundle_only is None
+        check(not alone, "user", self.user, "given with --bundle-only: else the account is that of the token")

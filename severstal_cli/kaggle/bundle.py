@@ -1,12 +1,13 @@
 """The bundle that an offline notebook predicts with, made without network or credentials.
 
     dataset/severstal-bundle.json   how to predict, and the SHA-256 of every file below
-    dataset/runs/NAME/              model.safetensors, model.json
+    dataset/runs/1/                 model.safetensors, model.json of the first run
     dataset/thresholds.json         the rules, one set for all runs
     dataset/wheels/*.whl            this program, and what it needs that the notebook image lacks
     dataset/dataset-metadata.json   for `kaggle datasets create`
     kernel/script.py                `notebook.py`, with the hash of the severstal-bundle.json it belongs to
     kernel/kernel-metadata.json     private, without internet, with a GPU; for `kaggle kernels push`
+    README.md                       the commands of Kaggle's own tool that take it from there
 
 The same runs give the same bytes, and none of them tells of this machine: no path, no user but the Kaggle account's.
 """
@@ -28,7 +29,9 @@ import numpy as np
 import severstal_cli
 from severstal_cli.config import COMPETITION
 from severstal_cli.errors import InputError
-from severstal_cli.kaggle import notebook, wheels
+from severstal_cli.kaggle import by_hand, notebook, wheels
+from severstal_cli.kaggle import names as slugs
+from severstal_cli.kaggle.by_hand import NOBODY
 from severstal_cli.kaggle.kernel import MACHINE
 from severstal_cli.kaggle.notebook import CONTENTS
 from severstal_cli.learning import engines, inference, recipe, run
@@ -40,13 +43,10 @@ from severstal_cli.steel import files
 FORMAT = 1
 """Of severstal-bundle.json."""
 
-NOBODY = "INSERT_USERNAME_HERE"
-"""Stands for the Kaggle account where it is not known; the word that Kaggle's own tool uses."""
-
+README = "README.md"
 DATASET_CARD = "dataset-metadata.json"
 """Meant for Kaggle's own tool, no part of the dataset."""
 _KERNEL_CARD = "kernel-metadata.json"
-_SLUG_LIMIT = 50
 _UNFINISHED = ".severstal-bundle-"
 
 
@@ -59,7 +59,7 @@ class Bundle:
     kernel: Path
     """The folder with script.py and kernel-metadata.json."""
     slug: str
-    """The name of dataset and kernel alike: lower case, 6 to 50 characters."""
+    """The name of the dataset; the notebook has one of its own (`names.notebook_of`)."""
     fingerprint: str
     """SHA-256 over what decides the masks: weights, cards, rules, views, layout, competition. The wheels and the script
     do not count: the same runs in a newer version of this program are no new submission."""
@@ -113,15 +113,16 @@ def build(
                 shutil.rmtree(left)
             staging = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
             contents = _write_dataset(staging / "dataset", how, names, packed, competition)
-            digest = hashlib.sha256(_write_json(staging / "dataset" / CONTENTS, contents).encode()).hexdigest()
-            _write_json(staging / "dataset" / DATASET_CARD, _dataset_card(slug, user or NOBODY))
+            digest = hashlib.sha256(write_json(staging / "dataset" / CONTENTS, contents).encode()).hexdigest()
+            write_json(staging / "dataset" / DATASET_CARD, _dataset_card(slug, user or NOBODY))
             (staging / "kernel").mkdir()
-            (staging / "kernel/script.py").write_text(_script(digest), encoding="utf-8", newline="\n")
-            _write_json(staging / "kernel" / _KERNEL_CARD, _kernel_card(slug, user or NOBODY, competition))
+            (staging / "kernel/script.py").write_text(script_for(digest), encoding="utf-8", newline="\n")
+            write_json(staging / "kernel" / _KERNEL_CARD, _kernel_card(slug, user or NOBODY, competition))
             for name in ("dataset", "kernel"):
                 if (folder / name).exists():
                     (folder / name).rename(staging / f"old-{name}")
                 (staging / name).rename(folder / name)
+            by_hand.write_readme(folder / README, slug, user, competition)
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
@@ -168,13 +169,8 @@ def estimate_s(
 
 
 def slug_of(names: Sequence[str]) -> str:
-    """The name of dataset and kernel: `severstal-unet-resnet34-fold0`. What has to be cut is told apart by a hash."""
-    whole = "-".join(["severstal", *_unlike(names)])
-    slug = re.sub(r"[^a-z0-9]+", "-", whole.lower()).strip("-")
-    if len(slug) <= _SLUG_LIMIT and whole.isascii():
-        return slug
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:6]
-    return f"{slug[: _SLUG_LIMIT - 7].strip('-')}-{digest}"
+    """The name of the dataset of runs with these names."""
+    return slugs.slug_of(_unlike(names))
 
 
 def _read(runs: Sequence[Path], thresholds: Path | None, views: str | None) -> Recipe:
@@ -207,14 +203,14 @@ def _write_dataset(
 ) -> dict[str, Any]:
     """Write all but the two cards. Returns what belongs into severstal-bundle.json."""
     stories = []
-    for name, source, card in zip(names, how.folders, how.cards, strict=True):
+    for number, (name, source, card) in enumerate(zip(names, how.folders, how.cards, strict=True), start=1):
         run.load_network(source, card)  # damaged weights are told here, not after an hour in the notebook
-        target = dataset / "runs" / name
+        target = dataset / "runs" / str(number)  # Kaggle refuses names with & or @
         target.mkdir(parents=True)
         shutil.copyfile(source / run.WEIGHTS, target / run.WEIGHTS)
         # where the data lay and how it was trained is this machine's affair
         run.write_card(target, dataclasses.replace(card, data="", config={}))
-        stories.append({"name": name, "folder": f"runs/{name}", "arch": card.arch, "encoder": card.encoder,
+        stories.append({"name": name, "folder": f"runs/{number}", "arch": card.arch, "encoder": card.encoder,
                         "fold": card.fold, "validation_dice": card.validation_dice})  # fmt: skip
     # where the runs lay is this machine's affair, too: weights go with their names here
     thresholds = dataclasses.replace(how.thresholds, runs=tuple(names) if how.weights else (), weights=how.weights)
@@ -236,13 +232,19 @@ def _write_dataset(
 
 
 def _fingerprint(contents: dict[str, Any]) -> str:
-    """Of what decides the masks; each file counts by its own SHA-256."""
-    hashes = {path: digest for path, digest in contents["files"].items() if not path.startswith("wheels/")}
+    """Of what decides the masks; each file counts by its own SHA-256, those of a run under its name."""
+    names = {f"{each['folder']}/": f"runs/{each['name']}/" for each in contents["runs"]}
+
+    def named(path: str) -> str:
+        return next((path.replace(folder, name, 1) for folder, name in names.items() if path.startswith(folder)), path)
+
+    hashes = {named(path): digest for path, digest in contents["files"].items() if not path.startswith("wheels/")}
+    hashes = dict(sorted(hashes.items(), key=lambda item: Path(item[0])))  # as when the folders had the names
     parts = [hashes, contents["tta"], contents["layout"], contents["competition"]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _script(digest: str) -> str:
+def script_for(digest: str) -> str:
     """The notebook's script for the severstal-bundle.json of this hash."""
     source = Path(notebook.__file__).read_text(encoding="utf-8")
     before, blank, after = source.partition('\nBUNDLE = ""\n')
@@ -256,9 +258,10 @@ def _dataset_card(slug: str, user: str) -> dict[str, Any]:
 
 
 def _kernel_card(slug: str, user: str, competition: str) -> dict[str, Any]:
+    name = slugs.notebook_of(slug)
     return {
-        "id": f"{user}/{slug}",
-        "title": slug,  # Kaggle makes the address of a kernel from its title: they must agree
+        "id": f"{user}/{name}",
+        "title": name,  # Kaggle makes the address of a kernel from its title: they must agree
         "code_file": "script.py",
         "language": "python",
         "kernel_type": "script",
@@ -274,7 +277,7 @@ def _kernel_card(slug: str, user: str, competition: str) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> str:
+def write_json(path: Path, content: dict[str, Any]) -> str:
     text = json.dumps(content, indent=2) + "\n"
     path.write_text(text, encoding="utf-8", newline="\n")
     return text

@@ -18,9 +18,18 @@ from kagglesdk.datasets.types.dataset_enums import DatabundleVersionStatus as St
 from kagglesdk.kaggle_client import KaggleClient
 
 from severstal_cli.errors import InputError
-from severstal_cli.kaggle.client import Kaggle, NotThereError, status_of
+from severstal_cli.kaggle.answers import status_of
+from severstal_cli.kaggle.client import Kaggle, NotThereError, RefusedError
 from severstal_cli.kaggle.notebook import CONTENTS
 from severstal_cli.kaggle.polling import SAME_COMMAND, RemoteError, request, wait_for
+
+
+class NameTakenError(RefusedError):
+    """Something else of this account has the name: datasets, notebooks and models share one name space."""
+
+
+IN_USE = "already in use"
+"""What Kaggle says then."""
 
 ABSENT = (403, 404)
 """What Kaggle answers for what is not there: 403 hides whether something of another person is."""
@@ -71,14 +80,20 @@ def publish(kaggle: Kaggle, user: str, slug: str, tokens: dict[str, str], *, exi
         )
     else:
         new = request(ApiCreateDatasetRequest, owner_slug=user, slug=slug, title=slug, is_private=True, **parts)
-        answer = kaggle.call(
-            f"make the dataset {user}/{slug}",
-            lambda sdk: sdk.datasets.dataset_api_client.create_dataset(new),
-            repeat=False,
-        )
+        try:
+            answer = kaggle.call(
+                f"make the dataset {user}/{slug}",
+                lambda sdk: sdk.datasets.dataset_api_client.create_dataset(new),
+                repeat=False,
+            )
+        except RefusedError as error:
+            if IN_USE in error.message:
+                raise NameTakenError(error.what, error.found, error.remedy, code=error.code) from None
+            raise
     if answer.error or (answer.status or "").lower() == "error":
-        raise InputError(f"cannot make the dataset {user}/{slug}", kaggle.without_secrets(answer.error or "no reason"),
-                         "Mend that on Kaggle, or rename the run. The same command goes on")  # fmt: skip
+        kind = NameTakenError if IN_USE in (answer.error or "") and not exists else RefusedError
+        raise kind(f"cannot make the dataset {user}/{slug}", kaggle.without_secrets(answer.error or "no reason"),
+                   "Mend that on Kaggle, or rename the run. The same command goes on")  # fmt: skip
 
 
 def wait_until_ready(kaggle: Kaggle, user: str, slug: str, *, after: int, poll_s: float, limit_s: float) -> None:

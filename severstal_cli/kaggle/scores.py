@@ -4,19 +4,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import requests
 from kagglesdk.competitions.types.competition_api_service import (
     ApiCreateCodeSubmissionRequest,
     ApiGetLeaderboardRequest,
-    ApiGetSubmissionLimitsRequest,
     ApiGetSubmissionRequest,
     ApiListSubmissionsRequest,
 )
+from kagglesdk.kaggle_client import KaggleClient
 
-from severstal_cli.errors import SeverstalError
-from severstal_cli.kaggle.client import Kaggle
-from severstal_cli.kaggle.kernel import OUTPUT
-from severstal_cli.kaggle.polling import pages, request, wait_for
+from severstal_cli.kaggle import kernel
+from severstal_cli.kaggle.answers import status_of
+from severstal_cli.kaggle.client import Kaggle, NotThereError, RefusedError
+from severstal_cli.kaggle.polling import SAME_COMMAND, pages, request, wait_for
 
+OUTPUT = "submission.csv"
+DENIED = "kernelSessions.get"
 PAGE = 200
 
 
@@ -49,26 +52,6 @@ def find(kaggle: Kaggle, description: str) -> Submission | None:
     return next((_read(row) for row in rows if row.description == description), None)
 
 
-def check_limits(kaggle: Kaggle) -> None:
-    """Say how many submissions are left today, as far as Kaggle tells; whether one more may be made it decides."""
-    message = request(ApiGetSubmissionLimitsRequest, competition_name=kaggle.competition)
-    try:
-        limits = kaggle.call(
-            "ask how many submissions are left",
-            lambda sdk: sdk.competitions.competition_api_client.get_submission_limits(message),
-        )
-    except SeverstalError as error:
-        kaggle.progress.say(f"{error}")
-        return
-    if limits.num_allowed_now > 0:
-        kaggle.progress.say(f"submissions left today: {limits.num_allowed_now}")
-    # all zero is also what an account without a team is told, and its first submission makes the team
-    elif limits.limited_by_total:
-        kaggle.progress.say(f"no submission is left: {limits.num_total} were made, the competition may allow no more")
-    elif limits.num_today:
-        kaggle.progress.say(f"no submission is left today: {limits.num_today} were made; the day begins at 00:00 UTC")
-
-
 def create(kaggle: Kaggle, user: str, slug: str, version: int, description: str) -> int:
     """Submit the output of a notebook's version; the number of the submission, 0 where Kaggle does not tell.
 
@@ -83,13 +66,25 @@ def create(kaggle: Kaggle, user: str, slug: str, version: int, description: str)
         file_name=OUTPUT,
         submission_description=description,
     )
-    answer = kaggle.call(
-        f"submit version {version} of the notebook {user}/{slug}",
-        lambda sdk: sdk.competitions.competition_api_client.create_code_submission(message),
-        repeat=False,
-        remedy=f"Join the competition, see that the notebook has run and left {OUTPUT}, and that a submission is left "
-        "today",
-    )
+    what = f"submit version {version} of the notebook {user}/{slug}"
+    try:
+        answer = kaggle.call(
+            what,
+            lambda sdk: sdk.competitions.competition_api_client.create_code_submission(message),
+            repeat=False,
+            remedy=f"Join the competition, see that the notebook has run and left {OUTPUT}, and that a submission is "
+            "left today",
+        )
+    except RefusedError as error:
+        if error.code != 403 or DENIED not in error.message:
+            raise
+        # what it says is not why: the token may do this, while a submission is left
+        raise RefusedError(
+            f"cannot {what}", error.found,
+            "Kaggle says so where the day's allowance of submissions is used up: the same command submits tomorrow "
+            f"(the day begins at 00:00 UTC). Else press Submit to Competition on {kernel.page(user, slug)}",
+            code=error.code, message=error.message,
+        ) from None  # fmt: skip
     return int(answer.ref)
 
 
@@ -97,13 +92,18 @@ def wait_until_scored(kaggle: Kaggle, ref: int, *, poll_s: float, limit_s: float
     """Wait until a submission is complete or failed. Raises SeverstalError: not within `limit_s` seconds."""
     message = request(ApiGetSubmissionRequest, ref=ref)
 
+    def ask(sdk: KaggleClient) -> Any:
+        try:
+            return sdk.competitions.competition_api_client.get_submission(message)
+        except requests.HTTPError as error:
+            code = status_of(error)
+            if code == 403:  # one that was just made is not there yet
+                raise NotThereError(f"Kaggle does not know submission {ref}", f"it answers {code}", SAME_COMMAND,
+                                    code=code) from None  # fmt: skip
+            raise
+
     def look() -> tuple[str, Submission | None]:
-        found = _read(
-            kaggle.call(
-                f"ask for submission {ref}",
-                lambda sdk: sdk.competitions.competition_api_client.get_submission(message),
-            )
-        )
+        found = _read(kaggle.call(f"ask for submission {ref}", ask))
         return found.status, None if found.status == "pending" else found
 
     return wait_for("submission", look, kaggle.progress, poll_s=poll_s, limit_s=limit_s)

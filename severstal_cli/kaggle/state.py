@@ -1,16 +1,50 @@
-"""How far a submission has come: `state.json`, so that the same command goes on after any break.
+"""How far a submission or a training has come: `state.json`, so that the same command goes on after any break.
 
 It holds no secret. What belongs to an upload that is under way is kept apart (`upload.Memory`).
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from severstal_cli import typed
 from severstal_cli.steel import files
 
 NAME = "state.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetState:
+    """A dataset that a notebook reads."""
+
+    slug: str
+    """The one that it was made by: another one than was wanted where something else has that."""
+    contents: str
+    """Stands for its files."""
+    before: int | None = None
+    """The version before ours was made, 0: there was none; None: not looked yet."""
+    made: bool = False
+    ready: bool = False
+    failed: bool = False
+    """Kaggle could not take it in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """A command in a notebook."""
+
+    datasets: tuple[DatasetState, ...] = ()
+    """The bundle first."""
+    kernel: str = ""
+    """The slug of the notebook, as `DatasetState.slug`."""
+    kernel_before: int | None = None
+    """As `DatasetState.before`, of the notebook."""
+    kernel_version: int | None = None
+    """Of the notebook that was pushed."""
+    kernel_done: bool = False
+    mounts: int = 0
+    """How often it was pushed again, as its dataset was not mounted yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +68,7 @@ class State:
     user: str
     fingerprint: str
     """Of the bundle: what is submitted."""
-    contents: str = ""
-    """Of the bundle that the dataset is made of, and that the notebook's script therefore must belong to."""
-    dataset_before: int | None = None
-    """The version of the dataset before ours was made, 0: there was none; None: not looked yet."""
-    dataset_made: bool = False
-    dataset_ready: bool = False
-    kernel_before: int | None = None
-    """As `dataset_before`, of the notebook."""
-    kernel_version: int | None = None
-    """Of the notebook that was pushed."""
-    kernel_done: bool = False
+    job: JobState = JobState()
     attempt: int = 1
     """Counts the submissions of this bundle."""
     submitting: bool = False
@@ -54,14 +78,40 @@ class State:
     scores: Scores | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """A training in a notebook."""
+
+    user: str
+    settings: str
+    """Stands for what is trained."""
+    job: JobState = JobState()
+    sends_weights: bool = False
+    """The notebook cannot fetch those of its encoder."""
+    session: int = 0
+    """Kaggle's number of the session, which the notebook tells; 0: not known."""
+    splits: bool = False
+    """The split is made in the notebook."""
+
+
 def load(folder: Path) -> State | None:
-    """What was saved in `folder`; None: nothing, or nothing that this version understands."""
+    """What was saved in `folder` of a submission; None: nothing, or nothing that this version understands."""
     try:
-        return typed.make(State, typed.read_table(folder / NAME))
+        content = typed.read_table(folder / NAME)
+        known = {each.name for each in fields(State)}  # an older version had the job's fields here
+        return typed.make(State, {name: value for name, value in content.items() if name in known})
     except (OSError, ValueError):
         return None
 
 
-def save(folder: Path, state: State) -> None:
-    """Raises OutputError."""
+def load_training(folder: Path) -> TrainingState | None:
+    """As `load`, of a training."""
+    try:
+        return typed.make(TrainingState, typed.read_table(folder / NAME))
+    except (OSError, ValueError):
+        return None
+
+
+def save(folder: Path, state: Any) -> None:
+    """Write a dataclass. Raises OutputError."""
     files.write_text(folder / NAME, json.dumps(asdict(state), indent=2) + "\n")

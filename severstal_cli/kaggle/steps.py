@@ -1,4 +1,4 @@
-"""The steps of a submission after its bundle: dataset, notebook, submission, scores.
+"""The steps of a submission after its bundle: dataset and notebook (`job`), submission, scores.
 
 The outcome of each is saved once it is known, so that the next run of the command goes on from there. Where an answer
 was lost, Kaggle is asked what became of it before anything is done again.
@@ -12,14 +12,12 @@ from pathlib import Path
 
 from severstal_cli.config import SubmitConfig
 from severstal_cli.errors import InputError, SeverstalError
-from severstal_cli.kaggle import dataset, history, kernel, polling, scores, state, upload
-from severstal_cli.kaggle.bundle import DATASET_CARD, Bundle
+from severstal_cli.kaggle import history, kernel, names, polling, scores, state
+from severstal_cli.kaggle.bundle import Bundle
 from severstal_cli.kaggle.client import Kaggle
-from severstal_cli.kaggle.polling import RemoteError
+from severstal_cli.kaggle.job import Job, Source, Task
 from severstal_cli.kaggle.scores import Submission
-from severstal_cli.kaggle.state import State
-
-UPLOADS = "uploads.json"
+from severstal_cli.kaggle.state import JobState, State
 
 
 class Steps:
@@ -34,9 +32,17 @@ class Steps:
         self._user, self._slug, self._progress = known.user, bundle.slug, kaggle.progress
         self._about = about
         self.state = known
-        # the script that will be pushed reads the dataset of its own bundle only; one that is pushed has its own
-        if known.kernel_version is None and known.contents != bundle.contents:
-            self._save(contents=bundle.contents, dataset_made=False, dataset_ready=False, dataset_before=None)
+        task = Task(
+            sources=(Source(folder=bundle.dataset, slug=bundle.slug, contents=bundle.contents),),
+            kernel=names.notebook_of(bundle.slug),
+            script=(bundle.kernel / "script.py").read_text(encoding="utf-8"),
+            outputs=(scores.OUTPUT,),
+            notes=self._description,
+        )
+        self._job = Job(kaggle, known.user, task, known.job, self._save_job, folder=folder, waits=config)
+
+    def _save_job(self, job: JobState) -> None:
+        self._save(job=job)
 
     def _save(self, **changes: object) -> None:
         self.state = replace(self.state, **changes)  # type: ignore[arg-type]
@@ -90,81 +96,30 @@ class Steps:
 
     def make_dataset(self) -> None:
         """Upload the bundle, and wait until Kaggle has taken it in. Raises SeverstalError."""
-        name = f"{self._user}/{self._slug}"
-        self._progress.say(f"2/5 dataset {name}" + (": is there" if self.state.dataset_ready else ""))
-        if not self.state.dataset_made:
-            self._publish()
-        if not self.state.dataset_ready:
-            try:
-                dataset.wait_until_ready(
-                    self._kaggle, self._user, self._slug, after=self.state.dataset_before or 0,
-                    poll_s=self._config.poll_s, limit_s=self._config.dataset_limit_s,
-                )  # fmt: skip
-            except RemoteError:
-                self._save(dataset_made=False, dataset_before=None)
-                raise
-            self._save(dataset_ready=True)
-
-    def _publish(self) -> None:
-        version, before = dataset.version_of(self._kaggle, self._user, self._slug), self.state.dataset_before
-        memory = upload.Memory(self._folder / UPLOADS)
-        # a version after the one that we began from: it was made, but the answer was lost. Should it not be ours, the
-        # notebook says so: it knows its bundle by its hash
-        if before is None or (version or 0) <= before:
-            if version is not None and before is None:
-                dataset.check_ours(self._kaggle, self._user, self._slug)
-            tokens = upload.upload_folder(self._kaggle, self._bundle.dataset, memory, leave_out=(DATASET_CARD,))
-            self._save(dataset_before=version or 0)
-            try:
-                dataset.publish(
-                    self._kaggle, self._user, self._slug, tokens, exists=version is not None, notes=self._description
-                )
-            except InputError:  # the tokens may be used up or too old
-                memory.forget()
-                raise
-        self._save(dataset_made=True)
-        memory.forget()
+        (known,) = self._job.state.datasets
+        self._progress.say(f"2/5 dataset {self._user}/{known.slug}" + (": is there" if known.ready else ""))
+        self._job.make_datasets()
 
     def run_kernel(self) -> None:
         """Push the notebook, and wait until it has run. Raises SeverstalError."""
-        done = f": version {self.state.kernel_version} has run" if self.state.kernel_done else ""
-        self._progress.say(f"3/5 notebook https://www.kaggle.com/code/{self._user}/{self._slug}{done}")
-        try:
-            if self.state.kernel_version is None:
-                self._save(kernel_version=self._push())
-            if not self.state.kernel_done:
-                version = self.state.kernel_version
-                assert version is not None
-                kernel.wait_until_run(
-                    self._kaggle, self._user, self._slug, version,
-                    poll_s=self._config.poll_s, limit_s=self._config.kernel_limit_s,
-                )  # fmt: skip
-                self._save(kernel_done=True)
-        except RemoteError as error:  # the next run of the command pushes anew
-            self._save(kernel_version=None, kernel_before=None)
-            if isinstance(error, kernel.DatasetError):
-                self._save(dataset_made=False, dataset_ready=False, dataset_before=None)
-            raise
+        job = self._job.state
+        done = f": version {job.kernel_version} has run" if job.kernel_done else ""
+        self._progress.say(f"3/5 notebook {self._job.page}{done}")
+        self._job.run(self._watch)
 
-    def _push(self) -> int:
-        """The version of the notebook that was pushed now, or before, where the answer was lost."""
-        script = (self._bundle.kernel / "script.py").read_text(encoding="utf-8")
-        found, before = kernel.find(self._kaggle, self._user, self._slug), self.state.kernel_before
-        if found and before is not None and found.version > before and found.source.strip() == script.strip():
-            return found.version
-        if found:
-            kernel.check_ours(found, self._user, self._slug)
-        self._save(kernel_before=found.version if found else 0)
-        return kernel.push(self._kaggle, self._user, self._slug, script)
+    def _watch(self, version: int) -> str:
+        return polling.wait_for(
+            "notebook", kernel.look_at(self._kaggle, self._user, self._job.slug, version), self._progress,
+            poll_s=self._config.poll_s, limit_s=self._config.kernel_limit_s,
+        )  # fmt: skip
 
     def send(self) -> None:
         """Submit what the notebook left. Raises SeverstalError."""
         self._progress.say(f"4/5 submission {self._description!r}")
-        version = self.state.kernel_version
-        assert version is not None
+        version = self._job.push()
         self._save(submitting=True)
         try:
-            ref = scores.create(self._kaggle, self._user, self._slug, version, self._description)
+            ref = scores.create(self._kaggle, self._user, self._job.slug, version, self._description)
         except InputError:  # refused, so nothing is lost that had to be looked for
             self._save(submitting=False)
             raise

@@ -30,7 +30,9 @@ from kagglesdk.kaggle_client import KaggleClient
 
 from severstal_cli import typed
 from severstal_cli.errors import MachineError
-from severstal_cli.kaggle.client import CONNECT_S, Kaggle, host_of
+from severstal_cli.kaggle.answers import host_of
+from severstal_cli.kaggle.client import Kaggle
+from severstal_cli.kaggle.wire import CONNECT_S
 from severstal_cli.progress import MegabyteBar, megabytes
 from severstal_cli.steel import files
 from severstal_cli.steel.files import check_room, writing

@@ -22,8 +22,10 @@ from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUplo
 
 from severstal_cli import typed
 from severstal_cli.errors import MachineError
-from severstal_cli.kaggle.client import ANSWER_S, CONNECT_S, Kaggle, host_of
+from severstal_cli.kaggle.answers import host_of
+from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.polling import SAME_COMMAND, request
+from severstal_cli.kaggle.wire import ANSWER_S, CONNECT_S
 from severstal_cli.progress import MegabyteBar, megabytes
 from severstal_cli.steel import files
 

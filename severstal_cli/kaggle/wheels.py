@@ -7,8 +7,9 @@ notebook may run another Python.
 What the image has is taken from three public lists, none of which is the image itself:
 - Kaggle/docker-python, Dockerfile.tmpl: the image is Google Colab's, with kaggle_requirements.txt on top;
 - Kaggle/docker-python, kaggle_requirements.txt: fastai, easyocr, transformers, pytorch-lightning, shap and others;
-- googlecolab/backend-info, pip-freeze.gpu.txt of June 2026: every name in `IN_IMAGE`, for Python 3.12 (torch 2.11.0,
-  torchvision 0.26.0, numpy 2.0.2, numba 0.60.0, opencv 4.13.0, safetensors 0.7.0, huggingface-hub 1.17.0, ...).
+- googlecolab/backend-info, pip-freeze.gpu.txt of August 2026: every name in `IN_IMAGE`, for Python 3.13 (torch 2.11.0,
+  torchvision 0.26.0, numpy 2.1.3, numba 0.61.2, opencv 5.0.0, safetensors 0.8.0, huggingface-hub 1.27.0, ...). Until
+  June it was Python 3.12; Kaggle's own image was at 3.13 by October.
 It also lists typer, rich and timm. They are bundled all the same: they are small, and their versions matter to us.
 """
 
@@ -32,13 +33,13 @@ from severstal_cli.errors import MachineError
 OWN = "severstal"
 
 IN_IMAGE = frozenset({
-    "fsspec", "huggingface-hub", "numba", "numpy", "opencv-python", "packaging", "pillow", "pydantic", "pyyaml",
-    "safetensors", "torch", "torchvision", "tqdm", "typing-extensions",
+    "fsspec", "huggingface-hub", "matplotlib", "numba", "numpy", "opencv-python", "packaging", "pillow", "pydantic",
+    "pyyaml", "safetensors", "torch", "torchvision", "tqdm", "typing-extensions",
 })  # fmt: skip
-"""What prediction imports and the notebook image brings, by its normalised name."""
+"""What prediction or training imports and the notebook image brings, by its normalised name."""
 
-NOT_NEEDED = frozenset({"jinja2", "kagglehub", "kagglesdk", "matplotlib", "pandas", "requests", "urllib3"})
-"""What `predict` never imports."""
+NOT_NEEDED = frozenset({"jinja2", "kagglehub", "kagglesdk", "pandas", "requests", "urllib3"})
+"""What neither imports there."""
 
 _THERE = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux", "extra": ""}
 """The notebook's machine, for the conditions of requirements."""

@@ -6,6 +6,7 @@ from severstal_cli.printing.lines import (
     export_line,
     line_of,
     prediction_line,
+    remote_lines,
     submit_lines,
     training_lines,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "print_split",
     "print_submissions",
     "print_thresholds",
+    "remote_lines",
     "submit_lines",
     "training_lines",
 ]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from severstal_cli.stages.encoding import EncodeResult
     from severstal_cli.stages.exporting import ExportResult
     from severstal_cli.stages.prediction import PredictResult
+    from severstal_cli.stages.remote_training import RemoteResult
     from severstal_cli.stages.submitting import SubmitResult
     from severstal_cli.stages.training import TrainResult
 
@@ -55,6 +56,20 @@ def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
         yield f"{len(scored)} folds: mean validation Dice {sum(scored) / len(scored):.4f}"
     if len(results) == 1 and scored:
         yield f"next: {shlex.join(['severstal', 'thresholds', str(results[0].folder)])}"
+
+
+def remote_lines(result: "RemoteResult") -> Iterator[str]:
+    """What came back from Kaggle, and what comes next."""
+    best = "" if result.validation_dice is None or not result.best_epoch else (
+        f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f}"
+    )  # fmt: skip
+    if result.nothing_dice is not None:
+        best += f" (predicting nothing {result.nothing_dice:.4f})"
+    yield f"{result.folder}: {result.epochs} epochs in {result.seconds / 60:.1f} min on Kaggle{best}"
+    if result.finished:
+        yield f"next: severstal submit {result.folder}"
+    else:
+        yield "it is not finished: --resume goes on, in a new session or here"
 
 
 def submit_lines(result: "SubmitResult") -> Iterator[str]:

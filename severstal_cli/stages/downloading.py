@@ -17,7 +17,7 @@ from pathlib import Path
 
 from severstal_cli.config import Competition, DownloadConfig
 from severstal_cli.errors import InputError, OutputError
-from severstal_cli.kaggle import archive, client, transfer
+from severstal_cli.kaggle import archive, client, transfer, wire
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, images
 from severstal_cli.steel.tables import read_table
@@ -82,7 +82,7 @@ def download(config: DownloadConfig, progress: Progress = SILENT) -> DownloadRes
 
 
 def _fetch(config: DownloadConfig, path: Path, progress: Progress) -> None:
-    answer_s = min(client.ANSWER_S, config.stall_s)
+    answer_s = min(wire.ANSWER_S, config.stall_s)
     kaggle = client.connect(config.competition.slug, progress, answer_s=answer_s)
     transfer.fetch(kaggle, path, stall_s=config.stall_s)
 

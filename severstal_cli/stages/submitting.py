@@ -13,7 +13,7 @@ from severstal_cli import typed
 from severstal_cli.config import SubmitConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.kaggle import bundle as bundles
-from severstal_cli.kaggle import client, history, scores, state
+from severstal_cli.kaggle import client, history, preflight, state
 from severstal_cli.kaggle.bundle import Bundle
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.state import State
@@ -49,7 +49,7 @@ def submit(config: SubmitConfig, progress: Progress = SILENT) -> SubmitResult:
         OutputError: the bundle, the state or the history cannot be written.
     """
     if config.bundle_only is not None:
-        bundle = _build(config, config.bundle_only, progress)
+        bundle = _build(config, config.bundle_only, progress, user=config.user)
         _tell_time(config, progress)
         return SubmitResult(name=bundle.slug, bundle=config.bundle_only)
     folder = config.out / bundles.slug_of([path.resolve().name for path in config.runs])
@@ -79,8 +79,9 @@ def _submit(config: SubmitConfig, kaggle: Kaggle, folder: Path) -> SubmitResult:
     steps = Steps(config, kaggle, bundle, folder, known, about=_about(config, bundle))
     was_there = steps.find()
     if steps.state.ref is None:
-        scores.check_limits(kaggle)
-        if steps.state.kernel_version is None:
+        needs_gpu = steps.state.job.kernel_version is None
+        preflight.check(kaggle, submits=True, needs_gpu=needs_gpu)
+        if needs_gpu:
             _tell_time(config, kaggle.progress)
         steps.make_dataset()
         steps.run_kernel()
@@ -88,9 +89,9 @@ def _submit(config: SubmitConfig, kaggle: Kaggle, folder: Path) -> SubmitResult:
     return _result(bundle, fetch_scores(config, kaggle, folder, steps.state), was_there=was_there)
 
 
-def _build(config: SubmitConfig, folder: Path, progress: Progress) -> Bundle:
+def _build(config: SubmitConfig, folder: Path, progress: Progress, user: str | None = None) -> Bundle:
     return bundles.build(
-        folder, runs=config.runs, thresholds=config.thresholds, tta=config.tta,
+        folder, runs=config.runs, thresholds=config.thresholds, tta=config.tta, user=user,
         competition=config.competition.slug, progress=progress,
     )  # fmt: skip
 

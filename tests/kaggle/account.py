@@ -1,12 +1,17 @@
 """An account on the local Kaggle: storage, datasets, notebooks and submissions, as far as `submit` needs them."""
 
+import json
 import os
+import re
 import signal
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from server import TOKEN, Reply, Request, Server
+
+from severstal_cli.kaggle import notebook
 
 USER = "ann"
 SECRET = "AKeyToTheStorage"
@@ -20,10 +25,25 @@ NAMES = {
         "datasets.DatasetApiService",
     ),
     **dict.fromkeys(
-        ("GetKernel", "SaveKernel", "GetKernelSessionStatus", "ListKernelSessionOutput"), "kernels.KernelsApiService"
+        (
+            "GetKernel",
+            "SaveKernel",
+            "GetKernelSessionStatus",
+            "ListKernelSessionOutput",
+            "ListKernelFiles",
+            "GetAcceleratorQuotaStatistics",
+        ),
+        "kernels.KernelsApiService",
     ),
     **dict.fromkeys(
-        ("ListSubmissions", "GetSubmissionLimits", "CreateCodeSubmission", "GetSubmission", "GetLeaderboard"),
+        (
+            "GetCompetition",
+            "ListSubmissions",
+            "GetSubmissionLimits",
+            "CreateCodeSubmission",
+            "GetSubmission",
+            "GetLeaderboard",
+        ),
         "competitions.CompetitionApiService",
     ),
 }
@@ -55,12 +75,37 @@ class Account:
 
     server: Server
     blobs: list[Blob] = field(default_factory=list)
-    versions: list[dict[str, bytes]] = field(default_factory=list)
-    """Of the dataset: its files by path."""
+    slug: str = "severstal-unet-fold0"
+    """Of the dataset that `versions` is of."""
+    datasets: dict[str, list[dict[str, bytes]]] = field(default_factory=dict)
+    """By slug, the versions of each: its files by path."""
+    taken: dict[str, str] = field(default_factory=dict)
+    """Names that something else has: {slug: "notebook"}."""
     kernels: list[dict[str, Any]] = field(default_factory=list)
-    """What was pushed, by version."""
-    ended: dict[int, tuple[dict[str, Any], str, tuple[str, ...]]] = field(default_factory=dict)
-    """Of the notebook's sessions that have ended, by version: the status, the log and what it left."""
+    """What was pushed, in its order; "version" counts by slug."""
+    ended: dict[tuple[str, int], tuple[dict[str, Any], str, tuple[str, ...]]] = field(default_factory=dict)
+    """Of the sessions that have ended, by slug and version: the status, the log and what it left."""
+    refusals: list[str] = field(default_factory=list)
+    """Why the next pushes are refused, by an answer that says 200."""
+    unseen: dict[str, int] = field(default_factory=dict)
+    """How many questions a call answers by 403, as Kaggle does for what was just made."""
+    unmounted: int = 0
+    """How many sessions come before the dataset is mounted."""
+    unlisted: int = 0
+    """How many questions for the files of a session that has ended are answered by an empty list."""
+    looks: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """At the files of a session once they are listed: first they have no size."""
+    sizes_are_secret: bool = False
+    """A login by `kaggle auth login` was refused the list of files by others: "Permission 'kernels.get' was denied"."""
+    competition: dict[str, Any] = field(
+        default_factory=lambda: {"userHasEntered": True, "maxDailySubmissions": 5, "isKernelsSubmissionsOnly": True}
+    )
+    quota: dict[str, Any] = field(
+        default_factory=lambda: {
+            "quotaRefreshTime": "2026-11-28T00:00:00Z",
+            "gpuQuota": {"timeUsed": "3600s", "timeReserved": "1800.5s", "totalTimeAllowed": "108000s"},
+        }
+    )
     submissions: list[dict[str, Any]] = field(default_factory=list)
     listed_at: int = 0
     """How many questions for the list of submissions are answered by an empty one."""
@@ -90,6 +135,19 @@ class Account:
         for name, service in NAMES.items():
             self.server.handlers[f"{service}/{name}"] = self._handler(name, getattr(self, name))
 
+    @property
+    def versions(self) -> list[dict[str, bytes]]:
+        """Of the bundle's dataset."""
+        return self.datasets.setdefault(self.slug, [])
+
+    @versions.setter
+    def versions(self, found: list[dict[str, bytes]]) -> None:
+        self.datasets[self.slug] = found
+
+    def of(self, slug: str) -> list[dict[str, Any]]:
+        """The versions of a notebook."""
+        return [kernel for kernel in self.kernels if kernel["slug"] == f"{USER}/{slug}"]
+
     def calls(self, name: str = "") -> list[str]:
         """The names of the calls that arrived, without those to the storage; or those of this name."""
         found = [path.rpartition("/")[2] for path in self.server.paths() if "/storage/" not in path]
@@ -98,16 +156,22 @@ class Account:
     def puts(self) -> list[Request]:
         return [request for request in self.server.requests if "/storage/" in request.path]
 
-    def _handler(self, name: str, answer: Callable[[dict[str, Any]], dict[str, Any] | tuple[int, str]]) -> Fault:
+    def _handler(self, name: str, answer: Callable[[dict[str, Any]], Any]) -> Fault:
         def handle(request: Request, reply: Reply) -> None:
             if fault := self._next(self.before, name):
                 fault(request, reply)
+                return
+            if self.unseen.get(name):
+                # Kaggle/kaggle-cli, kaggle_api_extended.py, kernels_status: "Permission 'kernels.get' was denied" is
+                # what it answers for a notebook that it does not know, also for one that was just pushed
+                self.unseen[name] -= 1
+                reply.json(gateway(403, "Permission 'kernels.get' was denied"), 403)
                 return
             found = answer(request.json)
             if fault := self._next(self.after, name):
                 fault(request, reply)
             elif isinstance(found, tuple):
-                reply.json({"code": found[0], "message": found[1]}, found[0])
+                reply.json(gateway(*found), found[0])
             else:
                 reply.json(found)
 
@@ -133,7 +197,9 @@ class Account:
             return
         blob = self.blobs[int(request.path.rpartition("/")[2].partition("?")[0])]
         part = request.headers.get("Content-Range", "").removeprefix("bytes ")
-        if part and not part.startswith("*"):
+        if not part and request.body:  # Kaggle's own tool sends a file at once
+            blob.content += request.body
+        elif part and not part.startswith("*"):
             first = int(part.partition("-")[0])
             assert first == len(blob.content), "a gap, or bytes that are there"
             assert int(part.partition("-")[2].partition("/")[0]) == first + len(request.body) - 1
@@ -146,27 +212,33 @@ class Account:
             reply.bytes(b"", 308, **({"Range": f"bytes=0-{len(blob.content) - 1}"} if blob.content else {}))
 
     def GetDataset(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
-        if not self.versions:
+        versions = self.datasets.get(asked["datasetSlug"])
+        if not versions:
             return 403, "Permission 'datasets.get' was denied"
-        return {"ref": f"{USER}/{asked['datasetSlug']}", "currentVersionNumber": len(self.versions), "isPrivate": True}
+        return {"ref": f"{USER}/{asked['datasetSlug']}", "currentVersionNumber": len(versions), "isPrivate": True}
 
     def ListDatasetFiles(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        return {"datasetFiles": [{"name": name} for name in self.versions[-1]]}
+        return {"datasetFiles": [{"name": name} for name in self.datasets[asked["datasetSlug"]][-1]]}
 
     def CreateDataset(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
         assert asked["isPrivate"] is True
         assert asked["ownerSlug"] == USER
         assert 6 <= len(asked["title"]) <= 50
-        if self.versions:
+        slug = asked["slug"]
+        if self.datasets.get(slug):
             return {"status": "Error", "error": "the title is already in use by a dataset"}
-        return self._publish(asked)
+        if slug in self.taken or self.of(slug):
+            # Kaggle/kaggle-cli pull request 1180: a dataset cannot have the slug of a notebook either
+            kind = self.taken.get(slug, "notebook")
+            return {"status": "Error", "error": f"The requested slug {slug!r} is already in use by a {kind}."}
+        return self._publish(slug, asked)
 
     def CreateDatasetVersion(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
-        return self._publish(asked["body"])
+        return self._publish(asked["datasetSlug"], asked["body"])
 
-    def _publish(self, folder: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:
+    def _publish(self, slug: str, folder: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:
         try:
-            self.versions.append(self._files(folder, ""))
+            self.datasets.setdefault(slug, []).append(self._files(folder, ""))
         except ValueError as error:
             return 400, str(error)
         return {"status": "ok"}
@@ -183,52 +255,111 @@ class Account:
             found |= self._files(below, f"{above}{below['name']}/")
         return found
 
-    def GetDatasetStatus(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def GetDatasetStatus(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
+        if not self.datasets.get(asked["datasetSlug"]):
+            return 403, "Permission 'datasets.get' was denied"
         return {"status": self.dataset_states.pop(0) if self.dataset_states else "READY"}
 
     def GetKernel(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
-        if not self.kernels:
+        found = self.of(asked["kernelSlug"])
+        if not found:
             return 404, "not found"
-        metadata = {"currentVersionNumber": len(self.kernels)}
-        return {"metadata": metadata, "blob": {"source": self.kernels[-1].get("text", "")}}
+        return {"metadata": {"currentVersionNumber": len(found)}, "blob": {"source": found[-1].get("text", "")}}
 
-    def SaveKernel(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        self.kernels.append({**asked, "dataset": len(self.versions)})
-        return {"ref": f"/code/{asked['slug']}", "versionNumber": len(self.kernels)}
+    def SaveKernel(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
+        slug, title = asked["slug"].partition("/")[2], asked["newTitle"]
+        # Kaggle/kaggle-cli issue 847, "Your kernel title does not resolve to the specified id"; pull request 179: a
+        # title has at most 50 letters
+        assert re.sub("[^a-z0-9]+", "-", title.lower()) == slug
+        assert 5 <= len(title) <= 50
+        if self.datasets.get(slug) or slug in self.taken:
+            # seen by others in June and October 2026, and for ever; Kaggle/kaggle-cli pull request 1180: one name space
+            return (
+                409,
+                f'The requested title "{title}" is already in use by a {self.taken.get(slug, "dataset")}.',
+                ("ALREADY_EXISTS"),
+            )
+        if self.refusals:
+            # captured by another project from the live API at the end of its week's 30 hours: the status was 200
+            reason = self.refusals.pop(0)
+            return {"errorNullable": reason, "ref": "", "url": "", "versionNumber": 0, "hasVersionNumber": False,
+                    "error": reason, "hasError": True, "kernelId": 0}  # fmt: skip
+        pushed = {**asked, "dataset": len(self.versions)}
+        self.kernels.append(pushed)
+        self.started(pushed, len(self.of(slug)))
+        return {"ref": f"/code/{asked['slug']}", "versionNumber": len(self.of(slug))}
 
-    def _version(self, asked: dict[str, Any]) -> int:
+    def started(self, pushed: dict[str, Any], version: int) -> None:
+        """A session of a notebook begins."""
+
+    def _key(self, asked: dict[str, Any]) -> tuple[str, int]:
         """Which version is meant; without one that before the last, as Kaggle may do after a push. 0: none."""
-        label = asked.get("versionLabel", f"v{max(1, len(self.kernels) - 1)}")
-        return int(label[1:]) if label.startswith("v") else 0
+        slug = asked["kernelSlug"]
+        label = asked.get("versionLabel", f"v{max(1, len(self.of(slug)) - 1)}")
+        return slug, int(label[1:]) if label.startswith("v") else 0
 
     def GetKernelSessionStatus(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
-        version = self._version(asked)
-        if not version:
+        key = self._key(asked)
+        if not key[1]:
             return 404, "no such version"
-        if version in self.ended:
-            return self.ended[version][0]
+        if key in self.ended:
+            return self.ended[key][0]
         if self.kernel_states:
             return {"status": self.kernel_states.pop(0)}
         status = {"status": self.kernel_end, **({"failureMessage": self.failure} if self.failure else {})}
-        self.ended[version] = status, self.log, self.outputs
-        return status
+        self.ended[key] = status, self.log, self.outputs
+        if self.unmounted:
+            # others run a notebook again two minutes after its dataset was READY: the first one had no such folder
+            self.unmounted -= 1
+            log = f"severstal: no severstal-bundle.json under /kaggle/input: {notebook.UPLOAD_AGAIN}"
+            self.ended[key] = {"status": "ERROR"}, json.dumps([{"stream_name": "stderr", "data": log}]), ()
+        return self.ended[key][0]
 
     def ListKernelSessionOutput(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
-        version = self._version(asked)
-        if version not in self.ended:
+        key = self._key(asked)
+        if key not in self.ended:
             return 404, "no such session"
-        _, log, outputs = self.ended[version]
+        _, log, outputs = self.ended[key]
+        if self.unlisted > 0:
+            outputs = ()
         number = int(asked.get("pageToken", "0"))
-        files = [{"fileName": name, "url": f"https://storage/?sig={SECRET}"} for name in outputs[number : number + 1]]
+        files = [{"fileName": name, "url": self.address(key, name)} for name in outputs[number : number + 1]]
         more = {"nextPageToken": str(number + 1)} if number + 1 < len(outputs) else {}
         return {"files": files, "log": log, **more}
+
+    def address(self, key: tuple[str, int], name: str) -> str:
+        """Of a file that a session left."""
+        return f"https://storage/?sig={SECRET}"
+
+    def ListKernelFiles(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
+        # others saw the output of a session listed minutes after it was COMPLETE, and two submissions lost that were
+        # made within half a minute of that: "Notebook is still running. Did not find provided Notebook Output File."
+        key = self._key(asked)
+        if key not in self.ended:
+            return 404, "no such session"
+        if self.unlisted > 0:
+            self.unlisted -= 1
+            return {}
+        self.looks[key] += 1
+        return {"files": [{"name": name, "size": 0 if self.looks[key] == 1 else 9} for name in self.ended[key][2]]}
+
+    def GetCompetition(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"ref": asked["competitionName"], **self.competition}
+
+    def GetAcceleratorQuotaStatistics(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return self.quota
 
     def GetSubmissionLimits(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return self.limits
 
-    def CreateCodeSubmission(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+    def CreateCodeSubmission(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str, str]:  # noqa: N802
         assert asked["kernelOwner"] == USER
         assert asked["fileName"] == "submission.csv"
+        assert len(self.of(asked["kernelSlug"])) >= asked["kernelVersion"]
+        if self.looks[asked["kernelSlug"], asked["kernelVersion"]] < 2 and not self.sizes_are_secret:
+            # the body that another project captured, with what it had in place of the first sentence
+            found = "Submission not allowed: Notebook is still running. Did not find provided Notebook Output File."
+            return 400, found, "FAILED_PRECONDITION"
         number = 7000 + len(self.submissions)
         self.submissions.append({"ref": number, "description": asked["submissionDescription"], "asked": asked})
         return {"message": "done", "ref": number}
@@ -264,9 +395,14 @@ class Account:
         return {"submissions": rows, **more}
 
 
-def failing(status: int, times: int = 4) -> list[Fault | None]:
+def gateway(status: int, message: str, kind: str = "UNKNOWN") -> dict[str, Any]:
+    """An error as Kaggle sends it in 2026, as several projects captured it: the client reads another form alone."""
+    return {"error": {"code": status, "message": message, "status": kind}}
+
+
+def failing(status: int, times: int = 4, message: str = f"no, {TOKEN}") -> list[Fault | None]:
     """Answers `times` times with `status`; the token is in the message."""
-    content = {"code": status, "message": f"no, {TOKEN}"}
+    content = gateway(status, message)
     return [lambda request, reply: reply.json(content, status)] * times
 
 

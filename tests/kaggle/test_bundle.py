@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from server import Said
 
 import severstal_cli
 from severstal_cli.errors import InputError, OutputError, RunError, SeverstalError
-from severstal_cli.kaggle import bundle, wheels
+from severstal_cli.kaggle import bundle, by_hand, wheels
 from severstal_cli.learning import inference, recipe, run
 from severstal_cli.learning.thresholds import Thresholds
 from severstal_cli.steel.postprocess import ClassRule
@@ -63,7 +64,7 @@ def test_it_holds_what_the_notebook_needs(build: Build, model: Path) -> None:
     made = build(user="Some-Body")
     name = model.name
     dataset = {"dataset-metadata.json", "severstal-bundle.json", "thresholds.json", "wheels/toy-1-py3-none-any.whl",
-               f"runs/{name}/model.json", f"runs/{name}/model.safetensors"}  # fmt: skip
+               "runs/1/model.json", "runs/1/model.safetensors"}  # fmt: skip
     kernel = {"kernel/script.py", "kernel/kernel-metadata.json"}
     assert set(files_of(made)) == {f"dataset/{path}" for path in dataset} | kernel
     contents = contents_of(made)
@@ -74,7 +75,7 @@ def test_it_holds_what_the_notebook_needs(build: Build, model: Path) -> None:
         assert hashlib.sha256((made.dataset / path).read_bytes()).hexdigest() == digest
     assert contents == {
         "format": 1, "severstal": severstal_cli.__version__, "competition": "severstal-steel-defect-detection",
-        "runs": [{"name": name, "folder": f"runs/{name}", "arch": "unet-small", "encoder": None, "fold": 0,
+        "runs": [{"name": name, "folder": "runs/1", "arch": "unet-small", "encoder": None, "fold": 0,
                   "validation_dice": run.read_card(model).validation_dice}],
         "thresholds": "thresholds.json", "tta": "none", "layout": "original",
     }  # fmt: skip
@@ -86,7 +87,8 @@ def test_the_cards_are_for_a_private_notebook_without_internet(build: Build) -> 
     made = build(user="Some-Body", competition="another")
     kernel = json.loads((made.kernel / "kernel-metadata.json").read_text())
     assert kernel == kernel | {
-        "id": f"Some-Body/{made.slug}", "title": made.slug, "code_file": "script.py", "kernel_type": "script",
+        "id": f"Some-Body/{made.slug}-notebook", "title": f"{made.slug}-notebook",
+        "code_file": "script.py", "kernel_type": "script",
         "is_private": True, "enable_internet": False, "enable_gpu": True,
         "dataset_sources": [f"Some-Body/{made.slug}"], "competition_sources": ["another"],
     }  # fmt: skip
@@ -94,9 +96,43 @@ def test_the_cards_are_for_a_private_notebook_without_internet(build: Build) -> 
     assert (dataset["id"], len(dataset["licenses"])) == (f"Some-Body/{made.slug}", 1)
 
 
+def test_names_of_runs_may_hold_any_letter(build: Build, model: Path) -> None:
+    """Kaggle refuses files of a dataset whose paths hold & or @, as others saw."""
+    odd = model.rename(model.parent / "r&d @home (1), ünï")
+    made = build("out", odd)
+    assert all(re.fullmatch(r"[A-Za-z0-9._/-]+", path) for path in files_of(made))
+    contents = contents_of(made)
+    assert [(each["name"], each["folder"]) for each in contents["runs"]] == [(odd.name, "runs/1")]  # type: ignore
+
+
+def test_the_fingerprint_is_the_one_of_the_versions_before(build: Build, model: Path) -> None:
+    """Else what was submitted would be submitted once more."""
+    other = Path(shutil.copytree(model, model.parent / f"{model.name}-2"))  # its path sorts otherwise as a text
+    made = build("out", model, other)
+    contents = contents_of(made)
+    files = {f"runs/{each.name}/{file}": run_file for number, each in enumerate((model, other), start=1)
+             for file in ("model.json", "model.safetensors")
+             for run_file in [contents["files"][f"runs/{number}/{file}"]]}  # type: ignore[index]  # fmt: skip
+    files["thresholds.json"] = contents["files"]["thresholds.json"]  # type: ignore[index]
+    parts = [files, "none", "original", "severstal-steel-defect-detection"]
+    assert made.fingerprint == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def test_the_readme_has_commands_that_can_be_copied(build: Build) -> None:
+    made = build("out", user="Some-Body")
+    text = (made.dataset.parent / bundle.README).read_text()
+    assert "    kaggle datasets create -p dataset --dir-mode zip\n" in text
+    assert "    kaggle kernels push -p kernel\n" in text
+    assert f"-k Some-Body/{made.slug}-notebook -v 1 -f submission.csv" in text
+    assert by_hand.NOBODY not in text
+    unknown = (build("other").dataset.parent / bundle.README).read_text()
+    assert unknown.startswith("Put the name of your Kaggle account")
+    assert by_hand.NOBODY in unknown
+
+
 def test_what_it_holds_loads_and_predicts_the_same(build: Build, model: Path) -> None:
     made = build()
-    copy = made.dataset / "runs" / model.name
+    copy = made.dataset / "runs/1"
     card, bundled = run.read_card(model), run.read_card(copy)
     assert bundled == replace(card, data="", config={})
     assert (copy / run.WEIGHTS).read_bytes() == (model / run.WEIGHTS).read_bytes()
@@ -168,9 +204,12 @@ def test_an_ensemble_keeps_its_weights_by_the_names_in_the_bundle(
     assert not any("searched" in line for line in said.lines)
     rules = run.read_thresholds(made.dataset / "thresholds.json", classes=2)
     assert (rules.runs, rules.weights) == (made.runs, (3.0, 1.0))
-    bundled = [made.dataset / "runs" / name for name in made.runs]
+    bundled = []
+    for number, name in enumerate(made.runs, start=1):  # as the notebook names them
+        bundled.append((made.dataset / "runs" / str(number)).rename(made.dataset / "runs" / name))
     how = recipe.read(bundled[::-1], thresholds=made.dataset / "thresholds.json")
     assert (how.weights, list(how.notes())) == ((1.0, 3.0), [])
+    made = build("out", *runs, thresholds=tmp_path / "weighted.json")
     for content in files_of(made).values():
         assert str(tmp_path).encode() not in content
         assert str(trained[1].parent).encode() not in content
@@ -185,7 +224,12 @@ def test_an_earlier_bundle_is_replaced_and_the_rest_of_the_folder_stays(build: B
     (tmp_path / "out/state.json").write_text("mine")
     (build().dataset / "of-an-earlier-time.whl").write_text("x")
     made = build(tta="hflip")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset", "kernel", "state.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.md",
+        "dataset",
+        "kernel",
+        "state.json",
+    ]
     assert not (made.dataset / "of-an-earlier-time.whl").exists()
     assert contents_of(made)["tta"] == "hflip"
 
@@ -209,7 +253,7 @@ def test_a_full_disk_leaves_the_earlier_bundle(build: Build, monkeypatch: pytest
     with pytest.raises(OutputError, match=r"cannot write .*out: No space left on device\. Free some space"):
         build(tta="hflip")
     assert files_of(made) == before
-    assert sorted(path.name for path in made.dataset.parent.iterdir()) == ["dataset", "kernel"]
+    assert sorted(path.name for path in made.dataset.parent.iterdir()) == ["README.md", "dataset", "kernel"]
 
 
 def test_a_file_in_place_of_the_folder_is_told(build: Build, tmp_path: Path) -> None:

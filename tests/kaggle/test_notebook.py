@@ -126,7 +126,8 @@ def test_offline_it_writes_what_predict_writes_here(
     home = tmp_path / "home"
     home.mkdir(mode=0o500)
     python = make_image(tmp_path / "image")
-    environment = {"HOME": str(home), "PATH": os.defpath, "SEVERSTAL_INPUT": str(inputs), "OMP_NUM_THREADS": "1"}
+    environment = {"HOME": str(home), "PATH": os.defpath, "SEVERSTAL_INPUT": str(inputs), "OMP_NUM_THREADS": "1",
+                   "SEVERSTAL_CPU": "1", "KAGGLE_CONTAINER_NAME": "kaggle_Ab1_251234567-webtier"}  # fmt: skip
     subprocess.run([*OFFLINE, python, "-c", NO_NETWORK], env=environment, check=True)
     done = subprocess.run([*OFFLINE, python, made.kernel / "script.py"], cwd=working, env=environment,
                           capture_output=True, text=True, check=False)  # fmt: skip
@@ -150,12 +151,13 @@ def test_offline_it_writes_what_predict_writes_here(
     assert digests(inputs) == before
     assert list(home.iterdir()) == []
     assert re.search(r"torch \S+, numpy \S+, numba \S+, opencv \S+, GPU ", done.stdout)
+    assert "severstal: session 251234567\n" in done.stdout
 
 
 def run_script(tmp_path: Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
     working = tmp_path / "working"
     working.mkdir(exist_ok=True)
-    environment = {"PATH": os.defpath, "SEVERSTAL_INPUT": str(tmp_path / "inputs")}
+    environment = {"PATH": os.defpath, "SEVERSTAL_INPUT": str(tmp_path / "inputs"), "SEVERSTAL_CPU": "1"}
     return subprocess.run([python, tmp_path / "bundle/kernel/script.py"], cwd=working, env=environment,
                           capture_output=True, text=True, check=False)  # fmt: skip
 
@@ -208,32 +210,50 @@ def test_a_prediction_that_fails_fails_the_notebook(attached: Path, tmp_path: Pa
 @pytest.fixture
 def called(
     attached: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[SimpleNamespace]]:
-    """`notebook.main` in this process: what it would call, instead of calling it. The first answers `codes[0]`."""
-    calls: list[SimpleNamespace] = []
+) -> Iterator[Callable[[int], list[list[str]]]]:
+    """`called(code)`: the commands that `notebook.main` would run where the look for GPUs ends with `code`."""
 
-    def call(command: list[str], env: dict[str, str], check: bool) -> SimpleNamespace:
-        calls.append(SimpleNamespace(command=command, env=env))
-        if "predict" in command:
+    def main(code: int) -> list[list[str]]:
+        commands: list[list[str]] = []
+
+        def severstal(arguments: list[str], environment: dict[str, str]) -> int:
+            commands.append(arguments)
             Path("submission.csv").write_text("x")
-            return SimpleNamespace(returncode=0)
-        return SimpleNamespace(returncode=75)
+            return 0
+
+        monkeypatch.setattr(notebook, "severstal", severstal)
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=code))
+        notebook.main()
+        return commands
 
     digest = hashlib.sha256((attached / "severstal-bundle.json").read_bytes()).hexdigest()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(notebook, "BUNDLE", digest)
     monkeypatch.setattr(notebook, "INPUT", str(inputs))
-    monkeypatch.setattr(subprocess, "run", call)
-    yield calls
+    yield main
     monkeypatch.undo()
 
 
-def test_a_gpu_that_torch_cannot_use_is_left_alone(
-    called: list[SimpleNamespace], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("code", "line"), [(75, "this torch cannot use the GPU: choose GPU T4 x2"), (80, "the notebook was given no GPU")]
+)
+def test_without_a_gpu_it_ends_with_a_line_instead_of_hours(
+    called: Callable[[int], list[list[str]]], code: int, line: str
 ) -> None:
-    notebook.main()
-    assert called[1].env["CUDA_VISIBLE_DEVICES"] == ""
-    assert "predicting on the CPU" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=f"severstal: {line}"):
+        called(code)
+
+
+@pytest.mark.parametrize(("gpus", "devices"), [(1, []), (2, ["--devices", "2"])])
+def test_both_gpus_are_used(called: Callable[[int], list[list[str]]], gpus: int, devices: list[str]) -> None:
+    (command,) = called(80 + gpus)
+    assert command[-2 - len(devices) : -2] == devices
+    assert ("--devices" in command) == bool(devices)
+
+
+def test_the_look_for_gpus_tells_their_number() -> None:
+    done = subprocess.run([sys.executable, "-c", notebook.VERSIONS], check=False, capture_output=True, text=True)
+    assert done.returncode == 80 + min(torch.cuda.device_count(), 8), done.stderr
 
 
 def test_an_older_python_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

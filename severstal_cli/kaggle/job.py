@@ -1,0 +1,273 @@
+"""A command of severstal in a notebook: its datasets, the notebook, its end. `submit` and `train --on kaggle` share it.
+
+The outcome of each step is kept once it is known, so that the next run of the command goes on from there. Where an
+answer was lost, Kaggle is asked what became of it before anything is done again.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from severstal_cli.errors import InputError
+from severstal_cli.kaggle import dataset, kernel, output, polling, preflight, upload
+from severstal_cli.kaggle.bundle import DATASET_CARD
+from severstal_cli.kaggle.client import Kaggle
+from severstal_cli.kaggle.dataset import NameTakenError
+from severstal_cli.kaggle.kernel import DatasetError, Script
+from severstal_cli.kaggle.names import numbered
+from severstal_cli.kaggle.polling import RemoteError
+from severstal_cli.kaggle.state import DatasetState, JobState
+
+NAMES = 5
+"""Names that are tried for a notebook or a dataset."""
+MOUNTS = 2
+"""How often a notebook is pushed again because its dataset was not mounted yet."""
+
+
+class Waits(Protocol):
+    """How long is waited for what; the configs have it."""
+
+    @property
+    def poll_s(self) -> float: ...
+    @property
+    def dataset_limit_s(self) -> float: ...
+    @property
+    def kernel_limit_s(self) -> float: ...
+    @property
+    def place_limit_s(self) -> float: ...
+    @property
+    def late_s(self) -> float: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A folder that becomes a private dataset."""
+
+    folder: Path
+    slug: str
+    contents: str
+    """Stands for its files."""
+    named_by_contents: bool = False
+    """The slug stands for the files: what is there of this name need not be uploaded again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a notebook is to do."""
+
+    sources: tuple[Source, ...]
+    """The bundle first."""
+    kernel: str
+    """The slug wanted for the notebook."""
+    script: str
+    competition: bool = True
+    internet: bool = False
+    limit_s: int | None = None
+    outputs: tuple[str, ...] = ()
+    """The files that it must leave."""
+    notes: str = ""
+    """Of the versions of the datasets."""
+
+
+Watch = Callable[[int], str]
+"""Waits for the end of a version of the notebook: why it failed, "" where it did not."""
+
+
+class Job:
+    """The steps of a task; each does nothing where the state says that it is done."""
+
+    def __init__(
+        self, kaggle: Kaggle, user: str, task: Task, known: JobState, keep: Callable[[JobState], None], *,
+        folder: Path, waits: Waits,
+    ) -> None:  # fmt: skip
+        """`folder` holds the memory of uploads; `keep` is called with each new state."""
+        self._kaggle, self._user, self._task, self._keep = kaggle, user, task, keep
+        self._folder, self._waits, self._progress = folder, waits, kaggle.progress
+        self.state = known
+        # the script that will be pushed reads the dataset of its own bundle only; one that is pushed has its own
+        if known.kernel_version is None:
+            made = {each.contents: each for each in known.datasets}
+            slugs = [*(each.slug for each in known.datasets), *(source.slug for source in task.sources)]
+            wanted = tuple(
+                made.get(source.contents, DatasetState(slug=slug, contents=source.contents))
+                for source, slug in zip(task.sources, slugs, strict=False)
+            )
+            if wanted != known.datasets:
+                self._save(datasets=wanted)
+        if not self.state.kernel:
+            self._save(kernel=task.kernel)
+
+    @property
+    def page(self) -> str:
+        return kernel.page(self._user, self.state.kernel)
+
+    @property
+    def slug(self) -> str:
+        """Of the notebook."""
+        return self.state.kernel
+
+    def _save(self, **changes: object) -> None:
+        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
+        self._keep(self.state)
+
+    def _save_dataset(self, number: int, **changes: object) -> DatasetState:
+        datasets = list(self.state.datasets)
+        datasets[number] = replace(datasets[number], **changes)  # type: ignore[arg-type]
+        self._save(datasets=tuple(datasets))
+        return datasets[number]
+
+    def make_datasets(self) -> None:
+        """Upload what the notebook reads, and wait until Kaggle has taken it in. Raises SeverstalError."""
+        for number, source in enumerate(self._task.sources[: len(self.state.datasets)]):
+            if not self.state.datasets[number].made:
+                self._publish(number, source)
+            if not self.state.datasets[number].ready:
+                known = self.state.datasets[number]
+                try:
+                    dataset.wait_until_ready(
+                        self._kaggle, self._user, known.slug, after=known.before or 0,
+                        poll_s=self._waits.poll_s, limit_s=self._waits.dataset_limit_s,
+                    )  # fmt: skip
+                except RemoteError:
+                    self._save_dataset(number, made=False, before=None, failed=True)
+                    raise
+                self._save_dataset(number, ready=True)
+
+    def _publish(self, number: int, source: Source) -> None:
+        memory = upload.Memory(self._folder / (f"uploads-{number}.json" if number else "uploads.json"))
+        while True:
+            known = self.state.datasets[number]
+            version, before = dataset.version_of(self._kaggle, self._user, known.slug), known.before
+            # a version after the one that we began from: it was made, but the answer was lost. Should it not be ours,
+            # the notebook says so: it knows its bundle by its hash
+            if before is not None and (version or 0) > before:
+                break
+            if version is not None and before is None:
+                dataset.check_ours(self._kaggle, self._user, known.slug)
+                if source.named_by_contents and not known.failed:
+                    break
+            tokens = upload.upload_folder(self._kaggle, source.folder, memory, leave_out=(DATASET_CARD,))
+            self._save_dataset(number, before=version or 0)
+            try:
+                dataset.publish(
+                    self._kaggle, self._user, known.slug, tokens, exists=version is not None, notes=self._task.notes
+                )
+                break
+            except NameTakenError:
+                other = numbered(source.slug, known.slug, NAMES)
+                if other is None:
+                    raise
+                self._progress.say(f"something else on Kaggle is named {known.slug}: the dataset becomes {other}")
+                self._save_dataset(number, slug=other, before=None)
+            except InputError:  # the tokens may be used up or too old
+                memory.forget()
+                raise
+        self._save_dataset(number, made=True)
+        memory.forget()
+
+    def push(self) -> int:
+        """The version of the notebook that runs, or has run. Raises SeverstalError."""
+        if self.state.kernel_version is None:
+            try:
+                self._save(kernel_version=self._push_somehow())
+            except DatasetError:
+                self._lose_datasets()
+                raise
+        assert self.state.kernel_version is not None
+        return self.state.kernel_version
+
+    def run(self, watch: Watch) -> None:
+        """Push the notebook, and wait until it has run and left its files.
+
+        Raises:
+            RemoteError: it failed, was cancelled, or left no such file; the next call pushes it anew.
+            SeverstalError: a call fails, or it takes too long.
+        """
+        while not self.state.kernel_done:
+            version = self.push()
+            try:
+                self._wait(version, watch)
+            except DatasetError:
+                self._save(kernel_version=None, kernel_before=None)
+                if [each.contents for each in self.state.datasets] != [each.contents for each in self._task.sources]:
+                    raise  # the script here is of another bundle: the next run of the command makes its dataset
+                if self.state.mounts == MOUNTS:  # then it is not only late
+                    self._lose_datasets()
+                    raise
+                self._save(mounts=self.state.mounts + 1)
+                self._progress.say(f"the dataset was not mounted yet: the notebook runs again in {self._late}")
+                time.sleep(self._waits.late_s)
+            except RemoteError:
+                self._save(kernel_version=None, kernel_before=None)
+                raise
+            else:
+                self._save(kernel_done=True, mounts=0)
+
+    @property
+    def _late(self) -> str:
+        return f"{self._waits.late_s / 60:.0f} min"
+
+    def _lose_datasets(self) -> None:
+        """The next run of the command uploads them again."""
+        lost = tuple(replace(each, made=False, ready=False, before=None) for each in self.state.datasets)
+        self._save(kernel_version=None, kernel_before=None, datasets=lost, mounts=0)
+
+    def _wait(self, version: int, watch: Watch) -> None:
+        names = self._kaggle, self._user, self.slug, version
+        reason = watch(version)
+        if not reason:
+            missing = output.wait_until_listed(
+                *names, self._task.outputs, poll_s=self._waits.poll_s, late_s=self._waits.late_s
+            )
+            if not missing:
+                return
+            reason = f"it left no {', '.join(missing)}"
+        raise kernel.failure(self._kaggle, self._user, self.slug, reason, output.read(*names).log)
+
+    def _push_somehow(self) -> int:
+        """Push, under another name where something has this one, once there is a place for it; the version."""
+        began, told = time.monotonic(), False
+        while True:
+            try:
+                return self._push()
+            except NameTakenError as error:
+                other = numbered(self._task.kernel, self.slug, NAMES)
+                if other is None:
+                    raise
+                self._progress.say(f"{error.found}: the notebook becomes {other}")
+                self._save(kernel=other, kernel_before=None)
+            except kernel.NoQuotaError as error:
+                quota = preflight.gpu_quota(self._kaggle)
+                when = f"{quota.when}: {polling.SAME_COMMAND}" if quota and quota.when else polling.SAME_COMMAND
+                raise kernel.NoQuotaError(error.what, error.found, when[0].upper() + when[1:]) from None
+            except kernel.NoPlaceError as error:
+                if time.monotonic() - began > self._waits.place_limit_s:
+                    raise
+                if not told:
+                    self._progress.say(f"{error.found}: waiting for a place. Ctrl-C ends that; {polling.SAME_COMMAND}")
+                    told = True
+                time.sleep(4 * self._waits.poll_s)
+
+    def _push(self) -> int:
+        """The version of the notebook that was pushed now, or before, where the answer was lost."""
+        found, before = kernel.find(self._kaggle, self._user, self.slug), self.state.kernel_before
+        if (
+            found
+            and before is not None
+            and found.version > before
+            and found.source.strip() == self._task.script.strip()
+        ):
+            return found.version
+        if found:
+            kernel.check_ours(found, self._user, self.slug)
+        self._save(kernel_before=found.version if found else 0)
+        script = Script(
+            text=self._task.script,
+            datasets=tuple(each.slug for each in self.state.datasets),
+            competition=self._task.competition,
+            internet=self._task.internet,
+            limit_s=self._task.limit_s,
+        )
+        return kernel.push(self._kaggle, self._user, self.slug, script)

@@ -1,0 +1,38 @@
+"""The way to Kaggle: no request waits for ever, and the last exchange is remembered."""
+
+from typing import Any
+
+import requests
+from kagglesdk.kaggle_client import KaggleClient
+from requests.adapters import HTTPAdapter
+
+ANSWER_S = 60.0
+"""How long one answer may take to begin, and how long it may pause."""
+CONNECT_S = 15.0
+
+
+class Wire(HTTPAdapter):
+    """Gives every request a time-out: kagglesdk sets none, and would wait for ever. Remembers the last exchange."""
+
+    def __init__(self, answer_s: float) -> None:
+        super().__init__()
+        self.answer_s = answer_s
+        self._timeout = (min(CONNECT_S, answer_s), answer_s)
+        self.last: requests.Response | None = None
+
+    def send(self, request: Any, *arguments: Any, **options: Any) -> requests.Response:
+        if options.get("timeout") is None:
+            options["timeout"] = self._timeout
+        self.last = None
+        self.last = super().send(request, *arguments, **options)
+        return self.last
+
+
+def mount(sdk: KaggleClient, answer_s: float) -> Wire:
+    """Bound the requests of a client."""
+    http = sdk.http_client()
+    http._init_session()
+    wire = Wire(answer_s)
+    for scheme in ("https://", "http://"):
+        http._session.mount(scheme, wire)
+    return wire
