@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from severstal_cli.config import DecodeConfig, EncodeConfig
@@ -86,18 +87,22 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     source = masks_in_files(config, listed, progress)
     masks: dict[tuple[str, int], Runs] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    highest = source.classes
+    named = set(range(1, (config.classes or source.classes) + 1))
     with progress.bar("encode", source.total, "masks") as bar:
         for drawn in source.drawn:
             _check_size(drawn, sizes, listed)
             masks.update({(drawn.image_id, class_id - 1): runs for class_id, runs in drawn.masks.items() if len(runs)})
-            highest = max(highest, *drawn.masks, 0)
+            named |= drawn.masks.keys()
             bar.advance()
+    highest = max(named, default=0)
     if config.classes and highest > config.classes:
         raise InputError(f"{config.masks}", f"a mask of class {highest}", f"The classes are 1 to {config.classes}")
     image_ids = list(listed) if config.images else list(source.image_ids)
     layout, classes = Layout(config.layout), config.classes or highest
-    rows = write_table(config.out, masks, image_ids, classes, layout=layout, empty_rows=layout is Layout.ORIGINAL)
+    rows = write_table(
+        config.out, masks, image_ids, classes, layout=layout, empty_rows=layout is Layout.ORIGINAL,
+        rows=list(product(image_ids, sorted(named))),  # a row of a class that nothing names would make it count
+    )  # fmt: skip
     return EncodeResult(
         out=config.out, layout=layout, rows=rows, images=len(image_ids), masks=len(masks), classes=classes
     )

@@ -105,6 +105,8 @@ def test_an_empty_mask_is_an_empty_row_and_counts_its_class(tmp_path: Path) -> N
     save(tmp_path / "masks" / "a_2.png", [[0, 0]])
     out = tmp_path / "t.csv"
     encode(EncodeConfig(masks=tmp_path / "masks", out=out, layout="original"))
+    assert out.read_text() == "ImageId_ClassId,EncodedPixels\na.jpg_2,\n"
+    encode(EncodeConfig(masks=tmp_path / "masks", out=out, layout="original", classes=2, overwrite=True))
     assert out.read_text() == "ImageId_ClassId,EncodedPixels\na.jpg_1,\na.jpg_2,\n"
 
 
@@ -573,3 +575,17 @@ def test_real_masks_show_that_a_size_is_exchanged(count: int) -> None:
     masks = list(read_table(source).masks.values())[:count]
     assert likelier_height(masks, (256, 1600)) is None
     assert likelier_height(masks, (1600, 256)) == 256
+
+
+def test_class_ids_with_gaps_get_no_rows_in_between(tmp_path: Path) -> None:
+    """A row names a class, and a class that is named counts in every mean."""
+    for name in ("a_2.png", "b_7.png"):
+        save(tmp_path / "masks" / name, np.full((2, 2), 255))
+    out = tmp_path / "t.csv"
+    for name in ("a.jpg", "b.jpg"):
+        save(tmp_path / "images" / name, np.zeros((2, 2)))
+    encode(EncodeConfig(masks=tmp_path / "masks", out=out, layout="original", images=tmp_path / "images"))
+    assert [row.split(",")[0] for row in out.read_text().splitlines()[1:]] == [
+        "a.jpg_2", "a.jpg_7", "b.jpg_2", "b.jpg_7",
+    ]  # fmt: skip
+    assert read_table(out).class_ids == (2, 7)
