@@ -136,14 +136,14 @@ def table(encoders, done):
         tried = {name: found for name, found in tried.items() if found}
         pairs = [one["outcome"] for found in tried.values() for one in found.values()]
         yield f"\n## Encoders of {title}\n"
-        yield f"{len(tried)} encoders, {len(pairs)} pairs: {pairs.count('works')} work, {pairs.count('refused')} are "
-        yield f"refused in one line, {pairs.count('fails')} fail.\n"
+        yield f"{len(tried)} encoders, {len(pairs)} pairs: {pairs.count('works')} work, "
+        yield f"{pairs.count('refused')} are refused in one line, {pairs.count('fails')} fail.\n"
         yield "| works with | encoders |\n|---|---|"
         groups = {}
         for name, found in tried.items():
             works = [arch for arch, one in found.items() if one["outcome"] == "works"]
             side = max((found[arch]["side"] for arch in works if found[arch].get("side", 0) > SIDES[0]), default=0)
-            at = f", seen to from {side} x {side} on" if side else ""
+            at = f", not at 64 x 64, but at {side} x {side}" if side else ""
             if works:
                 groups.setdefault(", ".join(works) + at, []).append(f"`{name}`")
         yield from (f"| {works} | {' '.join(members)} |" for works, members in groups.items())
