@@ -224,3 +224,21 @@ def test_a_file_that_would_run_code_is_refused_unread(tmp_path: Path) -> None:
             "resnet18", tmp_path / "file.pth"
         )
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite0", "efficientnet_b0", "convnext_atto"])
+def test_the_features_of_a_file_of_timm_are_those_of_timm(tmp_path: Path, model: str) -> None:
+    """One grey channel gives what timm's own network gives for three equal ones."""
+    torch.manual_seed(5)
+    whole = timm.create_model(model)
+    for part in whole.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+            nn.init.uniform_(part.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+    save_file(whole.state_dict(), tmp_path / "file.safetensors")
+    encoder = encoder_of(f"tu-{model}", in_channels=1, path=tmp_path / "file.safetensors")
+    images = torch.rand(1, 1, 64, 96)
+    with torch.inference_mode():
+        found = encoder.eval()(images)[-1]
+        wanted = whole.eval().forward_intermediates(images.expand(-1, 3, -1, -1), intermediates_only=True)[-1]
+    assert (found - wanted).norm() < 1e-4 * wanted.norm()
