@@ -39,8 +39,8 @@ STATISTICS_TOLERANCE = 8.0
 """The same of a layer's running statistics, which may be few numbers. Where nothing is wrong it is 4 at most."""
 
 HEAD_TOLERANCE = 16.0
-"""The same of the logits of the classification head in training, one an image and class: what differs least by chance in
-so few is no measure. Where nothing is wrong it is 6.1 at most."""
+"""The same of the logits of the classification head in training, one an image and class: the largest of so few differs
+by chance. Where nothing is wrong it is 6.1 at most."""
 
 FLOOR = 0.01
 """Of a logit: less changes no probability by more than 0.0025."""
