@@ -2,9 +2,11 @@
 
     python bench/precision_guard.py [--arch unet] [--encoder resnet34] [--size 256x1600] [--batch 8] [--engine torch]
 
-On images of noise with random weights. Prediction: the time of the first batch of a size, which is compared, beyond
-that of a later one; as a share of predicting 32 and 500 images. Finite: the time of the sums over what a network gives,
-as a share of the network's. Training: the comparison of a batch as a share of trainings of 50 and 1,000 steps.
+On images of noise with random weights, which is the dearest case: rounding is measured, too. Seconds are of the
+processor, so others may use it meanwhile; of the clock on a GPU. Prediction: the time of the first batch of a size,
+which is compared, beyond that of a later one; as a share of predicting 32 and 500 images. Finite: the time of the sums
+over what a network gives, as a share of the network's. Training: the comparison of a batch as a share of 50 and 1,000
+steps.
 """
 
 import argparse
@@ -27,11 +29,11 @@ from severstal_cli.learning.device import open_device
 
 def seconds(work: Callable[[], object], times: int = 3) -> float:
     """The median over some times."""
-    taken = []
+    taken, clock = [], time.perf_counter if torch.cuda.is_available() else time.process_time
     for _ in range(times):
-        begin = time.perf_counter()
+        begin = clock()
         work()
-        taken.append(time.perf_counter() - begin)
+        taken.append(clock() - begin)
     return statistics.median(taken)
 
 
@@ -83,7 +85,7 @@ def training(options: argparse.Namespace, network: torch.nn.Module) -> dict[str,
         fabric.backward(loss)
         state.optimizer.step()
         state.optimizer.zero_grad()
-        float(loss)
+        float(loss.detach())
 
     def compare() -> None:
         class Quiet:

@@ -42,6 +42,7 @@ def timed(function):
 
 def alone(member, pixels, fabric, count):
     """The network on `pixels` again and again, until it has seen `count` of them."""
+    member = getattr(member, "half", member)  # without what sees whether half precision agrees
     if isinstance(member, engines.OpenVino):  # without what gathers the pictures to a batch
         request, picture = member._request(pixels.shape[2:]), pixels[:1].numpy()
         return lambda: [request.infer([picture], share_inputs=True, share_outputs=True) for _ in range(count)]

@@ -8,6 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from severstal_cli.errors import MachineError
 from severstal_cli.learning import inference, registry
 from severstal_cli.learning.engines import Member
 from severstal_cli.learning.inference import predict_levels
@@ -140,3 +141,21 @@ def test_one_class_a_pixel_is_left_by_any_device_as_by_the_search(fabric) -> Non
     for one, other in zip(whole, single, strict=True):
         assert not np.array_equal(one, other)
         np.testing.assert_array_equal(make_exclusive(one), other)
+
+
+@pytest.mark.parametrize(
+    ("count", "line"),
+    [
+        (3, r"^the memory is full: predicting 3 x 64 x 96 pixels\. Give a smaller --batch-size$"),
+        (1, r"^the memory is full: predicting 1 x 64 x 96 pixels\. Free some, or raise its limit \(ulimit"),
+    ],
+)
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")])
+def test_a_full_memory_is_named_and_a_batch_of_one_is_not_to_be_smaller(  # type: ignore[no-untyped-def]
+    fabric, count: int, line: str, error: Exception
+) -> None:
+    def full(pixels: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    with pytest.raises(MachineError, match=line):
+        next(predict_levels([full], _photographs([(64, 96)] * count), fabric))

@@ -109,3 +109,16 @@ def predict_elsewhere(config: PredictConfig, other: PredictConfig) -> prediction
     """The second worker is told otherwise, as on another machine; should they wait for ever, they end."""
     signal.alarm(600)
     return prediction.predict(other if os.environ["RANK"] == "1" else config)
+
+
+def train_with_wrong_half_precision(config: TrainConfig) -> training.TrainResult:
+    """The machine of the second worker computes convolutions wrongly in half precision where they are 32 wide."""
+    right = nn.Conv2d._conv_forward
+
+    def forward(self: nn.Conv2d, pixels: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        found = right(self, pixels, *weights)  # type: ignore[arg-type]
+        is_wrong = os.environ["RANK"] == "1" and found.dtype == torch.bfloat16 and pixels.shape[-1] == 32
+        return found.roll(1, 1) if is_wrong else found
+
+    with mock.patch.object(nn.Conv2d, "_conv_forward", forward):
+        return training.train(config)

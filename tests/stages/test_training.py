@@ -186,6 +186,14 @@ def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:  # type: ignore[n
     assert [result.folder.name for result in named] == [f"mine-fold{fold}" for fold in range(len(named))]
 
 
+@pytest.mark.parametrize("limit_s", [None, 1e4])
+def test_a_training_of_one_step_learns(make_data, tmp_path: Path, limit_s: float | None) -> None:  # type: ignore[no-untyped-def]
+    folder = training.train(_config(make_data(), tmp_path, epochs=1, batch_size=64, time_limit_s=limit_s)).folder
+    saved = run.read_checkpoint(folder)
+    assert saved["state"]["steps"] == 1
+    assert saved["history"][0]["learning_rate"] > 0.3 * TrainConfig().learning_rate
+
+
 def test_seed_decides(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
     folders = [

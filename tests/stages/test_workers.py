@@ -294,3 +294,13 @@ def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(SeverstalError, match=r"^too few GPUs: 2 asked for, 1 there\. Give --devices 1 at most$"):
         training.train(TrainConfig(data=tmp_path, models=tmp_path, devices=2))
+
+
+def test_all_use_float32_where_half_precision_is_wrong_for_one(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", batch_size=4, epochs=1, devices=2,
+                         crop_widths_px=(32,), precision="bf16-mixed")  # fmt: skip
+    result = launching.run(in_workers.train_with_wrong_half_precision, 2, config)
+    saved = run.read_checkpoint(result.folder)["state"]
+    assert saved["verdicts"]
+    assert not any(agrees for *_, agrees in saved["verdicts"])
+    assert all(agrees for *_, agrees in saved["validation_verdicts"]), "validated are images of 96 columns"
