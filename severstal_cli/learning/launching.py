@@ -148,6 +148,8 @@ def _outcome(started: Sequence[_Worker]) -> Any:
         for number in ended:
             started[number].process.join(END_S)
             code = started[number].process.exitcode or 0
+            if code == 128 + signal.SIGINT:  # it has seen Ctrl-C before this process did
+                raise KeyboardInterrupt
             end = f"was killed (signal {-code})" if code < 0 else f"ended with exit code {code}"
             raise MachineError(f"worker {number + 1} of {len(started)} {end}", "", REMEDY)
     for worker in started:

@@ -71,10 +71,8 @@ def _check_story(path: Path) -> None:
     """What another command has written there, as rules or the card of a run, is not to be lost. Raises InputError."""
     try:
         there = typed.read(path)
-    except FileNotFoundError:
+    except (OSError, ValueError):  # what cannot be read is no rules either; whether it can be replaced is seen later
         return
-    except (OSError, ValueError):
-        there = None
     if not isinstance(there, dict) or "submission" not in there:
         raise InputError(f"{path} would be overwritten", "it is of no submission", "Choose another name for --out")
 

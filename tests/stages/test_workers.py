@@ -242,7 +242,7 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-un
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
     out, err = process.communicate(timeout=600)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert out == ""
     rest = [line for line in err.splitlines() if line and not re.match(r"epoch \d|unet-small-fold0: \d", line)]
     assert rest == [f"{tmp_path}/unet-small-fold0: with --resume the same command goes on after the last whole epoch, "
