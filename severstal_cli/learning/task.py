@@ -11,7 +11,7 @@ from severstal_cli.learning import recipe
 from severstal_cli.learning.recipe import Recipe
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import agreement, confidence, files, image_files, images, pictures, surveys, tables
+from severstal_cli.steel import confidence, files, image_files, images, pictures, surveys, tables
 from severstal_cli.steel.parts import parts_path
 
 
@@ -86,9 +86,8 @@ def _wanted(paths: list[Path], sample: tables.Sample | None) -> list[Path]:
     there = image_files.paths_by_id(paths)
     missing = [image_id for image_id in sample.image_ids if image_id not in there]
     if missing:
-        near = agreement.other_endings(missing, there).get(missing[0])
-        raise InputError("images that the sample asks for are missing", f"{len(missing)}, first {missing[0]}"
-                         + (f"; there is {near}" if near else ""),
+        raise InputError("images that the sample asks for are missing",
+                         f"{len(missing)}, first {missing[0]}{image_files.other_ending(missing[0], there)}",
                          "Give the folder that the sample belongs to")  # fmt: skip
     return [there[image_id] for image_id in sample.image_ids]
 

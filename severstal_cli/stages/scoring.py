@@ -13,6 +13,7 @@ from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import agreement, files, leaks, postprocess, records, rle, scores, splits, surveys, tables
+from severstal_cli.steel.image_files import other_endings
 from severstal_cli.steel.words import counted, spans
 
 
@@ -159,7 +160,7 @@ def _check_truth(
     if (
         absent < len(image_ids)
         or folders != {truth.parent / "train_images"}
-        or agreement.other_endings(image_ids, true.image_ids)
+        or other_endings(image_ids, true.image_ids)
     ):
         agreement.check_names(truth, true, image_ids, "that count")
     if absent and true.image_ids:

@@ -13,8 +13,9 @@ from pathlib import Path
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
-from severstal_cli.steel.agreement import check_inside, other_endings
+from severstal_cli.steel.agreement import check_inside
 from severstal_cli.steel.cache import ImageCache, open_cache
+from severstal_cli.steel.image_files import other_endings
 from severstal_cli.steel.records import place, short
 from severstal_cli.steel.tables import MaskTable, read_table, say_gaps, say_merged
 
