@@ -73,7 +73,9 @@ def _check_story(path: Path) -> None:
         there = typed.read(path)
     except FileNotFoundError:
         return
-    except (OSError, ValueError):
+    except OSError as error:
+        raise files.unreadable(path, error) from error
+    except ValueError:
         there = None
     if not isinstance(there, dict) or "submission" not in there:
         raise InputError(f"{path} would be overwritten", "it is of no submission", "Choose another name for --out")

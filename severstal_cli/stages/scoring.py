@@ -12,8 +12,8 @@ from pathlib import Path
 from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import agreement, files, leaks, postprocess, records, rle, scores, splits, surveys, tables
-from severstal_cli.steel.image_files import other_endings
+from severstal_cli.steel import agreement, files, leaks, postprocess, records, rle, scores, splits, tables
+from severstal_cli.steel.image_files import find_images, id_of, other_endings
 from severstal_cli.steel.words import counted, spans
 
 
@@ -110,7 +110,7 @@ def _images_that_count(
         if not counting.exists():
             raise InputError(str(counting), "no such file or folder", "Give --images DIR or LIST.csv")
         if counting.is_dir():
-            image_ids = list(surveys.images_of(counting, progress))
+            image_ids = list(map(id_of, find_images([counting], progress)))
         else:
             image_ids = list(tables.read_image_list(counting).image_ids)
     else:

@@ -42,8 +42,13 @@ def check_inside(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, in
 
 
 def sizes_of(files: Mapping[str, Path], progress: Progress = SILENT) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """(height, width) of images by image_id, and what is wrong with those that cannot be read."""
+    """(height, width) of images by image_id, and what is wrong with those that cannot be read.
+
+    What their headers say that a person should know is reported.
+    """
     found = survey(list(files.values()), progress)
+    for note in found.notes:
+        progress.say(note)
     sizes = {image_id: found.sizes[path] for image_id, path in files.items() if path in found.sizes}
     return sizes, list(map(str, found.wrong.values()))
 
