@@ -109,7 +109,8 @@ def _encode_annotations(
 ) -> EncodeResult:
     """Draw the annotations of another tool and write them as a table."""
     for option, is_given in (("--class", config.class_id), ("--colours", config.colours),
-                             ("--label-images", config.label_images)):  # fmt: skip
+                             ("--label-images", config.label_images),
+                             ("--suffix", config.suffix != EncodeConfig.suffix)):  # fmt: skip
         if is_given:
             raise UsageError(option, f"{config.masks} holds annotations, and no mask files", "Leave it out")
     drawn = reading.draw(annotations, listed, config.class_names, progress)
