@@ -73,7 +73,7 @@ def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None,
     split = splits.split_in(truth.parent)
     groups = None if split is None else split.groups_with(image_ids)
     for path, table in found.items():
-        _tell_rows(path, table, image_ids, source, progress)
+        _check_rows(path, table, image_ids, source, progress)
         _check_classes(path, table, truth, true, progress)
         if split is not None:
             leaks.check_submission(path, image_ids, split, progress)
@@ -186,8 +186,8 @@ def _check_sizes(
         agreement.check_inside(path, table, sizes)
 
 
-def _tell_rows(path: Path, table: tables.MaskTable, image_ids: Sequence[str], source: str, progress: Progress) -> None:
-    """Tell which images have no row and which rows do not count. Raises InputError as `check_names`."""
+def _check_rows(path: Path, table: tables.MaskTable, image_ids: Sequence[str], source: str, progress: Progress) -> None:
+    """Report which images have no row and which rows do not count. Raises InputError as `check_names`."""
     agreement.check_names(path, table, image_ids, "that count")
     known, wanted = set(table.image_ids), set(image_ids)
     absent = [image_id for image_id in image_ids if image_id not in known]
