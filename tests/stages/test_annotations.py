@@ -691,3 +691,8 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
             table(lay(tmp_path / kind, kind, content), tmp_path)
     assert table(lay(tmp_path / "labelme", "labelme", labelme(shape(P))), tmp_path).startswith("a.jpg,1,")
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_an_ending_of_images_is_no_option_of_annotations(tmp_path: Path) -> None:
+    given = write(tmp_path / "c.json", coco([flat(P)]))
+    assert fault(given, tmp_path, suffix=".png").startswith(f"--suffix: {given} holds annotations")
