@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from severstal_cli.config import ScoreConfig, ThresholdsConfig, TrainConfig
-from severstal_cli.learning import run
+from severstal_cli.learning import names, run
 from severstal_cli.progress import TerminalProgress
 from severstal_cli.stages import scoring, searching, training
 from severstal_cli.steel import scores, splits, tables
@@ -96,7 +96,7 @@ def main():
                 epochs=options.epochs, learning_rate=3e-3, crop_widths_px=(SIZE[1],),
                 models=options.out / "models", name=f"{name}-{seed}",
             )  # fmt: skip
-            folder = run.folder_for(config)
+            folder = names.folder_for(config)
             if not (folder / run.THRESHOLDS).exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 training.train(config, progress)

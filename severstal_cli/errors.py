@@ -1,4 +1,4 @@
-"""What goes wrong with files and machines, each told in one line: what, what was found, how to mend it.
+"""Errors of files and machines, each reported in one line: what is wrong, what was found, how to mend it.
 
     SeverstalError
     ├── InputError      a file or folder that the user gave is wrong

@@ -41,7 +41,7 @@ def compare(
     ] = None,
     encoder: Annotated[str, typer.Option(help="Of networks to train.")] = configs.TrainConfig.encoder,
     encoder_weights: Annotated[
-        str, typer.Option(help="imagenet, ssl and the like, none or a file.")
+        str, typer.Option(help="Name of pretrained weights (imagenet, ssl, ...), none, or a file.")
     ] = configs.TrainConfig.encoder_weights,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = configs.TrainConfig.epochs,
     time_limit: Annotated[

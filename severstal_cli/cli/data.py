@@ -101,7 +101,8 @@ def encode(
     masks: Annotated[
         Path,
         typer.Argument(
-            metavar="MASKS", help="IMAGE_CLASS.png files, label images, or COCO, YOLO, labelme, CVAT, Supervisely."
+            metavar="MASKS",
+            help="Mask files (IMAGE_CLASS.png, label images) or COCO, YOLO, labelme, CVAT, Supervisely.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The table.")],
@@ -111,22 +112,25 @@ def encode(
     ] = False,
     class_id: Annotated[
         int,
-        typer.Option("--class", metavar="N", help="Masks named as their images, all of class N.", show_default=False),
+        typer.Option(
+            "--class", metavar="N", help="Class of all masks, which are named as their images.", show_default=False
+        ),
     ] = configs.EncodeConfig.class_id,
     colours: Annotated[
         str,
         typer.Option(
             metavar="RRGGBB=N,...",
-            help="Classes of colours, as ff0000=1,00ff00=2 (0: background); or voc; or a labelmap.txt.",
+            help="Class of each colour, e.g. ff0000=1,00ff00=2 (0: background); voc; or a labelmap.txt.",
         ),
     ] = configs.EncodeConfig.colours,
     images: Annotated[Path | None, typer.Option(help="The images, clean ones too: a folder or a list.")] = None,
     suffix: Annotated[
-        str, typer.Option(parser=parse_suffix, metavar="SUFFIX", help="Of the images, without --images.")
+        str, typer.Option(parser=parse_suffix, metavar="SUFFIX", help="Ending of the images; only without --images.")
     ] = configs.EncodeConfig.suffix,
     classes: Annotated[int, typer.Option(help="Number of classes; 0: as found.")] = configs.EncodeConfig.classes,
     class_names: Annotated[
-        str, typer.Option(metavar="A,B,...", help="Order of the classes, of annotations with names.")
+        str,
+        typer.Option(metavar="A,B,...", help="Class names by id, for annotations of other tools."),
     ] = "",
     overwrite: Overwrite = False,
 ) -> None:
@@ -151,9 +155,9 @@ def decode(
     table: Annotated[Path, typer.Argument(help="Annotations or a submission.")],
     out: Annotated[Path, typer.Option(metavar="MASKS_DIR", help="Folder for IMAGE_CLASS.png, 0 and 255.")],
     size: Size = None,
-    images: Annotated[Path | None, typer.Option(help="The images: their sizes count.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, whose sizes are used.")] = None,
     trust_size: Annotated[
-        bool, typer.Option("--trust-size", help="Take --size even if it makes the masks jagged.")
+        bool, typer.Option("--trust-size", help="Accept --size even if it makes the masks jagged.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:

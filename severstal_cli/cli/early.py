@@ -1,7 +1,7 @@
-"""What is wrong with names, of networks, encoders, runs and folders, told before torch is imported: that takes seconds.
+"""Checks of names (networks, encoders, runs, folders) before torch is imported, which takes seconds.
 
-Stages check all of it again, and more. Of the processes that torchrun started none checks here: there the stage sees to
-it that one of them speaks for all.
+Stages check all of it again, and more. Processes that torchrun started check nothing here: in the stage one of them
+reports for all.
 """
 
 import os
@@ -14,7 +14,7 @@ from severstal_cli.learning import names, pretrained
 
 
 def check_training(config: TrainConfig, *, folds: bool = False) -> None:
-    """Of `train`; `folds`: of each fold a run. Raises SeverstalError."""
+    """Check what `train` names. `folds`: it trains a run for each fold. Raises SeverstalError."""
     if _is_worker():
         return
     _check_network(config)
@@ -26,7 +26,7 @@ def check_training(config: TrainConfig, *, folds: bool = False) -> None:
 
 
 def check_runs(runs: Sequence[Path], data: Path | None = None) -> None:
-    """Of commands that take runs, and their data where it lies elsewhere. Raises SeverstalError."""
+    """Check that runs exist, and the data folder where one is given. Raises SeverstalError."""
     if _is_worker():
         return
     for folder in runs:
@@ -36,7 +36,7 @@ def check_runs(runs: Sequence[Path], data: Path | None = None) -> None:
 
 
 def check_prediction(config: PredictConfig) -> None:
-    """Of `predict`. Raises SeverstalError."""
+    """Check what `predict` names. Raises SeverstalError."""
     if _is_worker():
         return
     check_runs(config.runs)
@@ -48,7 +48,7 @@ def check_prediction(config: PredictConfig) -> None:
 
 
 def check_score(config: ScoreConfig) -> None:
-    """Of `score`, where it is of runs. Raises SeverstalError."""
+    """Check the runs that `score` names. Raises SeverstalError."""
     runs = [*config.runs]
     if config.submission is not None and config.truth is None and not _is_table(config.submission):
         runs.append(config.submission)
@@ -56,7 +56,7 @@ def check_score(config: ScoreConfig) -> None:
 
 
 def check_comparison(config: CompareConfig) -> None:
-    """Of `compare`, where it is of networks and runs. Raises SeverstalError."""
+    """Check the networks and runs that `compare` names. Raises SeverstalError."""
     if any(_is_table(Path(name)) for name in config.candidates):
         return
     networks = [name for name in config.candidates if name in names.networks()]
@@ -69,7 +69,7 @@ def check_comparison(config: CompareConfig) -> None:
 
 
 def check_report(config: ReportConfig) -> None:
-    """Of `report`. Raises SeverstalError."""
+    """Check that what `report` shows exists. Raises SeverstalError."""
     for path in config.shown:
         if not path.exists():
             raise InputError(str(path), "no such file or folder", "Name the folder of a run, or a submission")

@@ -36,7 +36,7 @@ def train(
     ] = configs.TrainConfig.arch,
     encoder: Annotated[str, typer.Option(help="Its encoder.")] = configs.TrainConfig.encoder,
     encoder_weights: Annotated[
-        str, typer.Option(help="imagenet, ssl and the like, none or a file.")
+        str, typer.Option(help="Name of pretrained weights (imagenet, ssl, ...), none, or a file.")
     ] = configs.TrainConfig.encoder_weights,
     init: Annotated[
         Path | None,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from severstal_cli.errors import UsageError
 
@@ -16,6 +17,11 @@ def check_size(size: tuple[int, int], least_px: int = 1) -> None:
     """Raises UsageError unless run lengths can count the pixels of `size`: (height, width)."""
     fits = min(size) >= least_px and size[0] * size[1] < 2**31  # run lengths count no further
     check(fits, "size", "{}x{}".format(*size), f"at least {least_px}x{least_px}, and fewer than 2,147,483,648 pixels")
+
+
+def check_unpacked(out: Path) -> None:
+    """Raises UsageError for a table that would be named as if it were packed: tables are written as plain CSV."""
+    check(out.suffix.lower() not in (".gz", ".zip"), "name for a table", out, "that of a plain CSV file: pack it later")
 
 
 def are_weights(weights: Sequence[float], runs: int) -> bool:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli.config.checks import check, check_size
+from severstal_cli.config.checks import check, check_size, check_unpacked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +109,7 @@ class EncodeConfig:
     """Whether `out` may be replaced."""
 
     def __post_init__(self) -> None:
+        check_unpacked(self.out)
         check(self.layout in ("current", "original"), "layout", self.layout, "current or original")
         check(0 <= self.classes <= 254, "number of classes", self.classes, "between 0 and 254")
         check(0 <= self.class_id <= 254, "class", self.class_id, "between 1 and 254")

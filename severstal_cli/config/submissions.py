@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli.config.checks import check, check_size
+from severstal_cli.config.checks import check, check_size, check_unpacked
 from severstal_cli.config.data import COMPETITION, Competition
 
 
@@ -44,6 +44,7 @@ class PredictConfig:
     """Leave the parts as they are, instead of one file."""
 
     def __post_init__(self) -> None:
+        check_unpacked(self.out)
         check(self.devices >= 1, "devices", self.devices, "at least 1")
         check(self.on_error in ("stop", "skip"), "on error", self.on_error, "stop or skip")
         check(self.layout in ("auto", "current", "original"), "layout", self.layout, "auto, current or original")

@@ -53,8 +53,8 @@ ENCODERS: dict[str, tuple[str, ...]] = {
 WEIGHTS = frozenset(name for names in ENCODERS.values() for name in names)
 """All names of weights; any other is the path of a file."""
 
-_CARD, _WEIGHTS_FILE, _CHECKPOINT = "model.json", "model.safetensors", "training.ckpt"
-"""Files of a run, as `run` has them."""
+CARD, WEIGHTS_FILE, CHECKPOINT = "model.json", "model.safetensors", "training.ckpt"
+"""Files of a run."""
 
 TIMM = "tu-"
 """What stands before the name of a model of timm."""
@@ -117,14 +117,14 @@ def check_run(folder: Path) -> None:
     """See that a folder is that of a run. Raises RunError: it is not there, or has no card."""
     if not folder.is_dir():
         raise RunError("no such run", str(folder), "`severstal models` lists the trained runs")
-    if not (folder / _CARD).exists():
-        raise RunError(f"{folder / _CARD} is missing", "",
+    if not (folder / CARD).exists():
+        raise RunError(f"{folder / CARD} is missing", "",
                        "The training has not finished its first epoch, or this is no run")  # fmt: skip
 
 
 def check_any_run(models: Path) -> None:
     """See that there is a run in a folder. Raises RunError."""
-    if not any(models.glob(f"*/{_CARD}")):
+    if not any(models.glob(f"*/{CARD}")):
         raise RunError(f"no trained run in {models}", "", "Train one: severstal train --arch unet --data DATA")
 
 
@@ -148,9 +148,9 @@ def folder_for(config: TrainConfig) -> Path:
 
 def check_new(folder: Path) -> None:
     """See that no run stands where one is to be made. Raises InputError."""
-    if (folder / _CHECKPOINT).exists():
+    if (folder / CHECKPOINT).exists():
         raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
-    if (folder / _CARD).exists():
+    if (folder / CARD).exists():
         raise InputError("there is a run of this name", str(folder), "Give another --name, or remove it")
 
 
@@ -159,21 +159,21 @@ def check_encoder_of(folder: Path, encoder: str) -> None:
     try:
         check_encoder(encoder)
     except UsageError as error:
-        raise RunError(f"{folder / _CARD} names no encoder of this program", str(error),
+        raise RunError(f"{folder / CARD} names no encoder of this program", str(error),
                        "Restore the file, or use the versions that wrote it") from error  # fmt: skip
 
 
 def check_has_weights(folder: Path) -> None:
     """See that a run has weights for torch. Raises RunError."""
-    if (folder / _WEIGHTS_FILE).is_file():
+    if (folder / WEIGHTS_FILE).is_file():
         return
-    exported = [path.name for path in sorted(folder.glob("model.*")) if path.name != _CARD]
+    exported = [path.name for path in sorted(folder.glob("model.*")) if path.name != CARD]
     if exported == ["model.pt2"]:
         raise RunError(f"{folder} has its network as model.pt2 alone", "a file of this format can run code when it is "
                        "read, so it is not", "Export the run that it was made from again, with --format onnx or "
                        "openvino")  # fmt: skip
     remedy = "Take the run that it was exported from" if exported else "Train again, or restore the file"
-    raise RunError(f"{folder / _WEIGHTS_FILE} is missing", ", ".join(exported), remedy)
+    raise RunError(f"{folder / WEIGHTS_FILE} is missing", ", ".join(exported), remedy)
 
 
 @cache

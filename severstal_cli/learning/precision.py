@@ -279,11 +279,9 @@ def running_statistics(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def machine(fabric: Fabric) -> str:
     """A fingerprint of what the kernels depend on: on another machine each size is tried again."""
     device = fabric.device.type
-    # before torch 2.7 there is no such call
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     found = [
         torch.__version__, platform.machine(), torch.get_num_threads(), str(half_type(fabric)), device,
-        torch.cuda.get_device_name(fabric.device) if device == "cuda" else sorted(capabilities.items()),
+        torch.cuda.get_device_name(fabric.device) if device == "cuda" else sorted(torch.cpu.get_capabilities().items()),
         os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
     ]  # fmt: skip
     return hashlib.sha256(repr(found).encode()).hexdigest()[:16]

@@ -38,8 +38,8 @@ FORMAT = 1
 LARGEST = 2**31 - 1
 """Of a count in a card: far above any, and a number that all that takes it can hold."""
 
-WEIGHTS, CARD, CHECKPOINT, THRESHOLDS = "model.safetensors", "model.json", "training.ckpt", "thresholds.json"
-SCORE = "score.json"
+WEIGHTS, CARD, CHECKPOINT = names.WEIGHTS_FILE, names.CARD, names.CHECKPOINT
+THRESHOLDS, SCORE = "thresholds.json", "score.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +91,6 @@ class ModelCard:
         return {"data": self.data_fingerprint, "split": self.split_fingerprint, "fold": self.fold}, *self.seen
 
 
-folder_for, check_new = names.folder_for, names.check_new
-
-
 def read_card(folder: Path) -> ModelCard:
     """The card of a run. Raises RunError: no run, an incomplete one, or one of another version."""
     names.check_run(folder)
@@ -126,10 +123,8 @@ def card_from(fields: Mapping[str, Any]) -> ModelCard:
         "width": (card.image_size[1], 1, LARGEST),
     }
     for name, (value, low, high) in limits.items():
-        if value < low or (high is not None and value > high):
-            raise ValueError(
-                f"{name} is {value}, not {low}{' or more' if high is None else f' to {high}' * (high > low)}"
-            )
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value}, not {low}{f' to {high}' * (high > low)}")
     if card.bits not in (None, *DEPTHS):
         raise ValueError(f"bits is {card.bits}, not one of {', '.join(map(str, DEPTHS))}")
     for record in card.seen:
@@ -182,7 +177,6 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
         path.open("rb").close()  # what the system says against it, safetensors words in other ways
         network.load_state_dict(load_file(path))
     except OSError as error:
-        check_memory(error, f"reading {path}")
         raise files.unreadable(path, error, RunError) from error
     except (SafetensorError, RuntimeError) as error:
         check_memory(error, f"reading {path}")

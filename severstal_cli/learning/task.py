@@ -11,7 +11,7 @@ from severstal_cli.learning import recipe
 from severstal_cli.learning.recipe import Recipe
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import agreement, confidence, files, image_files, images, pictures, surveys, tables
+from severstal_cli.steel import confidence, files, image_files, images, pictures, surveys, tables
 from severstal_cli.steel.parts import parts_path
 
 
@@ -71,8 +71,12 @@ def _check_story(path: Path) -> None:
     """What another command has written there, as rules or the card of a run, is not to be lost. Raises InputError."""
     try:
         there = typed.read(path)
-    except (OSError, ValueError):  # what cannot be read is no rules either; whether it can be replaced is seen later
+    except FileNotFoundError:
         return
+    except OSError as error:
+        raise files.unreadable(path, error) from error
+    except ValueError:
+        there = None
     if not isinstance(there, dict) or "submission" not in there:
         raise InputError(f"{path} would be overwritten", "it is of no submission", "Choose another name for --out")
 
@@ -84,9 +88,8 @@ def _wanted(paths: list[Path], sample: tables.Sample | None) -> list[Path]:
     there = image_files.paths_by_id(paths)
     missing = [image_id for image_id in sample.image_ids if image_id not in there]
     if missing:
-        near = agreement.other_endings(missing, there).get(missing[0])
-        raise InputError("images that the sample asks for are missing", f"{len(missing)}, first {missing[0]}"
-                         + (f"; there is {near}" if near else ""),
+        raise InputError("images that the sample asks for are missing",
+                         f"{len(missing)}, first {missing[0]}{image_files.other_ending(missing[0], there)}",
                          "Give the folder that the sample belongs to")  # fmt: skip
     return [there[image_id] for image_id in sample.image_ids]
 

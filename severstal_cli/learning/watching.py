@@ -1,4 +1,4 @@
-"""What is watched batch by batch in a training, so that it ends where its numbers stop being finite."""
+"""Losses and running statistics of a training, checked batch by batch: it ends where they are not finite."""
 
 import math
 

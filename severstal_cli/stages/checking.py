@@ -11,9 +11,9 @@ import numpy as np
 from severstal_cli.config import CheckConfig
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
-from severstal_cli.steel.agreement import other_endings, unread
+from severstal_cli.steel.agreement import unread
 from severstal_cli.steel.headers import COLUMNS, show
-from severstal_cli.steel.image_files import find_images, id_of
+from severstal_cli.steel.image_files import find_images, id_of, other_endings
 from severstal_cli.steel.records import place, short
 from severstal_cli.steel.surveys import survey
 from severstal_cli.steel.table_files import SEPARATORS

@@ -126,11 +126,11 @@ def _runs(
 
 def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) -> Path:
     """The folder of a run by these settings, which is trained, or trained to its end, and searched if need be."""
-    from severstal_cli.learning import registry, run
+    from severstal_cli.learning import names, registry, run
     from severstal_cli.stages import searching, training
 
     wanted = dataclasses.replace(config.train, arch=arch, seed=seed, name=None)
-    folder = run.folder_for(wanted)
+    folder = names.folder_for(wanted)
     folder = folder.with_name(f"{folder.name}-seed{seed}")
     wanted = dataclasses.replace(wanted, name=folder.name)
     begun = (folder / run.CHECKPOINT).exists()

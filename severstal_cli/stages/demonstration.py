@@ -7,7 +7,7 @@ from shutil import rmtree
 
 from severstal_cli import config as configs
 from severstal_cli.errors import InputError, SeverstalError
-from severstal_cli.learning.run import folder_for
+from severstal_cli.learning.names import folder_for
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import checking, prediction, scoring, searching, splitting, training
 from severstal_cli.steel import image_files, pictures, surveys, tables

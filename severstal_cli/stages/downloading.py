@@ -19,7 +19,7 @@ from severstal_cli.config import Competition, DownloadConfig
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.kaggle import archive, client, transfer, wire
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, images
+from severstal_cli.steel import files, image_files, images
 from severstal_cli.steel.tables import read_table
 
 TRAIN, TEST, TABLE, SAMPLE = "train_images", "test_images", "train.csv", "sample_submission.csv"
@@ -134,7 +134,7 @@ def _is_complete(counts: Counts, competition: Competition) -> bool:
 def _images(folder: Path) -> list[Path]:
     """The images of a folder; none where there is none."""
     with suppress(InputError):
-        return images.find_images([folder])
+        return image_files.find_images([folder])
     return []
 
 

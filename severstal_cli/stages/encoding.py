@@ -23,10 +23,11 @@ from severstal_cli.steel.agreement import check_inside
 from severstal_cli.steel.annotations import detection, reading
 from severstal_cli.steel.annotations.shapes import Annotations
 from severstal_cli.steel.files import check_place, is_writable, writing
+from severstal_cli.steel.image_files import other_ending
 from severstal_cli.steel.images import image_size
 from severstal_cli.steel.jagged import likelier_height
 from severstal_cli.steel.mask_files import png_of
-from severstal_cli.steel.mask_names import mask_name, need_full_names, other_ending
+from severstal_cli.steel.mask_names import mask_name, need_full_names
 from severstal_cli.steel.mask_source import DrawnMasks, masks_in_files
 from severstal_cli.steel.parallel import map_in_order
 from severstal_cli.steel.records import place
@@ -113,7 +114,8 @@ def _encode_annotations(
 ) -> EncodeResult:
     """Draw the annotations of another tool and write them as a table."""
     for option, is_given in (("--class", config.class_id), ("--colours", config.colours),
-                             ("--label-images", config.label_images)):  # fmt: skip
+                             ("--label-images", config.label_images),
+                             ("--suffix", config.suffix != EncodeConfig.suffix)):  # fmt: skip
         if is_given:
             raise UsageError(option, f"{config.masks} holds annotations, and no mask files", "Leave it out")
     drawn = reading.draw(annotations, listed, config.class_names, progress)

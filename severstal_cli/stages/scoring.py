@@ -12,7 +12,8 @@ from pathlib import Path
 from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import agreement, files, leaks, postprocess, records, rle, scores, splits, surveys, tables
+from severstal_cli.steel import agreement, files, leaks, postprocess, records, rle, scores, splits, tables
+from severstal_cli.steel.image_files import find_images, id_of, other_endings
 from severstal_cli.steel.words import counted, spans
 
 
@@ -72,7 +73,7 @@ def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None,
     split = splits.split_in(truth.parent)
     groups = None if split is None else split.groups_with(image_ids)
     for path, table in found.items():
-        _tell_rows(path, table, image_ids, source, progress)
+        _check_rows(path, table, image_ids, source, progress)
         _check_classes(path, table, truth, true, progress)
         if split is not None:
             leaks.check_submission(path, image_ids, split, progress)
@@ -109,7 +110,7 @@ def _images_that_count(
         if not counting.exists():
             raise InputError(str(counting), "no such file or folder", "Give --images DIR or LIST.csv")
         if counting.is_dir():
-            image_ids = list(surveys.images_of(counting, progress))
+            image_ids = list(map(id_of, find_images([counting], progress)))
         else:
             image_ids = list(tables.read_image_list(counting).image_ids)
     else:
@@ -159,7 +160,7 @@ def _check_truth(
     if (
         absent < len(image_ids)
         or folders != {truth.parent / "train_images"}
-        or agreement.other_endings(image_ids, true.image_ids)
+        or other_endings(image_ids, true.image_ids)
     ):
         agreement.check_names(truth, true, image_ids, "that count")
     if absent and true.image_ids:
@@ -185,8 +186,8 @@ def _check_sizes(
         agreement.check_inside(path, table, sizes)
 
 
-def _tell_rows(path: Path, table: tables.MaskTable, image_ids: Sequence[str], source: str, progress: Progress) -> None:
-    """Tell which images have no row and which rows do not count. Raises InputError as `check_names`."""
+def _check_rows(path: Path, table: tables.MaskTable, image_ids: Sequence[str], source: str, progress: Progress) -> None:
+    """Report which images have no row and which rows do not count. Raises InputError as `check_names`."""
     agreement.check_names(path, table, image_ids, "that count")
     known, wanted = set(table.image_ids), set(image_ids)
     absent = [image_id for image_id in image_ids if image_id not in known]

@@ -17,6 +17,7 @@ from severstal_cli.learning import (
     initial,
     loop,
     memory,
+    names,
     registry,
     resuming,
     run,
@@ -80,13 +81,13 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
     each = [dataclasses.replace(config, fold=fold, name=config.name and f"{config.name}-fold{fold}") for fold in folds]
     for one in each:
         if not config.resume:
-            run.check_new(run.folder_for(one))
+            names.check_new(names.folder_for(one))
             initial.seen_by_others(one, photographs.fingerprint, split.fingerprint, SILENT)
         elif config.init is not None:
             initial.check_source(config.init, photographs.fingerprint, split.fingerprint, one.fold)
     results = []
     for one in each:
-        folder = run.folder_for(one)
+        folder = names.folder_for(one)
         begun = (folder / run.CHECKPOINT).exists()
         if not begun and (folder / run.CARD).exists():
             progress.say(f"{folder}: finished, and left as it is, as it has no {run.CHECKPOINT}")
@@ -96,7 +97,7 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
 
 
 def _train(config: TrainConfig, progress: Progress) -> TrainResult:
-    folder = run.folder_for(config)
+    folder = names.folder_for(config)
     files.check_place(folder / run.CHECKPOINT)
     alone = files.locked(folder, f"another process is training {folder}")
     with alone if workers.is_first() else nullcontext():
@@ -107,7 +108,7 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
     """`train` in a folder that no other training writes to."""
     saved = run.read_checkpoint(folder) if config.resume else None
     if saved is None:
-        run.check_new(folder)
+        names.check_new(folder)
     fabric = open_device(config.precision)
     if fabric.is_global_zero:
         files.remove_parts(folder)

@@ -1,26 +1,15 @@
 """Whether tables and images belong together: by the names of images, and by their sizes."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.image_headers import IMAGE_SUFFIXES
+from severstal_cli.steel.image_files import other_endings
 from severstal_cli.steel.records import place, short
 from severstal_cli.steel.surveys import survey
 from severstal_cli.steel.tables import MaskTable, past_the_end
 from severstal_cli.steel.words import counted
-
-
-def other_endings(wanted: Iterable[str], named: Collection[str]) -> dict[str, str]:
-    """Names that are missing from `named` -> those there whose ending or case alone differs, as `a.jpg` -> `A.png`.
-
-    A name that is wanted itself stands for no other.
-    """
-    wanted = dict.fromkeys(wanted)
-    there = {_stem(name): name for name in named if name not in wanted}
-    absent = (name for name in wanted if name not in named)
-    return {name: there[_stem(name)] for name in absent if _stem(name) in there} if there else {}
 
 
 def check_names(path: Path, table: MaskTable, image_ids: Collection[str], what: str) -> None:
@@ -53,8 +42,13 @@ def check_inside(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, in
 
 
 def sizes_of(files: Mapping[str, Path], progress: Progress = SILENT) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """(height, width) of images by image_id, and what is wrong with those that cannot be read."""
+    """(height, width) of images by image_id, and what is wrong with those that cannot be read.
+
+    What their headers say that a person should know is reported.
+    """
     found = survey(list(files.values()), progress)
+    for note in found.notes:
+        progress.say(note)
     sizes = {image_id: found.sizes[path] for image_id, path in files.items() if path in found.sizes}
     return sizes, list(map(str, found.wrong.values()))
 
@@ -64,8 +58,3 @@ def unread(wrong: list[str]) -> str:
     if not wrong:
         return ""
     return f"runs past the end were not looked for in images that cannot be read: {len(wrong)}, first {wrong[0]}"
-
-
-def _stem(name: str) -> str:
-    stem, dot, ending = name.rpartition(".")
-    return (stem if dot and f".{ending.lower()}" in IMAGE_SUFFIXES else name).casefold()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from severstal_cli.errors import InputError, MachineError, OutputError, SeverstalError
+from severstal_cli.errors import InputError, MachineError, OutputError, SeverstalError, check_memory
 
 
 @contextmanager
@@ -118,12 +118,18 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def unreadable(path: Path, error: OSError, kind: type[SeverstalError] = InputError) -> SeverstalError:
-    """One line for a file that the system does not let us read. It may be whole: nothing is to be removed or redone."""
+    """One line for a file that the system does not let us read. It may be whole: nothing is to be removed or redone.
+
+    Raises MachineError: the memory is full.
+    """
+    check_memory(error, f"reading {path}")
     remedy = "Check the disk, and try again"
     if isinstance(error, PermissionError):
         remedy = "Mend its permissions"
     elif isinstance(error, IsADirectoryError):
         remedy = "Move that folder away"
+    elif error.errno == errno.ENAMETOOLONG:
+        remedy = "Give a shorter name"
     return kind(f"cannot read {path}", error.strerror or str(error), remedy)
 
 

@@ -1,7 +1,7 @@
 """Image files: which ones a folder holds, and the id of each, by which tables name it."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from severstal_cli.errors import InputError
@@ -49,6 +49,29 @@ def find_images(places: Sequence[Path], progress: Progress = SILENT) -> list[Pat
                 raise InputError(f"two images are named {name}", f"{other} and {path}{forms}",
                                  "Give each a name of its own")  # fmt: skip
     return list(found.values())
+
+
+def image_stem(image_id: str) -> str:
+    """`a.b.jpg` -> `a.b`; an id that does not end as an image does is its own stem: `plate.001`."""
+    path = Path(image_id)
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else image_id
+
+
+def other_endings(wanted: Iterable[str], named: Collection[str]) -> dict[str, str]:
+    """Names that are missing from `named` -> those there whose ending or case alone differs, as `a.jpg` -> `A.png`.
+
+    A name that is wanted itself stands for no other.
+    """
+    wanted = dict.fromkeys(wanted)
+    absent = [name for name in wanted if name not in named]
+    there = {image_stem(name).casefold(): name for name in named if name not in wanted} if absent else {}
+    return {name: there[stem] for name in absent if (stem := image_stem(name).casefold()) in there}
+
+
+def other_ending(image_id: str, known: Collection[str]) -> str:
+    """For a message about an image that is missing: " (a.jpg is there)" where only the ending or the case differs."""
+    found = other_endings([image_id], known)
+    return f" ({found[image_id]} is there)" if found else ""
 
 
 def paths_by_id(paths: Iterable[Path]) -> dict[str, Path]:

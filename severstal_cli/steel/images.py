@@ -1,10 +1,10 @@
-"""Images: found, decoded to grey and checked. The one place that imports OpenCV; others take `cv2` from here.
+"""Images: decoded to grey and checked. The one place that imports OpenCV; others take `cv2` from here.
 
 An image is `(H, W) uint8`, grey, one byte a pixel, upright: an EXIF orientation is applied, whatever the kind of file,
 as browsers, labelme and Pillow's `exif_transpose` do. Colour is weighed to grey, transparency is dropped.
 
 Files of 16 bits are brought to 8 by the bits in use: cameras store 10, 12 or 14 bits in them. How many these are is
-known of a set alone, not of one image (`bits_in_use`): all images of a set are divided by the same power of two.
+known of a set alone, not of one image (see surveys): all images of a set are divided by the same power of two.
 
 A small file may promise a huge image. The header is read first, and more pixels than `max_pixels` are refused.
 """
@@ -22,8 +22,6 @@ from PIL import Image
 
 from severstal_cli.errors import InputError, MachineError
 from severstal_cli.steel.containers import CutShortError, DamagedError, check_whole
-from severstal_cli.steel.image_files import find_images as find_images
-from severstal_cli.steel.image_headers import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from severstal_cli.steel.image_headers import (
     MAX_PIXELS_VARIABLE,
     UNKNOWN,

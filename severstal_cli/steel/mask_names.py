@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from severstal_cli.errors import InputError
+from severstal_cli.steel.image_files import image_stem, other_ending
 from severstal_cli.steel.image_headers import IMAGE_SUFFIXES
 from severstal_cli.steel.mask_classes import remedy_for_whole_name
 from severstal_cli.steel.mask_files import KINDS, MASK_SUFFIXES, SAVE_AS_PNG
 from severstal_cli.steel.records import RowError, check_image_id, read_class
+from severstal_cli.steel.words import listed
 
 _LOSSY = {".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".jxl", ".avif", ".heic"}
 _OTHER_IMAGES = {".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".psd", ".xcf", ".npy"}
@@ -31,12 +33,6 @@ class MaskFile:
     path: Path
     image_id: str
     class_id: int
-
-
-def image_stem(image_id: str) -> str:
-    """`a.b.jpg` -> `a.b`; an id that does not end as an image does is its own stem: `plate.001`."""
-    path = Path(image_id)
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else image_id
 
 
 def mask_name(image_id: str, class_id: int, in_full: bool) -> str:
@@ -57,23 +53,14 @@ def need_full_names(image_ids: Iterable[str]) -> set[str]:
     }
 
 
-def other_ending(image_id: str, known: Collection[str]) -> str:
-    """For a message about an image that is missing: " (a.jpg is there)" where only the ending of the name differs."""
-    stem = image_stem(image_id)
-    found = [name for name in known if name != image_id and image_stem(name) == stem]
-    return f" ({' and '.join(sorted(found))} {'is' if len(found) == 1 else 'are'} there)" if found else ""
-
-
 class ImageNames:
     """From the name of a mask to its image."""
 
     def __init__(self, images: Path | None, listed: Collection[str], suffix: str) -> None:
         self._images, self._listed, self._suffix = images, listed, suffix
         self._by_stem: dict[str, list[str]] = {}
-        self._by_name: dict[str, list[str]] = {}
         for image_id in listed:
-            self._by_stem.setdefault(_folded(image_stem(image_id)), []).append(image_id)
-            self._by_name.setdefault(_folded(image_id), []).append(image_id)
+            self._by_stem.setdefault(image_stem(image_id), []).append(image_id)
 
     @property
     def are_known(self) -> bool:
@@ -82,12 +69,12 @@ class ImageNames:
 
     def candidates(self, stem: str) -> list[str]:
         """The images that `stem` may name: with a list of images those of it, else the one with the suffix."""
+        stem = unicodedata.normalize("NFC", stem)  # as the ids of images are
         if self._images is None:
-            stem = _folded(stem)
             return [stem if Path(stem).suffix.lower() in IMAGE_SUFFIXES else stem + self._suffix]
         if stem in self._listed:
             return [stem]
-        return self._by_name.get(_folded(stem)) or self._by_stem.get(_folded(stem), [])
+        return self._by_stem.get(stem, [])
 
     def find(self, path: Path, stem: str) -> str:
         """The image of the mask at `path`. Raises InputError: none, or several; RowError: the name cannot be one."""
@@ -128,7 +115,7 @@ def find_mask_files(place: Path) -> tuple[list[Path], list[str]]:
         else:
             others.append(path.name)
     if not found:
-        held = f"it holds {_some(others)}" if others else "it is empty"
+        held = f"it holds {listed(others, 5)}" if others else "it is empty"
         raise InputError(f"no masks in {place}", held, f"Name the folder with the mask files: {KINDS}")
     return found, others
 
@@ -192,7 +179,7 @@ def _doubt(files: Sequence[MaskFile], names: ImageNames) -> None:
             found = "each file is named as an image, too"
     elif count_images([(file.image_id, file.class_id) for file in files]):
         classes = sorted({file.class_id for file in files})
-        found = f"{len(files)} files with the numbers {_some(classes)} look like images that were numbered"
+        found = f"{len(files)} files with the numbers {listed(classes, 5)} look like images that were numbered"
     if found:
         confirm = f"--classes {file.class_id}" + ("" if names.are_known else ", or --images")
         remedy = (
@@ -218,13 +205,3 @@ def count_images(pairs: Collection[tuple[str, int]]) -> bool:
     lengths = Counter(len(found) for found in by_image.values())
     are_counted = all(max(found) == len(found) for found in by_image.values()) and len(lengths) > 1
     return len(pairs) < 3 * len(classes) or len(classes) > len(by_image) or are_counted
-
-
-def _folded(name: str) -> str:
-    """Names of files are decomposed on some systems (NFD), and composed in tables."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _some(items: Iterable[object]) -> str:
-    listed = [str(item) for item in items]
-    return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")

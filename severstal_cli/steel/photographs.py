@@ -13,8 +13,9 @@ from pathlib import Path
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
-from severstal_cli.steel.agreement import check_inside, other_endings
+from severstal_cli.steel.agreement import check_inside
 from severstal_cli.steel.cache import ImageCache, open_cache
+from severstal_cli.steel.image_files import other_endings
 from severstal_cli.steel.records import place, short
 from severstal_cli.steel.tables import MaskTable, read_table, say_gaps, say_merged
 
@@ -110,7 +111,7 @@ def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> 
             f"{short(other)} is there: give rows and files the same ending" if other
             else "Add the images or remove their rows",
         )  # fmt: skip
-    check_inside(path, table, {image_id: cache.sizes[row] for image_id, row in cache.index.items()})
+    check_inside(path, table, dict(zip(cache.image_ids, map(tuple, cache.sizes.tolist()), strict=True)))
 
 
 def _fingerprint(table: MaskTable, cache: ImageCache) -> str:

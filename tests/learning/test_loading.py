@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from severstal_cli.cli import app
 from severstal_cli.errors import RunError
-from severstal_cli.learning import engines, export, names, registry, run
+from severstal_cli.learning import engines, export, registry, run, runs
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_card_names_an_architecture_and_no_place(
     found = CliRunner().invoke(app, ["predict", str(trained[0] / "train_images"), "--model", str(folder)])
     assert found.exit_code == 1
     assert f"{folder}/model.json names no encoder of this program" in found.output
-    assert run.find_runs(tmp_path) == []
+    assert runs.find_runs(tmp_path).trained == ()
 
 
 def test_a_network_that_torch_would_unpickle_is_not_read(
@@ -116,8 +116,3 @@ def test_the_data_of_a_network_lie_in_its_folder(
     write(place.format(outside=tmp_path / "secret.bin"))
     with pytest.raises(RunError, match=f"{engine} cannot open .*model.onnx"):
         engines.load_members([folder], [card], fabric, engine=engine)
-
-
-def test_what_a_run_is_made_of_is_named_once() -> None:
-    """`names` has no torch, and so its own names of the files."""
-    assert (names._CARD, names._WEIGHTS_FILE, names._CHECKPOINT) == (run.CARD, run.WEIGHTS, run.CHECKPOINT)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
-from severstal_cli.learning import engines, loop, precision, registry, run
+from severstal_cli.learning import engines, loop, names, precision, registry, run
 from severstal_cli.learning.dataset import Batch, TrainingSet
 from severstal_cli.learning.engines import Member
 from severstal_cli.learning.inference import predict_levels
@@ -312,4 +312,4 @@ def test_running_statistics_that_are_not_finite_end_the_epoch_at_the_batch(
         training.train(config)
     assert ", ".join(batches[1]) in str(told.value)
     assert len(batches) == 2
-    assert not (run.folder_for(config) / run.WEIGHTS).exists()
+    assert not (names.folder_for(config) / run.WEIGHTS).exists()

@@ -461,6 +461,10 @@ def test_names_that_collapse_are_refused(tmp_path: Path) -> None:
     images = [{"id": n, "file_name": f"{n}/a.jpg", "height": 12, "width": 20} for n in (1, 2)]
     given = write(tmp_path / "c.json", coco(images=images))
     assert fault(given, tmp_path) == f"{given}: two images are named a.jpg. Give each a name of its own"
+    for image, name in zip(images, ("\u00fc.jpg", "u\u0308.jpg"), strict=True):  # in two Unicode forms
+        image["file_name"] = name
+    given = write(tmp_path / "c.json", coco(images=images))
+    assert fault(given, tmp_path) == f"{given}: two images are named \u00fc.jpg. Give each a name of its own"
 
 
 def test_names_and_sizes_are_those_of_the_images(tmp_path: Path) -> None:
@@ -474,7 +478,7 @@ def test_names_and_sizes_are_those_of_the_images(tmp_path: Path) -> None:
     (tmp_path / "images" / "\u00fc.jpg").unlink()
     image(tmp_path / "images" / "a.png")
     given = write(tmp_path / "c.json", coco([flat(P)]))
-    assert "no image a.jpg among those of --images; there is a.png" in fault(
+    assert "no image a.jpg among those of --images (a.png is there)" in fault(
         given, tmp_path / "no", images=tmp_path / "images"
     )
     listed = write(tmp_path / "list.csv", "ImageId\nz.jpg\na.jpg\n")
@@ -687,3 +691,8 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
             table(lay(tmp_path / kind, kind, content), tmp_path)
     assert table(lay(tmp_path / "labelme", "labelme", labelme(shape(P))), tmp_path).startswith("a.jpg,1,")
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_an_ending_of_images_is_no_option_of_annotations(tmp_path: Path) -> None:
+    given = write(tmp_path / "c.json", coco([flat(P)]))
+    assert fault(given, tmp_path, suffix=".png").startswith(f"--suffix: {given} holds annotations")

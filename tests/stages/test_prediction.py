@@ -16,7 +16,7 @@ from severstal_cli.errors import InputError, MachineError, OutputError, RunError
 from severstal_cli.learning import engines, inference, run
 from severstal_cli.learning.device import open_device
 from severstal_cli.stages import checking, prediction, scoring, searching
-from severstal_cli.steel import confidence, files, images, postprocess, rle, tables
+from severstal_cli.steel import confidence, files, image_files, images, postprocess, rle, tables
 from severstal_cli.steel.parts import Parts
 
 
@@ -31,7 +31,7 @@ def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tm
     result = _predict(trained, tmp_path)
     table = tables.read_table(result.path)
     scores = confidence.read_scores(tmp_path / "submission.scores.csv")
-    paths = images.find_images([data / "train_images"])
+    paths = image_files.find_images([data / "train_images"])
     assert table.layout is tables.Layout.ORIGINAL
     assert list(table.lines) == [(path.name, channel) for path in paths for channel in range(2)]
     assert result.rows == 2 * len(paths)
@@ -55,7 +55,7 @@ def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tm
 
 def test_sample_gives_images_order_columns_and_layout(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
-    names = [path.name for path in images.find_images([data / "train_images"])][10:4:-1]
+    names = [path.name for path in image_files.find_images([data / "train_images"])][10:4:-1]
     sample = tmp_path / "sample.csv"
     sample.write_text("ImageId,EncodedPixels,ClassId\n" + "".join(f"{name},1 6144,0\n" for name in names))
     lines = _predict(trained, tmp_path, sample=sample).path.read_text().splitlines()
@@ -71,7 +71,7 @@ def test_sample_gives_images_order_columns_and_layout(trained, tmp_path: Path) -
 
 def test_rows_of_an_original_sample_are_kept_as_they_stand(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
-    names = [path.name for path in images.find_images([data / "train_images"])][:6]
+    names = [path.name for path in image_files.find_images([data / "train_images"])][:6]
     wanted = [f"{name}_{class_id}" for class_id in (2, 1) for name in reversed(names)]
     sample = tmp_path / "sample.csv"
     sample.write_text("ImageId_ClassId,EncodedPixels\n" + "".join(f"{pair},1 1\n" for pair in wanted))
@@ -94,7 +94,7 @@ def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Pat
     for folder in (links, data / "train_images"):
         with pytest.raises(InputError, match=f"{folder.name} holds the photographs"):
             _predict(trained, tmp_path, images=(links,), masks=folder)
-    one = images.find_images([data / "train_images"])[0]
+    one = image_files.find_images([data / "train_images"])[0]
     same = tmp_path / f"{one.stem}.bmp"
     cv2.imwrite(str(same), images.read_grey(one))
     with pytest.raises(InputError, match=f"two pictures of the name {one.stem}.png"):
@@ -125,13 +125,13 @@ def test_nothing_of_an_earlier_submission_stays_beside_a_new_one(
 
     monkeypatch.setattr(Parts, "join_scores", fail)
     with pytest.raises(OutputError):
-        _predict(trained, tmp_path, images=tuple(images.find_images([data / "train_images"])[:2]))
+        _predict(trained, tmp_path, images=tuple(image_files.find_images([data / "train_images"])[:2]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission.parts"]
 
 
 def test_pictures_show_the_masks_on_the_photograph(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
-    paths = images.find_images([data / "train_images"])[:4]
+    paths = image_files.find_images([data / "train_images"])[:4]
     result = _predict(trained, tmp_path, images=tuple(paths), masks=tmp_path / "pictures")
     table = tables.read_table(result.path)
     drawn = {path.stem: cv2.imread(str(path)) for path in (tmp_path / "pictures").iterdir()}
@@ -207,7 +207,7 @@ def _broken(trained, tmp_path: Path, *numbers: int) -> Path:  # type: ignore[no-
     """The photographs in a folder of their own, some of them cut short."""
     folder = tmp_path / "images"
     shutil.copytree(trained[0] / "train_images", folder)
-    for path in (images.find_images([folder])[number] for number in numbers):
+    for path in (image_files.find_images([folder])[number] for number in numbers):
         path.write_bytes(path.read_bytes()[:-30])
     return folder
 
@@ -215,7 +215,7 @@ def _broken(trained, tmp_path: Path, *numbers: int) -> Path:  # type: ignore[no-
 def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     whole = _predict(trained, tmp_path, out=tmp_path / "whole.csv")
     folder = _broken(trained, tmp_path, 40)  # of 45: parts of 16
-    bad = images.find_images([folder])[40]
+    bad = image_files.find_images([folder])[40]
     settings = {"images": (folder,), "runs": (trained[1],), "out": tmp_path / "s.csv"}
     with pytest.raises(InputError, match=bad.name):
         prediction.predict(PredictConfig(**settings), heard)
@@ -269,7 +269,7 @@ def test_a_photograph_that_changes_under_way_is_not_waited_for(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
-    first = images.find_images([folder])[0]
+    first = image_files.find_images([folder])[0]
     write = Parts.write
 
     def touching(self: Parts, number: int, *rest: object) -> None:
@@ -301,7 +301,7 @@ def test_what_is_not_of_a_submission_is_left_where_it_is(trained, tmp_path: Path
 
 def test_no_photograph_or_sample_is_written_over(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
-    photograph = images.find_images([folder])[0]
+    photograph = image_files.find_images([folder])[0]
     sample = tmp_path / "sample.csv"
     sample.write_text(f"ImageId,EncodedPixels,ClassId\n{photograph.name},1 1,0\n")
     for out in (photograph, sample):
@@ -326,7 +326,7 @@ def test_what_is_told_of_a_submission_is_not_lost_to_parts_of_its_name(trained, 
 
 def test_a_photograph_that_changes_while_its_part_is_made_counts_as_it_was(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = _broken(trained, tmp_path, 40)
-    paths = images.find_images([folder])
+    paths = image_files.find_images([folder])
     read = images.read_grey
 
     def replaced(path: Path, *_: int) -> images.Grey:
@@ -348,14 +348,14 @@ def test_a_photograph_that_changes_while_its_part_is_made_counts_as_it_was(train
 def test_a_name_that_check_would_refuse_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "images"
     folder.mkdir()
-    shutil.copy(images.find_images([trained[0] / "train_images"])[0], folder / "c\n.png")
+    shutil.copy(image_files.find_images([trained[0] / "train_images"])[0], folder / "c\n.png")
     with pytest.raises(InputError, match=r"cannot stand in a table: ImageId .* cannot be shown\. Rename it"):
         _predict(trained, tmp_path, images=(folder,))
 
 
 def test_a_part_whose_images_have_changed_is_made_again(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = _broken(trained, tmp_path, 40)
-    paths = images.find_images([folder])
+    paths = image_files.find_images([folder])
     settings = {"images": (folder,), "out": tmp_path / "s.csv"}
     with pytest.raises(InputError):
         _predict(trained, tmp_path, **settings)
@@ -368,7 +368,7 @@ def test_a_part_whose_images_have_changed_is_made_again(trained, tmp_path: Path)
 def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     whole = tables.read_table(_predict(trained, tmp_path).path)
     folder = _broken(trained, tmp_path, 0, 7, 8, 44)
-    bad = [images.find_images([folder])[number].name for number in (0, 7, 8, 44)]
+    bad = [image_files.find_images([folder])[number].name for number in (0, 7, 8, 44)]
     out = tmp_path / "skipped.csv"
     config = PredictConfig(images=(folder,), runs=(trained[1],), out=out, on_error="skip", masks=tmp_path / "pictures")
     result = prediction.predict(config, heard)

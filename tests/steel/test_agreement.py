@@ -28,7 +28,7 @@ from severstal_cli.steel.tables import read_table
     ],
 )
 def test_endings(wanted: list[str], named: set[str], pairs: dict[str, str]) -> None:
-    assert agreement.other_endings(wanted, named) == pairs
+    assert image_files.other_endings(wanted, named) == pairs
 
 
 def test_annotations_of_images_with_another_ending_say_so(tmp_path: Path) -> None:

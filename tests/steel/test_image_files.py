@@ -110,3 +110,15 @@ def test_a_name_that_cannot_stand_in_a_table_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be read: File name too long\. Check the path"):
         image_files.find_images([tmp_path / ("a" * 300 + ".png")])
+
+
+def test_only_the_ending_of_an_image_is_no_part_of_its_stem() -> None:
+    assert [image_files.image_stem(name) for name in ("a.b.jpg", "plate.001", "a.JPG", "a", "v1.2_x.png")] == [
+        "a.b", "plate.001", "a", "a", "v1.2_x",
+    ]  # fmt: skip
+
+
+def test_what_is_there_under_another_ending() -> None:
+    assert image_files.other_ending("a.png", ["a.jpg", "b.png"]) == " (a.jpg is there)"
+    assert image_files.other_ending("a.png", ["A.JPG"]) == " (A.JPG is there)"
+    assert image_files.other_ending("a.png", ["b.png"]) == ""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from severstal_cli.errors import InputError, MachineError, UsageError
-from severstal_cli.steel import containers, images
+from severstal_cli.steel import containers, image_files, images
 from severstal_cli.steel.images import cv2
 
 GREY = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 200), np.uint8), (0, 0), 2)
@@ -414,7 +414,7 @@ def test_the_limit_can_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for wrong in ("many", "-1", "0", "1e9", "٣"):
         monkeypatch.setenv("SEVERSTAL_MAX_PIXELS", wrong)
         with pytest.raises(UsageError, match="SEVERSTAL_MAX_PIXELS"):
-            images.find_images([tmp_path])
+            image_files.find_images([tmp_path])
 
 
 def test_a_full_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,12 +442,12 @@ def test_find_images(tmp_path: Path) -> None:
         (folder / name).touch()
     single = tmp_path / "single.jpg"
     single.touch()
-    found = images.find_images([single, folder])
+    found = image_files.find_images([single, folder])
     assert found == [single, folder / "a.PNG", folder / "b.jpg", folder / "c.tiff"]
     (folder / "lost.jpg").symlink_to(tmp_path / "gone.jpg")
     (folder / "linked.jpg").symlink_to(folder / "inner.png")  # a folder
-    assert folder / "lost.jpg" in images.find_images([folder])
-    assert folder / "linked.jpg" not in images.find_images([folder])
+    assert folder / "lost.jpg" in image_files.find_images([folder])
+    assert folder / "linked.jpg" not in image_files.find_images([folder])
     with pytest.raises(InputError, match=r"lost\.jpg: no such file"):
         images.read_grey(folder / "lost.jpg")
 
@@ -459,11 +459,11 @@ def test_find_images_faults(tmp_path: Path) -> None:
     for folder in (one, two):
         (folder / "a.jpg").touch()
     with pytest.raises(InputError, match=r"two images are named a\.jpg: .*one.*two"):
-        images.find_images([one, two])
+        image_files.find_images([one, two])
     with pytest.raises(InputError, match=r"no images in .*empty"):
-        images.find_images([one, empty])
+        image_files.find_images([one, empty])
     with pytest.raises(InputError, match="absent: no such file or folder"):
-        images.find_images([tmp_path / "absent"])
+        image_files.find_images([tmp_path / "absent"])
 
 
 def test_read_all_keeps_order_and_raises_at_the_place_of_the_fault(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from severstal_cli.steel.mask_names import count_images, image_stem, mask_name, need_full_names, other_ending
+from severstal_cli.steel.mask_names import count_images, mask_name, need_full_names
 
 
 def grid(images: list[str], classes: range) -> list[tuple[str, int]]:
@@ -47,19 +47,7 @@ def test_classes(pairs: list[tuple[str, int]]) -> None:
     assert not count_images(pairs)
 
 
-def test_only_the_ending_of_an_image_is_no_part_of_its_stem() -> None:
-    assert [image_stem(name) for name in ("a.b.jpg", "plate.001", "a.JPG", "a", "v1.2_x.png")] == [
-        "a.b", "plate.001", "a", "a", "v1.2_x",
-    ]  # fmt: skip
-
-
 def test_masks_of_images_that_differ_in_the_ending_have_full_names() -> None:
     in_full = need_full_names(["a.jpg", "a.png", "b.jpg", "c.jpg.png"])
     assert in_full == {"a.jpg", "a.png", "c.jpg.png"}
     assert [mask_name(name, 1, name in in_full) for name in ("a.jpg", "b.jpg")] == ["a.jpg_1.png", "b_1.png"]
-
-
-def test_what_is_there_under_another_ending() -> None:
-    assert other_ending("a.png", ["a.jpg", "b.png"]) == " (a.jpg is there)"
-    assert other_ending("a.png", ["a.jpg", "a.bmp"]) == " (a.bmp and a.jpg are there)"
-    assert other_ending("a.png", ["b.png"]) == ""

@@ -1,6 +1,5 @@
 """Annotations to masks: classes numbered, names and sizes checked against the images, shapes drawn and merged."""
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +11,10 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import rle
 from severstal_cli.steel.annotations.shapes import AnnotatedImage, AnnotationError, Annotations, Size, is_background
+from severstal_cli.steel.image_files import other_ending
 from severstal_cli.steel.images import image_size
 from severstal_cli.steel.parallel import map_in_order
-from severstal_cli.steel.records import MAX_CLASS_ID, RowError, check_image_id
+from severstal_cli.steel.records import MAX_CLASS_ID, RowError, read_image_id
 from severstal_cli.steel.rle import Runs
 
 
@@ -94,22 +94,19 @@ def _check_classes(annotations: Annotations, ids: dict[str, int]) -> int:
 
 
 def _by_image_id(annotations: Annotations, listed: dict[str, Path | None]) -> dict[str, AnnotatedImage]:
-    """The annotated images by their ids, which are spelt as in `listed` where this is given."""
+    """The annotated images by their ids, which must be in `listed` where this is given."""
     if not annotations.images:
         raise InputError(f"{annotations.path}", "it lists no image")
-    spelt = {_spelling(image_id): image_id for image_id in listed}
     found: dict[str, AnnotatedImage] = {}
     for image in annotations.images:
         try:
-            check_image_id(image.name)
+            image_id = read_image_id(image.name)
         except RowError as error:
             raise InputError(f"{image.source}", str(error)) from None
-        image_id = spelt.get(_spelling(image.name), image.name)
         if listed and image_id not in listed:
-            others = [other for other in listed if Path(other).stem == Path(image.name).stem]
-            hint = f"; there is {others[0]}" if others else ""
+            found_there = other_ending(image_id, listed)
             raise InputError(
-                f"{image.source}", f"no image {image.name} among those of --images{hint}", "Name their folder"
+                f"{image.source}", f"no image {image.name} among those of --images{found_there}", "Name their folder"
             )
         if image_id in found:
             where = f"{found[image_id].source} and {image.source}" * (image.source != found[image_id].source)
@@ -118,11 +115,6 @@ def _by_image_id(annotations: Annotations, listed: dict[str, Path | None]) -> di
             )
         found[image_id] = image
     return found
-
-
-def _spelling(name: str) -> str:
-    """Names are compared in one form of Unicode: a Mac writes them in another one than most tools."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _size(image: AnnotatedImage, path: Path | None) -> Size:

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.steel.image_headers import max_pixels
+
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
 Mask = NDArray[np.bool_]
-
-MAX_PIXELS = 2**28
-"""A declared image with more pixels is refused: its mask alone takes a quarter of a gigabyte."""
 
 _LONGEST_SIDE_PX = 2**20
 """OpenCV decodes no longer side."""
@@ -87,7 +86,7 @@ def check_declared(height: Any, width: Any) -> Size:
     sides = [side for side in (height, width) if type(side) in (int, float) and side >= 1 and side % 1 == 0]
     if len(sides) < 2:
         raise AnnotationError(f"its height {height!r:.40} and width {width!r:.40} are not whole numbers from 1")
-    if max(sides) > _LONGEST_SIDE_PX or sides[0] * sides[1] > MAX_PIXELS:
+    if max(sides) > _LONGEST_SIDE_PX or sides[0] * sides[1] > max_pixels():
         raise AnnotationError(f"its height {height!r:.40} and width {width!r:.40} are too large for an image")
     return int(sides[0]), int(sides[1])
 
