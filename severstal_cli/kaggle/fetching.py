@@ -13,6 +13,7 @@ from severstal_cli.kaggle import output, training
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.notebook import OUTPUT
 from severstal_cli.learning import run
+from severstal_cli.learning.names import folder_for
 from severstal_cli.progress import Bar
 from severstal_cli.steel import files
 
@@ -37,7 +38,7 @@ def fetch(kaggle: Kaggle, user: str, slug: str, version: int, work: Path, config
         MachineError: the network or the storage fails; the same command fetches what is missing.
         RunError: what came is no run of this kind.
     """
-    folder = run.folder_for(config)
+    folder = folder_for(config)
     addresses = output.read(kaggle, user, slug, version).addresses
     place = work / "fetched"
     manifest = _manifest(kaggle, addresses, place)
@@ -110,7 +111,7 @@ def _localise(folder: Path, config: TrainConfig, there: str) -> None:
         run.write_checkpoint(folder, {name: value for name, value in saved.items() if name != "format"})
     path = folder / run.THRESHOLDS
     if there and path.exists():
-        text = path.read_text(encoding="utf-8").replace(json.dumps(there), json.dumps(str(run.folder_for(config))))
+        text = path.read_text(encoding="utf-8").replace(json.dumps(there), json.dumps(str(folder_for(config))))
         files.write_text(path, text)
 
 

@@ -27,8 +27,9 @@ from severstal_cli.kaggle.bundle import script_for, write_json
 from severstal_cli.kaggle.job import Source, Task
 from severstal_cli.kaggle.notebook import CONTENTS, OUTPUT
 from severstal_cli.learning import encoder_file, pretrained, registry, run
+from severstal_cli.learning.names import folder_for
 from severstal_cli.progress import Progress
-from severstal_cli.steel import files, images, splits, tables
+from severstal_cli.steel import files, image_files, splits, tables
 
 FORMAT = 1
 DATA = "data.severstal"
@@ -55,7 +56,7 @@ def data_of(config: RemoteConfig) -> Data:
     if not table.exists() and not photographs.exists():
         return Data(is_own=False)
     masks = len(tables.read_table(table).masks)
-    count = len(images.find_images([photographs])) if photographs.exists() else competition.train_images
+    count = len(image_files.find_images([photographs])) if photographs.exists() else competition.train_images
     if (count, masks) != (competition.train_images, competition.masks):
         return Data(is_own=True, is_here=True)
     return Data(is_own=False, annotations=notebook.digest_of(table), is_here=photographs.exists())
@@ -87,7 +88,7 @@ def build(
     Raises InputError: something to start from is missing or wrong; RunError; MachineError; OutputError.
     """
     train, dataset = config.train, folder / "dataset"
-    name = run.folder_for(train).name
+    name = folder_for(train).name
     shutil.rmtree(dataset, ignore_errors=True)
     with files.writing(folder):
         (dataset / "wheels").mkdir(parents=True)
@@ -140,7 +141,7 @@ def _starts_from(
     paths: dict[str, str] = {}
     internet = False
     if train.resume:
-        _copy(run.folder_for(train) / run.CHECKPOINT, dataset / "resume" / run.CHECKPOINT)
+        _copy(folder_for(train) / run.CHECKPOINT, dataset / "resume" / run.CHECKPOINT)
     elif train.init is not None:
         run.read_card(train.init)
         for name in (run.CARD, run.WEIGHTS):
@@ -180,7 +181,7 @@ def _pack_data(folder: Path, config: RemoteConfig, progress: Progress) -> Source
     """The data in one file: thousands of small ones take an hour to upload. The same data gives the same bytes."""
     data = config.train.data
     parts = ["train_images", *(["test_images"] if config.train.pseudo is not None else [])]
-    paths = [data / "train.csv", *(path for part in parts for path in images.find_images([data / part]))]
+    paths = [data / "train.csv", *(path for part in parts for path in image_files.find_images([data / part]))]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     with (

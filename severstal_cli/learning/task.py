@@ -71,10 +71,8 @@ def _check_story(path: Path) -> None:
     """What another command has written there, as rules or the card of a run, is not to be lost. Raises InputError."""
     try:
         there = typed.read(path)
-    except FileNotFoundError:
+    except OSError:  # nothing is there, or nothing can be: `check_place` says why
         return
-    except OSError as error:
-        raise files.unreadable(path, error) from error
     except ValueError:
         there = None
     if not isinstance(there, dict) or "submission" not in there:

@@ -17,6 +17,7 @@ from severstal_cli.kaggle.job import Job, Task
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.kaggle.state import JobState, TrainingState
 from severstal_cli.learning import registry, run
+from severstal_cli.learning.names import check_new, folder_for
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import files, splits
 
@@ -45,7 +46,7 @@ def train(config: RemoteConfig, progress: Progress = SILENT) -> RemoteResult:
         MachineError: no network, Kaggle has a fault or takes too long: the same command goes on.
         OutputError: something cannot be written.
     """
-    folder = run.folder_for(config.train)
+    folder = folder_for(config.train)
     registry.entry(config.train.arch)
     work = config.work / folder.name
     files.check_place(work / state.NAME)
@@ -59,7 +60,7 @@ def cancel(config: RemoteConfig, progress: Progress = SILENT) -> RemoteResult | 
 
     Raises InputError: none runs, or Kaggle does not let it be ended. Else as `train`.
     """
-    folder = run.folder_for(config.train)
+    folder = folder_for(config.train)
     work = config.work / folder.name
     with files.locked(work, f"another process trains {folder.name} on Kaggle: end it by Ctrl-C first"):
         return _Session(config, folder, work, progress).cancel()
@@ -125,7 +126,7 @@ class _Session:
         if self._known is None and self._config.train.resume:
             run.read_checkpoint(self._folder)
         elif self._known is None:
-            run.check_new(self._folder)
+            check_new(self._folder)
 
     def _save(self, **changes: object) -> None:
         assert self._known is not None
