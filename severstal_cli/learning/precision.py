@@ -11,6 +11,7 @@ of numbers that are not finite, is a fault, and the size is computed in float32.
 
 import copy
 import hashlib
+import math
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
@@ -113,7 +114,10 @@ def excess(half: Tensor, exact: Tensor, emulated: Tensor, floor: float = FLOOR) 
     error = float((half - exact).abs().max())
     if error != error or error == float("inf"):
         return float("inf") if bool(exact.isfinite().all()) else 0.0
-    return error / max(float((emulated.float() - exact).abs().max()), floor)
+    explained = float((emulated.float() - exact).abs().max())
+    if not math.isfinite(explained):  # then it says nothing
+        return float("inf") if error > floor else 0.0
+    return error / max(explained, floor)
 
 
 # prediction
