@@ -7,6 +7,7 @@ arrives at a socket is unpickled.
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -182,7 +183,7 @@ def _work(
     try:
         signal.signal(signal.SIGINT, interrupt_once)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(store.parent,), daemon=True).start()
         _join(rank, devices, store)
         message = False, function(*args)
     except KeyboardInterrupt:
@@ -198,11 +199,12 @@ def _work(
     leave(0)
 
 
-def _end_with_parent() -> None:
-    """A worker must not outlive the process that started it, whatever ended that."""
+def _end_with_parent(folder: Path) -> None:
+    """A worker must not outlive the process that started it, whatever ended that, nor `folder`, where they met."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
