@@ -75,22 +75,29 @@ def read(path: Path) -> Any:
         raise InputError(f"cannot read {path}", error.strerror or str(error), "Give another file") from error
     except Exception as error:  # both libraries raise many kinds for a file that is not theirs
         check_memory(error, f"reading {path}")
-        found = type(error).__name__
-        if "Unsupported global" in str(error):
+        found = "it is damaged, or no file of torch or safetensors"
+        if "unsupported global" in str(error).lower():
             found = "it holds more than tensors, which could run code and is not loaded"
         raise InputError(f"cannot read {path} as weights", found, "Give a state dict") from error
 
 
-def _flat(content: object, before: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of tables in tables, by their names joined with points."""
-    if not isinstance(content, Mapping) or depth == 0:
+def _flat(
+    content: object, before: str = "", depth: int = _DEPTH, searched: set[int] | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of tables in tables, by their names joined with points; of a table that is there twice, once.
+
+    A table may hold itself many times: to search it each time would have no end.
+    """
+    searched = set() if searched is None else searched
+    if not isinstance(content, Mapping) or depth == 0 or id(content) in searched:
         return
+    searched.add(id(content))
     for name, value in content.items():
         if isinstance(name, str):
             if isinstance(value, Tensor):
                 yield before + name, value
             else:
-                yield from _flat(value, f"{before}{name}.", depth - 1)
+                yield from _flat(value, f"{before}{name}.", depth - 1, searched)
 
 
 def _matched(
@@ -165,7 +172,7 @@ def _prefix(bare: Mapping[str, str], spelt: Mapping[str, str]) -> str | None:
 
 def _shaped(value: Tensor, own: Tensor, key: str, path: Path, in_channels: int) -> Tensor:
     """A weight of the file in shape and precision of the encoder's. Raises InputError."""
-    if value.layout != torch.strided or value.is_nested or value.device.type != "cpu":
+    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.device.type != "cpu":
         raise InputError(f"{path} does not fit the encoder", f"{key} is no plain tensor", "Save its values")
     if value.shape == own.shape:
         shaped = value

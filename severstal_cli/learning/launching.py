@@ -202,11 +202,11 @@ def _work(
 
 
 def _end_with_parent(folder: Path) -> None:
-    """A worker must not outlive the process that started it, whatever ended that."""
+    """A worker must not outlive the process that started it, whatever ended that, nor `folder`, where they met."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    shutil.rmtree(folder, ignore_errors=True)  # it could not remove it any more
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

@@ -11,6 +11,7 @@ of numbers that are not finite, is a fault, and the size is computed in float32.
 
 import copy
 import hashlib
+import math
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
@@ -120,6 +121,8 @@ def excess(half: Tensor, exact: Tensor, rounding: float) -> float:
     error = float((half - exact).abs().max())
     if error != error or error == float("inf"):
         return float("inf") if bool(exact.isfinite().all()) else 0.0
+    if not math.isfinite(rounding):  # then it explains nothing
+        return float("inf") if error > FLOOR else 0.0
     return error / rounding
 
 

@@ -67,9 +67,10 @@ def _difference(
 ) -> int:
     """The largest of the levels by torch and by the run in `folder`, both in float32 on the CPU."""
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    [exported] = engines.load_members([folder], [card], fabric)
     try:
-        ours, theirs = (next(predict_levels([probs], [grey], fabric)).astype(int) for probs in (member, exported))
+        ours = next(predict_levels([member], [grey], fabric)).astype(int)  # before the file, which is not kept
+        [exported] = engines.load_members([folder], [card], fabric)
+        theirs = next(predict_levels([exported], [grey], fabric)).astype(int)
     except NotFiniteError as error:
         raise error.of(run_folder, picture) from None
     return int(abs(ours - theirs).max())

@@ -1,5 +1,6 @@
 """Weights of a file: what fits is taken, however it is wrapped; what does not is refused with names of both sides."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from severstal_cli.errors import InputError
+from severstal_cli.learning import fitting
 from severstal_cli.learning.registry import build
 
 State = dict[str, Tensor]
@@ -196,9 +198,14 @@ def test_weights_that_are_not_finite_are_refused(resnet18: State, tmp_path: Path
         (lambda value: value[:, :32], r"layer1.0.conv1.weight is (64, 32, 3, 3), not (64, 64, 3, 3)"),
         (lambda value: value.to(torch.int8), "layer1.0.conv1.weight is of type torch.int8"),
         (lambda value: value.to("meta"), "layer1.0.conv1.weight is no plain tensor"),
+        (
+            lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+            "layer1.0.conv1.weight is no plain tensor",
+        ),
     ],
-    ids=["shape", "integers", "meta"],
+    ids=["shape", "integers", "meta", "quantized"],
 )
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:TypedStorage")  # the file is what is tested
 def test_a_weight_of_another_kind_is_told(
     resnet18: State, tmp_path: Path, change: Callable[[Tensor], Tensor], found: str
 ) -> None:
@@ -242,3 +249,40 @@ def test_the_features_of_a_file_of_timm_are_those_of_timm(tmp_path: Path, model:
         found = encoder.eval()(images)[-1]
         wanted = whole.eval().forward_intermediates(images.expand(-1, 3, -1, -1), intermediates_only=True)[-1]
     assert (found - wanted).norm() < 1e-4 * wanted.norm()
+
+
+@pytest.mark.parametrize("function", ["system", "getcwd"])
+def test_a_file_that_names_a_blocked_module_is_told_to_hold_code(tmp_path: Path, function: str) -> None:
+    class Calls:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return getattr(os, function), (f"mkdir {tmp_path}/ran",) * (function == "system")
+
+    torch.save({"conv1.weight": Calls()}, tmp_path / "file.pth")
+    assert "it holds more than tensors, which could run code and is not loaded" in refused(
+        "resnet18", tmp_path / "file.pth"
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["file.pth", "file.safetensors"])
+def test_a_file_that_is_cut_or_none_of_weights_is_told(resnet18: State, tmp_path: Path, name: str) -> None:
+    save_file(resnet18, tmp_path / name) if name.endswith("safetensors") else torch.save(resnet18, tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:100], b"hello", b""):
+        (tmp_path / name).write_bytes(content)
+        assert "it is damaged, or no file of torch or safetensors" in refused("resnet18", tmp_path / name)
+
+
+def test_tables_that_hold_themselves_are_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table: dict[str, Any] = {}
+    table |= {str(number): table for number in range(30)}
+    torch.save(table, tmp_path / "file.pth")
+    searched, flat = [], fitting._flat
+
+    def counted(*arguments: Any) -> Any:
+        searched.append(arguments)
+        return flat(*arguments)
+
+    monkeypatch.setattr(fitting, "_flat", counted)
+    assert "holds no weights" in refused("resnet18", tmp_path / "file.pth")
+    assert len(searched) <= 31

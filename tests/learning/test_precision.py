@@ -141,6 +141,14 @@ def test_float16_that_overflows_is_computed_in_float32(monkeypatch: pytest.Monke
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("emulated", [float("nan"), float("inf")])
+def test_rounding_that_is_not_finite_explains_nothing(emulated: float) -> None:
+    """NaN would be less than any tolerance where the largest of several is taken."""
+    ones = torch.ones(3)
+    assert precision.excess(ones * 9, ones, emulated) == float("inf")
+    assert precision.excess(ones, ones, emulated) == 0
+
+
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_engines_in_half_precision_are_careful(trained, with_openvino: None, heard, engine: str) -> None:  # type: ignore[no-untyped-def]
     """Where half precision is wrong, the levels are those of the engine in float32, and the run is named."""

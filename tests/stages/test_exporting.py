@@ -79,6 +79,21 @@ def test_a_network_that_differs_is_not_kept(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_a_network_whose_folded_weights_are_not_finite_is_told_by_its_run(
+    trained: tuple[Path, Path], tmp_path: Path, with_openvino: None, form: str
+) -> None:
+    """Its weights are, but a variance is negative: the file that the message would name is not kept."""
+    card = run.read_card(trained[1])
+    network = run.load_network(trained[1], card)
+    next(value for name, value in network.named_buffers() if name.endswith("running_var")).fill_(-1.0)
+    run.write_model(tmp_path / "negative", network, card)
+    with pytest.raises(RunError) as caught:
+        exporting.export_run(ExportConfig(run=tmp_path / "negative", format=form, out=tmp_path / "out/made"))
+    assert str(caught.value).startswith(f"{tmp_path}/negative gives numbers that are not finite: for ")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_what_stands_in_the_way_is_told(
     trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

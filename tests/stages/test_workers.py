@@ -112,14 +112,18 @@ def test_workers_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_worker_outlives_the_command(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Nor does the folder where they met, though what would remove it was killed."""
+    (tmp_path / "temporary").mkdir()
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", epochs=10_000)
-    process = _run("-m", "severstal_cli", *_options(config), "--devices", "2")
+    process = _run("-m", "severstal_cli", *_options(config), "--devices", "2", TMPDIR=str(tmp_path / "temporary"))
     assert process.stderr is not None
     process.stderr.readline()
     assert len(_alive(process.pid)) > 2
+    assert list((tmp_path / "temporary").glob("severstal-*"))
     process.kill()
     process.communicate()  # ends as soon as nobody is left who could write
     assert _alive(process.pid) == {}
+    assert not list((tmp_path / "temporary").glob("severstal-*"))
 
 
 def _weights(folder: Path) -> dict[str, bytes]:
