@@ -378,7 +378,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a checkpoint of something else", lambda: torch.save([1], "models/good/training.ckpt"), RESUME,
      f"models/good/training.ckpt is damaged: it holds no table of values. {REMOVE}"),
     ("a checkpoint without a card", keep_checkpoint(format=1), RESUME,
-     "models/good/training.ckpt is damaged: KeyError('card'). Remove models/good, and train again"),
+     "models/good/training.ckpt is damaged: card is NoneType, not dict. Remove models/good, and train again"),
     # the run
     ("no such run", nothing, "thresholds models/gone", "no such run: models/gone. `severstal models` lists the …"),
     ("a folder that is no run", nothing, "thresholds data",
