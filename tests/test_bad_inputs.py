@@ -619,6 +619,9 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "drawn/_1.png: its name is not IMAGE_CLASS.png: ImageId is empty. For …"),
     ("an anti-aliased mask", mask("a_1.png", SMOOTH), "encode drawn --out fresh.csv",
      "drawn/a_1.png: … values beside 0 in a mask of one class: … and more. Save it without smoothing"),
+    ("a mask on grey", mask("a_1.png", np.maximum(BOX, 128)), "encode drawn --out fresh.csv",
+     "drawn/a_1.png: the values 128 and 255 in a mask of one class, and no 0. Name the background, as --colours "
+     "808080=0"),
     ("a mask as JPEG", mask("a_1.jpg", BOX), "encode drawn --out fresh.csv",
      "drawn/a_1.jpg: a JPG file: its compression changes pixels. Save masks as PNG"),
     ("a mask in colour", mask("a_1.png", COLOUR), "encode drawn --out fresh.csv",

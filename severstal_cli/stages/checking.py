@@ -71,7 +71,7 @@ def check(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
         rows=len(table.lines),
         images=len(table.image_ids),
         masks=len(table.masks),
-        classes=table.classes,
+        classes=len(table.class_ids),
         faults=tuple(sorted(faults, key=lambda fault: (fault.line, fault.message))),
         notes=tuple(notes),
     )
@@ -150,7 +150,9 @@ def _missing_and_extra(
         if image_id not in found:
             if image_id in endings:
                 other = short(endings[image_id])
-                yield Fault(line=0, message=f"{short(image_id)} is missing: there is {other}, of another ending")
+                yield Fault(
+                    line=0, message=f"{short(image_id)} is missing: there is {other}, of another ending or case"
+                )
             else:
                 absent.append(image_id)
             continue

@@ -69,8 +69,8 @@ def choose(
 ) -> Chosen:
     """The rules of all classes by what each image contributes; the same for any order of adding.
 
-    fold_of, groups: (N,) of each image. counted: the channels that means are over, by default all. Raises ValueError
-    without images.
+    fold_of, groups: (N,) of each image. counted: the channels that means are over, by default all; the others
+    are disabled. Raises ValueError without images.
     """
     if not len(fold_of):
         raise ValueError("no image was added")
@@ -94,6 +94,8 @@ def choose(
                 others, rows = fold_of != fold, fold_of == fold
                 if _gains(gains[others], groups[others]):
                     held_out[rows, channel] = gated[rows, channel]
+    if counted is not None:  # there may be no class of the other channels, and a mask of it could only be wrong
+        rules = [rule if channel in counted else ClassRule(pixel_threshold=NEVER) for channel, rule in enumerate(rules)]
     return _told(classes, rules, held_out, groups, range(len(classes)) if counted is None else counted)
 
 

@@ -171,6 +171,8 @@ def _refuse_one_class(path: Path, image: MaskImage, unnamed: list[Drawn]) -> Non
     numbers = [drawn.number for drawn in unnamed if drawn.number is not None]
     if len(numbers) == len(unnamed):
         some = ", ".join(map(str, numbers[:4])) + (" and more" if len(numbers) > 4 else "")
+        if len(numbers) == len(image.drawn) == 2 and all(drawn.colour is not None for drawn in unnamed):
+            _refuse_without_black(path, image, numbers)
         remedy = "Save it without smoothing"
         if numbers[-1] <= MOST_VALUES or (numbers[-1] == VOID and numbers[-2] <= MOST_VALUES):
             remedy += ", or use --label-images if they are class ids"
@@ -188,6 +190,12 @@ def _refuse_one_class(path: Path, image: MaskImage, unnamed: list[Drawn]) -> Non
     count = f"{len(unnamed)} colours" if len(unnamed) > 1 else "a colour"
     found = f"{count} in a mask of one class: {_list(image)}"
     raise InputError(f"{path}", found, remedy)
+
+
+def _refuse_without_black(path: Path, image: MaskImage, numbers: list[int]) -> None:
+    background = max(image.drawn, key=lambda drawn: int((image.codes == drawn.code).sum())).colour or 0
+    found = f"the values {numbers[0]} and {numbers[1]} in a mask of one class, and no 0"
+    raise InputError(f"{path}", found, f"Name the background, as --colours {show(background)}=0")
 
 
 def _refuse_unnamed(path: Path, image: MaskImage, unnamed: list[Drawn], colours: ColourMap) -> None:

@@ -457,6 +457,17 @@ def test_folders_as_roboflow_lays_them(tmp_path: Path) -> None:
     assert "its categories are not those of _annotations.coco.json" in fault(tmp_path / "coco", tmp_path / "no")
 
 
+def test_a_size_as_stored_of_a_turned_image_names_its_orientation(tmp_path: Path) -> None:
+    given = write(tmp_path / "c.json", coco([flat(P)]))
+    exif = Image.Exif()
+    exif[274] = 6
+    (tmp_path / "images").mkdir()
+    Image.new("L", (20, 12)).save(tmp_path / "images" / "a.jpg", exif=exif)
+    found = fault(given, tmp_path, images=tmp_path / "images")
+    assert "12x20 pixels are declared for a.jpg, " in found
+    assert "carries EXIF orientation 6 and is read upright" in found
+
+
 def test_names_that_collapse_are_refused(tmp_path: Path) -> None:
     images = [{"id": n, "file_name": f"{n}/a.jpg", "height": 12, "width": 20} for n in (1, 2)]
     given = write(tmp_path / "c.json", coco(images=images))

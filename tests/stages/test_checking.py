@@ -63,7 +63,7 @@ def test_a_good_submission_has_no_faults(tmp_path: Path, sample: str) -> None:
             TRIPLES + "b,1,1 3\na.jpg,1,1 3\n",
             SAMPLE_TODAY,
             [
-                (0, "b.jpg is missing: there is b, of another ending", False),
+                (0, "b.jpg is missing: there is b, of another ending or case", False),
                 (2, "b is not among the images asked for", False),
             ],
         ),
@@ -227,3 +227,8 @@ def test_rows_of_2019_stand_there_once(tmp_path: Path) -> None:
     assert found(tmp_path, GOOD + "a.jpg_1,5 1\n", sample=SAMPLE_2019) == [
         (6, "a.jpg, class 1 is in line 2 already", False)
     ]
+
+
+def test_classes_are_those_that_rows_name(tmp_path: Path) -> None:
+    (tmp_path / "gaps.csv").write_text(TRIPLES + "a.jpg,2,1 3\na.jpg,7,5 1\n")
+    assert check(CheckConfig(submission=tmp_path / "gaps.csv")).classes == 2

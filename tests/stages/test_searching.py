@@ -208,6 +208,7 @@ def test_classes_that_no_annotation_names_lift_no_mean(make_data, tmp_path: Path
     )
     found = searching.search(ThresholdsConfig(runs=(result.folder,)))
     assert len(found.choices) == 7
+    assert {found.choices[channel].rule.pixel_threshold for channel in (0, 2, 3, 4, 5)} == {postprocess.NEVER}
     assert found.mean_dice_never == pytest.approx(nothing("0"))
     of_two = [found.choices[1].mean_dice_held_out, found.choices[6].mean_dice_held_out]
     assert found.mean_dice_held_out == pytest.approx(np.mean(of_two))

@@ -16,6 +16,7 @@ from severstal_cli.steel.images import image_size
 from severstal_cli.steel.parallel import map_in_order
 from severstal_cli.steel.records import MAX_CLASS_ID, RowError, read_image_id
 from severstal_cli.steel.rle import Runs
+from severstal_cli.steel.surveys import orientation_remedy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,7 @@ def _size(image: AnnotatedImage, path: Path | None) -> Size:
         raise InputError(
             f"{image.source}",
             "{}x{} pixels are declared for {}, {} has {}x{}".format(*image.size, image.name, path, *actual),
-            "Annotations belong to the image as it was annotated",
+            (path and orientation_remedy(path)) or "Annotations belong to the image as it was annotated",
         )
     return actual or image.size or (0, 0)
 
