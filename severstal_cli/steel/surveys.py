@@ -116,19 +116,27 @@ def depth_of(deep: Sequence[Path], progress: Progress = SILENT) -> Depth | None:
     """Return what `deep`, files of more than 8 bits (`Survey.deep`), use of their range; None where there are none.
 
     Images that cannot be read are passed over.
+
+    Raises InputError: one file would make most others nearly black, as one with a broken pixel does.
     """
     if not deep:
         return None
-    brightest = []
+    brightest: dict[Path, int] = {}
     with progress.bar("measuring 16-bit images", len(deep), "images") as bar:
-        for found in map_in_order(_brightest, deep, ahead=32, name="decode"):
+        for path, found in zip(deep, map_in_order(_brightest, deep, ahead=32, name="decode"), strict=True):
             if found is not None:
-                brightest.append(found)
+                brightest[path] = found
             bar.advance()
     if not brightest:
         return None
-    bits = next(bits for bits in DEPTHS if max(brightest) < 1 << bits)
-    return Depth(bits=bits, files=len(brightest), dim=sum(each < 1 << (bits - 4) for each in brightest))
+    first = max(brightest, key=brightest.__getitem__)
+    bits = next(bits for bits in DEPTHS if brightest[first] < 1 << bits)
+    dim = sum(each < 1 << (bits - 4) for each in brightest.values())
+    if 2 * dim > len(brightest):
+        raise InputError(f"{first}", f"its brightest pixel is {brightest[first]:,}, which makes {dim:,} of "
+                         f"{len(brightest):,} 16-bit images nearly black",
+                         "Mend or remove it, or bring all images to one depth")  # fmt: skip
+    return Depth(bits=bits, files=len(brightest), dim=dim)
 
 
 def reader(paths: Mapping[str, Path]) -> Callable[[str], Grey]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
+from severstal_cli.errors import InputError
 from severstal_cli.steel import surveys
 from severstal_cli.steel.surveys import Depth
 
@@ -98,3 +99,11 @@ def test_a_reader_scales_by_its_set(tmp_path: Path) -> None:
     read = surveys.reader(paths)
     assert read("a.png").max() == 1999 >> 4
     assert read("b.png").max() == 199
+
+
+def test_one_pixel_does_not_make_a_set_black(tmp_path: Path) -> None:
+    deep = [draw(tmp_path / "a.png", 900), draw(tmp_path / "b.png", 65535), draw(tmp_path / "c.png", 1023)]
+    with pytest.raises(
+        InputError, match=r"b\.png: its brightest pixel is 65,\d+, which makes 2 of 3 16-bit images nearly"
+    ):
+        surveys.depth_of(deep)
