@@ -157,7 +157,7 @@ def test_12_bit_images_are_trained_and_predicted_by_one_scale(severstal: Run) ->
     assert tables[0] == tables[1]
 
     code, _, err = severstal("predict deep/train_images --model models/data --out x.csv")
-    assert (code, f"{said}, as measured here: there were none in the training" in err) == (0, True), err
+    assert (code, f"{said}, measured here, as the training had none" in err) == (0, True), err
 
     code, _, err = severstal("predict bright --model models/deep --out b.csv")
     assert code == 1

@@ -112,7 +112,7 @@ def _bits(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Progress)
     elif all(card.pixels_fingerprint is None for card in cards):
         depth, why = surveys.Depth(bits=images.FULL_DEPTH, files=len(found.deep)), "as earlier versions trained"
     else:
-        depth, why = surveys.depth_of(found.deep, progress), "as measured here: there were none in the training"
+        depth, why = surveys.depth_of(found.deep, progress), "measured here, as the training had none"
     if depth is None:
         return None
     progress.say(f"{depth.note(len(paths))}, {why}")

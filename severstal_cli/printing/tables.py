@@ -47,7 +47,8 @@ def print_thresholds(result: "ThresholdsResult") -> None:
     from severstal_cli.steel.words import between
 
     rows = []
-    for class_id, choice in enumerate(result.choices, start=1):
+    for channel in result.counted:
+        choice, class_id = result.choices[channel], channel + 1
         rule = choice.rule
         threshold = "never" if rule.pixel_threshold > 255 else f"{rule.pixel_threshold / 255:.3f}"
         dice = (choice.mean_dice_default, choice.mean_dice, choice.mean_dice_never)
