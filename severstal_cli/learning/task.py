@@ -71,10 +71,8 @@ def _check_story(path: Path) -> None:
     """What another command has written there, as rules or the card of a run, is not to be lost. Raises InputError."""
     try:
         there = typed.read(path)
-    except OSError:  # nothing is there, or nothing can be: `check_place` says why
+    except (OSError, ValueError):  # nothing is there, or nothing can be (`check_place` says why), or no rules
         return
-    except ValueError:
-        there = None
     if not isinstance(there, dict) or "submission" not in there:
         raise InputError(f"{path} would be overwritten", "it is of no submission", "Choose another name for --out")
 
