@@ -83,10 +83,13 @@ class MachineError(SeverstalError):
 FULL = (
     "out of memory", "allocate memory", "not enough memory", "bad_alloc", "bad alloc", "bad allocation",
     "failed to allocate", "insufficient memory", "outofmemory", "unable to mmap", "failed to map segment",
-    "start new thread", "could not create a primitive", "could not create a memory", "unable to find an engine",
+    "start new thread", "unable to find an engine",
     "cudnn_status_alloc_failed", "cublas_status_alloc_failed",
 )  # fmt: skip
 """What libraries say of a full memory, in lower case: few have a kind of error for it."""
+
+PRIMITIVE = "could not create a primitive"
+"""oneDNN says so of a full memory, and of what it cannot compute on a processor."""
 
 
 def is_memory(error: BaseException | None) -> bool:
@@ -94,7 +97,8 @@ def is_memory(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
             return True
-        if not isinstance(error, SeverstalError) and any(word in str(error).lower() for word in FULL):
+        said = "" if isinstance(error, SeverstalError) else str(error).lower()
+        if any(word in said for word in FULL):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -3,14 +3,17 @@
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 
 from severstal_cli.errors import MachineError, check_memory
 from severstal_cli.learning import launching, workers
-from severstal_cli.learning.precision import Mixed, Verdicts
+from severstal_cli.learning.precision import Verdicts
 
 
 def fastest_precision(device: str) -> str:
@@ -55,6 +58,39 @@ def open_device(precision: str = "auto") -> Fabric:
     fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=here, num_nodes=world // here, **how)
     fabric.launch()
     return fabric
+
+
+class Mixed(MixedPrecision):
+    """Fabric's mixed precision, which `in_float32` switches off."""
+
+    is_off = False
+
+    def forward_context(self) -> Any:
+        return torch.autocast(self.device, enabled=False) if self.is_off else super().forward_context()
+
+    def convert_input(self, data: Any) -> Any:
+        return data if self.is_off else super().convert_input(data)
+
+
+@contextmanager
+def in_float32(fabric: Fabric, wanted: bool = True) -> Iterator[None]:
+    """Compute in float32 what `fabric` would compute in half precision, if `wanted`."""
+    mixed = fabric.strategy.precision
+    if not wanted or not isinstance(mixed, Mixed):
+        yield
+        return
+    mixed.is_off = True
+    try:
+        yield
+    finally:
+        mixed.is_off = False
+
+
+def half_type(fabric: Fabric) -> torch.dtype | None:
+    """That which autocast multiplies in; None: it stays with float32."""
+    with fabric.autocast():
+        kind = fabric.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def check_compiler(device: torch.device) -> None:

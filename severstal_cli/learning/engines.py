@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError, check_memory
 from severstal_cli.learning import finite, names, run
-from severstal_cli.learning.device import check_compiler
+from severstal_cli.learning.device import check_compiler, half_type
 from severstal_cli.learning.folding import with_folded_norms
-from severstal_cli.learning.precision import Careful, half_type
+from severstal_cli.learning.precision import Careful
 from severstal_cli.learning.registry import STRIDE, Logits
 from severstal_cli.progress import SILENT, Progress
 

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from severstal_cli.errors import is_memory, memory_is_full
+from severstal_cli.errors import PRIMITIVE, is_memory, memory_is_full
 from severstal_cli.learning import tta
 from severstal_cli.learning.engines import Compiled, OpenVino, Probs
 from severstal_cli.learning.finite import NotFiniteError
@@ -101,7 +101,7 @@ def _batches_of_levels(
         try:
             on_the_way.append((batch, _levels(members, shares, batch, fabric, chosen, exclusive)))
         except (RuntimeError, MemoryError) as error:
-            if not is_memory(error):
+            if not is_memory(error) and PRIMITIVE not in str(error):
                 raise
             count, height, width = batch.shape
             remedy = "Give a smaller --batch-size" if count > 1 else ""

@@ -15,7 +15,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
 from severstal_cli.learning import augmentation, losses, precision, schedule
 from severstal_cli.learning.dataset import TrainingSet
-from severstal_cli.learning.device import check_compiler, gather, share_verdicts
+from severstal_cli.learning.device import check_compiler, gather, half_type, in_float32, share_verdicts
 from severstal_cli.learning.feeding import Fed, on_device
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.learning.run import ModelCard
@@ -123,7 +123,7 @@ def check_precision(
 
     By the average, which is not compiled; its weights are the network's at the start.
     """
-    if precision.half_type(fabric) is None:
+    if half_type(fabric) is None:
         return
     batches = (
         _changed(fed, card, hash((config.seed, number)) & 0x7FFF_FFFF)[0]
@@ -246,7 +246,7 @@ def train_epoch(
         batch, (pixels, masks) = fed[0], _changed(fed, card, key)
         exact = not state.verdicts.get((pixels.shape[0], pixels.shape[2], pixels.shape[3]), True)
         with fabric.no_backward_sync(state.network, enabled=not batch.ends_step):  # type: ignore[arg-type]
-            with precision.in_float32(fabric, exact):
+            with in_float32(fabric, exact):
                 logits = state.network(pixels)
             loss = losses.total_loss(logits.masks, logits.classes, masks, config, share)
             count.add(batch, loss.detach())

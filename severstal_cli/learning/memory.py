@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.errors import MachineError, is_memory
+from severstal_cli.errors import PRIMITIVE, MachineError, is_memory
 from severstal_cli.learning import loop, losses
 from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import gather
@@ -81,7 +81,7 @@ def told(data: TrainingSet, config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not is_memory(error):
+        if not is_memory(error) and PRIMITIVE not in str(error):
             raise
         raise _too_large(data, config) from error
 

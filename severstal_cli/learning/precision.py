@@ -15,16 +15,16 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.precision.amp import MixedPrecision
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from severstal_cli.errors import is_memory
+from severstal_cli.learning.device import half_type
 from severstal_cli.progress import SILENT, Progress
 
 Size = tuple[int, int, int]
@@ -60,39 +60,6 @@ _ROUNDED = {
     "_scaled_dot_product_fused_attention_overrideable", "_scaled_dot_product_attention_math",
 }  # fmt: skip
 """What autocast computes in half precision, by its name without gradients and, where that is another, in inference."""
-
-
-class Mixed(MixedPrecision):
-    """Fabric's mixed precision, which `in_float32` switches off."""
-
-    is_off = False
-
-    def forward_context(self) -> Any:
-        return torch.autocast(self.device, enabled=False) if self.is_off else super().forward_context()
-
-    def convert_input(self, data: Any) -> Any:
-        return data if self.is_off else super().convert_input(data)
-
-
-@contextmanager
-def in_float32(fabric: Fabric, wanted: bool = True) -> Iterator[None]:
-    """Compute in float32 what `fabric` would compute in half precision, if `wanted`."""
-    mixed = fabric.strategy.precision
-    if not wanted or not isinstance(mixed, Mixed):
-        yield
-        return
-    mixed.is_off = True
-    try:
-        yield
-    finally:
-        mixed.is_off = False
-
-
-def half_type(fabric: Fabric) -> torch.dtype | None:
-    """That which autocast multiplies in; None: it stays with float32."""
-    with fabric.autocast():
-        kind = fabric.device.type
-        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -158,14 +125,20 @@ class Careful:
         agrees = self.verdicts.get(size)
         if agrees is False:
             return self.in_float32(pixels)
-        probs = self.half(pixels)
-        if agrees is None:
+        if agrees:
+            return self.half(pixels)
+        try:
+            probs = self.half(pixels)
             found = self._excess(probs[-1:], pixels[-1:])
-            self.verdicts[size] = agrees = found <= TOLERANCE
-            if not agrees:
-                self._progress.say(_line(self._name, self._kind, size, found))
-                return self.in_float32(pixels)
-        return probs
+        except RuntimeError as error:  # a processor may not have what the engine takes it to have
+            if is_memory(error):
+                raise
+            found = math.inf
+        self.verdicts[size] = found <= TOLERANCE
+        if self.verdicts[size]:
+            return probs
+        self._progress.say(_line(self._name, self._kind, size, found))
+        return self.in_float32(pixels)
 
     def in_float32(self, pixels: Tensor) -> Tensor:
         """The probs by float32."""
@@ -292,7 +265,7 @@ def machine(fabric: Fabric) -> str:
 
 def _line(name: str, kind: torch.dtype | None, size: Size, found: float) -> str:
     images, height, width = size
-    how = "it is not finite" if found == float("inf") else f"it differs {found:.0f} times as much as rounding explains"
+    how = "none, or not finite" if found == math.inf else f"it differs {found:.0f} times as much as rounding explains"
     return (
         f"{name}: {str(kind).removeprefix('torch.')} gives wrong numbers on this machine for {images} x {height} x "
         f"{width} ({how}): float32 is used for this size"

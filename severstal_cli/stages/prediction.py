@@ -22,8 +22,7 @@ import severstal_cli
 from severstal_cli.config import PredictConfig
 from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.learning import engines, inference, pipeline, workers
-from severstal_cli.learning.device import open_device
-from severstal_cli.learning.precision import half_type
+from severstal_cli.learning.device import half_type, open_device
 from severstal_cli.learning.recipe import Recipe
 from severstal_cli.learning.task import Task, read_task
 from severstal_cli.progress import SILENT, Progress
