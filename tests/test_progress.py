@@ -9,7 +9,7 @@ from severstal_cli.printing.table import print_table
 from severstal_cli.progress import Bar, MegabyteBar, TerminalProgress, megabytes
 
 CONTROL = "a\x1b[2J\x1b]0;owned\x07\r\u202eb\u2028\x9b\udcff\x00"
-SHOWN = r"a\x1b[2J\x1b]0;owned\x07\r\u202eb\u2028\x9b\udcff\x00"
+SHOWN = r"a\x1b[2J\x1b]0;owned\x07\r\u202eb\u2028\x9b\xff\x00"
 
 
 class Counted(Bar):

@@ -13,7 +13,6 @@ from lightning_fabric.plugins.precision.amp import MixedPrecision
 
 from severstal_cli.errors import MachineError, check_memory
 from severstal_cli.learning import launching, workers
-from severstal_cli.learning.precision import Verdicts
 
 
 def fastest_precision(device: str) -> str:
@@ -117,11 +116,3 @@ def gather(value: Any, fabric: Fabric) -> list[Any]:
     found = [torch.zeros(longest, dtype=torch.uint8, device=fabric.device) for _ in sizes]
     torch.distributed.all_gather(found, torch.nn.functional.pad(own, (0, longest - len(own))))
     return [json.loads(bytes(text[: int(size)].tolist())) for text, size in zip(found, sizes, strict=True)]
-
-
-def share_verdicts(verdicts: Verdicts, fabric: Fabric) -> None:
-    """Let all devices compute a size in float32 where one of them has seen that it must."""
-    for others in gather([[*size, agrees] for size, agrees in verdicts.items()], fabric):
-        for count, height, width, agrees in others:
-            size = count, height, width
-            verdicts[size] = agrees and verdicts.get(size, True)

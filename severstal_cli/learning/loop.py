@@ -15,7 +15,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
 from severstal_cli.learning import augmentation, losses, precision, schedule
 from severstal_cli.learning.dataset import TrainingSet
-from severstal_cli.learning.device import check_compiler, gather, half_type, in_float32, share_verdicts
+from severstal_cli.learning.device import check_compiler, gather, half_type, in_float32
 from severstal_cli.learning.feeding import Fed, on_device
 from severstal_cli.learning.registry import STRIDE
 from severstal_cli.learning.run import ModelCard
@@ -130,7 +130,7 @@ def check_precision(
         for number, fed in enumerate(on_device(data.trials(), fabric.device))
     )
     precision.check_training(state.average, batches, fabric, state.verdicts, "training", progress)
-    share_verdicts(state.verdicts, fabric)
+    precision.share_verdicts(state.verdicts, fabric)
 
 
 def sparing_single_values(network: nn.Module) -> nn.Module:

@@ -165,7 +165,7 @@ def check_encoder_of(folder: Path, encoder: str) -> None:
 
 def check_has_weights(folder: Path) -> None:
     """See that a run has weights for torch. Raises RunError."""
-    if (folder / WEIGHTS_FILE).is_file():
+    if (folder / WEIGHTS_FILE).exists():
         return
     exported = [path.name for path in sorted(folder.glob("model.*")) if path.name != CARD]
     if exported == ["model.pt2"]:

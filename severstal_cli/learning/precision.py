@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from severstal_cli.errors import is_memory
-from severstal_cli.learning.device import half_type
+from severstal_cli.learning.device import gather, half_type
 from severstal_cli.progress import SILENT, Progress
 
 Size = tuple[int, int, int]
@@ -174,6 +174,14 @@ def _around_largest(pixels: Tensor, errors: Tensor) -> Tensor:
 
 
 # training
+
+
+def share_verdicts(verdicts: Verdicts, fabric: Fabric) -> None:
+    """Let all devices compute a size in float32 where one of them has seen that it must."""
+    for others in gather([[*size, agrees] for size, agrees in verdicts.items()], fabric):
+        for count, height, width, agrees in others:
+            size = count, height, width
+            verdicts[size] = agrees and verdicts.get(size, True)
 
 
 def check_training(

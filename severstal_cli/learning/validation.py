@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from severstal_cli.learning import engines, inference
-from severstal_cli.learning.device import gather, half_type, share_verdicts
+from severstal_cli.learning.device import gather, half_type
 from severstal_cli.learning.finite import NotFiniteError
-from severstal_cli.learning.precision import Careful, Verdicts
+from severstal_cli.learning.precision import Careful, Verdicts, share_verdicts
 from severstal_cli.learning.run import ModelCard
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import dice, postprocess, rle

@@ -134,11 +134,14 @@ def test_a_table_that_lost_its_line_ends_is_told_at_once(tmp_path: Path) -> None
 
 def test_a_damaged_plan_of_parts_asks_for_no_more_than_is_there(tmp_path: Path) -> None:
     (tmp_path / "part-00001.csv").write_text(TABLE)
-    for plan, said in (('{"parts": 999999999999}', "999999999998 of 999999999999 parts are missing, first part-00002"),
+    for plan, said in (('{"parts": 999999999999}', "plan.json is damaged: 999999999999 parts. Predict again"),
                        ('{"parts": 3}', r"2 of 3 parts are missing, first part-00002\.csv")):  # fmt: skip
         (tmp_path / "plan.json").write_text(plan)
         with pytest.raises(InputError, match=said):
             read_table(tmp_path)
-    for plan in ('{"parts": 1e999}', "[" * 100_000, '{"parts": 1}', '{"parts": null}'):
+    for plan in ('{"parts": 1e999}', "[" * 100_000, '{"parts": null}', '{"parts": 0}'):
         (tmp_path / "plan.json").write_text(plan)
-        assert read_table(tmp_path).image_ids == ("a.jpg",)
+        with pytest.raises(InputError, match=r"plan\.json is damaged: .*Predict again"):
+            read_table(tmp_path)
+    (tmp_path / "plan.json").write_text('{"parts": 1}')
+    assert read_table(tmp_path).image_ids == ("a.jpg",)
