@@ -1,4 +1,4 @@
-"""What `train --on kaggle` is told besides its training."""
+"""The settings of `train --on kaggle` besides those of its training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class RemoteConfig:
     """Delete it, where Kaggle does not let it be ended otherwise."""
     competition: Competition = COMPETITION
     session_s: float = 11 * 3600.0 + 20 * 60
-    """After which a training is told to end, so that its checkpoint is kept: Kaggle ends a session after 12 hours."""
+    """After which a training is asked to end, so that its checkpoint is kept: Kaggle ends a session after 12 hours."""
     poll_s: float = 15.0
     """As in `SubmitConfig`, and so the others."""
     dataset_limit_s: float = 2 * 3600.0
