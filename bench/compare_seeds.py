@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from severstal_cli.config import ScoreConfig
-from severstal_cli.learning import run
+from severstal_cli.learning.runs import model_card
 from severstal_cli.progress import SILENT
 from severstal_cli.stages import comparing, scoring
-from severstal_cli.steel import dice
-from severstal_cli.steel.photographs import open_photographs
-from severstal_cli.steel.scores import differences
+from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.scoring import dice
+from severstal_cli.steel.scoring.scores import differences
 
 
 def worse(found, true, height, kind):
@@ -70,7 +70,7 @@ def main():
           f"{np.std(means, ddof=1):.4f}, predicting nothing {float((~every[0].there).mean()):.4f}")  # fmt: skip
     same = [comparing._by_seed_alone(options.runs[0], folder) for folder in options.runs[1:]]
     print(f"recognised as differing by seed alone: {sum(same)} of {len(same)}")
-    photographs = open_photographs(Path(run.read_card(options.runs[0]).data), SILENT)
+    photographs = open_photographs(Path(model_card.read_card(options.runs[0]).data), SILENT)
     height = photographs.usual_size()[0]
     made_worse = {
         "every tenth mask left out": [worse(found, photographs.masks, height, 10) for found in every],

@@ -26,7 +26,8 @@ import torch
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, SeverstalError
-from severstal_cli.learning import loop, losses, registry
+from severstal_cli.learning.networks import registry
+from severstal_cli.learning.training import loop, losses
 
 BEGINS = "<!-- written by bench/encoders.py -->"
 

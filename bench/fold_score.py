@@ -12,16 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from severstal_cli.learning import evaluation
+from severstal_cli.learning.inference import held_out
 from severstal_cli.progress import SILENT
-from severstal_cli.steel import choosing, dice, postprocess, rle
-from severstal_cli.steel.contributions import Contributions
-from severstal_cli.steel.postprocess import ClassRule
-from severstal_cli.steel.search import ScoreSurface
+from severstal_cli.steel.masks import postprocess, rle
+from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.scoring import dice
+from severstal_cli.steel.thresholds import rule_selection
+from severstal_cli.steel.thresholds.per_image_gains import Contributions
+from severstal_cli.steel.thresholds.score_surface import ScoreSurface
 
 
 def main():
-    part = evaluation.open_validation([Path(sys.argv[1])], None, SILENT)
+    part = held_out.open_validation([Path(sys.argv[1])], None, SILENT)
     photographs, ids = part.photographs, part.image_ids
     height, width = photographs.usual_size()
     surfaces = [ScoreSurface.for_images(height * width) for _ in range(photographs.classes)]
@@ -36,7 +38,9 @@ def main():
             kept.add(row, surface.add(shown[channel], None if runs is None else rle.decode(runs, levels.shape[1:])))
             mask = rle.encode(postprocess.apply_rule(shown[channel], ClassRule()))
             at_half[row, channel] = dice.dice(mask, rle.EMPTY if runs is None else runs)
-    chosen = choosing.choose(contributions, choosing.deal(ids, part.split), choosing.groups_of(ids, part.split))
+    chosen = rule_selection.choose(
+        contributions, rule_selection.deal(ids, part.split), rule_selection.groups_of(ids, part.split)
+    )
     same = np.mean([choice.mean_dice_default for choice in chosen.choices])
     assert abs(same - at_half.mean()) < 1e-9, (same, at_half.mean())
     found = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from severstal_cli.steel.intervals import intervals
+from severstal_cli.steel.scoring.intervals import intervals
 
 SHARES = np.array([0.07, 0.02, 0.41, 0.06])
 """Of the images with each class."""

@@ -18,13 +18,16 @@ from pathlib import Path
 import numpy as np
 
 from severstal_cli.config import ScoreConfig, ThresholdsConfig, TrainConfig
-from severstal_cli.learning import names, run
+from severstal_cli.learning.networks import names
+from severstal_cli.learning.runs import run_folder
 from severstal_cli.progress import TerminalProgress
-from severstal_cli.stages import scoring, searching, training
-from severstal_cli.steel import scores, splits, tables
-from severstal_cli.steel.photographs import open_photographs
-from severstal_cli.steel.splits import split_data
+from severstal_cli.stages import scoring, threshold_search, training
+from severstal_cli.steel.dataset import splits
+from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.splits import split_data
+from severstal_cli.steel.scoring import scores
 from severstal_cli.steel.synth import series, write_synthetic_set
+from severstal_cli.steel.tables import mask_table
 
 SIZE = 64, 128
 VALIDATION = 100
@@ -63,7 +66,7 @@ def write(folder, whole, masks, held, validation, train):
     for name in names:
         os.link(whole / "train_images" / name, folder / "train_images" / name)
     own = {key: runs for key, runs in masks.items() if key[0] in set(names)}
-    tables.write_table(folder / "train.csv", own, names, 4, layout=tables.Layout.CURRENT, empty_rows=False)
+    mask_table.write_table(folder / "train.csv", own, names, 4, layout=mask_table.Layout.CURRENT, empty_rows=False)
     parts = np.array([-1] * len(held) + [0] * len(validation) + [1] * len(train), np.int8)
     sets = [frozenset(channel + 1 for channel in range(4) if (name, channel) in masks) for name in names]
     splits.write_splits(folder / "splits.csv", names, parts, np.arange(len(names)), sets)
@@ -97,10 +100,10 @@ def main():
                 models=options.out / "models", name=f"{name}-{seed}",
             )  # fmt: skip
             folder = names.folder_for(config)
-            if not (folder / run.THRESHOLDS).exists():
+            if not (folder / run_folder.THRESHOLDS).exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 training.train(config, progress)
-                searching.search(ThresholdsConfig(runs=(folder,)), progress)
+                threshold_search.search(ThresholdsConfig(runs=(folder,)), progress)
             found[name].append(scoring.score_runs(ScoreConfig(runs=(folder,)), progress))
             print(f"{name}, seed {seed}: {found[name][-1].dice.mean():.4f}", flush=True)
     first = found["together"][0]

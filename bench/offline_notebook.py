@@ -29,12 +29,12 @@ from pathlib import Path
 
 from severstal_cli.config import RemoteConfig, TrainConfig
 from severstal_cli.kaggle import bundle, notebook, training, wheels
-from severstal_cli.learning import run
-from severstal_cli.learning.thresholds import Thresholds
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.runs.thresholds import Thresholds
 from severstal_cli.progress import SILENT
-from severstal_cli.steel import tables
-from severstal_cli.steel.postprocess import ClassRule
-from severstal_cli.steel.rle import Runs
+from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.tables import mask_table
 
 IMAGE = [
     "torch==2.11.0", "torchvision==0.26.0", "numpy==2.1.3", "numba==0.61.2", "llvmlite==0.44.0",
@@ -111,7 +111,7 @@ def make_image(python: str, image: Path) -> None:
 
 def differing(own: Path, theirs: Path) -> str:
     """How much two submissions differ, in a line."""
-    masks = [tables.read_table(path).masks for path in (own, theirs)]
+    masks = [mask_table.read_table(path).masks for path in (own, theirs)]
     pixels = [{key: covered(mask) for key, mask in each.items()} for each in masks]
     keys = pixels[0].keys() | pixels[1].keys()
     count = sum(len(pixels[0].get(key, set()) ^ pixels[1].get(key, set())) for key in keys)
@@ -141,10 +141,10 @@ def train_there(python: Path, place: Path, data: Path) -> str:
     shutil.rmtree(place / "mounted")
     run_offline(python, script, place / "inputs", working)
     left = json.loads((working / notebook.OUTPUT).read_bytes())
-    card = run.read_card(working / left["name"])
-    run.load_network(working / left["name"], card)
+    card = model_card.read_card(working / left["name"])
+    run_folder.load_network(working / left["name"], card)
     assert left["finished"]
-    assert f"{left['name']}/{run.THRESHOLDS}" in left["files"]
+    assert f"{left['name']}/{run_folder.THRESHOLDS}" in left["files"]
     return f"a training there: Python {card.versions['python']}, validation Dice {card.validation_dice:.4f}"
 
 
@@ -163,8 +163,8 @@ def train(place: Path) -> list[Path]:
 
 def write_rules(path: Path, runs: list[Path]) -> Path:
     """A threshold of one half and a smallest component, for all classes."""
-    rules = (ClassRule(min_component_px=8),) * run.read_card(runs[0]).classes
-    run.write_thresholds(path, Thresholds(rules=rules, exclusive=True, tta="none"), {})
+    rules = (ClassRule(min_component_px=8),) * model_card.read_card(runs[0]).classes
+    run_folder.write_thresholds(path, Thresholds(rules=rules, exclusive=True, tta="none"), {})
     return path
 
 

@@ -16,8 +16,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from severstal_cli.steel import tables
-from severstal_cli.steel.parts import Parts
+from severstal_cli.steel.tables import mask_table
+from severstal_cli.steel.tables.shards import Parts
 
 
 def dealt(masks_of, names, shift):
@@ -44,14 +44,14 @@ def main():
     parser.add_argument("--images", type=int, nargs="+", default=[62_500, 250_000])
     options = parser.parse_args()
     by_image = defaultdict(list)
-    for (image_id, channel), runs in tables.read_table(options.annotations).masks.items():
+    for (image_id, channel), runs in mask_table.read_table(options.annotations).masks.items():
         by_image[image_id].append((channel, runs))
     masks_of = [of_image for found in by_image.values() for of_image in (found, [])]
     for count in options.images:
         with tempfile.TemporaryDirectory() as folder:
             names = [f"{number:09d}.jpg" for number in range(count)]
             parts = Parts(Path(folder) / "table.parts", [Path(folder) / name for name in names], {},
-                          tables.Layout.ORIGINAL)  # fmt: skip
+                          mask_table.Layout.ORIGINAL)  # fmt: skip
             parts.begin(resume=False)
             masks = dealt(masks_of, names, 0)
             begun = time.perf_counter()
@@ -65,8 +65,8 @@ def main():
             print(f"{rows:,} rows, {len(masks):,} masks, {len(parts.images)} parts, {size / 1e6:.0f} MB: "
                   f"written in {seconds:.1f} s", flush=True)  # fmt: skip
             truth = Path(folder) / "train.csv"
-            tables.write_table(truth, dealt(masks_of, names, 2), names, options.classes,
-                               layout=tables.Layout.CURRENT, empty_rows=False)  # fmt: skip
+            mask_table.write_table(truth, dealt(masks_of, names, 2), names, options.classes,
+                               layout=mask_table.Layout.CURRENT, empty_rows=False)  # fmt: skip
             for arguments in (["check", parts.folder], ["score", parts.folder, "--truth", truth]):
                 seconds, peak = run(*arguments)
                 print(f"    {arguments[0]}: {seconds:.1f} s, {peak:,.0f} MiB; a row {1e6 * seconds / rows:.1f} µs, "

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from severstal_cli.learning import run
+from severstal_cli.learning.runs import model_card, run_folder
 
 FLIPS = {"none": [()], "flips": [(), (3,), (2,), (2, 3)]}
 SMALLEST = 100
@@ -25,8 +25,8 @@ class Network(torch.nn.Module):
 
     def __init__(self, folder):
         super().__init__()
-        card = run.read_card(folder)
-        self.network, self.mean, self.std = run.load_network(folder, card).eval(), card.mean, card.std
+        card = model_card.read_card(folder)
+        self.network, self.mean, self.std = run_folder.load_network(folder, card).eval(), card.mean, card.std
 
     def forward(self, images):
         logits = self.network((images[:, :1] - self.mean) / self.std)

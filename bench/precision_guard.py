@@ -22,9 +22,13 @@ import numpy as np
 import torch
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.learning import engines, inference, loop, losses, precision, registry, run
-from severstal_cli.learning.card import _cpu_name
+from severstal_cli.learning import precision
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.inference import engines, level_maps
+from severstal_cli.learning.networks import registry
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.training import loop, losses
+from severstal_cli.learning.training.new_card import _cpu_name
 
 
 def seconds(work: Callable[[], object], times: int = 3) -> float:
@@ -41,18 +45,18 @@ def prediction(options: argparse.Namespace, network: torch.nn.Module) -> dict[st
     """Seconds of a batch, of the same with its comparison, and of its sums."""
     fabric = open_device()
     height, width = map(int, options.size.split("x"))
-    card = run.ModelCard(
+    card = model_card.ModelCard(
         arch=options.arch, encoder=options.encoder, in_channels=1, classes=4, classifier=True, mean=0.4, std=0.2,
         image_size=(height, width), exclusive=True, data="", data_fingerprint="", split_fingerprint="", fold=0,
         train_images=1, validation_images=1, epoch=1, validation_dice=0.5, config={}, versions={},
     )  # fmt: skip
     pictures = list(np.random.default_rng(0).integers(0, 256, (options.batch, height, width), np.uint8))
     with tempfile.TemporaryDirectory() as folder:
-        run.write_model(Path(folder), network, card)
+        run_folder.write_model(Path(folder), network, card)
         [probs] = engines.load_members([Path(folder)], [card], fabric, engine=options.engine)
 
     def predict() -> None:
-        list(inference.predict_levels([probs], pictures, fabric, batch_size=options.batch))
+        list(level_maps.predict_levels([probs], pictures, fabric, batch_size=options.batch))
 
     def first() -> None:
         assert isinstance(probs, precision.Careful), "this device multiplies float32"

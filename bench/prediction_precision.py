@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 from lightning_fabric import Fabric
 
-from severstal_cli.learning import engines, evaluation, inference, recipe
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.inference import engines, ensemble, held_out, level_maps
 from severstal_cli.progress import SILENT
-from severstal_cli.steel import postprocess
-from severstal_cli.steel.dice import dice_matrix
+from severstal_cli.steel.masks import postprocess
+from severstal_cli.steel.scoring.dice import dice_matrix
 
 
 def masks_and_levels(part, how, members, fabric, views):
     cache = part.photographs.cache
     pixels = (cache[cache.index[image_id]] for image_id in part.image_ids)
     masks, first = {}, []
-    levels_of = inference.predict_levels(members, pixels, fabric, views=views)
+    levels_of = level_maps.predict_levels(members, pixels, fabric, views=views)
     for image_id, levels in zip(part.image_ids, levels_of, strict=True):
         found = postprocess.masks_to_runs(levels, how.thresholds.rules, exclusive=how.thresholds.exclusive)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
@@ -43,7 +43,7 @@ def main():
     fastest = open_device(options.precision)
     exact = Fabric(accelerator=fastest.device.type, devices=1, precision="32-true")
     for folder in options.runs:
-        how, part = recipe.read([folder]), evaluation.open_holdout([folder], None, SILENT)
+        how, part = ensemble.read([folder]), held_out.open_holdout([folder], None, SILENT)
         scores, levels = {}, {}
         for name, engine, fabric in [("float32", "torch", exact), *((name, name, fastest) for name in options.engines)]:
             members = engines.load_members(how.folders, how.cards, fabric, engine=engine)

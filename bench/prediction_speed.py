@@ -25,11 +25,13 @@ import plain_predict
 import torch
 
 from severstal_cli.config import PredictConfig
-from severstal_cli.learning import engines, inference, recipe, tta
 from severstal_cli.learning.device import open_device
-from severstal_cli.learning.registry import STRIDE
+from severstal_cli.learning.inference import engines, ensemble, level_maps, tta
+from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.stages import prediction
-from severstal_cli.steel import confidence, images, postprocess
+from severstal_cli.steel.images import decoding
+from severstal_cli.steel.masks import postprocess
+from severstal_cli.steel.tables import confidence
 
 
 def timed(function):
@@ -62,10 +64,10 @@ def told(ratios):
 def profile(paths, how, members, fabric):
     """Seconds for all `paths` of what is not the network, each part alone on one core."""
     rules = how.thresholds
-    [first] = inference.predict_levels(members, [images.read_grey(paths[0])], fabric, exclusive=True)
+    [first] = level_maps.predict_levels(members, [decoding.read_grey(paths[0])], fabric, exclusive=True)
     confidence.expected_dice(first, postprocess.masks_to_runs(first, rules.rules, exclusive=True))  # compiled now
-    found = {"decode": timed(lambda: [images.read_grey(path) for path in paths])}
-    levels = list(inference.predict_levels(members, map(images.read_grey, paths), fabric))
+    found = {"decode": timed(lambda: [decoding.read_grey(path) for path in paths])}
+    levels = list(level_maps.predict_levels(members, map(decoding.read_grey, paths), fabric))
     found["exclusive"] = timed(lambda: [postprocess.make_exclusive(each) for each in levels])
     used = [postprocess.make_exclusive(each) for each in levels]
     masks = []
@@ -92,13 +94,13 @@ def main():
     options = parser.parse_args()
     fabric = open_device()
     paths = sorted(options.photographs.iterdir())[: options.images]
-    size = images.read_grey(paths[0]).shape
+    size = decoding.read_grey(paths[0]).shape
     device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{len(paths)} images of {size[0]} x {size[1]}, batches of {options.batch_size}, {device}")
     for folder in options.runs:
         plain = None if options.no_plain else plain_predict.Network(folder)
         for engine in options.engines:
-            how = recipe.read([folder])
+            how = ensemble.read([folder])
             members = engines.load_members(how.folders, how.cards, fabric, engine=engine,
                                            compile_networks=options.compile)  # fmt: skip
             if options.profile:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from severstal_cli.steel import cache, images
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images import cache, decoding
+from severstal_cli.steel.images.decoding import cv2
 
 
 def best(rounds: int, work: Callable[[], object]) -> float:
@@ -50,9 +50,9 @@ def main() -> None:
 
         print(json.dumps({
             "kB an image": round(sum(path.stat().st_size for path in paths) / len(paths) / 1000),
-            "decode, ms": round(1000 * best(options.rounds, lambda: [images.read_grey(path) for path in paths])
+            "decode, ms": round(1000 * best(options.rounds, lambda: [decoding.read_grey(path) for path in paths])
                                 / len(paths), 3),
-            "size, ms": round(1000 * best(options.rounds, lambda: [images.image_size(path) for path in paths])
+            "size, ms": round(1000 * best(options.rounds, lambda: [decoding.image_size(path) for path in paths])
                               / len(paths), 3),
             "build the cache, ms": round(1000 * best(options.rounds, build) / len(paths), 3),
             "open it, ms in all": round(1000 * best(options.rounds, lambda: cache.open_cache(folder)), 2),

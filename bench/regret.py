@@ -12,8 +12,8 @@ The last columns are of the figure that `thresholds` tells for new images: by ho
 them, and how often its 95 % interval holds that. That interval tells what other images may change, and on the new ones
 the same is left as they are finite: for both to be as sure, `with both` widens it by the error of the measured mean.
 
-The constants of steel/choosing were set on two pools: linknet with resnet18, 5,249 images of `severstal synth` of
-128 x 256, and 615 photographs. docs/trust.md tells which pools were not among them.
+The constants of steel/thresholds/rule_selection were set on two pools: linknet with resnet18, 5,249 images of
+`severstal synth` of 128 x 256, and 615 images of real steel. docs/trust.md names the pools that were not among them.
 """
 
 import argparse
@@ -21,12 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
-from severstal_cli.learning import evaluation
+from severstal_cli.learning.inference import held_out
 from severstal_cli.progress import SILENT
-from severstal_cli.steel import choosing, intervals, postprocess, rle
-from severstal_cli.steel.contributions import GATES, THRESHOLDS, Contributions
-from severstal_cli.steel.postprocess import NEVER
-from severstal_cli.steel.search import ONE, ScoreSurface, middle_of_the_top
+from severstal_cli.steel.masks import postprocess, rle
+from severstal_cli.steel.masks.postprocess import NEVER
+from severstal_cli.steel.scoring import intervals
+from severstal_cli.steel.thresholds import rule_selection
+from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, Contributions
+from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface, middle_of_the_top
 
 RESAMPLES = 50
 HALF_WIDTHS = 4, 2
@@ -35,7 +37,7 @@ DEFAULT = int(np.searchsorted(THRESHOLDS, 128)), 0, 0
 
 
 def make_pool(runs, data, out):
-    part = (evaluation.open_holdout if len(runs) == 1 else evaluation.open_validation)(runs, data, SILENT)
+    part = (held_out.open_holdout if len(runs) == 1 else held_out.open_validation)(runs, data, SILENT)
     photographs = part.photographs
     height, width = photographs.usual_size()
     surface = ScoreSurface.for_images(height * width)
@@ -45,7 +47,7 @@ def make_pool(runs, data, out):
         for channel, one in enumerate(kept):
             runs = photographs.masks.get((image_id, channel))
             one.add(number, surface.add(shown[channel], None if runs is None else rle.decode(runs, (height, width))))
-    save(out, kept, surface, choosing.groups_of(part.image_ids, part.split))
+    save(out, kept, surface, rule_selection.groups_of(part.image_ids, part.split))
 
 
 def save(out, kept, surface, groups):
@@ -109,7 +111,7 @@ def choices(classes, groups, rng):
     _, group_of = np.unique(groups, return_inverse=True)
     drawn = next(intervals.draws(int(group_of.max()) + 1, samples=RESAMPLES, seed=int(rng.integers(2**31))))
     weights = drawn[:, group_of].astype(float)
-    lent = choosing._lent(plain, [int(one.present.sum()) for one in classes])
+    lent = rule_selection._lent(plain, [int(one.present.sum()) for one in classes])
     found = {}
     for channel, (one, own) in enumerate(zip(classes, plain, strict=True)):
 
@@ -132,9 +134,9 @@ def choices(classes, groups, rng):
         )
         add("borrowed alone", highest(own + lent[channel], count))
         errors = (again - again[(slice(None), *DEFAULT)][:, None, None, None]).std(axis=0) * ONE
-        add("cautious alone", highest(own - choosing.CAUTION * errors, count))
+        add("cautious alone", highest(own - rule_selection.CAUTION * errors, count))
         add("smoothed alone", middle_of_the_top(_top(smoothed(own.astype(float)), count)))
-    chosen = choosing.choose(classes, _folds(groups, rng), groups)
+    chosen = rule_selection.choose(classes, _folds(groups, rng), groups)
     found["as thresholds does"] = [_cell(one, choice.rule) for one, choice in zip(classes, chosen.choices, strict=True)]
     return found, chosen
 
@@ -169,7 +171,7 @@ def _top(looks, images):
 def _folds(groups, rng):
     """Whole groups, dealt at random."""
     _, group_of = np.unique(groups, return_inverse=True)
-    return (rng.permutation(int(group_of.max()) + 1)[group_of] % choosing.FOLDS).astype(np.int8)
+    return (rng.permutation(int(group_of.max()) + 1)[group_of] % rule_selection.FOLDS).astype(np.int8)
 
 
 def _cell(one, rule):

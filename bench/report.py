@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "report")
 import chromium
 
 from severstal_cli.config import ReportConfig
-from severstal_cli.learning import evaluation, recipe
+from severstal_cli.learning.inference import ensemble, held_out
 from severstal_cli.progress import SILENT, TerminalProgress
 from severstal_cli.stages import reporting
 
@@ -37,8 +37,8 @@ CHANGE = """(async () => {{
 
 
 def build(run, out):
-    part = evaluation.open_holdout([run], None, SILENT)
-    views = recipe.read([run]).views
+    part = held_out.open_holdout([run], None, SILENT)
+    views = ensemble.read([run]).views
     begun = time.perf_counter()
     count = sum(1 for _ in part.levels(views=views, batch_size=8, progress=TerminalProgress()))
     alone = time.perf_counter() - begun

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from severstal_cli.steel import rle
-from severstal_cli.steel.images import cv2
-from severstal_cli.steel.tables import read_table
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.tables.mask_table import read_table
 
 SIZE = (256, 1600)
 Mask = NDArray[np.uint8]

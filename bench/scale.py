@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.learning import card, loop, registry
-from severstal_cli.learning.dataset import TrainingSet
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.networks import registry
+from severstal_cli.learning.training import loop, new_card
+from severstal_cli.learning.training.batches import TrainingSet
 from severstal_cli.progress import Bar, TerminalProgress
-from severstal_cli.steel import splits
-from severstal_cli.steel.photographs import open_photographs
+from severstal_cli.steel.dataset import splits
+from severstal_cli.steel.dataset.data_folder import open_photographs
 
 
 class Memory(threading.Thread):
@@ -69,7 +70,7 @@ def main() -> None:
     rates = []
     for part in (8, 4, 2, 1):
         image_ids = photographs.cache.image_ids[::part]
-        described = card.describe(config, photographs, split, list(image_ids), [], None, (), fabric)
+        described = new_card.describe(config, photographs, split, list(image_ids), [], None, (), fabric)
         state = loop.start(registry.build(options.arch, classes=photographs.classes), config, fabric)
         data = TrainingSet(photographs, image_ids, config)
         began = time.perf_counter()

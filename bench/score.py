@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from severstal_cli.steel import rle
-from severstal_cli.steel.dice import dice_matrix
-from severstal_cli.steel.rle import Runs
-from severstal_cli.steel.scores import score_masks
-from severstal_cli.steel.tables import Layout, read_table, write_table
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.scoring.dice import dice_matrix
+from severstal_cli.steel.scoring.scores import score_masks
+from severstal_cli.steel.tables.mask_table import Layout, read_table, write_table
 
 SIZE = (256, 1600)
 CLASSES = 4

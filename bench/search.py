@@ -18,11 +18,11 @@ import time
 import cv2
 import numpy as np
 
-from severstal_cli.steel import choosing
-from severstal_cli.steel.components import tally
-from severstal_cli.steel.contributions import GATES, THRESHOLDS, Contributions
-from severstal_cli.steel.postprocess import ClassRule, apply_rule
-from severstal_cli.steel.search import ONE, ScoreSurface
+from severstal_cli.steel.masks.components import tally
+from severstal_cli.steel.masks.postprocess import ClassRule, apply_rule
+from severstal_cli.steel.thresholds import rule_selection
+from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, Contributions
+from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface
 
 
 def make_map(rng, size, background, *, has_truth, has_blobs):
@@ -108,8 +108,8 @@ def search(options, maps, size, *, choose):
             pass
     if choose:
         groups = np.arange(options.images)
-        choices = choosing.choose(contributions, (groups % choosing.FOLDS).astype(np.int8), groups).choices
-        choosing.chosen_again(contributions, choices, groups)
+        choices = rule_selection.choose(contributions, (groups % rule_selection.FOLDS).astype(np.int8), groups).choices
+        rule_selection.chosen_again(contributions, choices, groups)
     else:
         choices = [surface.best() for surface in surfaces]
     return time.perf_counter() - begin, time.process_time() - cpu, surfaces, choices

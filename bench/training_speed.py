@@ -48,13 +48,14 @@ def peak_mib():
 
 
 def measure_ours(options, size):
-    from severstal_cli.learning import feeding, loop, registry
-    from severstal_cli.learning.card import describe
-    from severstal_cli.learning.dataset import TrainingSet
     from severstal_cli.learning.device import open_device
+    from severstal_cli.learning.networks import registry
+    from severstal_cli.learning.training import loop, prefetch
+    from severstal_cli.learning.training.batches import TrainingSet
+    from severstal_cli.learning.training.new_card import describe
     from severstal_cli.progress import Bar
-    from severstal_cli.steel.photographs import open_photographs
-    from severstal_cli.steel.splits import Split
+    from severstal_cli.steel.dataset.data_folder import open_photographs
+    from severstal_cli.steel.dataset.splits import Split
 
     config = TrainConfig(
         data=options.data, arch=options.arch, encoder=options.encoder, encoder_weights="none",
@@ -69,10 +70,10 @@ def measure_ours(options, size):
     network = registry.build(options.arch, encoder=options.encoder, classes=photographs.classes)
     state = loop.start(network, config, fabric)
     real = TrainingSet(photographs, ids, config)
-    fed = next(feeding.on_device(real.batches(0, 0.5), fabric.device))
+    fed = next(prefetch.on_device(real.batches(0, 0.5), fabric.device))
 
     def images_per_s(source, epoch):
-        sent = (lambda batches, device: batches) if isinstance(source, Resident) else feeding.on_device
+        sent = (lambda batches, device: batches) if isinstance(source, Resident) else prefetch.on_device
         with mock.patch.object(loop, "on_device", sent):
             result = loop.train_epoch(state, source, epoch, config, card, fabric, lambda steps: 0.5, Bar())
         return result.images / result.seconds

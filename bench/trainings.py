@@ -50,9 +50,9 @@ from training_tables import TABLES, Results
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.progress import TerminalProgress
-from severstal_cli.steel import splits
-from severstal_cli.steel.photographs import open_photographs
-from severstal_cli.steel.postprocess import ClassRule
+from severstal_cli.steel.dataset import splits
+from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.masks.postprocess import ClassRule
 
 BASE: dict[str, Any] = {}
 """Settings of `TrainConfig` that all trainings of `ablation` have; the rest are defaults."""

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from severstal_cli.progress import Progress
-from severstal_cli.steel import confidence, rle, tables
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.tables import confidence, mask_table
 
 
 class Heard(Progress):
@@ -55,7 +56,9 @@ def draw_folder(
             image[mask] += 90 if channel == 0 else -90
             masks[name, channel] = rle.encode(mask)
         cv2.imwrite(str(folder / "train_images" / name), image.clip(0, 255).astype(np.uint8))
-    tables.write_table(folder / "train.csv", masks, names, classes, layout=tables.Layout.CURRENT, empty_rows=False)
+    mask_table.write_table(
+        folder / "train.csv", masks, names, classes, layout=mask_table.Layout.CURRENT, empty_rows=False
+    )
     return folder
 
 
@@ -78,8 +81,8 @@ def make_pseudo(make_data: MakeData) -> Callable[..., dict[str, Path]]:
         names = sorted(path.name for path in (folder / "train_images").iterdir())
         scores = {name: [0.97, 0.95 if number < sure else 0.4] for number, name in enumerate(names)}
         confidence.write_scores(folder / "train.scores.csv", scores)
-        masks = tables.read_table(folder / "train.csv").masks
-        tables.write_table(folder / "train.csv", masks, names, 2, layout=tables.Layout.ORIGINAL)
+        masks = mask_table.read_table(folder / "train.csv").masks
+        mask_table.write_table(folder / "train.csv", masks, names, 2, layout=mask_table.Layout.ORIGINAL)
         return {"pseudo": folder / "train.csv", "pseudo_images": folder / "train_images"}
 
     return make
@@ -112,13 +115,13 @@ def heard() -> Heard:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A data folder and the folder of a run trained on it; not to be changed."""
     from severstal_cli.config import ThresholdsConfig, TrainConfig
-    from severstal_cli.stages import searching, training
+    from severstal_cli.stages import threshold_search, training
 
     root = tmp_path_factory.mktemp("trained")
     data = draw_folder(root / "data", images=45)
     config = TrainConfig(data=data, arch="unet-small", epochs=3, models=root / "models", average_decay=0.5)
     folder = training.train(config).folder
-    searching.search(ThresholdsConfig(runs=(folder,)))
+    threshold_search.search(ThresholdsConfig(runs=(folder,)))
     return data, folder
 
 
@@ -132,14 +135,14 @@ def members(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 
     import torch
 
-    from severstal_cli.learning import run
+    from severstal_cli.learning.runs import model_card, run_folder
 
     root = tmp_path_factory.mktemp("members")
-    card = run.read_card(trained[1])
+    card = model_card.read_card(trained[1])
     for scale, (name, fold) in zip((1.0, 0.7, 0.5, 0.9), {"a": 0, "b": 0, "c": 1, "every": None}.items(), strict=True):
-        network = run.load_network(trained[1], card)
+        network = run_folder.load_network(trained[1], card)
         with torch.no_grad():
             for value in network.parameters():
                 value.mul_(scale)
-        run.write_model(root / name, network, dataclasses.replace(card, fold=fold))
+        run_folder.write_model(root / name, network, dataclasses.replace(card, fold=fold))
     return {path.name: path for path in root.iterdir()}

@@ -23,9 +23,9 @@ import torch
 
 from severstal_cli import cli, progress
 from severstal_cli.config import TrainConfig
-from severstal_cli.learning import loop
-from severstal_cli.steel import rle
-from severstal_cli.steel.images import cv2
+from severstal_cli.learning.training import loop
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.masks import rle
 
 HEADER = "ImageId,ClassId,EncodedPixels\n"
 PAIRS = "ImageId_ClassId,EncodedPixels\n"
@@ -906,7 +906,7 @@ def test_a_failing_write(
     with monkeypatch.context() as broken:
         break_writing(broken, code)
         if line == RESUME:  # its best epoch may be behind it: then only the checkpoint is written
-            broken.setattr("severstal_cli.learning.run.write_model", lambda *_: None)
+            broken.setattr("severstal_cli.learning.runs.run_folder.write_model", lambda *_: None)
         outcome = severstal(line)
     if line.startswith("synth"):  # the first file tells that the folder is ours
         path = "set/synthetic.json"

@@ -19,13 +19,14 @@ import torch
 from severstal_cli import cli
 from severstal_cli.config import PredictConfig, TrainConfig
 from severstal_cli.errors import OutputError, RunError, SeverstalError
-from severstal_cli.kaggle import history as submissions
 from severstal_cli.kaggle import state as submitting_state
-from severstal_cli.learning import run, runs
-from severstal_cli.report import predicting
+from severstal_cli.kaggle import submission_log as submissions
+from severstal_cli.learning.runs import listing, model_card, run_folder
+from severstal_cli.report import run_predictions
 from severstal_cli.stages import prediction, submitting, training
-from severstal_cli.steel import leaks, splits, tables
-from severstal_cli.steel.records import read_records
+from severstal_cli.steel.dataset import leakage, splits
+from severstal_cli.steel.tables import mask_table
+from severstal_cli.steel.tables.csv_rows import read_records
 
 CONTROL = "\x1b[2J\x1b]0;owned\x07\u202e\u2028\x00"
 ODD: tuple[Any, ...] = (
@@ -112,13 +113,13 @@ def odd_cards(good: dict[str, Any]) -> list[Any]:
 
 
 def test_cards(models: Path) -> None:
-    path = models / "good" / run.CARD
+    path = models / "good" / model_card.CARD
     refused = 0
     for card in odd_cards(json.loads(path.read_text())):
         write(path, card)
 
         def read() -> None:
-            run.load_network(path.parent, run.read_card(path.parent)).state_dict()
+            run_folder.load_network(path.parent, model_card.read_card(path.parent)).state_dict()
 
         refused += fails_in_one_line(read)
     assert refused > 150
@@ -127,7 +128,7 @@ def test_cards(models: Path) -> None:
 def test_models_lists_damaged_runs_and_predict_takes_the_best_of_the_others(
     trained: tuple[Path, Path], models: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    good = json.loads((models / "good" / run.CARD).read_text())
+    good = json.loads((models / "good" / model_card.CARD).read_text())
     cards: dict[str, Any] = {
         "deep": b"[" * 100_000, "digits": b'{"format": ' + b"1" * 5000 + b"}", "list": good | {"arch": ["unet"]},
         "nan": good | {"validation_dice": float("nan")}, "bytes": b"\xff\xfe", "control": good | {"arch": CONTROL},
@@ -135,15 +136,15 @@ def test_models_lists_damaged_runs_and_predict_takes_the_best_of_the_others(
     }  # fmt: skip
     for name, card in cards.items():
         (models / name).mkdir()
-        write(models / name / run.CARD, card)
-    (models / "folder" / run.CARD).mkdir(parents=True)
+        write(models / name / model_card.CARD, card)
+    (models / "folder" / model_card.CARD).mkdir(parents=True)
     (models / "loop").mkdir()
-    (models / "loop" / run.CARD).symlink_to(run.CARD)  # ELOOP: as little to be read as without permission
+    (models / "loop" / model_card.CARD).symlink_to(model_card.CARD)  # ELOOP: as little to be read as without permission
     code, out, _ = command(monkeypatch, capfd, "models", "--models", str(models))
     assert code == 0
     assert "\x1b" not in out and "\u202e" not in out and "\x07" not in out  # noqa: PT018 (one question)
     assert len(out) < 10_000
-    found = runs.find_runs(models)
+    found = listing.find_runs(models)
     assert [folder.name for folder, _ in found.trained] == ["good"]
     assert {folder.name for folder, _ in found.damaged} == {*cards, "folder", "loop"}
     for name in (*cards, "folder", "loop"):
@@ -159,11 +160,12 @@ def test_models_lists_damaged_runs_and_predict_takes_the_best_of_the_others(
 
 def test_a_file_that_cannot_be_read_is_not_called_damaged(models: Path) -> None:
     good = models / "good"
-    card = run.read_card(good)
+    card = model_card.read_card(good)
     for name, read in (
-        (run.CARD, lambda: run.read_card(good)), (run.CHECKPOINT, lambda: run.read_checkpoint(good)),
-        (run.THRESHOLDS, lambda: run.read_thresholds(good / run.THRESHOLDS)),
-        (run.WEIGHTS, lambda: run.load_network(good, card)),
+        (model_card.CARD, lambda: model_card.read_card(good)),
+        (run_folder.CHECKPOINT, lambda: run_folder.read_checkpoint(good)),
+        (run_folder.THRESHOLDS, lambda: run_folder.read_thresholds(good / run_folder.THRESHOLDS)),
+        (run_folder.WEIGHTS, lambda: run_folder.load_network(good, card)),
     ):  # fmt: skip
         kept = (good / name).rename(models / "kept")
         (good / name).mkdir()
@@ -174,27 +176,27 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(models: Path) -> None:
 
 
 def test_permission_is_no_damage(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, opened = models / "good" / run.CHECKPOINT, Path.open
+    path, opened = models / "good" / run_folder.CHECKPOINT, Path.open
 
     def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
-        if self.name == run.CHECKPOINT:
+        if self.name == run_folder.CHECKPOINT:
             raise PermissionError(13, "Permission denied")
         return opened(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(RunError) as caught:
-        run.read_checkpoint(path.parent)
+        run_folder.read_checkpoint(path.parent)
     assert str(caught.value) == f"cannot read {path}: Permission denied. Mend its permissions"
 
 
 def test_thresholds(models: Path) -> None:
-    path = models / "good" / run.THRESHOLDS
+    path = models / "good" / run_folder.THRESHOLDS
     good = json.loads(path.read_text())
     needed = {name: good[name] for name in ("rules", "exclusive", "tta")} | {"runs": ["a", "b"], "weights": [1.0, 2.0]}
     refused = 0
     for content in (*TEXTS, *changed(needed, 2, 200)):
         write(path, content)
-        refused += fails_in_one_line(lambda: run.read_thresholds(path))
+        refused += fails_in_one_line(lambda: run_folder.read_thresholds(path))
     assert refused > 150
 
 
@@ -226,26 +228,26 @@ def odd_checkpoints(good: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def test_checkpoints(trained: tuple[Path, Path], models: Path) -> None:
     folder = models / "good"
-    good = run.read_checkpoint(folder)
+    good = run_folder.read_checkpoint(folder)
     config = TrainConfig(data=trained[0], models=models, name="good", arch="unet-small", epochs=3, average_decay=0.5,
                          resume=True)  # fmt: skip
     assert not fails_in_one_line(lambda: training.train(config))
     refused = tried = 0
     for tried, content in enumerate(odd_checkpoints(good), start=1):  # noqa: B007 (counted)
-        torch.save(content, folder / run.CHECKPOINT)
+        torch.save(content, folder / run_folder.CHECKPOINT)
         refused += fails_in_one_line(lambda: training.train(config))
-    for content in (b"", b"PK\x03\x04", (trained[1] / run.CHECKPOINT).read_bytes()[:5000]):
-        (folder / run.CHECKPOINT).write_bytes(content)
+    for content in (b"", b"PK\x03\x04", (trained[1] / run_folder.CHECKPOINT).read_bytes()[:5000]):
+        (folder / run_folder.CHECKPOINT).write_bytes(content)
         assert fails_in_one_line(lambda: training.train(config))
     assert refused > tried // 2
 
 
 def test_optimisers_settings_are_those_of_the_command(trained: tuple[Path, Path], models: Path) -> None:
     folder = models / "good"
-    good = run.read_checkpoint(folder)
+    good = run_folder.read_checkpoint(folder)
     for group in good["state"]["optimizer"]["param_groups"]:
         group |= {"betas": "x", "eps": None}
-    torch.save(good, folder / run.CHECKPOINT)
+    torch.save(good, folder / run_folder.CHECKPOINT)
     config = TrainConfig(data=trained[0], models=models, name="good", arch="unet-small", epochs=4, average_decay=0.5,
                          resume=True)  # fmt: skip
     assert training.train(config).epochs == 4
@@ -295,7 +297,7 @@ def test_plans_of_parts_and_what_belongs_to_a_submission(trained: tuple[Path, Pa
     told = json.loads((tmp_path / "s.json").read_text())
     for content in (*TEXTS, *changed(told, 6, 80)):
         write(tmp_path / "s.json", content)
-        for folder_name, record in leaks.records_of(tmp_path / "s.csv"):
+        for folder_name, record in leakage.records_of(tmp_path / "s.csv"):
             assert isinstance(folder_name, str)
             assert isinstance(record["data"], str)
     write(tmp_path / "s.json", TEXTS[11])
@@ -303,7 +305,7 @@ def test_plans_of_parts_and_what_belongs_to_a_submission(trained: tuple[Path, Pa
 
 
 def test_scores_of_a_run(tmp_path: Path) -> None:
-    path, refused = tmp_path / run.SCORE, 0
+    path, refused = tmp_path / run_folder.SCORE, 0
     assert submitting._holdout_dice((tmp_path,)) is None
     for content in (*TEXTS, *({"mean_dice": odd} for odd in ODD)):
         write(path, content)
@@ -333,7 +335,7 @@ def test_logs_and_histories(trained: tuple[Path, Path], tmp_path: Path) -> None:
     table = (trained[1] / "history.csv").read_bytes()
     for odd in (b"nan", b"x", b"1e999", b"\xff", b"\x00", b'"', CONTROL.encode()):
         (tmp_path / "epochs.csv").write_bytes(table.replace(b"\n1,", b"\n1," + odd, 1))
-        assert fails_in_one_line(lambda: predicting._history(tmp_path / "epochs.csv"))
+        assert fails_in_one_line(lambda: run_predictions._history(tmp_path / "epochs.csv"))
 
 
 def test_tables(trained: tuple[Path, Path], tmp_path: Path) -> None:
@@ -347,7 +349,7 @@ def test_tables(trained: tuple[Path, Path], tmp_path: Path) -> None:
                 [b"", b",", b"\n", b'"', b"\x00", b"\x1b", b"\xff", b"9" * 30]
             )
         path.write_bytes(bytes(data))
-        refused += fails_in_one_line(lambda: tables.read_table(path))
+        refused += fails_in_one_line(lambda: mask_table.read_table(path))
     assert refused > 100
 
 

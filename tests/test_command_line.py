@@ -20,9 +20,9 @@ from severstal_cli import __version__, cli
 from severstal_cli.cli import early
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError
-from severstal_cli.stages import encoding, prediction, scoring, searching, training
-from severstal_cli.steel.postprocess import ClassRule
-from severstal_cli.steel.search import Choice
+from severstal_cli.stages import encoding, prediction, scoring, threshold_search, training
+from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.thresholds.score_surface import Choice
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -346,7 +346,7 @@ def test_runs_weights_and_thresholds_reach_the_stages(severstal: Severstal, monk
         seen.append(config)
         raise InputError("seen enough")
 
-    for module, name in ((searching, "search"), (prediction, "predict"), (scoring, "score")):
+    for module, name in ((threshold_search, "search"), (prediction, "predict"), (scoring, "score")):
         monkeypatch.setattr(module, name, stage)
     severstal("thresholds", "a", "b", "--weights", "2,0.5", "--out", "e.json")
     severstal("thresholds", "a")
@@ -371,7 +371,7 @@ def test_what_was_searched_is_shown_and_how_to_go_on(
 ) -> None:
     choices = (choice(held_out, pixel_threshold=51, min_image_score=204), choice(held_out))
     interval = None if held_out is None else (0.75, 0.95)
-    result = searching.ThresholdsResult(
+    result = threshold_search.ThresholdsResult(
         path=Path("e.json"),
         images=9,
         choices=choices,
@@ -379,7 +379,7 @@ def test_what_was_searched_is_shown_and_how_to_go_on(
         mean_dice_held_out=held_out,
         interval_held_out=interval,
     )
-    monkeypatch.setattr(searching, "search", lambda config, progress: result)
+    monkeypatch.setattr(threshold_search, "search", lambda config, progress: result)
     out = severstal("thresholds", "a", "b", "--out", "e.json").out
     rows = [line.split() for line in out.splitlines()]
     assert ["1", "0.200", "1", "1", "0.800", "0.8000", "0.9000", "0.7000"] in rows

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from severstal_cli import cli
-from severstal_cli.steel import rle, tables
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.tables import mask_table
 
 SIZE, CLASSES = (50, 70), 3
 
@@ -71,7 +72,7 @@ def test_from_photographs_to_a_scored_submission(severstal: Run, make_data: Call
     draw_third_class(data)
     image_ids = as_bmp(data, every=4)
     assert sum(image_id.endswith(".bmp") for image_id in image_ids) == 15
-    truth = tables.read_table(data / "train.csv")
+    truth = mask_table.read_table(data / "train.csv")
     assert truth.classes == CLASSES
 
     out = severstal("split", "--data", "data", "--folds", "3", "--holdout", "0.2")
@@ -115,7 +116,10 @@ def test_from_photographs_to_a_scored_submission(severstal: Run, make_data: Call
     assert "submissions/submission.csv: valid; current layout" in out
 
     # both say the same of the same images
-    all_masks, some_masks = tables.read_table(Path("all.csv")), tables.read_table(Path("submissions/submission.csv"))
+    all_masks, some_masks = (
+        mask_table.read_table(Path("all.csv")),
+        mask_table.read_table(Path("submissions/submission.csv")),
+    )
     texts = {key: rle.to_text(runs) for key, runs in all_masks.masks.items() if key[0] in asked}
     assert {key: rle.to_text(runs) for key, runs in some_masks.masks.items()} == texts
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from severstal_cli import cli
-from severstal_cli.steel import rle
-from severstal_cli.steel.images import cv2
-from severstal_cli.steel.tables import read_table
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.tables.mask_table import read_table
 
 SIZE = (64, 96)
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from severstal_cli.errors import RunError, UsageError
-from severstal_cli.learning import engines, recipe, run
-from severstal_cli.learning.thresholds import Thresholds
+from severstal_cli.learning.inference import engines, ensemble
+from severstal_cli.learning.runs import run_folder
+from severstal_cli.learning.runs.thresholds import Thresholds
 from severstal_cli.printing import lines
 from severstal_cli.stages.exporting import ExportResult
 from severstal_cli.stages.training import TrainResult
-from severstal_cli.steel.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassRule
 
 FOLDER = Path("my models/first run")
 
@@ -34,11 +35,11 @@ def test_the_next_command_of_a_training_or_an_export_can_be_pasted() -> None:
 
 def test_a_remedy_that_is_a_command_can_be_pasted(trained: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
-        run.read_thresholds(tmp_path / "a run" / run.THRESHOLDS)
+        run_folder.read_thresholds(tmp_path / "a run" / run_folder.THRESHOLDS)
     assert quoted(str(caught.value)) == ["severstal", "thresholds", f"{tmp_path}/a run"]
     folder = tmp_path / "a run"
     folder.mkdir()
-    (folder / run.WEIGHTS).write_bytes(b"")
+    (folder / run_folder.WEIGHTS).write_bytes(b"")
     with pytest.raises(UsageError) as refused:
         engines.engine_for(folder, "onnxruntime", "cpu")
     assert quoted(str(refused.value)) == ["severstal", "export", str(folder), "--format", "onnx"]
@@ -47,8 +48,8 @@ def test_a_remedy_that_is_a_command_can_be_pasted(trained: tuple[Path, Path], tm
 def test_a_note_that_is_a_command_can_be_pasted() -> None:
     card: Any = SimpleNamespace()
     folders = (FOLDER, Path("other"))
-    how = recipe.Recipe(
-        folders=folders, cards=(card, card), weights=(), views="none", thresholds_path=FOLDER / run.THRESHOLDS,
+    how = ensemble.Recipe(
+        folders=folders, cards=(card, card), weights=(), views="none", thresholds_path=FOLDER / run_folder.THRESHOLDS,
         thresholds=Thresholds(rules=(ClassRule(),), exclusive=False, tta="none"),
     )  # fmt: skip
     [note] = dataclasses.replace(how).notes()

@@ -18,17 +18,29 @@ PACKAGE = ROOT / "severstal_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
-    "__main__", "cli", "printing", "stages", "report", "kaggle", "learning", "steel", "config", "progress", "typed",
-    "errors", "__init__",
+    "__main__", "cli", "printing", "stages", "report", "kaggle", "learning", "steel", "config", "files", "parallel",
+    "wording", "progress", "typed", "errors", "__init__",
 )  # fmt: skip
 """Each may import those to its right, the folders but `stages` also from themselves."""
+
+ROOMS = {
+    "steel": (
+        "thresholds", "synth", "mask_images", "annotations", "drawing", "dataset", "scoring", "images", "tables",
+        "masks", "__init__",
+    ),
+    "learning": (
+        "training", "inference", "runs", "networks", "precision", "device", "distributed", "launching", "finite",
+        "__init__",
+    ),
+}  # fmt: skip
+"""Of each of these layers: a package or module may import those to its right."""
 
 Import = tuple[str, int]
 """A dotted name and the line of its import."""
 
 
 def module_of(path: Path) -> str:
-    """`.../steel/rle.py` -> "steel.rle"; `.../steel/synth/__init__.py` -> "steel.synth"; the package -> "__init__"."""
+    """`.../masks/rle.py` -> "steel.masks.rle"; `.../synth/__init__.py` -> "steel.synth"; the package -> "__init__"."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
@@ -84,12 +96,44 @@ def test_imports_go_one_way() -> None:
             == layer_of(module)
             in ("cli", "config", "kaggle", "learning", "printing", "report", "steel")
         )
-        and module not in ("stages.demonstration", "stages.comparing")
+        and module not in ("stages.demo", "stages.comparing")
     ]
     assert wrong == []
 
 
-@pytest.mark.parametrize("stage", ["demonstration", "comparing"])
+def room_of(module: str) -> str:
+    """ "steel.masks.rle" -> "masks"; the package itself -> "__init__"."""
+    return module.partition(".")[2].partition(".")[0] or "__init__"
+
+
+@pytest.mark.parametrize("layer", ROOMS)
+def test_imports_go_one_way_inside_a_layer(layer: str) -> None:
+    rooms, inside = ROOMS[layer], [module for module in MODULES if layer_of(module) == layer]
+    assert {room_of(module) for module in inside} == set(rooms)
+    wrong = [
+        f"{module}, line {line}: {target}"
+        for module in inside
+        for target, line in own_imports(MODULES[module])
+        if layer_of(target) == layer
+        and room_of(target) != room_of(module)
+        and rooms.index(room_of(target)) < rooms.index(room_of(module))
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "package", sorted(path.parent for path in FILES if path.name == "__init__.py"), ids=lambda p: p.name
+)
+def test_the_map_of_a_package_names_its_files(package: Path) -> None:
+    """The docstring of `__init__` lists each file and package, where it is a map at all."""
+    text = (package / "__init__.py").read_text(encoding="utf-8")
+    listed = re.findall(r"^    (\w+) {2,}\S", text, re.MULTILINE)
+    files = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    if listed:
+        assert set(listed) == files - {"__init__"}
+
+
+@pytest.mark.parametrize("stage", ["demo", "comparing"])
 def test_a_stage_that_runs_others_imports_nothing_above_them(stage: str) -> None:
     layers = {layer_of(target) for target, _ in own_imports(MODULES[f"stages.{stage}"])}
     assert "stages" in layers
@@ -99,16 +143,16 @@ def test_a_stage_that_runs_others_imports_nothing_above_them(stage: str) -> None
 def test_no_circle_of_imports() -> None:
     graph = {module: {target for target, _ in own_imports(path)} - {module} for module, path in MODULES.items()}
     order = list(TopologicalSorter(graph).static_order())  # of a circle, CycleError names the members
-    assert order.index("errors") < order.index("steel.rle") < order.index("cli")
+    assert order.index("errors") < order.index("steel.masks.rle") < order.index("cli")
 
 
 def test_libraries_stay_in_their_place() -> None:
     assert users_of("click") == set(), "typer carries its own"
     assert {layer_of(module) for module in users_of("typer")} == {"cli"}
-    assert users_of("cv2") == {"steel.images"}, "it tells what is missing where OpenCV does not load"
+    assert users_of("cv2") == {"steel.images.decoding"}, "it reports what is missing where OpenCV does not load"
     torch = users_of("torch", "torchvision", "lightning_fabric", "segmentation_models_pytorch", "timm", "safetensors")
     assert {layer_of(module) for module in torch} <= {"learning", "stages"}
-    assert {"learning.registry", "learning.loop"} <= torch
+    assert {"learning.networks.registry", "learning.training.loop"} <= torch
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
@@ -141,7 +185,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_steel_works_without_torch() -> None:
     steel = [module for module in MODULES if layer_of(module) == "steel"]
     modules = loaded("".join(f"import severstal_cli.{module}\n" for module in steel))
-    assert "severstal_cli.steel.rle" in modules
+    assert "severstal_cli.steel.masks.rle" in modules
     assert modules & {"torch", "pandas", "matplotlib"} == set()
 
 

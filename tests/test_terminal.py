@@ -11,7 +11,7 @@ import typer.main
 
 from severstal_cli import cli
 from severstal_cli.cli.app import PIPELINE
-from severstal_cli.learning import registry
+from severstal_cli.learning.networks import registry
 
 PROGRAM = Path(sys.executable).with_name("severstal")
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]

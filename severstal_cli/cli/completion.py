@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from severstal_cli.learning import names
+from severstal_cli.learning.networks import names
 
 
 def networks(incomplete: str) -> list[str]:

@@ -46,9 +46,9 @@ def demo(
     seed: Seed = configs.DemoConfig.seed,
 ) -> None:
     """Write a synthetic steel set and run every stage on it."""
-    from severstal_cli.stages import demonstration
+    from severstal_cli.stages import demo
 
-    result = demonstration.demonstrate(configs.DemoConfig(out=out, seed=seed), TerminalProgress())
+    result = demo.demonstrate(configs.DemoConfig(out=out, seed=seed), TerminalProgress())
     printing.print_demo(result)
     typer.echo(f"photograph, truth and each model's mask: {result.picture}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from severstal_cli.config import CompareConfig, PredictConfig, ReportConfig, ScoreConfig, TrainConfig
 from severstal_cli.errors import InputError
-from severstal_cli.learning import names, pretrained
+from severstal_cli.learning.networks import names, pretrained
 
 
 def check_training(config: TrainConfig, *, folds: bool = False) -> None:
@@ -80,9 +80,9 @@ def _is_worker() -> bool:
 
 
 def _is_table(path: Path) -> bool:
-    from severstal_cli.steel import records
+    from severstal_cli.steel.tables import csv_rows
 
-    return records.is_table(path)
+    return csv_rows.is_table(path)
 
 
 def _check_network(config: TrainConfig, arch: str = "") -> None:
@@ -100,6 +100,6 @@ def _check_network(config: TrainConfig, arch: str = "") -> None:
 
 
 def _check_data(folder: Path) -> None:
-    from severstal_cli.steel.photographs import check_folder
+    from severstal_cli.steel.dataset.data_folder import check_folder
 
     check_folder(folder)

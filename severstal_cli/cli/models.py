@@ -23,7 +23,7 @@ from severstal_cli.cli.options import (
     parse_seconds,
 )
 from severstal_cli.config.remote import GPUS, PLACES
-from severstal_cli.learning import names
+from severstal_cli.learning.networks import names
 from severstal_cli.progress import TerminalProgress
 
 
@@ -121,7 +121,7 @@ def train(
         return
     config = configs.TrainConfig(**settings)
     early.check_training(config, folds=fold == "all")
-    from severstal_cli.learning import workers
+    from severstal_cli.learning import distributed
     from severstal_cli.stages import training
 
     try:
@@ -136,7 +136,7 @@ def train(
             err=True,
         )
         raise
-    if not workers.is_first():
+    if not distributed.is_first():
         return  # the first of torchrun's processes tells it
     for line in printing.training_lines(results):
         typer.echo(line)
@@ -161,9 +161,9 @@ def thresholds(
         runs=tuple(run), weights=weights or (), data=data, tta=tta, out=out, batch_size=batch_size
     )
     early.check_runs(config.runs, data)
-    from severstal_cli.stages import searching
+    from severstal_cli.stages import threshold_search
 
-    result = searching.search(config, TerminalProgress())
+    result = threshold_search.search(config, TerminalProgress())
     printing.print_thresholds(result)
     by_what = shlex.join(["--thresholds", str(out)] if out else ["--model", str(run[0])])
     typer.echo(f"wrote {result.path}; next: severstal predict IMAGES {by_what}")
@@ -190,10 +190,11 @@ def export(
 @app.command(rich_help_panel=RUNS)
 def models(models: Models = configs.TrainConfig.models) -> None:
     """List the networks to train and the trained runs."""
-    from severstal_cli.learning import registry, run, runs
+    from severstal_cli.learning.networks import registry
+    from severstal_cli.learning.runs import listing, run_folder
 
-    found = runs.find_runs(models)
-    trained = [(folder, card, (folder / run.THRESHOLDS).exists()) for folder, card in found.trained]
+    found = listing.find_runs(models)
+    trained = [(folder, card, (folder / run_folder.THRESHOLDS).exists()) for folder, card in found.trained]
     printing.print_models(registry.REGISTRY, trained, found.damaged)
     if not trained and not found.damaged:
         typer.echo(f"no trained run in {models}")

@@ -9,7 +9,7 @@ from severstal_cli import printing
 from severstal_cli.config.checks import check
 from severstal_cli.config.remote import PLACES
 from severstal_cli.errors import UsageError
-from severstal_cli.learning import names
+from severstal_cli.learning.networks import names
 from severstal_cli.progress import TerminalProgress
 
 

@@ -67,11 +67,11 @@ def predict(
         compile=compile_networks, devices=devices, on_error=on_error, resume=resume, keep_parts=keep_parts,
     )  # fmt: skip
     early.check_prediction(config)
-    from severstal_cli.learning import workers
+    from severstal_cli.learning import distributed
     from severstal_cli.stages import prediction
 
     result = prediction.predict(config, TerminalProgress())
-    if workers.is_first():  # the first of torchrun's processes tells it
+    if distributed.is_first():  # the first of torchrun's processes tells it
         typer.echo(printing.prediction_line(result))
 
 
@@ -178,12 +178,12 @@ def submissions(
     as_json: AsJson = False,
 ) -> None:
     """List what was submitted, beside the local scores."""
-    from severstal_cli.kaggle import history
+    from severstal_cli.kaggle import submission_log
 
-    rows = history.read(folder)
+    rows = submission_log.read(folder)
     if as_json:
         typer.echo(json.dumps(rows))
     elif rows:
         printing.print_submissions(rows)
     else:
-        typer.echo(f"nothing was submitted yet: no rows in {folder / history.NAME}")
+        typer.echo(f"nothing was submitted yet: no rows in {folder / submission_log.NAME}")

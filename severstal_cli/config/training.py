@@ -124,7 +124,7 @@ class TrainConfig:
     pseudo_share: float = 0.25
     """Share of them in the images of a step: at least one image, and at least one annotated one."""
     pseudo_min_score: float = 0.9
-    """Only images are taken whose every row has at least this score (steel/confidence) beside the submission."""
+    """Only images are taken whose every row has at least this score (steel/tables/confidence) beside the submission."""
     precision: str = "auto"
     """One of `PRECISIONS`, Lightning Fabric's names; "auto": the fastest that the device has."""
 

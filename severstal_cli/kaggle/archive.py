@@ -15,8 +15,8 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from severstal_cli.errors import InputError
+from severstal_cli.files import check_room, writing
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.files import check_room, writing
 
 _BLOCK = 1 << 20
 _DISK_BLOCK = 4096

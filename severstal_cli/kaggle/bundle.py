@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 import severstal_cli
+from severstal_cli import files
 from severstal_cli.config import COMPETITION
 from severstal_cli.errors import InputError
 from severstal_cli.kaggle import by_hand, notebook, wheels
@@ -34,11 +35,11 @@ from severstal_cli.kaggle import names as slugs
 from severstal_cli.kaggle.by_hand import NOBODY
 from severstal_cli.kaggle.kernel import MACHINE
 from severstal_cli.kaggle.notebook import CONTENTS
-from severstal_cli.learning import engines, inference, recipe, run
 from severstal_cli.learning.device import open_device
-from severstal_cli.learning.recipe import Recipe
+from severstal_cli.learning.inference import engines, ensemble, level_maps
+from severstal_cli.learning.inference.ensemble import Recipe
+from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files
 
 FORMAT = 1
 """Of severstal-bundle.json."""
@@ -157,7 +158,7 @@ def estimate_s(
     batch = 1 if fabric.device.type == "cpu" else 8  # a CPU is no quicker with more, and one is measured sooner
 
     def predict() -> None:
-        for _ in inference.predict_levels(members, [noise] * batch, fabric, views=how.views, batch_size=batch):
+        for _ in level_maps.predict_levels(members, [noise] * batch, fabric, views=how.views, batch_size=batch):
             pass
 
     predict()  # the first is slower
@@ -176,7 +177,7 @@ def slug_of(names: Sequence[str]) -> str:
 def _read(runs: Sequence[Path], thresholds: Path | None, views: str | None) -> Recipe:
     if not runs:
         raise InputError("no run to submit", "", "`severstal models` lists the trained runs")
-    return recipe.read(runs, thresholds=thresholds, views=views)
+    return ensemble.read(runs, thresholds=thresholds, views=views)
 
 
 def _check_place(folder: Path) -> None:
@@ -204,17 +205,17 @@ def _write_dataset(
     """Write all but the two cards. Returns what belongs into severstal-bundle.json."""
     stories = []
     for number, (name, source, card) in enumerate(zip(names, how.folders, how.cards, strict=True), start=1):
-        run.load_network(source, card)  # damaged weights are told here, not after an hour in the notebook
+        run_folder.load_network(source, card)  # damaged weights are told here, not after an hour in the notebook
         target = dataset / "runs" / str(number)  # Kaggle refuses names with & or @
         target.mkdir(parents=True)
-        shutil.copyfile(source / run.WEIGHTS, target / run.WEIGHTS)
+        shutil.copyfile(source / run_folder.WEIGHTS, target / run_folder.WEIGHTS)
         # where the data lay and how it was trained is this machine's affair
-        run.write_card(target, dataclasses.replace(card, data="", config={}))
+        model_card.write_card(target, dataclasses.replace(card, data="", config={}))
         stories.append({"name": name, "folder": f"runs/{number}", "arch": card.arch, "encoder": card.encoder,
                         "fold": card.fold, "validation_dice": card.validation_dice})  # fmt: skip
     # where the runs lay is this machine's affair, too: weights go with their names here
     thresholds = dataclasses.replace(how.thresholds, runs=tuple(names) if how.weights else (), weights=how.weights)
-    run.write_thresholds(dataset / run.THRESHOLDS, thresholds, {})
+    run_folder.write_thresholds(dataset / run_folder.THRESHOLDS, thresholds, {})
     (dataset / "wheels").mkdir()
     for wheel in packed:
         (dataset / "wheels" / wheel.name).write_bytes(wheel.content)
@@ -224,7 +225,7 @@ def _write_dataset(
         "severstal": severstal_cli.__version__,
         "competition": competition,
         "runs": stories,
-        "thresholds": run.THRESHOLDS,
+        "thresholds": run_folder.THRESHOLDS,
         "tta": how.views,
         "layout": "original",  # the one that is known to score
         "files": {path.relative_to(dataset).as_posix(): notebook.digest_of(path) for path in written},

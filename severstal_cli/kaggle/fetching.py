@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from severstal_cli import files
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import MachineError, RunError
 from severstal_cli.kaggle import output, training
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.notebook import OUTPUT
-from severstal_cli.learning import run
-from severstal_cli.learning.names import folder_for
+from severstal_cli.learning.networks.names import folder_for
+from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import Bar
-from severstal_cli.steel import files
 
 SPLITS = "splits.csv"
 READY = "ready"
@@ -43,13 +43,13 @@ def fetch(kaggle: Kaggle, user: str, slug: str, version: int, work: Path, config
     place = work / "fetched"
     manifest = _manifest(kaggle, addresses, place)
     if manifest is None:  # it was cancelled, or ended by Kaggle: the checkpoint is all that is needed
-        names = [name for name in addresses if Path(name).name == run.CHECKPOINT]
-        hashes = {f"{folder.name}/{run.CHECKPOINT}": ""} if names else {}
+        names = [name for name in addresses if Path(name).name == run_folder.CHECKPOINT]
+        hashes = {f"{folder.name}/{run_folder.CHECKPOINT}": ""} if names else {}
     else:
         hashes = {str(name): str(digest) for name, digest in manifest["files"].items()}
     wanted = {name: digest for name, digest in hashes.items() if Path(name).parts[0] == folder.name}
     splits = place / SPLITS if SPLITS in hashes else None
-    if not any(Path(name).name in (run.CHECKPOINT, run.WEIGHTS) for name in wanted):
+    if not any(Path(name).name in (run_folder.CHECKPOINT, run_folder.WEIGHTS) for name in wanted):
         return None
     if any(".." in Path(name).parts or Path(name).is_absolute() for name in hashes):
         raise RunError("the notebook names files outside its folder", OUTPUT, "Train again")
@@ -90,26 +90,26 @@ def _fetch_one(kaggle: Kaggle, addresses: dict[str, str], name: str, path: Path,
 def _verify(folder: Path, config: TrainConfig, finished: bool) -> None:
     """See that a run can be used, or a checkpoint resumed. Raises RunError."""
     if not finished:
-        run.read_checkpoint(folder)
+        run_folder.read_checkpoint(folder)
         return
-    card = run.read_card(folder)
-    run.load_network(folder, card)
+    card = model_card.read_card(folder)
+    run_folder.load_network(folder, card)
     if config.fold is not None:
-        run.thresholds_of(folder, card)
+        run_folder.thresholds_of(folder, card)
 
 
 def _localise(folder: Path, config: TrainConfig, there: str) -> None:
     """Put the paths of this machine in place of the notebook's: in the card, the checkpoint and the thresholds."""
     here = training.paths_here(config)
-    if (folder / run.CARD).exists():
-        card = run.read_card(folder)
+    if (folder / model_card.CARD).exists():
+        card = model_card.read_card(folder)
         data = str(config.data.resolve())
-        run.write_card(folder, dataclasses.replace(card, data=data, config=card.config | here))
-    if (folder / run.CHECKPOINT).exists():
-        saved = run.read_checkpoint(folder)
+        model_card.write_card(folder, dataclasses.replace(card, data=data, config=card.config | here))
+    if (folder / run_folder.CHECKPOINT).exists():
+        saved = run_folder.read_checkpoint(folder)
         saved["card"] |= {"data": str(config.data.resolve()), "config": saved["card"]["config"] | here}
-        run.write_checkpoint(folder, {name: value for name, value in saved.items() if name != "format"})
-    path = folder / run.THRESHOLDS
+        run_folder.write_checkpoint(folder, {name: value for name, value in saved.items() if name != "format"})
+    path = folder / run_folder.THRESHOLDS
     if there and path.exists():
         text = path.read_text(encoding="utf-8").replace(json.dumps(there), json.dumps(str(folder_for(config))))
         files.write_text(path, text)

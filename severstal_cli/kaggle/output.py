@@ -12,6 +12,7 @@ from kagglesdk.kernels.types.kernels_api_service import (
     ApiListKernelSessionOutputRequest,
 )
 
+from severstal_cli import files
 from severstal_cli.errors import MachineError, SeverstalError
 from severstal_cli.kaggle.answers import host_of
 from severstal_cli.kaggle.client import Kaggle, RefusedError
@@ -20,7 +21,6 @@ from severstal_cli.kaggle.notebook import digest_of
 from severstal_cli.kaggle.polling import SAME_COMMAND, pages, request
 from severstal_cli.kaggle.wire import ANSWER_S, CONNECT_S
 from severstal_cli.progress import Bar
-from severstal_cli.steel import files
 
 FAULTS = 5
 """Failures in a row after which a file is given up."""

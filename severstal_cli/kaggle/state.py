@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from severstal_cli import typed
-from severstal_cli.steel import files
+from severstal_cli import files, typed
 
 NAME = "state.json"
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from severstal_cli.config import SubmitConfig
 from severstal_cli.errors import InputError, SeverstalError
-from severstal_cli.kaggle import history, kernel, names, polling, scores, state
+from severstal_cli.kaggle import kernel, names, polling, state, submission, submission_log
 from severstal_cli.kaggle.bundle import Bundle
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.job import Job, Source, Task
-from severstal_cli.kaggle.scores import Submission
 from severstal_cli.kaggle.state import JobState, State
+from severstal_cli.kaggle.submission import Submission
 
 
 class Steps:
@@ -36,7 +36,7 @@ class Steps:
             sources=(Source(folder=bundle.dataset, slug=bundle.slug, contents=bundle.contents),),
             kernel=names.notebook_of(bundle.slug),
             script=(bundle.kernel / "script.py").read_text(encoding="utf-8"),
-            outputs=(scores.OUTPUT,),
+            outputs=(submission.OUTPUT,),
             notes=self._description,
         )
         self._job = Job(kaggle, known.user, task, known.job, self._save_job, folder=folder, waits=config)
@@ -82,12 +82,12 @@ class Steps:
         began = time.monotonic()
 
         def look() -> tuple[str, tuple[Submission | None] | None]:
-            found = scores.find(self._kaggle, self._description)
+            found = submission.find(self._kaggle, self._description)
             is_over = found is not None or time.monotonic() - began >= self._config.lost_s
             return "not listed", (found,) if is_over else None
 
         if not self.state.submitting:
-            return scores.find(self._kaggle, self._description)
+            return submission.find(self._kaggle, self._description)
         limit_s = self._config.lost_s + self._config.poll_s + polling.SILENCE_S
         (found,) = polling.wait_for(
             "looking for the submission", look, self._progress, poll_s=self._config.poll_s, limit_s=limit_s
@@ -119,7 +119,7 @@ class Steps:
         version = self._job.push()
         self._save(submitting=True)
         try:
-            ref = scores.create(self._kaggle, self._user, self._job.slug, version, self._description)
+            ref = submission.create(self._kaggle, self._user, self._job.slug, version, self._description)
         except InputError:  # refused, so nothing is lost that had to be looked for
             self._save(submitting=False)
             raise
@@ -134,7 +134,7 @@ class Steps:
     def _keep(self, ref: int, date: datetime | None) -> None:
         """A submission that is on Kaggle."""
         fields = {"name": self._slug, "bundle": self._bundle.fingerprint[:12], "status": "pending", **self._about}
-        history.record(self._config.out, ref, {**fields, "date": _text(date)})
+        submission_log.record(self._config.out, ref, {**fields, "date": _text(date)})
         self._save(ref=ref)
 
 
@@ -145,7 +145,7 @@ def fetch_scores(config: SubmitConfig, kaggle: Kaggle, folder: Path, known: Stat
     """
     assert known.ref is not None
     kaggle.progress.say(f"5/5 scores of submission {known.ref}")
-    found = scores.wait_until_scored(kaggle, known.ref, poll_s=config.poll_s, limit_s=config.submission_limit_s)
+    found = submission.wait_until_scored(kaggle, known.ref, poll_s=config.poll_s, limit_s=config.submission_limit_s)
     result = state.Scores(
         status=found.status,
         public=found.public,
@@ -159,7 +159,9 @@ def fetch_scores(config: SubmitConfig, kaggle: Kaggle, folder: Path, known: Stat
         "public": result.public, "private": result.private,
         "public_place": result.public_place, "private_place": result.private_place,
     }  # fmt: skip
-    history.record(config.out, known.ref, fields)  # first: once the state has the scores they are not asked for again
+    submission_log.record(
+        config.out, known.ref, fields
+    )  # first: once the state has the scores they are not asked for again
     known = replace(known, scores=result)
     state.save(folder, known)
     return known
@@ -169,7 +171,7 @@ def _place(kaggle: Kaggle, score: float | None, *, public: bool) -> int | None:
     if score is None:
         return None
     try:
-        return scores.place(kaggle, score, public=public)
+        return submission.place(kaggle, score, public=public)
     except SeverstalError as error:  # the score is what counts
         kaggle.progress.say(f"the place is not known: {error}")
         return None

@@ -20,16 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import severstal_cli
+from severstal_cli import files
 from severstal_cli.config import RemoteConfig, TrainConfig
 from severstal_cli.errors import InputError
 from severstal_cli.kaggle import names, notebook, wheels
 from severstal_cli.kaggle.bundle import script_for, write_json
 from severstal_cli.kaggle.job import Source, Task
 from severstal_cli.kaggle.notebook import CONTENTS, OUTPUT
-from severstal_cli.learning import encoder_file, pretrained, registry, run
-from severstal_cli.learning.names import folder_for
+from severstal_cli.learning.networks import encoder_file, pretrained, registry
+from severstal_cli.learning.networks.names import folder_for
+from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import Progress
-from severstal_cli.steel import files, image_files, splits, tables
+from severstal_cli.steel.dataset import splits
+from severstal_cli.steel.images import image_files
+from severstal_cli.steel.tables import mask_table
 
 FORMAT = 1
 DATA = "data.severstal"
@@ -55,7 +59,7 @@ def data_of(config: RemoteConfig) -> Data:
     table, photographs = folder / "train.csv", folder / "train_images"
     if not table.exists() and not photographs.exists():
         return Data(is_own=False)
-    masks = len(tables.read_table(table).masks)
+    masks = len(mask_table.read_table(table).masks)
     count = len(image_files.find_images([photographs])) if photographs.exists() else competition.train_images
     if (count, masks) != (competition.train_images, competition.masks):
         return Data(is_own=True, is_here=True)
@@ -141,10 +145,10 @@ def _starts_from(
     paths: dict[str, str] = {}
     internet = False
     if train.resume:
-        _copy(folder_for(train) / run.CHECKPOINT, dataset / "resume" / run.CHECKPOINT)
+        _copy(folder_for(train) / run_folder.CHECKPOINT, dataset / "resume" / run_folder.CHECKPOINT)
     elif train.init is not None:
-        run.read_card(train.init)
-        for name in (run.CARD, run.WEIGHTS):
+        model_card.read_card(train.init)
+        for name in (model_card.CARD, run_folder.WEIGHTS):
             _copy(train.init / name, dataset / "init" / name)
         paths["--init"] = "init"
     if train.pseudo is not None and train.pseudo_images is not None:

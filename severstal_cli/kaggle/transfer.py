@@ -28,14 +28,13 @@ import urllib3
 from kagglesdk.competitions.types.competition_api_service import ApiDownloadDataFilesRequest
 from kagglesdk.kaggle_client import KaggleClient
 
-from severstal_cli import typed
+from severstal_cli import files, typed
 from severstal_cli.errors import MachineError
+from severstal_cli.files import check_room, writing
 from severstal_cli.kaggle.answers import host_of
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.wire import CONNECT_S
 from severstal_cli.progress import MegabyteBar, megabytes
-from severstal_cli.steel import files
-from severstal_cli.steel.files import check_room, writing
 
 FAILURES = 5
 """A transfer that fails more often in a row, with less than `BLOCK` between, is given up."""

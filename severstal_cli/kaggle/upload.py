@@ -20,14 +20,13 @@ from typing import BinaryIO
 import requests
 from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
 
-from severstal_cli import typed
+from severstal_cli import files, typed
 from severstal_cli.errors import MachineError
 from severstal_cli.kaggle.answers import host_of
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.polling import SAME_COMMAND, request
 from severstal_cli.kaggle.wire import ANSWER_S, CONNECT_S
 from severstal_cli.progress import MegabyteBar, megabytes
-from severstal_cli.steel import files
 
 CHUNK_BYTES = 4 * 2**20
 """A multiple of 256 KiB, as the storage asks for."""

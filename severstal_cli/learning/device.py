@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision.amp import MixedPrecision
 
 from severstal_cli.errors import MachineError, check_memory
-from severstal_cli.learning import launching, workers
+from severstal_cli.learning import distributed, launching
 
 
 def fastest_precision(device: str) -> str:
@@ -41,7 +41,9 @@ def open_device(precision: str = "auto") -> Fabric:
     chosen: Any = chosen_precision(precision, accelerator)
     if chosen == "16-mixed" and accelerator == "cpu":
         chosen = "bf16-mixed"  # autocast of a CPU has no float16
-    world, here = (int(os.environ[name]) if workers.is_worker() else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    world, here = (
+        int(os.environ[name]) if distributed.is_worker() else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
+    )
     strategy = "auto"
     if world > 1:
         launching.check_gpus(here)

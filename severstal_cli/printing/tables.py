@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from severstal_cli.printing.table import figure, print_table
 
 if TYPE_CHECKING:
-    from severstal_cli.learning.registry import Entry
-    from severstal_cli.learning.run import ModelCard
-    from severstal_cli.stages.demonstration import DemoResult
-    from severstal_cli.stages.searching import ThresholdsResult
+    from severstal_cli.learning.networks.registry import Entry
+    from severstal_cli.learning.runs.model_card import ModelCard
+    from severstal_cli.stages.demo import DemoResult
     from severstal_cli.stages.splitting import SplitResult
-    from severstal_cli.steel.comparison import CompareResult
-    from severstal_cli.steel.scores import ScoreResult
+    from severstal_cli.stages.threshold_search import ThresholdsResult
+    from severstal_cli.steel.scoring.comparison import CompareResult
+    from severstal_cli.steel.scoring.scores import ScoreResult
 
 
 def print_demo(result: "DemoResult") -> None:
@@ -44,7 +44,7 @@ def print_split(result: "SplitResult") -> None:
 
 def print_thresholds(result: "ThresholdsResult") -> None:
     """The rule of each class, and its Dice before and after."""
-    from severstal_cli.steel.words import between
+    from severstal_cli.wording import between
 
     rows = []
     for channel in result.counted:
@@ -74,7 +74,7 @@ def print_thresholds(result: "ThresholdsResult") -> None:
 
 def print_score(title: str, result: "ScoreResult") -> None:
     """Dice of each class and over all."""
-    from severstal_cli.steel.words import between, counted
+    from severstal_cli.wording import between, counted
 
     rows = []
     for found in result.by_class:
@@ -93,7 +93,7 @@ def print_score(title: str, result: "ScoreResult") -> None:
 
 def print_differences(name: str, other: str, result: "ScoreResult") -> None:
     """A score less another one, by class and over all, and whether it is real."""
-    from severstal_cli.steel.words import between, counted
+    from severstal_cli.wording import between, counted
 
     against = result.against
     if against is None:
@@ -116,8 +116,8 @@ def print_differences(name: str, other: str, result: "ScoreResult") -> None:
 
 def print_comparison(result: "CompareResult") -> None:
     """Candidates beside predicting nothing; what they are by class; and whether they differ."""
-    from severstal_cli.steel import comparison
-    from severstal_cli.steel.words import counted
+    from severstal_cli.steel.scoring import comparison
+    from severstal_cli.wording import counted
 
     first = result.rows[0].score
     rows, of_classes = [], []

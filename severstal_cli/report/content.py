@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel import dice, rle
-from severstal_cli.steel.postprocess import ClassRule
-from severstal_cli.steel.scores import Scores, score_masks
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.scoring import dice
+from severstal_cli.steel.scoring.scores import Scores, score_masks
 
 
 @dataclass(frozen=True, kw_only=True)

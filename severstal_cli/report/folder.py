@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from severstal_cli import typed
+from severstal_cli import files, typed
 from severstal_cli.errors import InputError
-from severstal_cli.steel import files
 
 INDEX, STORY = "index.html", "report.json"
 

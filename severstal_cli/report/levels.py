@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel.contributions import THRESHOLDS
-from severstal_cli.steel.postprocess import NEVER, ClassRule
+from severstal_cli.steel.masks.postprocess import NEVER, ClassRule
+from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS
 
 
 def steps_of(rule: ClassRule) -> NDArray[np.uint8]:

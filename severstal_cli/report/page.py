@@ -14,9 +14,10 @@ from severstal_cli import __version__
 from severstal_cli.progress import Progress
 from severstal_cli.report import charts, folder
 from severstal_cli.report.content import Candidate, Content
-from severstal_cli.report.photographs import number_of
-from severstal_cli.steel import pictures, postprocess, rle
-from severstal_cli.steel.scores import Difference, ScoreResult, Scores, differences
+from severstal_cli.report.images import number_of
+from severstal_cli.steel import drawing
+from severstal_cli.steel.masks import postprocess, rle
+from severstal_cli.steel.scoring.scores import Difference, ScoreResult, Scores, differences
 
 RIGHT_DICE = 0.7
 """From this Dice on a mask counts as right on the page; below it as partial."""
@@ -79,7 +80,7 @@ def index(content: Content) -> dict[str, Any]:
 
 def colour_of(channel: int) -> str:
     """The colour of a class on the page."""
-    return pictures.PALETTE[channel % len(pictures.PALETTE)]
+    return drawing.PALETTE[channel % len(drawing.PALETTE)]
 
 
 def _write_masks(place: Path, content: Content, progress: Progress) -> None:

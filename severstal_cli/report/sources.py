@@ -8,12 +8,14 @@ import numpy as np
 from severstal_cli.config import ReportConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
-from severstal_cli.report import photographs, predicting
+from severstal_cli.report import images, run_predictions
 from severstal_cli.report.content import Candidate, Content
-from severstal_cli.steel import confidence, image_files, leaks, splits, surveys, tables
-from severstal_cli.steel.agreement import check_inside, check_names
-from severstal_cli.steel.tables import MaskTable
-from severstal_cli.steel.words import spans
+from severstal_cli.steel.dataset import leakage, splits
+from severstal_cli.steel.dataset.agreement import check_inside, check_names
+from severstal_cli.steel.images import image_files, surveys
+from severstal_cli.steel.tables import confidence, mask_table
+from severstal_cli.steel.tables.mask_table import MaskTable
+from severstal_cli.wording import spans
 
 
 def gather(config: ReportConfig, place: Path, progress: Progress) -> Content:
@@ -34,8 +36,8 @@ def _read(path: Path, progress: Progress) -> MaskTable:
         raise InputError(f"{path} is no submission", "", "Predict with --thresholds, and show what that writes")
     if path.is_dir() and not any(path.glob("part-*.csv")):
         raise InputError(f"{path} is no run", "no model.json in it", "Name the folder of a run, or a submission")
-    table = tables.read_table(path)
-    tables.say_merged(path, table, progress)
+    table = mask_table.read_table(path)
+    mask_table.say_merged(path, table, progress)
     return table
 
 
@@ -49,15 +51,15 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
     """Runs, and submissions for the same images."""
-    from severstal_cli.learning import evaluation, recipe  # only here: submissions are shown without torch
+    from severstal_cli.learning.inference import ensemble, held_out  # only here: submissions are shown without torch
 
     if config.truth is not None or config.images is not None:
         raise InputError("not clear which images to show", "a run shows those of its own data",
                          "Leave out --truth and --images, or name submissions alone")  # fmt: skip
     runs = [path for path in config.shown if is_run(path)]
     found = {path: _read(path, progress) for path in config.shown if path not in runs}
-    opened = evaluation.open_holdout if config.part == splits.HOLDOUT else evaluation.open_validation
-    recipes = {run: recipe.read([run]) for run in runs}
+    opened = held_out.open_holdout if config.part == splits.HOLDOUT else held_out.open_validation
+    recipes = {run: ensemble.read([run]) for run in runs}
     parts = {run: opened([run], config.data, progress) for run in runs}
     first = parts[runs[0]]
     for run, part in parts.items():
@@ -72,15 +74,15 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
             raise InputError(f"{path} has classes 1 to {table.classes}", f"{runs[0]} has {classes}",
                              "Show a submission for the same classes")  # fmt: skip
         _check_table(path, table, dict(zip(first.image_ids, map(tuple, sizes.tolist()), strict=True)), progress)
-        leaks.check_submission(path, first.image_ids, first.split, progress)
-    photographs.write(place, first.image_ids, lambda name: cache[cache.index[name]], progress)
+        leakage.check_submission(path, first.image_ids, first.split, progress)
+    images.write(place, first.image_ids, lambda name: cache[cache.index[name]], progress)
     candidates = []
     for number, (name, path) in enumerate(zip(short_names(config.shown), config.shown, strict=True)):
         if path in parts:
             for note in recipes[path].notes():
                 progress.say(note)
             candidates.append(
-                predicting.predict(name, number, recipes[path], parts[path], place, config.batch_size, progress)
+                run_predictions.predict(name, number, recipes[path], parts[path], place, config.batch_size, progress)
             )
         else:
             candidates.append(_of_table(name, path, found[path], first.image_ids, classes))
@@ -112,11 +114,11 @@ def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Co
     split = None if truth is None else splits.split_in(truth.parent)
     if split is not None:
         for path in found:
-            leaks.check_submission(path, image_ids, split, progress)
+            leakage.check_submission(path, image_ids, split, progress)
     classes = max([table.classes for table in found.values()] + [0 if true is None else true.classes])
     if not classes:
         raise InputError("no classes to show", "no table has rows", "Give other files")
-    sizes = photographs.write(place, image_ids, surveys.reader(paths), progress)
+    sizes = images.write(place, image_ids, surveys.reader(paths), progress)
     size_of = dict(zip(image_ids, sizes, strict=True))
     for path, table in found.items():
         _check_table(path, table, size_of, progress)
@@ -153,7 +155,7 @@ def _images_of(
     if given is not None and given.is_dir():
         return surveys.images_of(given, progress), given
     if given is not None:
-        image_ids = tables.read_image_list(given).image_ids
+        image_ids = mask_table.read_image_list(given).image_ids
     else:
         image_ids = tuple(dict.fromkeys(name for table in found.values() for name in table.image_ids))
         progress.say(f"showing the {len(image_ids):,} images with a row; --images DIR or LIST.csv shows others")
@@ -181,7 +183,7 @@ def _check_table(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, in
 
 def _check_gaps(path: Path, class_ids: Sequence[int]) -> None:
     """The page's means are over all classes up to the highest. Raises InputError: annotations do not name some."""
-    unnamed = tables.unnamed_classes(class_ids)
+    unnamed = mask_table.unnamed_classes(class_ids)
     if unnamed:
         raise InputError(f"{path}: no row names class {spans(unnamed)}", f"it names {spans(class_ids)}",
                          "Number the classes from 1 without gaps, or name such a class by an empty row")  # fmt: skip

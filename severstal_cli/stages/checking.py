@@ -10,15 +10,15 @@ import numpy as np
 
 from severstal_cli.config import CheckConfig
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import rle
-from severstal_cli.steel.agreement import unread
-from severstal_cli.steel.headers import COLUMNS, show
-from severstal_cli.steel.image_files import find_images, id_of, other_endings
-from severstal_cli.steel.records import place, short
-from severstal_cli.steel.surveys import survey
-from severstal_cli.steel.table_files import SEPARATORS
-from severstal_cli.steel.tables import Fault, Layout, MaskTable, Sample, read_image_list, scan_table
-from severstal_cli.steel.words import counted, listed
+from severstal_cli.steel.dataset.agreement import unread
+from severstal_cli.steel.images.image_files import find_images, id_of, other_endings
+from severstal_cli.steel.images.surveys import survey
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.tables.csv_rows import place, short
+from severstal_cli.steel.tables.headers import COLUMNS, show
+from severstal_cli.steel.tables.mask_table import Fault, Layout, MaskTable, Sample, read_image_list, scan_table
+from severstal_cli.steel.tables.table_files import SEPARATORS
+from severstal_cli.wording import counted, listed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,15 +16,19 @@ from typing import Any
 
 import numpy as np
 
+from severstal_cli import files
 from severstal_cli.config import CompareConfig, ScoreConfig, ThresholdsConfig, TrainConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import scoring
-from severstal_cli.steel import dice, files, intervals, pictures, records, surveys, table_files
-from severstal_cli.steel.comparison import CompareResult, Row, markdown
-from severstal_cli.steel.photographs import open_photographs
-from severstal_cli.steel.scores import Difference, ScoreResult, Scores, differences
-from severstal_cli.steel.words import between, counted, percent
+from severstal_cli.steel import drawing
+from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.images import surveys
+from severstal_cli.steel.scoring import dice, intervals
+from severstal_cli.steel.scoring.comparison import CompareResult, Row, markdown
+from severstal_cli.steel.scoring.scores import Difference, ScoreResult, Scores, differences
+from severstal_cli.steel.tables import csv_rows, table_files
+from severstal_cli.wording import between, counted, percent
 
 MARKDOWN, CONTENT, PICTURE = "comparison.md", "comparison.json", "comparison.png"
 _NO_MATTER = {"data", "models", "name", "resume", "devices", "seed"}
@@ -49,7 +53,7 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
     names = config.candidates
     out = config.out or Path("comparisons") / "-".join(Path(name).stem for name in names)
     files.check_place(out / CONTENT)
-    kinds = {records.is_table(Path(name)): name for name in reversed(names)}
+    kinds = {csv_rows.is_table(Path(name)): name for name in reversed(names)}
     if len(kinds) > 1:
         raise InputError("submissions are compared with submissions alone",
                          f"{kinds[True]} is one, {kinds[False]} is not",
@@ -61,19 +65,19 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
     if photographs is not None:
         columns = [("truth", true), *((candidate.name, candidate.scores[0].masks) for candidate in candidates)]
         first = candidates[0].scores[0]
-        picture = pictures.by_class(columns, first.image_ids, max(first.class_ids), photographs)
+        picture = drawing.by_class(columns, first.image_ids, max(first.class_ids), photographs)
     files.write_text(out / CONTENT, json.dumps(result.to_dict(), indent=2) + "\n")
     files.write_text(out / MARKDOWN, markdown(result))
     if picture is None:
         (out / PICTURE).unlink(missing_ok=True)  # of an earlier comparison
     else:
-        pictures.write_png(out / PICTURE, picture)
+        drawing.write_png(out / PICTURE, picture)
     return result
 
 
 def _submissions(
     config: CompareConfig, progress: Progress
-) -> tuple[list[_Candidate], dice.Masks, pictures.Photographs | None]:
+) -> tuple[list[_Candidate], dice.Masks, drawing.Photographs | None]:
     _check_given(config, "submissions", {"truth", "images"})
     if config.truth is None:
         raise InputError("submissions are compared by the truth", "", "Give --truth train.csv, and --images DIR")
@@ -88,10 +92,8 @@ def _submissions(
     return candidates, judged.tables[config.truth].masks, surveys.reader(files_of) if is_whole else None
 
 
-def _runs(
-    config: CompareConfig, progress: Progress
-) -> tuple[list[_Candidate], dice.Masks, pictures.Photographs | None]:
-    from severstal_cli.learning import names
+def _runs(config: CompareConfig, progress: Progress) -> tuple[list[_Candidate], dice.Masks, drawing.Photographs | None]:
+    from severstal_cli.learning.networks import names
 
     if config.truth or config.images:
         raise InputError("--truth and --images are for submissions", " ".join(config.candidates), "Leave them off")
@@ -118,7 +120,7 @@ def _runs(
             if found.image_ids != first.image_ids or found.class_ids != first.class_ids:
                 raise InputError(f"{run} has another holdout or other classes than {candidates[0].runs[0]}", "",
                                  "Compare runs of the same data and split")  # fmt: skip
-    from severstal_cli.learning.run import read_card
+    from severstal_cli.learning.runs.model_card import read_card
 
     there = open_photographs(data or Path(read_card(candidates[0].runs[0]).data), progress)
     return candidates, there.masks, lambda image_id: there.cache[there.cache.index[image_id]]
@@ -126,25 +128,26 @@ def _runs(
 
 def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) -> Path:
     """The folder of a run by these settings, which is trained, or trained to its end, and searched if need be."""
-    from severstal_cli.learning import names, registry, run
-    from severstal_cli.stages import searching, training
+    from severstal_cli.learning.networks import names, registry
+    from severstal_cli.learning.runs import model_card, run_folder
+    from severstal_cli.stages import threshold_search, training
 
     wanted = dataclasses.replace(config.train, arch=arch, seed=seed, name=None)
     folder = names.folder_for(wanted)
     folder = folder.with_name(f"{folder.name}-seed{seed}")
     wanted = dataclasses.replace(wanted, name=folder.name)
-    begun = (folder / run.CHECKPOINT).exists()
-    if (folder / run.CARD).exists():
-        there = run.read_card(folder).config
+    begun = (folder / run_folder.CHECKPOINT).exists()
+    if (folder / model_card.CARD).exists():
+        there = model_card.read_card(folder).config
         if not registry.entry(arch).has_encoder:  # so whatever is told of one makes no other recipe
             own = {name: there[name] for name in ("encoder", "encoder_weights") if name in there}
             wanted = dataclasses.replace(wanted, **own)
         _check_settings(folder, there, wanted)
-    if begun or not (folder / run.CARD).exists():
+    if begun or not (folder / model_card.CARD).exists():
         training.train(dataclasses.replace(wanted, resume=begun), progress)
-    if not (folder / run.THRESHOLDS).exists():
+    if not (folder / run_folder.THRESHOLDS).exists():
         thresholds = ThresholdsConfig(runs=(folder,), data=config.train.data, batch_size=config.batch_size)
-        searching.search(thresholds, progress)
+        threshold_search.search(thresholds, progress)
     return folder
 
 
@@ -196,11 +199,11 @@ def _facts(candidate: _Candidate) -> dict[str, Any]:
     """Weights, time of training and speed, where it is made of runs."""
     if not candidate.runs:
         return {}
-    from severstal_cli.learning import run
+    from severstal_cli.learning.runs import model_card, run_folder
 
-    card = run.read_card(candidate.runs[0])
+    card = model_card.read_card(candidate.runs[0])
     try:
-        parameters = sum(value.numel() for value in run.load_network(candidate.runs[0], card).parameters())
+        parameters = sum(value.numel() for value in run_folder.load_network(candidate.runs[0], card).parameters())
     except InputError:  # an exported one has none
         parameters = None
     times = []
@@ -238,7 +241,7 @@ def _verdict(candidate: _Candidate, first: _Candidate, of_all: Difference) -> st
 
 
 def _by_seed_alone(one: Path, other: Path) -> bool:
-    from severstal_cli.learning.run import read_card
+    from severstal_cli.learning.runs.model_card import read_card
 
     cards = [read_card(folder) for folder in (one, other)]
     recipes = [{name: value for name, value in card.config.items() if name not in _NO_MATTER} for card in cards]

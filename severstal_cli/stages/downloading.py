@@ -15,12 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from severstal_cli import files
 from severstal_cli.config import Competition, DownloadConfig
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.kaggle import archive, client, transfer, wire
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, image_files, images
-from severstal_cli.steel.tables import read_table
+from severstal_cli.steel.images import decoding, image_files
+from severstal_cli.steel.tables.mask_table import read_table
 
 TRAIN, TEST, TABLE, SAMPLE = "train_images", "test_images", "train.csv", "sample_submission.csv"
 
@@ -107,7 +108,7 @@ def _check(folder: Path, competition: Competition, progress: Progress) -> None:
             raise InputError("the archive holds other data", f"{counts}; {wanted}")
         paths = [path for name in (TRAIN, TEST) for path in _images(folder / name)]
         with progress.bar("opening every image", len(paths), "images") as bar:
-            for _ in images.read_all(paths):
+            for _ in decoding.read_all(paths):
                 bar.advance()
     except InputError as error:
         raise InputError(error.what.replace(f"{folder}{os.sep}", "in the archive: "), error.found, remedy) from None

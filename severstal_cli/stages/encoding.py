@@ -3,7 +3,7 @@
 A mask is `IMAGE_CLASS.png`: `0002cc93b_1.png` is class 1 of image `0002cc93b.jpg`, 0 and any one other value. Or one
 label image holds all classes of an image: `0002cc93b.png`, whose pixel values are class ids.
 
-`encode` takes drawn masks from a source and knows nothing of files: see steel/mask_source.
+`encode` takes drawn masks from a source and knows nothing of files: see steel/mask_images/mask_source.
 """
 
 import os
@@ -17,23 +17,30 @@ from pathlib import Path
 
 from severstal_cli.config import DecodeConfig, EncodeConfig
 from severstal_cli.errors import InputError, OutputError, UsageError
+from severstal_cli.files import check_place, is_writable, writing
+from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import rle
-from severstal_cli.steel.agreement import check_inside
 from severstal_cli.steel.annotations import detection, reading
 from severstal_cli.steel.annotations.shapes import Annotations
-from severstal_cli.steel.files import check_place, is_writable, writing
-from severstal_cli.steel.image_files import other_ending
-from severstal_cli.steel.images import image_size
-from severstal_cli.steel.jagged import likelier_height
-from severstal_cli.steel.mask_files import png_of
-from severstal_cli.steel.mask_names import mask_name, need_full_names
-from severstal_cli.steel.mask_source import DrawnMasks, masks_in_files
-from severstal_cli.steel.parallel import map_in_order
-from severstal_cli.steel.records import place
-from severstal_cli.steel.rle import Runs
-from severstal_cli.steel.surveys import images_of, orientation_remedy
-from severstal_cli.steel.tables import Layout, MaskTable, read_image_list, read_table, say_merged, write_table
+from severstal_cli.steel.dataset.agreement import check_inside
+from severstal_cli.steel.images.decoding import image_size
+from severstal_cli.steel.images.image_files import other_ending
+from severstal_cli.steel.images.surveys import images_of, orientation_remedy
+from severstal_cli.steel.mask_images.mask_files import png_of
+from severstal_cli.steel.mask_images.mask_names import mask_name, need_full_names
+from severstal_cli.steel.mask_images.mask_source import DrawnMasks, masks_in_files
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.masks.jagged import likelier_height
+from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.tables.csv_rows import place
+from severstal_cli.steel.tables.mask_table import (
+    Layout,
+    MaskTable,
+    read_image_list,
+    read_table,
+    say_merged,
+    write_table,
+)
 
 _PART = ".part"
 _LONGEST_NAME = 255 - len(_PART)  # bytes of a name, on most file systems

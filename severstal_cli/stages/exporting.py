@@ -6,14 +6,17 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
+from severstal_cli import files
 from severstal_cli.config import ExportConfig
 from severstal_cli.errors import InputError, RunError
-from severstal_cli.learning import engines, export, run
-from severstal_cli.learning.engines import Member
 from severstal_cli.learning.finite import NotFiniteError
-from severstal_cli.learning.inference import predict_levels
+from severstal_cli.learning.inference import engines, export
+from severstal_cli.learning.inference.engines import Member
+from severstal_cli.learning.inference.level_maps import predict_levels
+from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, image_files, images, tables
+from severstal_cli.steel.images import decoding, image_files
+from severstal_cli.steel.tables import mask_table
 
 LARGEST_DIFFERENCE = 1
 """In levels, of 255: what other orders of the same sums may come to."""
@@ -41,20 +44,20 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
         OutputError: the run cannot be written.
     """
     export.check(config.format)
-    card = run.read_card(config.run)
+    card = model_card.read_card(config.run)
     out = config.out or config.run.resolve().with_name(f"{config.run.resolve().name}-{config.format}")
     if out.exists():
         raise InputError(f"{out} is there", "", "Give another --out, or remove it")
     files.check_place(out)
     member = engines.member_of(config.run, card)
     picture = config.image or _photograph_of(card)
-    grey = images.read_grey(picture, card.bits or images.FULL_DEPTH)
+    grey = decoding.read_grey(picture, card.bits or decoding.FULL_DEPTH)
     progress.say(f"writing {config.run} as {config.format}, and predicting {picture} with it")
     with files.replacing_folder(out) as folder:
         file = export.write(member, config.format, folder)
-        run.write_card(folder, card)
-        if (config.run / run.THRESHOLDS).is_file():
-            shutil.copyfile(config.run / run.THRESHOLDS, folder / run.THRESHOLDS)
+        model_card.write_card(folder, card)
+        if (config.run / run_folder.THRESHOLDS).is_file():
+            shutil.copyfile(config.run / run_folder.THRESHOLDS, folder / run_folder.THRESHOLDS)
         difference = _difference(member, folder, card, grey, config.run, picture)
         if difference > LARGEST_DIFFERENCE:
             raise RunError(f"{config.run} as {config.format} gives other levels than torch",
@@ -63,7 +66,7 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
 
 
 def _difference(
-    member: Member, folder: Path, card: run.ModelCard, grey: images.Grey, run_folder: Path, picture: Path
+    member: Member, folder: Path, card: model_card.ModelCard, grey: decoding.Grey, run: Path, picture: Path
 ) -> int:
     """The largest of the levels by torch and by the run in `folder`, both in float32 on the CPU."""
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
@@ -72,16 +75,16 @@ def _difference(
         [exported] = engines.load_members([folder], [card], fabric)
         theirs = next(predict_levels([exported], [grey], fabric)).astype(int)
     except NotFiniteError as error:
-        raise error.of(run_folder, picture) from None
+        raise error.of(run, picture) from None
     return int(abs(ours - theirs).max())
 
 
-def _photograph_of(card: run.ModelCard) -> Path:
+def _photograph_of(card: model_card.ModelCard) -> Path:
     """One of those it was trained on, with a defect if there is one. Raises InputError: they are gone."""
     data = Path(card.data)
     try:
         paths = image_files.paths_by_id(image_files.find_images([data / "train_images"]))
-        with_defects = (image_id for image_id, _ in tables.read_table(data / "train.csv").masks)
+        with_defects = (image_id for image_id, _ in mask_table.read_table(data / "train.csv").masks)
         return next((paths[image_id] for image_id in with_defects if image_id in paths), next(iter(paths.values())))
     except InputError as error:
         raise InputError("no photograph to check the export with", str(error), "Give one with --image") from error

@@ -1,7 +1,7 @@
 """`predict`: photographs to a submission; beside it how it was made (JSON) and how sure its rows are (scores).
 
-The work goes in parts (`steel/parts`), which processes share and a killed prediction goes on from; the first process
-makes the submission of them.
+The work is done in shards (`steel/tables/shards`): processes share them, and a killed prediction resumes from them.
+The first process joins them to the submission.
 """
 
 import json
@@ -19,17 +19,22 @@ import torch
 from lightning_fabric import Fabric
 
 import severstal_cli
+from severstal_cli import files
 from severstal_cli.config import PredictConfig
 from severstal_cli.errors import InputError, SeverstalError
-from severstal_cli.learning import engines, inference, pipeline, workers
+from severstal_cli.learning import distributed
 from severstal_cli.learning.device import half_type, open_device
-from severstal_cli.learning.recipe import Recipe
-from severstal_cli.learning.task import Task, read_task
+from severstal_cli.learning.inference import engines, level_maps, pipeline
+from severstal_cli.learning.inference.ensemble import Recipe
+from severstal_cli.learning.inference.inputs import Task, read_task
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import confidence, files, image_files, images, pictures, postprocess, rle, tables
-from severstal_cli.steel.parts import Parts, parts_path
+from severstal_cli.steel import drawing
+from severstal_cli.steel.images import decoding, image_files
+from severstal_cli.steel.masks import postprocess, rle
+from severstal_cli.steel.tables import confidence, mask_table
+from severstal_cli.steel.tables.shards import Parts, parts_path
 
-PredictLevels = Callable[[Iterable[images.Grey | None]], Iterator[pipeline.Levels]]
+PredictLevels = Callable[[Iterable[decoding.Grey | None]], Iterator[pipeline.Levels]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ class _Masks(NamedTuple):
     scores: list[float]
 
 
-@workers.on_devices
+@distributed.on_devices
 def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     """Predict the masks of photographs and write them as a submission.
 
@@ -81,8 +86,8 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     plan["masks"] = None if config.masks is None else str(config.masks)  # those of finished parts are not drawn again
     parts = Parts(parts_path(config.out), task.paths, plan, task.layout)
     alone = files.locked(parts.folder, f"another prediction is making {config.out}")
-    with alone if workers.is_first() else nullcontext():
-        if workers.is_first():
+    with alone if distributed.is_first() else nullcontext():
+        if distributed.is_first():
             parts.begin(resume=config.resume)
             runs = ", ".join(f"{folder} by {name}" for folder, name in zip(how.folders, names, strict=True))
             progress.say(f"predicting with {runs}")
@@ -104,7 +109,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
             began = time.monotonic()
             if predict_levels is not None:
                 _predict_parts(config, task, parts, mine, predict_levels, progress)
-            if not workers.is_first():
+            if not distributed.is_first():
                 return PredictResult(path=config.out, runs=how.folders)
             _await(parts, progress)
         return _merge(config, task, parts, missing, time.monotonic() - began, fabric, names)
@@ -114,7 +119,7 @@ def _networks(config: PredictConfig, how: Recipe, fabric: Fabric, progress: Prog
     """Open the runs."""
     members = engines.load_members(how.folders, how.cards, fabric, engine=config.engine,
                                    compile_networks=config.compile, progress=progress)  # fmt: skip
-    return partial(inference.predict_levels, members, fabric=fabric, views=how.views,
+    return partial(level_maps.predict_levels, members, fabric=fabric, views=how.views,
                    batch_size=config.batch_size, weights=how.weights, exclusive=how.thresholds.exclusive)  # fmt: skip
 
 
@@ -153,7 +158,7 @@ def _keeping(parts: Parts, progress: Progress) -> Iterator[None]:
     except (SeverstalError, KeyboardInterrupt):
         if done := len(parts.finished()):
             progress.say(f"{done} of {len(parts.images)} parts are kept: with --resume the same command goes on")
-        elif not workers.is_worker():
+        elif not distributed.is_worker():
             parts.clear()
         raise
 
@@ -168,13 +173,13 @@ def _predict_parts(
 ) -> None:
     """Predict these parts and write each as soon as it is whole."""
 
-    rules, bits = task.recipe.thresholds, task.bits or images.FULL_DEPTH
+    rules, bits = task.recipe.thresholds, task.bits or decoding.FULL_DEPTH
 
     def finish(path: Path, levels: pipeline.Levels) -> _Masks:
         found = postprocess.masks_to_runs(levels, rules.rules, exclusive=False)  # they are so already
         if config.masks is not None:  # decoding again costs little beside writing a PNG
-            picture = pictures.overlay(images.read_grey(path, bits), found)
-            pictures.write_png(config.masks / f"{path.stem}.png", picture)
+            picture = drawing.overlay(decoding.read_grey(path, bits), found)
+            drawing.write_png(config.masks / f"{path.stem}.png", picture)
         return _Masks(found, confidence.expected_dice(levels, found))
 
     groups = [parts.images[number] for number in numbers]
@@ -224,11 +229,11 @@ def _write(config: PredictConfig, task: Task, parts: Parts) -> int:
     if sample is not None and sample.layout == task.layout:
         columns, rows = sample.columns, sample.rows or None
     of_parts = product(image_ids, range(1, task.classes + 1))
-    if columns in (None, tables.COLUMNS[task.layout]) and (rows is None or rows == tuple(of_parts)):
+    if columns in (None, mask_table.COLUMNS[task.layout]) and (rows is None or rows == tuple(of_parts)):
         parts.join(config.out)
         count = len(image_ids) * task.classes
     else:
-        count = tables.write_table(config.out, parts.masks(), image_ids, task.classes,
+        count = mask_table.write_table(config.out, parts.masks(), image_ids, task.classes,
                                    layout=task.layout, columns=columns, rows=rows)  # fmt: skip
     # what belongs to an earlier submission must not stand beside this one, should its own not be written
     config.out.with_suffix(".json").unlink(missing_ok=True)

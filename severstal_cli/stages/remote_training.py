@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from severstal_cli import files
 from severstal_cli.config import RemoteConfig
 from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.kaggle import client, fetching, kernel, notebook, output, preflight, state, training, watching
@@ -16,10 +17,11 @@ from severstal_cli.kaggle.client import Kaggle, RefusedError
 from severstal_cli.kaggle.job import Job, Task
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.kaggle.state import JobState, TrainingState
-from severstal_cli.learning import registry, run
-from severstal_cli.learning.names import check_new, folder_for
+from severstal_cli.learning.networks import registry
+from severstal_cli.learning.networks.names import check_new, folder_for
+from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, splits
+from severstal_cli.steel.dataset import splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ class _Session:
         if self._known is None and (self._work / fetching.READY).exists():
             shutil.rmtree(self._work / fetching.READY)
         if self._known is None and self._config.train.resume:
-            run.read_checkpoint(self._folder)
+            run_folder.read_checkpoint(self._folder)
         elif self._known is None:
             check_new(self._folder)
 
@@ -179,7 +181,7 @@ class _Session:
 
     def _keep_what_is_left(self, kaggle: Kaggle, user: str, job: Job, version: int) -> bool:
         """Fetch the checkpoint of a notebook that ended badly, where there is one. Whether there was."""
-        wanted = f"{self._folder.name}/{run.CHECKPOINT}"
+        wanted = f"{self._folder.name}/{run_folder.CHECKPOINT}"
         try:
             output.wait_until_listed(
                 kaggle, user, job.slug, version, (wanted,), poll_s=self._config.poll_s, late_s=self._config.late_s
@@ -223,9 +225,9 @@ class _Session:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _result(self, finished: bool) -> RemoteResult:
-        rows = run.read_checkpoint(self._folder)["history"]
-        card = run.read_card(self._folder) if (self._folder / run.CARD).exists() else None
-        found = self._folder / run.THRESHOLDS
+        rows = run_folder.read_checkpoint(self._folder)["history"]
+        card = model_card.read_card(self._folder) if (self._folder / model_card.CARD).exists() else None
+        found = self._folder / run_folder.THRESHOLDS
         return RemoteResult(
             folder=self._folder,
             finished=finished,

@@ -6,7 +6,7 @@ from pathlib import Path
 from severstal_cli.config import ReportConfig
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.report import folder, page, sources
-from severstal_cli.steel.scores import ScoreResult
+from severstal_cli.steel.scoring.scores import ScoreResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from severstal_cli import files
 from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import agreement, files, leaks, postprocess, records, rle, scores, splits, tables
-from severstal_cli.steel.image_files import find_images, id_of, other_endings
-from severstal_cli.steel.words import counted, spans
+from severstal_cli.steel.dataset import agreement, leakage, splits
+from severstal_cli.steel.images.image_files import find_images, id_of, other_endings
+from severstal_cli.steel.masks import postprocess, rle
+from severstal_cli.steel.scoring import scores
+from severstal_cli.steel.tables import csv_rows, mask_table
+from severstal_cli.wording import counted, spans
 
 
 def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResult:
@@ -24,7 +28,7 @@ def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResul
         InputError: a table is wrong, it is not clear which images count, or runs were trained on some of them.
         RunError: a run is incomplete, or the data or split is not the one that it was trained with.
     """
-    if config.submission is not None and config.truth is None and not records.is_table(config.submission):
+    if config.submission is not None and config.truth is None and not csv_rows.is_table(config.submission):
         config = dataclasses.replace(config, submission=None, runs=(config.submission, *config.runs))
     if config.submission is not None and config.truth is not None and not (config.runs or config.thresholds):
         for option, value in (("--tta", config.tta), ("--data", config.data)):
@@ -35,7 +39,7 @@ def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResul
         return judged.summary(*others)
     if any(part is not None for part in (config.submission, config.truth, config.images)):
         raise InputError("not clear what to score", "", "Give a submission and --truth train.csv, or a run alone")
-    if config.against is not None and records.is_table(config.against):
+    if config.against is not None and csv_rows.is_table(config.against):
         raise InputError("a run is not compared with a submission", f"{config.against} is one",
                          "Predict the same images with the run, and compare that submission")  # fmt: skip
     found = score_runs(config, progress)
@@ -53,7 +57,7 @@ class Judged:
     """Submissions on the same images."""
 
     scores: tuple[scores.Scores, ...]
-    tables: Mapping[Path, tables.MaskTable]
+    tables: Mapping[Path, mask_table.MaskTable]
     """What was read: of each submission, and the truth."""
     files: Mapping[str, Path]
     """The images that count by their ids, as far as it is known where they are."""
@@ -76,10 +80,10 @@ def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None,
         _check_rows(path, table, image_ids, source, progress)
         _check_classes(path, table, truth, true, progress)
         if split is not None:
-            leaks.check_submission(path, image_ids, split, progress)
+            leakage.check_submission(path, image_ids, split, progress)
     _check_truth(truth, true, image_ids, files_of, progress)
     _check_sizes(found | {truth: true}, image_ids, files_of, progress)
-    tables.say_gaps(truth, true, progress)
+    mask_table.say_gaps(truth, true, progress)
     every = tuple(
         scores.score_masks(found[path].masks, true.masks, image_ids, true.classes, groups, true.class_ids)
         for path in paths
@@ -87,19 +91,19 @@ def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None,
     return Judged(scores=every, tables=found | {truth: true}, files=files_of)
 
 
-def _read(path: Path, what: str, progress: Progress) -> tables.MaskTable:
+def _read(path: Path, what: str, progress: Progress) -> mask_table.MaskTable:
     if not path.exists():
         raise InputError(str(path), "no such file", f"Name {what}")
-    if path.is_dir() and not records.is_table(path):
+    if path.is_dir() and not csv_rows.is_table(path):
         raise InputError(str(path), "it is a folder, not a table", f"Name {what}; a run is compared with runs alone")
-    table = tables.read_table(path)
-    tables.say_merged(path, table, progress)
+    table = mask_table.read_table(path)
+    mask_table.say_merged(path, table, progress)
     return table
 
 
 def _images_that_count(
-    found: Mapping[Path, tables.MaskTable],
-    truth: tuple[Path, tables.MaskTable],
+    found: Mapping[Path, mask_table.MaskTable],
+    truth: tuple[Path, mask_table.MaskTable],
     counting: Path | None,
     progress: Progress,
 ) -> tuple[Sequence[str], str]:
@@ -112,7 +116,7 @@ def _images_that_count(
         if counting.is_dir():
             image_ids = list(map(id_of, find_images([counting], progress)))
         else:
-            image_ids = list(tables.read_image_list(counting).image_ids)
+            image_ids = list(mask_table.read_image_list(counting).image_ids)
     else:
         # the images that one of several submissions is judged by must not be those where another one finds something
         whole = {path: table for path, table in found.items() if _is_whole(table)}
@@ -132,7 +136,7 @@ def _images_that_count(
     return image_ids, source
 
 
-def _is_whole(table: tables.MaskTable) -> bool:
+def _is_whole(table: mask_table.MaskTable) -> bool:
     """It has a row for every class of each of its images, empty masks among them: not for defects only."""
     return len(table.masks) < len(table.lines) == len(table.image_ids) * len(table.class_ids)
 
@@ -149,7 +153,7 @@ def _files(image_ids: Sequence[str], counting: Path | None, truth: Path) -> dict
 
 
 def _check_truth(
-    truth: Path, true: tables.MaskTable, image_ids: Sequence[str], files_of: Mapping[str, Path], progress: Progress
+    truth: Path, true: mask_table.MaskTable, image_ids: Sequence[str], files_of: Mapping[str, Path], progress: Progress
 ) -> None:
     """See that the truth is of the images that count, and say how many have no row. Raises InputError.
 
@@ -168,7 +172,10 @@ def _check_truth(
 
 
 def _check_sizes(
-    found: Mapping[Path, tables.MaskTable], image_ids: Sequence[str], files_of: Mapping[str, Path], progress: Progress
+    found: Mapping[Path, mask_table.MaskTable],
+    image_ids: Sequence[str],
+    files_of: Mapping[str, Path],
+    progress: Progress,
 ) -> None:
     """See that no mask reaches past the end of its image, as `check` does. Raises InputError."""
     with_masks = {image_id for table in found.values() for image_id, _ in table.masks}.intersection(image_ids)
@@ -186,7 +193,9 @@ def _check_sizes(
         agreement.check_inside(path, table, sizes)
 
 
-def _check_rows(path: Path, table: tables.MaskTable, image_ids: Sequence[str], source: str, progress: Progress) -> None:
+def _check_rows(
+    path: Path, table: mask_table.MaskTable, image_ids: Sequence[str], source: str, progress: Progress
+) -> None:
     """Report which images have no row and which rows do not count. Raises InputError as `check_names`."""
     agreement.check_names(path, table, image_ids, "that count")
     known, wanted = set(table.image_ids), set(image_ids)
@@ -200,7 +209,7 @@ def _check_rows(path: Path, table: tables.MaskTable, image_ids: Sequence[str], s
 
 
 def _check_classes(
-    path: Path, table: tables.MaskTable, truth: Path, true: tables.MaskTable, progress: Progress
+    path: Path, table: mask_table.MaskTable, truth: Path, true: mask_table.MaskTable, progress: Progress
 ) -> None:
     """A class that the truth does not name would be right wherever it is empty: it does not count.
 
@@ -214,7 +223,7 @@ def _check_classes(
     if wrong:
         line, class_id = min(wrong)
         is_gap = class_id < true.classes
-        raise InputError(f"{path}, {records.place(line)}: it names class {class_id}",
+        raise InputError(f"{path}, {csv_rows.place(line)}: it names class {class_id}",
                          f"{truth} has {spans(true.class_ids) if is_gap else true.classes}",
                          "Remove it, or give the truth a row of that class, an empty one will do")  # fmt: skip
     if unknown:
@@ -225,14 +234,15 @@ def _check_classes(
 def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Scores:
     """The scores of runs, averaged, on their holdout; their sum is kept with the first run. Raises as `score`."""
     # only here: scoring a submission works where torch is not installed
-    from severstal_cli.learning import evaluation, recipe, run
+    from severstal_cli.learning.inference import ensemble, held_out
+    from severstal_cli.learning.runs import run_folder
 
-    runs = recipe.runs_for(config.runs, config.thresholds, config.models, progress)
-    how = recipe.read(runs, thresholds=config.thresholds, views=config.tta)
+    runs = ensemble.runs_for(config.runs, config.thresholds, config.models, progress)
+    how = ensemble.read(runs, thresholds=config.thresholds, views=config.tta)
     progress.say(f"scoring {', '.join(map(str, runs))} on the holdout")
     for note in how.notes():
         progress.say(note)
-    part = evaluation.open_holdout(runs, config.data, progress, how.weights)
+    part = held_out.open_holdout(runs, config.data, progress, how.weights)
     thresholds = how.thresholds
     is_same_data = thresholds.data_fingerprint == part.photographs.fingerprint
     if is_same_data and thresholds.split_fingerprint != part.split.fingerprint:
@@ -249,15 +259,17 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
         if number == first:  # the first batch also compiles, and loads what it needs; the second is not begun
             began = time.monotonic()
     # a GPU is ahead: what it has done by then was for nothing
-    timed = len(part.image_ids) - first * (1 + evaluation.batches_ahead())
+    timed = len(part.image_ids) - first * (1 + held_out.batches_ahead())
     images_per_s = timed / max(time.monotonic() - began, 1e-9) if timed > 0 else None
     result = scores.score_masks(masks, part.photographs.masks, part.image_ids, len(thresholds.rules), part.split.groups,
                                 part.photographs.class_ids)  # fmt: skip
     result = dataclasses.replace(result, images_per_s=images_per_s)
     # kept with a run that was scored as it predicts by default; it may lie on a read-only disk
-    is_default = [how.thresholds_path] == [folder / run.THRESHOLDS for folder in runs] and how.views == thresholds.tta
+    is_default = [how.thresholds_path] == [
+        folder / run_folder.THRESHOLDS for folder in runs
+    ] and how.views == thresholds.tta
     if is_default and files.is_writable(runs[0]):
         of_what = {"data_fingerprint": part.photographs.fingerprint, "split_fingerprint": part.split.fingerprint}
         content = result.summary().to_dict() | of_what
-        files.write_text(runs[0] / run.SCORE, json.dumps(content, indent=2) + "\n")
+        files.write_text(runs[0] / run_folder.SCORE, json.dumps(content, indent=2) + "\n")
     return result

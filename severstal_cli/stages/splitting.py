@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli import files
 from severstal_cli.config import SplitConfig
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, pictures, splits
-from severstal_cli.steel.splits import Split, split_data
-from severstal_cli.steel.stratification import make_splits
+from severstal_cli.steel import drawing
+from severstal_cli.steel.dataset import splits
+from severstal_cli.steel.dataset.splits import Split, split_data
+from severstal_cli.steel.dataset.stratification import make_splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +79,14 @@ def _draw(path: Path, result: SplitResult) -> None:
         (f"class {channel + 1}", [part.with_class[channel] / part.images for part in result.parts]) for channel in shown
     ]
     kinds.append(("near-duplicate", [part.grouped_images / part.images for part in result.parts]))
-    figure, (plot,) = pictures.figure(columns=1, width=max(6.0, 1.2 + 0.3 * len(parts) * len(kinds)), height=3.4)
+    figure, (plot,) = drawing.figure(columns=1, width=max(6.0, 1.2 + 0.3 * len(parts) * len(kinds)), height=3.4)
     width = 0.8 / len(parts)
     for number, part in enumerate(parts):
         places = [kind + (number - (len(parts) - 1) / 2) * width for kind in range(len(kinds))]
         name = part.part if part.part == splits.HOLDOUT else f"fold {part.part}"
         plot.bar(
             places, [100 * shares[number] for _, shares in kinds], 0.9 * width,
-            color=pictures.PALETTE[number % len(pictures.PALETTE)], label=f"{name}: {part.images:,}",
+            color=drawing.PALETTE[number % len(drawing.PALETTE)], label=f"{name}: {part.images:,}",
         )  # fmt: skip
     for kind, (_, shares) in enumerate(kinds):
         plot.hlines(100 * shares[-1], kind - 0.45, kind + 0.45, color="black", linewidth=1,

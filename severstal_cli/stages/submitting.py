@@ -9,18 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli import typed
+from severstal_cli import files, typed
 from severstal_cli.config import SubmitConfig
 from severstal_cli.errors import InputError, RunError
 from severstal_cli.kaggle import bundle as bundles
-from severstal_cli.kaggle import client, history, preflight, state
+from severstal_cli.kaggle import client, preflight, state, submission_log
 from severstal_cli.kaggle.bundle import Bundle
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.state import State
 from severstal_cli.kaggle.steps import Steps, fetch_scores
-from severstal_cli.learning.run import SCORE
+from severstal_cli.learning.runs.run_folder import SCORE
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files
 
 LIMIT_S = 3600.0
 """The notebook may run for so long."""
@@ -53,9 +52,9 @@ def submit(config: SubmitConfig, progress: Progress = SILENT) -> SubmitResult:
         _tell_time(config, progress)
         return SubmitResult(name=bundle.slug, bundle=config.bundle_only)
     folder = config.out / bundles.slug_of([path.resolve().name for path in config.runs])
-    for path in (folder / state.NAME, config.out / history.NAME):
+    for path in (folder / state.NAME, config.out / submission_log.NAME):
         files.check_place(path)
-    history.read(config.out)  # a damaged one is told before anything is sent
+    submission_log.read(config.out)  # a damaged one is told before anything is sent
     kaggle = client.connect(config.competition.slug, progress, pause_s=min(1.0, config.poll_s))
     with files.locked(folder, f"another process submits {folder.name}"):
         return _submit(config, kaggle, folder)

@@ -10,31 +10,31 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from torch import nn
 
+from severstal_cli import files
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, RunError, UsageError
-from severstal_cli.learning import (
-    history,
-    initial,
-    loop,
-    memory,
-    names,
-    registry,
-    resuming,
-    run,
-    scalars,
-    schedule,
-    selection,
-    validation,
-    workers,
-)
-from severstal_cli.learning.card import describe
-from severstal_cli.learning.dataset import TrainingSet
+from severstal_cli.learning import distributed
 from severstal_cli.learning.device import chosen_precision, gather, open_device
-from severstal_cli.learning.registry import STRIDE
+from severstal_cli.learning.networks import names, registry
+from severstal_cli.learning.networks.registry import STRIDE
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.training import (
+    auto_batch_size,
+    checkpoint,
+    checkpoint_selection,
+    history,
+    initial_weights,
+    loop,
+    schedule,
+    tensorboard_log,
+    validation,
+)
+from severstal_cli.learning.training.batches import TrainingSet
+from severstal_cli.learning.training.new_card import describe
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, splits
-from severstal_cli.steel.photographs import Photographs, open_photographs
-from severstal_cli.steel.pseudo import open_pseudo
+from severstal_cli.steel.dataset import splits
+from severstal_cli.steel.dataset.data_folder import Photographs, open_photographs
+from severstal_cli.steel.dataset.pseudo_labels import open_pseudo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class TrainResult:
     seconds: float
 
 
-@workers.on_devices
+@distributed.on_devices
 def train(config: TrainConfig, progress: Progress) -> TrainResult:
     """Train a network; keep its best averaged weights, its last state and its history in a run's folder.
 
@@ -69,7 +69,7 @@ def train(config: TrainConfig, progress: Progress) -> TrainResult:
     return _train(config, progress)
 
 
-@workers.on_devices
+@distributed.on_devices
 def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
     """Train a run for each fold of the split in turn; `config.fold` is ignored, and a name gets the fold's as an end.
 
@@ -82,15 +82,15 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
     for one in each:
         if not config.resume:
             names.check_new(names.folder_for(one))
-            initial.seen_by_others(one, photographs.fingerprint, split.fingerprint, SILENT)
+            initial_weights.seen_by_others(one, photographs.fingerprint, split.fingerprint, SILENT)
         elif config.init is not None:
-            initial.check_source(config.init, photographs.fingerprint, split.fingerprint, one.fold)
+            initial_weights.check_source(config.init, photographs.fingerprint, split.fingerprint, one.fold)
     results = []
     for one in each:
         folder = names.folder_for(one)
-        begun = (folder / run.CHECKPOINT).exists()
-        if not begun and (folder / run.CARD).exists():
-            progress.say(f"{folder}: finished, and left as it is, as it has no {run.CHECKPOINT}")
+        begun = (folder / run_folder.CHECKPOINT).exists()
+        if not begun and (folder / model_card.CARD).exists():
+            progress.say(f"{folder}: finished, and left as it is, as it has no {run_folder.CHECKPOINT}")
             continue
         results.append(_train(dataclasses.replace(one, resume=begun), progress))
     return results
@@ -98,15 +98,15 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
 
 def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     folder = names.folder_for(config)
-    files.check_place(folder / run.CHECKPOINT)
+    files.check_place(folder / run_folder.CHECKPOINT)
     alone = files.locked(folder, f"another process is training {folder}")
-    with alone if workers.is_first() else nullcontext():
+    with alone if distributed.is_first() else nullcontext():
         return _train_alone(config, folder, progress)
 
 
 def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> TrainResult:
     """`train` in a folder that no other training writes to."""
-    saved = run.read_checkpoint(folder) if config.resume else None
+    saved = run_folder.read_checkpoint(folder) if config.resume else None
     if saved is None:
         names.check_new(folder)
     fabric = open_device(config.precision)
@@ -120,28 +120,28 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
                          f"{config.data} has {photographs.classes} classes")  # fmt: skip
     train_ids, validation_ids = _parts(split, config)
     # one that goes on has seen what it has, and the others may be gone
-    seen = () if saved else initial.seen_by_others(config, photographs.fingerprint, split.fingerprint, progress)
+    seen = () if saved else initial_weights.seen_by_others(config, photographs.fingerprint, split.fingerprint, progress)
     pseudo = open_pseudo(config, photographs, train_ids, progress)
     data = TrainingSet(photographs, train_ids, config, pseudo, rank=fabric.global_rank, world=fabric.world_size)
     card = describe(config, photographs, split, train_ids, validation_ids, pseudo, seen, fabric)
     with fabric.rank_zero_first(local=True):  # weights that must be fetched
-        network = loop.sparing_single_values(initial.build(config, card, progress, fresh=saved is None))
+        network = loop.sparing_single_values(initial_weights.build(config, card, progress, fresh=saved is None))
     if saved is None:
         height, width = (STRIDE * math.ceil(side / STRIDE) for side in card.image_size)
         with fabric.autocast():
             registry.try_out(network, config.arch, config.encoder, (card.in_channels, *data.piece), learns=True)
             registry.try_out(network, config.arch, config.encoder, (card.in_channels, height, width))  # to be judged by
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step worth waiting for
-        memory.find_batch(network, data, config, fabric)
+        auto_batch_size.find_batch(network, data, config, fabric)
     if config.batch_size is None:
         found = {"batch_size": data.at_once, "step_images": data.step_images}
         card = dataclasses.replace(card, config=card.config | found)
     state = loop.start(network, config, fabric, data.at_once)
     rows: list[history.Row] = []
     if saved is not None:
-        rows, card = resuming.go_on(folder, saved, card, state)
+        rows, card = checkpoint.go_on(folder, saved, card, state)
         if fabric.is_global_zero:
-            resuming.restore(folder, state, card, rows)
+            checkpoint.restore(folder, state, card, rows)
         progress.say(f"{folder}: going on after epoch {len(rows)}")
         if len(rows) >= config.epochs:
             progress.say(f"{folder}: nothing is left to do; more --epochs would go on")
@@ -149,7 +149,7 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
         raise RunError(f"the workers do not go on from the same state of {folder}", "",
                        "Several machines must share the folder of the runs")  # fmt: skip
     if fabric.is_global_zero:
-        resuming.check_space(folder, state, config, len(rows))
+        checkpoint.check_space(folder, state, config, len(rows))
     if len(rows) < config.epochs:
         began = time.monotonic()
         loop.check_precision(state, data, config, card, fabric, progress)
@@ -159,17 +159,17 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
     def keep(network: nn.Module | None) -> None:
         """The checkpoint first: what a kill leaves unwritten is made of it again."""
         if fabric.is_global_zero:
-            resuming.save(folder, state, card, rows)
+            checkpoint.save(folder, state, card, rows)
             if network is not None:
-                run.write_model(folder, network, card)
+                run_folder.write_model(folder, network, card)
             history.write(folder, rows)
 
     progress.say(f"{folder.name}: {_opening_line(config, data, judge, fabric)}")
 
     with (
         progress.bar(folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,
-        scalars.open_scalars(folder if fabric.is_global_zero else None, rows) as add_scalars,
-        memory.told(data, config),
+        tensorboard_log.open_scalars(folder if fabric.is_global_zero else None, rows) as add_scalars,
+        auto_batch_size.told(data, config),
     ):
         for epoch in range(len(rows), config.epochs):
             clock = schedule.Clock(
@@ -189,7 +189,7 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
             state.elapsed_s += spent_s
             row = _row(epoch, trained, scores, state, spent_s - trained.seconds)
             rows.append(row)
-            best, card = selection.offer(state, row, card, config.best_epochs)
+            best, card = checkpoint_selection.offer(state, row, card, config.best_epochs)
             writing = time.monotonic()
             keep(best)
             add_scalars(row)
@@ -206,9 +206,9 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
         spent_s = time.monotonic() - began
         state.elapsed_s += spent_s
         rows[-1] = dataclasses.replace(_scored(rows[-1], scores), validation_s=spent_s, elapsed_s=state.elapsed_s)
-        best, card = selection.offer(state, rows[-1], card, config.best_epochs)
+        best, card = checkpoint_selection.offer(state, rows[-1], card, config.best_epochs)
         keep(best)
-    mean, card = selection.offer_mean(state, judge, card, fabric, progress)
+    mean, card = checkpoint_selection.offer_mean(state, judge, card, fabric, progress)
     if mean is not None:
         keep(mean)
     return TrainResult(

@@ -17,9 +17,10 @@ from server import Said
 import severstal_cli
 from severstal_cli.errors import InputError, OutputError, RunError, SeverstalError
 from severstal_cli.kaggle import bundle, by_hand, wheels
-from severstal_cli.learning import inference, recipe, run
-from severstal_cli.learning.thresholds import Thresholds
-from severstal_cli.steel.postprocess import ClassRule
+from severstal_cli.learning.inference import ensemble, level_maps
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.runs.thresholds import Thresholds
+from severstal_cli.steel.masks.postprocess import ClassRule
 
 Build = Callable[..., bundle.Bundle]
 
@@ -76,11 +77,11 @@ def test_it_holds_what_the_notebook_needs(build: Build, model: Path) -> None:
     assert contents == {
         "format": 1, "severstal": severstal_cli.__version__, "competition": "severstal-steel-defect-detection",
         "runs": [{"name": name, "folder": "runs/1", "arch": "unet-small", "encoder": None, "fold": 0,
-                  "validation_dice": run.read_card(model).validation_dice}],
+                  "validation_dice": model_card.read_card(model).validation_dice}],
         "thresholds": "thresholds.json", "tta": "none", "layout": "original",
     }  # fmt: skip
     assert made.runs == (name,)
-    assert made.validation_dice == run.read_card(model).validation_dice
+    assert made.validation_dice == model_card.read_card(model).validation_dice
 
 
 def test_the_cards_are_for_a_private_notebook_without_internet(build: Build) -> None:
@@ -133,11 +134,11 @@ def test_the_readme_has_commands_that_can_be_copied(build: Build) -> None:
 def test_what_it_holds_loads_and_predicts_the_same(build: Build, model: Path) -> None:
     made = build()
     copy = made.dataset / "runs/1"
-    card, bundled = run.read_card(model), run.read_card(copy)
+    card, bundled = model_card.read_card(model), model_card.read_card(copy)
     assert bundled == replace(card, data="", config={})
-    assert (copy / run.WEIGHTS).read_bytes() == (model / run.WEIGHTS).read_bytes()
-    rules = run.read_thresholds(made.dataset / "thresholds.json", classes=card.classes)
-    assert rules == replace(run.thresholds_of(model, card), runs=())
+    assert (copy / run_folder.WEIGHTS).read_bytes() == (model / run_folder.WEIGHTS).read_bytes()
+    rules = run_folder.read_thresholds(made.dataset / "thresholds.json", classes=card.classes)
+    assert rules == replace(run_folder.thresholds_of(model, card), runs=())
 
 
 def test_the_same_runs_give_the_same_bytes_and_what_decides_the_masks_another_fingerprint(
@@ -149,7 +150,9 @@ def test_the_same_runs_give_the_same_bytes_and_what_decides_the_masks_another_fi
     differ = {path for path, content in files_of(of_user).items() if content != files_of(first)[path]}
     assert differ == {"dataset/dataset-metadata.json", "kernel/kernel-metadata.json"}
     found = {first.fingerprint, build("d", tta="flips").fingerprint, build("e", competition="x").fingerprint}
-    run.write_thresholds(model / run.THRESHOLDS, Thresholds(rules=(ClassRule(),) * 2, exclusive=True, tta="none"), {})
+    run_folder.write_thresholds(
+        model / run_folder.THRESHOLDS, Thresholds(rules=(ClassRule(),) * 2, exclusive=True, tta="none"), {}
+    )
     found.add((other := build("f")).fingerprint)
     assert len(found) == 4
     monkeypatch.setattr(wheels, "missing_wheels", lambda: [wheels.Wheel(name="toy-1-py3-none-any.whl", content=b"y")])
@@ -165,11 +168,11 @@ def test_nothing_of_this_machine_is_in_it(
 ) -> None:
     monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_never_to_be_seen")
     monkeypatch.setenv("KAGGLE_USERNAME", "environments-user")
-    thresholds = json.loads((model / run.THRESHOLDS).read_text())
+    thresholds = json.loads((model / run_folder.THRESHOLDS).read_text())
     assert thresholds["runs"], "the test is about this path"
-    card = run.read_card(model)
+    card = model_card.read_card(model)
     assert card.data.startswith("/")
-    for content in files_of(build(thresholds=model / run.THRESHOLDS)).values():
+    for content in files_of(build(thresholds=model / run_folder.THRESHOLDS)).values():
         for secret in (card.data, card.config["models"], thresholds["runs"][0], str(tmp_path),
                        "KGAT_never_to_be_seen", "environments-user"):  # fmt: skip
             assert secret.encode() not in content
@@ -177,9 +180,11 @@ def test_nothing_of_this_machine_is_in_it(
 
 def test_several_runs_share_one_set_of_rules(build: Build, model: Path, trained: tuple[Path, Path]) -> None:
     """Without --thresholds those of the best run, as `predict` takes them; folders of one name are told apart."""
-    card = run.read_card(model)
-    run.write_card(model, replace(card, validation_dice=(card.validation_dice or 0) - 0.1))
-    run.write_thresholds(model / run.THRESHOLDS, Thresholds(rules=(ClassRule(),) * 2, exclusive=False, tta="flips"), {})
+    card = model_card.read_card(model)
+    model_card.write_card(model, replace(card, validation_dice=(card.validation_dice or 0) - 0.1))
+    run_folder.write_thresholds(
+        model / run_folder.THRESHOLDS, Thresholds(rules=(ClassRule(),) * 2, exclusive=False, tta="flips"), {}
+    )
     said = Said()
     made = build("out", model, trained[1], progress=said)
     assert made.runs == (model.name, f"{model.name}-2")
@@ -187,9 +192,9 @@ def test_several_runs_share_one_set_of_rules(build: Build, model: Path, trained:
     assert contents_of(made)["tta"] == "none"
     assert "searched for that run alone" in said.lines[0]
     assert str(trained[1]) in said.lines[0]
-    rules = run.read_thresholds(made.dataset / "thresholds.json", classes=2)
-    assert rules == replace(run.thresholds_of(trained[1], run.read_card(trained[1])), runs=())
-    assert contents_of(build("out", model, trained[1], thresholds=model / run.THRESHOLDS))["tta"] == "flips"
+    rules = run_folder.read_thresholds(made.dataset / "thresholds.json", classes=2)
+    assert rules == replace(run_folder.thresholds_of(trained[1], model_card.read_card(trained[1])), runs=())
+    assert contents_of(build("out", model, trained[1], thresholds=model / run_folder.THRESHOLDS))["tta"] == "flips"
 
 
 def test_an_ensemble_keeps_its_weights_by_the_names_in_the_bundle(
@@ -198,16 +203,18 @@ def test_an_ensemble_keeps_its_weights_by_the_names_in_the_bundle(
     runs = (model, trained[1])  # of one name
     searched = Thresholds(rules=(ClassRule(),) * 2, exclusive=True, tta="none", runs=tuple(map(str, runs[::-1])))
     for name, weights in (("even", ()), ("weighted", (1.0, 3.0)), ("other", (1.0, 2.0))):
-        run.write_thresholds(tmp_path / f"{name}.json", replace(searched, weights=weights), {"folds": str(model)})
+        run_folder.write_thresholds(
+            tmp_path / f"{name}.json", replace(searched, weights=weights), {"folds": str(model)}
+        )
     said = Said()
     made = build("out", *runs, thresholds=tmp_path / "weighted.json", progress=said)
     assert not any("searched" in line for line in said.lines)
-    rules = run.read_thresholds(made.dataset / "thresholds.json", classes=2)
+    rules = run_folder.read_thresholds(made.dataset / "thresholds.json", classes=2)
     assert (rules.runs, rules.weights) == (made.runs, (3.0, 1.0))
     bundled = []
     for number, name in enumerate(made.runs, start=1):  # as the notebook names them
         bundled.append((made.dataset / "runs" / str(number)).rename(made.dataset / "runs" / name))
-    how = recipe.read(bundled[::-1], thresholds=made.dataset / "thresholds.json")
+    how = ensemble.read(bundled[::-1], thresholds=made.dataset / "thresholds.json")
     assert (how.weights, list(how.notes())) == ((1.0, 3.0), [])
     made = build("out", *runs, thresholds=tmp_path / "weighted.json")
     for content in files_of(made).values():
@@ -263,15 +270,15 @@ def test_a_file_in_place_of_the_folder_is_told(build: Build, tmp_path: Path) -> 
 
 
 def spoil_weights(model: Path) -> None:
-    (model / run.WEIGHTS).write_bytes((model / run.WEIGHTS).read_bytes()[:-100])
+    (model / run_folder.WEIGHTS).write_bytes((model / run_folder.WEIGHTS).read_bytes()[:-100])
 
 
 @pytest.mark.parametrize(
     ("spoil", "options", "kind", "line"),
     [
         (spoil_weights, {}, RunError, "model.safetensors is damaged"),
-        (lambda model: (model / run.WEIGHTS).unlink(), {}, RunError, "model.safetensors is missing"),
-        (lambda model: (model / run.THRESHOLDS).unlink(), {}, RunError, "Search them: severstal thresholds"),
+        (lambda model: (model / run_folder.WEIGHTS).unlink(), {}, RunError, "model.safetensors is missing"),
+        (lambda model: (model / run_folder.THRESHOLDS).unlink(), {}, RunError, "Search them: severstal thresholds"),
         (shutil.rmtree, {}, RunError, "no such run"),
         (lambda _: None, {"tta": "upside-down"}, InputError, "unknown test-time augmentation"),
         (lambda _: None, {"user": "../me"}, InputError, "wrong name of a Kaggle account"),
@@ -330,7 +337,7 @@ def test_the_time_is_measured_with_the_views_and_size_of_the_run(model: Path, mo
 
     now = [0.0]
     monkeypatch.setattr(bundle.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(inference, "predict_levels", slow)
+    monkeypatch.setattr(level_maps, "predict_levels", slow)
     seconds, device = bundle.estimate_s(runs=[model], tta="flips", images=1000)
     assert 95 < seconds < 200
     assert device in ("cpu", "cuda")

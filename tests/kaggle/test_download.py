@@ -19,10 +19,10 @@ import pytest
 from server import TOKEN, Server
 from storage import CALL, SIGNATURE, Storage, breaks, stalls
 
-from severstal_cli import cli, config
+from severstal_cli import cli, config, files
 from severstal_cli.kaggle import archive, client
 from severstal_cli.stages import downloading
-from severstal_cli.steel import files, images
+from severstal_cli.steel.images import decoding
 
 STEEL = config.Competition(slug="steel", train_images=6, test_images=3, masks=4)
 
@@ -171,7 +171,7 @@ def test_a_killed_download_goes_on(storage: Storage, download: Download, data: P
 STEPS: dict[str, tuple[Any, str, int]] = {
     "unpacking": (archive, "_unpack", 4),
     "counting": (downloading, "read_table", 1),
-    "opening": (images, "read_grey", 5),
+    "opening": (decoding, "read_grey", 5),
     "making ready": (Path, "rename", 1),
     "moving the first": (Path, "rename", 2),
     "moving the third": (Path, "rename", 4),

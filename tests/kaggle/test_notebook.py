@@ -21,10 +21,11 @@ from packaging.requirements import Requirement
 
 from severstal_cli.config import PredictConfig
 from severstal_cli.kaggle import bundle, notebook, wheels
-from severstal_cli.learning import registry, run
-from severstal_cli.learning.thresholds import Thresholds
+from severstal_cli.learning.networks import registry
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.runs.thresholds import Thresholds
 from severstal_cli.stages import prediction
-from severstal_cli.steel.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassRule
 
 OFFLINE = ["unshare", "--net"] if os.getuid() == 0 else ["unshare", "--net", "--user", "--map-root-user"]
 COMPETITION = "competitions/severstal-steel-defect-detection"
@@ -103,8 +104,8 @@ def make_linknet(folder: Path, like: Path) -> Path:
     """A run of a library's network, untrained: what it brings along has to work too."""
     torch.manual_seed(0)
     network = registry.build("linknet", encoder="resnet18", classes=2, classifier=True)
-    fields = {**vars(run.read_card(like)), "arch": "linknet", "encoder": "resnet18"}
-    run.write_model(folder, network, run.card_from(fields))
+    fields = {**vars(model_card.read_card(like)), "arch": "linknet", "encoder": "resnet18"}
+    run_folder.write_model(folder, network, model_card.card_from(fields))
     return folder
 
 
@@ -115,7 +116,7 @@ def test_offline_it_writes_what_predict_writes_here(
         pytest.skip("this machine lets nobody take the network away")
     runs = [trained[1], make_linknet(tmp_path / "linknet", trained[1])]
     rules = tmp_path / "rules.json"
-    run.write_thresholds(rules, Thresholds(
+    run_folder.write_thresholds(rules, Thresholds(
         rules=(ClassRule(pixel_threshold=40, min_component_px=4),) * 2, exclusive=True, tta="none",
         runs=tuple(map(str, runs)), weights=(3.0, 1.0)), {})  # fmt: skip
     made = bundle.build(tmp_path / "bundle", runs=runs, thresholds=rules, tta="hflip")

@@ -16,13 +16,12 @@ from account import NAMES, SECRET, USER, Account, drop, failing, kill
 from kagglesdk import kaggle_env
 from server import TOKEN, Said, Server
 
-from severstal_cli import config
+from severstal_cli import config, files
 from severstal_cli.config import SubmitConfig
 from severstal_cli.errors import InputError, MachineError, SeverstalError
-from severstal_cli.kaggle import history, notebook, polling, steps, upload
+from severstal_cli.kaggle import notebook, polling, steps, submission_log, upload
 from severstal_cli.kaggle.bundle import Bundle
 from severstal_cli.stages import submitting
-from severstal_cli.steel import files
 
 SLUG = "severstal-unet-fold0"
 TITLE = f"{USER}/{SLUG}"
@@ -132,7 +131,7 @@ def test_the_whole_chain(account: Account, send: Send, said: Said, tmp_path: Pat
     assert "submissions left today: 5" in before
     assert f"competition {COMPETITION}: entered, 5 submissions a day" in before
     assert "GPU time left this week: 28.5 of 30.0 h; the week begins anew at 2026-11-28 00:00 UTC" in before
-    assert history.read(tmp_path / "submissions") == [
+    assert submission_log.read(tmp_path / "submissions") == [
         {
             "date": "2026-11-23T04:55:00Z",
             "name": SLUG,
@@ -283,12 +282,12 @@ def test_a_submission_that_fails_tells_why_and_can_be_made_again(account: Accoun
         with pytest.raises(InputError, match=r"could not score.*Not Found \*\*\*\. --again"):
             send()
     assert len(account.submissions) == 1
-    assert history.read(tmp_path / "submissions")[0]["status"] == "error"
+    assert submission_log.read(tmp_path / "submissions")[0]["status"] == "error"
     account.submission_end = {"status": "COMPLETE", "publicScore": "0.5"}
     result = send(again=True)
     assert result.scores is not None
     assert (result.scores.public, result.scores.private, result.scores.private_place) == (0.5, None, None)
-    assert [row["status"] for row in history.read(tmp_path / "submissions")] == ["error", "complete"]
+    assert [row["status"] for row in submission_log.read(tmp_path / "submissions")] == ["error", "complete"]
 
 
 @pytest.mark.parametrize(
@@ -442,7 +441,7 @@ def test_a_submission_on_its_way_is_scored_first_whatever_changed(
     change(tmp_path, changed)
     account.submission_end = {"status": "COMPLETE", "publicScore": "0.7", "privateScore": "0.6"}
     result = send()
-    rows = history.read(tmp_path / "submissions")
+    rows = submission_log.read(tmp_path / "submissions")
     assert [(row["ref"], row["status"], row["public"], row["bundle"][:1]) for row in rows] == [
         ("7000", "complete", "0.7", "0"), *([("7001", "complete", "0.7", "1")] if changed == "weights" else []),
     ]  # fmt: skip
@@ -474,7 +473,7 @@ def test_scores_are_in_the_history_before_the_state_forgets_to_ask(
         with pytest.raises(MachineError, match="killed"):
             send()
     send()
-    assert [row["status"] for row in history.read(tmp_path / "submissions")] == ["complete"]
+    assert [row["status"] for row in submission_log.read(tmp_path / "submissions")] == ["complete"]
 
 
 @pytest.mark.parametrize("remedy", [notebook.UPLOAD_AGAIN, ""])
@@ -619,7 +618,7 @@ stub = ModuleType("severstal_cli.kaggle.bundle")  # the true one takes seconds t
 stub.Bundle, stub.slug_of = SimpleNamespace, lambda names: "severstal-" + names[0]
 stub.estimate_s, stub.DATASET_CARD = lambda **_: (1.0, "cpu"), "dataset-metadata.json"
 sys.modules[stub.__name__] = stub
-sys.modules["severstal_cli.learning.run"] = run = ModuleType("run")
+sys.modules["severstal_cli.learning.runs.run_folder"] = run = ModuleType("run")
 run.SCORE = "score.json"
 sys.path[:0] = [{tests!r}, {root!r}]
 from kagglesdk import kaggle_env

@@ -18,14 +18,15 @@ from account import SECRET, USER, drop
 from server import TOKEN, Said, Server
 from sessions import Played, Sessions, can_unshare
 
+from severstal_cli import files
 from severstal_cli.config import Competition, RemoteConfig, ThresholdsConfig, TrainConfig
 from severstal_cli.errors import InputError, MachineError, RunError
 from severstal_cli.kaggle import fetching, log, polling, training, wheels
 from severstal_cli.kaggle.polling import RemoteError
-from severstal_cli.learning import run
-from severstal_cli.stages import remote_training, searching
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.stages import remote_training, threshold_search
 from severstal_cli.stages import training as here
-from severstal_cli.steel import files, splits
+from severstal_cli.steel.dataset import splits
 
 pytestmark = pytest.mark.skipif(not can_unshare(), reason="this machine lets nobody take the network away")
 
@@ -116,13 +117,13 @@ def locally(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_same_run(there: Path, locally: Path) -> None:
     """The very weights and rules, the cards but for paths; both resume."""
-    assert (there / run.WEIGHTS).read_bytes() == (locally / run.WEIGHTS).read_bytes()
-    ours, theirs = run.read_card(there), run.read_card(locally)
+    assert (there / run_folder.WEIGHTS).read_bytes() == (locally / run_folder.WEIGHTS).read_bytes()
+    ours, theirs = model_card.read_card(there), model_card.read_card(locally)
     paths = dict.fromkeys(training._PATHS, "")
     assert dataclasses.replace(ours, data="", config=ours.config | paths) == dataclasses.replace(
         theirs, data="", config=theirs.config | paths
     )
-    rules, expected = (json.loads((folder / run.THRESHOLDS).read_bytes()) for folder in (there, locally))
+    rules, expected = (json.loads((folder / run_folder.THRESHOLDS).read_bytes()) for folder in (there, locally))
     assert rules | {"runs": [], "folds": []} == expected | {"runs": [], "folds": []}
     assert {path.name for path in there.iterdir()} >= {path.name for path in locally.iterdir()}
 
@@ -137,10 +138,10 @@ def test_the_run_is_the_one_that_a_training_here_gives(
     assert result.folder == folder
     assert result.finished
     assert_same_run(folder, locally)
-    card = run.read_card(folder)
+    card = model_card.read_card(folder)
     assert card.data == str(data.resolve())
     assert (card.config["data"], card.config["models"]) == (str(data), str(folder.parent))
-    assert json.loads((folder / run.THRESHOLDS).read_bytes())["runs"] == [str(folder)]
+    assert json.loads((folder / run_folder.THRESHOLDS).read_bytes())["runs"] == [str(folder)]
     for path in folder.rglob("*"):
         assert not path.is_file() or b"/sessions/" not in path.read_bytes(), path
     assert account.real == 1
@@ -156,7 +157,7 @@ def test_the_run_is_the_one_that_a_training_here_gives(
     assert len(epochs) == 2, "its log is shown as that of a training here"
     assert not list((folder.parent / ".kaggle").glob("*/*"))
     # it can be used, and is known, as any other
-    searching.search(ThresholdsConfig(runs=(folder,)))
+    threshold_search.search(ThresholdsConfig(runs=(folder,)))
     with pytest.raises(InputError, match="there is a run of this name"):
         train()
 
@@ -168,7 +169,7 @@ def test_without_data_here_the_split_of_the_notebook_comes_back(
     train()
     assert_same_run(data.parent / "models" / NAME, locally)
     made = splits.read_splits(data / "splits.csv")
-    assert made.fingerprint == run.read_card(locally).split_fingerprint
+    assert made.fingerprint == model_card.read_card(locally).split_fingerprint
     assert [path.name for path in data.iterdir()] == ["splits.csv"]
     assert account.versions[-1].keys() & {"splits.csv"} == set()
     account.refusals = ["GPU quota"]
@@ -216,13 +217,13 @@ def test_the_time_of_a_session_is_respected_and_another_one_goes_on(
     folder = data.parent / "models" / NAME
     assert not result.finished
     assert 0 < result.epochs < 9999
-    assert not (folder / run.THRESHOLDS).exists()
-    before = run.read_checkpoint(folder)["history"]
+    assert not (folder / run_folder.THRESHOLDS).exists()
+    before = run_folder.read_checkpoint(folder)["history"]
     assert "severstal: the session's time is used up: --resume goes on in another one" in said.lines
     result = train(epochs=len(before) + 1, resume=True)
     assert (result.finished, result.epochs) == (True, len(before) + 1)
-    assert run.read_checkpoint(folder)["history"][: len(before)] == before
-    assert (folder / run.THRESHOLDS).exists()
+    assert run_folder.read_checkpoint(folder)["history"][: len(before)] == before
+    assert (folder / run_folder.THRESHOLDS).exists()
     assert "resume/training.ckpt" in account.versions[-1]
     here.train(settings(data, epochs=len(before) + 2, resume=True))  # and here, too
 
@@ -296,7 +297,7 @@ def test_a_kill_between_the_moves_loses_nothing(tmp_path: Path, monkeypatch: pyt
     work, folder = tmp_path / "work", tmp_path / "run"
     for name, place in (("new", work / fetching.READY), ("before", folder)):
         place.mkdir(parents=True)
-        (place / run.CHECKPOINT).write_text(name)
+        (place / run_folder.CHECKPOINT).write_text(name)
     moves = iter(range(9))
     rename = Path.rename
 
@@ -311,7 +312,7 @@ def test_a_kill_between_the_moves_loses_nothing(tmp_path: Path, monkeypatch: pyt
             with pytest.raises(KeyboardInterrupt):
                 fetching.put(work, folder)
     fetching.put(work, folder)
-    assert (folder / run.CHECKPOINT).read_text() == "new"
+    assert (folder / run_folder.CHECKPOINT).read_text() == "new"
     assert list(work.iterdir()) == []
 
 
@@ -386,7 +387,7 @@ def test_somebody_cancels_it_on_kaggle(
     account.CancelKernelSession({"kernelSessionId": next(iter(account.sessions.values())).number})
     with pytest.raises(InputError, match=r"was cancelled.*--resume goes on after its last whole epoch"):
         train(epochs=500)
-    epochs = len(run.read_checkpoint(data.parent / "models" / NAME)["history"])
+    epochs = len(run_folder.read_checkpoint(data.parent / "models" / NAME)["history"])
     assert train(epochs=epochs + 1, resume=True).finished
 
 
@@ -439,7 +440,7 @@ def test_what_it_starts_from_goes_along(
 ) -> None:
     account.stream("severstal-train-second-notebook")
     train(name="second", init=locally, epochs=1)
-    card = run.read_card(data.parent / "models/second")
+    card = model_card.read_card(data.parent / "models/second")
     assert card.config["init"] == str(locally)
     assert {"init/model.json", "init/model.safetensors"} <= set(account.datasets["severstal-train-second"][-1])
 
@@ -450,7 +451,7 @@ def test_weights_go_along_where_the_notebook_has_no_internet(
     import torch
     from safetensors.torch import save_file
 
-    from severstal_cli.learning import encoder_file, registry
+    from severstal_cli.learning.networks import encoder_file, registry
 
     fetched: list[str] = []
 
@@ -466,8 +467,8 @@ def test_weights_go_along_where_the_notebook_has_no_internet(
     train(arch="linknet", encoder="resnet18", epochs=1)
     assert fetched == ["resnet18"]
     assert [pushed["enableInternet"] for pushed in account.kernels] == [True, False]
-    assert (data.parent / "models/linknet-resnet18-fold0" / run.WEIGHTS).exists()
-    assert run.read_card(data.parent / "models/linknet-resnet18-fold0").config["encoder_weights"] == "imagenet"
+    assert (data.parent / "models/linknet-resnet18-fold0" / run_folder.WEIGHTS).exists()
+    assert model_card.read_card(data.parent / "models/linknet-resnet18-fold0").config["encoder_weights"] == "imagenet"
 
 
 def test_two_processes_do_not_train_the_same_run(account: Sessions, train: Callable[..., Any], data: Path) -> None:

@@ -188,9 +188,9 @@ def test_an_own_installation_without_a_checkout_is_bundled_too(monkeypatch: pyte
     package = tmp_path / "severstal_cli"
     (package / "steel/__pycache__").mkdir(parents=True)
     (package / "__init__.py").write_text("new")
-    (package / "steel/rle.py").write_text("x")
+    (package / "steel/masks/rle.py").write_text("x")
     (package / "steel/__pycache__/rle.nbi").write_text("x")
     monkeypatch.setattr(severstal_cli, "__file__", str(package / "__init__.py"))
     members = members_of(wheels.make_wheel(distribution("severstal")))
     own = {path: content for path, content in members.items() if not path.startswith("severstal-")}
-    assert own == {"severstal_cli/__init__.py": b"new", "severstal_cli/steel/rle.py": b"x"}
+    assert own == {"severstal_cli/__init__.py": b"new", "severstal_cli/steel/masks/rle.py": b"x"}

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from severstal_cli.cli import app
 from severstal_cli.errors import RunError
-from severstal_cli.learning import engines, export, registry, run, runs
+from severstal_cli.learning.inference import engines, export
+from severstal_cli.learning.networks import registry
+from severstal_cli.learning.runs import listing, model_card, run_folder
 
 
 @pytest.fixture
@@ -31,9 +33,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{place}.hf_hub_download", asked)
 
 
-def make(folder: Path, encoder: str, card: run.ModelCard) -> Path:
+def make(folder: Path, encoder: str, card: model_card.ModelCard) -> Path:
     network = registry.build("unet", encoder=encoder, classes=2)
-    run.write_model(folder, network, dataclasses.replace(card, arch="unet", encoder=encoder, classifier=False))
+    run_folder.write_model(folder, network, dataclasses.replace(card, arch="unet", encoder=encoder, classifier=False))
     return folder
 
 
@@ -41,8 +43,8 @@ def make(folder: Path, encoder: str, card: run.ModelCard) -> Path:
 def test_to_load_a_run_asks_no_network(
     trained: tuple[Path, Path], tmp_path: Path, no_network: None, encoder: str
 ) -> None:
-    folder = make(tmp_path / "run", encoder, run.read_card(trained[1]))
-    network = run.load_network(folder, run.read_card(folder))
+    folder = make(tmp_path / "run", encoder, model_card.read_card(trained[1]))
+    network = run_folder.load_network(folder, model_card.read_card(folder))
     assert network(torch.zeros(1, 1, 64, 64)).masks.shape == (1, 2, 64, 64)
 
 
@@ -50,16 +52,16 @@ def test_to_load_a_run_asks_no_network(
 def test_a_card_names_an_architecture_and_no_place(
     trained: tuple[Path, Path], tmp_path: Path, no_network: None, encoder: str
 ) -> None:
-    folder = make(tmp_path / "run", "tu-resnet18", run.read_card(trained[1]))
-    card = json.loads((folder / run.CARD).read_text())
+    folder = make(tmp_path / "run", "tu-resnet18", model_card.read_card(trained[1]))
+    card = json.loads((folder / model_card.CARD).read_text())
     encoder = encoder.format(folder=tmp_path)
-    (folder / run.CARD).write_text(json.dumps(card | {"encoder": encoder}))
+    (folder / model_card.CARD).write_text(json.dumps(card | {"encoder": encoder}))
     with pytest.raises(RunError, match=r"model\.json names no encoder of this program"):
-        run.read_card(folder)
+        model_card.read_card(folder)
     found = CliRunner().invoke(app, ["predict", str(trained[0] / "train_images"), "--model", str(folder)])
     assert found.exit_code == 1
     assert f"{folder}/model.json names no encoder of this program" in found.output
-    assert runs.find_runs(tmp_path).trained == ()
+    assert listing.find_runs(tmp_path).trained == ()
 
 
 def test_a_network_that_torch_would_unpickle_is_not_read(
@@ -69,7 +71,7 @@ def test_a_network_that_torch_would_unpickle_is_not_read(
     monkeypatch.setattr(torch.export, "load", lambda *_: pytest.fail("it was read"))
     folder = tmp_path / "run"
     folder.mkdir()
-    for name in (run.CARD, run.THRESHOLDS):
+    for name in (model_card.CARD, run_folder.THRESHOLDS):
         shutil.copyfile(trained[1] / name, folder / name)
     (folder / "model.pt2").write_bytes(b"hostile")
     found = CliRunner().invoke(app, ["predict", str(trained[0] / "train_images"), "--model", str(folder)])
@@ -79,9 +81,11 @@ def test_a_network_that_torch_would_unpickle_is_not_read(
         "so it is not. Export the run that it was made from again, with --format onnx or openvino\n"
     ) in found.output
     assert set(export.FORMATS) == {"onnx", "openvino"}
-    shutil.copyfile(trained[1] / run.WEIGHTS, folder / run.WEIGHTS)  # beside the weights it is passed over
+    shutil.copyfile(
+        trained[1] / run_folder.WEIGHTS, folder / run_folder.WEIGHTS
+    )  # beside the weights it is passed over
     fabric = Fabric(accelerator="cpu", devices=1)
-    assert len(engines.load_members([folder], [run.read_card(folder)], fabric, engine="torch")) == 1
+    assert len(engines.load_members([folder], [model_card.read_card(folder)], fabric, engine="torch")) == 1
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
@@ -94,7 +98,7 @@ def test_the_data_of_a_network_lie_in_its_folder(
     pytest.importorskip(engine)
     folder = tmp_path / "run"
     folder.mkdir()
-    shutil.copyfile(trained[1] / run.CARD, folder / run.CARD)
+    shutil.copyfile(trained[1] / model_card.CARD, folder / model_card.CARD)
     np.zeros(2, np.float32).tofile(tmp_path / "secret.bin")
     np.zeros(2, np.float32).tofile(folder / "own.bin")
     (folder / "link.bin").symlink_to("../secret.bin")
@@ -109,7 +113,7 @@ def test_the_data_of_a_network_lie_in_its_folder(
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
         (folder / engines.ONNX).write_bytes(model.SerializeToString())
 
-    card, fabric = run.read_card(folder), Fabric(accelerator="cpu", devices=1, precision="32-true")
+    card, fabric = model_card.read_card(folder), Fabric(accelerator="cpu", devices=1, precision="32-true")
     write("own.bin")
     [probs] = engines.load_members([folder], [card], fabric, engine=engine)
     assert not probs(torch.zeros(1, 1, 32, 32)).any()

@@ -13,15 +13,19 @@ from torch import Tensor, nn
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
-from severstal_cli.learning import device, engines, loop, names, precision, registry, run
-from severstal_cli.learning.dataset import Batch, TrainingSet
-from severstal_cli.learning.engines import Member
-from severstal_cli.learning.inference import predict_levels
+from severstal_cli.learning import device, precision
+from severstal_cli.learning.inference import engines
+from severstal_cli.learning.inference.engines import Member
+from severstal_cli.learning.inference.level_maps import predict_levels
+from severstal_cli.learning.networks import names, registry
 from severstal_cli.learning.precision import Careful
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.training import loop
+from severstal_cli.learning.training.batches import Batch, TrainingSet
 from severstal_cli.progress import SILENT
 from severstal_cli.stages import training
-from severstal_cli.steel.photographs import open_photographs
-from severstal_cli.steel.pseudo import open_pseudo
+from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.pseudo_labels import open_pseudo
 
 
 def on_cpu(name: str) -> Fabric:
@@ -168,7 +172,7 @@ def test_rounding_that_is_not_finite_explains_nothing(emulated: float) -> None:
 def test_engines_in_half_precision_are_careful(trained, with_openvino: None, heard, engine: str) -> None:  # type: ignore[no-untyped-def]
     """Where half precision is wrong, the levels are those of the engine in float32, and the run is named."""
     _, folder = trained
-    card, half = run.read_card(folder), on_cpu("bf16-mixed")
+    card, half = model_card.read_card(folder), on_cpu("bf16-mixed")
     photographs = pictures([(64, 96)] * 3)
     [plain] = engines.load_members([folder], [card], on_cpu("32-true"), engine=engine)
     expected = list(predict_levels([plain], photographs, on_cpu("32-true")))
@@ -197,7 +201,7 @@ def train(data: Path, models: Path, progress: Any, **changes: Any) -> Path:
 
 
 def weights_of(folder: Path) -> dict[str, bytes]:
-    state = run.read_checkpoint(folder)["state"]
+    state = run_folder.read_checkpoint(folder)["state"]
     return {name: value.numpy().tobytes() for name, value in state["network"].items()}
 
 
@@ -211,7 +215,7 @@ def test_a_training_uses_float32_where_half_precision_is_wrong(
     heard.lines.clear()
     found = train(data, tmp_path / "found", heard)
     assert weights_of(found) == weights_of(exact)
-    sizes = {tuple(size): agrees for *size, agrees in run.read_checkpoint(found)["state"]["verdicts"]}
+    sizes = {tuple(size): agrees for *size, agrees in run_folder.read_checkpoint(found)["state"]["verdicts"]}
     assert (4, 64, 32) in sizes
     assert not any(sizes.values())
     said = [line.partition(" (")[0] for line in heard.lines if "float32 is used" in line]
@@ -234,14 +238,14 @@ def test_validation_uses_float32_where_half_precision_is_wrong(make_data, break_
     data = make_data(images=18)
     break_half(6, "NaN")
     folder = train(data, tmp_path, heard)
-    saved = run.read_checkpoint(folder)["state"]
+    saved = run_folder.read_checkpoint(folder)["state"]
     assert all(agrees for *_, agrees in saved["verdicts"])
     sizes = {tuple(size): agrees for *size, agrees in saved["validation_verdicts"]}
     assert sizes
     assert not any(sizes.values())
     said = [line.partition(" (")[0] for line in heard.lines if "float32 is used" in line]
     assert said == [f"validation: bfloat16 gives wrong numbers on this machine for {n} x 64 x 96" for n, _, _ in sizes]
-    assert all(math.isfinite(row["dice"]) for row in run.read_checkpoint(folder)["history"])
+    assert all(math.isfinite(row["dice"]) for row in run_folder.read_checkpoint(folder)["history"])
 
 
 def test_what_was_found_is_kept_for_a_resume_on_the_same_machine(
@@ -262,8 +266,8 @@ def test_what_was_found_is_kept_for_a_resume_on_the_same_machine(
     monkeypatch.setattr(precision, "_excess_in_training", counting)
     break_half(2, "other channels")
     whole = train(data, tmp_path / "whole", heard, batch_size=5)
-    sizes, steps_of_epoch = list(tried), run.read_checkpoint(whole)["state"]["steps"] // 2
-    assert len(sizes) == len(run.read_checkpoint(whole)["state"]["verdicts"]) > 1
+    sizes, steps_of_epoch = list(tried), run_folder.read_checkpoint(whole)["state"]["steps"] // 2
+    assert len(sizes) == len(run_folder.read_checkpoint(whole)["state"]["verdicts"]) > 1
     with monkeypatch.context() as patch:
         patch.setattr(loop.State, "update_average", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -335,4 +339,4 @@ def test_running_statistics_that_are_not_finite_end_the_epoch_at_the_batch(
         training.train(config)
     assert ", ".join(batches[1]) in str(told.value)
     assert len(batches) == 2
-    assert not (names.folder_for(config) / run.WEIGHTS).exists()
+    assert not (names.folder_for(config) / run_folder.WEIGHTS).exists()

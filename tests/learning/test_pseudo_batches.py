@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.learning.dataset import Batch, TrainingSet
-from severstal_cli.steel.photographs import open_photographs
-from severstal_cli.steel.pseudo import open_pseudo
+from severstal_cli.learning.training.batches import Batch, TrainingSet
+from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.pseudo_labels import open_pseudo
 
 
 def _open(

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from severstal_cli.report.levels import pack, steps_of
-from severstal_cli.steel.contributions import THRESHOLDS
-from severstal_cli.steel.postprocess import NEVER, ClassRule
+from severstal_cli.steel.masks.postprocess import NEVER, ClassRule
+from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS
 
 
 def unpacked(entry, height: int) -> np.ndarray:  # type: ignore[no-untyped-def,type-arg]

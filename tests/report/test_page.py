@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from severstal_cli.config import ReportConfig, ScoreConfig
-from severstal_cli.learning import evaluation, run
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.inference import held_out
+from severstal_cli.learning.runs import run_folder
 from severstal_cli.progress import SILENT
 from severstal_cli.report.levels import steps_of
 from severstal_cli.stages import reporting, scoring
-from severstal_cli.steel import dice, postprocess, rle
-from severstal_cli.steel.postprocess import ClassRule
+from severstal_cli.steel.masks import postprocess, rle
+from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.scoring import dice
 
 ODD = ("a b.png", "a#1.png", "50%.png", "quote\"'s.png", "<script>alert(1)<script>.png",
        "<img src=x onerror=alert(1)>.png", "{{ 7 * 7 }}.png", "ümläut.png", "&amp;.png")  # fmt: skip
@@ -27,14 +29,14 @@ def shown(trained, members, tmp_path_factory: pytest.TempPathFactory):  # type: 
     """A report of two runs, the second with rules of its own, and what it was made of."""
     root = tmp_path_factory.mktemp("report")
     other = Path(shutil.copytree(members["b"], root / "other"))
-    content = json.loads((trained[1] / run.THRESHOLDS).read_text())
+    content = json.loads((trained[1] / run_folder.THRESHOLDS).read_text())
     content["rules"] = [
         ClassRule(pixel_threshold=100, min_component_px=30, min_mask_px=60).to_dict(),
         ClassRule(pixel_threshold=128, min_image_score=150).to_dict(),
     ]
-    (other / run.THRESHOLDS).write_text(json.dumps(content))
+    (other / run_folder.THRESHOLDS).write_text(json.dumps(content))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "open_device", lambda: open_device("32-true"))
+        patch.setattr(held_out, "open_device", lambda: open_device("32-true"))
         result = reporting.report(ReportConfig(shown=(trained[1], other), out=root / "out"))
     return result, (trained[1], other)
 
@@ -58,13 +60,13 @@ def settled(page, image):  # type: ignore[no-untyped-def]
 
 
 def test_the_dice_beside_the_slider_is_that_of_score(page, shown, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(evaluation, "open_device", lambda: open_device("32-true"))
+    monkeypatch.setattr(held_out, "open_device", lambda: open_device("32-true"))
     result, runs = shown
     page.open(result.page)
     for number, folder in enumerate(runs):
         scored = scoring.score_runs(ScoreConfig(runs=(folder,)))
-        part = evaluation.open_holdout([folder], None, SILENT)
-        thresholds = run.read_thresholds(folder / run.THRESHOLDS, classes=2)
+        part = held_out.open_holdout([folder], None, SILENT)
+        thresholds = run_folder.read_thresholds(folder / run_folder.THRESHOLDS, classes=2)
         levels = dict(part.levels(views="none", batch_size=8, progress=SILENT))
         for image, image_id in enumerate(scored.image_ids):
             page.run(f"severstal.viewer.open({image}, severstal.gallery.images(), null)")

@@ -10,12 +10,14 @@ import pytest
 
 from severstal_cli.config import PredictConfig, ReportConfig, ScoreConfig
 from severstal_cli.errors import InputError
-from severstal_cli.learning import evaluation
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.inference import held_out
 from severstal_cli.report import charts, content, page, sources
 from severstal_cli.stages import prediction, reporting, scoring
-from severstal_cli.steel import images, rle, tables
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images import decoding
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.tables import mask_table
 
 
 def index_of(folder: Path):  # type: ignore[no-untyped-def]
@@ -26,7 +28,7 @@ def index_of(folder: Path):  # type: ignore[no-untyped-def]
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums of float32, the same whatever the batch."""
-    monkeypatch.setattr(evaluation, "open_device", lambda: open_device("32-true"))
+    monkeypatch.setattr(held_out, "open_device", lambda: open_device("32-true"))
 
 
 @pytest.mark.usefixtures("exact")
@@ -50,14 +52,14 @@ def test_a_run_is_shown_with_the_scores_of_score(trained, tmp_path: Path) -> Non
     photographs = sorted((out / "photographs").iterdir())
     assert [path.name for path in photographs] == [f"{row + 1:06d}.jpg" for row in range(result.images)]
     for name, path in zip(index["names"], photographs, strict=True):
-        apart = images.read_grey(path).astype(int) - images.read_grey(data / "train_images" / name)
+        apart = decoding.read_grey(path).astype(int) - decoding.read_grey(data / "train_images" / name)
         assert np.abs(apart).mean() < 8
 
 
 @pytest.mark.usefixtures("exact")
 def test_the_validation_fold_can_be_shown(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     result = reporting.report(ReportConfig(shown=(trained[1],), out=tmp_path / "out", part="validation"))
-    part = evaluation.open_validation([trained[1]], None, reporting.SILENT)
+    part = held_out.open_validation([trained[1]], None, reporting.SILENT)
     assert index_of(tmp_path / "out")["names"] == list(part.image_ids)
     assert "fold 0 of data" in result.page.read_text()
 
@@ -65,10 +67,10 @@ def test_the_validation_fold_can_be_shown(trained, tmp_path: Path) -> None:  # t
 @pytest.mark.usefixtures("exact")
 def test_a_submission_beside_a_run_is_scored_on_the_same_images(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, run = trained
-    truth = tables.read_table(data / "train.csv")
-    held_out = evaluation.open_holdout([run], None, reporting.SILENT).image_ids
-    masks = {key: mask for key, mask in truth.masks.items() if key[0] in held_out}
-    tables.write_table(tmp_path / "true.csv", masks, held_out, 2, layout=tables.Layout.ORIGINAL)
+    truth = mask_table.read_table(data / "train.csv")
+    holdout = held_out.open_holdout([run], None, reporting.SILENT).image_ids
+    masks = {key: mask for key, mask in truth.masks.items() if key[0] in holdout}
+    mask_table.write_table(tmp_path / "true.csv", masks, holdout, 2, layout=mask_table.Layout.ORIGINAL)
     result = reporting.report(ReportConfig(shown=(run, tmp_path / "true.csv"), out=tmp_path / "out"))
     found = result.scores["true"]
     assert found is not None
@@ -82,9 +84,9 @@ def test_a_submission_beside_a_run_is_scored_on_the_same_images(trained, tmp_pat
 def test_a_submission_has_its_images_from_data_and_its_scores_from_beside_it(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, run = trained
     out = tmp_path / "submission.csv"
-    held_out = evaluation.open_holdout([run], None, reporting.SILENT).image_ids
+    holdout = held_out.open_holdout([run], None, reporting.SILENT).image_ids
     prediction.predict(
-        PredictConfig(images=tuple(data / "train_images" / name for name in held_out), runs=(run,), out=out)
+        PredictConfig(images=tuple(data / "train_images" / name for name in holdout), runs=(run,), out=out)
     )
     result = reporting.report(ReportConfig(shown=(out,), data=data, out=tmp_path / "out"))
     found = result.scores["submission"]

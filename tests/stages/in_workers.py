@@ -11,12 +11,15 @@ from unittest import mock
 import torch
 from torch import nn
 
+from severstal_cli import files
 from severstal_cli.config import PredictConfig, TrainConfig
-from severstal_cli.learning import loop, losses, registry, workers
+from severstal_cli.learning import distributed
 from severstal_cli.learning.device import gather, open_device
+from severstal_cli.learning.networks import registry
+from severstal_cli.learning.training import loop, losses
 from severstal_cli.progress import Progress
 from severstal_cli.stages import prediction, training
-from severstal_cli.steel import files, parts
+from severstal_cli.steel.tables import shards
 
 
 class Plain(nn.Module):
@@ -86,7 +89,10 @@ def train_until_nan(config: TrainConfig) -> training.TrainResult:
 
     # the first worker, which only sees that the other has gone, waits until the launcher has seen why and ends it
     patience_s = 1.0 if os.environ["RANK"] == "1" else 300.0
-    with mock.patch.object(losses, "total_loss", nan_at_second), mock.patch.object(workers, "LAST_WORDS_S", patience_s):
+    with (
+        mock.patch.object(losses, "total_loss", nan_at_second),
+        mock.patch.object(distributed, "LAST_WORDS_S", patience_s),
+    ):
         return training.train(config)
 
 
@@ -96,7 +102,7 @@ def predict_until_killed(config: PredictConfig) -> prediction.PredictResult:
 
     def finish_or_die(*arguments: Any) -> list[float]:
         if os.environ["RANK"] == "1":
-            while not list(parts.parts_path(config.out).glob("part-*.json")):
+            while not list(shards.parts_path(config.out).glob("part-*.json")):
                 time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
         return finish(*arguments)

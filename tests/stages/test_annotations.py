@@ -25,8 +25,8 @@ from severstal_cli.config import EncodeConfig
 from severstal_cli.errors import InputError, MachineError, UsageError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages.encoding import encode
-from severstal_cli.steel import rle
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.masks import rle
 
 SIZE = (12, 20)
 P = [[2.5, 1.2], [15.7, 3.4], [11.1, 10.9], [4.0, 8.6]]

@@ -8,9 +8,9 @@ import pytest
 from severstal_cli.config import CheckConfig
 from severstal_cli.errors import InputError
 from severstal_cli.stages.checking import check
-from severstal_cli.steel import rle
-from severstal_cli.steel.images import cv2
-from severstal_cli.steel.tables import Layout
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.tables.mask_table import Layout
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "severstal"
 

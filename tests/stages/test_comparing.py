@@ -12,10 +12,10 @@ import pytest
 
 from severstal_cli.config import CompareConfig, ScoreConfig, TrainConfig
 from severstal_cli.errors import InputError, RunError, UsageError
-from severstal_cli.learning import run
-from severstal_cli.stages import comparing, scoring, searching, training
-from severstal_cli.steel.comparison import CompareResult, markdown
-from severstal_cli.steel.scores import Scores
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.stages import comparing, scoring, threshold_search, training
+from severstal_cli.steel.scoring.comparison import CompareResult, markdown
+from severstal_cli.steel.scoring.scores import Scores
 
 TRUTH = "ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,2,11 10\n"
 
@@ -202,14 +202,14 @@ def test_of_several_trainings_masks_are_the_mean() -> None:
 
 def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     other = Path(shutil.copytree(members["b"], tmp_path / "b"))
-    shutil.copy(trained[1] / run.THRESHOLDS, other)
+    shutil.copy(trained[1] / run_folder.THRESHOLDS, other)
     config = CompareConfig(candidates=(str(trained[1]), str(other)), out=tmp_path / "out", batch_size=2)
     result = comparing.compare(config)
     one, two = result.rows
     assert one.score == scoring.score(ScoreConfig(runs=(trained[1],)))
     assert two.score.mean_dice == scoring.score(ScoreConfig(runs=(other,))).mean_dice
     assert one.parameters == two.parameters == sum(
-        value.numel() for value in run.load_network(other, run.read_card(other)).parameters()
+        value.numel() for value in run_folder.load_network(other, model_card.read_card(other)).parameters()
     )  # fmt: skip
     assert one.training_s is not None
     assert one.training_s > 0
@@ -228,8 +228,8 @@ def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) ->
     with pytest.raises(InputError, match="no such data folder: nowhere"):
         comparing.compare(dataclasses.replace(config, data=Path("nowhere")))
     # the same recipe with another seed: nothing between them is of the recipe
-    card = run.read_card(other)
-    run.write_card(other, dataclasses.replace(card, config=card.config | {"seed": 7}))
+    card = model_card.read_card(other)
+    model_card.write_card(other, dataclasses.replace(card, config=card.config | {"seed": 7}))
     again = comparing.compare(CompareConfig(candidates=(str(trained[1]), str(other)), out=tmp_path / "out"))
     assert "differ by seed alone" in again.rows[1].verdict
 
@@ -241,13 +241,13 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
     train = TrainConfig(data=data, models=tmp_path / "models", epochs=1, average_decay=0.5)
     config = CompareConfig(candidates=("unet-small", "linknet-small"), train=train, seeds=(0, 3), out=tmp_path / "out",
                            batch_size=4)  # fmt: skip
-    searched, search = [], searching.search
-    monkeypatch.setattr(searching, "search", lambda config, progress: searched.append(config) or search(config))
+    searched, search = [], threshold_search.search
+    monkeypatch.setattr(threshold_search, "search", lambda config, progress: searched.append(config) or search(config))
     result = comparing.compare(config)
     assert [config.batch_size for config in searched] == [4] * 4
     names = [f"{arch}-fold0-seed{seed}" for arch in ("linknet-small", "unet-small") for seed in (0, 3)]
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == names
-    cards = [run.read_card(tmp_path / "models" / name) for name in names]
+    cards = [model_card.read_card(tmp_path / "models" / name) for name in names]
     assert [(card.arch, card.config["seed"]) for card in cards] == [
         ("linknet-small", 0), ("linknet-small", 3), ("unet-small", 0), ("unet-small", 3)
     ]  # fmt: skip
@@ -256,11 +256,11 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
     alone = [scoring.score(ScoreConfig(runs=(tmp_path / "models" / name,))).mean_dice for name in names]
     assert [*result.rows[1].trainings, *result.rows[0].trainings] == alone
 
-    weights = {name: (tmp_path / "models" / name / run.WEIGHTS).read_bytes() for name in names}
-    (tmp_path / "models" / names[1] / run.THRESHOLDS).unlink()
+    weights = {name: (tmp_path / "models" / name / run_folder.WEIGHTS).read_bytes() for name in names}
+    (tmp_path / "models" / names[1] / run_folder.THRESHOLDS).unlink()
     again = comparing.compare(config)
     assert [row.score for row in again.rows] == [row.score for row in result.rows]
-    assert {name: (tmp_path / "models" / name / run.WEIGHTS).read_bytes() for name in names} == weights
+    assert {name: (tmp_path / "models" / name / run_folder.WEIGHTS).read_bytes() for name in names} == weights
     # these networks have no encoder: another one makes no other recipe
     other = dataclasses.replace(train, encoder="resnet18", encoder_weights="none")
     assert comparing.compare(dataclasses.replace(config, train=other)).rows[0].score == result.rows[0].score

@@ -14,10 +14,10 @@ from severstal_cli.config import DecodeConfig, EncodeConfig
 from severstal_cli.errors import InputError, OutputError, SeverstalError, UsageError
 from severstal_cli.stages import encoding
 from severstal_cli.stages.encoding import decode, encode
-from severstal_cli.steel import rle
-from severstal_cli.steel.images import cv2
-from severstal_cli.steel.jagged import likelier_height
-from severstal_cli.steel.tables import read_table
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.masks.jagged import likelier_height
+from severstal_cli.steel.tables.mask_table import read_table
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 

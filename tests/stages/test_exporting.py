@@ -10,11 +10,13 @@ from typer.testing import CliRunner
 from severstal_cli.cli import app
 from severstal_cli.config import ExportConfig, PredictConfig, ScoreConfig
 from severstal_cli.errors import InputError, MachineError, OutputError, RunError, UsageError
-from severstal_cli.learning import engines, evaluation, export, run
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.inference import engines, export, held_out
+from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.printing import lines
 from severstal_cli.stages import exporting, prediction, scoring
-from severstal_cli.steel import dice, tables
+from severstal_cli.steel.scoring import dice
+from severstal_cli.steel.tables import mask_table
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def test_the_exported_run_predicts_and_scores_as_the_run(
     form: str,
     files: set[str],
 ) -> None:
-    for module in (prediction, evaluation):  # a CPU with bf16 would move the edges of small masks
+    for module in (prediction, held_out):  # a CPU with bf16 would move the edges of small masks
         monkeypatch.setattr(module, "open_device", lambda: open_device("32-true"))
     data, source = trained
     result = exporting.export_run(ExportConfig(run=source, format=form, out=tmp_path / "made"))
@@ -45,7 +47,7 @@ def test_the_exported_run_predicts_and_scores_as_the_run(
         out = tmp_path / f"{folder.name}.csv"
         engine = "torch" if folder == source else "auto"
         config = PredictConfig(images=(data / "train_images",), runs=(folder,), out=out, engine=engine)
-        masks[folder] = tables.read_table(prediction.predict(config).path).masks
+        masks[folder] = mask_table.read_table(prediction.predict(config).path).masks
     for pair in masks[source].keys() | masks[result.folder].keys():
         assert dice.dice(masks[source][pair], masks[result.folder][pair]) > 0.98
     assert json.loads((tmp_path / "made.json").read_text())["engines"] == ["openvino"]
@@ -84,10 +86,10 @@ def test_a_network_whose_folded_weights_are_not_finite_is_told_by_its_run(
     trained: tuple[Path, Path], tmp_path: Path, with_openvino: None, form: str
 ) -> None:
     """Its weights are, but a variance is negative: the file that the message would name is not kept."""
-    card = run.read_card(trained[1])
-    network = run.load_network(trained[1], card)
+    card = model_card.read_card(trained[1])
+    network = run_folder.load_network(trained[1], card)
     next(value for name, value in network.named_buffers() if name.endswith("running_var")).fill_(-1.0)
-    run.write_model(tmp_path / "negative", network, card)
+    run_folder.write_model(tmp_path / "negative", network, card)
     with pytest.raises(RunError) as caught:
         exporting.export_run(ExportConfig(run=tmp_path / "negative", format=form, out=tmp_path / "out/made"))
     assert str(caught.value).startswith(f"{tmp_path}/negative gives numbers that are not finite: for ")
@@ -130,4 +132,4 @@ def test_an_exported_run_is_no_start_for_what_needs_the_weights(trained: tuple[P
     with pytest.raises(
         RunError, match=r"model.safetensors is missing: model.onnx. Take the run that it was exported from"
     ):
-        run.load_network(made, run.read_card(made))
+        run_folder.load_network(made, model_card.read_card(made))

@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from severstal_cli.config import ExportConfig, PredictConfig, ReportConfig, ScoreConfig, ThresholdsConfig, TrainConfig
 from severstal_cli.errors import RunError, SeverstalError
-from severstal_cli.learning import engines, export, names, run, runs
-from severstal_cli.stages import exporting, prediction, reporting, scoring, searching, training
+from severstal_cli.learning.inference import engines, export
+from severstal_cli.learning.networks import names
+from severstal_cli.learning.runs import listing, model_card, run_folder
+from severstal_cli.stages import exporting, prediction, reporting, scoring, threshold_search, training
 
 Trained = tuple[Path, Path]
 
@@ -29,7 +31,7 @@ def commands(data: Path, folder: Path, out: Path) -> dict[str, Callable[[], Any]
     images = data / "train_images"
     return {
         "predict": lambda: prediction.predict(PredictConfig(images=(images,), runs=(folder,), out=out / "s.csv")),
-        "thresholds": lambda: searching.search(ThresholdsConfig(runs=(folder,))),
+        "thresholds": lambda: threshold_search.search(ThresholdsConfig(runs=(folder,))),
         "score": lambda: scoring.score(ScoreConfig(runs=(folder,))),
         "report": lambda: reporting.report(ReportConfig(shown=(folder,), out=out / "report")),
         "export": lambda: exporting.export_run(ExportConfig(run=folder, format="onnx", out=out / "exported")),
@@ -44,15 +46,15 @@ COMMANDS = "predict", "thresholds", "score", "report", "export"
 def test_weights_that_are_not_finite_are_refused(
     trained: Trained, copied: Path, tmp_path: Path, command: str, value: float
 ) -> None:
-    weights = load_file(copied / run.WEIGHTS)
+    weights = load_file(copied / run_folder.WEIGHTS)
     weights["network.deepest.0.weight"][5, 3, 1, 1] = value
-    save_file(weights, copied / run.WEIGHTS)
-    before = (copied / run.THRESHOLDS).read_bytes()
+    save_file(weights, copied / run_folder.WEIGHTS)
+    before = (copied / run_folder.THRESHOLDS).read_bytes()
     with pytest.raises(
         RunError, match=r"damaged/model\.safetensors .* not finite: network\.deepest\.0\.weight\. Train"
     ):
         commands(trained[0], copied, tmp_path)[command]()
-    assert (copied / run.THRESHOLDS).read_bytes() == before
+    assert (copied / run_folder.THRESHOLDS).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
 
 
@@ -61,24 +63,24 @@ def test_weights_that_are_not_finite_are_refused(
 def test_a_card_with_a_mean_or_deviation_that_pixels_cannot_have_is_refused(
     copied: Path, name: str, value: float
 ) -> None:
-    card = json.loads((copied / run.CARD).read_text())
-    (copied / run.CARD).write_text(json.dumps(card | {name: value}))
+    card = json.loads((copied / model_card.CARD).read_text())
+    (copied / model_card.CARD).write_text(json.dumps(card | {name: value}))
     if name == "mean" and 0 <= value < 1:
-        run.read_card(copied)
+        model_card.read_card(copied)
         return
     with pytest.raises(
         RunError, match=rf"model\.json is damaged: {name} is .*, not (between .* and 1|a number)\. Train again"
     ):
-        run.read_card(copied)
-    assert copied not in [folder for folder, _ in runs.find_runs(copied.parent).trained]
+        model_card.read_card(copied)
+    assert copied not in [folder for folder, _ in listing.find_runs(copied.parent).trained]
 
 
 def overflow(folder: Path) -> None:
     """Finite weights of which float32 makes infinite logits, which a sigmoid would make 0 and 1."""
-    weights = load_file(folder / run.WEIGHTS)
+    weights = load_file(folder / run_folder.WEIGHTS)
     weights["network.out.weight"] *= 1e37
     weights["network.out.bias"].fill_(3e38)
-    save_file(weights, folder / run.WEIGHTS)
+    save_file(weights, folder / run_folder.WEIGHTS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -86,11 +88,11 @@ def test_an_image_that_makes_other_numbers_than_finite_ones_is_named(
     trained: Trained, copied: Path, tmp_path: Path, command: str
 ) -> None:
     overflow(copied)
-    before = (copied / run.THRESHOLDS).read_bytes()
+    before = (copied / run_folder.THRESHOLDS).read_bytes()
     line = r"^.*damaged gives numbers that are not finite: for \S*0\w+\.png\. Its weights are too large or damaged"
     with pytest.raises(RunError, match=line):
         commands(trained[0], copied, tmp_path)[command]()
-    assert (copied / run.THRESHOLDS).read_bytes() == before
+    assert (copied / run_folder.THRESHOLDS).read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
 
 
@@ -111,19 +113,19 @@ def test_of_several_runs_the_one_at_fault_is_named_and_the_very_image(
                 probs[number, 0, 3, 5] = math.nan
         return probs
 
-    load = run.load_network
+    load = run_folder.load_network
 
-    def marked(folder: Path, card: run.ModelCard) -> torch.nn.Module:
+    def marked(folder: Path, card: model_card.ModelCard) -> torch.nn.Module:
         network = load(folder, card)
         network.bad = folder == copied  # type: ignore[assignment]
         return network
 
     monkeypatch.setattr(engines.Member, "forward", broken)
-    monkeypatch.setattr(run, "load_network", marked)
+    monkeypatch.setattr(run_folder, "load_network", marked)
     monkeypatch.setattr(engines, "with_folded_norms", lambda member: member)
     monkeypatch.setattr(engines, "half_type", lambda _: None)
     config = PredictConfig(images=tuple(paths), runs=(good, copied), out=tmp_path / "s.csv", engine="torch",
-                           thresholds=good / run.THRESHOLDS)  # fmt: skip
+                           thresholds=good / run_folder.THRESHOLDS)  # fmt: skip
     with pytest.raises(RunError, match=rf"damaged gives numbers that are not finite: for .*{paths[20].name}"):
         prediction.predict(config)
     assert not (tmp_path / "s.csv").exists()
@@ -136,10 +138,10 @@ def test_every_engine_sees_infinite_logits(
     overflow(copied)
     exported = tmp_path / "exported"
     exported.mkdir()
-    card = run.read_card(copied)
+    card = model_card.read_card(copied)
     export.write(engines.member_of(copied, card), form, exported)
-    run.write_card(exported, card)
-    shutil.copyfile(copied / run.THRESHOLDS, exported / run.THRESHOLDS)
+    model_card.write_card(exported, card)
+    shutil.copyfile(copied / run_folder.THRESHOLDS, exported / run_folder.THRESHOLDS)
     config = PredictConfig(
         images=(trained[0] / "train_images",), runs=(exported,), out=tmp_path / "s.csv", engine=engine
     )
@@ -154,11 +156,11 @@ def test_exported_weights_that_are_not_finite_are_refused(
 ) -> None:
     if engine == "onnxruntime":
         pytest.importorskip("onnx")
-    card = run.read_card(trained[1])
+    card = model_card.read_card(trained[1])
     member = engines.member_of(trained[1], card)
     with torch.no_grad():
         member.network.get_parameter("network.out.weight")[1, 2] = math.nan
-    run.write_card(tmp_path, card)
+    model_card.write_card(tmp_path, card)
     file = export.write(member, form, tmp_path)
     fabric = engines.Fabric(accelerator="cpu", devices=1, precision="32-true")
     with pytest.raises(RunError, match=rf"{file.name} has numbers that are not finite"):
@@ -173,7 +175,7 @@ def test_a_validation_that_is_not_finite_ends_the_training(
     config = TrainConfig(data=make_data(images=18), models=tmp_path, arch="unet-small", epochs=1)
     with pytest.raises(SeverstalError, match=r"network gives numbers that are not finite: for 0\w+\.png in validation"):
         training.train(config)
-    assert not (names.folder_for(config) / run.WEIGHTS).exists()
+    assert not (names.folder_for(config) / run_folder.WEIGHTS).exists()
 
 
 @pytest.mark.parametrize(
@@ -194,8 +196,8 @@ def test_a_full_memory_is_no_damage(
 
     monkeypatch.setattr("safetensors.torch.load_file", full)
     monkeypatch.setattr(torch, "load", full)
-    for work, file in ((lambda: run.load_network(copied, run.read_card(copied)), run.WEIGHTS),
-                       (lambda: run.read_checkpoint(copied), run.CHECKPOINT)):  # fmt: skip
+    for work, file in ((lambda: run_folder.load_network(copied, model_card.read_card(copied)), run_folder.WEIGHTS),
+                       (lambda: run_folder.read_checkpoint(copied), run_folder.CHECKPOINT)):  # fmt: skip
         with pytest.raises((SeverstalError, MemoryError)) as told:
             work()
         assert "damaged" not in str(told.value).replace("models/damaged", "")

@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+from severstal_cli import files
 from severstal_cli.config import CheckConfig, PredictConfig, ScoreConfig, ThresholdsConfig
 from severstal_cli.errors import InputError, MachineError, OutputError, RunError, UsageError
-from severstal_cli.learning import engines, inference, run
 from severstal_cli.learning.device import open_device
-from severstal_cli.stages import checking, prediction, scoring, searching
-from severstal_cli.steel import confidence, files, image_files, images, postprocess, rle, tables
-from severstal_cli.steel.parts import Parts
+from severstal_cli.learning.inference import engines, level_maps
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.stages import checking, prediction, scoring, threshold_search
+from severstal_cli.steel.images import decoding, image_files
+from severstal_cli.steel.masks import postprocess, rle
+from severstal_cli.steel.tables import confidence, mask_table
+from severstal_cli.steel.tables.shards import Parts
 
 
 def _predict(trained, tmp_path: Path, **settings: object) -> prediction.PredictResult:  # type: ignore[no-untyped-def]
@@ -29,17 +33,17 @@ def _predict(trained, tmp_path: Path, **settings: object) -> prediction.PredictR
 def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
     result = _predict(trained, tmp_path)
-    table = tables.read_table(result.path)
+    table = mask_table.read_table(result.path)
     scores = confidence.read_scores(tmp_path / "submission.scores.csv")
     paths = image_files.find_images([data / "train_images"])
-    assert table.layout is tables.Layout.ORIGINAL
+    assert table.layout is mask_table.Layout.ORIGINAL
     assert list(table.lines) == [(path.name, channel) for path in paths for channel in range(2)]
     assert result.rows == 2 * len(paths)
 
-    fabric, card = open_device(), run.read_card(folder)
-    thresholds = run.read_thresholds(folder / run.THRESHOLDS, classes=2)
+    fabric, card = open_device(), model_card.read_card(folder)
+    thresholds = run_folder.read_thresholds(folder / run_folder.THRESHOLDS, classes=2)
     members = engines.load_members([folder], [card], fabric)
-    levels_of = inference.predict_levels(members, images.read_all(paths), fabric)
+    levels_of = level_maps.predict_levels(members, decoding.read_all(paths), fabric)
     for path, levels in zip(paths, levels_of, strict=True):
         for channel, runs in enumerate(postprocess.masks_to_runs(levels, thresholds.rules, exclusive=True)):
             written = table.masks.get((path.name, channel))
@@ -96,7 +100,7 @@ def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Pat
             _predict(trained, tmp_path, images=(links,), masks=folder)
     one = image_files.find_images([data / "train_images"])[0]
     same = tmp_path / f"{one.stem}.bmp"
-    cv2.imwrite(str(same), images.read_grey(one))
+    cv2.imwrite(str(same), decoding.read_grey(one))
     with pytest.raises(InputError, match=f"two pictures of the name {one.stem}.png"):
         _predict(trained, tmp_path, images=(one, same), masks=tmp_path / "pictures")
 
@@ -109,7 +113,7 @@ def test_how_it_was_made_is_written_beside_it(trained, tmp_path: Path) -> None: 
     assert [entry["folder"] for entry in story["runs"]] == [str(folder)]
     assert (story["images"], story["rows"]) == (result.images, result.rows)
     assert [postprocess.ClassRule(**rule) for rule in story["rules"]] == list(
-        run.read_thresholds(folder / run.THRESHOLDS, classes=2).rules
+        run_folder.read_thresholds(folder / run_folder.THRESHOLDS, classes=2).rules
     )
 
 
@@ -133,11 +137,11 @@ def test_pictures_show_the_masks_on_the_photograph(trained, tmp_path: Path) -> N
     data, _ = trained
     paths = image_files.find_images([data / "train_images"])[:4]
     result = _predict(trained, tmp_path, images=tuple(paths), masks=tmp_path / "pictures")
-    table = tables.read_table(result.path)
+    table = mask_table.read_table(result.path)
     drawn = {path.stem: cv2.imread(str(path)) for path in (tmp_path / "pictures").iterdir()}
     assert sorted(drawn) == sorted(path.stem for path in paths)
     for path in paths:
-        picture, photograph = drawn[path.stem], images.read_grey(path)
+        picture, photograph = drawn[path.stem], decoding.read_grey(path)
         coloured = (picture != photograph[:, :, None]).any(axis=2)
         assert coloured.any() == any(image_id == path.name for image_id, _ in table.masks)
 
@@ -155,7 +159,7 @@ def test_runs_are_averaged_with_thresholds_of_their_own(trained, tmp_path: Path)
     _, folder = trained
     twin = tmp_path / "twin"
     shutil.copytree(folder, twin)
-    pair = searching.search(ThresholdsConfig(runs=(folder, twin), out=tmp_path / "pair.json")).path
+    pair = threshold_search.search(ThresholdsConfig(runs=(folder, twin), out=tmp_path / "pair.json")).path
     alone = _predict(trained, tmp_path, out=tmp_path / "alone.csv").path.read_bytes()
     both = _predict(trained, tmp_path, runs=(folder, twin), thresholds=pair).path.read_bytes()
     assert both == alone  # the mean of a network and itself
@@ -163,7 +167,9 @@ def test_runs_are_averaged_with_thresholds_of_their_own(trained, tmp_path: Path)
 
 def test_thresholds_alone_tell_runs_weights_and_views(trained, members, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     runs, weights = (members["b"], members["a"]), (1.0, 2.0)
-    file = searching.search(ThresholdsConfig(runs=runs, weights=weights, tta="hflip", out=tmp_path / "e.json")).path
+    file = threshold_search.search(
+        ThresholdsConfig(runs=runs, weights=weights, tta="hflip", out=tmp_path / "e.json")
+    ).path
     config = PredictConfig(images=(trained[0] / "train_images",), thresholds=file, out=tmp_path / "s.csv")
     result = prediction.predict(config, heard)
     assert heard.lines == [f"predicting with {runs[0]} by torch, {runs[1]} by torch"]
@@ -179,11 +185,11 @@ def test_thresholds_alone_tell_runs_weights_and_views(trained, members, heard, t
 
 
 def test_a_prediction_goes_on_with_the_weights_that_it_began_with_alone(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    content = run.read_thresholds(trained[1] / run.THRESHOLDS, classes=2)
+    content = run_folder.read_thresholds(trained[1] / run_folder.THRESHOLDS, classes=2)
     runs = (members["a"], members["b"])
     for weights in ((1.0, 2.0), (1.0, 3.0)):
         thresholds = dataclasses.replace(content, runs=tuple(map(str, runs)), weights=weights)
-        run.write_thresholds(tmp_path / f"{weights[1]:g}.json", thresholds, {})
+        run_folder.write_thresholds(tmp_path / f"{weights[1]:g}.json", thresholds, {})
     settings = {"images": (_broken(trained, tmp_path, 40),), "runs": (), "out": tmp_path / "s.csv"}
     with pytest.raises(InputError, match="cut short"):
         _predict(trained, tmp_path, **settings, thresholds=tmp_path / "2.json")
@@ -197,7 +203,7 @@ def test_a_run_without_thresholds_is_told(trained, tmp_path: Path) -> None:  # t
     _, folder = trained
     bare = tmp_path / "bare"
     shutil.copytree(folder, bare)
-    (bare / run.THRESHOLDS).unlink()
+    (bare / run_folder.THRESHOLDS).unlink()
     with pytest.raises(RunError, match=r"thresholds\.json is missing\. Search them: severstal thresholds .*bare"):
         _predict(trained, tmp_path, runs=(bare,))
     assert not (tmp_path / "submission.csv").exists()
@@ -229,15 +235,15 @@ def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(tr
     with pytest.raises(InputError, match="of another prediction: other masks"):
         prediction.predict(PredictConfig(**settings, resume=True, masks=tmp_path / "masks"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("severstal_cli.learning.engines.engines_for", lambda *_: ["another"])
+        patch.setattr("severstal_cli.learning.inference.engines.engines_for", lambda *_: ["another"])
         patch.setattr("severstal_cli.stages.prediction.half_type", lambda _: torch.float16)
         with pytest.raises(InputError, match="prediction: other engines, precision"):
             prediction.predict(PredictConfig(**settings, resume=True))
     predicted = []
-    read = images.read_grey
+    read = decoding.read_grey
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "severstal_cli.learning.pipeline.read_grey", lambda path, *_: predicted.append(path) or read(path)
+            "severstal_cli.learning.inference.pipeline.read_grey", lambda path, *_: predicted.append(path) or read(path)
         )
         result = prediction.predict(PredictConfig(**settings, resume=True))
     assert len(predicted) == 45 - 32
@@ -285,7 +291,7 @@ def test_a_photograph_that_changes_under_way_is_not_waited_for(
 
 
 def test_what_is_not_of_a_submission_is_left_where_it_is(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    rules = Path(shutil.copy(trained[1] / run.THRESHOLDS, tmp_path / "rules.json"))
+    rules = Path(shutil.copy(trained[1] / run_folder.THRESHOLDS, tmp_path / "rules.json"))
     before = rules.read_text()
     with pytest.raises(
         InputError, match=r"rules\.json would be overwritten: it is of no submission\. Choose another name"
@@ -327,9 +333,9 @@ def test_what_is_told_of_a_submission_is_not_lost_to_parts_of_its_name(trained, 
 def test_a_photograph_that_changes_while_its_part_is_made_counts_as_it_was(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = _broken(trained, tmp_path, 40)
     paths = image_files.find_images([folder])
-    read = images.read_grey
+    read = decoding.read_grey
 
-    def replaced(path: Path, *_: int) -> images.Grey:
+    def replaced(path: Path, *_: int) -> decoding.Grey:
         found = read(path)
         if path == paths[1]:
             cv2.imwrite(str(path), 255 - found)
@@ -337,7 +343,7 @@ def test_a_photograph_that_changes_while_its_part_is_made_counts_as_it_was(train
 
     settings = {"images": (folder,), "out": tmp_path / "s.csv"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("severstal_cli.learning.pipeline.read_grey", replaced)
+        patch.setattr("severstal_cli.learning.inference.pipeline.read_grey", replaced)
         with pytest.raises(InputError):
             _predict(trained, tmp_path, **settings)
     shutil.copy(trained[0] / "train_images" / paths[40].name, paths[40])
@@ -360,13 +366,13 @@ def test_a_part_whose_images_have_changed_is_made_again(trained, tmp_path: Path)
     with pytest.raises(InputError):
         _predict(trained, tmp_path, **settings)
     shutil.copy(trained[0] / "train_images" / paths[40].name, paths[40])
-    cv2.imwrite(str(paths[1]), 255 - images.read_grey(paths[1]))
+    cv2.imwrite(str(paths[1]), 255 - decoding.read_grey(paths[1]))
     resumed = _predict(trained, tmp_path, **settings, resume=True).path.read_bytes()
     assert resumed == _predict(trained, tmp_path, images=(folder,), out=tmp_path / "anew.csv").path.read_bytes()
 
 
 def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    whole = tables.read_table(_predict(trained, tmp_path).path)
+    whole = mask_table.read_table(_predict(trained, tmp_path).path)
     folder = _broken(trained, tmp_path, 0, 7, 8, 44)
     bad = [image_files.find_images([folder])[number].name for number in (0, 7, 8, 44)]
     out = tmp_path / "skipped.csv"
@@ -377,7 +383,7 @@ def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tm
     assert [line for line in heard.lines if "skipped" in line] == [
         f"skipped: {folder / name}: the image is cut short. Copy or download it again" for name in bad
     ]
-    table, scores = tables.read_table(out), confidence.read_scores(tmp_path / "skipped.scores.csv")
+    table, scores = mask_table.read_table(out), confidence.read_scores(tmp_path / "skipped.scores.csv")
     assert list(table.lines) == list(whole.lines) == list(scores)
     for key, runs in whole.masks.items():
         assert key[0] in bad or np.array_equal(table.masks[key], runs)
@@ -396,7 +402,7 @@ def test_parts_can_stay_parts_and_are_read_as_one_table(trained, tmp_path: Path)
     assert many.path == tmp_path / "many.parts"
     assert not (tmp_path / "many.csv").exists()
     assert (many.rows, many.masks_by_class) == (one.rows, one.masks_by_class)
-    table, parts = tables.read_table(one.path), tables.read_table(many.path)
+    table, parts = mask_table.read_table(one.path), mask_table.read_table(many.path)
     assert list(parts.lines) == list(table.lines)
     assert all(np.array_equal(parts.masks[key], runs) for key, runs in table.masks.items())
     truth = shutil.copy(data / "train.csv", tmp_path / "truth.csv")  # beside its split, what trained on them counts
@@ -422,12 +428,12 @@ def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     _, folder = trained
     other = tmp_path / "other"
     shutil.copytree(folder, other)
-    network = run.load_network(folder, run.read_card(folder))
+    network = run_folder.load_network(folder, model_card.read_card(folder))
     with torch.no_grad():
         for value in network.parameters():
             value.mul_(0.5)
-    run.write_model(other, network, run.read_card(folder))
-    settings = {"runs": (folder, other), "thresholds": folder / run.THRESHOLDS}
+    run_folder.write_model(other, network, model_card.read_card(folder))
+    settings = {"runs": (folder, other), "thresholds": folder / run_folder.THRESHOLDS}
     alone = _predict(trained, tmp_path, out=tmp_path / "alone.csv").path.read_bytes()
     assert _predict(trained, tmp_path, **settings, weights=(5.0, 0.0)).path.read_bytes() == alone
     assert _predict(trained, tmp_path, **settings).path.read_bytes() != alone

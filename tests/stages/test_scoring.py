@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from severstal_cli import files
 from severstal_cli.config import CheckConfig, PredictConfig, ScoreConfig, ThresholdsConfig
 from severstal_cli.errors import InputError, RunError
-from severstal_cli.learning import evaluation, run
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.inference import held_out
+from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import TerminalProgress
-from severstal_cli.stages import checking, prediction, scoring, searching
-from severstal_cli.steel import files
-from severstal_cli.steel.images import cv2
-from severstal_cli.steel.scores import Scores
-from severstal_cli.steel.splits import HOLDOUT, read_splits
+from severstal_cli.stages import checking, prediction, scoring, threshold_search
+from severstal_cli.steel.dataset.splits import HOLDOUT, read_splits
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.scoring.scores import Scores
 
 TRUTH = "ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,2,11 10\nelsewhere.png,1,1 9\n"
 SUBMISSION = (
@@ -255,13 +256,13 @@ def test_an_ensemble_is_scored_as_its_submission_would_be(
     trained, members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     """Also with runs of several folds, and one that trained on all of them: the holdout is nobody's."""
-    for stage in (evaluation, prediction):  # whatever the batches
+    for stage in (held_out, prediction):  # whatever the batches
         monkeypatch.setattr(stage, "open_device", lambda: open_device("32-true"))
     data, runs = trained[0], tuple(members[name] for name in ("c", "a", "every"))
     weights = (1.0, 3.0, 2.0)
-    searched = run.read_thresholds(trained[1] / run.THRESHOLDS, classes=2)
+    searched = run_folder.read_thresholds(trained[1] / run_folder.THRESHOLDS, classes=2)
     thresholds = dataclasses.replace(searched, tta="hflip", runs=tuple(map(str, runs)), weights=weights)
-    run.write_thresholds(tmp_path / "e.json", thresholds, {})
+    run_folder.write_thresholds(tmp_path / "e.json", thresholds, {})
     holdout = read_splits(data / "splits.csv").ids_of(HOLDOUT)
     (tmp_path / "holdout.csv").write_text("ImageId\n" + "\n".join(holdout) + "\n")
     photographs = tuple(data / "train_images" / name for name in holdout)
@@ -271,7 +272,7 @@ def test_an_ensemble_is_scored_as_its_submission_would_be(
     assert scoring.score(ScoreConfig(thresholds=tmp_path / "e.json")) == of_file
     assert scoring.score(ScoreConfig(runs=runs[::-1], thresholds=tmp_path / "e.json")) == of_file
     assert scoring.score(ScoreConfig(submission=runs[0], runs=runs[1:], thresholds=tmp_path / "e.json")) == of_file
-    assert not any((folder / run.SCORE).exists() for folder in runs)
+    assert not any((folder / run_folder.SCORE).exists() for folder in runs)
     with pytest.raises(InputError, match="not clear what to score"):
         scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", thresholds=tmp_path / "e.json"))
 
@@ -280,16 +281,16 @@ def test_the_score_of_a_run_is_kept_with_it_as_long_as_it_is_true(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     folder = Path(shutil.copytree(trained[1], tmp_path / "run"))
-    kept = folder / run.SCORE
+    kept = folder / run_folder.SCORE
     kept.unlink(missing_ok=True)
     scoring.score(ScoreConfig(runs=(folder,), tta="hflip"))  # not how it predicts by default
-    scoring.score(ScoreConfig(runs=(folder,), thresholds=trained[1] / run.THRESHOLDS))
+    scoring.score(ScoreConfig(runs=(folder,), thresholds=trained[1] / run_folder.THRESHOLDS))
     assert not kept.exists()
     found = scoring.score(ScoreConfig(runs=(folder,)))
-    card = run.read_card(folder)
+    card = model_card.read_card(folder)
     of_what = {"data_fingerprint": card.data_fingerprint, "split_fingerprint": card.split_fingerprint}
     assert json.loads(kept.read_text()) == json.loads(json.dumps(found.to_dict())) | of_what
-    searching.search(ThresholdsConfig(runs=(folder,)))
+    threshold_search.search(ThresholdsConfig(runs=(folder,)))
     assert not kept.exists()
     monkeypatch.setattr(files, "is_writable", lambda _: False)
     assert scoring.score(ScoreConfig(runs=(folder,))) == found
@@ -297,7 +298,7 @@ def test_the_score_of_a_run_is_kept_with_it_as_long_as_it_is_true(
 
 
 def test_thresholds_of_another_split_are_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    content = json.loads((trained[1] / run.THRESHOLDS).read_text())
+    content = json.loads((trained[1] / run_folder.THRESHOLDS).read_text())
     for name, fingerprint in (("data_fingerprint", "other data"), ("split_fingerprint", "another split")):
         (tmp_path / "t.json").write_text(json.dumps(content | {"split_fingerprint": "x", name: fingerprint}))
         config = ScoreConfig(runs=(trained[1],), thresholds=tmp_path / "t.json")
@@ -347,7 +348,7 @@ def test_a_submission_against_another_one(tables: tuple[Path, Path, Path], tmp_p
 
 def test_a_run_against_another_one(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     other = Path(shutil.copytree(members["b"], tmp_path / "b"))
-    shutil.copy(trained[1] / run.THRESHOLDS, other)
+    shutil.copy(trained[1] / run_folder.THRESHOLDS, other)
     found = scoring.score(ScoreConfig(runs=(trained[1],), against=other))
     alone = [scoring.score(ScoreConfig(runs=(folder,))) for folder in (trained[1], other)]
     assert found.against == alone[1]
@@ -408,18 +409,18 @@ def test_the_speed_is_that_of_the_batches_behind_the_first(
 ) -> None:  # type: ignore[no-untyped-def]
     """The first batch takes 9 s, each other one 1 s."""
     clock = [0.0]
-    some = evaluation.open_holdout([trained[1]], None, TerminalProgress()).image_ids
+    some = held_out.open_holdout([trained[1]], None, TerminalProgress()).image_ids
 
-    def levels(part: evaluation.Part, *, views: str, batch_size: int, progress: object) -> Iterator[Any]:
+    def levels(part: held_out.Part, *, views: str, batch_size: int, progress: object) -> Iterator[Any]:
         for number in range(images):
             if number % batch_size == 0:
                 clock[0] += 1 if number else 9
             yield some[0], np.zeros((2, 64, 96), np.uint8)
 
     monkeypatch.setattr(scoring.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(evaluation.Part, "levels", levels)
-    monkeypatch.setattr(evaluation, "batches_ahead", lambda: 0)
-    monkeypatch.setattr(evaluation.Part, "image_ids", some[:1] * images)
+    monkeypatch.setattr(held_out.Part, "levels", levels)
+    monkeypatch.setattr(held_out, "batches_ahead", lambda: 0)
+    monkeypatch.setattr(held_out.Part, "image_ids", some[:1] * images)
     monkeypatch.setattr(scoring.scores, "score_masks", lambda *_: Scores(
         image_ids=(), dice=np.ones((1, 2)), there=np.ones((1, 2), bool), found=np.ones((1, 2), bool),
         groups=np.zeros(1, int), knows_duplicates=True,

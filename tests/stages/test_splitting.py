@@ -7,7 +7,7 @@ import pytest
 from severstal_cli.config import SplitConfig
 from severstal_cli.errors import InputError
 from severstal_cli.stages import splitting
-from severstal_cli.steel import splits
+from severstal_cli.steel.dataset import splits
 
 
 @pytest.fixture

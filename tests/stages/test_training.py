@@ -19,17 +19,19 @@ import torch
 
 from severstal_cli.config import TrainConfig, read_settings
 from severstal_cli.errors import InputError, MachineError, RunError, SeverstalError, UsageError
-from severstal_cli.learning import loop, losses, registry, run, schedule, selection, validation
+from severstal_cli.files import locked
+from severstal_cli.learning.networks import registry
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.training import checkpoint_selection, loop, losses, schedule, validation
 from severstal_cli.stages import training
-from severstal_cli.steel import images
-from severstal_cli.steel.files import locked
-from severstal_cli.steel.splits import HOLDOUT, read_splits
+from severstal_cli.steel.dataset.splits import HOLDOUT, read_splits
+from severstal_cli.steel.images import decoding
 
 KILLED_AT_STEP = """
 import os, signal, sys
 from pathlib import Path, PosixPath
 from severstal_cli.config import TrainConfig
-from severstal_cli.learning import loop
+from severstal_cli.learning.training import loop
 from severstal_cli.stages import training
 
 update = loop.State.update_average
@@ -58,12 +60,12 @@ def _config(data: Path, models: Path, **changes: object) -> TrainConfig:
 
 
 def _bits(folder: Path) -> dict[str, bytes]:
-    state = run.read_checkpoint(folder)["state"]
+    state = run_folder.read_checkpoint(folder)["state"]
     tensors = state["network"] | {f"average {name}": value for name, value in state["average"].items()}
     for kept in state["best"]:
         tensors |= {f"epoch {kept['epoch']} {name}": value for name, value in kept["weights"].items()}
     return {name: value.numpy().tobytes() for name, value in tensors.items()} | {
-        run.WEIGHTS: (folder / run.WEIGHTS).read_bytes()
+        run_folder.WEIGHTS: (folder / run_folder.WEIGHTS).read_bytes()
     }
 
 
@@ -87,15 +89,15 @@ def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     folder = tmp_path / "killed" / whole.name
-    assert len(run.read_checkpoint(folder)["history"]) == 2
+    assert len(run_folder.read_checkpoint(folder)["history"]) == 2
     training.train(_config(data, tmp_path / "killed", **settings, resume=True))
     assert _bits(folder) == _bits(whole)
-    assert len(run.read_checkpoint(folder)["state"]["best"]) == (2 if more else 0)
+    assert len(run_folder.read_checkpoint(folder)["state"]["best"]) == (2 if more else 0)
     times = {"images_per_s", "validation_s", "elapsed_s"}
     histories = [
         [
             {name: value for name, value in row.items() if name not in times}
-            for row in run.read_checkpoint(at)["history"]
+            for row in run_folder.read_checkpoint(at)["history"]
         ]
         for at in (folder, whole)
     ]
@@ -105,10 +107,12 @@ def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
 def test_at_half_size_one_epoch_in_four_is_validated_and_the_last_always(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
     result = training.train(_config(data, tmp_path, epochs=7, half_size_share=0.8))
-    rows = run.read_checkpoint(result.folder)["history"]
+    rows = run_folder.read_checkpoint(result.folder)["history"]
     assert [row["epoch"] for row in rows if row["dice"] is not None] == [4, 7]
     whole = training.train(_config(data, tmp_path, epochs=2, half_size_share=1.0, name="coarse"))
-    assert [row["epoch"] for row in run.read_checkpoint(whole.folder)["history"] if row["dice"] is not None] == [2]
+    assert [row["epoch"] for row in run_folder.read_checkpoint(whole.folder)["history"] if row["dice"] is not None] == [
+        2
+    ]
     assert whole.validation_dice is not None
 
 
@@ -119,18 +123,18 @@ def test_the_mean_of_the_best_epochs_is_kept_where_it_is_better(
     dice_of = 0.5, 0.9, 0.7, 0.8, 0.95, 0.92, 0.91, 0.97, 0.1, 0.2, 0.15
     scores = iter([(value, value) for value in dice_of])
     kept = []
-    real = selection.offer
+    real = checkpoint_selection.offer
 
     def offer(state: loop.State, *rest: Any) -> Any:
         kept.append({name: value.clone() for name, value in state.average.state_dict().items()})
         return real(state, *rest)
 
     monkeypatch.setattr(validation.Validation, "score", lambda *_: next(scores))
-    monkeypatch.setattr(selection, "offer", offer)
+    monkeypatch.setattr(checkpoint_selection, "offer", offer)
     result = training.train(_config(data, tmp_path, epochs=4, best_epochs=2))
-    weights = run.load_network(result.folder, run.read_card(result.folder)).state_dict()
+    weights = run_folder.load_network(result.folder, model_card.read_card(result.folder)).state_dict()
     assert (result.best_epoch, result.averaged, result.validation_dice) == (2, (2, 4), 0.95)
-    assert run.read_card(result.folder).averaged == (2, 4)
+    assert model_card.read_card(result.folder).averaged == (2, 4)
     for name, value in weights.items():
         if value.is_floating_point():  # epochs 2 and 4 were the best of the four
             assert torch.allclose(value, (kept[1][name] + kept[3][name]) / 2, atol=1e-6), name
@@ -141,7 +145,7 @@ def test_the_mean_of_the_best_epochs_is_kept_where_it_is_better(
     result = training.train(_config(data, tmp_path, epochs=2, best_epochs=2, name="worse"))
     assert (result.best_epoch, result.averaged, result.validation_dice) == (2, (), 0.2)
     assert torch.equal(
-        run.load_network(result.folder, run.read_card(result.folder)).state_dict()["network.out.weight"],
+        run_folder.load_network(result.folder, model_card.read_card(result.folder)).state_dict()["network.out.weight"],
         kept[-1]["network.out.weight"],
     )
 
@@ -157,7 +161,7 @@ def test_of_epochs_that_validate_alike_the_last_is_kept(
 
 def test_labels_that_saw_a_later_fold_are_refused_before_the_first(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, pseudo = make_data(images=30), make_pseudo(images=9, sure=6)
-    plain = run.read_card(training.train(_config(data, tmp_path, epochs=1, fold=0)).folder)
+    plain = model_card.read_card(training.train(_config(data, tmp_path, epochs=1, fold=0)).folder)
     record = {"folder": "teacher", "data": plain.data_fingerprint, "split": plain.split_fingerprint, "fold": 0}
     pseudo["pseudo"].with_suffix(".json").write_text(json.dumps({"runs": [record]}))
     with pytest.raises(InputError, match="was made by teacher: its fold is 0, here 1"):
@@ -170,18 +174,18 @@ def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:  # type: ignore[n
     config = _config(data, tmp_path, epochs=1)
     results = training.train_folds(config)
     split = read_splits(data / "splits.csv")
-    assert [run.read_card(result.folder).fold for result in results] == list(range(len(results)))
+    assert [model_card.read_card(result.folder).fold for result in results] == list(range(len(results)))
     assert len(results) == len(set(split.parts.values()) - {HOLDOUT}) > 2
     with pytest.raises(InputError, match="there is a run of this name"):
         training.train_folds(config)
     # one is missing and one is to go on
     shutil.rmtree(results[1].folder)
     written = {
-        result.folder: (result.folder / run.WEIGHTS).read_bytes() for result in results if result.folder.exists()
+        result.folder: (result.folder / run_folder.WEIGHTS).read_bytes() for result in results if result.folder.exists()
     }
     again = training.train_folds(dataclasses.replace(config, resume=True))
     assert [result.epochs for result in again] == [1] * len(results)
-    assert all((folder / run.WEIGHTS).read_bytes() == content for folder, content in written.items())
+    assert all((folder / run_folder.WEIGHTS).read_bytes() == content for folder, content in written.items())
     named = training.train_folds(dataclasses.replace(config, name="mine"))
     assert [result.folder.name for result in named] == [f"mine-fold{fold}" for fold in range(len(named))]
 
@@ -189,7 +193,7 @@ def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:  # type: ignore[n
 @pytest.mark.parametrize("limit_s", [None, 1e4])
 def test_a_training_of_one_step_learns(make_data, tmp_path: Path, limit_s: float | None) -> None:  # type: ignore[no-untyped-def]
     folder = training.train(_config(make_data(), tmp_path, epochs=1, batch_size=64, time_limit_s=limit_s)).folder
-    saved = run.read_checkpoint(folder)
+    saved = run_folder.read_checkpoint(folder)
     assert saved["state"]["steps"] == 1
     assert saved["history"][0]["learning_rate"] > 0.3 * TrainConfig().learning_rate
 
@@ -217,7 +221,7 @@ def test_without_a_fold_all_but_the_holdout_is_trained_on(make_data, tmp_path: P
     data = make_data()
     result = training.train(_config(data, tmp_path, epochs=2, fold=None))
     split = read_splits(data / "splits.csv")
-    card = run.read_card(result.folder)
+    card = model_card.read_card(result.folder)
     assert (card.train_images, card.validation_images) == (len(split.parts) - len(split.ids_of(HOLDOUT)), 0)
     assert (card.fold, card.validation_dice, card.epoch) == (None, None, 2)
 
@@ -229,7 +233,7 @@ def test_time_limit_ends_the_training_with_its_schedule(
     data, looks = make_data(), itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: 0.02 * next(looks))
     result = training.train(_config(data, tmp_path, epochs=10_000, time_limit_s=2.0))
-    rows = run.read_checkpoint(result.folder)["history"]
+    rows = run_folder.read_checkpoint(result.folder)["history"]
     assert 3 <= len(rows) < 10_000
     assert rows[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in rows)
     assert result.seconds < 2.0 + 2 * max(row["validation_s"] for row in rows) + 1.0
@@ -252,15 +256,16 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_named(
     ):
         training.train(_config(data, tmp_path))
     folder = tmp_path / "unet-small-fold0"
-    assert len(run.read_checkpoint(folder)["history"]) == 1
+    assert len(run_folder.read_checkpoint(folder)["history"]) == 1
     assert all(
-        torch.isfinite(value).all() for value in run.load_network(folder, run.read_card(folder)).state_dict().values()
+        torch.isfinite(value).all()
+        for value in run_folder.load_network(folder, model_card.read_card(folder)).state_dict().values()
     )
 
 
 def test_a_run_is_not_overwritten_nor_resumed_as_another(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
-    saved = run.read_checkpoint(folder)
+    saved = run_folder.read_checkpoint(folder)
     same = _config(data, folder.parent, epochs=3, batch_size=8, average_decay=0.5)
     with pytest.raises(InputError, match=r"there is a run of this name: .*--resume, another --name"):
         training.train(same)
@@ -271,7 +276,7 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(make_data, trained, tmp
         training.train(dataclasses.replace(same, resume=True, data=other))
     with pytest.raises(RunError, match="nothing to resume"):
         training.train(_config(data, tmp_path, resume=True))
-    assert run.read_checkpoint(folder)["history"] == saved["history"]
+    assert run_folder.read_checkpoint(folder)["history"] == saved["history"]
 
 
 def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
@@ -286,20 +291,20 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
     trained_on = next(name for name, part in split.parts.items() if part not in (HOLDOUT, "0"))
     for number, name in enumerate((held, judged, trained_on)):
         shutil.copy(data / "train_images" / name, pseudo["pseudo_images"] / f"p{number:09x}.png")
-    lit = images.read_grey(data / "train_images" / judged) // 2 + 60  # the same steel in another light
-    images.cv2.imwrite(str(pseudo["pseudo_images"] / "p000000001.png"), lit)
+    lit = decoding.read_grey(data / "train_images" / judged) // 2 + 60  # the same steel in another light
+    decoding.cv2.imwrite(str(pseudo["pseudo_images"] / "p000000001.png"), lit)
     (pseudo["pseudo_images"] / "nobody_names_it.png").write_bytes((data / "train_images" / held).read_bytes())
     folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo), heard).folder
     said = "pseudo labels: 4 of 9 images are taken, with scores of at least 0.9; 2 left out: near-duplicates of "
     assert [line for line in heard.lines if line.startswith(said)]
     assert [line for line in heard.lines if line.startswith(f"which runs made {pseudo['pseudo']} is not told")]
-    card, without = run.read_card(folder), run.read_card(plain)
+    card, without = model_card.read_card(folder), model_card.read_card(plain)
     counts = "train_images", "validation_images", "mean", "std", "data_fingerprint"
     assert [getattr(card, name) for name in counts] == [getattr(without, name) for name in counts]
     assert _bits(folder) != _bits(plain)
     assert re.fullmatch("[0-9a-f]{16}", str(card.pseudo_fingerprint))
     assert without.pseudo_fingerprint is None
-    again = TrainConfig(**read_settings(folder / run.CARD))
+    again = TrainConfig(**read_settings(folder / model_card.CARD))
     assert (again.pseudo, again.pseudo_images) == (pseudo["pseudo"], pseudo["pseudo_images"])
     heard.lines.clear()
     training.train(_config(data, tmp_path / "models", epochs=1, name="lower", **pseudo, pseudo_min_score=0.3), heard)
@@ -319,7 +324,7 @@ def test_a_training_goes_on_with_the_same_pseudo_labels_alone(make_data, make_ps
             training.train(_config(data, epochs=2, **settings, **other))
     moved = make_pseudo("moved", images=9, sure=6)
     assert training.train(_config(data, epochs=2, **settings, **moved)).epochs == 2
-    assert run.read_card(folder).config["pseudo"] == str(moved["pseudo"])
+    assert model_card.read_card(folder).config["pseudo"] == str(moved["pseudo"])
 
 
 def test_time_that_ends_late_in_an_epoch_ends_it_with_pseudo_labels_too(  # type: ignore[no-untyped-def]
@@ -328,7 +333,7 @@ def test_time_that_ends_late_in_an_epoch_ends_it_with_pseudo_labels_too(  # type
     # 20 images in 7 steps with a pseudo label each: 24 images after 6 steps
     monkeypatch.setattr(schedule.Clock, "share_done", lambda _, steps: float(steps >= 6))
     result = training.train(_config(make_data(images=30), tmp_path, epochs=2, **make_pseudo()), heard)
-    assert (result.epochs, run.read_checkpoint(result.folder)["state"]["steps"]) == (1, 6)
+    assert (result.epochs, run_folder.read_checkpoint(result.folder)["state"]["steps"]) == (1, 6)
     assert not [line for line in heard.lines if "time limit" in line]
 
 
@@ -336,27 +341,27 @@ def test_a_run_of_an_earlier_version_is_resumed_and_the_card_tells_of_the_last_m
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
-    monkeypatch.setattr("severstal_cli.learning.card._cpu_name", lambda: "the first")
+    monkeypatch.setattr("severstal_cli.learning.training.new_card._cpu_name", lambda: "the first")
     config = _config(data, tmp_path, epochs=1, precision="32-true")
     folder = training.train(config).folder
-    environment = run.read_card(folder).environment
+    environment = model_card.read_card(folder).environment
     assert environment["cpu"] == "the first"
     assert (environment["device"], environment["devices"]) == ("cuda" if torch.cuda.is_available() else "cpu", 1)
     assert environment["precision"] == "32-true"
     assert environment["threads"] == torch.get_num_threads()
     assert not {platform.node(), str(Path.home()), str(tmp_path)} & {str(value) for value in environment.values()}
-    assert {"lightning-fabric", "numpy", "timm", "opencv"} < set(run.read_card(folder).versions)
-    saved = run.read_checkpoint(folder)
+    assert {"lightning-fabric", "numpy", "timm", "opencv"} < set(model_card.read_card(folder).versions)
+    saved = run_folder.read_checkpoint(folder)
     del saved["card"]["environment"], saved["card"]["config"]["first_layer_rate"], saved["card"]["config"]["compile"]
     for group in saved["state"]["optimizer"]["param_groups"]:
         del group["factor"]
-    run.write_checkpoint(folder, saved)
-    monkeypatch.setattr("severstal_cli.learning.card._cpu_name", lambda: "the second")
+    run_folder.write_checkpoint(folder, saved)
+    monkeypatch.setattr("severstal_cli.learning.training.new_card._cpu_name", lambda: "the second")
     again = dataclasses.replace(config, epochs=2, resume=True)
     with pytest.raises(RunError, match=r"another first_layer_rate: 1\.0, here 0\.5"):
         training.train(dataclasses.replace(again, first_layer_rate=0.5))
     assert training.train(again).epochs == 2
-    assert run.read_card(folder).environment["cpu"] == "the second"
+    assert model_card.read_card(folder).environment["cpu"] == "the second"
 
 
 def test_auto_takes_a_step_at_once_on_a_cpu_and_says_so(make_data, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -364,8 +369,8 @@ def test_auto_takes_a_step_at_once_on_a_cpu_and_says_so(make_data, heard, tmp_pa
     by_hand = training.train(_config(data, tmp_path / "8", epochs=1, batch_size=8)).folder
     auto = training.train(_config(data, tmp_path / "auto", epochs=1, batch_size=None), heard).folder
     assert _bits(auto) == _bits(by_hand)
-    assert run.read_card(auto).config["batch_size"] == run.read_card(auto).config["step_images"] == 8
-    repeated = training.train(TrainConfig(**read_settings(auto / run.CARD), models=tmp_path / "again")).folder
+    assert model_card.read_card(auto).config["batch_size"] == model_card.read_card(auto).config["step_images"] == 8
+    repeated = training.train(TrainConfig(**read_settings(auto / model_card.CARD), models=tmp_path / "again")).folder
     assert _bits(repeated) == _bits(auto)
     (line,) = [line for line in heard.lines if "training on 20 images" in line]
     assert "; 8 images a step; " in line
@@ -387,19 +392,19 @@ def test_a_batch_size_that_was_found_is_recorded_and_may_be_another_one_later(
     with monkeypatch.context() as patch:
         patch.setattr(training, "TrainingSet", Finding)
         folder = training.train(auto).folder
-    recorded = run.read_card(folder).config
+    recorded = model_card.read_card(folder).config
     assert (recorded["batch_size"], recorded["step_images"]) == (2, 6)
     again = dataclasses.replace(auto, epochs=2, resume=True)
     for wrong in ({"step_images": 12}, {"step_images": None}, {"step_images": None, "batch_size": 3}):
         with pytest.raises(RunError, match=r"another number of images a step: 6, here (12|8|3)"):
             training.train(dataclasses.replace(again, **wrong))
     training.train(again)  # the memory takes more now
-    assert run.read_card(folder).config["batch_size"] == 6
+    assert model_card.read_card(folder).config["batch_size"] == 6
     training.train(dataclasses.replace(again, epochs=3, batch_size=3))
-    assert run.read_card(folder).config["batch_size"] == 3
-    saved = run.read_checkpoint(folder)
+    assert model_card.read_card(folder).config["batch_size"] == 3
+    saved = run_folder.read_checkpoint(folder)
     saved["card"]["config"] |= {"batch_size": None}  # as earlier versions kept it
-    run.write_checkpoint(folder, saved)
+    run_folder.write_checkpoint(folder, saved)
     training.train(dataclasses.replace(again, epochs=4))
 
 
@@ -414,15 +419,15 @@ def test_a_training_that_goes_no_further_keeps_what_no_epoch_validated(make_data
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     folder = tmp_path / "unet-small-fold0"
-    assert not (folder / run.WEIGHTS).exists()
+    assert not (folder / run_folder.WEIGHTS).exists()
     result = training.train(_config(data, tmp_path, **settings | {"epochs": 2}, resume=True))
-    card = run.read_card(folder)
+    card = model_card.read_card(folder)
     assert (result.epochs, card.epoch) == (2, 2)
-    row = run.read_checkpoint(folder)["history"][-1]
+    row = run_folder.read_checkpoint(folder)["history"][-1]
     assert 0.005 < row["validation_s"] < row["elapsed_s"] == result.seconds
     assert card.validation_dice == result.validation_dice is not None
-    average = run.read_checkpoint(folder)["state"]["average"]
-    weights = run.load_network(folder, card).state_dict()
+    average = run_folder.read_checkpoint(folder)["state"]["average"]
+    weights = run_folder.load_network(folder, card).state_dict()
     assert all(torch.equal(weights[name], value) for name, value in average.items())
 
 
@@ -434,28 +439,28 @@ def test_weights_that_a_kill_left_unwritten_are_made_of_the_checkpoint(
     settings = {"best_epochs": best_epochs, "learning_rate": 0.01, "epochs": 4}
     whole = training.train(_config(data, tmp_path / "whole", **settings))
     epoch = max(whole.averaged, default=whole.best_epoch)
-    real = run.write_model
+    real = run_folder.write_model
 
-    def killed(folder: Path, network: torch.nn.Module, card: run.ModelCard) -> None:
+    def killed(folder: Path, network: torch.nn.Module, card: model_card.ModelCard) -> None:
         if (card.averaged, card.epoch) == (whole.averaged, whole.best_epoch):
             raise KeyboardInterrupt
         real(folder, network, card)
 
     config = _config(data, tmp_path / "killed", **settings)
     with monkeypatch.context() as patch:
-        patch.setattr(run, "write_model", killed)
+        patch.setattr(run_folder, "write_model", killed)
         with pytest.raises(KeyboardInterrupt):
             training.train(config)
     folder = tmp_path / "killed" / whole.folder.name
-    assert not (folder / run.WEIGHTS).exists() or _bits(folder) != _bits(whole.folder)
-    (folder / run.THRESHOLDS).write_text("of the weights before")
+    assert not (folder / run_folder.WEIGHTS).exists() or _bits(folder) != _bits(whole.folder)
+    (folder / run_folder.THRESHOLDS).write_text("of the weights before")
     training.train(dataclasses.replace(config, epochs=epoch, resume=True))
-    assert (folder / run.WEIGHTS).read_bytes() == (whole.folder / run.WEIGHTS).read_bytes()
-    assert run.read_card(folder).validation_dice == whole.validation_dice
-    assert not (folder / run.THRESHOLDS).exists()
-    (folder / run.THRESHOLDS).write_text("of these weights")
+    assert (folder / run_folder.WEIGHTS).read_bytes() == (whole.folder / run_folder.WEIGHTS).read_bytes()
+    assert model_card.read_card(folder).validation_dice == whole.validation_dice
+    assert not (folder / run_folder.THRESHOLDS).exists()
+    (folder / run_folder.THRESHOLDS).write_text("of these weights")
     training.train(dataclasses.replace(config, epochs=epoch, resume=True))
-    assert (folder / run.THRESHOLDS).exists()
+    assert (folder / run_folder.THRESHOLDS).exists()
 
 
 def test_two_trainings_of_one_run_do_not_mix(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -23,13 +23,14 @@ import in_workers
 from severstal_cli import cli
 from severstal_cli.config import PredictConfig, TrainConfig
 from severstal_cli.errors import InputError, SeverstalError
-from severstal_cli.learning import launching, run
+from severstal_cli.learning import launching
 from severstal_cli.learning.device import open_device
-from severstal_cli.learning.validation import Validation
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.training.validation import Validation
 from severstal_cli.stages import prediction, training
-from severstal_cli.steel.photographs import open_photographs
-from severstal_cli.steel.records import part_path
-from severstal_cli.steel.splits import read_splits
+from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.splits import read_splits
+from severstal_cli.steel.tables.csv_rows import part_path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESUME = launching.REMEDY
@@ -127,10 +128,10 @@ def test_no_worker_outlives_the_command(trained, tmp_path: Path) -> None:  # typ
 
 
 def _weights(folder: Path) -> dict[str, bytes]:
-    state = run.read_checkpoint(folder)["state"]
+    state = run_folder.read_checkpoint(folder)["state"]
     tensors = state["network"] | {f"average {name}": value for name, value in state["average"].items()}
     return {name: value.numpy().tobytes() for name, value in tensors.items()} | {
-        run.WEIGHTS: (folder / run.WEIGHTS).read_bytes()
+        run_folder.WEIGHTS: (folder / run_folder.WEIGHTS).read_bytes()
     }
 
 
@@ -151,12 +152,12 @@ def configs(trained, tmp_path_factory: pytest.TempPathFactory) -> list[TrainConf
 
 def test_validation_by_two_is_that_by_one(configs: list[TrainConfig]) -> None:
     folder = configs[0].models / "whole"
-    card = run.read_card(folder)
+    card = model_card.read_card(folder)
     photographs = open_photographs(configs[0].data)
     fold = read_splits(configs[0].data / "splits.csv").ids_of("0")
-    scores = Validation(photographs, fold, card, 4).score(run.load_network(folder, card), open_device())
+    scores = Validation(photographs, fold, card, 4).score(run_folder.load_network(folder, card), open_device())
     assert scores is not None
-    rows = run.read_checkpoint(folder)["history"]
+    rows = run_folder.read_checkpoint(folder)["history"]
     assert len(rows) == 3
     best = rows[card.epoch - 1]
     assert (best["dice"], best["dice_present"]) == pytest.approx(scores, abs=1e-6)
@@ -167,7 +168,7 @@ def test_two_take_the_steps_of_one_with_as_many_images(configs: list[TrainConfig
     one = replace(two, devices=1, models=tmp_path, batch_size=6, step_images=12)
     with in_workers.plain_network():
         training.train(one)
-    states = [run.read_checkpoint(config.models / "plain") for config in (two, one)]
+    states = [run_folder.read_checkpoint(config.models / "plain") for config in (two, one)]
     last_step = states[0]["card"]["train_images"] % 12
     assert last_step % 6 == 1, "its second batch has an image for one of the two workers alone"
     for part in ("network", "average"):
@@ -178,7 +179,7 @@ def test_two_take_the_steps_of_one_with_as_many_images(configs: list[TrainConfig
 
 
 def test_all_stop_by_the_clock_of_the_first(configs: list[TrainConfig]) -> None:
-    rows = run.read_checkpoint(configs[2].models / "timed")["history"]
+    rows = run_folder.read_checkpoint(configs[2].models / "timed")["history"]
     assert 1 <= len(rows) < 10_000
     assert rows[-1]["elapsed_s"] > 1.0
 
@@ -304,7 +305,7 @@ def test_all_use_float32_where_half_precision_is_wrong_for_one(trained, tmp_path
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", batch_size=4, epochs=1, devices=2,
                          crop_widths_px=(32,), precision="bf16-mixed")  # fmt: skip
     result = launching.run(in_workers.train_with_wrong_half_precision, 2, config)
-    saved = run.read_checkpoint(result.folder)["state"]
+    saved = run_folder.read_checkpoint(result.folder)["state"]
     assert saved["verdicts"]
     assert not any(agrees for *_, agrees in saved["verdicts"])
     assert all(agrees for *_, agrees in saved["validation_verdicts"]), "validated are images of 96 columns"

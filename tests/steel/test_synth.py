@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from severstal_cli.steel import rle
+from severstal_cli.steel.masks import rle
 from severstal_cli.steel.synth import polygons, render, series
 from severstal_cli.steel.synth.defects import draw_defects
 from severstal_cli.steel.synth.series import TEST, TRAIN, SetPlan

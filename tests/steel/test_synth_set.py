@@ -11,9 +11,10 @@ import pytest
 
 from severstal_cli.errors import InputError, MachineError, OutputError
 from severstal_cli.progress import Bar, Progress
-from severstal_cli.steel import rle, tables
+from severstal_cli.steel.masks import rle
 from severstal_cli.steel.synth import series, write_synthetic_set, writing
 from severstal_cli.steel.synth.series import TEST, TRAIN, SetPlan
+from severstal_cli.steel.tables import mask_table
 
 SMALL = (64, 200)
 
@@ -51,8 +52,8 @@ def test_an_image_depends_on_its_number_only(small_set, tmp_path):
 def test_the_set_is_whole_and_says_what_the_pictures_show(small_set):
     plan = SetPlan(seed=3, size=SMALL, rare_boost=0.7)
     for part, count, folder, name in ((TRAIN, 30, "train_images", "train.csv"), (TEST, 12, "test_images", "test.csv")):
-        table = tables.read_table(small_set / name, pixels=64 * 200)
-        assert table.layout is tables.Layout.CURRENT
+        table = mask_table.read_table(small_set / name, pixels=64 * 200)
+        assert table.layout is mask_table.Layout.CURRENT
         paths = sorted((small_set / folder).iterdir())
         assert [path.name for path in paths] == sorted(series.image_name(plan, part, k) for k in range(count))
         shown = {}

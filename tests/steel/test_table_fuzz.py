@@ -20,9 +20,9 @@ from severstal_cli.config import CheckConfig, ScoreConfig
 from severstal_cli.errors import SeverstalError
 from severstal_cli.printing.lines import check_lines
 from severstal_cli.stages import checking, scoring
-from severstal_cli.steel import rle
-from severstal_cli.steel.splits import read_splits
-from severstal_cli.steel.tables import MaskTable, read_image_list, read_table, scan_table
+from severstal_cli.steel.dataset.splits import read_splits
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.tables.mask_table import MaskTable, read_image_list, read_table, scan_table
 
 SEEDS = [
     "ImageId_ClassId,EncodedPixels\n"

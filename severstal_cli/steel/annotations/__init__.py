@@ -1,10 +1,15 @@
-"""Annotations of other tools: COCO, YOLO segmentation, labelme, CVAT and Supervisely, drawn to the pixel as each draws.
+"""Annotations of other tools as masks, for `encode`: COCO, YOLO, labelme, CVAT and Supervisely.
 
-    detection   which format lies at a path, by content        -> Annotations
-    coco, yolo, labelme, cvat, supervisely: a module a format   -> Annotations
-    reading     classes and image sizes checked, shapes drawn   -> masks as run lengths
-    shapes      what the formats have in common; documents: JSON, XML and base64 of unknown origin
-    coco_masks, supervisely_shapes, yolo_names: parts of a format that are a thing of their own
-
-Files are never trusted: sizes are bounded before memory is taken, and each fault names file, image and annotation.
+    documents            JSON, XML and YAML files, read within bounds
+    shapes               polygons, boxes and bitmaps as masks
+    coco_masks           RLE of COCO
+    coco                 COCO
+    yolo_names           class names of a YOLO data set
+    yolo                 YOLO
+    labelme              labelme
+    cvat                 CVAT for images
+    supervisely_shapes   bitmaps of Supervisely
+    supervisely          Supervisely
+    detection            which of these a path holds
+    reading              what all readers share; the source of `encode`
 """

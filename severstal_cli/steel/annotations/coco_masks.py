@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import MachineError
-from severstal_cli.steel import rle
 from severstal_cli.steel.annotations.shapes import AnnotationError, Mask, Size, to_points
-from severstal_cli.steel.rle import Runs
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.masks.rle import Runs
 
 _LONGEST_PX = 4_000_000  # rleFrPoly takes 40 bytes for each pixel of an outline
 

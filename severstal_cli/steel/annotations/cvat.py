@@ -36,7 +36,7 @@ from severstal_cli.steel.annotations.shapes import (
     reach,
     to_points,
 )
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images.decoding import cv2
 
 _NO_MASKS = ("box", "polyline", "points", "cuboid", "skeleton")
 

@@ -10,7 +10,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations import coco, cvat, labelme, supervisely, yolo, yolo_names
 from severstal_cli.steel.annotations.documents import read_bytes, read_json
 from severstal_cli.steel.annotations.shapes import Annotations
-from severstal_cli.steel.image_headers import IMAGE_SUFFIXES
+from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 
 KNOWN = "COCO, YOLO segmentation, labelme, CVAT for images and Supervisely are read, and masks as PNG"
 

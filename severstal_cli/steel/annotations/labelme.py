@@ -33,7 +33,7 @@ from severstal_cli.steel.annotations.shapes import (
     paste,
     to_points,
 )
-from severstal_cli.steel.image_headers import IMAGE_SUFFIXES
+from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 
 _LINE_WIDTH, _POINT_RADIUS = 10, 5  # the defaults of shape_to_mask
 

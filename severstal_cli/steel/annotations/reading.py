@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from severstal_cli.errors import InputError
+from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import rle
 from severstal_cli.steel.annotations.shapes import AnnotatedImage, AnnotationError, Annotations, Size, is_background
-from severstal_cli.steel.image_files import other_ending
-from severstal_cli.steel.images import image_size
-from severstal_cli.steel.parallel import map_in_order
-from severstal_cli.steel.records import MAX_CLASS_ID, RowError, read_image_id
-from severstal_cli.steel.rle import Runs
-from severstal_cli.steel.surveys import orientation_remedy
+from severstal_cli.steel.images.decoding import image_size
+from severstal_cli.steel.images.image_files import other_ending
+from severstal_cli.steel.images.surveys import orientation_remedy
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.tables.csv_rows import MAX_CLASS_ID, RowError, read_image_id
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel.image_headers import max_pixels
+from severstal_cli.steel.images.image_headers import max_pixels
 
 Size = tuple[int, int]
 """(height, width) in pixels."""

@@ -27,7 +27,7 @@ from severstal_cli.steel.annotations.shapes import (
     check_declared,
     is_background,
 )
-from severstal_cli.steel.image_headers import IMAGE_SUFFIXES
+from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 
 _DRAWERS = {"polygon": supervisely_shapes.draw_polygon, "bitmap": supervisely_shapes.draw_bitmap}
 

@@ -9,7 +9,7 @@ import numpy as np
 from severstal_cli.errors import MachineError
 from severstal_cli.steel.annotations.documents import from_base64, member, png_size
 from severstal_cli.steel.annotations.shapes import AnnotationError, Mask, Size, to_points
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images.decoding import cv2
 
 _Ring = list[list[int]]
 """[[x, y], ...]"""

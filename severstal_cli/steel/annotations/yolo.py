@@ -28,8 +28,8 @@ from severstal_cli.steel.annotations.shapes import (
     is_background,
 )
 from severstal_cli.steel.annotations.yolo_names import is_names_file, label_folders, names_file, read_names
-from severstal_cli.steel.image_files import find_images
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.images.image_files import find_images
 
 _ROW = re.compile(r"\d{1,4}(\.0+)?(\s+[-+.\deE]+){4,}\s*")
 _SLACK = 0.01  # verify_image_label lets a coordinate lie so far outside

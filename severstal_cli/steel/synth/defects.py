@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.synth.noise import Field, oriented, ramp, smooth, white
 
 KINDS = 4

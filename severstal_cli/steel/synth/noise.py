@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images.decoding import cv2
 
 Field = NDArray[np.float32]
 Size = tuple[int, int]  # (height, width)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images.decoding import cv2
 
 FULL_PX = 256 * 1600
 CLASSES = 4

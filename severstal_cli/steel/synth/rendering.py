@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel import rle
+from severstal_cli.steel.masks import rle
 from severstal_cli.steel.synth.defects import draw_defects
 from severstal_cli.steel.synth.surface import Roll, draw_roll, draw_surface
 

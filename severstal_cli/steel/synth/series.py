@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel import rle
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.masks import rle
 from severstal_cli.steel.synth import polygons
 from severstal_cli.steel.synth.rendering import render
 from severstal_cli.steel.synth.surface import Roll, draw_roll

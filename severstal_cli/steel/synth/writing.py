@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli import typed
+from severstal_cli import files, typed
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import files, rle, tables
-from severstal_cli.steel.images import cv2
+from severstal_cli.steel.images.decoding import cv2
+from severstal_cli.steel.masks import rle
 from severstal_cli.steel.synth import polygons
 from severstal_cli.steel.synth.rendering import render
 from severstal_cli.steel.synth.series import (
@@ -41,6 +41,7 @@ from severstal_cli.steel.synth.series import (
     roll_of,
     to_runs,
 )
+from severstal_cli.steel.tables import mask_table
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"))
 """Endings of the names of images that are drawn."""
@@ -170,8 +171,8 @@ def _read_given(
     annotations: Path, image_list: Path | None, limit: int | None, size: tuple[int, int]
 ) -> dict[str, dict[int, rle.Runs]]:
     """image_id -> channel -> runs, for each training image that is to be drawn."""
-    table = tables.read_table(annotations, pixels=size[0] * size[1])
-    names = tables.read_image_list(image_list).image_ids if image_list else table.image_ids
+    table = mask_table.read_table(annotations, pixels=size[0] * size[1])
+    names = mask_table.read_image_list(image_list).image_ids if image_list else table.image_ids
     for name in names:
         if not _is_plain(name):
             raise InputError(str(image_list or annotations), f'"{name}" is not the name of an image file')
@@ -261,7 +262,7 @@ def _workers(threads: int | None) -> Iterator[ThreadPoolExecutor]:
 
 def _write_table(path: Path, masks: _Masks, names: Sequence[str]) -> None:
     classes = max((channel + 1 for _, channel in masks), default=0)
-    tables.write_table(path, masks, sorted(names), classes, layout=tables.Layout.CURRENT, empty_rows=False)
+    mask_table.write_table(path, masks, sorted(names), classes, layout=mask_table.Layout.CURRENT, empty_rows=False)
 
 
 def _write_image(path: Path, image: NDArray[np.uint8], quality: int) -> None:

@@ -1,0 +1,152 @@
+"""What predicts, for `predict`, `score` and `submit`: runs to average, their weights, the views, and the rules.
+
+What is not said is as the rules were searched, so that what was searched is what is applied.
+"""
+
+import hashlib
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from severstal_cli import files
+from severstal_cli.config.checks import check_weights
+from severstal_cli.errors import RunError
+from severstal_cli.learning.inference import tta
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.runs.listing import best_run, validation_rank
+from severstal_cli.learning.runs.thresholds import Thresholds
+from severstal_cli.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Runs that go together, and how their levels become masks."""
+
+    folders: tuple[Path, ...]
+    cards: tuple[model_card.ModelCard, ...]
+    weights: tuple[float, ...]
+    """What each run counts in the mean; none: all the same."""
+    views: str
+    thresholds_path: Path
+    thresholds: Thresholds
+
+    def notes(self) -> Iterator[str]:
+        """What a person should know of it."""
+        path, names = self.thresholds_path, " ".join(map(str, self.folders))
+        searched = self.thresholds.weights_for(self.folders)
+        if searched is not None:
+            if _uneven(searched) != self.weights:
+                yield f"{path} was searched with {_told(_uneven(searched))}, this is with {_told(self.weights)}"
+        elif path.parent in self.folders and len(self.thresholds.runs) < 2:
+            if len(self.folders) > 1:
+                yield (
+                    f"using {path}, which was searched for that run alone; for the average search "
+                    f"`severstal thresholds {shlex.join(map(str, self.folders))} --out FILE` and pass --thresholds FILE"
+                )
+        elif self.thresholds.runs:
+            before, now = _uneven(self.thresholds.weights), self.weights
+            how, this = ("", "") if before == now else (f" with {_told(before)}", f" with {_told(now)}")
+            yield f"{path} was searched for {' '.join(self.thresholds.runs)}{how}, this is {names}{this}"
+        if self.views != self.thresholds.tta:
+            yield f"{path} was searched with --tta {self.thresholds.tta}, this is --tta {self.views}"
+
+    def story(self) -> dict[str, Any]:
+        """What a person may want to know later of how a submission was made, as JSON values."""
+        return {
+            "runs": [
+                {"folder": str(folder), "arch": card.arch, "encoder": card.encoder, "fold": card.fold,
+                 "validation_dice": card.validation_dice, "data": card.data_fingerprint,
+                 "split": card.split_fingerprint, "seen": card.seen}
+                for folder, card in zip(self.folders, self.cards, strict=True)
+            ],
+            "weights": self.weights,
+            "tta": self.views,
+            "thresholds": str(self.thresholds_path),
+            "rules": [rule.to_dict() for rule in self.thresholds.rules],
+            "exclusive": self.thresholds.exclusive,
+        }  # fmt: skip
+
+    def fingerprints(self) -> dict[str, Any]:
+        """All that decides the masks of a photograph, as JSON values."""
+        return {
+            "runs": [_fingerprint(folder) for folder in self.folders],
+            "weights": self.weights,
+            "views": self.views,
+            "rules": [rule.to_dict() for rule in self.thresholds.rules],
+            "exclusive": self.thresholds.exclusive,
+        }
+
+
+def runs_for(
+    runs: Sequence[Path], thresholds: Path | None, models: Path, progress: Progress = SILENT
+) -> tuple[Path, ...]:
+    """The runs that predict: these; where there are none those of the file `thresholds`, else the best one of `models`.
+
+    The runs of a file are those that it was searched for, by their paths from the current folder. A file that lies in
+    the folder of a run is of that run, wherever it was moved to. Raises RunError: no run, or no thresholds.
+    """
+    if runs or thresholds is None:
+        return tuple(runs) or (best_run(models, progress),)
+    searched = run_folder.read_thresholds(thresholds, remedy="Check the path").runs
+    if len(searched) < 2 and (thresholds.parent / model_card.CARD).is_file():
+        return (thresholds.parent,)
+    if missing := [name for name in searched if not Path(name).is_dir()]:
+        raise RunError(f"{thresholds} was searched for runs that are not here", ", ".join(missing),
+                       "Name them with --model")  # fmt: skip
+    return tuple(map(Path, searched)) or (best_run(models, progress),)
+
+
+def read(
+    folders: Sequence[Path], *, thresholds: Path | None = None, views: str | None = None, weights: Sequence[float] = ()
+) -> Recipe:
+    """Read and check what predicts.
+
+    Args:
+        folders: of trained models.
+        thresholds: a thresholds.json; by default that of the best validated run.
+        views: by default those that the thresholds were searched with.
+        weights: one a run; by default those that the thresholds were searched with, if it was for these runs.
+
+    Raises:
+        InputError: no runs, one twice, or runs, weights or views that do not go together.
+        RunError: no run, an incomplete one, or one without thresholds.
+    """
+    if views is not None:
+        tta.views_of(views)
+    cards = tuple(run_folder.read_cards(folders))
+    check_weights(weights, len(folders))
+    if thresholds is None:
+        best = max(range(len(cards)), key=lambda number: validation_rank(cards[number]))
+        path, rules = folders[best] / run_folder.THRESHOLDS, run_folder.thresholds_of(folders[best], cards[best])
+    else:
+        path, rules = (
+            thresholds,
+            run_folder.read_thresholds(thresholds, classes=cards[0].classes, remedy="Check the path"),
+        )
+    tta.views_of(rules.tta)
+    return Recipe(folders=tuple(folders), cards=cards, weights=_uneven(weights or rules.weights_for(folders) or ()),
+                  views=views or rules.tta, thresholds_path=path, thresholds=rules)  # fmt: skip
+
+
+def _uneven(weights: Sequence[float]) -> tuple[float, ...]:
+    """`weights`, or none where all are the same."""
+    return tuple(weights) if len(set(weights)) > 1 else ()
+
+
+def _told(weights: Sequence[float]) -> str:
+    return f"--weights {','.join(f'{weight:g}' for weight in weights)}" if weights else "equal weights"
+
+
+def _fingerprint(folder: Path) -> str:
+    """Of a run's weights and card, by their names and bytes."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("model.*")):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise files.unreadable(path, error, RunError) from error
+        digest.update(f"{path.name} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,182 @@
+"""Runs on images of their own data that none of them trained on: the folds they left out, or the holdout.
+
+Runs that left out different folds are pooled: the images of a fold are predicted by the runs that left it out, all
+others trained on them. So five runs, each with another of five folds left out, together predict every image once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from severstal_cli.config.checks import check_weights
+from severstal_cli.errors import InputError, RunError
+from severstal_cli.learning.device import open_device
+from severstal_cli.learning.finite import NotFiniteError
+from severstal_cli.learning.inference import engines, level_maps
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.progress import Progress
+from severstal_cli.steel.dataset import splits
+from severstal_cli.steel.dataset.data_folder import Photographs, open_photographs
+from severstal_cli.steel.images.decoding import FULL_DEPTH
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Images of one part of the split, and which of the runs predict them."""
+
+    part: str
+    members: tuple[int, ...]
+    """Places in the sequence of runs."""
+    image_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Images that the runs are tried on, and what is true of them."""
+
+    folders: tuple[Path, ...]
+    cards: tuple[model_card.ModelCard, ...]
+    weights: tuple[float, ...]
+    """What each run counts in a mean; one a run."""
+    photographs: Photographs
+    split: splits.Split
+    shares: tuple[Share, ...]
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """All images, in the order in which they are predicted."""
+        return tuple(image_id for share in self.shares for image_id in share.image_ids)
+
+    def levels(self, *, views: str, batch_size: int, progress: Progress) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """`(image_id, levels (C, H, W))` of each image: the weighted mean of its runs, each the mean over the views."""
+        fabric = open_device()
+        with progress.bar("predicting", len(self.image_ids), "images") as bar:
+            for share in self.shares:
+                for found in self._levels_of(share, fabric, views, batch_size, progress):
+                    yield found
+                    bar.advance()
+
+    def _levels_of(
+        self, share: Share, fabric: Fabric, views: str, batch_size: int, progress: Progress
+    ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """The runs of a share are in memory only as long as this goes on."""
+        folders = [self.folders[member] for member in share.members]
+        cards = [self.cards[member] for member in share.members]
+        weights = [self.weights[member] for member in share.members]
+        members = engines.load_members(folders, cards, fabric, progress=progress)
+        cache = self.photographs.cache
+        pixels = (cache[cache.index[image_id]] for image_id in share.image_ids)
+        levels_of = level_maps.predict_levels(
+            members, pixels, fabric, views=views, batch_size=batch_size, weights=weights
+        )
+        try:
+            yield from zip(share.image_ids, levels_of, strict=True)
+        except NotFiniteError as error:
+            raise error.of(folders[error.member], share.image_ids[error.number]) from None
+
+
+def open_validation(
+    folders: Sequence[Path], data: Path | None, progress: Progress, weights: Sequence[float] = ()
+) -> Part:
+    """The folds that these runs left out. `weights`: one a run, or none at all: every run counts the same.
+
+    Raises:
+        InputError: a run left no fold out, one is named twice, or runs or weights do not go together.
+        RunError: a run is incomplete, or its data or split has changed since.
+    """
+    cards = run_folder.read_cards(folders)
+    for folder, card in zip(folders, cards, strict=True):
+        if card.fold is None:
+            raise InputError(f"{folder} was trained on every image", "none is left to search thresholds on",
+                             "Take the thresholds of a run with a fold: predict --thresholds FILE")  # fmt: skip
+    part = _open(folders, cards, [str(card.fold) for card in cards], data, progress, weights)
+    if len(folders) > 1:
+        progress.say(_told(part))
+    return part
+
+
+def open_holdout(folders: Sequence[Path], data: Path | None, progress: Progress, weights: Sequence[float] = ()) -> Part:
+    """The holdout of the split that these runs were trained with. `weights` and errors as of `open_validation`."""
+    cards = run_folder.read_cards(folders)
+    return _open(folders, cards, [splits.HOLDOUT] * len(cards), data, progress, weights)
+
+
+def _open(
+    folders: Sequence[Path],
+    cards: Sequence[model_card.ModelCard],
+    left_out: Sequence[str],
+    data: Path | None,
+    progress: Progress,
+    weights: Sequence[float],
+) -> Part:
+    """`left_out`: the part of the split that each run predicts."""
+    check_weights(weights, len(folders))
+    photographs = open_photographs(data or Path(cards[0].data), progress)
+    split = splits.read_splits(splits.splits_path(photographs.folder), photographs.cache.index)
+    for folder, card in zip(folders, cards, strict=True):
+        for kind, own, here in (
+            ("data", card.data_fingerprint, photographs.fingerprint),
+            ("split", card.split_fingerprint, split.fingerprint),
+        ):
+            if own != here:
+                raise RunError(f"{folder} was trained with another {kind} than that of {photographs.folder}",
+                               f"{kind} {own}, here {here}", "Restore it, or train again")  # fmt: skip
+        _check_pixels(folder, card, photographs, progress)
+    missing = sorted(set(left_out) - set(split.part_names()))
+    if missing:
+        raise InputError(f"{photographs.folder} has no images to score", f"its split has no {missing[0]}",
+                         "Split with --holdout above 0, and train again")  # fmt: skip
+    weights = tuple(weights) or (1.0,) * len(cards)
+    members_of: dict[str, list[int]] = {part: [] for part in split.part_names()}
+    for number, (part, weight) in enumerate(zip(left_out, weights, strict=True)):
+        if weight > 0:  # the others add nothing, so what they alone left out is not predicted
+            members_of[part].append(number)
+    shares = tuple(
+        Share(part=part, members=tuple(members), image_ids=tuple(split.ids_of(part)))
+        for part, members in members_of.items()
+        if members
+    )
+    return Part(
+        folders=tuple(folders),
+        cards=tuple(cards),
+        weights=weights,
+        photographs=photographs,
+        split=split,
+        shares=shares,
+    )
+
+
+def _check_pixels(folder: Path, card: model_card.ModelCard, photographs: Photographs, progress: Progress) -> None:
+    """See that the images are those that a run was trained on, to the pixel. Raises RunError."""
+    cache = photographs.cache
+    if card.pixels_fingerprint is None:
+        if cache.bits not in (None, FULL_DEPTH):
+            raise RunError(f"{folder} was trained by an earlier version, which read 16-bit images too dark",
+                           f"those of {photographs.folder} use {cache.bits} bits", "Train again")  # fmt: skip
+        progress.say(f"{folder} is of an earlier version: whether the pixels of {photographs.folder} have changed "
+                     "since its training is not known")  # fmt: skip
+    elif card.pixels_fingerprint != cache.pixels_fingerprint:
+        raise RunError(f"the images of {photographs.folder} have changed since {folder} was trained",
+                       f"pixels {card.pixels_fingerprint}, here {cache.pixels_fingerprint}",
+                       "Restore them, or train again")  # fmt: skip
+
+
+def batches_ahead() -> int:
+    """How many batches `Part.levels` may have done beyond those whose levels are used: none on a CPU."""
+    return 2 * level_maps.AHEAD if open_device().device.type == "cuda" else 0
+
+
+def _told(part: Part) -> str:
+    """Which runs predict which images, in one line."""
+    told = [
+        f"fold {share.part}, {len(share.image_ids):,} images: "
+        + " + ".join(f"{part.weights[member]:g} x {part.folders[member]}" for member in share.members)
+        for share in part.shares
+    ]
+    if len(part.shares) > 1:
+        told.append("so fewer runs made the maps that are searched than predict will average")
+    return "; ".join(told)

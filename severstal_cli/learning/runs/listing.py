@@ -1,0 +1,60 @@
+"""The runs in a folder: which are trained, which are damaged, and which one validated best."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from severstal_cli import files
+from severstal_cli.errors import RunError, SeverstalError
+from severstal_cli.learning.networks import names
+from severstal_cli.learning.runs.model_card import CARD, ModelCard, read_card
+from severstal_cli.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """What lies in a folder of runs."""
+
+    trained: tuple[tuple[Path, ModelCard], ...]
+    """The best validated first."""
+    damaged: tuple[tuple[Path, SeverstalError], ...]
+    """Those whose card cannot be read, and why."""
+
+
+def find_runs(models: Path) -> Runs:
+    """The runs under a folder; folders that are no runs, or of a training in its first epoch, are passed over."""
+    trained: list[tuple[Path, ModelCard]] = []
+    damaged: list[tuple[Path, SeverstalError]] = []
+    for folder in sorted(path for path in models.glob("*") if path.is_dir()):
+        try:
+            (folder / CARD).lstat()  # a link to nothing is a card that is gone
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            damaged.append((folder, files.unreadable(folder / CARD, error, RunError)))
+            continue
+        try:
+            trained.append((folder, read_card(folder)))
+        except RunError as error:
+            damaged.append((folder, error))
+    trained.sort(key=lambda run: validation_rank(run[1]), reverse=True)
+    return Runs(trained=tuple(trained), damaged=tuple(damaged))
+
+
+def validation_rank(card: ModelCard) -> float:
+    """What runs are compared by: the validation Dice; a run without one comes last."""
+    return -1.0 if card.validation_dice is None else card.validation_dice
+
+
+def best_run(models: Path, progress: Progress = SILENT) -> Path:
+    """The run under `models` with the highest validation Dice. Raises RunError when there is none.
+
+    A damaged one is passed over, and that is reported: it may have been the best.
+    """
+    names.check_any_run(models)
+    runs = find_runs(models)
+    for folder, error in runs.damaged:
+        progress.say(f"warning: {folder} is passed over: {error}")
+    if not runs.trained:
+        damaged = f"{len(runs.damaged)} damaged" if runs.damaged else ""
+        raise RunError(f"no trained run in {models}", damaged, "Train one: severstal train --arch unet --data DATA")
+    return runs.trained[0][0]

@@ -1,0 +1,192 @@
+"""`training.ckpt`: what a training writes after each epoch, and goes on from."""
+
+import dataclasses
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from severstal_cli import typed
+from severstal_cli.config import TrainConfig
+from severstal_cli.config.training import images_of_step
+from severstal_cli.errors import OutputError, RunError, check_memory
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.training import checkpoint_selection, history, loop
+from severstal_cli.steel.images.decoding import FULL_DEPTH
+
+FOLLOWED = (
+    "data", "models", "epochs", "time_limit_s", "devices", "batch_size", "step_images", "compile", "pseudo",
+    "pseudo_images",
+)  # fmt: skip
+"""Settings that may be other ones when a training goes on; from then on they are the run's. Of the batch size and the
+images of a step, the number of images a step may not: it may only be gathered otherwise."""
+
+_MARGIN_BYTES = 1_000_000
+"""For what a run has beside its weights: history, curves, names of tensors."""
+
+_NO_MATTER = {"name", "resume", "init", "encoder_weights"}
+"""Settings that say nothing of a training that has begun."""
+
+
+def save(folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequence[history.Row]) -> None:
+    """Write the checkpoint. Raises OutputError."""
+    saving = {"state": state.state_dict(), "card": dataclasses.asdict(card)}
+    run_folder.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
+
+
+def check_space(folder: Path, state: loop.State, config: TrainConfig, epochs: int) -> None:
+    """See that the run of `folder`, whose training has done `epochs`, will fit its disk. Raises OutputError.
+
+    Each file is whole before it replaces the one before it, so that a checkpoint needs its size twice from the second
+    on. What an earlier session has written is part of what the run takes.
+    """
+    weights = _size(state.average.state_dict().values())
+    moments = 2 * _size(weight for weight in state.network.parameters() if weight.requires_grad)  # AdamW has two
+    kept = config.best_epochs if config.best_epochs > 1 else 0
+    checkpoint = (2 + kept) * weights + moments
+    written = [folder / name for name in (run_folder.CHECKPOINT, run_folder.WEIGHTS) if (folder / name).is_file()]
+    to_write = config.epochs - epochs + (1 if kept else 0)
+    if to_write < 1:
+        return
+    times = 2 if written or to_write > 1 else 1
+    needed = times * checkpoint + weights + _MARGIN_BYTES - sum(path.stat().st_size for path in written)
+    free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+    if free < needed:
+        raise OutputError(f"the disk of {folder} is too full for the training", f"{_told(free)} free, its checkpoints "
+                          f"need {_told(needed)}", "Free some space, or name another place by --models")  # fmt: skip
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    """In bytes."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _told(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def restore(folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequence[history.Row]) -> None:
+    """Write what a checkpoint tells of the run again, where a kill came before it was written. Raises OutputError."""
+    try:
+        there = model_card.read_card(folder)
+        is_whole = (there.epoch, there.averaged) == (card.epoch, card.averaged)
+    except RunError:
+        is_whole = False
+    network = None if is_whole else checkpoint_selection.kept(state, card, len(rows))
+    if network is not None:
+        run_folder.write_model(folder, network, card)
+    elif card.epoch:
+        model_card.write_card(folder, card)
+    history.write(folder, rows)
+
+
+def go_on(
+    folder: Path, saved: dict[str, Any], card: model_card.ModelCard, state: loop.State
+) -> tuple[list[history.Row], model_card.ModelCard]:
+    """Put a checkpoint into `state`; its epochs and its card. `card` is what a training from here would have.
+
+    Raises RunError: the checkpoint is damaged, or of other data or settings.
+    """
+    try:
+        before = model_card.card_from(_part(saved, "card"))
+        _check_same(folder, saved["card"], card)
+        rows = [typed.make(history.Row, row, "history") for row in _part(saved, "history", list)]
+        if [row.epoch for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError("the epochs of its history are not counted from 1")
+        _take_over(state, _part(saved, "state"))
+        card = dataclasses.replace(
+            card,
+            epoch=before.epoch,
+            averaged=before.averaged,
+            seen=before.seen,
+            validation_dice=before.validation_dice,
+            config=before.config | {name: card.config[name] for name in FOLLOWED},
+        )
+        return rows, card
+    except (ValueError, RuntimeError) as error:
+        check_memory(error, f"resuming {folder}")
+        raise RunError(
+            f"{folder / run_folder.CHECKPOINT} is damaged", str(error), f"Remove {folder}, and train again"
+        ) from error
+
+
+def _part(saved: Any, name: str, kind: type = dict) -> Any:
+    """A part of a checkpoint. Raises ValueError: it is missing, or of another type."""
+    if not isinstance(saved, dict) or name not in saved:
+        raise ValueError(f"{name} is missing")
+    if not isinstance(saved[name], kind):
+        raise ValueError(f"{name} is of type {type(saved[name]).__name__}, not {kind.__name__}")
+    return saved[name]
+
+
+def _take_over(state: loop.State, saved: dict[str, Any]) -> None:
+    """Put a saved state into `state`. Raises ValueError or RuntimeError: it is not one of this network."""
+    steps = typed.as_type(int, saved.get("steps"), "steps")
+    elapsed_s = typed.as_type(float, saved.get("elapsed_s"), "elapsed_s")
+    weights = state.average.state_dict()
+    best = _part({"best": []} | saved, "best", list)
+    for kept in best:
+        for name, kind in (("dice", float), ("epoch", int)):
+            typed.as_type(kind, kept.get(name) if isinstance(kept, dict) else None, f"best.{name}")
+        _check_tensors(_part(kept, "weights"), weights, "best.weights")
+    for name in ("network", "average"):
+        _check_tensors(_part(saved, name), weights, name)
+    optimizer = state.optimizer.state_dict()
+    of_weights = _part(_part(saved, "optimizer"), "state")
+    sizes = {
+        number: weight
+        for group, own in zip(state.optimizer.param_groups, optimizer["param_groups"], strict=True)
+        for number, weight in zip(own["params"], group["params"], strict=True)
+    }
+    for number, moments in of_weights.items():
+        if number not in sizes or not isinstance(moments, dict):
+            raise ValueError("its optimizer is of another network")
+        alike = {"step": torch.zeros(()), "exp_avg": sizes[number], "exp_avg_sq": sizes[number]}
+        _check_tensors(moments, alike, "optimizer")
+    for name in ("verdicts", "validation_verdicts"):  # an earlier version had none
+        typed.as_type(tuple[tuple[int, int, int, bool], ...], saved.get(name, ()), name)
+    # its settings are those of this training, which are the same
+    state.load_state_dict(saved | {
+        "best": best, "steps": steps, "elapsed_s": elapsed_s,
+        "optimizer": {"state": of_weights, "param_groups": optimizer["param_groups"]},
+    })  # fmt: skip
+
+
+def _check_tensors(found: dict[str, Any], wanted: Mapping[str, torch.Tensor], what: str) -> None:
+    """Raises ValueError unless `found` has tensors of the same names, shapes and kinds of number as `wanted`."""
+    if found.keys() != wanted.keys():
+        raise ValueError(f"{what} has other weights than the network")
+    for name, value in wanted.items():
+        other = found[name]
+        if not isinstance(other, torch.Tensor) or (other.shape, other.dtype) != (value.shape, value.dtype):
+            raise ValueError(f"{what} does not fit the network at {name}")
+
+
+def _check_same(folder: Path, saved: dict[str, Any], card: model_card.ModelCard) -> None:
+    """Going on with other data or settings would be neither the old training nor a new one."""
+    parts = {"data": "data", "split": "split", "pseudo": "choice of pseudo labels"}
+    pairs = [
+        (what, saved.get(f"{name}_fingerprint"), getattr(card, f"{name}_fingerprint")) for name, what in parts.items()
+    ]
+    if saved.get("pixels_fingerprint") is not None:  # an earlier version did not note it
+        pairs.append(("state of the images", saved["pixels_fingerprint"], card.pixels_fingerprint))
+    elif card.bits not in (None, FULL_DEPTH):
+        pairs.append(("reading of 16-bit images", FULL_DEPTH, card.bits))
+    old_step, new_step = (
+        images_of_step(each.get("step_images"), each.get("batch_size")) for each in (saved["config"], card.config)
+    )
+    pairs.append(("number of images a step", old_step, new_step))
+    skipped = {*FOLLOWED, *_NO_MATTER}
+    # a setting that the run's version did not have was what the default is
+    pairs += [
+        (name, saved["config"].get(name, getattr(TrainConfig, name, None)), value)
+        for name, value in card.config.items()
+        if name not in skipped
+    ]
+    for name, before, now in pairs:
+        if before != now:
+            raise RunError(f"{folder} was trained with another {name}", f"{before}, here {now}",
+                           "Resume with the same, or train anew under another --name")  # fmt: skip

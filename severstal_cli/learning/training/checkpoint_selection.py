@@ -1,0 +1,66 @@
+"""Which weights of a training are kept: those of the epoch that validated best, or the mean of several such epochs."""
+
+import copy
+import dataclasses
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from severstal_cli.learning.runs.model_card import ModelCard
+from severstal_cli.learning.training.history import Row
+from severstal_cli.learning.training.loop import State
+from severstal_cli.learning.training.validation import Validation
+from severstal_cli.progress import Progress
+
+
+def offer(state: State, row: Row, card: ModelCard, count: int) -> tuple[nn.Module | None, ModelCard]:
+    """An epoch that has ended: its network and card where it is the best so far, or where there is no fold to tell.
+
+    Of equal ones the later counts, as it has learnt longer. Else None, and `card` as it was. With `count` above 1 the
+    weights of so many of the best epochs are remembered.
+    """
+    if row.dice is not None and count > 1:
+        weights = {name: value.detach().cpu().clone() for name, value in state.average.state_dict().items()}
+        state.best.append({"dice": row.dice, "epoch": row.epoch, "weights": weights})
+        state.best = sorted(state.best, key=lambda kept: (-kept["dice"], -kept["epoch"]))[:count]
+    best = card.validation_dice
+    if card.validation_images and (row.dice is None or (best is not None and row.dice < best)):
+        return None, card
+    return state.average, dataclasses.replace(card, epoch=row.epoch, averaged=(), validation_dice=row.dice)
+
+
+def offer_mean(
+    state: State, validation: Validation, card: ModelCard, fabric: Fabric, progress: Progress
+) -> tuple[nn.Module | None, ModelCard]:
+    """The mean of the epochs remembered, and its card, where it validates better than what `card` is of; else None."""
+    epochs = tuple(sorted(kept["epoch"] for kept in state.best))
+    if len(epochs) < 2 or epochs == card.averaged:  # nothing to average, or it was kept in an earlier sitting
+        return None, card
+    network = _mean(state)
+    scores = validation.score(network, fabric)
+    told = f"the mean of epochs {', '.join(map(str, epochs))}"
+    if scores is None or card.validation_dice is None or scores[0] <= card.validation_dice:
+        progress.say(f"{told} is not better than the best of them")
+        return None, card
+    progress.say(f"{told} is kept: Dice {scores[0]:.4f}")
+    return network, dataclasses.replace(card, averaged=epochs, validation_dice=scores[0])
+
+
+def kept(state: State, card: ModelCard, epochs: int) -> nn.Module | None:
+    """The network that `card` is of, where the state after so many epochs still has it; else None."""
+    if card.averaged:
+        return _mean(state) if card.averaged == tuple(sorted(each["epoch"] for each in state.best)) else None
+    return state.average if card.epoch == epochs else None
+
+
+def _mean(state: State) -> nn.Module:
+    """A network with the mean weights of the epochs remembered, running statistics included."""
+    every = [kept["weights"] for kept in state.best]
+    mean = {name: value.clone() for name, value in every[0].items()}
+    for name, value in mean.items():
+        if value.is_floating_point():
+            value.copy_(torch.stack([weights[name] for weights in every]).mean(dim=0))
+    network = copy.deepcopy(state.average)
+    network.load_state_dict(mean)
+    return network

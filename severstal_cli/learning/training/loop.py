@@ -1,0 +1,292 @@
+"""The parts of a training: its state and one epoch. `stages/training.py` puts them in order."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional
+
+from severstal_cli.config import TrainConfig
+from severstal_cli.errors import SeverstalError
+from severstal_cli.learning import precision
+from severstal_cli.learning.device import check_compiler, gather, half_type, in_float32
+from severstal_cli.learning.networks.registry import STRIDE
+from severstal_cli.learning.runs.model_card import ModelCard
+from severstal_cli.learning.training import augmentation, losses, schedule
+from severstal_cli.learning.training.batches import TrainingSet
+from severstal_cli.learning.training.finite_checks import Losses
+from severstal_cli.learning.training.prefetch import Fed, on_device
+from severstal_cli.progress import Bar, Progress
+
+ENCODER_RATES = 8
+"""Learning rates of an encoder at most, where its first layer has one of its own."""
+
+SYNCHRONISED_BELOW = 16
+"""Images of a batch below which batch norm takes its statistics over all devices: of fewer they are too uncertain."""
+
+
+@dataclass(kw_only=True)
+class State:
+    """Everything that changes during a training."""
+
+    network: nn.Module
+    average: nn.Module
+    """Exponential moving average of the network, running statistics included; it is the one that is kept."""
+    optimizer: torch.optim.Optimizer
+    best: list[dict[str, Any]] = field(default_factory=list)
+    """Of the epochs that validated best, best first: `{"dice", "epoch", "weights"}`, weights as `average` had them."""
+    steps: int = 0
+    elapsed_s: float = 0.0
+    """Over all sittings of a training that was resumed."""
+    machine: str = ""
+    """That of `verdicts`, by `precision.machine`."""
+    verdicts: precision.Verdicts = field(default_factory=dict)
+    """Where half precision agrees with float32 in training; float32 is used for the other sizes."""
+    validation_verdicts: precision.Verdicts = field(default_factory=dict)
+    """The same of the average in validation."""
+
+    def __post_init__(self) -> None:
+        # looked up once: to walk through both networks takes longer than a step of a small one on a GPU
+        averaged, current = self.average.state_dict(), self.network.state_dict()
+        named = [(name, current[name]) for name, _ in precision.running_statistics(self.average)]
+        self.statistics = [name for name, _ in named], [value for _, value in named]
+        """Names and tensors of the network's running means and variances."""
+        floats = [name for name, value in averaged.items() if value.is_floating_point()]
+        counters = [name for name in averaged if name not in floats]  # of batch norm
+        self._floats, self._counters = (
+            ([averaged[name] for name in names], [current[name] for name in names]) for names in (floats, counters)
+        )
+
+    @torch.no_grad()
+    def update_average(self, highest_decay: float) -> None:
+        """Move the average towards the network; early on faster, so that it forgets the random start."""
+        decay = min(highest_decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(*self._floats, 1 - decay)
+        if self._counters[0]:
+            torch._foreach_copy_(*self._counters)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "steps": self.steps,
+            "elapsed_s": self.elapsed_s,
+            "machine": self.machine,
+            "verdicts": [[*size, agrees] for size, agrees in self.verdicts.items()],
+            "validation_verdicts": [[*size, agrees] for size, agrees in self.validation_verdicts.items()],
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.network.load_state_dict(saved["network"])
+        self.average.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.best = saved.get("best", [])
+        self.steps, self.elapsed_s = saved["steps"], saved["elapsed_s"]
+        if saved.get("machine", "") == self.machine:  # so that what goes on computes as before
+            for verdicts, name in ((self.verdicts, "verdicts"), (self.validation_verdicts, "validation_verdicts")):
+                verdicts.update({(n, height, width): agrees for n, height, width, agrees in saved.get(name, ())})
+
+
+def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int = 1) -> State:
+    """A state before its first step: `network` on the device, AdamW without decay on biases and norms.
+
+    `at_once`: images of its batches. Raises MachineError: the network is to be compiled, and the machine cannot.
+    """
+    # torch has it on GPUs alone. On CPUs each worker normalises by its own batch, and the first one's running
+    # statistics count: it hands them to the others before each step, and after the epoch (see `train_epoch`)
+    if fabric.world_size > 1 and fabric.device.type == "cuda" and at_once < SYNCHRONISED_BELOW:
+        network = synchronised(network)
+    network = network.to(fabric.device).to(memory_format=torch.channels_last)
+    if fabric.world_size > 1:
+        _freeze_unused(network, fabric)
+    optimizer = optimizer_of(network, config)
+    average = copy.deepcopy(network).requires_grad_(False).eval()
+    if config.compile:
+        check_compiler(fabric.device)
+        network = torch.compile(network)  # type: ignore[assignment]  # names and weights stay those of the network
+    network, optimizer = fabric.setup(network, optimizer)
+    return State(network=network, average=average, optimizer=optimizer, machine=precision.machine(fabric))
+
+
+def check_precision(
+    state: State, data: TrainingSet, config: TrainConfig, card: ModelCard, fabric: Fabric, progress: Progress
+) -> None:
+    """Try half precision for each size of batch that there will be, but for those in `state.verdicts`.
+
+    By the average, which is not compiled; its weights are the network's at the start.
+    """
+    if half_type(fabric) is None:
+        return
+    batches = (
+        _changed(fed, card, hash((config.seed, number)) & 0x7FFF_FFFF)[0]
+        for number, fed in enumerate(on_device(data.trials(), fabric.device))
+    )
+    precision.check_training(state.average, batches, fabric, state.verdicts, "training", progress)
+    precision.share_verdicts(state.verdicts, fabric)
+
+
+def sparing_single_values(network: nn.Module) -> nn.Module:
+    """The network, whose batch norms take their running statistics where a batch has one value a channel.
+
+    One image of 32 x 32 has, in the deepest layer, and so has one of any size behind a global mean. Of one value there
+    is no spread: torch raises ValueError.
+    """
+
+    def before(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if norm.training and given[0].numel() == given[0].shape[1]:
+            norm.eval()
+            spared.add(norm)
+
+    def after(norm: nn.Module, *_: Any) -> None:
+        if norm in spared:
+            spared.remove(norm)
+            norm.train()
+
+    spared: set[nn.Module] = set()
+    for part in network.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.register_forward_pre_hook(before)
+            part.register_forward_hook(after)
+    return network
+
+
+def synchronised(network: nn.Module) -> nn.Module:
+    """The network with batch norm over all devices."""
+    import timm.layers
+
+    # of timm, as its batch norm holds an activation, too, which torch's own way would drop
+    return timm.layers.convert_sync_batchnorm(network)  # type: ignore
+
+
+def optimizer_of(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW for a network on its device."""
+    return torch.optim.AdamW(_groups(network, config), lr=config.learning_rate, fused=True)
+
+
+def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """The weights by what the optimiser does to them, the decoder's first; `factor` is of the learning rate."""
+    part = getattr(network, "encoder", None)
+    encoder = list(part.parameters()) if part is not None else []
+    count = min(ENCODER_RATES, len(encoder))
+    factors = {
+        id(weight): config.first_layer_rate ** (1 - (number * count // len(encoder)) / count)
+        for number, weight in enumerate(encoder)
+    }
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    for weight in network.parameters():
+        groups.setdefault((factors.get(id(weight), 1.0), weight.ndim > 1), []).append(weight)
+    return [
+        {"params": groups[factor, decays], "weight_decay": config.weight_decay if decays else 0.0, "factor": factor}
+        for factor, decays in sorted(groups, reverse=True)
+    ]
+
+
+def _freeze_unused(network: nn.Module, fabric: Fabric) -> None:
+    """Freeze weights that nothing comes from, as EfficientNet has: devices would wait for their gradients for ever."""
+    logits = network.eval()(torch.zeros(1, 1, 2 * STRIDE, 2 * STRIDE, device=fabric.device))
+    sum(part.sum() for part in logits if part is not None).backward()
+    for weight in network.parameters():
+        weight.requires_grad_(weight.grad is not None)
+        weight.grad = None
+    network.train()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """What an epoch of training gave. `ended`: the time limit cut it short."""
+
+    loss: float
+    images: int
+    seconds: float
+    ended: bool
+
+
+def train_epoch(
+    state: State,
+    data: TrainingSet,
+    epoch: int,
+    config: TrainConfig,
+    card: ModelCard,
+    fabric: Fabric,
+    share_done: Callable[[int], float],
+    bar: Bar,
+) -> EpochResult:
+    """One pass over the training images. `share_done(steps)`: of the whole training, after so many steps of this pass.
+
+    Every device ends it with the same average, and with loss and images of all.
+
+    Raises SeverstalError when the loss, running statistics or the weights are not finite; nothing is saved from such an
+    epoch.
+    """
+    state.network.train()
+    began, count, steps = time.monotonic(), Losses(epoch, state.statistics), 0
+    step_share = 1 / (len(data) * config.epochs)
+    state.optimizer.zero_grad(set_to_none=True)
+    begins_step = True
+    for number, fed in enumerate(on_device(data.batches(epoch, share_done(0)), fabric.device)):
+        if begins_step:
+            share = share_done(steps)
+            if share >= 1:
+                break
+            rate = schedule.rate_of_step(config, share, step_share=step_share, is_first=state.steps == 0)
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate * group.get("factor", 1.0)
+        # dropout draws from the global generator: key it like everything else, so that resuming needs no saved state
+        place = number * fabric.world_size + fabric.global_rank
+        key = hash((config.seed, epoch, place)) & 0x7FFF_FFFF
+        torch.manual_seed(key)
+        batch, (pixels, masks) = fed[0], _changed(fed, card, key)
+        exact = not state.verdicts.get((pixels.shape[0], pixels.shape[2], pixels.shape[3]), True)
+        with fabric.no_backward_sync(state.network, enabled=not batch.ends_step):  # type: ignore[arg-type]
+            with in_float32(fabric, exact):
+                logits = state.network(pixels)
+            loss = losses.total_loss(logits.masks, logits.classes, masks, config, share)
+            count.add(batch, loss.detach())
+            fabric.backward(loss * batch.loss_weight)
+        begins_step = batch.ends_step
+        if not batch.ends_step:
+            continue
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.steps, steps = state.steps + 1, steps + 1
+        state.update_average(config.average_decay)
+        rate = count.images * fabric.world_size / max(time.monotonic() - began, 1e-9)
+        loss_note = f"loss {count.total / count.images:.4f}, {rate:.1f} images/s" if count.images else "its first step"
+        bar.advance(note=f"epoch {epoch + 1}, {loss_note}")
+    count.settle()
+    total, images = count.total, count.images
+    if fabric.world_size > 1:
+        for statistic in state.average.buffers():  # all else is the same everywhere, as the gradients were
+            torch.distributed.broadcast(statistic, 0)
+        total, images = (sum(part) for part in zip(*gather((total, images), fabric), strict=True))
+    if not all(torch.isfinite(value).all() for value in state.average.state_dict().values()):
+        raise SeverstalError(
+            f"the weights are not finite at the end of epoch {epoch + 1}",
+            remedy="Lower the learning rate; the last whole epoch is kept",
+        )
+    return EpochResult(
+        loss=total / max(images, 1),
+        images=images,
+        seconds=max(time.monotonic() - began, 1e-9),
+        ended=images < data.epoch_images,
+    )
+
+
+def _changed(fed: Fed, card: ModelCard, seed: int) -> tuple[Tensor, Tensor]:
+    """Normalised pixels `(N, 1, h, w)` and true masks `(N, C, h, w)` of a batch on its device, changed at random."""
+    batch, pixels, masks = fed
+    pixels = pixels.float() / 255
+    if batch.halved:
+        pixels, masks = functional.avg_pool2d(pixels, 2), (functional.avg_pool2d(masks.float(), 2) >= 0.5).byte()
+    generator = torch.Generator(pixels.device).manual_seed(seed)
+    pixels, masks = augmentation.apply(pixels, masks, batch.changes, generator)
+    return ((pixels - card.mean) / card.std).contiguous(memory_format=torch.channels_last), masks

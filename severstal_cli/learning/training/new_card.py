@@ -1,0 +1,116 @@
+"""What is known of a model before it is trained: the card that `model.json` will hold."""
+
+import dataclasses
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+import severstal_cli
+from severstal_cli.config import TrainConfig
+from severstal_cli.learning.device import chosen_precision
+from severstal_cli.learning.networks import registry
+from severstal_cli.learning.runs import model_card
+from severstal_cli.steel.dataset import splits
+from severstal_cli.steel.dataset.data_folder import Photographs
+from severstal_cli.steel.dataset.pseudo_labels import PseudoLabels
+from severstal_cli.steel.images.decoding import cv2
+
+STATISTICS_IMAGES = 500
+"""Images that mean and standard deviation are measured on: their error is then far below any augmentation."""
+
+
+def describe(
+    config: TrainConfig,
+    photographs: Photographs,
+    split: splits.Split,
+    train_ids: list[str],
+    validation_ids: list[str],
+    pseudo: PseudoLabels | None,
+    seen: tuple[dict[str, Any], ...],
+    fabric: Fabric,
+) -> model_card.ModelCard:
+    """What will be known of the model, but for the epoch and its score."""
+    mean, std = _statistics(photographs, train_ids)
+    settings = {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
+    }
+    settings["devices"] = fabric.world_size  # torchrun decides it past the setting
+    return model_card.ModelCard(
+        arch=config.arch,
+        encoder=config.encoder if registry.entry(config.arch).has_encoder else None,
+        in_channels=1,
+        classes=photographs.classes,
+        classifier=config.head_weight > 0,
+        mean=mean,
+        std=std,
+        image_size=photographs.usual_size(),
+        exclusive=photographs.exclusive(),
+        data=str(config.data.resolve()),
+        data_fingerprint=photographs.fingerprint,
+        pixels_fingerprint=photographs.cache.pixels_fingerprint,
+        bits=photographs.cache.bits,
+        split_fingerprint=split.fingerprint,
+        fold=config.fold,
+        train_images=len(train_ids),
+        validation_images=len(validation_ids),
+        epoch=0,
+        validation_dice=None,
+        config=settings,
+        versions={
+            "severstal": severstal_cli.__version__,
+            "torch": version("torch"),
+            "python": platform.python_version(),
+            "segmentation-models-pytorch": version("segmentation-models-pytorch"),
+            "lightning-fabric": version("lightning-fabric"),
+            "timm": version("timm"),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+        },
+        environment=_environment(fabric, config.precision),
+        pseudo_fingerprint=None if pseudo is None else pseudo.fingerprint,
+        seen=seen,
+    )
+
+
+def _environment(fabric: Fabric, precision: str) -> dict[str, str | int]:
+    """The machine, by what changes results or speed: no names of hosts or people, no paths."""
+    found: dict[str, str | int] = {
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count() or 0,
+        "threads": torch.get_num_threads(),
+        "device": fabric.device.type,
+        "devices": fabric.world_size,
+        "precision": chosen_precision(precision, fabric.device.type),
+    }
+    if fabric.device.type == "cuda":
+        found |= {"gpu": torch.cuda.get_device_name(fabric.device), "cuda": torch.version.cuda or ""}
+    return found
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # Linux alone has it
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _statistics(photographs: Photographs, train_ids: list[str]) -> tuple[float, float]:
+    """Mean and standard deviation of the training pixels, in shares of the full range."""
+    cache, step = photographs.cache, max(1, len(train_ids) // STATISTICS_IMAGES)
+    counts = np.zeros(256, np.int64)
+    for image_id in train_ids[::step]:
+        counts += np.bincount(cache[cache.index[image_id]].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    mean = float(np.average(values, weights=counts))
+    std = float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
+    return mean, max(std, 1 / 255)  # one even grey must not divide by zero

@@ -1,0 +1,123 @@
+"""A data folder: `train.csv` and `train_images/`, read once and held against each other.
+
+An image without a row is clean; how many classes there are and how large the images are is found, not assumed.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from severstal_cli.errors import InputError
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel.dataset.agreement import check_inside
+from severstal_cli.steel.images.cache import ImageCache, open_cache
+from severstal_cli.steel.images.image_files import other_endings
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.tables.csv_rows import place, short
+from severstal_cli.steel.tables.mask_table import MaskTable, read_table, say_gaps, say_merged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photographs:
+    """The annotated photographs of a folder.
+
+    Attributes:
+        folder: the data folder.
+        cache: the decoded images, sorted by name.
+        masks: runs of every non-empty mask by (image_id, channel).
+        classes: the highest class_id of the table.
+        class_ids: those that a row of the table names; means are over them.
+        fingerprint: of names, sizes and masks: sixteen hexadecimal digits. That of the pixels is the cache's.
+    """
+
+    folder: Path
+    cache: ImageCache
+    masks: Mapping[tuple[str, int], rle.Runs]
+    classes: int
+    class_ids: tuple[int, ...]
+    fingerprint: str
+
+    def class_sets(self) -> list[frozenset[int]]:
+        """The class_ids in each image, in the order of the cache."""
+        present: dict[str, set[int]] = {}
+        for image_id, channel in self.masks:
+            present.setdefault(image_id, set()).add(channel + 1)
+        return [frozenset(present.get(image_id, ())) for image_id in self.cache.image_ids]
+
+    def usual_size(self) -> tuple[int, int]:
+        """(height, width) of most images."""
+        sizes = Counter((int(height), int(width)) for height, width in self.cache.sizes)
+        return sizes.most_common(1)[0][0]
+
+    def exclusive(self) -> bool:
+        """Whether no two masks of an image share a pixel."""
+        channels: dict[str, list[int]] = {}
+        for image_id, channel in self.masks:
+            channels.setdefault(image_id, []).append(channel)
+        return not any(
+            rle.overlap(self.masks[image_id, a], self.masks[image_id, b])
+            for image_id, found in channels.items()
+            for a, b in combinations(found, 2)
+        )
+
+
+def open_photographs(folder: Path, progress: Progress = SILENT) -> Photographs:
+    """The photographs of a data folder, decoded into its cache when that has not been done.
+
+    Raises:
+        InputError: a part of the folder is missing or wrong, an annotation names an image that is not there, or a mask
+            reaches past the end of its image.
+        OutputError: the cache cannot be written.
+    """
+    check_folder(folder)
+    table = read_table(folder / "train.csv")
+    if not table.masks:
+        raise InputError(f"{folder / 'train.csv'} has no mask", "nothing to learn from", "Give annotated photographs")
+    say_merged(folder / "train.csv", table, progress)
+    say_gaps(folder / "train.csv", table, progress)
+    cache = open_cache(folder / "train_images", progress)
+    check_fits(folder / "train.csv", table, cache, "train_images")
+    return Photographs(
+        folder=folder,
+        cache=cache,
+        masks=table.masks,
+        classes=table.classes,
+        class_ids=table.class_ids,
+        fingerprint=_fingerprint(table, cache),
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """See that a data folder is there. Raises InputError."""
+    if not folder.is_dir():
+        raise InputError("no such data folder", str(folder), "Give the folder with train.csv and train_images/")
+
+
+def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> None:
+    """Hold the table at `path` against the images of `folder`.
+
+    Raises InputError: an image that it names is not there, or a mask reaches past the end of its image.
+    """
+    missing = [image_id for image_id in table.image_ids if image_id not in cache.index]
+    if missing:
+        lines = [line for (image_id, _), line in table.lines.items() if image_id == missing[0]]
+        other = other_endings(missing, cache.index).get(missing[0])
+        raise InputError(
+            f"{path}, {place(min(lines))}: there is no image {short(missing[0])} in {folder}",
+            f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing",
+            f"{short(other)} is there: give rows and files the same ending" if other
+            else "Add the images or remove their rows",
+        )  # fmt: skip
+    check_inside(path, table, dict(zip(cache.image_ids, map(tuple, cache.sizes.tolist()), strict=True)))
+
+
+def _fingerprint(table: MaskTable, cache: ImageCache) -> str:
+    digest = hashlib.sha256(f"{table.classes} classes\n".encode())
+    for image_id, (height, width) in zip(cache.image_ids, cache.sizes, strict=True):
+        digest.update(f"{image_id} {height} {width}\n".encode())
+    for (image_id, channel), runs in sorted(table.masks.items(), key=lambda item: item[0]):
+        digest.update(f"{image_id} {channel}\n".encode() + runs.tobytes())
+    return digest.hexdigest()[:16]

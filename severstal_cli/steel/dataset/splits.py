@@ -1,0 +1,239 @@
+"""Which images train, which validate and which only `score` and `compare` read: `splits.csv` beside the annotations.
+
+    ImageId,Part,Group,Classes
+    0002cc93b.jpg,holdout,0,1
+    000418bfc.jpg,3,1,
+    00031f466.jpg,3,1,
+    0025bde0c.jpg,0,2,3 4
+
+`Part` is "holdout" or the number of a fold, from 0. Images of the same `Group` show the same steel, so all of them are
+in one part. `Classes` are the class ids of the image's annotations, empty for a clean image. There is a row an image of
+`train_images`, in the order of names.
+"""
+
+import csv
+import hashlib
+import io
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from severstal_cli import files
+from severstal_cli.config import SplitConfig
+from severstal_cli.errors import InputError
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.near_duplicates import find_near_duplicates
+from severstal_cli.steel.dataset.stratification import make_splits
+from severstal_cli.steel.images.image_files import find_images, id_of
+from severstal_cli.steel.tables.csv_rows import (
+    MAX_CLASS_ID,
+    BrokenRecord,
+    RowError,
+    quote,
+    read_image_id,
+    read_records,
+    short,
+)
+from severstal_cli.steel.tables.headers import show
+
+HOLDOUT = "holdout"
+COLUMNS = ("ImageId", "Part", "Group", "Classes")
+_AGAIN = "Run `severstal split` again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """What a `splits.csv` says; all mappings in the order of names, whatever that of its rows."""
+
+    path: Path
+    parts: Mapping[str, str]
+    """image_id -> "holdout" or the number of a fold as text."""
+    groups: Mapping[str, int]
+    """image_id -> number of its group of near-duplicates."""
+    class_sets: Mapping[str, frozenset[int]]
+    """image_id -> class ids of its annotations."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that stand for which image is in which part."""
+        text = "".join(f"{image_id}\0{part}\n" for image_id, part in sorted(self.parts.items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def groups_with(self, image_ids: Collection[str]) -> Mapping[str, int] | None:
+        """The groups, if the split has all of these images."""
+        return self.groups if self.groups.keys() >= set(image_ids) else None
+
+    def part_names(self) -> list[str]:
+        """The parts: the folds in order, then the holdout if there is one."""
+        return sorted(set(self.parts.values()), key=lambda part: (part == HOLDOUT, part.zfill(9)))
+
+    def ids_of(self, part: str) -> list[str]:
+        """The images of a part; empty if there is no such part."""
+        return [image_id for image_id, found in self.parts.items() if found == part]
+
+
+def write_splits(
+    path: Path,
+    image_ids: Sequence[str],
+    parts: NDArray[np.int8],
+    groups: NDArray[np.integer],
+    class_sets: Sequence[frozenset[int]],
+) -> None:
+    """Write what `make_splits` dealt as `splits.csv`, whole or not at all. Raises OutputError."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for position in sorted(range(len(image_ids)), key=image_ids.__getitem__):
+        part = int(parts[position])
+        classes = " ".join(map(str, sorted(class_sets[position])))
+        writer.writerow((image_ids[position], HOLDOUT if part < 0 else part, int(groups[position]), classes))
+    files.write_text(path, text.getvalue())
+
+
+def read_splits(path: Path, image_ids: Collection[str] | None = None) -> Split:
+    """Read a split.
+
+    Args:
+        path: as written by `write_splits`.
+        image_ids: the images that are there now; each must be in the split, and no other.
+
+    Raises:
+        InputError: the file is missing or malformed, an image is named twice, a fold has no images, a group is in two
+            parts, or the images are others than those of the split.
+    """
+    if not path.exists():
+        raise InputError(f"{path}", "no such file", "Run `severstal split` first")
+    header, rows = read_records(path)
+    if header != COLUMNS:
+        raise InputError(f"{path}", f"the header is {show(header)}, not {','.join(COLUMNS)}", _AGAIN)
+    try:
+        split = _parse(path, rows)
+    except BrokenRecord as broken:
+        raise InputError(f"{path}, line {broken.line}", str(broken), _AGAIN) from broken
+    _check_folds(split)
+    if image_ids is not None:
+        _check_same_images(split, image_ids)
+    return split
+
+
+def splits_path(data: Path, *, new: bool = False) -> Path:
+    """Return where the split of the data folder is kept: in it, or in the user's cache where it is read-only.
+
+    `new`: where one that is made now goes.
+    """
+    return files.beside(data, "splits.csv", new=new)
+
+
+def split_in(data: Path) -> Split | None:
+    """The split of the folder `data`, if there is one, whatever images it has. Raises InputError as `read_splits`."""
+    path = splits_path(data)
+    return read_splits(path) if path.exists() else None
+
+
+def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
+    """Split the images of a data folder, near-duplicates kept together, and write it to its `splits.csv`.
+
+    Raises:
+        InputError: the data is wrong (see `open_photographs`), or there are too few images for so many parts.
+        OutputError: the split or the image cache cannot be written.
+    """
+    photographs = open_photographs(config.data, progress)
+    cache, class_sets = photographs.cache, photographs.class_sets()
+    with progress.bar("comparing images", len(cache), "images") as bar:
+        groups = find_near_duplicates(cache, bar)
+    parts = make_splits(
+        cache.image_ids, class_sets, groups, holdout=config.holdout, folds=config.folds, seed=config.seed
+    )
+    wanted = {*range(config.folds), *([-1] if config.holdout else [])}
+    if wanted - set(parts.tolist()):
+        raise InputError(
+            f"too few images for {len(wanted)} parts",
+            f"{len(cache)} images in {groups.max() + 1} groups that must stay together",
+            "Ask for fewer folds, or another holdout",
+        )
+    path = splits_path(config.data, new=True)
+    write_splits(path, cache.image_ids, parts, groups, class_sets)
+    return read_splits(path, cache.index)
+
+
+def ensure_splits(data: Path, progress: Progress = SILENT) -> Split:
+    """Return the split of a data folder; where there is none, make it with the defaults of `SplitConfig`.
+
+    Raises InputError as `read_splits` and `split_data` do, also where the images are no longer those of the split.
+    """
+    path = splits_path(data)
+    if path.exists():
+        return read_splits(path, [id_of(path) for path in find_images([data / "train_images"])])
+    config = SplitConfig(data=data)
+    split = split_data(config, progress)
+    progress.say(f"{split.path}: {config.holdout:.0%} of {len(split.parts):,} images held out, {config.folds} folds")
+    return split
+
+
+def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:
+    """Read the rows below the header. Raises InputError with the line of the first fault."""
+    parts: dict[str, str] = {}
+    groups: dict[str, int] = {}
+    class_sets: dict[str, frozenset[int]] = {}
+    part_of_group: dict[int, str] = {}
+    for line, row in rows:
+        try:
+            _check_row(row)
+            image_id, part, group, classes = unicodedata.normalize("NFC", row[0]), row[1], int(row[2]), row[3]
+            if image_id in parts:
+                raise RowError(f"{short(image_id)} is named a second time")
+            if part_of_group.setdefault(group, part) != part:
+                raise RowError(f"group {group} is in part {part_of_group[group]} and in part {part}")
+        except RowError as fault:
+            raise InputError(f"{path}, line {line}", str(fault), _AGAIN) from fault
+        parts[image_id], groups[image_id] = part, group
+        class_sets[image_id] = frozenset(map(int, classes.split()))
+    names = sorted(parts)
+    parts, groups = {name: parts[name] for name in names}, {name: groups[name] for name in names}
+    return Split(path=path, parts=parts, groups=groups, class_sets={name: class_sets[name] for name in names})
+
+
+def _check_row(row: Sequence[str]) -> None:
+    """See that a row is right by itself. Raises RowError."""
+    if len(row) != len(COLUMNS):
+        raise RowError(f"{len(row)} fields instead of {len(COLUMNS)}")
+    image_id, part, group, classes = row
+    read_image_id(image_id)
+    if part != HOLDOUT and not _is_number(part):
+        raise RowError(f"the part {_quoted(part)} is neither {HOLDOUT} nor the number of a fold")
+    if not _is_number(group):
+        raise RowError(f"the group {_quoted(group)} is not a number")
+    if not all(_is_number(text) and int(text) <= MAX_CLASS_ID for text in classes.split()):
+        raise RowError(f"the classes {_quoted(classes)} are not numbers")
+
+
+def _quoted(text: str) -> str:
+    return f'"{quote(text)[1:-1]}"'
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10 and text == str(int(text))
+
+
+def _check_folds(split: Split) -> None:
+    folds = [part for part in split.part_names() if part != HOLDOUT]
+    for number, fold in enumerate(folds):
+        if fold != str(number):
+            raise InputError(f"{split.path}", f"no image is in fold {number}, but some are in fold {fold}", _AGAIN)
+    if not folds:
+        raise InputError(f"{split.path}", "no image is in a fold", _AGAIN)
+
+
+def _check_same_images(split: Split, image_ids: Collection[str]) -> None:
+    for odd, where in (
+        (set(image_ids) - set(split.parts), "in train_images but not in the split"),
+        (set(split.parts) - set(image_ids), "in the split but not in train_images"),
+    ):
+        if odd:
+            others = f" and {len(odd) - 1:,} others are" if len(odd) > 1 else " is"
+            raise InputError(f"{split.path}", f"{min(odd)}{others} {where}", _AGAIN)

@@ -1,0 +1,236 @@
+"""Images: decoded to grey and checked. The one place that imports OpenCV; others take `cv2` from here.
+
+An image is `(H, W) uint8`, grey, one byte a pixel, upright: an EXIF orientation is applied, whatever the kind of file,
+as browsers, labelme and Pillow's `exif_transpose` do. Colour is weighed to grey, transparency is dropped.
+
+Files of 16 bits are brought to 8 by the bits in use: cameras store 10, 12 or 14 bits in them. How many these are is
+known of a set alone, not of one image (see surveys): all images of a set are divided by the same power of two.
+
+A small file may promise a huge image. The header is read first, and more pixels than `max_pixels` are refused.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from severstal_cli.errors import InputError, MachineError
+from severstal_cli.parallel import map_in_order
+from severstal_cli.steel.images.containers import CutShortError, DamagedError, check_whole
+from severstal_cli.steel.images.image_headers import (
+    MAX_PIXELS_VARIABLE,
+    UNKNOWN,
+    Header,
+    HeaderError,
+    max_pixels,
+    read_header,
+    upright,
+)
+
+try:
+    import cv2 as cv2
+    from cv2.utils import logging as _opencv_logging
+except ImportError as error:  # no opencv, or a slim container without its system libraries
+    if isinstance(error, ModuleNotFoundError):
+        raise MachineError("opencv is missing", str(error), "Install it: pip install opencv-python") from error
+    raise MachineError(
+        "opencv needs a system library", str(error), "On Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
+    ) from error
+
+_opencv_logging.setLogLevel(_opencv_logging.LOG_LEVEL_SILENT)  # a bad file is told once, by InputError
+
+Grey = NDArray[np.uint8]
+
+FULL_DEPTH = 16
+DEPTHS = (8, 10, 12, 14, FULL_DEPTH)
+"""Bits that cameras have. The brightest pixel of a set may stay below half of the range, so it is rounded up."""
+
+_AS_STORED = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+def read_grey(path: Path, bits: int = FULL_DEPTH) -> Grey:
+    """Decode the image at `path` to `(H, W) uint8`, upright.
+
+    bits: those in use in 16-bit files of the set that the image belongs to. Other files are not changed by it.
+
+    Raises:
+        InputError: the file is missing, unreadable, empty, cut short, damaged, not an image, has too many pixels, or
+            pixels brighter than `bits` allow.
+        MachineError: there is not enough memory.
+    """
+    pixels, header = decoded(path)
+    if pixels.dtype == np.uint8:
+        return pixels
+    if bits < FULL_DEPTH and (brightest := int(pixels.max())) >> bits:
+        raise InputError(f"{path}", f"its brightest pixel is {brightest:,}, but its set uses {bits} bits, "
+                         f"up to {(1 << bits) - 1:,}",
+                         "Scale it as the images that the set was measured on")  # fmt: skip
+    grey = (pixels >> (bits - 8)).astype(np.uint8)
+    return ~grey if header.white_is_zero else grey
+
+
+def read_all(
+    paths: Sequence[Path], *, bits: int = FULL_DEPTH, threads: int | None = None, ahead: int = 32
+) -> Iterator[Grey]:
+    """Yield the images of `paths` in order, decoded in threads as `map_in_order` tells. `bits`: as of `read_grey`."""
+    return map_in_order(partial(read_grey, bits=bits), paths, threads=threads, ahead=ahead, name="decode")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return `(height, width)` of the upright image at `path`, by its header.
+
+    Raises InputError as `read_grey` does, but a fault behind the header goes unseen.
+    """
+    return header_at(path).size
+
+
+def checked_header(path: Path, data: bytes) -> Header:
+    """The header of the image whose file holds `data`, which is whole as far as can be seen without decoding.
+
+    Raises InputError: empty, cut short, damaged, not an image, or too many pixels.
+    """
+    try:
+        check_whole(data)
+    except CutShortError:
+        raise InputError(f"{path}", "the image is cut short", "Copy or download it again") from None
+    except DamagedError as fault:
+        raise InputError(f"{path}", f"the image is damaged: {fault}", "Copy or download it again") from None
+    return _header_of(path, io.BytesIO(data))
+
+
+def check_pixels(path: Path, height: int, width: int) -> None:
+    """See that an image of this size may be decoded. Raises InputError: it has more than `max_pixels`."""
+    if height * width > max_pixels():
+        raise InputError(
+            f"{path}",
+            f"{height:,} x {width:,} pixels, more than {max_pixels():,}",
+            f"If it is no damage or fraud, set {MAX_PIXELS_VARIABLE}={height * width}",
+        )
+
+
+def pixel_digest(image: Grey) -> bytes:
+    """A hash of `(H, W) uint8`: the same for equal images alone."""
+    pixels = hashlib.blake2b(b"%d x %d" % image.shape)
+    pixels.update(np.ascontiguousarray(image).data)
+    return pixels.digest()
+
+
+def pad_to_multiple(images: Grey, multiple: int = 32) -> Grey:
+    """Pad `(..., H, W)` at the bottom and the right, by reflection, to the next multiple; cut back with `[:H, :W]`.
+
+    Where the pad is wider than the picture, the picture is mirrored as often as it takes. Already fitting arrays are
+    returned as they are.
+    """
+    height, width = images.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not bottom and not right:
+        return images
+    return np.pad(images, [(0, 0)] * (images.ndim - 2) + [(0, bottom), (0, right)], mode="reflect")
+
+
+def decoded(path: Path) -> tuple[NDArray[Any], Header]:
+    """`(H, W)` uint8 or uint16 of an image, grey and upright, and its header. Raises as `read_grey`."""
+    data = _read(path)
+    header = checked_header(path, data)
+    pixels = None if header.by_pillow else _by_opencv(path, data, header)
+    if pixels is None and header.kind == "TIFF" and not header.by_pillow:  # Pillow's library would write to stderr
+        raise _unknown(path)
+    if pixels is None:
+        pixels = _by_pillow(path, data, header)
+    if header.kind != "TIFF":  # both decoders turn that one themselves
+        pixels = upright(pixels, header.orientation)
+    if pixels.shape != header.size:
+        raise InputError(f"{path}", "the image is damaged: header and pixels differ in size",
+                         "Copy or download it again")  # fmt: skip
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path}", f"its pixels are {pixels.dtype} numbers, for which no range from black to white is "
+                         "known", _SAVE_GREY)  # fmt: skip
+    return pixels, header
+
+
+_SAVE_GREY = "Save it as 8-bit or 16-bit grey PNG"
+
+
+def _by_opencv(path: Path, data: bytes, header: Header) -> NDArray[Any] | None:
+    is_deep_tiff = header.kind == "TIFF" and header.deep  # as grey its colours would be multiplied by the alpha
+    try:
+        pixels: NDArray[Any] | None = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if is_deep_tiff else _AS_STORED
+        )
+        if pixels is not None and pixels.ndim == 3:
+            pixels = cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_BGR2GRAY)
+        return pixels
+    except cv2.error as fault:  # also raised for more pixels than OpenCV is willing to decode
+        if fault.code == cv2.Error.StsNoMem:
+            raise _no_memory(path, header) from fault
+        return None
+
+
+def _by_pillow(path: Path, data: bytes, header: Header) -> NDArray[Any]:
+    try:
+        image = Image.open(io.BytesIO(data), formats=[header.kind])
+        if not image.mode.startswith(("I", "F")):
+            return np.asarray(image.convert("L"))
+        values = np.asarray(image)
+        if image.mode == "I" and values.min() >= 0 and values.max() < 1 << FULL_DEPTH:
+            values = values.astype(np.uint16)
+        return values.astype(values.dtype.newbyteorder("="))
+    except MemoryError as fault:
+        raise _no_memory(path, header) from fault
+    except Exception as fault:  # what is damaged raises many kinds
+        raise _unknown(path) from fault
+
+
+def _unknown(path: Path) -> InputError:
+    return InputError(f"{path}", UNKNOWN, "Replace it")
+
+
+def _no_memory(path: Path, header: Header) -> MachineError:
+    return MachineError(f"not enough memory to decode {path}", f"{header.height} x {header.width} pixels",
+                        "Take a machine with more, or a smaller image")  # fmt: skip
+
+
+def header_at(path: Path) -> Header:
+    """The header of a file. Raises InputError as `checked_header`."""
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise InputError(f"{path}", "the file is empty", "Copy or download it again")
+            file.seek(0)
+            return _header_of(path, file)
+    except OSError as fault:
+        raise _unreadable(path, fault) from None
+
+
+def _header_of(path: Path, file: IO[bytes]) -> Header:
+    try:
+        header = read_header(file, path.suffix)
+    except HeaderError as fault:
+        remedy = _SAVE_GREY if "its " in str(fault) else "Replace it"
+        raise InputError(f"{path}", str(fault), remedy) from fault
+    check_pixels(path, header.height, header.width)
+    return header
+
+
+def _unreadable(path: Path, fault: OSError) -> InputError:
+    if isinstance(fault, FileNotFoundError):
+        return InputError(f"{path}", "no such file", "Check the path")
+    if isinstance(fault, IsADirectoryError):
+        return InputError(f"{path}", "a folder, not an image", "Name a file")
+    return InputError(f"{path}", f"cannot be read: {fault.strerror}", "Check the file and its permissions")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as fault:
+        raise _unreadable(path, fault) from None
+    if not data:
+        raise InputError(f"{path}", "the file is empty", "Copy or download it again")
+    return data

@@ -1,0 +1,155 @@
+"""What is known of a set of images by their headers, and how many bits its 16-bit files use.
+
+Cameras store 10, 12 or 14 bits in files of 16. How many these are is known of a set alone, not of one image, so all
+images of a set are divided by the same power of two.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from severstal_cli.errors import InputError
+from severstal_cli.parallel import map_in_order
+from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel.images.decoding import DEPTHS, FULL_DEPTH, Grey, decoded, header_at, read_grey
+from severstal_cli.steel.images.image_files import find_images, paths_by_id
+from severstal_cli.steel.images.image_headers import Header
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What the headers of images say."""
+
+    sizes: Mapping[Path, tuple[int, int]]
+    """(height, width), upright, of each whose header can be read."""
+    wrong: Mapping[Path, InputError]
+    """Why the others' cannot."""
+    deep: Sequence[Path]
+    """Those that have more than 8 bits a sample."""
+    notes: Sequence[str]
+    """What a person should know of them, a line each."""
+
+
+def survey(paths: Sequence[Path], progress: Progress = SILENT) -> Survey:
+    """Read the headers of images."""
+    headers: dict[Path, Header] = {}
+    wrong: dict[Path, InputError] = {}
+    with progress.bar("headers", len(paths), "images") as bar:
+        for path in paths:
+            try:
+                headers[path] = header_at(path)
+            except InputError as fault:
+                wrong[path] = fault
+            bar.advance()
+    notes = []
+    turned = [path for path, header in headers.items() if header.orientation != 1]
+    if turned:
+        notes.append(
+            f"{len(turned):,} of {len(paths):,} images carry an EXIF orientation, first {turned[0].name}: they are "
+            "read upright, as browsers and labelme show them, so masks must be drawn on them as shown"
+        )
+    paged = [path for path, header in headers.items() if header.pages > 1]
+    if paged:
+        notes.append(
+            f"{len(paged):,} of {len(paths):,} images have further pages or frames, first {paged[0].name} with "
+            f"{headers[paged[0]].pages:,} in all: only the first one is read"
+        )
+    return Survey(
+        sizes={path: header.size for path, header in headers.items()},
+        wrong=wrong,
+        deep=[path for path, header in headers.items() if header.deep],
+        notes=notes,
+    )
+
+
+def images_of(folder: Path, progress: Progress = SILENT) -> dict[str, Path]:
+    """Return the images of a folder by id, and report what is passed over and what headers say.
+
+    Raises InputError as `find_images`.
+    """
+    paths = find_images([folder], progress)
+    for note in survey(paths).notes:
+        progress.say(note)
+    return paths_by_id(paths)
+
+
+def orientation_remedy(path: Path) -> str:
+    """What may mend masks of another size than the image at `path`; empty where it has no EXIF orientation."""
+    try:
+        orientation = header_at(path).orientation
+    except InputError:
+        return ""
+    return "" if orientation == 1 else (
+        f"{path.name} carries EXIF orientation {orientation} and is read upright, as browsers and labelme show it: "
+        "draw its masks so, or remove the orientation (exiftool -Orientation= FILE) if they are drawn as it is stored"
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """What 16-bit files of a set use of their range."""
+
+    bits: int
+    """8, 10, 12, 14 or 16: the first that holds the brightest pixel."""
+    files: int
+    """How many there are."""
+    dim: int = 0
+    """Files whose brightest pixel is below 1/16 of the range of `bits`: of another camera, perhaps."""
+
+    def note(self, images: int) -> str:
+        """The line that reports it, over a set of `images`."""
+        line = (
+            f"{self.files:,} of {images:,} images are 16-bit files with {self.bits} bits in use: grey levels of 0 to "
+            f"{(1 << self.bits) - 1:,} become 0 to 255"
+        )
+        if self.dim:
+            line += (
+                f"; {self.dim:,} of them stay below 1/16 of that and become nearly black: scale them before if they "
+                "are of another depth"
+            )
+        return line
+
+
+def depth_of(deep: Sequence[Path], progress: Progress = SILENT) -> Depth | None:
+    """Return what `deep`, files of more than 8 bits (`Survey.deep`), use of their range; None where there are none.
+
+    Images that cannot be read are passed over.
+
+    Raises InputError: one file would make most others nearly black, as one with a broken pixel does.
+    """
+    if not deep:
+        return None
+    brightest: dict[Path, int] = {}
+    with progress.bar("measuring 16-bit images", len(deep), "images") as bar:
+        for path, found in zip(deep, map_in_order(_brightest, deep, ahead=32, name="decode"), strict=True):
+            if found is not None:
+                brightest[path] = found
+            bar.advance()
+    if not brightest:
+        return None
+    first = max(brightest, key=brightest.__getitem__)
+    bits = next(bits for bits in DEPTHS if brightest[first] < 1 << bits)
+    dim = sum(each < 1 << (bits - 4) for each in brightest.values())
+    if 2 * dim > len(brightest):
+        raise InputError(f"{first}", f"its brightest pixel is {brightest[first]:,}, which makes {dim:,} of "
+                         f"{len(brightest):,} 16-bit images nearly black",
+                         "Mend or remove it, or bring all images to one depth")  # fmt: skip
+    return Depth(bits=bits, files=len(brightest), dim=dim)
+
+
+def reader(paths: Mapping[str, Path]) -> Callable[[str], Grey]:
+    """Return what reads an image by its id, 16-bit files by the bits in use over all of `paths` (by id)."""
+    depth = depth_of(survey(list(paths.values())).deep)
+    bits = depth.bits if depth else FULL_DEPTH
+    return lambda image_id: read_grey(paths[image_id], bits)
+
+
+def _brightest(path: Path) -> int | None:
+    """The highest value of a 16-bit image; None for another one, and for one that cannot be read."""
+    try:
+        pixels, _ = decoded(path)
+    except InputError:
+        return None
+    return int(pixels.max()) if pixels.dtype == np.uint16 else None

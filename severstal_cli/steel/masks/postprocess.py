@@ -1,0 +1,129 @@
+"""From levels to masks: the rule of a class, applied in the same way by the search for it and by prediction.
+
+A rule has four steps, always in this order. Take the map 200 190 0 150 90 (one row) and the rule pixel_threshold 128,
+min_component_px 2, min_mask_px 2, min_image_score 195:
+1. pixel_threshold: levels of at least 128 are in                       # # . # .
+2. min_component_px: 8-connected components below 2 pixels go           # # . . .
+3. min_mask_px: 2 pixels are left, not below 2, so the mask stays       # # . . .
+4. min_image_score: the highest level of the map, 200, reaches 195      # # . . .
+In a file a rule is an object with these four numbers. `pixel_threshold` 256, which no level reaches, is "never".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.masks.components import LEVELS, drop_small
+
+NEVER = LEVELS
+"""The pixel threshold of a class that is never predicted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRule:
+    """How the levels of one class become its mask. The default is a probability of one half and no filter.
+
+    Raises ValueError when a number is out of its range.
+    """
+
+    pixel_threshold: int = 128
+    """1..255: a pixel is in from this level on; NEVER: no mask at all."""
+    min_component_px: int = 1
+    """Smallest 8-connected component that is kept; 1: all."""
+    min_mask_px: int = 1
+    """Smallest mask that is kept, counted after the components; 1: all."""
+    min_image_score: int = 0
+    """0..255: the highest level of the map must reach it, else the mask is empty."""
+
+    def __post_init__(self) -> None:
+        limits = {"pixel_threshold": (1, NEVER), "min_image_score": (0, LEVELS - 1)}
+        for name, value in asdict(self).items():
+            low, high = limits.get(name, (1, 2**31 - 1))
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
+                raise ValueError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+
+    def to_dict(self) -> dict[str, int]:
+        """The four numbers, for JSON."""
+        return {name: int(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> "ClassRule":
+        """The rule of `to_dict`. Raises ValueError when a number is missing, unknown or out of range."""
+        names = {field.name for field in fields(cls)}
+        if set(numbers) != names:
+            raise ValueError(f"a rule has the numbers {sorted(names)}, not {sorted(numbers)}")
+        return cls(**numbers)
+
+
+def apply_rule(levels: NDArray[np.uint8], rule: ClassRule) -> NDArray[np.bool_]:
+    """levels: (H, W) uint8 of one class -> its mask (H, W) bool by `rule`."""
+    mask = _mask(levels, rule)
+    return np.zeros(levels.shape, np.bool_) if mask is None else mask
+
+
+def _mask(levels: NDArray[np.uint8], rule: ClassRule) -> NDArray[np.bool_] | None:
+    """The mask, or None where it is empty for a reason that costs no mask to find."""
+    # the last step first: it reads the levels alone, and most maps end here
+    if levels.size == 0 or int(levels.max()) < max(rule.pixel_threshold, rule.min_image_score):
+        return None
+    mask: NDArray[np.bool_] = levels >= rule.pixel_threshold
+    if max(rule.min_component_px, rule.min_mask_px) > 1:
+        if np.count_nonzero(mask) < max(rule.min_component_px, rule.min_mask_px):
+            return None
+        if rule.min_component_px > 1:
+            mask = drop_small(mask, rule.min_component_px)
+            if rule.min_mask_px > 1 and np.count_nonzero(mask) < rule.min_mask_px:
+                return None
+    return mask
+
+
+def make_exclusive(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Leave one class a pixel: the lower level at a pixel is zeroed; on a tie the lower channel stays.
+
+    levels: (C, H, W) uint8 -> a new array of the same shape. For sets whose training annotations never overlap, before
+    the search and before prediction.
+    """
+    if levels.ndim != 3 or levels.dtype != np.uint8:
+        raise ValueError(f"levels must be (C, H, W) uint8, not {levels.shape} {levels.dtype}")
+    channels, pixels = levels.shape[0], levels.shape[1] * levels.shape[2]
+    exclusive = np.array(levels, order="C")  # a copy, whatever came
+    _keep_highest(exclusive.reshape(channels, pixels))
+    return exclusive
+
+
+@numba.njit(cache=True, nogil=True)
+def _keep_highest(levels):  # type: ignore[no-untyped-def]
+    """levels: (C, P), changed in place. In pieces that stay in the nearest cache, each loop in vector instructions."""
+    channels, pixels = levels.shape
+    piece = 4096
+    best, owner = np.empty(piece, np.uint8), np.empty(piece, np.uint8)
+    for begin in range(0, pixels, piece):
+        size = min(piece, pixels - begin)
+        best[:] = 0
+        for channel in range(channels):
+            row = levels[channel, begin : begin + size]
+            for i in range(size):
+                higher = row[i] > best[i]
+                owner[i] = np.uint8(channel) if higher else owner[i]
+                best[i] = row[i] if higher else best[i]
+        for channel in range(channels):
+            row = levels[channel, begin : begin + size]
+            for i in range(size):
+                row[i] = row[i] if owner[i] == np.uint8(channel) else np.uint8(0)
+
+
+def masks_to_runs(levels: NDArray[np.uint8], rules: Sequence[ClassRule], *, exclusive: bool) -> list[rle.Runs]:
+    """The masks of one image as runs, one a class.
+
+    levels: (C, H, W) uint8; rules: C of them. `exclusive` first leaves one class a pixel.
+    Raises ValueError when the number of rules is not C.
+    """
+    if len(levels) != len(rules):
+        raise ValueError(f"{len(levels)} classes and {len(rules)} rules")
+    masks = map(_mask, make_exclusive(levels) if exclusive else levels, rules)
+    return [rle.EMPTY if mask is None else rle.encode(mask) for mask in masks]

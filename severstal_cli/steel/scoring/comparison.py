@@ -1,0 +1,98 @@
+"""What `compare` found: a row a candidate, as JSON values and as a table in Markdown."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from severstal_cli.steel.scoring.scores import Difference, ScoreResult
+from severstal_cli.wording import between, counted, percent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One candidate; what is of several trainings is their mean."""
+
+    name: str
+    score: ScoreResult
+    trainings: tuple[float, ...]
+    """The mean Dice of each; a submission counts as one."""
+    parameters: int | None = None
+    training_s: float | None = None
+    images_per_s: float | None = None
+    """Of prediction."""
+    differences: tuple[Difference, ...] = ()
+    """From the first candidate, by class and, in the end, of all together; empty for itself."""
+    verdict: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareResult:
+    """What was compared, and where it is written."""
+
+    rows: tuple[Row, ...]
+    folder: Path
+    has_picture: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "images": self.rows[0].score.images,
+            "all_empty": self.rows[0].score.all_empty,
+            "candidates": [
+                {
+                    "name": row.name,
+                    **{
+                        name: value
+                        for name, value in row.score.to_dict().items()
+                        if name not in ("images", "all_empty")
+                    },
+                    "trainings": row.trainings,
+                    "parameters": row.parameters,
+                    "training_s": row.training_s,
+                    "images_per_s": row.images_per_s,
+                    "differences": [dataclasses.asdict(found) for found in row.differences],
+                    "verdict": row.verdict,
+                }
+                for row in self.rows
+            ],
+        }
+
+
+def markdown(result: CompareResult) -> str:
+    """The table as Markdown, with the verdicts below it."""
+    first = result.rows[0].score
+    classes = [f"class {found.class_id}" for found in first.by_class]
+    level = percent(result.rows[-1].differences[-1].level)
+    header = ["", "mean Dice", "95 % interval", "where the class is there", *classes, "masks", "weights", "training",
+              "images/s", "less the first", f"{level} interval of it"]  # fmt: skip
+    lines = [counted(first.images), "", f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+    for row in result.rows:
+        cells = [row.name.replace("|", "\\|"), *cells_of(row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    true_masks = sum(found.true_masks for found in first.by_class)
+    nothing = ["predicting nothing", f"{first.all_empty:.4f}", "", "0.0000",
+               *(f"{found.all_empty:.4f}" for found in first.by_class), f"0 of {true_masks}"]  # fmt: skip
+    lines.append(f"| {' | '.join(nothing + [''] * (len(header) - len(nothing)))} |")
+    lines += ["", *(f"- {row.verdict}" for row in result.rows if row.verdict)]
+    return "\n".join(lines) + "\n"
+
+
+def cells_of(row: Row) -> list[str]:
+    """What stands behind a candidate's name in `markdown`."""
+    score, of_all = row.score, row.differences[-1] if row.differences else None
+    spread = f" ± {np.std(row.trainings, ddof=1):.4f}" if len(row.trainings) > 1 else ""
+    return [
+        f"{score.mean_dice:.4f}{spread}",
+        between(score.interval),
+        "" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
+        *(f"{found.dice:.4f}" for found in score.by_class),
+        f"{sum(found.predicted_masks for found in score.by_class):.10g}",
+        "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
+        "" if row.training_s is None else f"{row.training_s / 60:.1f} min",
+        "" if row.images_per_s is None else f"{row.images_per_s:.1f}",
+        "" if of_all is None else f"{of_all.difference:+.4f}",
+        "" if of_all is None else between(of_all.interval, signed=True),
+    ]

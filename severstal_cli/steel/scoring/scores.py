@@ -1,0 +1,239 @@
+"""The score of masks, by class, with how sure it is, and the difference of two on the same images.
+
+The score of every image and class is kept, `(N, C)`, and all else is told from it: no mask is built.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from severstal_cli.steel.scoring import intervals
+from severstal_cli.steel.scoring.dice import Masks, dice_matrix
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """One class over all images that count."""
+
+    class_id: int
+    dice: float
+    dice_present: float | None
+    """Over the images with this class; None when there are none."""
+    all_empty: float
+    """What predicting nothing scores."""
+    true_masks: int
+    predicted_masks: float
+    """A whole number, but for the mean of several trainings."""
+    interval: Interval | None
+    """95 % for `dice`; None of too few images: see steel/scoring/intervals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A mean Dice less another one on the same images."""
+
+    difference: float
+    groups: int
+    """The groups of near-duplicates in which the two differ; the others tell nothing of it."""
+    interval: Interval | None
+    """For it; None of fewer than `intervals.LEAST` groups."""
+    level: float
+    """How sure the interval is: 0.95, or more where several are told at once."""
+    probability: float | None
+    """How likely the sign holds on other images like these: the share of the bootstrap's samples with it."""
+
+    @property
+    def is_real(self) -> bool:
+        """The interval has one sign."""
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+    @property
+    def few(self) -> str:
+        """In words, why no interval is told; empty where one is."""
+        if self.interval is not None:
+            return ""
+        if not self.groups:
+            return "their scores differ on no image"
+        images = "one image" if self.groups == 1 else f"{self.groups} images"
+        return f"their scores differ on {images}, near-duplicates counted once: too few to tell which is better"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreResult:
+    """Means over (image, class) pairs."""
+
+    mean_dice: float
+    mean_dice_present: float | None
+    """Over the pairs whose true mask is not empty; None when there are none."""
+    all_empty: float
+    """What predicting nothing scores on the same images."""
+    images: int
+    by_class: tuple[ClassScore, ...]
+    interval: Interval | None
+    """95 % for `mean_dice`; None of too few images."""
+    knows_duplicates: bool
+    """Near-duplicates were kept together for the intervals; else these may be too narrow."""
+
+    against: "ScoreResult | None" = None
+    """Another score on the same images."""
+    differences: tuple[Difference, ...] = ()
+    """From it, of each class and, in the end, of all together."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; a difference stands beside the score that it is of."""
+        content = dataclasses.asdict(self)
+        del content["differences"]
+        if self.against is None:
+            del content["against"]
+            return content
+        content["against"] = self.against.to_dict()
+        for place, found in zip((*content["by_class"], content), self.differences, strict=True):
+            place |= {
+                "difference": found.difference, "difference_interval": found.interval,
+                "probability": found.probability,
+            }  # fmt: skip
+        return content
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The Dice of each image and class."""
+
+    image_ids: tuple[str, ...]
+    dice: NDArray[np.float64]
+    """(N, C)"""
+    there: NDArray[np.bool_]
+    """(N, C) whether there is a true mask."""
+    found: NDArray[np.bool_]
+    """(N, C) whether there is a predicted one."""
+    groups: NDArray[np.int64]
+    """(N,) the group of near-duplicates of each image."""
+    knows_duplicates: bool
+    class_ids: tuple[int, ...] = ()
+    """The C classes that count; none given: 1 to C."""
+    masks: Masks = dataclasses.field(default_factory=dict, repr=False)
+    """The predicted ones, as runs."""
+    images_per_s: float | None = None
+    """Of prediction, where it was made for this."""
+
+    def summary(self, against: "Scores | None" = None) -> ScoreResult:
+        """Means, counts and intervals, and how far they are from others. Raises ValueError as `differences`."""
+        found = intervals.intervals(self.dice, self.groups)
+        of_classes = [None] * self.dice.shape[1] if found is None else list(map(_pair, found[:-1]))
+        by_class = tuple(
+            ClassScore(
+                class_id=class_id,
+                dice=float(scores.mean()),
+                dice_present=float(scores[there].mean()) if there.any() else None,
+                all_empty=float((~there).mean()),
+                true_masks=int(there.sum()),
+                predicted_masks=int(predicted.sum()),
+                interval=interval,
+            )
+            for class_id, scores, there, predicted, interval in zip(
+                self.class_ids or range(1, self.dice.shape[1] + 1),
+                self.dice.T,
+                self.there.T,
+                self.found.T,
+                of_classes,
+                strict=True,
+            )
+        )
+        return ScoreResult(
+            mean_dice=float(self.dice.mean()),
+            mean_dice_present=float(self.dice[self.there].mean()) if self.there.any() else None,
+            all_empty=float((~self.there).mean()),
+            images=len(self.image_ids),
+            by_class=by_class,
+            interval=None if found is None else _pair(found[-1]),
+            knows_duplicates=self.knows_duplicates,
+            against=None if against is None else against.summary(),
+            differences=() if against is None else tuple(differences([self], [against])),
+        )
+
+
+def score_masks(
+    predicted: Masks,
+    true: Masks,
+    image_ids: Sequence[str],
+    classes: int,
+    groups: Mapping[str, int] | None = None,
+    class_ids: Sequence[int] = (),
+) -> Scores:
+    """Score masks against true ones over `image_ids` and `classes`; none is built, runs are enough.
+
+    groups: the group of near-duplicates of each image; None: not known. class_ids: the classes that count, where some
+    of `classes` do not: right wherever it is empty, a class that does not exist would lift every mean.
+    """
+    channels = [class_id - 1 for class_id in class_ids] or list(range(classes))
+    matrix = dice_matrix(predicted, true, image_ids, classes)
+    there, found = (
+        np.array([[(image_id, channel) in masks for channel in channels] for image_id in image_ids])
+        for masks in (true, predicted)
+    )
+    return Scores(
+        image_ids=tuple(image_ids),
+        class_ids=tuple(channel + 1 for channel in channels),
+        dice=matrix if len(channels) == classes else np.ascontiguousarray(matrix[:, channels]),
+        there=there,
+        found=found,
+        groups=np.arange(len(image_ids)) if groups is None else np.array([groups[name] for name in image_ids]),
+        knows_duplicates=groups is not None,
+        masks=predicted,
+    )
+
+
+def differences(one: Sequence[Scores], other: Sequence[Scores], *, level: float = intervals.LEVEL) -> list[Difference]:
+    """How much better `one` is than `other`, of each class and, in the end, of all together.
+
+    Each may be several trainings of one recipe by other seeds: then their means are compared, and what another seed
+    would change is part of the interval. Its standard deviation is that of the trainings of a side around their mean,
+    of both sides together, and its error follows Student's distribution. One training a side tells of these two alone.
+    What is the same on nearly all images is judged by those that differ: six of a thousand tell as little as six.
+
+    Raises ValueError: not the same images and classes.
+    """
+    first = one[0]
+    if any(
+        each.image_ids != first.image_ids or (each.class_ids, each.dice.shape) != (first.class_ids, first.dice.shape)
+        for each in (*one, *other)
+    ):
+        raise ValueError("not of the same images and classes")
+    sides = [np.stack([each.dice for each in side]) for side in (one, other)]
+    apart = sides[0].mean(axis=0) - sides[1].mean(axis=0)  # (N, C)
+    sums, sizes = intervals.of_groups(apart, first.groups)  # (G, C + 1), (G,)
+    telling = (sums != 0).sum(axis=0)
+    samples = intervals.sampled_means(sums, sizes, intervals.effective(sums != 0, sizes))  # (B, C + 1)
+    freedom = len(one) + len(other) - 2
+    if freedom:
+        of_trainings = [_with_all(side.mean(axis=1)) for side in sides]  # (trainings, C + 1)
+        squares = sum(((means - means.mean(axis=0)) ** 2).sum(axis=0) for means in of_trainings)
+        error = np.sqrt(squares / freedom * (1 / len(one) + 1 / len(other)))
+        samples = samples + error * np.random.default_rng(0).standard_t(freedom, samples.shape)
+    shares = (samples > 0).mean(axis=0)
+    found = np.clip(intervals.middle(samples, level), -1, 1)
+    return [
+        Difference(
+            difference=float(mean),
+            groups=int(groups),
+            interval=_pair(interval) if groups >= intervals.LEAST else None,
+            level=level,
+            probability=float(max(share, 1 - share)) if groups >= intervals.LEAST else None,
+        )
+        for mean, groups, interval, share in zip(sums.sum(axis=0) / sizes.sum(), telling, found, shares, strict=True)
+    ]
+
+
+def _with_all(means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(..., C)` -> `(..., C + 1)`: the mean over the classes behind them."""
+    return np.concatenate([means, means.mean(axis=-1, keepdims=True)], axis=-1)
+
+
+def _pair(interval: NDArray[np.float64]) -> Interval:
+    return float(interval[0]), float(interval[1])

@@ -1,0 +1,265 @@
+"""Tables of masks as run lengths: annotations, submissions, sample files, in both layouts of the competition.
+
+original (2019), a row for every image and class, empty where there is no defect:
+
+    ImageId_ClassId,EncodedPixels
+    0002cc93b.jpg_1,29102 12 29346 24
+    0002cc93b.jpg_2,
+
+current, usually rows for defects only; a clean image is known from the folder of images alone:
+
+    ImageId,ClassId,EncodedPixels
+    0002cc93b.jpg,1,29102 12 29346 24
+
+The header tells which it is; its columns may stand in any order, and others beside them. Rows may stand in any order
+too. Several rows of one image and class are one mask. An empty mask is an empty field, blanks, or a word for it, as
+"nan", "None" or "-1". Files are UTF-8, with or without a byte order mark, with any line ends; `table_files` lists
+how they may be compressed. RLE is defined in `steel/masks/rle`. A sample file of the current layout has one placeholder
+row per image: `0000f269f.jpg,1 409600,0`.
+
+Classes that count are those that a row names. A table of a few images may lack rows of a class in the middle: an empty
+one, as `0002cc93b.jpg,2,`, says that there is such a class.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+from severstal_cli.errors import InputError
+from severstal_cli.files import replacing
+from severstal_cli.progress import Progress
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.tables.csv_rows import (
+    BrokenRecord,
+    RowError,
+    check_count,
+    open_records,
+    place,
+    read_image_id,
+    read_records,
+    short,
+    split_pair,
+)
+from severstal_cli.steel.tables.headers import CLASS, COLUMNS, IMAGE, PAIR, RUNS, Layout, check_layout, layout_of, show
+from severstal_cli.steel.tables.mask_rows import Fault, Scan
+from severstal_cli.wording import counted, spans
+
+__all__ = [
+    "COLUMNS", "Fault", "Layout", "MaskTable", "Sample", "past_the_end", "read_image_list", "read_table", "say_gaps",
+    "say_merged", "scan_table", "unnamed_classes", "write_table",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskTable:
+    """What a table of run lengths says. A pair without an entry in `masks` is an empty mask."""
+
+    layout: Layout
+    columns: tuple[str, ...]
+    """The header, in the order of the file."""
+    image_ids: tuple[str, ...]
+    """Every image that a row names, in order of first appearance."""
+    masks: Mapping[tuple[str, int], Runs]
+    """(image_id, channel) -> runs, not empty."""
+    classes: int
+    """The highest class_id that a row names; 0 for a table without rows."""
+    lines: Mapping[tuple[str, int], int]
+    """(image_id, channel) -> line of its first row, with empty mask or not."""
+    class_ids: tuple[int, ...] = ()
+    """Every class_id that a row names, sorted."""
+    merged: Mapping[int, tuple[str, int]] = field(default_factory=dict)
+    """Line -> (image_id, channel) of the further rows of an image and class."""
+    words: Mapping[str, int] = field(default_factory=dict)
+    """What stands for empty masks that pandas would not read as such, as -1, and the line of the first."""
+    separator: str = ","
+    """What separates the columns: a comma, a semicolon or a tab."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What a sample submission or a list of images asks for."""
+
+    layout: Layout | None
+    """None for a mere list of images."""
+    columns: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    """In the order of the file, each once."""
+    rows: tuple[tuple[str, int], ...] = ()
+    """(image_id, class_id) of every row in its order, for the original layout."""
+
+
+def read_table(path: Path, *, pixels: int | Mapping[str, int] | None = None) -> MaskTable:
+    """Read annotations or a submission, strictly.
+
+    Args:
+        path: a CSV file in either layout.
+        pixels: height x width of the images, or that of each image by its image_id, to refuse runs past the end.
+
+    Raises:
+        InputError: the file cannot be read, its header is neither layout's, or a row is wrong: the first such line.
+    """
+    table, faults = scan_table(path, pixels=pixels)
+    for fault in faults:
+        raise InputError(f"{path}, {fault.place}", fault.message)
+    return table
+
+
+def scan_table(path: Path, *, pixels: int | Mapping[str, int] | None = None) -> tuple[MaskTable, list[Fault]]:
+    """Like `read_table`, but with every faulty row told. A row with a fault in its runs counts as an empty mask.
+
+    Raises:
+        InputError: the file cannot be read or its header is neither layout's.
+    """
+    opened = open_records(path)
+    layout = check_layout(path, opened.columns)
+    scan = Scan(opened.columns, layout, pixels)
+    try:
+        for line, fields in opened.rows:
+            scan.add(line, fields)
+    except BrokenRecord as broken:
+        scan.faults.append(Fault(line=broken.line, message=str(broken)))
+    scan.end()
+    channels = {channel for _, channel in scan.lines}
+    table = MaskTable(
+        layout=layout,
+        columns=opened.columns,
+        image_ids=tuple(scan.image_ids),
+        masks=scan.masks,
+        classes=max(channels, default=-1) + 1,
+        class_ids=tuple(channel + 1 for channel in sorted(channels)),
+        lines=scan.lines,
+        merged=scan.merged,
+        words=scan.words,
+        separator=opened.separator,
+    )
+    return table, scan.faults
+
+
+def say_merged(path: Path, table: MaskTable, progress: Progress) -> None:
+    """Say how many rows were merged with an earlier one of their image and class."""
+    if table.merged:
+        line = min(table.merged)
+        image_id, channel = table.merged[line]
+        progress.say(f"{path}: {counted(len(table.merged), 'row')} merged with an earlier one of the same image and "
+                     f"class: first {place(line)}, {short(image_id)}, class {channel + 1}")  # fmt: skip
+
+
+def unnamed_classes(class_ids: Sequence[int]) -> list[int]:
+    """The class ids below the highest that no row of annotations names: there may be no such class."""
+    return sorted(set(range(1, max(class_ids, default=0))) - set(class_ids))
+
+
+def say_gaps(path: Path, table: MaskTable, progress: Progress) -> None:
+    """Say which classes no row of annotations names: means leave them out."""
+    unnamed = unnamed_classes(table.class_ids)
+    if unnamed:
+        are = "classes" if len(unnamed) > 1 else "class"
+        row = f"{short(table.image_ids[0])},{unnamed[0]},"
+        progress.say(f"{path}: no row names {are} {spans(unnamed)}, so the mean Dice is over {spans(table.class_ids)} "
+                     f"alone; a class without defects counts once an empty row names it, as {row}")  # fmt: skip
+
+
+def past_the_end(table: MaskTable, pixels: Mapping[str, int]) -> Iterator[Fault]:
+    """The masks with a run past the end of their image, in the words of `scan_table`. pixels: of the images known."""
+    for (image_id, channel), runs in table.masks.items():
+        message = rle.past_the_end(runs, pixels.get(image_id, 2**31))
+        if message:
+            line = table.lines[image_id, channel]
+            yield Fault(line=line, message=f"{short(image_id)}, class {channel + 1}: {message}")
+
+
+def read_image_list(path: Path) -> Sample:
+    """Read which images, and for the original layout which rows, a sample submission or a list asks for.
+
+    Args:
+        path: a CSV file with a column ImageId_ClassId or ImageId; other columns are not looked at, so that
+            annotations, `splits.csv` and the placeholders of a sample file do as well. A row may stand there twice.
+
+    Raises:
+        InputError: the file cannot be read, has neither column or both, has a wrong row, or names no image.
+    """
+    columns, records = read_records(path)
+    if columns.count(PAIR) + columns.count(IMAGE) != 1:
+        remedy = f"A list of images has a column {IMAGE} or {PAIR}"
+        raise InputError(f"{path}, line 1", f"the header is {show(columns)}", remedy)
+    is_pairs = PAIR in columns
+    position = columns.index(PAIR if is_pairs else IMAGE)
+    image_ids: dict[str, None] = {}
+    rows: dict[tuple[str, int], None] = {}
+    try:
+        for line, fields in records:
+            try:
+                check_count(fields, columns)
+                image_id, class_id = split_pair(fields[position]) if is_pairs else (fields[position], 0)
+                if image_id not in image_ids:
+                    image_id = read_image_id(image_id)
+            except RowError as error:
+                raise InputError(f"{path}, {place(line)}", str(error)) from error
+            image_ids[image_id] = None
+            rows[image_id, class_id] = None
+    except BrokenRecord as broken:
+        raise InputError(f"{path}, {place(broken.line)}", str(broken)) from broken
+    if not image_ids:
+        raise InputError(str(path), "it names no image")
+    layout = layout_of(columns)
+    return Sample(
+        layout=layout,
+        columns=columns if layout is None else tuple(name for name in columns if name in COLUMNS[layout]),
+        image_ids=tuple(image_ids),
+        rows=tuple(rows) if is_pairs else (),
+    )
+
+
+def write_table(
+    path: Path,
+    masks: Mapping[tuple[str, int], Runs],
+    image_ids: Sequence[str],
+    classes: int,
+    *,
+    layout: Layout,
+    columns: Sequence[str] | None = None,
+    rows: Sequence[tuple[str, int]] | None = None,
+    empty_rows: bool = True,
+) -> int:
+    """Write a table, whole or not at all; the number of rows behind the header.
+
+    Args:
+        path: the CSV file.
+        masks: (image_id, channel) -> runs; a pair without an entry is an empty mask.
+        image_ids: the images, in the order of the rows; within an image, rows go by class.
+        classes: C; channels are 0..C-1.
+        layout: which layout to write.
+        columns: the header, a permutation of `COLUMNS[layout]`.
+        rows: (image_id, class_id) of each row, where they are to stand in another order or are fewer.
+        empty_rows: whether empty masks get rows; False gives rows for defects only, as in annotations of today.
+
+    Raises:
+        ValueError: `masks` names an image or channel that would not be written, an image is given twice, or
+            `columns` are not the layout's.
+        OutputError: the file cannot be written.
+    """
+    header = tuple(columns or COLUMNS[layout])
+    if sorted(header) != sorted(COLUMNS[layout]):
+        raise ValueError(f"columns {header} are not those of the {layout} layout")
+    known = set(image_ids)
+    if len(known) != len(image_ids):
+        raise ValueError("an image is given twice")
+    for image_id, channel in masks:
+        if image_id not in known or not 0 <= channel < classes:
+            raise ValueError(f"the mask of {image_id}, class {channel + 1} has no row among {classes} classes")
+    count = 0
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for image_id, class_id in rows or product(image_ids, range(1, classes + 1)):
+            runs = masks.get((image_id, class_id - 1), rle.EMPTY)
+            if not len(runs) and not empty_rows:
+                continue
+            values = {RUNS: rle.to_text(runs) if len(runs) else "", IMAGE: image_id, CLASS: str(class_id)}
+            values[PAIR] = f"{image_id}_{class_id}"
+            writer.writerow([values[name] for name in header])
+            count += 1
+    return count

@@ -1,0 +1,94 @@
+"""Records of what was trained on what: what they refuse, and what they cannot tell."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from severstal_cli.errors import InputError
+from severstal_cli.steel.dataset import leakage
+from severstal_cli.steel.dataset.splits import Split
+
+SPLIT = Split(
+    path=Path("splits.csv"),
+    parts={"a": "0", "b": "0", "c": "1", "d": "holdout", "e": "1"},
+    groups={}, class_sets={},
+)  # fmt: skip
+
+
+def told(folder: Path, *runs: object) -> Path:
+    (folder / "s.json").write_text(json.dumps({"runs": runs}))
+    return folder / "s.csv"
+
+
+def record(fold: int | None, **more: object) -> dict[str, object]:
+    return {"folder": "models/r", "data": "d", "split": SPLIT.fingerprint, "fold": fold} | more
+
+
+def test_a_submission_is_not_scored_on_what_its_runs_were_trained_on(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    path = told(tmp_path, record(0))
+    leakage.check_submission(path, ["a", "b", "d"], SPLIT)
+    with pytest.raises(InputError, match=r"models/r was trained on images that count: 2 of 4, first c\. Give with"):
+        leakage.check_submission(path, ["a", "c", "d", "e"], SPLIT)
+    with pytest.raises(InputError, match="1 of 2, first a"):
+        leakage.check_submission(told(tmp_path, record(0), record(1)), ["d", "a"], SPLIT)
+    with pytest.raises(InputError, match="1 of 1, first c"):  # trained on every image but the holdout
+        leakage.check_submission(told(tmp_path, record(None)), ["c"], SPLIT)
+    started = record(0, seen=[{"data": "d", "split": SPLIT.fingerprint, "fold": 1}])
+    with pytest.raises(InputError, match="1 of 1, first a"):
+        leakage.check_submission(told(tmp_path, started), ["a"], SPLIT)
+    with pytest.raises(InputError, match="1 of 3, first a"):  # the split knows one of them alone
+        leakage.check_submission(told(tmp_path, record(1)), ["new", "a", "other"], SPLIT)
+    leakage.check_submission(told(tmp_path, record(0)), ["new", "a", "b", "d"], SPLIT, heard)
+    assert heard.lines == []
+    others = [record(1, split="another"), record(0, folder="models/s", seen=[record(0, split="third")])]
+    leakage.check_submission(told(tmp_path, *others), ["a"], SPLIT, heard)
+    assert heard.lines == [
+        f"models/{name} was trained by another split: it may have seen images that count" for name in "rs"
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "[]",
+        '{"runs": 3}',
+        '{"runs": [3, {"fold": 0}]}',
+        '{"runs": [{"seen": [1]}]}',
+        '{"runs": [{"seen": 3}]}',
+        "\x00{",
+    ],
+)
+def test_without_a_record_nothing_is_told(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "s.json").write_text(content)
+    assert list(leakage.records_of(tmp_path / "s.csv")) == []
+
+
+def test_what_cannot_be_told_of_a_submission_is_said(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    leakage.check_submission(tmp_path / "s.csv", ["a"], SPLIT, heard)
+    assert heard.lines == [
+        f"which runs made {tmp_path}/s.csv is not told beside it: they may have seen images that count"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("there", "fold", "fault"),
+    [
+        ({"data": "d", "split": "s", "fold": 0}, 0, None),
+        ({"data": "d", "split": "s", "fold": 1}, 0, ("fold", 1, 0)),
+        ({"data": "d", "split": "s", "fold": None}, 0, ("fold", None, 0)),
+        ({"data": "d", "split": "s", "fold": 1}, None, None),
+        ({"data": "d", "split": "other", "fold": 0}, 0, ("split", "other", "s")),
+        ({"data": "d", "split": "other", "fold": 0}, None, ("split", "other", "s")),
+        ({"data": "other", "split": "s", "fold": 1}, 0, ("fold", 1, 0)),
+        ({"data": "other", "split": "other", "fold": 1}, 0, None),
+    ],
+)
+def test_what_a_training_must_not_have_seen(
+    there: dict[str, object], fold: int | None, fault: tuple[str, object, object] | None
+) -> None:
+    assert leakage.fault_of(there, data="d", split="s", fold=fold) == fault
+    assert leakage.is_unknown(there, data="d", split="s") == (there["data"] == there["split"] == "other")

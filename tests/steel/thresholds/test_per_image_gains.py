@@ -1,0 +1,127 @@
+"""Gains against masks made by the rule itself, for images left out, drawn, and with a gate."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from severstal_cli.steel.masks.postprocess import NEVER, ClassRule, apply_rule
+from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, Contributions
+from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface
+
+COMPONENT_SIZES = np.array([1, 2, 3, 4, 5, 6, 7], np.int32)  # kept: 1, 4, 7
+MASK_SIZES = np.array([1, 3, 5, 9], np.int32)  # kept: 1, 5
+
+
+def filled(images, order=None):
+    surface = ScoreSurface(component_sizes=COMPONENT_SIZES, mask_sizes=MASK_SIZES)
+    made = Contributions(surface)
+    for number in order if order is not None else range(len(images)):
+        made.add(number, surface.add(*images[number]))
+    return made
+
+
+def dice(image, rule):
+    levels, truth = image
+    mask, true = apply_rule(levels, rule), np.zeros(levels.shape, np.bool_) if truth is None else truth
+    total = int(mask.sum()) + int(true.sum())
+    return 2 * int((mask & true).sum()) / total if total else 1.0
+
+
+def rules():
+    for t in (12, 57, 112, 128, 198, 245):
+        for component in (1, 4, 7):
+            for mask in (1, 5):
+                for gate in (0, 50, 147, 212, 253):
+                    yield ClassRule(pixel_threshold=t, min_component_px=component, min_mask_px=mask,
+                                    min_image_score=gate)  # fmt: skip
+
+
+@st.composite
+def images(draw):
+    size = draw(st.tuples(st.integers(1, 6), st.integers(1, 7)))
+    levels = draw(hnp.arrays(np.uint8, size, elements=st.sampled_from([0, 0, 11, 12, 60, 127, 128, 200, 255])))
+    return levels, draw(st.one_of(st.none(), hnp.arrays(np.bool_, size)))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(images(), min_size=1, max_size=5))
+def test_every_rule_of_the_grid_gives_the_dice_of_its_masks(case):
+    made = filled(case)
+    for rule in rules():
+        np.testing.assert_allclose(made.dice(rule), [dice(image, rule) for image in case], atol=1e-12)
+    never = [float(truth is None or not truth.any()) for _, truth in case]
+    assert made.dice(ClassRule(pixel_threshold=NEVER)).tolist() == never
+    assert made.present.tolist() == [not clean for clean in never]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(images(), min_size=2, max_size=6), st.randoms())
+def test_sums_are_those_of_each_fold_at_each_gate(case, random):
+    made = filled(case)
+    fold_of = np.array([random.randrange(3) for _ in case], np.int8)
+    sums = made.sums(fold_of, 3)
+    assert sums.shape == (3, 1 + len(GATES), *made.shape) == (3, 17, 29, 3, 2)
+    clean = made.dice(ClassRule(pixel_threshold=NEVER))
+    for rule in rules():
+        t = int(np.searchsorted(THRESHOLDS, rule.pixel_threshold))
+        s, m = COMPONENT_SIZES[::3].tolist().index(rule.min_component_px), int(rule.min_mask_px == 5)
+        gate = 1 + GATES.tolist().index(rule.min_image_score) if rule.min_image_score > rule.pixel_threshold else 0
+        gains = made.dice(rule) - clean
+        for fold in range(3):
+            assert sums[fold, gate, t, s, m] / ONE == pytest.approx(gains[fold_of == fold].sum(), abs=1e-12)
+        weights = np.array([[random.randrange(4) for _ in case]], float)
+        drawn = made.drawn_sums(weights, gate)
+        assert drawn.shape == (1, *made.shape)
+        assert drawn[0, t, s, m] == pytest.approx(float(weights[0] @ gains), abs=1e-5)
+
+
+def test_order_and_threads_do_not_change_a_bit():
+    rng = np.random.default_rng(5)
+    case = []
+    for number in range(300):  # more than are laid out at a time
+        levels = rng.integers(0, 256, (6, 9)).astype(np.uint8)
+        case.append((levels, None if number % 3 else levels > 140))
+    fold_of = (np.arange(300) % 5).astype(np.int8)
+    expected = filled(case)
+    surface = ScoreSurface(component_sizes=COMPONENT_SIZES, mask_sizes=MASK_SIZES)
+    shared = Contributions(surface)
+
+    def add(part):
+        for number in range(part, 300, 4):
+            shared.add(number, surface.add(*case[number]))
+
+    threads = [threading.Thread(target=add, args=(part,)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for other in (shared, filled(case, order=range(299, -1, -1))):
+        np.testing.assert_array_equal(other.sums(fold_of, 5), expected.sums(fold_of, 5))
+        np.testing.assert_array_equal(other.present, expected.present)
+    drawn = expected.drawn_sums(np.ones((2, 300)), 0)
+    np.testing.assert_allclose(drawn[1], expected.sums(fold_of, 5).sum(axis=0)[0] / ONE, atol=1e-4)
+
+
+def test_worked_example():
+    surface = ScoreSurface(component_sizes=np.array([1], np.int32), mask_sizes=np.array([1, 9, 50], np.int32))
+    made = Contributions(surface)
+    alarm, defect = np.zeros((10, 100), np.uint8), np.zeros((10, 100), np.uint8)
+    alarm[0, :40] = defect[:9] = 200
+    truth = np.zeros((10, 100), np.bool_)
+    truth[3:] = True  # 600 of the 900 pixels kept, and 100 more: Dice 1200 / 1600
+    made.add(0, surface.add(alarm, None))
+    made.add(1, surface.add(defect, truth))
+    gains = made.sums(np.zeros(2, np.int8), 1)[0, 0, 16, 0] / ONE
+    assert gains.tolist() == pytest.approx([0.75 - 1, 0.75], abs=1e-12)
+
+
+def test_a_rule_off_the_grid_is_refused():
+    made = filled([(np.full((3, 3), 200, np.uint8), None)])
+    for rule in (ClassRule(pixel_threshold=127), ClassRule(min_component_px=2), ClassRule(min_mask_px=3),
+                 ClassRule(min_image_score=200)):  # fmt: skip
+        with pytest.raises(ValueError, match="is none of"):
+            made.dice(rule)
