@@ -21,7 +21,7 @@ from severstal_cli.config import ScoreConfig
 from severstal_cli.learning.runs import model_card
 from severstal_cli.progress import SILENT
 from severstal_cli.stages import comparing, scoring
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.scoring import dice
 from severstal_cli.steel.scoring.scores import differences
 
@@ -70,12 +70,12 @@ def main():
           f"{np.std(means, ddof=1):.4f}, predicting nothing {float((~every[0].there).mean()):.4f}")  # fmt: skip
     same = [comparing._by_seed_alone(options.runs[0], folder) for folder in options.runs[1:]]
     print(f"recognised as differing by seed alone: {sum(same)} of {len(same)}")
-    photographs = open_photographs(Path(model_card.read_card(options.runs[0]).data), SILENT)
-    height = photographs.usual_size()[0]
+    data_folder = open_data_folder(Path(model_card.read_card(options.runs[0]).data), SILENT)
+    height = data_folder.usual_size()[0]
     made_worse = {
-        "every tenth mask left out": [worse(found, photographs.masks, height, 10) for found in every],
-        "every fifth mask left out": [worse(found, photographs.masks, height, 5) for found in every],
-        "masks two columns aside": [worse(found, photographs.masks, height, "moved") for found in every],
+        "every tenth mask left out": [worse(found, data_folder.masks, height, 10) for found in every],
+        "every fifth mask left out": [worse(found, data_folder.masks, height, 5) for found in every],
+        "masks two columns aside": [worse(found, data_folder.masks, height, "moved") for found in every],
     }
     for name, others in made_worse.items():
         lost = np.mean([one.dice.mean() - other.dice.mean() for one, other in zip(every, others, strict=True)])

@@ -15,7 +15,7 @@ import numpy as np
 from severstal_cli.learning.inference import held_out
 from severstal_cli.progress import SILENT
 from severstal_cli.steel.masks import postprocess, rle
-from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
 from severstal_cli.steel.scoring import dice
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import Contributions
@@ -24,19 +24,19 @@ from severstal_cli.steel.thresholds.score_surface import ScoreSurface
 
 def main():
     part = held_out.open_validation([Path(sys.argv[1])], None, SILENT)
-    photographs, ids = part.photographs, part.image_ids
-    height, width = photographs.usual_size()
-    surfaces = [ScoreSurface.for_images(height * width) for _ in range(photographs.classes)]
+    data_folder, ids = part.data_folder, part.image_ids
+    height, width = data_folder.usual_size()
+    surfaces = [ScoreSurface.for_images(height * width) for _ in range(data_folder.classes)]
     contributions = list(map(Contributions, surfaces))
-    at_half = np.empty((len(ids), photographs.classes))
+    at_half = np.empty((len(ids), data_folder.classes))
     there = np.zeros(at_half.shape, bool)
     for row, (image_id, levels) in enumerate(part.levels(views="none", batch_size=8, progress=SILENT)):
         shown = postprocess.make_exclusive(levels) if part.cards[0].exclusive else levels
         for channel, (surface, kept) in enumerate(zip(surfaces, contributions, strict=True)):
-            runs = photographs.masks.get((image_id, channel))
+            runs = data_folder.masks.get((image_id, channel))
             there[row, channel] = runs is not None
             kept.add(row, surface.add(shown[channel], None if runs is None else rle.decode(runs, levels.shape[1:])))
-            mask = rle.encode(postprocess.apply_rule(shown[channel], ClassRule()))
+            mask = rle.encode(postprocess.apply_rule(shown[channel], ClassPostprocess()))
             at_half[row, channel] = dice.dice(mask, rle.EMPTY if runs is None else runs)
     chosen = rule_selection.choose(
         contributions, rule_selection.deal(ids, part.split), rule_selection.groups_of(ids, part.split)

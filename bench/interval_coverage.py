@@ -49,7 +49,7 @@ def of_run(folder):
 
 
 def resplit(rng, population, images, grouped_share):
-    """A holdout of groups of the population, some of them with several photographs of the same: scores and groups."""
+    """A holdout of groups of the population, some of them with several images of the same: scores and groups."""
     dice, group_of = population
     rows, groups = [], []
     while len(rows) < images:

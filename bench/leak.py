@@ -23,7 +23,7 @@ from severstal_cli.learning.runs import run_folder
 from severstal_cli.progress import TerminalProgress
 from severstal_cli.stages import scoring, threshold_search, training
 from severstal_cli.steel.dataset import splits
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.splits import split_data
 from severstal_cli.steel.scoring import scores
 from severstal_cli.steel.synth import series, write_synthetic_set
@@ -83,7 +83,7 @@ def main():
     options = parser.parse_args()
     progress = TerminalProgress()
     split = draw(options.out / "whole", options.images)
-    masks = open_photographs(options.out / "whole", progress).masks
+    masks = open_data_folder(options.out / "whole", progress).masks
     held, twins, validation, others = deal(split, options.images)
     if len(others) < options.images:
         raise SystemExit(f"only {len(others)} images are left to train on")

@@ -32,8 +32,8 @@ from severstal_cli.kaggle import bundle, notebook, training, wheels
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.runs.thresholds import Thresholds
 from severstal_cli.progress import SILENT
-from severstal_cli.steel.masks.postprocess import ClassRule
-from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
+from severstal_cli.steel.masks.rle import RLE
 from severstal_cli.steel.tables import mask_table
 
 IMAGE = [
@@ -118,7 +118,7 @@ def differing(own: Path, theirs: Path) -> str:
     return f"{count:,} pixels of {sum(map(len, pixels[0].values())):,}; torch {version('torch')} here"
 
 
-def covered(mask: Runs) -> set[int]:
+def covered(mask: RLE) -> set[int]:
     """The pixels of a mask."""
     return {int(start) + step for start, length in mask for step in range(length)}
 
@@ -163,7 +163,7 @@ def train(place: Path) -> list[Path]:
 
 def write_rules(path: Path, runs: list[Path]) -> Path:
     """A threshold of one half and a smallest component, for all classes."""
-    rules = (ClassRule(min_component_px=8),) * model_card.read_card(runs[0]).classes
+    rules = (ClassPostprocess(min_component_px=8),) * model_card.read_card(runs[0]).classes
     run_folder.write_thresholds(path, Thresholds(rules=rules, exclusive=True, tta="none"), {})
     return path
 

@@ -101,8 +101,8 @@ def main():
     folder = options.data / "train_images"
     train = [name for name, part in parts.items() if part not in ("holdout", "0")]
     holdout = [name for name, part in parts.items() if part == "holdout"]
-    photographs = Steel(folder, train, masks, classes, True)
-    loader = torch.utils.data.DataLoader(photographs, options.batch, shuffle=True, drop_last=True)
+    data_folder = Steel(folder, train, masks, classes, True)
+    loader = torch.utils.data.DataLoader(data_folder, options.batch, shuffle=True, drop_last=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = make_model(options.arch, options.encoder, classes).to(device)
     start_lr = options.lr / 25  # what one-cycle starts with

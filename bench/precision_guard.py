@@ -93,7 +93,7 @@ def training(options: argparse.Namespace, network: torch.nn.Module) -> dict[str,
 
     def compare() -> None:
         class Quiet:
-            def say(self, line: str) -> None:
+            def log(self, line: str) -> None:
                 print(line)
 
         precision.check_training(state.average, [pixels], fabric, {}, "training", Quiet())  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from severstal_cli.steel.scoring.dice import dice_matrix
 
 
 def masks_and_levels(part, how, members, fabric, views):
-    cache = part.photographs.cache
+    cache = part.data_folder.cache
     pixels = (cache[cache.index[image_id]] for image_id in part.image_ids)
     masks, first = {}, []
     levels_of = level_maps.predict_levels(members, pixels, fabric, views=views)
@@ -48,7 +48,7 @@ def main():
         for name, engine, fabric in [("float32", "torch", exact), *((name, name, fastest) for name in options.engines)]:
             members = engines.load_members(how.folders, how.cards, fabric, engine=engine)
             masks, levels[name] = masks_and_levels(part, how, members, fabric, options.tta)
-            true, classes = part.photographs.masks, len(how.thresholds.rules)
+            true, classes = part.data_folder.masks, len(how.thresholds.rules)
             scores[name] = float(dice_matrix(masks, true, part.image_ids, classes).mean())
         print(f"{folder.name}, {len(part.image_ids)} images: mean Dice by torch in float32 {scores['float32']:.5f}")
         for name in options.engines:

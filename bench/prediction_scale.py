@@ -4,7 +4,7 @@
 
 `severstal predict` in a process of its own for the first images of the folder, as many as each of `--counts` says:
 images/s, and the most memory that it held. For the ensemble of the competition name nine runs and `--tta hflip,vflip`;
-the last line says how long its 5,506 photographs would take.
+the last line says how long its 5,506 images would take.
 """
 
 import argparse
@@ -20,18 +20,18 @@ COMPETITION_IMAGES = 5506
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photographs", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--counts", type=int, nargs="+", default=[500, 5500])
     parser.add_argument("--tta", default="none")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--batch-size", type=int, default=8)
     options = parser.parse_args()
-    paths = sorted(options.photographs.resolve().iterdir())
+    paths = sorted(options.data_folder.resolve().iterdir())
     peaks = []
     for count in options.counts:
         if len(paths) < count:
-            sys.exit(f"{options.photographs} has {len(paths)} images, {count} are asked for")
+            sys.exit(f"{options.data_folder} has {len(paths)} images, {count} are asked for")
         with tempfile.TemporaryDirectory() as folder:
             images, out = Path(folder) / "images", Path(folder) / "submission.csv"
             images.mkdir()

@@ -81,7 +81,7 @@ def profile(paths, how, members, fabric):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photographs", type=Path)
+    parser.add_argument("images", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--engines", nargs="+", default=["openvino", "torch"])
     parser.add_argument("--tta", nargs="+", default=["none", "flips"], choices=sorted(plain_predict.FLIPS))
@@ -93,7 +93,7 @@ def main():
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     fabric = open_device()
-    paths = sorted(options.photographs.iterdir())[: options.images]
+    paths = sorted(options.data_folder.iterdir())[: options.images]
     size = decoding.read_grey(paths[0]).shape
     device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{len(paths)} images of {size[0]} x {size[1]}, batches of {options.batch_size}, {device}")

@@ -24,7 +24,7 @@ import numpy as np
 from severstal_cli.learning.inference import held_out
 from severstal_cli.progress import SILENT
 from severstal_cli.steel.masks import postprocess, rle
-from severstal_cli.steel.masks.postprocess import NEVER
+from severstal_cli.steel.masks.postprocess import DISABLED
 from severstal_cli.steel.scoring import intervals
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, Contributions
@@ -38,14 +38,14 @@ DEFAULT = int(np.searchsorted(THRESHOLDS, 128)), 0, 0
 
 def make_pool(runs, data, out):
     part = (held_out.open_holdout if len(runs) == 1 else held_out.open_validation)(runs, data, SILENT)
-    photographs = part.photographs
-    height, width = photographs.usual_size()
+    data_folder = part.data_folder
+    height, width = data_folder.usual_size()
     surface = ScoreSurface.for_images(height * width)
-    kept = [Contributions(surface) for _ in range(photographs.classes)]
+    kept = [Contributions(surface) for _ in range(data_folder.classes)]
     for number, (image_id, levels) in enumerate(part.levels(views="none", batch_size=8, progress=SILENT)):
         shown = postprocess.make_exclusive(levels) if part.cards[0].exclusive else levels
         for channel, one in enumerate(kept):
-            runs = photographs.masks.get((image_id, channel))
+            runs = data_folder.masks.get((image_id, channel))
             one.add(number, surface.add(shown[channel], None if runs is None else rle.decode(runs, (height, width))))
     save(out, kept, surface, rule_selection.groups_of(part.image_ids, part.split))
 
@@ -175,7 +175,7 @@ def _folds(groups, rng):
 
 
 def _cell(one, rule):
-    if rule.pixel_threshold == NEVER:
+    if rule.pixel_threshold == DISABLED:
         return None
     level = int(np.searchsorted(GATES, rule.min_image_score)) + 1 if rule.min_image_score else 0
     places = (

@@ -20,7 +20,7 @@ from severstal_cli.learning.training import loop, new_card
 from severstal_cli.learning.training.batches import TrainingSet
 from severstal_cli.progress import Bar, TerminalProgress
 from severstal_cli.steel.dataset import splits
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 
 
 class Memory(threading.Thread):
@@ -51,9 +51,9 @@ def main() -> None:
     memory = Memory()
     memory.start()
     began = time.perf_counter()
-    photographs = open_photographs(options.data, TerminalProgress())
-    count = len(photographs.cache)
-    pixels = sum(int(height) * int(width) for height, width in photographs.cache.sizes)
+    data_folder = open_data_folder(options.data, TerminalProgress())
+    count = len(data_folder.cache)
+    pixels = sum(int(height) * int(width) for height, width in data_folder.cache.sizes)
     seconds = time.perf_counter() - began
     print(f"cache of {count} images, {pixels / 1e9:.2f} GB: {seconds:.0f} s (an instant if it was there)")
     print(f"peak memory so far {memory.peak_mib:.0f} MiB", flush=True)
@@ -65,14 +65,14 @@ def main() -> None:
         data=options.data, arch=options.arch, batch_size=options.batch, crop_height_px=height, crop_widths_px=(width,)
     )
     fabric = open_device()
-    for _ in TrainingSet(photographs, photographs.cache.image_ids[:100], config).batches(0):
+    for _ in TrainingSet(data_folder, data_folder.cache.image_ids[:100], config).batches(0):
         pass  # what is compiled is compiled now
     rates = []
     for part in (8, 4, 2, 1):
-        image_ids = photographs.cache.image_ids[::part]
-        described = new_card.describe(config, photographs, split, list(image_ids), [], None, (), fabric)
-        state = loop.start(registry.build(options.arch, classes=photographs.classes), config, fabric)
-        data = TrainingSet(photographs, image_ids, config)
+        image_ids = data_folder.cache.image_ids[::part]
+        described = new_card.describe(config, data_folder, split, list(image_ids), [], None, (), fabric)
+        state = loop.start(registry.build(options.arch, classes=data_folder.classes), config, fabric)
+        data = TrainingSet(data_folder, image_ids, config)
         began = time.perf_counter()
         if options.no_network:
             for _ in data.batches(0):

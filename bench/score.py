@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.masks.rle import RLE
 from severstal_cli.steel.scoring.dice import dice_matrix
 from severstal_cli.steel.scoring.scores import score_masks
 from severstal_cli.steel.tables.mask_table import Layout, read_table, write_table
@@ -30,7 +30,7 @@ CLASSES = 4
 SHARES = (0.071, 0.020, 0.41, 0.064)  # of the images, by class, as in the competition's annotations
 
 
-def blob(rng: np.random.Generator) -> Runs:
+def blob(rng: np.random.Generator) -> RLE:
     """A mask of 50 to 250 columns with a run each."""
     columns = int(rng.integers(50, 251))
     first = int(rng.integers(0, SIZE[1] - columns))
@@ -40,7 +40,7 @@ def blob(rng: np.random.Generator) -> Runs:
     return np.stack([starts, heights], axis=1).astype(np.int32)
 
 
-def moved(runs: Runs, rng: np.random.Generator) -> Runs:
+def moved(runs: RLE, rng: np.random.Generator) -> RLE:
     """A prediction of the mask: two columns aside, or another mask, or none."""
     kind = rng.random()
     if kind < 0.1:

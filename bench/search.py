@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from severstal_cli.steel.masks.components import tally
-from severstal_cli.steel.masks.postprocess import ClassRule, apply_rule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess, apply_rule
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, Contributions
 from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface
@@ -79,7 +79,9 @@ def check(maps, cells, rng, size):
         grid = kept if gate else surface
         t = int(rng.choice(THRESHOLDS) if gate else rng.integers(1, 256))
         component, mask_px = (int(rng.choice(sizes)) for sizes in (grid.component_sizes, grid.mask_sizes))
-        rule = ClassRule(pixel_threshold=t, min_component_px=component, min_mask_px=mask_px, min_image_score=gate)
+        rule = ClassPostprocess(
+            pixel_threshold=t, min_component_px=component, min_mask_px=mask_px, min_image_score=gate
+        )
         total = 0.0
         for levels, truth in maps:
             mask, true = apply_rule(levels, rule), np.zeros(size, np.bool_) if truth is None else truth

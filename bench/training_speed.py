@@ -54,22 +54,22 @@ def measure_ours(options, size):
     from severstal_cli.learning.training.batches import TrainingSet
     from severstal_cli.learning.training.new_card import describe
     from severstal_cli.progress import Bar
-    from severstal_cli.steel.dataset.data_folder import open_photographs
+    from severstal_cli.steel.dataset.data_folder import open_data_folder
     from severstal_cli.steel.dataset.splits import Split
 
     config = TrainConfig(
         data=options.data, arch=options.arch, encoder=options.encoder, encoder_weights="none",
         batch_size=options.batch, crop_height_px=size[0], crop_widths_px=(size[1],), precision=options.precision,
     )  # fmt: skip
-    photographs = open_photographs(options.data)
-    known, wanted = photographs.cache.image_ids, options.steps * options.batch
+    data_folder = open_data_folder(options.data)
+    known, wanted = data_folder.cache.image_ids, options.steps * options.batch
     ids = list(itertools.islice(itertools.cycle(known), wanted))
     split = Split(path=options.data, parts={}, groups={}, class_sets={})  # nothing is validated
     fabric = open_device(options.precision)
-    card = describe(config, photographs, split, ids, [], None, (), fabric)
-    network = registry.build(options.arch, encoder=options.encoder, classes=photographs.classes)
+    card = describe(config, data_folder, split, ids, [], None, (), fabric)
+    network = registry.build(options.arch, encoder=options.encoder, classes=data_folder.classes)
     state = loop.start(network, config, fabric)
-    real = TrainingSet(photographs, ids, config)
+    real = TrainingSet(data_folder, ids, config)
     fed = next(prefetch.on_device(real.batches(0, 0.5), fabric.device))
 
     def images_per_s(source, epoch):
@@ -95,8 +95,8 @@ def measure_plain(options):
     names = sorted(path.name for path in (options.data / "train_images").iterdir())
     names = list(itertools.islice(itertools.cycle(names), options.steps * options.batch))
     classes = max(class_id for _, class_id in masks)
-    photographs = plain_script.Steel(options.data / "train_images", names, masks, classes, True)
-    loader = torch.utils.data.DataLoader(photographs, options.batch, shuffle=True, drop_last=True)
+    data_folder = plain_script.Steel(options.data / "train_images", names, masks, classes, True)
+    loader = torch.utils.data.DataLoader(data_folder, options.batch, shuffle=True, drop_last=True)
     model = plain_script.make_model(options.arch, options.encoder, classes).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     rates = []

@@ -51,8 +51,8 @@ from training_tables import TABLES, Results
 from severstal_cli.config import TrainConfig
 from severstal_cli.progress import TerminalProgress
 from severstal_cli.steel.dataset import splits
-from severstal_cli.steel.dataset.data_folder import open_photographs
-from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.dataset.data_folder import open_data_folder
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
 
 BASE: dict[str, Any] = {}
 """Settings of `TrainConfig` that all trainings of `ablation` have; the rest are defaults."""
@@ -206,7 +206,7 @@ def scores_of(job: Job, folder: Path, call: Any) -> dict[str, Any]:
     if job.scored == "fold":
         return json.loads(call(BENCH / "fold_score.py", folder).splitlines()[-1])
     if job.scored == "half":
-        rules = [ClassRule().to_dict()] * json.loads((folder / "model.json").read_text())["classes"]
+        rules = [ClassPostprocess().to_dict()] * json.loads((folder / "model.json").read_text())["classes"]
         content = {"format": 1, "exclusive": False, "tta": "none", "rules": rules}
         (folder / "thresholds.json").write_text(json.dumps(content))
     found = json.loads(call("-m", "severstal_cli", "score", "--model", folder, "--json").splitlines()[-1])
@@ -244,7 +244,7 @@ def main() -> None:
     if options.data is None:
         parser.error("--data is missing")
     split = splits.ensure_splits(options.data, TerminalProgress())
-    open_photographs(options.data, TerminalProgress())  # decodes them now: not in the time of the first training
+    open_data_folder(options.data, TerminalProgress())  # decodes them now: not in the time of the first training
     place.mkdir(parents=True, exist_ok=True)
     jobs = jobs_of(options, len(set(split.parts.values()) - {splits.HOLDOUT}))
     missing = [job for job in jobs if not is_done(job, options, place)]

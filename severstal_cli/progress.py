@@ -22,7 +22,7 @@ class Bar:
 class Progress:
     """Where a stage reports. This one is silent."""
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """One line for the person: what was found, chosen or written."""
 
     @contextmanager
@@ -112,7 +112,7 @@ class TerminalProgress(Progress):
     def __reduce__(self) -> tuple[Any, ...]:  # another process opens the terminal itself
         return TerminalProgress, ()
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self._console.print(shown(line), soft_wrap=True)
 
     @contextmanager

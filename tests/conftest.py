@@ -23,7 +23,7 @@ class Heard(Progress):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self.lines.append(line)
 
 
@@ -74,7 +74,7 @@ def make_data(tmp_path: Path) -> MakeData:
 
 @pytest.fixture
 def make_pseudo(make_data: MakeData) -> Callable[..., dict[str, Path]]:
-    """`make_pseudo(images=..., sure=...)` -> the settings of a submission for other photographs, sure of its first."""
+    """`make_pseudo(images=..., sure=...)` -> the settings of a submission for other images, sure of its first."""
 
     def make(name: str = "pseudo", *, images: int = 9, sure: int = 6, **options: object) -> dict[str, Path]:
         folder = make_data(name, images=images, **{"seed": 1, "prefix": "p"} | options)

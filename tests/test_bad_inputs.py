@@ -186,12 +186,12 @@ def all_of(*steps: Step) -> Step:
 def pseudo(*rows: str, score: float = 0.95) -> Step:
     """A submission `new.csv` for the images `b.png` and `c.png` in `more`, with the same score for every row."""
     scores = "".join(f"{name}.png,{class_id},{score}\n" for name in "bc" for class_id in (1, 2, 3))
-    photographs = image("more/b.png", NOISE), image("more/c.png", 255 - NOISE)
-    return all_of(table(*rows), write("new.scores.csv", SCORES + scores), *photographs)
+    data_folder = image("more/b.png", NOISE), image("more/c.png", 255 - NOISE)
+    return all_of(table(*rows), write("new.scores.csv", SCORES + scores), *data_folder)
 
 
 def held_out() -> str:
-    """A photograph of the holdout."""
+    """A image of the holdout."""
     rows = (row.split(",") for row in Path("data/splits.csv").read_text().splitlines())
     return next(f"data/train_images/{row[0]}" for row in rows if row[1] == "holdout")
 
@@ -257,7 +257,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("empty CSV", write("data/train.csv", ""), "split --data data",
      "data/train.csv: it is empty. A table begins with a header"),
     ("a header alone", annotate(), "split --data data",
-     "data/train.csv has no mask: nothing to learn from. Give annotated photographs"),
+     "data/train.csv has no mask: nothing to learn from. Give annotated images"),
     ("binary rubbish", write("data/train.csv", bytes(range(128, 256)) * 9), "split --data data",
      "data/train.csv, line 1: it is not UTF-8 text. Save the table as CSV in UTF-8"),
     ("zero bytes", write("data/train.csv", bytes(999)), "split --data data",
@@ -346,11 +346,11 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("scores of another submission", all_of(pseudo("b.png,2,1 3"), write("new.scores.csv", SCORES + "b.png,1,1\n")),
      PSEUDO, "the scores beside new.csv lack rows: 1, first b.png, class 2. Predict again, with a run of all 2 …"),
     ("pseudo labels for annotated images", pseudo("000000001.png,1,", "000000000.png,1,"), PSEUDO,
-     "new.csv names annotated images of data: 2, first 000000001.png. Pseudo labels are for other photographs, with …"),
+     "new.csv names annotated images of data: 2, first 000000001.png. Pseudo labels are for other images, with …"),
     ("pseudo labels of more classes", pseudo("b.png,3,1 3"), PSEUDO,
      "new.csv has classes 1 to 3: data has 2. Give a submission of a run that was trained on the same classes"),
     ("no pseudo images", all_of(pseudo("b.png,1,"), remove("more")), PSEUDO,
-     "no such folder: more. Give the photographs that new.csv is of"),
+     "no such folder: more. Give the images that new.csv is of"),
     ("pseudo images that are missing", pseudo("b.png,1,", "gone.png,1,", "gone.png,2,", "lost.png,1,"), PSEUDO,
      "new.csv, line 3: there is no image gone.png in more: 2 annotated images are missing. Add the images or …"),
     ("pseudo labels past the end of their image", pseudo("b.png,1,6144 2"), PSEUDO,
@@ -486,8 +486,8 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "wrong name for a submission: old.parts. A folder of that name is made for its parts"),
     ("pictures below a file", nothing, f"{PREDICT} --masks old.csv",
      "cannot write old.csv/000000000.png: old.csv is a file. Name another place"),
-    ("pictures over the photographs", nothing, f"{PREDICT} --masks data/train_images",
-     "data/train_images holds the photographs: pictures among them would be taken for some. Name another folder for …"),
+    ("pictures over the images", nothing, f"{PREDICT} --masks data/train_images",
+     "data/train_images holds the images: pictures among them would be taken for some. Name another folder for …"),
     # score
     ("no truth", nothing, "score old.csv",
      "not clear what to score. Give a submission and --truth train.csv, or a run alone"),
@@ -546,7 +546,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
             replace("more/train.csv", "000000001.png,2,", "000000002.png,2,")),
      "compare models/good models/other --data more",
      "models/good was trained with another data than that of more: … Restore it, or train again"),
-    ("a mask past the end of its photograph", table("000000001.png,2,6144 2"),
+    ("a mask past the end of its image", table("000000001.png,2,6144 2"),
      "compare old.csv new.csv --truth data/train.csv --images data/train_images",
      "new.csv, line 2: 000000001.png, class …: run 1 (number 2): … past the end, pixel 6144. Masks must be drawn …"),
     ("a candidate twice", nothing, "compare old.csv old.csv --truth data/train.csv",
@@ -562,10 +562,10 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "wrong part: test. It must be holdout or validation"),
     ("a run and the truth of others", nothing, "report models/good --truth data/train.csv",
      "not clear which images to show: a run shows those of its own data. Leave out --truth and --images, or name …"),
-    ("a submission of unknown photographs", nothing, "report old.csv",
-     "the photographs of old.csv are not known. Give --images DIR"),
-    ("a submission of photographs elsewhere", write("new.csv", f"{PAIRS}gone.png_1,\n"), "report new.csv --data data",
-     "the photographs of new.csv are not known: not all of 1 are in data/train_images or data/test_images. Give …"),
+    ("a submission of unknown images", nothing, "report old.csv",
+     "the images of old.csv are not known. Give --images DIR"),
+    ("a submission of images elsewhere", write("new.csv", f"{PAIRS}gone.png_1,\n"), "report new.csv --data data",
+     "the images of new.csv are not known: not all of 1 are in data/train_images or data/test_images. Give …"),
     ("no rows to show", table(), "report new.csv --data data", "no images to show: new.csv has no rows. Give …"),
     ("no classes to show", table(), "report new.csv --images data/train_images",
      "no classes to show: no table has rows. Give other files"),
@@ -588,14 +588,14 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "both.json is no submission. Predict with --thresholds, and show what that writes"),
     ("a folder to show that is no run", nothing, "report data",
      "data is no run: no model.json in it. Name the folder of a run, or a submission"),
-    ("a photograph too wide to show", all_of(image("wide/a.png", np.zeros((2, 65501), np.uint8)), table("a.png,1,1 1")),
+    ("a image too wide to show", all_of(image("wide/a.png", np.zeros((2, 65501), np.uint8)), table("a.png,1,1 1")),
      "report new.csv --images wide",
      "a.png is too large to show: 2 x 65501 pixels. A side may have 65,500"),
     ("a report of a run without thresholds", remove("models/good/thresholds.json"), "report models/good",
      "models/good/thresholds.json is missing. Search them: severstal thresholds models/good"),
     ("a history that is damaged", write("models/good/history.csv", "epoch,loss\n1,x\n"), "report models/good",
      "models/good/history.csv is damaged: … Train again, or restore the file"),
-    ("a corrupt photograph in a report", write(IMAGE, b"rubbish" * 99), "report old.csv --images data/train_images",
+    ("a corrupt image in a report", write(IMAGE, b"rubbish" * 99), "report old.csv --images data/train_images",
      f"{IMAGE}: not an image, damaged, or of a kind that is not read. Replace it"),
     ("a report over other files", nothing, "report models/good --out data",
      "data is there, and is no report. Name another folder with --out"),

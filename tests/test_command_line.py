@@ -21,7 +21,7 @@ from severstal_cli.cli import early
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError
 from severstal_cli.stages import encoding, prediction, scoring, threshold_search, training
-from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
 from severstal_cli.steel.thresholds.score_surface import Choice
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -361,7 +361,7 @@ def test_runs_weights_and_thresholds_reach_the_stages(severstal: Severstal, monk
 
 
 def choice(held_out: float | None, **rule: int) -> Choice:
-    return Choice(rule=ClassRule(**rule), mean_dice=0.9, mean_dice_default=0.8, mean_dice_never=0.7, images=9,
+    return Choice(rule=ClassPostprocess(**rule), mean_dice=0.9, mean_dice_default=0.8, mean_dice_never=0.7, images=9,
                   present=2, mean_dice_held_out=held_out)  # fmt: skip
 
 

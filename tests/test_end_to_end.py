@@ -1,4 +1,4 @@
-"""The whole way as a person goes it: photographs and annotations in, a checked and scored submission out.
+"""The whole way as a person goes it: images and annotations in, a checked and scored submission out.
 
 The set is unlike the competition's in all that may differ: odd size, three classes, PNG and BMP mixed.
 """

@@ -58,7 +58,7 @@ def test_an_error_is_one_short_line_whatever_was_found_and_its_remedy_stays() ->
 
 def test_lines_bars_and_tables_show_what_cannot_be_obeyed(capfd: pytest.CaptureFixture[str]) -> None:
     progress = TerminalProgress()
-    progress.say(f"run {CONTROL}")
+    progress.log(f"run {CONTROL}")
     with progress.bar(CONTROL, 1, "images") as bar:
         bar.advance(note=CONTROL)
     with progress.waiting(CONTROL) as tell:

@@ -15,7 +15,7 @@ from severstal_cli.learning.runs.thresholds import Thresholds
 from severstal_cli.printing import lines
 from severstal_cli.stages.exporting import ExportResult
 from severstal_cli.stages.training import TrainResult
-from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
 
 FOLDER = Path("my models/first run")
 
@@ -48,9 +48,9 @@ def test_a_remedy_that_is_a_command_can_be_pasted(trained: tuple[Path, Path], tm
 def test_a_note_that_is_a_command_can_be_pasted() -> None:
     card: Any = SimpleNamespace()
     folders = (FOLDER, Path("other"))
-    how = ensemble.Recipe(
+    how = ensemble.Ensemble(
         folders=folders, cards=(card, card), weights=(), views="none", thresholds_path=FOLDER / run_folder.THRESHOLDS,
-        thresholds=Thresholds(rules=(ClassRule(),), exclusive=False, tta="none"),
+        thresholds=Thresholds(rules=(ClassPostprocess(),), exclusive=False, tta="none"),
     )  # fmt: skip
     [note] = dataclasses.replace(how).notes()
     assert quoted(note[note.index("`") :]) == ["severstal", "thresholds", *map(str, folders), "--out", "FILE"]

@@ -43,7 +43,7 @@ app = typer.Typer(
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="From steel photographs and run-length annotations to a scored submission.csv.",
+    help="From steel images and run-length annotations to a scored submission.csv.",
 )
 
 
@@ -67,14 +67,14 @@ PIPELINE = (
     ("look", "severstal report models/linknet-resnet34-fold0 --open"),
     ("submit", "severstal submit models/linknet-resnet34-fold0"),
 )
-"""The way from photographs to a score, with an example each."""
+"""The way from images to a score, with an example each."""
 
 DATA, RUNS, SUBMISSIONS = "Data", "Networks and runs", "Submissions and scores"
 """Panels of the help, in the order of the pipeline."""
 
 
 def _tell_pipeline() -> None:
-    typer.echo("From steel photographs and run-length annotations to a scored submission.csv.\n")
+    typer.echo("From steel images and run-length annotations to a scored submission.csv.\n")
     for step, example in PIPELINE:
         typer.echo(f"  {step:11}  {example}")
     typer.echo("\n`severstal COMMAND --help` tells its options, `severstal --help` all commands.")

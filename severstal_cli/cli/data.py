@@ -50,7 +50,7 @@ def demo(
 
     result = demo.demonstrate(configs.DemoConfig(out=out, seed=seed), TerminalProgress())
     printing.print_demo(result)
-    typer.echo(f"photograph, truth and each model's mask: {result.picture}")
+    typer.echo(f"image, truth and each model's mask: {result.picture}")
 
 
 @app.command(rich_help_panel=DATA)
@@ -65,7 +65,7 @@ def synth(
     ] = None,
     seed: Seed = configs.SynthConfig.seed,
 ) -> None:
-    """Write a synthetic set of steel photographs in the competition's layout."""
+    """Write a synthetic set of steel images in the competition's layout."""
     from severstal_cli.stages import synthesis
 
     config = configs.SynthConfig(

@@ -77,7 +77,7 @@ def train(
         Path | None,
         typer.Option(metavar="FILE", help="A submission to train on, too, where it is sure: pseudo labels."),
     ] = None,
-    pseudo_images: Annotated[Path | None, typer.Option(help="Folder of its photographs.")] = None,
+    pseudo_images: Annotated[Path | None, typer.Option(help="Folder of its images.")] = None,
     pseudo_share: Annotated[
         float, typer.Option(help="Share of them in the images of a step.")
     ] = configs.TrainConfig.pseudo_share,
@@ -175,7 +175,7 @@ def export(
     form: Annotated[str, typer.Option("--format", metavar="onnx|openvino", help="Of the network's file.")],
     out: Annotated[Path | None, typer.Option(help="The folder to write; default: RUN-FORMAT.")] = None,
     image: Annotated[
-        Path | None, typer.Option(help="A photograph to check it with; default: one that it was trained on.")
+        Path | None, typer.Option(help="A image to check it with; default: one that it was trained on.")
     ] = None,
 ) -> None:
     """Write a run in another format, checked, for `predict` here and other programs elsewhere."""

@@ -60,7 +60,7 @@ def predict(
         bool, typer.Option("--keep-parts", help="Leave many small tables in OUT.parts/ instead of one file.")
     ] = False,
 ) -> None:
-    """Predict the masks of photographs: a submission.csv."""
+    """Predict the masks of images: a submission.csv."""
     config = configs.PredictConfig(
         images=tuple(images), runs=tuple(model or ()), models=models, tta=tta, out=out, layout=layout, sample=sample,
         masks=masks, thresholds=thresholds, weights=weights or (), batch_size=batch_size, engine=engine,

@@ -54,7 +54,7 @@ class SplitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SynthConfig:
-    """`synth`: a synthetic set of steel photographs, in the competition's layout."""
+    """`synth`: a synthetic set of steel images, in the competition's layout."""
 
     out: Path
     """A new or empty folder, or an earlier synthetic set."""

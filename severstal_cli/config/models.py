@@ -34,7 +34,7 @@ class ExportConfig:
     out: Path | None = None
     """The folder to write; by default beside the run, with the format behind its name."""
     image: Path | None = None
-    """A photograph to compare the levels on; by default one that the run was trained on."""
+    """A image to compare the levels on; by default one that the run was trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)

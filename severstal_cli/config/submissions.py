@@ -9,7 +9,7 @@ from severstal_cli.config.data import COMPETITION, Competition
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """`predict`: photographs to a submission."""
+    """`predict`: images to a submission."""
 
     images: tuple[Path, ...]
     """Folders and single files."""
@@ -24,7 +24,7 @@ class PredictConfig:
     sample: Path | None = None
     """A sample file: its images, in its order, in its layout."""
     masks: Path | None = None
-    """A folder for pictures of the photographs with the predicted masks drawn on."""
+    """A folder for pictures of the images with the predicted masks drawn on."""
     thresholds: Path | None = None
     """A `thresholds.json`; by default the run's own."""
     weights: tuple[float, ...] = ()
@@ -37,7 +37,7 @@ class PredictConfig:
     devices: int = 1
     """GPUs, or processes on the CPU."""
     on_error: str = "stop"
-    """What to do at a photograph that cannot be read: "stop", or "skip": its rows are empty."""
+    """What to do at a image that cannot be read: "stop", or "skip": its rows are empty."""
     resume: bool = False
     """Go on with the parts that an earlier prediction left."""
     keep_parts: bool = False

@@ -120,7 +120,7 @@ class TrainConfig:
     pseudo: Path | None = None
     """A submission to train on as well, as annotations of `pseudo_images`: pseudo labels. Never in validation."""
     pseudo_images: Path | None = None
-    """The folder of its photographs; none of them is in `train_images`."""
+    """The folder of its images; none of them is in `train_images`."""
     pseudo_share: float = 0.25
     """Share of them in the images of a step: at least one image, and at least one annotated one."""
     pseudo_min_score: float = 0.9

@@ -37,7 +37,7 @@ from severstal_cli.kaggle.kernel import MACHINE
 from severstal_cli.kaggle.notebook import CONTENTS
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.inference import engines, ensemble, level_maps
-from severstal_cli.learning.inference.ensemble import Recipe
+from severstal_cli.learning.inference.ensemble import Ensemble
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import SILENT, Progress
 
@@ -102,7 +102,7 @@ def build(
     _check_place(folder)
     how = _read(runs, thresholds, tta)
     for note in how.notes():
-        progress.say(note)
+        progress.log(note)
     names = tuple(_unlike([path.resolve().name for path in how.folders]))
     slug = slug_of(names)
     packed = wheels.missing_wheels()
@@ -128,7 +128,7 @@ def build(
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
     size = sum(path.stat().st_size for path in (folder / "dataset").rglob("*") if path.is_file())
-    progress.say(f"bundled {', '.join(names)} and {len(packed)} wheels: {size / 2**20:.1f} MiB")
+    progress.log(f"bundled {', '.join(names)} and {len(packed)} wheels: {size / 2**20:.1f} MiB")
     return Bundle(
         dataset=folder / "dataset",
         kernel=folder / "kernel",
@@ -147,7 +147,7 @@ def estimate_s(
     tta: str | None = None,
     images: int = COMPETITION.test_images,
 ) -> tuple[float, str]:
-    """(seconds for `images` photographs on this machine, its device), measured on a few photographs of noise.
+    """(seconds for `images` images on this machine, its device), measured on a few images of noise.
 
     The networks and their views alone: reading and post-processing run beside them. Raises as `build` does.
     """
@@ -174,7 +174,7 @@ def slug_of(names: Sequence[str]) -> str:
     return slugs.slug_of(_unlike(names))
 
 
-def _read(runs: Sequence[Path], thresholds: Path | None, views: str | None) -> Recipe:
+def _read(runs: Sequence[Path], thresholds: Path | None, views: str | None) -> Ensemble:
     if not runs:
         raise InputError("no run to submit", "", "`severstal models` lists the trained runs")
     return ensemble.read(runs, thresholds=thresholds, views=views)
@@ -200,7 +200,7 @@ def _unlike(names: Sequence[str]) -> list[str]:
 
 
 def _write_dataset(
-    dataset: Path, how: Recipe, names: Sequence[str], packed: Sequence[wheels.Wheel], competition: str
+    dataset: Path, how: Ensemble, names: Sequence[str], packed: Sequence[wheels.Wheel], competition: str
 ) -> dict[str, Any]:
     """Write all but the two cards. Returns what belongs into severstal-bundle.json."""
     stories = []

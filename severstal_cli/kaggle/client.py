@@ -88,7 +88,7 @@ class Kaggle:
                 passing = code == 429 or (code >= 500 and repeat)
                 if not passing or attempt == TRIES or wait_s > LONGEST_PAUSE_S:
                     raise self.explain(what, error, remedy) from None
-                self.progress.say(f"Kaggle is busy ({code}): asking again in {wait_s:.0f} s")
+                self.progress.log(f"Kaggle is busy ({code}): asking again in {wait_s:.0f} s")
                 time.sleep(wait_s)
             except (requests.RequestException, ValueError, KeyError, AttributeError, TypeError) as error:
                 raise self.explain(what, error) from None

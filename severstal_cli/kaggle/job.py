@@ -159,7 +159,7 @@ class Job:
                 other = numbered(source.slug, known.slug, NAMES)
                 if other is None:
                     raise
-                self._progress.say(f"something else on Kaggle is named {known.slug}: the dataset becomes {other}")
+                self._progress.log(f"something else on Kaggle is named {known.slug}: the dataset becomes {other}")
                 self._save_dataset(number, slug=other, before=None)
             except InputError:  # the tokens may be used up or too old
                 memory.forget()
@@ -197,7 +197,7 @@ class Job:
                     self._lose_datasets()
                     raise
                 self._save(mounts=self.state.mounts + 1)
-                self._progress.say(f"the dataset was not mounted yet: the notebook runs again in {self._late}")
+                self._progress.log(f"the dataset was not mounted yet: the notebook runs again in {self._late}")
                 time.sleep(self._waits.late_s)
             except RemoteError:
                 self._save(kernel_version=None, kernel_before=None)
@@ -236,7 +236,7 @@ class Job:
                 other = numbered(self._task.kernel, self.slug, NAMES)
                 if other is None:
                     raise
-                self._progress.say(f"{error.found}: the notebook becomes {other}")
+                self._progress.log(f"{error.found}: the notebook becomes {other}")
                 self._save(kernel=other, kernel_before=None)
             except kernel.NoQuotaError as error:
                 quota = preflight.gpu_quota(self._kaggle)
@@ -246,7 +246,7 @@ class Job:
                 if time.monotonic() - began > self._waits.place_limit_s:
                     raise
                 if not told:
-                    self._progress.say(f"{error.found}: waiting for a place. Ctrl-C ends that; {polling.SAME_COMMAND}")
+                    self._progress.log(f"{error.found}: waiting for a place. Ctrl-C ends that; {polling.SAME_COMMAND}")
                     told = True
                 time.sleep(4 * self._waits.poll_s)
 

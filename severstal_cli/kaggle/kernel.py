@@ -203,7 +203,7 @@ def _not_there(user: str, slug: str, code: int) -> NotThereError:
 def failure(kaggle: Kaggle, user: str, slug: str, reason: str, log: list[str]) -> RemoteError:
     """What a notebook's bad end is; the end of its log is shown."""
     for line in log[-LOG_LINES:]:
-        kaggle.progress.say(f"  {line}")
+        kaggle.progress.log(f"  {line}")
     kinds = {UPLOAD_AGAIN: DatasetError, NO_WEIGHTS: WeightsError}
     kind = next((kind for mark, kind in kinds.items() if any(mark in line for line in log)), RemoteError)
     return kind(f"the notebook {user}/{slug} failed", kaggle.without_secrets(reason),

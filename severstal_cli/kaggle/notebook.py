@@ -146,7 +146,7 @@ def train(
 
 
 def data_folder(bundle: dict[str, Any], place: Path, folders: dict[Path, set[str]]) -> Path:
-    """A folder that can be written, with the annotations, the photographs and the split."""
+    """A folder that can be written, with the annotations, the images and the split."""
     data = place / "data"
     data.mkdir()
     names = {"train.csv", "train_images"}
@@ -202,7 +202,7 @@ def severstal(arguments: list[str], environment: dict[str, str], limit_s: float 
 
 
 def walk(top: Path, depth: int) -> dict[Path, set[str]]:
-    """{folder: names in it} for `top` and the folders below it, without the photographs."""
+    """{folder: names in it} for `top` and the folders below it, without the images."""
     found: dict[Path, set[str]] = {}
     for place, folders, files in os.walk(top, followlinks=True):
         here = Path(place)

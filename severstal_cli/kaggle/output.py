@@ -82,7 +82,7 @@ def wait_until_listed(
         if is_over:
             return missing
         if not told:
-            kaggle.progress.say(f"waiting until Kaggle lists {', '.join(wanted)} of the notebook")
+            kaggle.progress.log(f"waiting until Kaggle lists {', '.join(wanted)} of the notebook")
             told = True
         time.sleep(max(poll_s, 0.001))
 

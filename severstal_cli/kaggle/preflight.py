@@ -58,7 +58,7 @@ def _check_competition(kaggle: Kaggle, *, submits: bool) -> None:
         raise InputError(f"{kaggle.competition} takes no submissions", "Kaggle has disabled them", f"See {page}")
     daily = f", {found.max_daily_submissions} submissions a day" if found.max_daily_submissions else ""
     entered = "entered" if found.user_has_entered else f"not entered, as Kaggle tells: accept the rules on {page}/rules"
-    kaggle.progress.say(f"competition {kaggle.competition}: {entered}{daily}")
+    kaggle.progress.log(f"competition {kaggle.competition}: {entered}{daily}")
 
 
 def _tell_submissions(kaggle: Kaggle) -> None:
@@ -72,12 +72,12 @@ def _tell_submissions(kaggle: Kaggle) -> None:
     if limits is None:
         return
     if limits.num_allowed_now > 0:
-        kaggle.progress.say(f"submissions left today: {limits.num_allowed_now}")
+        kaggle.progress.log(f"submissions left today: {limits.num_allowed_now}")
     # all zero is also what an account without a team is told, and its first submission makes the team
     elif limits.limited_by_total:
-        kaggle.progress.say(f"no submission is left: {limits.num_total} were made, the competition may allow no more")
+        kaggle.progress.log(f"no submission is left: {limits.num_total} were made, the competition may allow no more")
     elif limits.num_today:
-        kaggle.progress.say(f"no submission is left today: {limits.num_today} were made; the day begins at 00:00 UTC")
+        kaggle.progress.log(f"no submission is left today: {limits.num_today} were made; the day begins at 00:00 UTC")
 
 
 def _check_gpu(kaggle: Kaggle) -> None:
@@ -89,7 +89,7 @@ def _check_gpu(kaggle: Kaggle) -> None:
         raise InputError(f"no GPU time is left on Kaggle: {quota.used_s / 3600:.1f} of {allowed_h:.1f} hours are used",
                          f"nothing was sent{when}", SAME_COMMAND)  # fmt: skip
     left_h = (quota.allowed_s - quota.used_s - quota.reserved_s) / 3600
-    kaggle.progress.say(f"GPU time left this week: {left_h:.1f} of {allowed_h:.1f} h{when}")
+    kaggle.progress.log(f"GPU time left this week: {left_h:.1f} of {allowed_h:.1f} h{when}")
 
 
 def gpu_quota(kaggle: Kaggle) -> Quota | None:
@@ -120,7 +120,7 @@ def _ask(kaggle: Kaggle, what: str, ask: Callable[[KaggleClient], Any]) -> Any:
     except RefusedError as error:
         if error.code == 401:
             raise
-        kaggle.progress.say(f"{error}")
+        kaggle.progress.log(f"{error}")
     except SeverstalError as error:
-        kaggle.progress.say(f"{error}")
+        kaggle.progress.log(f"{error}")
     return None

@@ -63,7 +63,7 @@ class Steps:
             if self._config.again and found.status != "pending" and not self.state.submitting:
                 self._next_attempt()
                 continue
-            self._progress.say(f"found on Kaggle: submission {found.ref}")
+            self._progress.log(f"found on Kaggle: submission {found.ref}")
             was_there = not self.state.submitting
             self._keep(found.ref, found.date)
         return was_there
@@ -97,14 +97,14 @@ class Steps:
     def make_dataset(self) -> None:
         """Upload the bundle, and wait until Kaggle has taken it in. Raises SeverstalError."""
         (known,) = self._job.state.datasets
-        self._progress.say(f"2/5 dataset {self._user}/{known.slug}" + (": is there" if known.ready else ""))
+        self._progress.log(f"2/5 dataset {self._user}/{known.slug}" + (": is there" if known.ready else ""))
         self._job.make_datasets()
 
     def run_kernel(self) -> None:
         """Push the notebook, and wait until it has run. Raises SeverstalError."""
         job = self._job.state
         done = f": version {job.kernel_version} has run" if job.kernel_done else ""
-        self._progress.say(f"3/5 notebook {self._job.page}{done}")
+        self._progress.log(f"3/5 notebook {self._job.page}{done}")
         self._job.run(self._watch)
 
     def _watch(self, version: int) -> str:
@@ -115,7 +115,7 @@ class Steps:
 
     def send(self) -> None:
         """Submit what the notebook left. Raises SeverstalError."""
-        self._progress.say(f"4/5 submission {self._description!r}")
+        self._progress.log(f"4/5 submission {self._description!r}")
         version = self._job.push()
         self._save(submitting=True)
         try:
@@ -144,7 +144,7 @@ def fetch_scores(config: SubmitConfig, kaggle: Kaggle, folder: Path, known: Stat
     Raises SeverstalError: a call fails, or it takes too long.
     """
     assert known.ref is not None
-    kaggle.progress.say(f"5/5 scores of submission {known.ref}")
+    kaggle.progress.log(f"5/5 scores of submission {known.ref}")
     found = submission.wait_until_scored(kaggle, known.ref, poll_s=config.poll_s, limit_s=config.submission_limit_s)
     result = state.Scores(
         status=found.status,
@@ -173,7 +173,7 @@ def _place(kaggle: Kaggle, score: float | None, *, public: bool) -> int | None:
     try:
         return submission.place(kaggle, score, public=public)
     except SeverstalError as error:  # the score is what counts
-        kaggle.progress.say(f"the place is not known: {error}")
+        kaggle.progress.log(f"the place is not known: {error}")
         return None
 
 

@@ -56,14 +56,14 @@ class Data:
 def data_of(config: RemoteConfig) -> Data:
     """Whether the folder of data holds the competition's, or other data. Raises InputError: it cannot be read."""
     folder, competition = config.train.data, config.competition
-    table, photographs = folder / "train.csv", folder / "train_images"
-    if not table.exists() and not photographs.exists():
+    table, data_folder = folder / "train.csv", folder / "train_images"
+    if not table.exists() and not data_folder.exists():
         return Data(is_own=False)
     masks = len(mask_table.read_table(table).masks)
-    count = len(image_files.find_images([photographs])) if photographs.exists() else competition.train_images
+    count = len(image_files.find_images([data_folder])) if data_folder.exists() else competition.train_images
     if (count, masks) != (competition.train_images, competition.masks):
         return Data(is_own=True, is_here=True)
-    return Data(is_own=False, annotations=notebook.digest_of(table), is_here=photographs.exists())
+    return Data(is_own=False, annotations=notebook.digest_of(table), is_here=data_folder.exists())
 
 
 def local_settings(config: TrainConfig) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _starts_from(
     if train.encoder_weights == "imagenet":
         weights = pretrained.find_file(train.models / "encoders", train.encoder)
         if weights is None and sends_weights:
-            progress.say(f"fetching the ImageNet weights of {train.encoder} here: the notebook has no internet")
+            progress.log(f"fetching the ImageNet weights of {train.encoder} here: the notebook has no internet")
             weights = encoder_file.fetch(train.encoder, dataset.parent / "fetched.safetensors")
         internet = weights is None
     if weights is None:

@@ -123,7 +123,7 @@ def fetch(kaggle: Kaggle, path: Path, *, stall_s: float) -> None:
                 ) from None
             address = "" if broken.renew else address
             wait_s = kaggle.pause_s * 2 ** (failures - 1)
-            kaggle.progress.say(f"{broken}; {state.told()}: going on in {wait_s:.0f} s")
+            kaggle.progress.log(f"{broken}; {state.told()}: going on in {wait_s:.0f} s")
             time.sleep(wait_s)
     with writing(path):
         _check_md5(state, archive)

@@ -135,7 +135,7 @@ def _upload_file(
             faults += 1
             if faults == FAULTS:
                 raise MachineError(f"cannot upload {name}", fault, SAME_COMMAND)
-            kaggle.progress.say(f"{name}: {fault}; trying again")
+            kaggle.progress.log(f"{name}: {fault}; trying again")
             time.sleep(kaggle.pause_s * 2 ** (faults - 1))
 
 

@@ -35,7 +35,7 @@ class Screen:
         elif found := _BAR.fullmatch(line):
             self._advance(found[1], int(found[2]), int(found[3]), found[4], found[5] or "")
         elif not line.startswith("next: "):  # what comes next there is done by the notebook
-            self._progress.say(line)
+            self._progress.log(line)
 
     def _advance(self, label: str, done: int, total: int, unit: str, note: str) -> None:
         if self._bar != (label, total) or done < self._done:
@@ -75,7 +75,7 @@ def watch(kaggle: Kaggle, user: str, slug: str, version: int, screen: Screen, *,
             if failure is not None:
                 break
             if now != state:
-                kaggle.progress.say(f"notebook: {now}")
+                kaggle.progress.log(f"notebook: {now}")
                 state = now
             if state == "running" and follower is None:
                 follower = Follower(kaggle, user, slug, output.label(version), again_s=min(5.0, poll_s))
@@ -86,7 +86,7 @@ def watch(kaggle: Kaggle, user: str, slug: str, version: int, screen: Screen, *,
                 for line in follower.lines() if follower else ():
                     screen.show(line)
                 if follower and follower.fault and not told:
-                    kaggle.progress.say(f"its log cannot be followed ({follower.fault}): waiting for its end")
+                    kaggle.progress.log(f"its log cannot be followed ({follower.fault}): waiting for its end")
                     told = True
                 left_s = until - time.monotonic()
                 if left_s <= 0:

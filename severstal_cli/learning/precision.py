@@ -137,7 +137,7 @@ class Careful:
         self.verdicts[size] = found <= TOLERANCE
         if self.verdicts[size]:
             return probs
-        self._progress.say(_line(self._name, self._kind, size, found))
+        self._progress.log(_line(self._name, self._kind, size, found))
         return self.in_float32(pixels)
 
     def in_float32(self, pixels: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ def check_training(
             found = _excess_in_training(network, pixels, fabric, kind)
             verdicts[size] = found <= 1
             if found > 1:
-                progress.say(_line(name, kind, size, found * TOLERANCE))
+                progress.log(_line(name, kind, size, found * TOLERANCE))
 
 
 def _distance(one: Tensor, other: Tensor) -> float:

@@ -3,7 +3,7 @@
     index.html             the page; it works from a file
     static/                its style and scripts
     data/index.js          names, sizes, counts and Dice of every image: what filters and sorts
-    photographs/000001.jpg the first image, grey
+    images/000001.jpg the first image, grey
     masks/000001.js        its masks, true and predicted
     levels/000001-0.js     its levels by the first candidate, where that is a run and a level reaches the lowest step
     surface-0.png          how the rules of the first candidate were chosen

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
 from severstal_cli.steel.scoring import dice
 from severstal_cli.steel.scoring.scores import Scores, score_masks
 
@@ -29,7 +29,7 @@ class Candidate:
 
     name: str
     masks: dice.Masks
-    rules: tuple[ClassRule, ...] | None = None
+    rules: tuple[ClassPostprocess, ...] | None = None
     """Of a run; a submission has none, and no levels."""
     steps: tuple[NDArray[np.uint8], ...] = ()
     """Of a run: the thresholds that can be chosen for each class, see `levels`."""
@@ -44,7 +44,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """All that the page shows, but for photographs and levels, which are written as they come."""
+    """All that the page shows, but for images and levels, which are written as they come."""
 
     title: str
     """What the images are, as "the holdout of data"."""

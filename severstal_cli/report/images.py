@@ -1,4 +1,4 @@
-"""The photographs of a report: grey JPEG files, numbered."""
+"""The images of a report: grey JPEG files, numbered."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ from severstal_cli.steel.images.decoding import Grey, cv2
 
 MOST = 65_500
 """Pixels of a side, as JPEG has it."""
-FOLDER = "photographs"
+FOLDER = "images"
 QUALITY = 75
-"""What is left of the grain is what a person sees; a photograph of 256 x 1600 takes some 50 kB."""
+"""What is left of the grain is what a person sees; a image of 256 x 1600 takes some 50 kB."""
 
 
 def number_of(row: int) -> str:
@@ -22,17 +22,17 @@ def number_of(row: int) -> str:
 
 
 def write(
-    place: Path, image_ids: Sequence[str], photograph: Callable[[str], Grey], progress: Progress
+    place: Path, image_ids: Sequence[str], image: Callable[[str], Grey], progress: Progress
 ) -> list[tuple[int, int]]:
-    """Write every photograph to the report at `place`, in threads; return their heights and widths.
+    """Write every image to the report at `place`, in threads; return their heights and widths.
 
-    Raises OSError, what `photograph` raises, and InputError for one that is too large.
+    Raises OSError, what `image` raises, and InputError for one that is too large.
     """
     (place / FOLDER).mkdir()
 
     def keep(item: tuple[int, str]) -> tuple[int, int]:
         row, image_id = item
-        grey = photograph(image_id)
+        grey = image(image_id)
         if max(grey.shape) > MOST:
             raise InputError(f"{image_id} is too large to show", f"{grey.shape[0]} x {grey.shape[1]} pixels",
                              f"A side may have {MOST:,}")  # fmt: skip
@@ -41,9 +41,9 @@ def write(
         return int(grey.shape[0]), int(grey.shape[1])
 
     sizes = []
-    with progress.bar("photographs", len(image_ids), "images") as bar:
+    with progress.bar("images", len(image_ids), "images") as bar:
         ahead = 2 * (os.cpu_count() or 1)
-        for size in map_in_order(keep, enumerate(image_ids), ahead=ahead, name="photographs"):
+        for size in map_in_order(keep, enumerate(image_ids), ahead=ahead, name="images"):
             sizes.append(size)
             bar.advance()
     return sizes

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
 from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS
 
 
-def steps_of(rule: ClassRule) -> NDArray[np.uint8]:
+def steps_of(rule: ClassPostprocess) -> NDArray[np.uint8]:
     """The thresholds that can be chosen for a class, rising."""
-    own = [rule.pixel_threshold] if rule.pixel_threshold < NEVER else []
+    own = [rule.pixel_threshold] if rule.pixel_threshold < DISABLED else []
     return np.unique(np.concatenate([THRESHOLDS, own])).astype(np.uint8)
 
 

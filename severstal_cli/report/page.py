@@ -21,12 +21,12 @@ from severstal_cli.steel.scoring.scores import Difference, ScoreResult, Scores, 
 
 RIGHT_DICE = 0.7
 """From this Dice on a mask counts as right on the page; below it as partial."""
-SCRIPTS = ("masks", "store", "choosing", "drawing", "gallery", "zooming", "tables", "viewer", "main")
+SCRIPTS = ("masks", "loader", "filters", "drawing", "gallery", "zooming", "tables", "viewer", "main")
 """In the order in which they are loaded."""
 
 
 def write(place: Path, content: Content, progress: Progress) -> list[ScoreResult | None]:
-    """Write all but photographs and levels to `place`; return the scores. Raises OSError as files do."""
+    """Write all but images and levels to `place`; return the scores. Raises OSError as files do."""
     scores = content.scores()
     results = [None if found is None else found.summary() for found in scores]
     (place / "data").mkdir()
@@ -98,7 +98,7 @@ def _write_masks(place: Path, content: Content, progress: Progress) -> None:
             bar.advance()
 
 
-def _gaps(runs: rle.Runs) -> list[int]:
+def _gaps(runs: rle.RLE) -> list[int]:
     """How many pixels are out, how many in, and so on: shorter in text than where runs start."""
     starts = runs[:, 0].astype(np.int64)
     ends = starts + runs[:, 1]
@@ -130,7 +130,7 @@ def _render(content: Content, scores: Sequence[Scores | None], results: Sequence
         right=RIGHT_DICE,
         knows_sure=any(candidate.sure is not None for candidate in content.candidates),
         scripts=SCRIPTS,
-        never=postprocess.NEVER,
+        never=postprocess.DISABLED,
         version=__version__,
     )
 

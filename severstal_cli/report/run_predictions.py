@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from severstal_cli import files
 from severstal_cli.errors import RunError
-from severstal_cli.learning.inference.ensemble import Recipe
-from severstal_cli.learning.inference.held_out import Part
+from severstal_cli.learning.inference.ensemble import Ensemble
+from severstal_cli.learning.inference.held_out import Subset
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import Progress
 from severstal_cli.report import folder, levels
@@ -22,7 +22,7 @@ from severstal_cli.steel.tables import confidence
 
 
 def predict(
-    name: str, number: int, recipe: Recipe, part: Part, place: Path, batch_size: int, progress: Progress
+    name: str, number: int, recipe: Ensemble, part: Subset, place: Path, batch_size: int, progress: Progress
 ) -> Candidate:
     """What a run predicts for the images of `part`, by its own rules.
 
@@ -31,7 +31,7 @@ def predict(
     run, rules = recipe.folders[0], recipe.thresholds.rules
     steps = tuple(map(levels.steps_of, rules))
     (place / "levels").mkdir(exist_ok=True)
-    masks: dict[tuple[str, int], rle.Runs] = {}
+    masks: dict[tuple[str, int], rle.RLE] = {}
     has_levels, sure = np.zeros(len(part.image_ids), np.bool_), np.ones((len(part.image_ids), len(rules)))
 
     def keep(item: tuple[int, tuple[str, NDArray[np.uint8]]]) -> None:

@@ -19,7 +19,7 @@ from severstal_cli.wording import spans
 
 
 def gather(config: ReportConfig, place: Path, progress: Progress) -> Content:
-    """What a report shows; photographs and levels are written to `place` on the way. Raises as the stage does."""
+    """What a report shows; images and levels are written to `place` on the way. Raises as the stage does."""
     if any(is_run(path) for path in config.shown):
         return _of_runs(config, place, progress)
     return _of_submissions(config, place, progress)
@@ -37,7 +37,7 @@ def _read(path: Path, progress: Progress) -> MaskTable:
     if path.is_dir() and not any(path.glob("part-*.csv")):
         raise InputError(f"{path} is no run", "no model.json in it", "Name the folder of a run, or a submission")
     table = mask_table.read_table(path)
-    mask_table.say_merged(path, table, progress)
+    mask_table.log_merged(path, table, progress)
     return table
 
 
@@ -63,10 +63,10 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
     parts = {run: opened([run], config.data, progress) for run in runs}
     first = parts[runs[0]]
     for run, part in parts.items():
-        if part.image_ids != first.image_ids or part.photographs.folder != first.photographs.folder:
+        if part.image_ids != first.image_ids or part.data_folder.folder != first.data_folder.folder:
             raise InputError(f"{run} left out other images than {runs[0]}", "", "Show runs of one fold of one split")
-    _check_gaps(first.photographs.folder / "train.csv", first.photographs.class_ids)
-    cache = first.photographs.cache
+    _check_gaps(first.data_folder.folder / "train.csv", first.data_folder.class_ids)
+    cache = first.data_folder.cache
     sizes = cache.sizes[[cache.index[name] for name in first.image_ids]]
     classes = len(recipes[runs[0]].thresholds.rules)
     for path, table in found.items():
@@ -80,7 +80,7 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
     for number, (name, path) in enumerate(zip(short_names(config.shown), config.shown, strict=True)):
         if path in parts:
             for note in recipes[path].notes():
-                progress.say(note)
+                progress.log(note)
             candidates.append(
                 run_predictions.predict(name, number, recipes[path], parts[path], place, config.batch_size, progress)
             )
@@ -88,11 +88,11 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
             candidates.append(_of_table(name, path, found[path], first.image_ids, classes))
     where = "the holdout" if config.part == splits.HOLDOUT else f"fold {first.shares[0].part}"
     return Content(
-        title=f"{where} of {first.photographs.folder.resolve().name}",
+        title=f"{where} of {first.data_folder.folder.resolve().name}",
         image_ids=first.image_ids,
         sizes=sizes.astype(np.int64),
         classes=classes,
-        true=first.photographs.masks,
+        true=first.data_folder.masks,
         groups=first.split.groups,
         candidates=tuple(candidates),
     )
@@ -110,7 +110,7 @@ def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Co
         check_names(truth, true, image_ids, "to show")
         _check_gaps(truth, true.class_ids)
     if true is None:
-        progress.say("no --truth: nothing is scored")
+        progress.log("no --truth: nothing is scored")
     split = None if truth is None else splits.split_in(truth.parent)
     if split is not None:
         for path in found:
@@ -158,7 +158,7 @@ def _images_of(
         image_ids = mask_table.read_image_list(given).image_ids
     else:
         image_ids = tuple(dict.fromkeys(name for table in found.values() for name in table.image_ids))
-        progress.say(f"showing the {len(image_ids):,} images with a row; --images DIR or LIST.csv shows others")
+        progress.log(f"showing the {len(image_ids):,} images with a row; --images DIR or LIST.csv shows others")
     if not image_ids:
         raise InputError("no images to show", f"{config.shown[0]} has no rows", "Give --images DIR")
     above = [path for path in (config.data, None if config.truth is None else config.truth.parent) if path is not None]
@@ -167,7 +167,7 @@ def _images_of(
         if paths := image_files.in_folder(folder, image_ids):
             return paths, folder
     where = " or ".join(map(str, folders))
-    raise InputError(f"the photographs of {config.shown[0]} are not known",
+    raise InputError(f"the images of {config.shown[0]} are not known",
                      f"not all of {len(image_ids)} are in {where}" if where else "", "Give --images DIR")  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def _check_table(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, in
     if absent == len(sizes):
         raise InputError(f"{path} names none of the {len(sizes)} images to show", "", "Give the submission for them")
     if absent:
-        progress.say(f"{absent} of {len(sizes)} images have no row in {path} and count as empty")
+        progress.log(f"{absent} of {len(sizes)} images have no row in {path} and count as empty")
 
 
 def _check_gaps(path: Path, class_ids: Sequence[int]) -> None:

@@ -91,7 +91,7 @@ def _images(
     paths = find_images([config.images], progress)
     found = survey(paths, progress)
     for note in found.notes:
-        progress.say(note)
+        progress.log(note)
     sizes = {id_of(path): size for path, size in found.sizes.items()} if config.size is None else {}
     if found.wrong and config.size is None:
         notes.append(unread(list(map(str, found.wrong.values()))))

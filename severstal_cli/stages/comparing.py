@@ -22,7 +22,7 @@ from severstal_cli.errors import InputError, RunError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import scoring
 from severstal_cli.steel import drawing
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.images import surveys
 from severstal_cli.steel.scoring import dice, intervals
 from severstal_cli.steel.scoring.comparison import CompareResult, Row, markdown
@@ -58,14 +58,14 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
         raise InputError("submissions are compared with submissions alone",
                          f"{kinds[True]} is one, {kinds[False]} is not",
                          "Predict the same images with the run, and name that submission")  # fmt: skip
-    candidates, true, photographs = (_submissions if True in kinds else _runs)(config, progress)
+    candidates, true, data_folder = (_submissions if True in kinds else _runs)(config, progress)
     rows = _rows(candidates)
-    result = CompareResult(rows=rows, folder=out, has_picture=photographs is not None)
+    result = CompareResult(rows=rows, folder=out, has_picture=data_folder is not None)
     picture = None
-    if photographs is not None:
+    if data_folder is not None:
         columns = [("truth", true), *((candidate.name, candidate.scores[0].masks) for candidate in candidates)]
         first = candidates[0].scores[0]
-        picture = drawing.by_class(columns, first.image_ids, max(first.class_ids), photographs)
+        picture = drawing.by_class(columns, first.image_ids, max(first.class_ids), data_folder)
     files.write_text(out / CONTENT, json.dumps(result.to_dict(), indent=2) + "\n")
     files.write_text(out / MARKDOWN, markdown(result))
     if picture is None:
@@ -77,7 +77,7 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
 
 def _submissions(
     config: CompareConfig, progress: Progress
-) -> tuple[list[_Candidate], dice.Masks, drawing.Photographs | None]:
+) -> tuple[list[_Candidate], dice.Masks, drawing.DataFolder | None]:
     _check_given(config, "submissions", {"truth", "images"})
     if config.truth is None:
         raise InputError("submissions are compared by the truth", "", "Give --truth train.csv, and --images DIR")
@@ -92,7 +92,7 @@ def _submissions(
     return candidates, judged.tables[config.truth].masks, surveys.reader(files_of) if is_whole else None
 
 
-def _runs(config: CompareConfig, progress: Progress) -> tuple[list[_Candidate], dice.Masks, drawing.Photographs | None]:
+def _runs(config: CompareConfig, progress: Progress) -> tuple[list[_Candidate], dice.Masks, drawing.DataFolder | None]:
     from severstal_cli.learning.networks import names
 
     if config.truth or config.images:
@@ -122,7 +122,7 @@ def _runs(config: CompareConfig, progress: Progress) -> tuple[list[_Candidate], 
                                  "Compare runs of the same data and split")  # fmt: skip
     from severstal_cli.learning.runs.model_card import read_card
 
-    there = open_photographs(data or Path(read_card(candidates[0].runs[0]).data), progress)
+    there = open_data_folder(data or Path(read_card(candidates[0].runs[0]).data), progress)
     return candidates, there.masks, lambda image_id: there.cache[there.cache.index[image_id]]
 
 

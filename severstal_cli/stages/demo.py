@@ -32,7 +32,7 @@ class DemoResult:
     scores: Mapping[str, ScoreResult]
     """Of each network on the holdout."""
     picture: Path
-    """Test photographs, their true masks and those of each network."""
+    """Test images, their true masks and those of each network."""
 
 
 def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> DemoResult:
@@ -42,7 +42,7 @@ def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> Demo
     """
     data, models, submissions = config.out / "data", config.out / "models", config.out / "submissions"
     _check_folder(config.out, data)
-    progress.say(f"drawing {TRAIN_IMAGES + TEST_IMAGES} synthetic photographs of {SIZE[0]} x {SIZE[1]} into {data}")
+    progress.log(f"drawing {TRAIN_IMAGES + TEST_IMAGES} synthetic images of {SIZE[0]} x {SIZE[1]} into {data}")
     write_synthetic_set(
         data, seed=config.seed, images=TRAIN_IMAGES, test_images=TEST_IMAGES, size=SIZE, defect_share=0.65,
         rare_boost=0.3, progress=progress,
@@ -81,7 +81,7 @@ def _train(arch: str, data: Path, models: Path, seed: int, progress: Progress) -
     rmtree(folder_for(config), ignore_errors=True)  # of an earlier demo
     run = training.train(config, progress).folder
     found = threshold_search.search(configs.ThresholdsConfig(runs=(run,)), progress)
-    progress.say(
+    progress.log(
         f"{arch}: validation Dice {found.mean_dice_default:.4f} at threshold 0.5, {found.mean_dice:.4f} after the "
         f"search, {found.mean_dice_never:.4f} for predicting nothing"
     )

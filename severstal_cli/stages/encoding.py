@@ -31,14 +31,14 @@ from severstal_cli.steel.mask_images.mask_names import mask_name, need_full_name
 from severstal_cli.steel.mask_images.mask_source import DrawnMasks, masks_in_files
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.jagged import likelier_height
-from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.masks.rle import RLE
 from severstal_cli.steel.tables.csv_rows import place
 from severstal_cli.steel.tables.mask_table import (
     Layout,
     MaskTable,
+    log_merged,
     read_image_list,
     read_table,
-    say_merged,
     write_table,
 )
 
@@ -93,7 +93,7 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     if config.class_names:
         raise UsageError("--class-names", "mask files name no classes", "Leave it out")
     source = masks_in_files(config, listed, progress)
-    masks: dict[tuple[str, int], Runs] = {}
+    masks: dict[tuple[str, int], RLE] = {}
     sizes: dict[str, tuple[int, int]] = {}
     named = set(range(1, (config.classes or source.classes) + 1))
     with progress.bar("encode", source.total, "masks") as bar:
@@ -149,7 +149,7 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
     """
     size = config.size
     table = read_table(config.table, pixels=size[0] * size[1] if size else None)
-    say_merged(config.table, table, progress)
+    log_merged(config.table, table, progress)
     sizes = _sizes(config, table, progress)
     if config.images is None and size and not config.trust_size:
         _doubt_size(config.table, table, size)
@@ -159,7 +159,7 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
     _say_left(config.out, table, set(names.values()), in_full, progress)
     with _all_or_none(config.out) as folder, progress.bar("decode", len(names), "masks") as bar:
 
-        def write(item: tuple[tuple[str, int], Runs]) -> None:
+        def write(item: tuple[tuple[str, int], RLE]) -> None:
             (image_id, channel), runs = item
             name = names[image_id, channel]
             with writing(config.out / name):
@@ -257,7 +257,7 @@ def _say_left(out: Path, table: MaskTable, names: set[str], in_full: set[str], p
     there = sorted(path.name for path in out.glob("*_*.png")) if out.is_dir() else []
     left = [name for name in there if name not in names and name.rpartition("_")[0] in stems]
     if left:
-        progress.say(f"{out} holds {len(left)} more masks of these images, which stay: {', '.join(left[:5])}")
+        progress.log(f"{out} holds {len(left)} more masks of these images, which stay: {', '.join(left[:5])}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`export`: a run with its network in another format, checked against torch on a photograph."""
+"""`export`: a run with its network in another format, checked against torch on a image."""
 
 import shutil
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
     member = engines.member_of(config.run, card)
     picture = config.image or _photograph_of(card)
     grey = decoding.read_grey(picture, card.bits or decoding.FULL_DEPTH)
-    progress.say(f"writing {config.run} as {config.format}, and predicting {picture} with it")
+    progress.log(f"writing {config.run} as {config.format}, and predicting {picture} with it")
     with files.replacing_folder(out) as folder:
         file = export.write(member, config.format, folder)
         model_card.write_card(folder, card)
@@ -87,4 +87,4 @@ def _photograph_of(card: model_card.ModelCard) -> Path:
         with_defects = (image_id for image_id, _ in mask_table.read_table(data / "train.csv").masks)
         return next((paths[image_id] for image_id in with_defects if image_id in paths), next(iter(paths.values())))
     except InputError as error:
-        raise InputError("no photograph to check the export with", str(error), "Give one with --image") from error
+        raise InputError("no image to check the export with", str(error), "Give one with --image") from error

@@ -1,4 +1,4 @@
-"""`predict`: photographs to a submission; beside it how it was made (JSON) and how sure its rows are (scores).
+"""`predict`: images to a submission; beside it how it was made (JSON) and how sure its rows are (scores).
 
 The work is done in shards (`steel/tables/shards`): processes share them, and a killed prediction resumes from them.
 The first process joins them to the submission.
@@ -25,7 +25,7 @@ from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.learning import distributed
 from severstal_cli.learning.device import half_type, open_device
 from severstal_cli.learning.inference import engines, level_maps, pipeline
-from severstal_cli.learning.inference.ensemble import Recipe
+from severstal_cli.learning.inference.ensemble import Ensemble
 from severstal_cli.learning.inference.inputs import Task, read_task
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import drawing
@@ -51,7 +51,7 @@ class PredictResult:
     skipped: Mapping[str, str] = field(default_factory=dict)
     """image_id -> why it could not be read; its rows are empty."""
     seconds: float = 0.0
-    """From the first photograph to the last mask."""
+    """From the first image to the last mask."""
     images_per_s: float = 0.0
     """Of what was predicted now, without the parts that were there."""
 
@@ -59,13 +59,13 @@ class PredictResult:
 class _Masks(NamedTuple):
     """What an image's levels gave, one a class."""
 
-    runs: list[rle.Runs]
+    runs: list[rle.RLE]
     scores: list[float]
 
 
 @distributed.on_devices
 def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult:
-    """Predict the masks of photographs and write them as a submission.
+    """Predict the masks of images and write them as a submission.
 
     Of several processes the first one has the result; that of the others is empty.
 
@@ -90,17 +90,17 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         if distributed.is_first():
             parts.begin(resume=config.resume)
             runs = ", ".join(f"{folder} by {name}" for folder, name in zip(how.folders, names, strict=True))
-            progress.say(f"predicting with {runs}")
+            progress.log(f"predicting with {runs}")
             for note in how.notes():
-                progress.say(note)
+                progress.log(note)
         fabric.barrier()
         if not parts.is_shared():
             raise InputError(f"{parts.folder} is not here", "another process has begun it",
                              "Several machines must share its folder")  # fmt: skip
-        parts.check_plan()  # another machine may have other photographs or runs
-        there = parts.written()  # the first process has removed what is of older photographs
+        parts.check_plan()  # another machine may have other images or runs
+        there = parts.written()  # the first process has removed what is of older images
         if there:
-            progress.say(f"going on: {len(there)} of {len(parts.images)} parts are there")
+            progress.log(f"going on: {len(there)} of {len(parts.images)} parts are there")
         fabric.barrier()  # all have counted the same before one makes another
         missing = sorted(parts.images.keys() - set(there))
         mine = missing[fabric.global_rank :: fabric.world_size]
@@ -115,7 +115,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         return _merge(config, task, parts, missing, time.monotonic() - began, fabric, names)
 
 
-def _networks(config: PredictConfig, how: Recipe, fabric: Fabric, progress: Progress) -> PredictLevels:
+def _networks(config: PredictConfig, how: Ensemble, fabric: Fabric, progress: Progress) -> PredictLevels:
     """Open the runs."""
     members = engines.load_members(how.folders, how.cards, fabric, engine=config.engine,
                                    compile_networks=config.compile, progress=progress)  # fmt: skip
@@ -157,7 +157,7 @@ def _keeping(parts: Parts, progress: Progress) -> Iterator[None]:
         yield
     except (SeverstalError, KeyboardInterrupt):
         if done := len(parts.finished()):
-            progress.say(f"{done} of {len(parts.images)} parts are kept: with --resume the same command goes on")
+            progress.log(f"{done} of {len(parts.images)} parts are kept: with --resume the same command goes on")
         elif not distributed.is_worker():
             parts.clear()
         raise
@@ -190,7 +190,7 @@ def _predict_parts(
     with closing(results), bar_of_all as bar, ThreadPoolExecutor(1, "parts") as writer:
         written: Future[None] | None = None
         for number, group in zip(numbers, groups, strict=True):
-            masks: dict[tuple[str, int], rle.Runs] = {}
+            masks: dict[tuple[str, int], rle.RLE] = {}
             scores: dict[str, list[float]] = {}
             skipped: dict[str, str] = {}
             for path, found in islice(results, len(group)):
@@ -198,7 +198,7 @@ def _predict_parts(
                 if isinstance(found, InputError):
                     if config.on_error == "stop":
                         raise found
-                    progress.say(f"skipped: {found}")
+                    progress.log(f"skipped: {found}")
                     skipped[image_id] = str(found)
                     scores[image_id] = [0.0] * task.recipe.cards[0].classes  # nobody knows
                 else:

@@ -96,10 +96,10 @@ class _Session:
                     task = Task(sources=(), kernel="", script="", outputs=(notebook.OUTPUT,))
                 job = self._job(kaggle, user, task)
                 if not job.state.kernel_done:
-                    self._progress.say("2/4 datasets" + ("" if job.state.kernel_version is None else ": are there"))
+                    self._progress.log("2/4 datasets" + ("" if job.state.kernel_version is None else ": are there"))
                     job.make_datasets()
                     job.push()
-                    self._progress.say(f"3/4 notebook {job.page}; Ctrl-C leaves it running")
+                    self._progress.log(f"3/4 notebook {job.page}; Ctrl-C leaves it running")
                     self._follow(kaggle, user, job)
                 break
             except kernel.WeightsError:
@@ -111,7 +111,7 @@ class _Session:
                 # what it says where an account may not use the internet is not known; that it says so is likely
                 if "internet" not in error.message.lower() or self._known is None or self._known.sends_weights:
                     raise
-                self._progress.say(f"{error.found}: the weights of the encoder are sent along")
+                self._progress.log(f"{error.found}: the weights of the encoder are sent along")
                 self._save(sends_weights=True)
         return self._take(kaggle, user, job)
 
@@ -136,10 +136,10 @@ class _Session:
         state.save(self._work, self._known)
 
     def _prepare(self, kaggle: Kaggle, user: str) -> Task:
-        self._progress.say("1/4 bundle")
+        self._progress.log("1/4 bundle")
         preflight.check(kaggle, submits=False, needs_gpu=True)
         data = training.data_of(self._config)
-        self._progress.say("the data is sent along" if data.is_own else "the data is the competition's, mounted there")
+        self._progress.log("the data is sent along" if data.is_own else "the data is the competition's, mounted there")
         split = training.split_of(self._config, data, self._progress)
         if self._known is None:
             self._known = TrainingState(user=user, settings=training.settings_digest(self._config.train))
@@ -188,16 +188,16 @@ class _Session:
             )
             fetched = fetching.fetch(kaggle, user, job.slug, version, self._work, self._config.train)
         except SeverstalError as error:
-            self._progress.say(f"nothing of it can be fetched: {error}")
+            self._progress.log(f"nothing of it can be fetched: {error}")
             return False
         if fetched is None:
             return False
         self._put(fetched)
-        self._progress.say(f"{self._folder}: its last whole epoch is here, and --resume goes on from it")
+        self._progress.log(f"{self._folder}: its last whole epoch is here, and --resume goes on from it")
         return True
 
     def _take(self, kaggle: Kaggle, user: str, job: Job) -> RemoteResult:
-        self._progress.say(f"4/4 run {self._folder}")
+        self._progress.log(f"4/4 run {self._folder}")
         fetched = fetching.fetch(kaggle, user, job.slug, job.push(), self._work, self._config.train)
         if fetched is None:
             self._forget()
@@ -213,7 +213,7 @@ class _Session:
             path = splits.splits_path(self._config.train.data, new=True)
             if not path.exists():
                 files.write_text(path, fetched.splits.read_text(encoding="utf-8"))
-                self._progress.say(f"{path}: the split that the notebook made")
+                self._progress.log(f"{path}: the split that the notebook made")
         fetching.put(self._work, self._folder)
         self._forget()
 
@@ -267,7 +267,7 @@ class _Session:
         try:
             if session:
                 kernel.cancel(kaggle, user, job.slug, session)
-                self._progress.say(f"the notebook {job.page} is told to end")
+                self._progress.log(f"the notebook {job.page} is told to end")
                 watching.watch(
                     kaggle, user, job.slug, version, watching.Screen(SILENT),
                     poll_s=self._config.poll_s, limit_s=600.0,
@@ -284,5 +284,5 @@ class _Session:
                 "which ends it and loses that",
             )  # fmt: skip
         kernel.delete(kaggle, user, job.slug)
-        self._progress.say(f"the notebook {user}/{job.slug} is deleted, and what it had trained with it")
+        self._progress.log(f"the notebook {user}/{job.slug} is deleted, and what it had trained with it")
         return False

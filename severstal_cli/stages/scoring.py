@@ -83,7 +83,7 @@ def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None,
             leakage.check_submission(path, image_ids, split, progress)
     _check_truth(truth, true, image_ids, files_of, progress)
     _check_sizes(found | {truth: true}, image_ids, files_of, progress)
-    mask_table.say_gaps(truth, true, progress)
+    mask_table.log_gaps(truth, true, progress)
     every = tuple(
         scores.score_masks(found[path].masks, true.masks, image_ids, true.classes, groups, true.class_ids)
         for path in paths
@@ -97,7 +97,7 @@ def _read(path: Path, what: str, progress: Progress) -> mask_table.MaskTable:
     if path.is_dir() and not csv_rows.is_table(path):
         raise InputError(str(path), "it is a folder, not a table", f"Name {what}; a run is compared with runs alone")
     table = mask_table.read_table(path)
-    mask_table.say_merged(path, table, progress)
+    mask_table.log_merged(path, table, progress)
     return table
 
 
@@ -126,10 +126,10 @@ def _images_that_count(
         counted_in = whole or found
         source = " and ".join(map(str, counted_in))
         image_ids = list(dict.fromkeys(image_id for table in counted_in.values() for image_id in table.image_ids))
-        progress.say(f"counting the {counted(len(image_ids))} in {source}; --images DIR or LIST.csv counts others")
+        progress.log(f"counting the {counted(len(image_ids))} in {source}; --images DIR or LIST.csv counts others")
         missed = len({image_id for image_id, _ in truth[1].masks}.difference(image_ids))
         if missed and not whole:
-            progress.say(f"not counted, though {truth[0]} has masks there: {counted(missed, 'image')} without a row in "
+            progress.log(f"not counted, though {truth[0]} has masks there: {counted(missed, 'image')} without a row in "
                          f"{source}. If it is to find them, give --images")  # fmt: skip
     if not image_ids:
         raise InputError("no images to score", str(counting or first), "Give --images DIR or LIST.csv")
@@ -168,7 +168,7 @@ def _check_truth(
     ):
         agreement.check_names(truth, true, image_ids, "that count")
     if absent and true.image_ids:
-        progress.say(f"without a row in {truth}, and so clean: {absent:,} of {counted(len(image_ids))}")
+        progress.log(f"without a row in {truth}, and so clean: {absent:,} of {counted(len(image_ids))}")
 
 
 def _check_sizes(
@@ -182,13 +182,13 @@ def _check_sizes(
     known = {image_id: files_of[image_id] for image_id in sorted(with_masks & files_of.keys())}
     if len(known) < len(with_masks):
         of = "" if not known else f" in {len(with_masks) - len(known):,} of {counted(len(with_masks))} with masks"
-        progress.say(f"runs past the end were not looked for{of}: it is not known where the images are; give --images "
+        progress.log(f"runs past the end were not looked for{of}: it is not known where the images are; give --images "
                      "DIR")  # fmt: skip
     if not known:
         return
     sizes, wrong = agreement.sizes_of(known, progress)
     if wrong:
-        progress.say(agreement.unread(wrong))
+        progress.log(agreement.unread(wrong))
     for path, table in found.items():
         agreement.check_inside(path, table, sizes)
 
@@ -201,11 +201,11 @@ def _check_rows(
     known, wanted = set(table.image_ids), set(image_ids)
     absent = [image_id for image_id in image_ids if image_id not in known]
     if absent:
-        progress.say(f"without a row in {path}, and so empty: {len(absent)} of {counted(len(image_ids))}, "
+        progress.log(f"without a row in {path}, and so empty: {len(absent)} of {counted(len(image_ids))}, "
                      f"first {absent[0]}")  # fmt: skip
     extra = len(known - wanted)
     if extra:
-        progress.say(f"in {path}, but not in {source}, and so not counted: {counted(extra)}")
+        progress.log(f"in {path}, but not in {source}, and so not counted: {counted(extra)}")
 
 
 def _check_classes(
@@ -227,7 +227,7 @@ def _check_classes(
                          f"{truth} has {spans(true.class_ids) if is_gap else true.classes}",
                          "Remove it, or give the truth a row of that class, an empty one will do")  # fmt: skip
     if unknown:
-        progress.say(f"{path} has empty rows alone of what {truth} does not name, and so not counted: "
+        progress.log(f"{path} has empty rows alone of what {truth} does not name, and so not counted: "
                      f"class {spans(sorted(unknown))}")  # fmt: skip
 
 
@@ -239,16 +239,16 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
 
     runs = ensemble.runs_for(config.runs, config.thresholds, config.models, progress)
     how = ensemble.read(runs, thresholds=config.thresholds, views=config.tta)
-    progress.say(f"scoring {', '.join(map(str, runs))} on the holdout")
+    progress.log(f"scoring {', '.join(map(str, runs))} on the holdout")
     for note in how.notes():
-        progress.say(note)
+        progress.log(note)
     part = held_out.open_holdout(runs, config.data, progress, how.weights)
     thresholds = how.thresholds
-    is_same_data = thresholds.data_fingerprint == part.photographs.fingerprint
+    is_same_data = thresholds.data_fingerprint == part.data_folder.fingerprint
     if is_same_data and thresholds.split_fingerprint != part.split.fingerprint:
         raise InputError(f"{how.thresholds_path} was searched with another split", "it may know images of this holdout",
                          "Search it with a run of this split")  # fmt: skip
-    masks: dict[tuple[str, int], rle.Runs] = {}
+    masks: dict[tuple[str, int], rle.RLE] = {}
     first = min(config.batch_size, len(part.image_ids))
     began = time.monotonic()
     for number, (image_id, levels) in enumerate(
@@ -261,15 +261,15 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     # a GPU is ahead: what it has done by then was for nothing
     timed = len(part.image_ids) - first * (1 + held_out.batches_ahead())
     images_per_s = timed / max(time.monotonic() - began, 1e-9) if timed > 0 else None
-    result = scores.score_masks(masks, part.photographs.masks, part.image_ids, len(thresholds.rules), part.split.groups,
-                                part.photographs.class_ids)  # fmt: skip
+    result = scores.score_masks(masks, part.data_folder.masks, part.image_ids, len(thresholds.rules), part.split.groups,
+                                part.data_folder.class_ids)  # fmt: skip
     result = dataclasses.replace(result, images_per_s=images_per_s)
     # kept with a run that was scored as it predicts by default; it may lie on a read-only disk
     is_default = [how.thresholds_path] == [
         folder / run_folder.THRESHOLDS for folder in runs
     ] and how.views == thresholds.tta
     if is_default and files.is_writable(runs[0]):
-        of_what = {"data_fingerprint": part.photographs.fingerprint, "split_fingerprint": part.split.fingerprint}
+        of_what = {"data_fingerprint": part.data_folder.fingerprint, "split_fingerprint": part.split.fingerprint}
         content = result.summary().to_dict() | of_what
         files.write_text(runs[0] / run_folder.SCORE, json.dumps(content, indent=2) + "\n")
     return result

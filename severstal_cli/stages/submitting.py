@@ -68,7 +68,7 @@ def _submit(config: SubmitConfig, kaggle: Kaggle, folder: Path) -> SubmitResult:
     if known is not None and known.ref is not None and known.scores is None and known.user == user:
         # it counts whatever has become of the runs since
         known, is_fresh = fetch_scores(config, kaggle, folder, known), True
-    kaggle.progress.say("1/5 bundle")
+    kaggle.progress.log("1/5 bundle")
     bundle = _build(config, folder / "bundle", kaggle.progress)
     if known is not None and known.fingerprint == bundle.fingerprint and (is_fresh or is_scored):
         return _result(bundle, known, was_there=True)
@@ -100,7 +100,7 @@ def _tell_time(config: SubmitConfig, progress: Progress) -> None:
     images = config.competition.test_images
     seconds, device = bundles.estimate_s(runs=config.runs, thresholds=config.thresholds, tta=config.tta, images=images)
     faster = "; Kaggle's GPU is faster" if device == "cpu" else ""
-    progress.say(
+    progress.log(
         f"{images:,} images: about {seconds / 60:.0f} min here on {device}, the limit is {LIMIT_S / 60:.0f} min{faster}"
     )
 

@@ -1,4 +1,4 @@
-"""`synth`: a synthetic set of steel photographs."""
+"""`synth`: a synthetic set of steel images."""
 
 from severstal_cli.config import SynthConfig
 from severstal_cli.progress import SILENT, Progress

@@ -74,16 +74,16 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
         raise UsageError("wrong name for thresholds", str(path), "A picture of that name is written beside them")
     files.check_place(path)
     part = held_out.open_validation(config.runs, config.data, progress, config.weights)
-    height, width = part.photographs.usual_size()
-    surfaces = [ScoreSurface.for_images(height * width) for _ in range(part.photographs.classes)]
+    height, width = part.data_folder.usual_size()
+    surfaces = [ScoreSurface.for_images(height * width) for _ in range(part.data_folder.classes)]
     contributions = list(map(Contributions, surfaces))
     _fill(surfaces, contributions, part, config, progress)
     groups = rule_selection.groups_of(part.image_ids, part.split)
-    counted = tuple(class_id - 1 for class_id in part.photographs.class_ids)
+    counted = tuple(class_id - 1 for class_id in part.data_folder.class_ids)
     chosen = rule_selection.choose(contributions, rule_selection.deal(part.image_ids, part.split), groups, counted)
     choices = chosen.choices
     for line in _on_absent(choices, counted, part):
-        progress.say(line)
+        progress.log(line)
     result = ThresholdsResult(
         path=path,
         images=len(part.image_ids),
@@ -109,12 +109,12 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     return result
 
 
-def _on_absent(choices: Sequence[Choice], counted: Sequence[int], part: held_out.Part) -> Iterator[str]:
+def _on_absent(choices: Sequence[Choice], counted: Sequence[int], part: held_out.Subset) -> Iterator[str]:
     """That a class has no mask on the images, and so gets post-processing that was not tuned."""
     where = " and ".join(f"fold {share.part}" for share in part.shares)
     for channel in counted:
         if (choice := choices[channel]).present == 0:
-            is_never = choice.rule.pixel_threshold == postprocess.NEVER
+            is_never = choice.rule.pixel_threshold == postprocess.DISABLED
             yield (
                 f"class {channel + 1} has no mask on the {len(part.image_ids):,} images of {where}, where nothing is "
                 f"right everywhere, so it is {'disabled (never)' if is_never else 'not tuned'}; search on a fold that "
@@ -125,12 +125,12 @@ def _on_absent(choices: Sequence[Choice], counted: Sequence[int], part: held_out
 def _fill(
     surfaces: Sequence[ScoreSurface],
     contributions: Sequence[Contributions],
-    part: held_out.Part,
+    part: held_out.Subset,
     config: ThresholdsConfig,
     progress: Progress,
 ) -> None:
     """Add every image to the surface and the contributions of each class, in threads beside the network."""
-    masks, exclusive = part.photographs.masks, part.cards[0].exclusive
+    masks, exclusive = part.data_folder.masks, part.cards[0].exclusive
 
     def add(found: tuple[int, tuple[str, NDArray[np.uint8]]]) -> None:
         number, (image_id, levels) = found
@@ -147,7 +147,7 @@ def _fill(
         pass
 
 
-def _report(result: ThresholdsResult, part: held_out.Part) -> dict[str, object]:
+def _report(result: ThresholdsResult, part: held_out.Subset) -> dict[str, object]:
     """What was searched on and what it gave, for `thresholds.json`."""
     return {
         "folds": [
@@ -158,7 +158,7 @@ def _report(result: ThresholdsResult, part: held_out.Part) -> dict[str, object]:
             }
             for share in part.shares
         ],
-        "data_fingerprint": part.photographs.fingerprint,
+        "data_fingerprint": part.data_folder.fingerprint,
         "split_fingerprint": part.cards[0].split_fingerprint,
         "images": result.images,
         "mean_dice": result.mean_dice,
@@ -194,16 +194,16 @@ def _draw(
             np.arange(1, 256) / 255, sizes, means.T, vmin=low, vmax=high, cmap="viridis", shading="nearest"
         )
         figure.colorbar(colours, ax=plot)
-        predicted = cloud[cloud[:, 0] < postprocess.NEVER]
+        predicted = cloud[cloud[:, 0] < postprocess.DISABLED]
         spread = predicted * np.exp(rng.normal(0, 0.03, predicted.shape))  # many are of the same cell
         plot.plot(
             spread[:, 0] / 255, spread[:, 1], ".", color="white", markersize=3, alpha=0.5,
             label=f"on images drawn anew, {len(cloud)} times",
         )  # fmt: skip
         best = surface.best().rule
-        if best.pixel_threshold < postprocess.NEVER:
+        if best.pixel_threshold < postprocess.DISABLED:
             plot.plot(best.pixel_threshold / 255, best.min_component_px, "x", color="black", label="best on these")
-        if rule.pixel_threshold < postprocess.NEVER:
+        if rule.pixel_threshold < postprocess.DISABLED:
             plot.plot(
                 rule.pixel_threshold / 255, rule.min_component_px, "o", color=drawing.PALETTE[6],
                 markeredgecolor="white", label="chosen",
@@ -211,7 +211,7 @@ def _draw(
         gate = f", gate {rule.min_image_score / 255:.3f}" if rule.min_image_score else ""
         never = len(cloud) - len(predicted)
         drawn = f"; never in {never} of {len(cloud)}" if never else ""
-        is_never = rule.pixel_threshold == postprocess.NEVER
+        is_never = rule.pixel_threshold == postprocess.DISABLED
         told = "never" if is_never else f"masks from {rule.min_mask_px} px{gate}"
         plot.set_title(
             f"class {number + 1}: {told}{drawn}\nDice {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}",

@@ -1,4 +1,4 @@
-"""`train`: annotated photographs to a run under `models/`."""
+"""`train`: annotated images to a run under `models/`."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ from severstal_cli.learning.training.batches import TrainingSet
 from severstal_cli.learning.training.new_card import describe
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.dataset import splits
-from severstal_cli.steel.dataset.data_folder import Photographs, open_photographs
+from severstal_cli.steel.dataset.data_folder import DataFolder, open_data_folder
 from severstal_cli.steel.dataset.pseudo_labels import open_pseudo
 
 
@@ -75,22 +75,22 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
 
     With `resume`, finished folds are left as they are and the others go on or begin. Raises what `train` raises.
     """
-    photographs = open_photographs(config.data, progress)  # its faults are told before those of the split
+    data_folder = open_data_folder(config.data, progress)  # its faults are told before those of the split
     split = splits.ensure_splits(config.data, progress)
     folds = sorted(int(part) for part in set(split.parts.values()) - {splits.HOLDOUT})
     each = [dataclasses.replace(config, fold=fold, name=config.name and f"{config.name}-fold{fold}") for fold in folds]
     for one in each:
         if not config.resume:
             names.check_new(names.folder_for(one))
-            initial_weights.seen_by_others(one, photographs.fingerprint, split.fingerprint, SILENT)
+            initial_weights.seen_by_others(one, data_folder.fingerprint, split.fingerprint, SILENT)
         elif config.init is not None:
-            initial_weights.check_source(config.init, photographs.fingerprint, split.fingerprint, one.fold)
+            initial_weights.check_source(config.init, data_folder.fingerprint, split.fingerprint, one.fold)
     results = []
     for one in each:
         folder = names.folder_for(one)
         begun = (folder / run_folder.CHECKPOINT).exists()
         if not begun and (folder / model_card.CARD).exists():
-            progress.say(f"{folder}: finished, and left as it is, as it has no {run_folder.CHECKPOINT}")
+            progress.log(f"{folder}: finished, and left as it is, as it has no {run_folder.CHECKPOINT}")
             continue
         results.append(_train(dataclasses.replace(one, resume=begun), progress))
     return results
@@ -113,17 +113,17 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
     if fabric.is_global_zero:
         files.remove_parts(folder)
     with fabric.rank_zero_first(local=True):  # what is missing is made once on each machine
-        photographs = open_photographs(config.data, progress)
+        data_folder = open_data_folder(config.data, progress)
         split = splits.ensure_splits(config.data, progress)
-    if len(config.class_weights) not in (0, photographs.classes):
+    if len(config.class_weights) not in (0, data_folder.classes):
         raise UsageError("wrong number of class weights", str(len(config.class_weights)),
-                         f"{config.data} has {photographs.classes} classes")  # fmt: skip
+                         f"{config.data} has {data_folder.classes} classes")  # fmt: skip
     train_ids, validation_ids = _parts(split, config)
     # one that goes on has seen what it has, and the others may be gone
-    seen = () if saved else initial_weights.seen_by_others(config, photographs.fingerprint, split.fingerprint, progress)
-    pseudo = open_pseudo(config, photographs, train_ids, progress)
-    data = TrainingSet(photographs, train_ids, config, pseudo, rank=fabric.global_rank, world=fabric.world_size)
-    card = describe(config, photographs, split, train_ids, validation_ids, pseudo, seen, fabric)
+    seen = () if saved else initial_weights.seen_by_others(config, data_folder.fingerprint, split.fingerprint, progress)
+    pseudo = open_pseudo(config, data_folder, train_ids, progress)
+    data = TrainingSet(data_folder, train_ids, config, pseudo, rank=fabric.global_rank, world=fabric.world_size)
+    card = describe(config, data_folder, split, train_ids, validation_ids, pseudo, seen, fabric)
     with fabric.rank_zero_first(local=True):  # weights that must be fetched
         network = loop.sparing_single_values(initial_weights.build(config, card, progress, fresh=saved is None))
     if saved is None:
@@ -142,9 +142,9 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
         rows, card = checkpoint.go_on(folder, saved, card, state)
         if fabric.is_global_zero:
             checkpoint.restore(folder, state, card, rows)
-        progress.say(f"{folder}: going on after epoch {len(rows)}")
+        progress.log(f"{folder}: going on after epoch {len(rows)}")
         if len(rows) >= config.epochs:
-            progress.say(f"{folder}: nothing is left to do; more --epochs would go on")
+            progress.log(f"{folder}: nothing is left to do; more --epochs would go on")
     if len(set(map(tuple, gather((len(rows), state.steps), fabric)))) > 1:
         raise RunError(f"the workers do not go on from the same state of {folder}", "",
                        "Several machines must share the folder of the runs")  # fmt: skip
@@ -154,7 +154,7 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
         began = time.monotonic()
         loop.check_precision(state, data, config, card, fabric, progress)
         state.elapsed_s += time.monotonic() - began  # of a time limit, too
-    judge = validation.Validation(photographs, validation_ids, card, data.at_once, state.validation_verdicts, progress)
+    judge = validation.Validation(data_folder, validation_ids, card, data.at_once, state.validation_verdicts, progress)
 
     def keep(network: nn.Module | None) -> None:
         """The checkpoint first: what a kill leaves unwritten is made of it again."""
@@ -164,7 +164,7 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
                 run_folder.write_model(folder, network, card)
             history.write(folder, rows)
 
-    progress.say(f"{folder.name}: {_opening_line(config, data, judge, fabric)}")
+    progress.log(f"{folder.name}: {_opening_line(config, data, judge, fabric)}")
 
     with (
         progress.bar(folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,
@@ -175,13 +175,13 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
             clock = schedule.Clock(
                 config=config, epoch=epoch, steps_an_epoch=len(data), elapsed_s=state.elapsed_s,
                 validation_s=max((row.validation_s for row in rows if row.dice is not None), default=None),
-                validation_steps=_steps_of_validation(judge, photographs, data, fabric),
+                validation_steps=_steps_of_validation(judge, data_folder, data, fabric),
                 agree=lambda time_s: float(gather(time_s, fabric)[0]),
             )  # fmt: skip
             validates = schedule.validates(config, epoch, clock.share_done(0))
             trained = loop.train_epoch(state, data, epoch, config, card, fabric, clock.share_done, bar)
             if trained.images == 0:
-                progress.say("the time limit is used up; a longer one would go on")
+                progress.log("the time limit is used up; a longer one would go on")
                 break
             is_last = trained.ended or epoch + 1 == config.epochs or clock.share_done(len(data)) >= 1
             scores = judge.score(state.average, fabric) if validates or is_last else None
@@ -194,7 +194,7 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
             keep(best)
             add_scalars(row)
             state.elapsed_s += time.monotonic() - writing  # of a time limit, too
-            progress.say(history.line(row, config.epochs))
+            progress.log(history.line(row, config.epochs))
             if is_last:
                 break
     if not rows:
@@ -262,10 +262,10 @@ def _scored(row: history.Row, scores: tuple[float, float | None] | None) -> hist
 
 
 def _steps_of_validation(
-    judge: validation.Validation, photographs: Photographs, data: TrainingSet, fabric: Fabric
+    judge: validation.Validation, data_folder: DataFolder, data: TrainingSet, fabric: Fabric
 ) -> float:
     """How many steps take about as long as a validation: a pixel without gradients takes a third of one with them."""
-    pixels = len(judge.image_ids) * math.prod(photographs.usual_size()) / fabric.world_size
+    pixels = len(judge.image_ids) * math.prod(data_folder.usual_size()) / fabric.world_size
     return pixels / (3 * data.step_images * math.prod(data.piece))
 
 

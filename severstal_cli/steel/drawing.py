@@ -1,4 +1,4 @@
-"""Pictures for people: masks drawn on photographs, in one palette."""
+"""Pictures for people: masks drawn on images, in one palette."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,21 +17,21 @@ PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d
 """A colour a class, over again past the seventh; told apart by colour-blind people (Okabe and Ito, 2008)."""
 
 Colour = NDArray[np.uint8]
-Photographs = Callable[[str], Grey]
+DataFolder = Callable[[str], Grey]
 """image_id -> (H, W)"""
 
 
-def overlay(photograph: Grey, masks: Sequence[rle.Runs]) -> Colour:
-    """`photograph: (H, W)`, one mask a class -> `(H, W, 3) uint8`, blue first: outlines and a light tint."""
-    picture = np.repeat(photograph[:, :, None], 3, axis=2)
+def overlay(image: Grey, masks: Sequence[rle.RLE]) -> Colour:
+    """`image: (H, W)`, one mask a class -> `(H, W, 3) uint8`, blue first: outlines and a light tint."""
+    picture = np.repeat(image[:, :, None], 3, axis=2)
     for channel, runs in enumerate(masks):
         if not len(runs):
             continue
-        mask = rle.decode(runs, photograph.shape)
+        mask = rle.decode(runs, image.shape)
         colour = _blue_first(PALETTE[channel % len(PALETTE)])
         picture[mask] = (0.75 * picture[mask] + 0.25 * colour).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, colour.tolist(), max(1, min(photograph.shape) // 128))
+        cv2.drawContours(picture, contours, -1, colour.tolist(), max(1, min(image.shape) // 128))
     return picture
 
 
@@ -42,9 +42,9 @@ def panel(rows: Sequence[Sequence[tuple[str, Colour]]]) -> Colour:
 
 
 def by_class(
-    columns: Sequence[tuple[str, dice.Masks]], image_ids: Sequence[str], classes: int, photograph: Photographs
+    columns: Sequence[tuple[str, dice.Masks]], image_ids: Sequence[str], classes: int, image: DataFolder
 ) -> Colour:
-    """For each class the image with the largest mask of the first column: photograph, and each column's masks on it.
+    """For each class the image with the largest mask of the first column: image, and each column's masks on it.
 
     columns: titles and masks.
 
@@ -60,7 +60,7 @@ def by_class(
     ]
     there = [channel for channel in range(classes) if any((name, channel) in true for name in image_ids)]
     for channel, image_id in zip(there or [0], shown or image_ids[:1], strict=True):
-        grey = photograph(image_id)
+        grey = image(image_id)
         block = [(f"class {channel + 1}: {image_id}", overlay(grey, []))]
         for title, masks in columns:
             found = [masks.get((image_id, at), rle.EMPTY) for at in range(classes)]
@@ -80,17 +80,17 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
         temporary.write_bytes(data.tobytes())
 
 
-def check_places(folder: Path, photographs: Sequence[Path]) -> None:
-    """See that a PNG of each photograph can go to `folder`, apart from the photographs and each its own.
+def check_places(folder: Path, data_folder: Sequence[Path]) -> None:
+    """See that a PNG of each image can go to `folder`, apart from the images and each its own.
 
-    In a folder of photographs pictures would be photographs the next time. Raises InputError.
+    In a folder of images pictures would be images the next time. Raises InputError.
     """
     taken: dict[Path, Path] = {}
-    # a photograph may be a link: neither where it stands nor where it lies
-    if folder.resolve() in {place.resolve() for path in photographs for place in (path.parent, path.resolve().parent)}:
-        raise InputError(f"{folder} holds the photographs", "pictures among them would be taken for some",
+    # a image may be a link: neither where it stands nor where it lies
+    if folder.resolve() in {place.resolve() for path in data_folder for place in (path.parent, path.resolve().parent)}:
+        raise InputError(f"{folder} holds the images", "pictures among them would be taken for some",
                          "Name another folder for --masks")  # fmt: skip
-    for path in photographs:
+    for path in data_folder:
         target = (folder / f"{path.stem}.png").resolve()
         if target in taken:
             raise InputError(f"two pictures of the name {target.name}", f"of {taken[target].name} and {path.name}",

@@ -20,7 +20,7 @@ from severstal_cli.kaggle import bundle, by_hand, wheels
 from severstal_cli.learning.inference import ensemble, level_maps
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.runs.thresholds import Thresholds
-from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
 
 Build = Callable[..., bundle.Bundle]
 
@@ -151,7 +151,7 @@ def test_the_same_runs_give_the_same_bytes_and_what_decides_the_masks_another_fi
     assert differ == {"dataset/dataset-metadata.json", "kernel/kernel-metadata.json"}
     found = {first.fingerprint, build("d", tta="flips").fingerprint, build("e", competition="x").fingerprint}
     run_folder.write_thresholds(
-        model / run_folder.THRESHOLDS, Thresholds(rules=(ClassRule(),) * 2, exclusive=True, tta="none"), {}
+        model / run_folder.THRESHOLDS, Thresholds(rules=(ClassPostprocess(),) * 2, exclusive=True, tta="none"), {}
     )
     found.add((other := build("f")).fingerprint)
     assert len(found) == 4
@@ -183,7 +183,7 @@ def test_several_runs_share_one_set_of_rules(build: Build, model: Path, trained:
     card = model_card.read_card(model)
     model_card.write_card(model, replace(card, validation_dice=(card.validation_dice or 0) - 0.1))
     run_folder.write_thresholds(
-        model / run_folder.THRESHOLDS, Thresholds(rules=(ClassRule(),) * 2, exclusive=False, tta="flips"), {}
+        model / run_folder.THRESHOLDS, Thresholds(rules=(ClassPostprocess(),) * 2, exclusive=False, tta="flips"), {}
     )
     said = Said()
     made = build("out", model, trained[1], progress=said)
@@ -201,7 +201,7 @@ def test_an_ensemble_keeps_its_weights_by_the_names_in_the_bundle(
     build: Build, model: Path, trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
     runs = (model, trained[1])  # of one name
-    searched = Thresholds(rules=(ClassRule(),) * 2, exclusive=True, tta="none", runs=tuple(map(str, runs[::-1])))
+    searched = Thresholds(rules=(ClassPostprocess(),) * 2, exclusive=True, tta="none", runs=tuple(map(str, runs[::-1])))
     for name, weights in (("even", ()), ("weighted", (1.0, 3.0)), ("other", (1.0, 2.0))):
         run_folder.write_thresholds(
             tmp_path / f"{name}.json", replace(searched, weights=weights), {"folds": str(model)}
@@ -328,10 +328,10 @@ def test_long_and_foreign_names_keep_apart() -> None:
 def test_the_time_is_measured_with_the_views_and_size_of_the_run(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = set()
 
-    def slow(members: list[object], photographs: list[np.ndarray], *_: object, views: str, batch_size: int
+    def slow(members: list[object], data_folder: list[np.ndarray], *_: object, views: str, batch_size: int
              ) -> Iterator[None]:  # fmt: skip
-        asked.add((len(members), photographs[0].shape, views))
-        for _ in photographs:
+        asked.add((len(members), data_folder[0].shape, views))
+        for _ in data_folder:
             now[0] += 0.1
             yield
 

@@ -25,7 +25,7 @@ from severstal_cli.learning.networks import registry
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.runs.thresholds import Thresholds
 from severstal_cli.stages import prediction
-from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
 
 OFFLINE = ["unshare", "--net"] if os.getuid() == 0 else ["unshare", "--net", "--user", "--map-root-user"]
 COMPETITION = "competitions/severstal-steel-defect-detection"
@@ -117,7 +117,7 @@ def test_offline_it_writes_what_predict_writes_here(
     runs = [trained[1], make_linknet(tmp_path / "linknet", trained[1])]
     rules = tmp_path / "rules.json"
     run_folder.write_thresholds(rules, Thresholds(
-        rules=(ClassRule(pixel_threshold=40, min_component_px=4),) * 2, exclusive=True, tta="none",
+        rules=(ClassPostprocess(pixel_threshold=40, min_component_px=4),) * 2, exclusive=True, tta="none",
         runs=tuple(map(str, runs)), weights=(3.0, 1.0)), {})  # fmt: skip
     made = bundle.build(tmp_path / "bundle", runs=runs, thresholds=rules, tta="hflip")
     shutil.copytree(made.dataset, inputs / DATASET)

@@ -24,7 +24,7 @@ from severstal_cli.learning.training import loop
 from severstal_cli.learning.training.batches import Batch, TrainingSet
 from severstal_cli.progress import SILENT
 from severstal_cli.stages import training
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.pseudo_labels import open_pseudo
 
 
@@ -81,11 +81,11 @@ def careful(member: Member, fabric: Fabric, heard: Any) -> Careful:
 def test_a_size_that_half_precision_computes_wrongly_is_computed_in_float32(break_half, heard, fault: str) -> None:  # type: ignore[no-untyped-def]
     """Deepest layers of 64 x 32 are 2 columns wide before the last step, those of 64 x 128 are not."""
     half, exact, member = on_cpu("bf16-mixed"), on_cpu("32-true"), member_of()
-    photographs = pictures([(64, 32)] * 3 + [(64, 128)] * 2 + [(64, 32)] * 3)
-    float32 = list(predict_levels([member], photographs, exact))
-    right = list(predict_levels([member], photographs, half))
+    data_folder = pictures([(64, 32)] * 3 + [(64, 128)] * 2 + [(64, 32)] * 3)
+    float32 = list(predict_levels([member], data_folder, exact))
+    right = list(predict_levels([member], data_folder, half))
     break_half(2, fault)
-    found = list(predict_levels([careful(member, half, heard)], photographs, half))
+    found = list(predict_levels([careful(member, half, heard)], data_folder, half))
     for number in (0, 1, 2, 5, 6, 7):
         np.testing.assert_array_equal(found[number], float32[number])
     for number in (3, 4):
@@ -98,15 +98,15 @@ def test_a_size_that_half_precision_computes_wrongly_is_computed_in_float32(brea
 def test_half_precision_that_fails_is_not_used(heard) -> None:  # type: ignore[no-untyped-def]
     """As OpenVINO does where the processor has no instructions for it, though it says so."""
     half, member = on_cpu("bf16-mixed"), member_of()
-    photographs = pictures([(64, 32)] * 2)
-    expected = list(predict_levels([member], photographs, on_cpu("32-true")))
+    data_folder = pictures([(64, 32)] * 2)
+    expected = list(predict_levels([member], data_folder, on_cpu("32-true")))
     probs = careful(member, half, heard)
 
     def fails(pixels: Tensor) -> Tensor:
         raise RuntimeError("could not create a primitive")
 
     probs.half = fails
-    np.testing.assert_array_equal(list(predict_levels([probs], photographs, half)), expected)
+    np.testing.assert_array_equal(list(predict_levels([probs], data_folder, half)), expected)
     assert len(heard.lines) == 1
 
 
@@ -173,17 +173,17 @@ def test_engines_in_half_precision_are_careful(trained, with_openvino: None, hea
     """Where half precision is wrong, the levels are those of the engine in float32, and the run is named."""
     _, folder = trained
     card, half = model_card.read_card(folder), on_cpu("bf16-mixed")
-    photographs = pictures([(64, 96)] * 3)
+    data_folder = pictures([(64, 96)] * 3)
     [plain] = engines.load_members([folder], [card], on_cpu("32-true"), engine=engine)
-    expected = list(predict_levels([plain], photographs, on_cpu("32-true")))
+    expected = list(predict_levels([plain], data_folder, on_cpu("32-true")))
     [probs] = engines.load_members([folder], [card], half, engine=engine, progress=heard)
     assert isinstance(probs, Careful)
     right = probs.half
-    assert np.abs(np.stack(list(predict_levels([probs], photographs, half))).astype(int) - expected).max() <= 10
+    assert np.abs(np.stack(list(predict_levels([probs], data_folder, half))).astype(int) - expected).max() <= 10
     heard.lines.clear()  # where the processor has no bfloat16, OpenVINO fails
     probs.verdicts.clear()
     probs.half = lambda pixels: right(pixels).flip(-1)
-    for found, wanted in zip(predict_levels([probs], photographs, half), expected, strict=True):
+    for found, wanted in zip(predict_levels([probs], data_folder, half), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
     assert heard.lines[0].startswith(f"{folder}: bfloat16 gives wrong numbers on this machine for ")
 
@@ -289,11 +289,11 @@ def test_every_size_of_a_training_is_tried(make_data, make_pseudo, tmp_path: Pat
         data=folder, epochs=10, batch_size=4, step_images=7, crop_widths_px=(32, 64), half_size_share=0.3,
         whole_image_share=0.3, **make_pseudo(),
     )  # fmt: skip
-    photographs = open_photographs(folder)
-    pseudo = open_pseudo(config, photographs, list(photographs.cache.image_ids), SILENT)
+    data_folder = open_data_folder(folder)
+    pseudo = open_pseudo(config, data_folder, list(data_folder.cache.image_ids), SILENT)
     for world in (1, 3):
         sets = [
-            TrainingSet(photographs, photographs.cache.image_ids, config, pseudo, rank=rank, world=world)
+            TrainingSet(data_folder, data_folder.cache.image_ids, config, pseudo, rank=rank, world=world)
             for rank in range(world)
         ]
         trials = [{_size(batch) for batch in data.trials()} for data in sets]

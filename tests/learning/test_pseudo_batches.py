@@ -8,19 +8,19 @@ import pytest
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.learning.training.batches import Batch, TrainingSet
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.pseudo_labels import open_pseudo
 
 
 def _open(
     folder: Path, pseudo: dict[str, Path], *, channels: tuple[int, ...] = (0, 1), **settings: object
 ) -> TrainingSet:
-    photographs = open_photographs(folder)
-    image_ids = photographs.cache.image_ids
+    data_folder = open_data_folder(folder)
+    image_ids = data_folder.cache.image_ids
     config = TrainConfig(data=folder, arch="unet-small", **pseudo, **settings)  # type: ignore[arg-type]
-    masks = {key: runs for key, runs in photographs.masks.items() if key[1] in channels}
-    labels = open_pseudo(config, photographs, image_ids)
-    return TrainingSet(dataclasses.replace(photographs, masks=masks), image_ids, config, labels)
+    masks = {key: runs for key, runs in data_folder.masks.items() if key[1] in channels}
+    labels = open_pseudo(config, data_folder, image_ids)
+    return TrainingSet(dataclasses.replace(data_folder, masks=masks), image_ids, config, labels)
 
 
 def _steps(data: TrainingSet, epoch: int, share_done: float = 0.0) -> list[list[Batch]]:

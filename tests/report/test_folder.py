@@ -60,7 +60,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_one_left_is_removed(tmp_path: Path) -> None:
-    left = tmp_path / ".report.part" / "new" / "photographs"
+    left = tmp_path / ".report.part" / "new" / "images"
     left.mkdir(parents=True)
     (left / "1.jpg").write_text("half")
     make(tmp_path / "report", "one")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from severstal_cli.report.levels import pack, steps_of
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
 from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS
 
 
@@ -21,7 +21,7 @@ def test_every_threshold_gives_the_mask_of_the_levels() -> None:
     rng = np.random.default_rng(0)
     levels = rng.integers(0, 256, (2, 9, 14)).astype(np.uint8)
     levels[0, :, :3] = levels[0, :, 12:] = 0
-    steps = [steps_of(ClassRule(pixel_threshold=100)), steps_of(ClassRule(pixel_threshold=255))]
+    steps = [steps_of(ClassPostprocess(pixel_threshold=100)), steps_of(ClassPostprocess(pixel_threshold=255))]
     packed = pack(levels, steps)
     assert [entry["channel"] for entry in packed] == [0, 1]
     assert (packed[0]["x"], packed[0]["w"]) == (3, 9)
@@ -37,10 +37,10 @@ def test_every_threshold_gives_the_mask_of_the_levels() -> None:
 @pytest.mark.parametrize("top", [0, 11])
 def test_a_class_that_reaches_no_step_is_left_out(top: int) -> None:
     assert THRESHOLDS[0] > 11
-    assert pack(np.full((1, 4, 5), top, np.uint8), [steps_of(ClassRule())]) == []
+    assert pack(np.full((1, 4, 5), top, np.uint8), [steps_of(ClassPostprocess())]) == []
 
 
 def test_the_rules_own_threshold_is_a_step_and_never_is_none() -> None:
     assert 101 not in THRESHOLDS
-    assert steps_of(ClassRule(pixel_threshold=101)).tolist() == sorted([*map(int, THRESHOLDS), 101])
-    assert steps_of(ClassRule(pixel_threshold=NEVER)).tolist() == list(map(int, THRESHOLDS))
+    assert steps_of(ClassPostprocess(pixel_threshold=101)).tolist() == sorted([*map(int, THRESHOLDS), 101])
+    assert steps_of(ClassPostprocess(pixel_threshold=DISABLED)).tolist() == list(map(int, THRESHOLDS))

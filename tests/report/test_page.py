@@ -17,7 +17,7 @@ from severstal_cli.progress import SILENT
 from severstal_cli.report.levels import steps_of
 from severstal_cli.stages import reporting, scoring
 from severstal_cli.steel.masks import postprocess, rle
-from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
 from severstal_cli.steel.scoring import dice
 
 ODD = ("a b.png", "a#1.png", "50%.png", "quote\"'s.png", "<script>alert(1)<script>.png",
@@ -31,8 +31,8 @@ def shown(trained, members, tmp_path_factory: pytest.TempPathFactory):  # type: 
     other = Path(shutil.copytree(members["b"], root / "other"))
     content = json.loads((trained[1] / run_folder.THRESHOLDS).read_text())
     content["rules"] = [
-        ClassRule(pixel_threshold=100, min_component_px=30, min_mask_px=60).to_dict(),
-        ClassRule(pixel_threshold=128, min_image_score=150).to_dict(),
+        ClassPostprocess(pixel_threshold=100, min_component_px=30, min_mask_px=60).to_dict(),
+        ClassPostprocess(pixel_threshold=128, min_image_score=150).to_dict(),
     ]
     (other / run_folder.THRESHOLDS).write_text(json.dumps(content))
     with pytest.MonkeyPatch.context() as patch:
@@ -87,10 +87,10 @@ def test_the_dice_beside_the_slider_is_that_of_score(page, shown, monkeypatch: p
                     }})()""")
                     found = page.run(f"""Number(document.querySelector(
                         '[data-table="{number}"] [data-channel="{channel}"] .dice').dataset.dice)""")
-                    moved = ClassRule(**{**rule.to_dict(), "pixel_threshold": int(steps[place])})
+                    moved = ClassPostprocess(**{**rule.to_dict(), "pixel_threshold": int(steps[place])})
                     shown_levels = postprocess.make_exclusive(levels[image_id])
                     mask = postprocess.apply_rule(shown_levels[channel], moved)
-                    true = part.photographs.masks.get((image_id, channel), rle.EMPTY)
+                    true = part.data_folder.masks.get((image_id, channel), rle.EMPTY)
                     assert found == dice.dice(rle.encode(mask), true)
             page.run("document.getElementById('to-rules').click()")
     page.key("Escape")
@@ -220,7 +220,7 @@ def test_the_kinds_are_those_of_the_scores(page, shown) -> None:  # type: ignore
 
 def test_each_kind_is_told_from_the_others(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Of 20 x 80 pixels: right, clean and right, partial, missed, missed with a mask elsewhere, a false alarm."""
-    folder = tmp_path / "photographs"
+    folder = tmp_path / "images"
     folder.mkdir()
     true = {"a": "1 40", "c": "1 40", "d": "1 40", "e": "1 40"}
     found = {"a": "1 40", "c": "21 40", "e": "401 40", "f": "1 40"}
@@ -307,7 +307,7 @@ def test_levels_that_were_not_looked_at_for_long_are_forgotten(page, shown) -> N
     result, _ = shown
     page.open(result.page)
     state = """(() => {
-        const kept = [...severstal.store.kept.levels];
+        const kept = [...severstal.loader.kept.levels];
         return [kept.map(([key]) => key), kept.reduce((sum, [, one]) => sum + one.size, 0)];
     })()"""
 
@@ -321,12 +321,12 @@ def test_levels_that_were_not_looked_at_for_long_are_forgotten(page, shown) -> N
         keys, size = look(image)
     assert len(keys) >= 8
     assert size > 0
-    page.run(f"severstal.store.most.levels = {size - 1}")
+    page.run(f"severstal.loader.most.levels = {size - 1}")
     keys, left = look(4)
     assert left < size
     assert "levels/000001-0" not in keys
     assert "levels/000005-0" in keys
-    page.run("severstal.store.most.levels = 0")
+    page.run("severstal.loader.most.levels = 0")
     assert len(look(5)[0]) == 1
 
 
@@ -380,7 +380,7 @@ def test_keys_work_at_both_ends_and_beside_the_controls(page, shown) -> None:  #
 
 
 def test_the_gallery_holds_what_is_in_sight_alone(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    folder = tmp_path / "photographs"
+    folder = tmp_path / "images"
     folder.mkdir()
     rows = ["ImageId,ClassId,EncodedPixels"]
     for number in range(240):
@@ -426,7 +426,7 @@ def test_nothing_is_wider_than_the_window(page, shown, width: int) -> None:  # t
 
 
 def test_odd_names_are_harmless(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    folder = tmp_path / "photographs"
+    folder = tmp_path / "images"
     folder.mkdir()
     for name in ODD:
         done, data = cv2.imencode(".png", np.full((40, 60), 90, np.uint8))
@@ -456,7 +456,7 @@ def test_odd_names_are_harmless(page, tmp_path: Path) -> None:  # type: ignore[n
 
 
 def test_a_submission_without_truth_is_shown_and_not_scored(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    folder = tmp_path / "photographs"
+    folder = tmp_path / "images"
     folder.mkdir()
     cv2.imwrite(str(folder / "a.png"), np.full((40, 60), 90, np.uint8))
     (tmp_path / "s.csv").write_text("ImageId,ClassId,EncodedPixels\na.png,2,41 20\n")

@@ -49,9 +49,9 @@ def test_a_run_is_shown_with_the_scores_of_score(trained, tmp_path: Path) -> Non
                             for name in ("area", "truth", "overlap"))  # fmt: skip
     dice = np.where(areas + truth > 0, 2 * shared / np.maximum(areas + truth, 1), 1.0)
     np.testing.assert_array_equal(dice.reshape(-1, 2), scored.dice)
-    photographs = sorted((out / "photographs").iterdir())
-    assert [path.name for path in photographs] == [f"{row + 1:06d}.jpg" for row in range(result.images)]
-    for name, path in zip(index["names"], photographs, strict=True):
+    data_folder = sorted((out / "images").iterdir())
+    assert [path.name for path in data_folder] == [f"{row + 1:06d}.jpg" for row in range(result.images)]
+    for name, path in zip(index["names"], data_folder, strict=True):
         apart = decoding.read_grey(path).astype(int) - decoding.read_grey(data / "train_images" / name)
         assert np.abs(apart).mean() < 8
 
@@ -187,7 +187,7 @@ def test_a_curve_of_one_epoch_and_one_value_is_drawn() -> None:
 def test_photographs_are_grey_jpeg(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copy(trained[0] / "train.csv", tmp_path / "s.csv")
     result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), data=trained[0], out=tmp_path / "out"))
-    first = cv2.imread(str(result.page.parent / "photographs" / "000001.jpg"), cv2.IMREAD_UNCHANGED)
+    first = cv2.imread(str(result.page.parent / "images" / "000001.jpg"), cv2.IMREAD_UNCHANGED)
     assert first.shape == (64, 96)
 
 

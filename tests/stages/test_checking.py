@@ -204,7 +204,7 @@ def test_pixels_of_many_classes_are_compared_in_one_walk(tmp_path: Path, monkeyp
     rows = "".join(f"a.jpg,{class_id},{start} 1 {start + 100} 1\n" for class_id, start in enumerate(starts, start=1))
     calls, real = [], rle.overlap
 
-    def count(*masks: rle.Runs) -> int:
+    def count(*masks: rle.RLE) -> int:
         calls.append(1)
         return real(*masks)
 

@@ -69,7 +69,7 @@ def test_photographs_of_submissions_are_drawn_where_they_are(tables: Path) -> No
                            out=Path("here"))  # fmt: skip
     assert comparing.compare(config).has_picture
     picture = cv2.imread("here/comparison.png")
-    # two classes; photograph, truth and two submissions, of which one is called as the truth is
+    # two classes; image, truth and two submissions, of which one is called as the truth is
     assert picture.shape == (2 * (8 + 32), 4 * (9 + 12), 3)
     before = {path.name: path.read_bytes() for path in Path("here").iterdir()}
     Path("half.csv").write_text(TRUTH.replace("11 10", "11 500"))

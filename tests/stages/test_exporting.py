@@ -121,7 +121,7 @@ def test_without_the_photographs_of_the_training_it_asks_for_one(trained: tuple[
     moved = shutil.copytree(source, tmp_path / "moved")
     card = json.loads((moved / "model.json").read_text())
     (moved / "model.json").write_text(json.dumps(card | {"data": str(tmp_path / "gone")}))
-    with pytest.raises(InputError, match=r"no photograph to check the export with: .*gone.*Give one with --image"):
+    with pytest.raises(InputError, match=r"no image to check the export with: .*gone.*Give one with --image"):
         exporting.export_run(ExportConfig(run=moved, format="onnx"))
     picture = next((data / "train_images").iterdir())
     assert exporting.export_run(ExportConfig(run=moved, format="onnx", image=picture)).picture == picture

@@ -88,7 +88,7 @@ def test_rows_of_an_original_sample_are_kept_as_they_stand(trained, tmp_path: Pa
 def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
     before = {path: path.read_bytes() for path in (data / "train_images").iterdir()}
-    with pytest.raises(InputError, match="train_images holds the photographs: pictures among them would be taken"):
+    with pytest.raises(InputError, match="train_images holds the images: pictures among them would be taken"):
         _predict(trained, tmp_path, masks=data / "train_images")
     assert {path: path.read_bytes() for path in (data / "train_images").iterdir()} == before
     links = tmp_path / "links"
@@ -96,7 +96,7 @@ def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Pat
     for path in before:
         (links / path.name).symlink_to(path)
     for folder in (links, data / "train_images"):
-        with pytest.raises(InputError, match=f"{folder.name} holds the photographs"):
+        with pytest.raises(InputError, match=f"{folder.name} holds the images"):
             _predict(trained, tmp_path, images=(links,), masks=folder)
     one = image_files.find_images([data / "train_images"])[0]
     same = tmp_path / f"{one.stem}.bmp"
@@ -112,7 +112,7 @@ def test_how_it_was_made_is_written_beside_it(trained, tmp_path: Path) -> None: 
     assert story["tta"] == "hflip"
     assert [entry["folder"] for entry in story["runs"]] == [str(folder)]
     assert (story["images"], story["rows"]) == (result.images, result.rows)
-    assert [postprocess.ClassRule(**rule) for rule in story["rules"]] == list(
+    assert [postprocess.ClassPostprocess(**rule) for rule in story["rules"]] == list(
         run_folder.read_thresholds(folder / run_folder.THRESHOLDS, classes=2).rules
     )
 
@@ -141,8 +141,8 @@ def test_pictures_show_the_masks_on_the_photograph(trained, tmp_path: Path) -> N
     drawn = {path.stem: cv2.imread(str(path)) for path in (tmp_path / "pictures").iterdir()}
     assert sorted(drawn) == sorted(path.stem for path in paths)
     for path in paths:
-        picture, photograph = drawn[path.stem], decoding.read_grey(path)
-        coloured = (picture != photograph[:, :, None]).any(axis=2)
+        picture, image = drawn[path.stem], decoding.read_grey(path)
+        coloured = (picture != image[:, :, None]).any(axis=2)
         assert coloured.any() == any(image_id == path.name for image_id, _ in table.masks)
 
 
@@ -210,7 +210,7 @@ def test_a_run_without_thresholds_is_told(trained, tmp_path: Path) -> None:  # t
 
 
 def _broken(trained, tmp_path: Path, *numbers: int) -> Path:  # type: ignore[no-untyped-def]
-    """The photographs in a folder of their own, some of them cut short."""
+    """The images in a folder of their own, some of them cut short."""
     folder = tmp_path / "images"
     shutil.copytree(trained[0] / "train_images", folder)
     for path in (image_files.find_images([folder])[number] for number in numbers):
@@ -307,12 +307,12 @@ def test_what_is_not_of_a_submission_is_left_where_it_is(trained, tmp_path: Path
 
 def test_no_photograph_or_sample_is_written_over(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
-    photograph = image_files.find_images([folder])[0]
+    image = image_files.find_images([folder])[0]
     sample = tmp_path / "sample.csv"
-    sample.write_text(f"ImageId,EncodedPixels,ClassId\n{photograph.name},1 1,0\n")
-    for out in (photograph, sample):
+    sample.write_text(f"ImageId,EncodedPixels,ClassId\n{image.name},1 1,0\n")
+    for out in (image, sample):
         before = out.read_bytes()
-        with pytest.raises(InputError, match=f"{out.name} would be overwritten: it is a photograph or the sample"):
+        with pytest.raises(InputError, match=f"{out.name} would be overwritten: it is a image or the sample"):
             _predict(trained, tmp_path, images=(folder,), sample=sample, out=out)
         assert out.read_bytes() == before
     for out in (Path(), Path("..")):

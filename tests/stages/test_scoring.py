@@ -92,7 +92,7 @@ def test_without_a_list_the_images_of_the_submission_count(tables: tuple[Path, P
 
 def test_images_of_a_folder_count_and_need_no_decoding(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
     submission, truth, _ = tables
-    folder = tmp_path / "photographs"
+    folder = tmp_path / "images"
     folder.mkdir()
     for name in ("a.png", "missing.png"):
         (folder / name).write_bytes(b"not read")
@@ -243,8 +243,8 @@ def test_a_run_is_scored_on_its_holdout_as_its_submission_would_be(trained, tmp_
     of_run = scoring.score(ScoreConfig(runs=(folder,)))
     (tmp_path / "holdout.csv").write_text("ImageId\n" + "\n".join(holdout) + "\n")
     out = tmp_path / "submission.csv"
-    photographs = tuple(data / "train_images" / name for name in holdout)
-    prediction.predict(PredictConfig(images=photographs, runs=(folder,), out=out))
+    data_folder = tuple(data / "train_images" / name for name in holdout)
+    prediction.predict(PredictConfig(images=data_folder, runs=(folder,), out=out))
     of_file = scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", images=tmp_path / "holdout.csv"))
     assert of_run == of_file
     assert of_run.images == len(holdout)
@@ -265,8 +265,8 @@ def test_an_ensemble_is_scored_as_its_submission_would_be(
     run_folder.write_thresholds(tmp_path / "e.json", thresholds, {})
     holdout = read_splits(data / "splits.csv").ids_of(HOLDOUT)
     (tmp_path / "holdout.csv").write_text("ImageId\n" + "\n".join(holdout) + "\n")
-    photographs = tuple(data / "train_images" / name for name in holdout)
-    settings = {"images": photographs, "thresholds": tmp_path / "e.json", "out": tmp_path / "s.csv"}
+    data_folder = tuple(data / "train_images" / name for name in holdout)
+    settings = {"images": data_folder, "thresholds": tmp_path / "e.json", "out": tmp_path / "s.csv"}
     out = prediction.predict(PredictConfig(**settings, runs=runs, weights=weights, tta="hflip")).path
     of_file = scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", images=tmp_path / "holdout.csv"))
     assert scoring.score(ScoreConfig(thresholds=tmp_path / "e.json")) == of_file
@@ -318,8 +318,8 @@ def test_a_submission_of_training_images_is_refused(trained, tmp_path: Path) -> 
     data, folder = trained
     split = read_splits(data / "splits.csv")
     some = (*split.ids_of("0")[:2], *split.ids_of("1")[:3])
-    photographs = tuple(data / "train_images" / name for name in some)
-    out = prediction.predict(PredictConfig(images=photographs, runs=(folder,), out=tmp_path / "s.csv")).path
+    data_folder = tuple(data / "train_images" / name for name in some)
+    out = prediction.predict(PredictConfig(images=data_folder, runs=(folder,), out=tmp_path / "s.csv")).path
     with pytest.raises(InputError, match=rf"{folder} was trained on images that count: 3 of 5, first {some[2]}"):
         scoring.score(ScoreConfig(submission=out, truth=data / "train.csv"))
     (tmp_path / "fold.csv").write_text("ImageId\n" + "\n".join(some[:2]) + "\n")
@@ -411,16 +411,16 @@ def test_the_speed_is_that_of_the_batches_behind_the_first(
     clock = [0.0]
     some = held_out.open_holdout([trained[1]], None, TerminalProgress()).image_ids
 
-    def levels(part: held_out.Part, *, views: str, batch_size: int, progress: object) -> Iterator[Any]:
+    def levels(part: held_out.Subset, *, views: str, batch_size: int, progress: object) -> Iterator[Any]:
         for number in range(images):
             if number % batch_size == 0:
                 clock[0] += 1 if number else 9
             yield some[0], np.zeros((2, 64, 96), np.uint8)
 
     monkeypatch.setattr(scoring.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(held_out.Part, "levels", levels)
+    monkeypatch.setattr(held_out.Subset, "levels", levels)
     monkeypatch.setattr(held_out, "batches_ahead", lambda: 0)
-    monkeypatch.setattr(held_out.Part, "image_ids", some[:1] * images)
+    monkeypatch.setattr(held_out.Subset, "image_ids", some[:1] * images)
     monkeypatch.setattr(scoring.scores, "score_masks", lambda *_: Scores(
         image_ids=(), dice=np.ones((1, 2)), there=np.ones((1, 2), bool), found=np.ones((1, 2), bool),
         groups=np.zeros(1, int), knows_duplicates=True,

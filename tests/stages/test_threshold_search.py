@@ -15,7 +15,7 @@ from severstal_cli.learning.inference import held_out
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import SILENT
 from severstal_cli.stages import prediction, scoring, threshold_search, training
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.splits import ensure_splits, read_splits
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.scoring import dice
@@ -28,13 +28,13 @@ def test_the_reported_dice_is_that_of_applying_the_rules(trained) -> None:  # ty
     part = held_out.open_validation([folder], None, SILENT)
     found, default = [], []
     for image_id, levels in part.levels(views="none", batch_size=8, progress=SILENT):
-        true = [part.photographs.masks.get((image_id, channel), rle.EMPTY) for channel in range(2)]
-        for rules, scores in ((thresholds.rules, found), ([postprocess.ClassRule()] * 2, default)):
+        true = [part.data_folder.masks.get((image_id, channel), rle.EMPTY) for channel in range(2)]
+        for rules, scores in ((thresholds.rules, found), ([postprocess.ClassPostprocess()] * 2, default)):
             predicted = postprocess.masks_to_runs(levels, rules, exclusive=thresholds.exclusive)
             scores.append([dice.dice(a, b) for a, b in zip(predicted, true, strict=True)])
     assert list(part.image_ids) == read_splits(data / "splits.csv").ids_of("0")
     assert any(
-        (image_id, 0) not in part.photographs.masks and (image_id, 1) not in part.photographs.masks
+        (image_id, 0) not in part.data_folder.masks and (image_id, 1) not in part.data_folder.masks
         for image_id in part.image_ids
     )
     assert [choice.mean_dice for choice in result.choices] == pytest.approx(np.mean(found, axis=0).tolist(), abs=1e-9)
@@ -54,7 +54,7 @@ def test_what_was_found_is_written_with_what_it_was_found_on(trained) -> None:  
     assert "weights" not in written
     assert written["images"] == card.validation_images
     assert written["split_fingerprint"] == card.split_fingerprint
-    masks = open_photographs(data).masks
+    masks = open_data_folder(data).masks
     fold = read_splits(data / "splits.csv").ids_of("0")
     present = [sum((image_id, channel) in masks for image_id in fold) for channel in range(2)]
     assert [entry["present"] for entry in written["by_class"]] == present
@@ -76,9 +76,9 @@ def test_an_ensemble_is_searched_with_its_weights_and_scored_so(
     assert [(fold["fold"], fold["runs"]) for fold in written["folds"]] == [(0, written["runs"])]
     fold = read_splits(data / "splits.csv").ids_of("0")
     (tmp_path / "fold.csv").write_text("ImageId\n" + "\n".join(fold) + "\n")
-    photographs = tuple(data / "train_images" / name for name in fold)
+    data_folder = tuple(data / "train_images" / name for name in fold)
     submission = prediction.predict(
-        PredictConfig(images=photographs, thresholds=result.path, out=tmp_path / "s.csv", batch_size=3)
+        PredictConfig(images=data_folder, thresholds=result.path, out=tmp_path / "s.csv", batch_size=3)
     )
     assert submission.runs == runs
     scored = scoring.score(
@@ -133,8 +133,8 @@ def test_a_gate_is_used_where_it_helps_on_images_not_searched(
     data, folder = trained
     drawn: dict[str, np.ndarray] = {}
 
-    def levels(part: held_out.Part, **_: object) -> Iterator[tuple[str, np.ndarray]]:
-        masks = part.photographs.masks
+    def levels(part: held_out.Subset, **_: object) -> Iterator[tuple[str, np.ndarray]]:
+        masks = part.data_folder.masks
         for number, image_id in enumerate(part.image_ids):
             drawn[image_id] = np.zeros((2, 64, 96), np.uint8)
             there = next((channel for channel in range(2) if (image_id, channel) in masks), None)
@@ -147,13 +147,13 @@ def test_a_gate_is_used_where_it_helps_on_images_not_searched(
                 drawn[image_id][1 - there, ~mask] = alarm
             yield image_id, drawn[image_id]
 
-    monkeypatch.setattr(held_out.Part, "levels", levels)
+    monkeypatch.setattr(held_out.Subset, "levels", levels)
     result = threshold_search.search(ThresholdsConfig(runs=(folder,), out=tmp_path / "t.json"))
     thresholds = run_folder.read_thresholds(result.path, classes=2)
     gates = [rule.min_image_score for rule in thresholds.rules]
     assert all(alarm < gate <= 200 for gate in gates) if with_gate else gates == [0, 0]
     assert result.mean_dice == pytest.approx(1.0, abs=1e-9)
-    masks = open_photographs(data).masks
+    masks = open_data_folder(data).masks
     for image_id, level in drawn.items():
         for channel, runs in enumerate(postprocess.masks_to_runs(level, thresholds.rules, exclusive=True)):
             np.testing.assert_array_equal(runs, masks.get((image_id, channel), rle.EMPTY))
@@ -211,7 +211,7 @@ def test_classes_that_no_annotation_names_lift_no_mean(make_data, tmp_path: Path
     )
     found = threshold_search.search(ThresholdsConfig(runs=(result.folder,)))
     assert len(found.choices) == 7
-    assert {found.choices[channel].rule.pixel_threshold for channel in (0, 2, 3, 4, 5)} == {postprocess.NEVER}
+    assert {found.choices[channel].rule.pixel_threshold for channel in (0, 2, 3, 4, 5)} == {postprocess.DISABLED}
     assert found.mean_dice_never == pytest.approx(nothing("0"))
     of_two = [found.choices[1].mean_dice_held_out, found.choices[6].mean_dice_held_out]
     assert found.mean_dice_held_out == pytest.approx(np.mean(of_two))
@@ -238,7 +238,7 @@ def test_a_class_without_a_mask_on_the_fold_is_said_to_be_so(make_data, heard, t
     run_folder.write_model(folder, network, card)
     result = threshold_search.search(ThresholdsConfig(runs=(folder,)), heard)
     assert [choice.present > 0 for choice in result.choices] == [True, False]
-    assert (result.choices[1].rule.pixel_threshold == postprocess.NEVER) == alarms
+    assert (result.choices[1].rule.pixel_threshold == postprocess.DISABLED) == alarms
     assert [line for line in heard.lines if "no mask" in line] == [
         f"class 2 has no mask on the {result.images} images of fold {fold}, where nothing is right everywhere, so it "
         f"is {'disabled (never)' if alarms else 'not tuned'}; search on a fold that has it, or on several: thresholds "

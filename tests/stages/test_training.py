@@ -285,7 +285,7 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
     data = make_data(images=30)
     pseudo = make_pseudo(images=9, sure=6)
     plain = training.train(_config(data, tmp_path / "plain", epochs=1)).folder
-    # three sure images are photographs of the data under another name
+    # three sure images are images of the data under another name
     split = read_splits(data / "splits.csv")
     held, judged = split.ids_of(HOLDOUT)[0], split.ids_of("0")[0]
     trained_on = next(name for name, part in split.parts.items() if part not in (HOLDOUT, "0"))

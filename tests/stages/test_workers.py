@@ -28,7 +28,7 @@ from severstal_cli.learning.device import open_device
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.training.validation import Validation
 from severstal_cli.stages import prediction, training
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.splits import read_splits
 from severstal_cli.steel.tables.csv_rows import part_path
 
@@ -153,9 +153,9 @@ def configs(trained, tmp_path_factory: pytest.TempPathFactory) -> list[TrainConf
 def test_validation_by_two_is_that_by_one(configs: list[TrainConfig]) -> None:
     folder = configs[0].models / "whole"
     card = model_card.read_card(folder)
-    photographs = open_photographs(configs[0].data)
+    data_folder = open_data_folder(configs[0].data)
     fold = read_splits(configs[0].data / "splits.csv").ids_of("0")
-    scores = Validation(photographs, fold, card, 4).score(run_folder.load_network(folder, card), open_device())
+    scores = Validation(data_folder, fold, card, 4).score(run_folder.load_network(folder, card), open_device())
     assert scores is not None
     rows = run_folder.read_checkpoint(folder)["history"]
     assert len(rows) == 3

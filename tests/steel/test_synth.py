@@ -168,11 +168,11 @@ def test_near_duplicates_look_alike_and_some_have_other_masks():
     other_masks = 0
     for number in copies[:10]:
         origin, labels = series.origin_of(plan, TRAIN, number), series.draw_annotation(plan, TRAIN, number)
-        first, first_labels = series.draw_photograph(plan, TRAIN, origin)
-        second, second_labels = series.draw_photograph(plan, TRAIN, number)
+        first, first_labels = series.draw_image(plan, TRAIN, origin)
+        second, second_labels = series.draw_image(plan, TRAIN, number)
         assert (labels == second_labels).all()
         assert not (first == second).all()
-        stranger = series.draw_photograph(plan, TRAIN, origin + 100)[0]
+        stranger = series.draw_image(plan, TRAIN, origin + 100)[0]
         aligned = [np.roll(second, (y, x), (0, 1))[2:-2, 2:-2] for y in (-1, 0, 1) for x in (-1, 0, 1)]
         near = min(np.abs(first[2:-2, 2:-2].astype(int) - moved).mean() for moved in aligned)
         assert near < 5 < np.abs(first.astype(int) - stranger).mean()

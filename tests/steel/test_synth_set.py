@@ -58,7 +58,7 @@ def test_the_set_is_whole_and_says_what_the_pictures_show(small_set):
         assert [path.name for path in paths] == sorted(series.image_name(plan, part, k) for k in range(count))
         shown = {}
         for number in range(count):
-            image, labels = series.draw_photograph(plan, part, number)
+            image, labels = series.draw_image(plan, part, number)
             image_id = series.image_name(plan, part, number)
             shown |= {(image_id, channel): rle.to_text(runs) for channel, runs in series.to_runs(labels).items()}
             stored = cv2.imread(str(small_set / folder / image_id), cv2.IMREAD_UNCHANGED)

@@ -175,7 +175,7 @@ def test_twice_the_table_is_twice_the_work(tmp_path: Path, shape: str) -> None:
 def test_rows_of_one_mask_are_united_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     united, real = [], rle.union
 
-    def count(parts: list[rle.Runs]) -> rle.Runs:
+    def count(parts: list[rle.RLE]) -> rle.RLE:
         united.append(sum(map(len, parts)))
         return real(parts)
 

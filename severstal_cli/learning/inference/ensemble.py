@@ -21,7 +21,7 @@ from severstal_cli.progress import SILENT, Progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Ensemble:
     """Runs that go together, and how their levels become masks."""
 
     folders: tuple[Path, ...]
@@ -69,7 +69,7 @@ class Recipe:
         }  # fmt: skip
 
     def fingerprints(self) -> dict[str, Any]:
-        """All that decides the masks of a photograph, as JSON values."""
+        """All that decides the masks of a image, as JSON values."""
         return {
             "runs": [_fingerprint(folder) for folder in self.folders],
             "weights": self.weights,
@@ -100,7 +100,7 @@ def runs_for(
 
 def read(
     folders: Sequence[Path], *, thresholds: Path | None = None, views: str | None = None, weights: Sequence[float] = ()
-) -> Recipe:
+) -> Ensemble:
     """Read and check what predicts.
 
     Args:
@@ -126,7 +126,7 @@ def read(
             run_folder.read_thresholds(thresholds, classes=cards[0].classes, remedy="Check the path"),
         )
     tta.views_of(rules.tta)
-    return Recipe(folders=tuple(folders), cards=cards, weights=_uneven(weights or rules.weights_for(folders) or ()),
+    return Ensemble(folders=tuple(folders), cards=cards, weights=_uneven(weights or rules.weights_for(folders) or ()),
                   views=views or rules.tta, thresholds_path=path, thresholds=rules)  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from severstal_cli.learning.inference import engines, level_maps
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import Progress
 from severstal_cli.steel.dataset import splits
-from severstal_cli.steel.dataset.data_folder import Photographs, open_photographs
+from severstal_cli.steel.dataset.data_folder import DataFolder, open_data_folder
 from severstal_cli.steel.images.decoding import FULL_DEPTH
 
 
@@ -35,14 +35,14 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Subset:
     """Images that the runs are tried on, and what is true of them."""
 
     folders: tuple[Path, ...]
     cards: tuple[model_card.ModelCard, ...]
     weights: tuple[float, ...]
     """What each run counts in a mean; one a run."""
-    photographs: Photographs
+    data_folder: DataFolder
     split: splits.Split
     shares: tuple[Share, ...]
 
@@ -68,7 +68,7 @@ class Part:
         cards = [self.cards[member] for member in share.members]
         weights = [self.weights[member] for member in share.members]
         members = engines.load_members(folders, cards, fabric, progress=progress)
-        cache = self.photographs.cache
+        cache = self.data_folder.cache
         pixels = (cache[cache.index[image_id]] for image_id in share.image_ids)
         levels_of = level_maps.predict_levels(
             members, pixels, fabric, views=views, batch_size=batch_size, weights=weights
@@ -81,7 +81,7 @@ class Part:
 
 def open_validation(
     folders: Sequence[Path], data: Path | None, progress: Progress, weights: Sequence[float] = ()
-) -> Part:
+) -> Subset:
     """The folds that these runs left out. `weights`: one a run, or none at all: every run counts the same.
 
     Raises:
@@ -95,11 +95,13 @@ def open_validation(
                              "Take the thresholds of a run with a fold: predict --thresholds FILE")  # fmt: skip
     part = _open(folders, cards, [str(card.fold) for card in cards], data, progress, weights)
     if len(folders) > 1:
-        progress.say(_told(part))
+        progress.log(_told(part))
     return part
 
 
-def open_holdout(folders: Sequence[Path], data: Path | None, progress: Progress, weights: Sequence[float] = ()) -> Part:
+def open_holdout(
+    folders: Sequence[Path], data: Path | None, progress: Progress, weights: Sequence[float] = ()
+) -> Subset:
     """The holdout of the split that these runs were trained with. `weights` and errors as of `open_validation`."""
     cards = run_folder.read_cards(folders)
     return _open(folders, cards, [splits.HOLDOUT] * len(cards), data, progress, weights)
@@ -112,23 +114,23 @@ def _open(
     data: Path | None,
     progress: Progress,
     weights: Sequence[float],
-) -> Part:
+) -> Subset:
     """`left_out`: the part of the split that each run predicts."""
     check_weights(weights, len(folders))
-    photographs = open_photographs(data or Path(cards[0].data), progress)
-    split = splits.read_splits(splits.splits_path(photographs.folder), photographs.cache.index)
+    data_folder = open_data_folder(data or Path(cards[0].data), progress)
+    split = splits.read_splits(splits.splits_path(data_folder.folder), data_folder.cache.index)
     for folder, card in zip(folders, cards, strict=True):
         for kind, own, here in (
-            ("data", card.data_fingerprint, photographs.fingerprint),
+            ("data", card.data_fingerprint, data_folder.fingerprint),
             ("split", card.split_fingerprint, split.fingerprint),
         ):
             if own != here:
-                raise RunError(f"{folder} was trained with another {kind} than that of {photographs.folder}",
+                raise RunError(f"{folder} was trained with another {kind} than that of {data_folder.folder}",
                                f"{kind} {own}, here {here}", "Restore it, or train again")  # fmt: skip
-        _check_pixels(folder, card, photographs, progress)
+        _check_pixels(folder, card, data_folder, progress)
     missing = sorted(set(left_out) - set(split.part_names()))
     if missing:
-        raise InputError(f"{photographs.folder} has no images to score", f"its split has no {missing[0]}",
+        raise InputError(f"{data_folder.folder} has no images to score", f"its split has no {missing[0]}",
                          "Split with --holdout above 0, and train again")  # fmt: skip
     weights = tuple(weights) or (1.0,) * len(cards)
     members_of: dict[str, list[int]] = {part: [] for part in split.part_names()}
@@ -140,27 +142,27 @@ def _open(
         for part, members in members_of.items()
         if members
     )
-    return Part(
+    return Subset(
         folders=tuple(folders),
         cards=tuple(cards),
         weights=weights,
-        photographs=photographs,
+        data_folder=data_folder,
         split=split,
         shares=shares,
     )
 
 
-def _check_pixels(folder: Path, card: model_card.ModelCard, photographs: Photographs, progress: Progress) -> None:
+def _check_pixels(folder: Path, card: model_card.ModelCard, data_folder: DataFolder, progress: Progress) -> None:
     """See that the images are those that a run was trained on, to the pixel. Raises RunError."""
-    cache = photographs.cache
+    cache = data_folder.cache
     if card.pixels_fingerprint is None:
         if cache.bits not in (None, FULL_DEPTH):
             raise RunError(f"{folder} was trained by an earlier version, which read 16-bit images too dark",
-                           f"those of {photographs.folder} use {cache.bits} bits", "Train again")  # fmt: skip
-        progress.say(f"{folder} is of an earlier version: whether the pixels of {photographs.folder} have changed "
+                           f"those of {data_folder.folder} use {cache.bits} bits", "Train again")  # fmt: skip
+        progress.log(f"{folder} is of an earlier version: whether the pixels of {data_folder.folder} have changed "
                      "since its training is not known")  # fmt: skip
     elif card.pixels_fingerprint != cache.pixels_fingerprint:
-        raise RunError(f"the images of {photographs.folder} have changed since {folder} was trained",
+        raise RunError(f"the images of {data_folder.folder} have changed since {folder} was trained",
                        f"pixels {card.pixels_fingerprint}, here {cache.pixels_fingerprint}",
                        "Restore them, or train again")  # fmt: skip
 
@@ -170,7 +172,7 @@ def batches_ahead() -> int:
     return 2 * level_maps.AHEAD if open_device().device.type == "cuda" else 0
 
 
-def _told(part: Part) -> str:
+def _told(part: Subset) -> str:
     """Which runs predict which images, in one line."""
     told = [
         f"fold {share.part}, {len(share.image_ids):,} images: "

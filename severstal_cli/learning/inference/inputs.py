@@ -1,4 +1,4 @@
-"""What `predict` is to do: photographs, rows and runs, all checked before anything is written."""
+"""What `predict` is to do: images, rows and runs, all checked before anything is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from severstal_cli import files, typed
 from severstal_cli.config import PredictConfig
 from severstal_cli.errors import InputError, UsageError
 from severstal_cli.learning.inference import ensemble
-from severstal_cli.learning.inference.ensemble import Recipe
+from severstal_cli.learning.inference.ensemble import Ensemble
 from severstal_cli.learning.runs.model_card import ModelCard
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import drawing
@@ -28,7 +28,7 @@ class Task:
     """Those in use in 16-bit files; None: no image has 16 bits."""
     classes: int
     """Those of the runs, and those that the sample has rows for: a class that no run knows is empty everywhere."""
-    recipe: Recipe
+    recipe: Ensemble
 
 
 def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
@@ -54,7 +54,7 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
     there = {path.resolve(): path for path in written if path.exists()}
     lost = there.keys() & {path.resolve() for path in (*paths, config.sample) if path is not None} if there else ()
     if lost:
-        raise InputError(f"{there[min(lost)]} would be overwritten", "it is a photograph or the sample",
+        raise InputError(f"{there[min(lost)]} would be overwritten", "it is a image or the sample",
                          "Choose another name for --out")  # fmt: skip
     if config.masks is not None:
         files.check_place(config.masks / f"{paths[0].stem}.png")
@@ -99,7 +99,7 @@ def _bits(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Progress)
     """
     found = surveys.survey(paths)  # files that cannot be read are met again when they are predicted
     for note in found.notes:
-        progress.say(note)
+        progress.log(note)
     if not found.deep:
         return None
     known = sorted({card.bits for card in cards if card.bits is not None})
@@ -115,7 +115,7 @@ def _bits(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Progress)
         depth, why = surveys.depth_of(found.deep, progress), "measured here, as the training had none"
     if depth is None:
         return None
-    progress.say(f"{depth.note(len(paths))}, {why}")
+    progress.log(f"{depth.note(len(paths))}, {why}")
     return depth.bits
 
 

@@ -1,4 +1,4 @@
-"""From photographs to levels: `levels = round(255 * mean of probs over runs and views)`, uint8.
+"""From images to levels: `levels = round(255 * mean of probs over runs and views)`, uint8.
 
 Threshold search, validation, scoring and prediction all go through `predict_levels`, so what was searched is what is
 applied.
@@ -31,12 +31,12 @@ AHEAD = 2
 """Batches on a GPU's way, and as many whose levels wait to be used."""
 
 LARGEST_BATCH_PX = 2**24
-"""Of all views: 10 photographs of 256 x 1600 in 4 views. A layer of 64 channels at half size takes 1 GB in float32."""
+"""Of all views: 10 images of 256 x 1600 in 4 views. A layer of 64 channels at half size takes 1 GB in float32."""
 
 
 def predict_levels(
     members: Sequence[Probs],
-    photographs: Iterable[Grey | None],
+    data_folder: Iterable[Grey | None],
     fabric: Fabric,
     *,
     views: str = "none",
@@ -44,16 +44,16 @@ def predict_levels(
     weights: Sequence[float] = (),
     exclusive: bool = False,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Levels `(C, H, W)` of each photograph `(H, W)`, in order; None among them ends a batch and gives nothing.
+    """Levels `(C, H, W)` of each image `(H, W)`, in order; None among them ends a batch and gives nothing.
 
-    Neighbours of one size share a batch, smaller ones of large photographs; other sizes than multiples of 32 are grown
+    Neighbours of one size share a batch, smaller ones of large images; other sizes than multiples of 32 are grown
     by reflection and cut back. `weights`: what each member counts in the mean; all the same by default. `exclusive`:
     as `postprocess.make_exclusive` leaves them. One batch is in memory; of a GPU a few, which a thread of their own
     keeps busy while the levels of earlier ones are used.
 
     Raises NotFiniteError, also where half precision is not finite and float32 neither; where that is, it is used.
     """
-    batches = _batches_of_levels(members, photographs, fabric, views, batch_size, weights, exclusive)
+    batches = _batches_of_levels(members, data_folder, fabric, views, batch_size, weights, exclusive)
     if fabric.device.type == "cuda" and not any(isinstance(_engine(member), Compiled) for member in members):
         batches = run_ahead(batches, ahead=AHEAD, name="device")
     for levels in batches:
@@ -66,7 +66,7 @@ def _engine(member: Probs) -> Probs:
 
 def _batches_of_levels(
     members: Sequence[Probs],
-    photographs: Iterable[Grey | None],
+    data_folder: Iterable[Grey | None],
     fabric: Fabric,
     views: str,
     batch_size: int,
@@ -97,7 +97,7 @@ def _batches_of_levels(
         done += len(batch)
         return found.arrived()
 
-    for batch in _same_size(photographs, batch_size, LARGEST_BATCH_PX // len(chosen)):
+    for batch in _same_size(data_folder, batch_size, LARGEST_BATCH_PX // len(chosen)):
         try:
             on_the_way.append((batch, _levels(members, shares, batch, fabric, chosen, exclusive)))
         except (RuntimeError, MemoryError) as error:
@@ -187,19 +187,19 @@ def _keep_highest(levels: Tensor) -> None:
         levels[:, channel].masked_fill_(owner != channel, 0)
 
 
-def _same_size(photographs: Iterable[Grey | None], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:
+def _same_size(data_folder: Iterable[Grey | None], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:
     """Neighbours of equal size stacked to `(N, H, W)`: at most `batch_size` of them, and `pixels` unless N is 1."""
     waiting: list[Grey] = []
-    for photograph in photographs:
+    for image in data_folder:
         if waiting and (
-            photograph is None
-            or photograph.shape != waiting[0].shape
+            image is None
+            or image.shape != waiting[0].shape
             or len(waiting) == batch_size
-            or (len(waiting) + 1) * photograph.size > pixels
+            or (len(waiting) + 1) * image.size > pixels
         ):
             yield np.stack(waiting)
             waiting = []
-        if photograph is not None:
-            waiting.append(photograph)
+        if image is not None:
+            waiting.append(image)
     if waiting:
         yield np.stack(waiting)

@@ -1,6 +1,6 @@
-"""Test-time augmentation: named views of a photograph, each a pair (apply, undo) on the last two axes.
+"""Test-time augmentation: named views of a image, each a pair (apply, undo) on the last two axes.
 
-`--tta` takes names joined by commas. The photograph itself is always among the views: `hflip,vflip` are three.
+`--tta` takes names joined by commas. The image itself is always among the views: `hflip,vflip` are three.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ STEP_PX = 32
 
 
 class View(NamedTuple):
-    """`apply: (N, 1, H, W)` -> what the network sees; `undo(probs, (H, W))` -> those of the photograph."""
+    """`apply: (N, 1, H, W)` -> what the network sees; `undo(probs, (H, W))` -> those of the image."""
 
     apply: Callable[[Tensor], Tensor]
     undo: Callable[[Tensor, tuple[int, int]], Tensor]
@@ -50,7 +50,7 @@ SETS = {"none": (), "flips": ("hflip", "vflip", "both"), "scales": ("smaller", "
 
 
 def views_of(names: str) -> tuple[View, ...]:
-    """The views of names joined by commas, each once, the photograph itself first. Raises UsageError."""
+    """The views of names joined by commas, each once, the image itself first. Raises UsageError."""
     wanted: dict[str, None] = {}
     for name in names.split(","):
         if name not in VIEWS and name not in SETS:

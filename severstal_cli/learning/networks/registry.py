@@ -118,10 +118,10 @@ def build(
     except Exception as error:  # two libraries and a thousand encoders: each refuses in its own way what it cannot do
         raise _refused(error, f"{arch} cannot use encoder {encoder}") from error
     if encoder_weights is not None and (note := pretrained.note_on(encoder)):
-        progress.say(note)
+        progress.log(note)
     if from_file:
         # entries with an encoder have this attribute: see _Segmenter
-        progress.say(fitting.load(network.encoder, encoder, Path(str(encoder_weights)), in_channels))  # type: ignore[arg-type]
+        progress.log(fitting.load(network.encoder, encoder, Path(str(encoder_weights)), in_channels))  # type: ignore[arg-type]
     return network
 
 

@@ -53,7 +53,7 @@ def best_run(models: Path, progress: Progress = SILENT) -> Path:
     names.check_any_run(models)
     runs = find_runs(models)
     for folder, error in runs.damaged:
-        progress.say(f"warning: {folder} is passed over: {error}")
+        progress.log(f"warning: {folder} is passed over: {error}")
     if not runs.trained:
         damaged = f"{len(runs.damaged)} damaged" if runs.damaged else ""
         raise RunError(f"no trained run in {models}", damaged, "Train one: severstal train --arch unet --data DATA")

@@ -13,7 +13,7 @@ from typing import Any
 
 from severstal_cli import typed
 from severstal_cli.config.checks import are_weights
-from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Thresholds:
     Raises ValueError when the weights are not those of the runs.
     """
 
-    rules: tuple[ClassRule, ...]
+    rules: tuple[ClassPostprocess, ...]
     exclusive: bool
     tta: str
     """The views it was searched with: prediction should use the same."""

@@ -23,7 +23,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.training import augmentation, schedule
 from severstal_cli.learning.training.copy_paste import Donors
-from severstal_cli.steel.dataset.data_folder import Photographs
+from severstal_cli.steel.dataset.data_folder import DataFolder
 from severstal_cli.steel.dataset.pseudo_labels import PseudoLabels
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
@@ -75,7 +75,7 @@ class TrainingSet:
 
     def __init__(
         self,
-        photographs: Photographs,
+        data_folder: DataFolder,
         image_ids: Sequence[str],
         config: TrainConfig,
         pseudo: PseudoLabels | None = None,
@@ -87,8 +87,8 @@ class TrainingSet:
         if not image_ids:
             raise ValueError("no images to train on")
         self._rank, self._world = rank, world
-        self.image_ids, self.classes = tuple(image_ids), photographs.classes
-        cache, masks = photographs.cache, photographs.masks
+        self.image_ids, self.classes = tuple(image_ids), data_folder.classes
+        cache, masks = data_folder.cache, data_folder.masks
         self.step_images = config.images_of_step
         """Of one device."""
         self._global_step_images = world * self.step_images

@@ -41,9 +41,9 @@ def offer_mean(
     scores = validation.score(network, fabric)
     told = f"the mean of epochs {', '.join(map(str, epochs))}"
     if scores is None or card.validation_dice is None or scores[0] <= card.validation_dice:
-        progress.say(f"{told} is not better than the best of them")
+        progress.log(f"{told} is not better than the best of them")
         return None, card
-    progress.say(f"{told} is kept: Dice {scores[0]:.4f}")
+    progress.log(f"{told} is kept: Dice {scores[0]:.4f}")
     return network, dataclasses.replace(card, averaged=epochs, validation_dice=scores[0])
 
 

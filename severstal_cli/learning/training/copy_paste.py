@@ -1,4 +1,4 @@
-"""Defects cut from one photograph and set into another, rare classes as often as common ones."""
+"""Defects cut from one image and set into another, rare classes as often as common ones."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,14 +10,14 @@ from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
 
 FEATHER_PX = 6
-"""Over so many pixels around the mask the donor fades into the other photograph."""
+"""Over so many pixels around the mask the donor fades into the other image."""
 
 
 class Donors:
     """The annotated defects of some images. `masks` may hold those of other images, too."""
 
     def __init__(
-        self, cache: ImageCache, image_ids: Sequence[str], masks: Mapping[tuple[str, int], rle.Runs], classes: int
+        self, cache: ImageCache, image_ids: Sequence[str], masks: Mapping[tuple[str, int], rle.RLE], classes: int
     ) -> None:
         self._cache, self._masks = cache, masks
         self._of_class = {

@@ -40,7 +40,7 @@ def build(config: TrainConfig, card: model_card.ModelCard, progress: Progress, *
     )
     if fresh and config.init is not None:
         new = copy_weights(config.init, card, network)
-        progress.say(f"starting from {config.init}" + (f", but for {', '.join(new)}" if new else ""))
+        progress.log(f"starting from {config.init}" + (f", but for {', '.join(new)}" if new else ""))
     return network
 
 
@@ -95,7 +95,7 @@ def seen_by_others(
     if config.pseudo is not None:
         records = list(leakage.records_of(config.pseudo))
         if not records:
-            progress.say(f"which runs made {config.pseudo} is not told beside it: whether they saw images that this "
+            progress.log(f"which runs made {config.pseudo} is not told beside it: whether they saw images that this "
                          "training is judged by cannot be told")  # fmt: skip
         for folder, record in records:
             fault = leakage.fault_of(record, data=data_fingerprint, split=split_fingerprint, fold=config.fold)
@@ -107,6 +107,6 @@ def seen_by_others(
             if leakage.is_unknown(record, data=data_fingerprint, split=split_fingerprint):
                 unknown[folder] = None
     for folder in unknown:
-        progress.say(f"{folder} learnt from other data with another split: whether it saw images that this training "
+        progress.log(f"{folder} learnt from other data with another split: whether it saw images that this training "
                      "is judged by cannot be told")  # fmt: skip
     return tuple({json.dumps(record): record for record in found}.values())

@@ -17,7 +17,7 @@ from severstal_cli.learning.device import chosen_precision
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.runs import model_card
 from severstal_cli.steel.dataset import splits
-from severstal_cli.steel.dataset.data_folder import Photographs
+from severstal_cli.steel.dataset.data_folder import DataFolder
 from severstal_cli.steel.dataset.pseudo_labels import PseudoLabels
 from severstal_cli.steel.images.decoding import cv2
 
@@ -27,7 +27,7 @@ STATISTICS_IMAGES = 500
 
 def describe(
     config: TrainConfig,
-    photographs: Photographs,
+    data_folder: DataFolder,
     split: splits.Split,
     train_ids: list[str],
     validation_ids: list[str],
@@ -36,7 +36,7 @@ def describe(
     fabric: Fabric,
 ) -> model_card.ModelCard:
     """What will be known of the model, but for the epoch and its score."""
-    mean, std = _statistics(photographs, train_ids)
+    mean, std = _statistics(data_folder, train_ids)
     settings = {
         name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
     }
@@ -45,16 +45,16 @@ def describe(
         arch=config.arch,
         encoder=config.encoder if registry.entry(config.arch).has_encoder else None,
         in_channels=1,
-        classes=photographs.classes,
+        classes=data_folder.classes,
         classifier=config.head_weight > 0,
         mean=mean,
         std=std,
-        image_size=photographs.usual_size(),
-        exclusive=photographs.exclusive(),
+        image_size=data_folder.usual_size(),
+        exclusive=data_folder.exclusive(),
         data=str(config.data.resolve()),
-        data_fingerprint=photographs.fingerprint,
-        pixels_fingerprint=photographs.cache.pixels_fingerprint,
-        bits=photographs.cache.bits,
+        data_fingerprint=data_folder.fingerprint,
+        pixels_fingerprint=data_folder.cache.pixels_fingerprint,
+        bits=data_folder.cache.bits,
         split_fingerprint=split.fingerprint,
         fold=config.fold,
         train_images=len(train_ids),
@@ -104,9 +104,9 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor()
 
 
-def _statistics(photographs: Photographs, train_ids: list[str]) -> tuple[float, float]:
+def _statistics(data_folder: DataFolder, train_ids: list[str]) -> tuple[float, float]:
     """Mean and standard deviation of the training pixels, in shares of the full range."""
-    cache, step = photographs.cache, max(1, len(train_ids) // STATISTICS_IMAGES)
+    cache, step = data_folder.cache, max(1, len(train_ids) // STATISTICS_IMAGES)
     counts = np.zeros(256, np.int64)
     for image_id in train_ids[::step]:
         counts += np.bincount(cache[cache.index[image_id]].ravel(), minlength=256)

@@ -15,7 +15,7 @@ from severstal_cli.learning.precision import Careful, Verdicts, share_verdicts
 from severstal_cli.learning.runs.model_card import ModelCard
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.dataset.data_folder import Photographs
+from severstal_cli.steel.dataset.data_folder import DataFolder
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.scoring import dice
 
@@ -25,7 +25,7 @@ class Validation:
 
     def __init__(
         self,
-        photographs: Photographs,
+        data_folder: DataFolder,
         image_ids: Sequence[str],
         card: ModelCard,
         batch_size: int,
@@ -36,11 +36,11 @@ class Validation:
         self.image_ids = tuple(image_ids)
         self._verdicts: Verdicts = {} if verdicts is None else verdicts
         self._progress = progress
-        self._photographs, self._card, self._batch_size = photographs, card, batch_size
+        self._photographs, self._card, self._batch_size = data_folder, card, batch_size
         # the mean leaves out channels between class ids that no annotation names
-        self._counted = [class_id - 1 for class_id in photographs.class_ids]
+        self._counted = [class_id - 1 for class_id in data_folder.class_ids]
         self._present = np.array(
-            [[(image_id, channel) in photographs.masks for channel in self._counted] for image_id in image_ids]
+            [[(image_id, channel) in data_folder.masks for channel in self._counted] for image_id in image_ids]
         )
 
     @property
@@ -64,7 +64,7 @@ class Validation:
                              verdicts=self._verdicts, progress=self._progress)  # fmt: skip
         mine = self.image_ids[fabric.global_rank :: fabric.world_size]
         pixels = (cache[cache.index[image_id]] for image_id in mine)
-        rules = [postprocess.ClassRule()] * card.classes
+        rules = [postprocess.ClassPostprocess()] * card.classes
 
         def scores_of(found: tuple[str, NDArray[np.uint8]]) -> list[float]:
             image_id, levels = found

@@ -65,10 +65,10 @@ severstal.drawing = (() => {
 
   // What was predicted and what is true of an image, on the canvas of a small picture of it.
   async function preview(canvas, image, candidate) {
-    const { height, width, isEmpty } = severstal.choosing;
+    const { height, width, isEmpty } = severstal.filters;
     const h = height(image);
     if (isEmpty(image, candidate)) return;
-    const found = await severstal.store.masks(image);
+    const found = await severstal.loader.masks(image);
     if (!canvas.isConnected) return;
     const layers = [];
     for (const [column, style] of [[0, "fill"], [candidate + 1, 0]]) {

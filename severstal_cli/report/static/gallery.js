@@ -2,19 +2,19 @@
 "use strict";
 
 severstal.gallery = (() => {
-  const { choosing, drawing, store, index } = severstal;
+  const { filters, drawing, loader, index } = severstal;
   const GAP = 16;
   const AHEAD = 1; // rows above and below what is in sight
   const list = document.getElementById("cards");
   const byId = (id) => document.getElementById(id);
-  const state = { candidate: 0, channel: choosing.ALL, kind: "all", order: "set", search: "" };
+  const state = { candidate: 0, channel: filters.ALL, kind: "all", order: "set", search: "" };
   const cards = new Map(); // place in `images` -> li
   let images = [];
   let at = 0; // the card that Tab reaches
   let layout = { columns: 1, width: 0, picture: 0, row: 1 };
 
   // The usual shape, which cards are made for: wide strips need a wide card.
-  const shapes = Array.from({ length: choosing.count }, (_, image) => choosing.width(image) / choosing.height(image));
+  const shapes = Array.from({ length: filters.count }, (_, image) => filters.width(image) / filters.height(image));
   const shape = Math.min(8, Math.max(0.5, shapes.sort((a, b) => a - b)[Math.floor(shapes.length / 2)] || 1));
 
   function percent(value) {
@@ -29,27 +29,27 @@ severstal.gallery = (() => {
 
   // What stands below a picture, in words.
   function describe(image, candidate) {
-    const parts = choosing.told(candidate, image).map(({ channel, name, dice }) =>
+    const parts = filters.told(candidate, image).map(({ channel, name, dice }) =>
       index.truth ? `class ${channel + 1} ${name}, Dice ${percent(dice)}` : `class ${channel + 1}`);
-    const mean = index.truth ? `, Dice ${percent(choosing.meanDice(candidate, image))}` : "";
+    const mean = index.truth ? `, Dice ${percent(filters.meanDice(candidate, image))}` : "";
     return `${index.names[image]}${mean}; ${parts.join("; ") || "no mask"}`;
   }
 
   // A button with the picture of an image, its masks and its scores.
   function card(image, candidate, open) {
-    const photograph = make("img", { src: store.photograph(image), alt: "", decoding: "async", draggable: false });
+    const img = make("img", { src: loader.imageFile(image), alt: "", decoding: "async", draggable: false });
     const canvas = make("canvas");
     const tags = make("span", { className: "tags" });
-    for (const { channel, kind, name, dice } of choosing.told(candidate, image)) {
+    for (const { channel, kind, name, dice } of filters.told(candidate, image)) {
       const swatch = make("span", { className: "swatch" });
       swatch.style.setProperty("--colour", index.colours[channel]);
       const score = index.truth && kind === "partial" ? ` ${dice.toFixed(2)}` : "";
       tags.append(make("span", { className: `tag ${kind}` }, swatch, `${channel + 1}${index.truth ? ` ${name}` : ""}${score}`));
     }
     if (!tags.childNodes.length) tags.append(make("span", { className: "tag none" }, "no mask"));
-    const score = make("span", { className: "score" }, index.truth ? percent(choosing.meanDice(candidate, image)) : "");
+    const score = make("span", { className: "score" }, index.truth ? percent(filters.meanDice(candidate, image)) : "");
     const button = make("button", { type: "button", className: "card" },
-      make("span", { className: "picture" }, photograph, canvas),
+      make("span", { className: "picture" }, img, canvas),
       make("span", { className: "caption" }, make("span", { className: "name", title: index.names[image] }, index.names[image]), score),
       tags);
     button.setAttribute("aria-label", describe(image, candidate));
@@ -134,14 +134,14 @@ severstal.gallery = (() => {
   }
 
   function update() {
-    const { images: found, counts } = choosing.select(state);
+    const { images: found, counts } = filters.select(state);
     images = found;
     at = 0;
     for (const [kind, number] of Object.entries(counts)) {
       byId(`kind-${kind}`).nextElementSibling.lastElementChild.textContent = number.toLocaleString("en");
     }
-    const many = images.length === choosing.count ? "All" : `${images.length.toLocaleString("en")} of`;
-    byId("count").textContent = `${many} ${choosing.count.toLocaleString("en")} image${choosing.count === 1 ? "" : "s"}`;
+    const many = images.length === filters.count ? "All" : `${images.length.toLocaleString("en")} of`;
+    byId("count").textContent = `${many} ${filters.count.toLocaleString("en")} image${filters.count === 1 ? "" : "s"}`;
     byId("nothing").hidden = images.length > 0;
     clear();
     measure();
@@ -155,7 +155,7 @@ severstal.gallery = (() => {
 
   function build() {
     const set = byId("kinds");
-    for (const [kind, name] of [["all", "All"], ...choosing.kinds]) {
+    for (const [kind, name] of [["all", "All"], ...filters.kinds]) {
       const radio = make("input", { type: "radio", name: "kind", value: kind, id: `kind-${kind}`, checked: kind === "all" });
       radio.addEventListener("change", () => choose({ kind }));
       const label = make("label", { htmlFor: radio.id }, name, " ", make("span", { className: "many" }));
@@ -168,7 +168,7 @@ severstal.gallery = (() => {
     byId("candidate").addEventListener("change", (event) => changeCandidate(Number(event.target.value)));
     byId("reset").addEventListener("click", () => {
       byId("choose").reset();
-      Object.assign(state, { channel: choosing.ALL, kind: "all", order: "set", search: "" });
+      Object.assign(state, { channel: filters.ALL, kind: "all", order: "set", search: "" });
       changeCandidate(Number(byId("candidate").value));
       byId("search").focus();
     });

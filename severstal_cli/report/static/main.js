@@ -2,18 +2,18 @@
 "use strict";
 
 (() => {
-  const { choosing, gallery, index, viewer } = severstal;
+  const { filters, gallery, index, viewer } = severstal;
   const ENDS = 4;
 
   severstal.ends = (candidate) => {
     if (!index.truth) return;
     const name = document.getElementById("ends-of");
     if (name) name.textContent = index.candidates[candidate].name;
-    const all = { candidate, channel: choosing.ALL, kind: "all", search: "" };
-    const dice = (image) => choosing.meanDice(candidate, image);
-    const worst = choosing.select({ ...all, order: "worst" }).images.filter((image) => dice(image) < 1);
-    const best = choosing.select({ ...all, order: "best" }).images.filter((image) =>
-      !choosing.isClean(image) && choosing.told(candidate, image).every(({ kind }) => kind === "right"));
+    const all = { candidate, channel: filters.ALL, kind: "all", search: "" };
+    const dice = (image) => filters.meanDice(candidate, image);
+    const worst = filters.select({ ...all, order: "worst" }).images.filter((image) => dice(image) < 1);
+    const best = filters.select({ ...all, order: "best" }).images.filter((image) =>
+      !filters.isClean(image) && filters.told(candidate, image).every(({ kind }) => kind === "right"));
     for (const [id, images] of [["worst", worst], ["best", best]]) {
       const shown = images.slice(0, ENDS).map((image) => {
         return gallery.make("li", {}, gallery.card(image, candidate, (wanted, from) => viewer.open(wanted, images, from)));
@@ -29,13 +29,13 @@
   // The images that are chosen, or all where they leave out this one.
   function among(image) {
     const chosen = gallery.images();
-    return chosen.includes(image) ? chosen : Array.from({ length: choosing.count }, (_, number) => number);
+    return chosen.includes(image) ? chosen : Array.from({ length: filters.count }, (_, number) => number);
   }
 
   function follow() {
     const named = /^#image=(\d+)$/.exec(location.hash);
     const image = named && Number(named[1]) - 1;
-    if (named && image >= 0 && image < choosing.count) viewer.open(image, among(image), null);
+    if (named && image >= 0 && image < filters.count) viewer.open(image, among(image), null);
   }
   follow();
   addEventListener("hashchange", follow);

@@ -2,7 +2,7 @@
 "use strict";
 
 severstal.tables = (() => {
-  const { choosing, gallery, index } = severstal;
+  const { filters, gallery, index } = severstal;
   const { make } = gallery;
   const candidates = index.candidates;
   const byId = (id) => document.getElementById(id);
@@ -27,7 +27,7 @@ severstal.tables = (() => {
       const isNumber = text !== "Class" && text !== "Threshold";
       return make("th", { scope: "col", className: isNumber ? "number" : "" }, text);
     });
-    const body = make("tbody", {}, ...choosing.channels.map((channel) => row(candidate, channel, places, moved)));
+    const body = make("tbody", {}, ...filters.channels.map((channel) => row(candidate, channel, places, moved)));
     if (index.truth) {
       body.append(make("tr", { className: "all" }, make("th", { scope: "row", colSpan: rules ? 4 : 3 }, "all classes"),
         make("td", { className: "number mean" })));

@@ -2,7 +2,7 @@
 "use strict";
 
 severstal.viewer = (() => {
-  const { choosing, drawing, gallery, index, masks, store, tables, zooming } = severstal;
+  const { filters, drawing, gallery, index, masks, loader, tables, zooming } = severstal;
   const { make } = gallery;
   const byId = (id) => document.getElementById(id);
   const dialog = byId("viewer");
@@ -49,7 +49,7 @@ severstal.viewer = (() => {
     byId("viewer-name").textContent = index.names[image];
     byId("viewer-place").textContent =
       `${(place + 1).toLocaleString("en")} of ${images.length.toLocaleString("en")} · ` +
-      `${choosing.height(image)} × ${choosing.width(image)} px`;
+      `${filters.height(image)} × ${filters.width(image)} px`;
     // not disabled: that would take the focus, and the keys with it
     byId("previous").setAttribute("aria-disabled", place <= 0);
     byId("next").setAttribute("aria-disabled", place >= images.length - 1);
@@ -73,11 +73,11 @@ severstal.viewer = (() => {
   }
 
   async function read(wanted) {
-    const height = choosing.height(wanted);
-    const isEmpty = candidates.every((_, number) => choosing.isEmpty(wanted, number));
+    const height = filters.height(wanted);
+    const isEmpty = candidates.every((_, number) => filters.isEmpty(wanted, number));
     const [columns, ...levels] = await Promise.all([
-      isEmpty ? candidates.map(() => ({})).concat({}) : store.masks(wanted),
-      ...candidates.map((one, number) => (one.levels?.[wanted] ? store.levels(wanted, number, height) : new Map())),
+      isEmpty ? candidates.map(() => ({})).concat({}) : loader.masks(wanted),
+      ...candidates.map((one, number) => (one.levels?.[wanted] ? loader.levels(wanted, number, height) : new Map())),
     ]);
     const [truth, ...found] = columns.map((column) =>
       new Map(Object.entries(column).map(([channel, gaps]) => [Number(channel), masks.fromGaps(gaps, height)])));
@@ -91,7 +91,7 @@ severstal.viewer = (() => {
     if (!rules) current[candidate] = known.found[candidate];
     else {
       if (only === null) current[candidate] = new Map();
-      for (let channel = 0; channel < choosing.classes; channel++) {
+      for (let channel = 0; channel < filters.classes; channel++) {
         const levels = known.levels[candidate].get(channel);
         if (!levels || (only !== null && only !== channel)) continue;
         const place = places[candidate][channel];
@@ -101,7 +101,7 @@ severstal.viewer = (() => {
       }
     }
     tables.tell(candidate, {
-      counts: choosing.channels.map((channel) => counts(candidate, channel)), mean: mean(candidate),
+      counts: filters.channels.map((channel) => counts(candidate, channel)), mean: mean(candidate),
       places: places[candidate], own: ownPlaces(candidate),
     });
   }
@@ -116,8 +116,8 @@ severstal.viewer = (() => {
 
   function mean(candidate) {
     let sum = 0;
-    for (let channel = 0; channel < choosing.classes; channel++) sum += counts(candidate, channel).dice;
-    return sum / choosing.classes;
+    for (let channel = 0; channel < filters.classes; channel++) sum += counts(candidate, channel).dice;
+    return sum / filters.classes;
   }
 
   // ---- the pictures
@@ -126,26 +126,26 @@ severstal.viewer = (() => {
   function layOut() {
     const groups = isApart() ? candidates.map((_, number) => [number]) : [candidates.map((_, number) => number)];
     panels = groups.map((members) => {
-      const photograph = make("img", { src: store.photograph(image), alt: "", draggable: false });
+      const img = make("img", { src: loader.imageFile(image), alt: "", draggable: false });
       const canvas = make("canvas");
-      const sheet = make("div", { className: "sheet" }, photograph, canvas);
+      const sheet = make("div", { className: "sheet" }, img, canvas);
       const stage = make("div", { className: "stage" }, sheet);
       const title = members.map((number) => candidates[number].name).join(", ");
       stage.setAttribute("role", "img");
       stage.setAttribute("aria-label", `${index.names[image]}, ${title}`);
       const figure = make("figure", {}, ...(groups.length > 1 ? [make("figcaption", {}, title)] : []), stage);
-      return { members, photograph, canvas, sheet, stage, figure };
+      return { members, img, canvas, sheet, stage, figure };
     });
     for (const one of byId("panels").querySelectorAll("canvas")) Object.assign(one, { width: 0, height: 0 });
     byId("panels").replaceChildren(...panels.map(({ figure }) => figure));
-    byId("panels").classList.toggle("wide", choosing.width(image) > 2 * choosing.height(image));
-    zooming.watch(panels, choosing.height(image), choosing.width(image), zoomed);
+    byId("panels").classList.toggle("wide", filters.width(image) > 2 * filters.height(image));
+    zooming.watch(panels, filters.height(image), filters.width(image), zoomed);
   }
 
   function draw() {
     if (!known) return;
-    const height = choosing.height(image);
-    const width = choosing.width(image);
+    const height = filters.height(image);
+    const width = filters.width(image);
     const step = pixelStep();
     for (const { members, canvas, figure } of panels) {
       figure.hidden = isApart() && !isOn(members[0]) && candidates.some((_, number) => isOn(number));
@@ -164,7 +164,7 @@ severstal.viewer = (() => {
   const thickness = () => Math.min(8, Math.max(1, Math.round(1.7 / (zooming.scale() * pixelStep()))));
 
   // Pixels of the image in one of the canvas, in each direction: a canvas has its bounds.
-  const pixelStep = () => Math.max(1, Math.ceil(Math.sqrt((choosing.height(image) * choosing.width(image)) / 16e6)));
+  const pixelStep = () => Math.max(1, Math.ceil(Math.sqrt((filters.height(image) * filters.width(image)) / 16e6)));
 
   // After a zoom the same canvas is shown larger, but for its outlines.
   function zoomed() {
@@ -203,8 +203,8 @@ severstal.viewer = (() => {
     const inGallery = from?.dataset.number !== undefined || !from?.isConnected;
     if (inGallery && gallery.images() === images) gallery.focus(images.indexOf(image));
     else from?.focus();
-    for (const { photograph, canvas } of panels) {
-      photograph.removeAttribute("src");
+    for (const { img, canvas } of panels) {
+      img.removeAttribute("src");
       Object.assign(canvas, { width: 0, height: 0 });
     }
     byId("panels").replaceChildren();

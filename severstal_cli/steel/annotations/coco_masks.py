@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from severstal_cli.errors import MachineError
 from severstal_cli.steel.annotations.shapes import AnnotationError, Mask, Size, to_points
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.masks.rle import RLE
 
 _LONGEST_PX = 4_000_000  # rleFrPoly takes 40 bytes for each pixel of an outline
 
@@ -62,7 +62,7 @@ def draw_polygons(polygons: list[NDArray[np.float64]], size: Size) -> Mask:
     return draw_counts(coco.merge(parts)["counts"].decode("ascii"), size)
 
 
-def runs_of(counts: NDArray[np.int64], size: Size) -> Runs:
+def runs_of(counts: NDArray[np.int64], size: Size) -> RLE:
     """The runs of a mask whose pixels, down the columns, are `counts[0]` out, `counts[1]` in, and so on.
 
     Raises AnnotationError: a negative count, or the counts are not those of all pixels.

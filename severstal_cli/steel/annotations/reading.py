@@ -15,7 +15,7 @@ from severstal_cli.steel.images.decoding import image_size
 from severstal_cli.steel.images.image_files import other_ending
 from severstal_cli.steel.images.surveys import orientation_remedy
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.masks.rle import RLE
 from severstal_cli.steel.tables.csv_rows import MAX_CLASS_ID, RowError, read_image_id
 
 
@@ -25,7 +25,7 @@ class Drawn:
 
     image_ids: tuple[str, ...]
     """Every image: those of a folder or list that was given, else those that the format lists."""
-    masks: dict[tuple[str, int], Runs]
+    masks: dict[tuple[str, int], RLE]
     """(image_id, channel) -> runs, not empty. Shapes of one class are merged, classes may overlap."""
     names: tuple[str, ...]
     """The classes: class_id 1, 2, ..."""
@@ -58,14 +58,14 @@ def draw(
     ids = {name: class_id for class_id, name in enumerate(names, start=1)}
     background = _check_classes(annotations, ids)
     count = len(annotations.images)
-    progress.say(f"{annotations.path}: {annotations.format} annotations of {count} image{'s' * (count != 1)}")
+    progress.log(f"{annotations.path}: {annotations.format} annotations of {count} image{'s' * (count != 1)}")
     for note in annotations.notes:
-        progress.say(f"note: {note}")
+        progress.log(f"note: {note}")
     if background:
         holes = ", and cut holes in what lies below" if annotations.is_painted else ""
-        progress.say(f"note: {background} shapes are background: they are of no class{holes}")
+        progress.log(f"note: {background} shapes are background: they are of no class{holes}")
     by_id = _by_image_id(annotations, listed)
-    masks: dict[tuple[str, int], Runs] = {}
+    masks: dict[tuple[str, int], RLE] = {}
     work = partial(_draw_image, ids=ids, is_painted=annotations.is_painted)
     items = [(image, listed.get(image_id) or image.path) for image_id, image in by_id.items()]
     with progress.bar("draw", len(items), "images") as bar:
@@ -132,12 +132,12 @@ def _size(image: AnnotatedImage, path: Path | None) -> Size:
     return actual or image.size or (0, 0)
 
 
-def _draw_image(item: tuple[AnnotatedImage, Path | None], *, ids: dict[str, int], is_painted: bool) -> dict[int, Runs]:
+def _draw_image(item: tuple[AnnotatedImage, Path | None], *, ids: dict[str, int], is_painted: bool) -> dict[int, RLE]:
     """class_id -> runs of one image."""
     image, path = item
     size = _size(image, path)
     present = {ids[shape.label] for shape in image.shapes if shape.label in ids}
-    found: dict[int, Runs] = {}
+    found: dict[int, RLE] = {}
     for class_id in sorted(present):  # one mask at a time, whatever the number of classes
         mask = np.zeros(size, np.bool_)
         for shape in image.shapes:

@@ -48,7 +48,7 @@ def sizes_of(files: Mapping[str, Path], progress: Progress = SILENT) -> tuple[di
     """
     found = survey(list(files.values()), progress)
     for note in found.notes:
-        progress.say(note)
+        progress.log(note)
     sizes = {image_id: found.sizes[path] for image_id, path in files.items() if path in found.sizes}
     return sizes, list(map(str, found.wrong.values()))
 

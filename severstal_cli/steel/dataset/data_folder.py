@@ -17,12 +17,12 @@ from severstal_cli.steel.images.cache import ImageCache, open_cache
 from severstal_cli.steel.images.image_files import other_endings
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables.csv_rows import place, short
-from severstal_cli.steel.tables.mask_table import MaskTable, read_table, say_gaps, say_merged
+from severstal_cli.steel.tables.mask_table import MaskTable, log_gaps, log_merged, read_table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Photographs:
-    """The annotated photographs of a folder.
+class DataFolder:
+    """The annotated images of a folder.
 
     Attributes:
         folder: the data folder.
@@ -35,7 +35,7 @@ class Photographs:
 
     folder: Path
     cache: ImageCache
-    masks: Mapping[tuple[str, int], rle.Runs]
+    masks: Mapping[tuple[str, int], rle.RLE]
     classes: int
     class_ids: tuple[int, ...]
     fingerprint: str
@@ -64,8 +64,8 @@ class Photographs:
         )
 
 
-def open_photographs(folder: Path, progress: Progress = SILENT) -> Photographs:
-    """The photographs of a data folder, decoded into its cache when that has not been done.
+def open_data_folder(folder: Path, progress: Progress = SILENT) -> DataFolder:
+    """The images of a data folder, decoded into its cache when that has not been done.
 
     Raises:
         InputError: a part of the folder is missing or wrong, an annotation names an image that is not there, or a mask
@@ -75,12 +75,12 @@ def open_photographs(folder: Path, progress: Progress = SILENT) -> Photographs:
     check_folder(folder)
     table = read_table(folder / "train.csv")
     if not table.masks:
-        raise InputError(f"{folder / 'train.csv'} has no mask", "nothing to learn from", "Give annotated photographs")
-    say_merged(folder / "train.csv", table, progress)
-    say_gaps(folder / "train.csv", table, progress)
+        raise InputError(f"{folder / 'train.csv'} has no mask", "nothing to learn from", "Give annotated images")
+    log_merged(folder / "train.csv", table, progress)
+    log_gaps(folder / "train.csv", table, progress)
     cache = open_cache(folder / "train_images", progress)
     check_fits(folder / "train.csv", table, cache, "train_images")
-    return Photographs(
+    return DataFolder(
         folder=folder,
         cache=cache,
         masks=table.masks,

@@ -65,7 +65,7 @@ def check_submission(submission: Path, image_ids: Sequence[str], split: Split, p
     others: dict[str, None] = {}
     records = list(records_of(submission))
     if not records:
-        progress.say(f"which runs made {submission} is not told beside it: they may have seen images that count")
+        progress.log(f"which runs made {submission} is not told beside it: they may have seen images that count")
     for folder, record in records:
         if record["split"] != split.fingerprint:
             others[folder] = None
@@ -78,7 +78,7 @@ def check_submission(submission: Path, image_ids: Sequence[str], split: Split, p
                              "Give with --images those that it left out, or score --model")  # fmt: skip
 
     for folder in others:
-        progress.say(f"{folder} was trained by another split: it may have seen images that count")
+        progress.log(f"{folder} was trained by another split: it may have seen images that count")
 
 
 def is_unknown(record: Record, *, data: str, split: str) -> bool:
@@ -89,7 +89,7 @@ def is_unknown(record: Record, *, data: str, split: str) -> bool:
 def fault_of(record: Record, *, data: str, split: str, fold: int | None) -> tuple[str, object, object] | None:
     """Why what was so trained must have no part in a training judged by this split and fold: what, there, here.
 
-    None where it need not be refused: the same images were left out, or it `is_unknown`, as of other photographs.
+    None where it need not be refused: the same images were left out, or it `is_unknown`, as of other images.
     `fold` None: the training is judged by the holdout alone.
     """
     if is_unknown(record, data=data, split=split):

@@ -93,7 +93,7 @@ def surplus(one: NDArray[np.int8], other: NDArray[np.int8], down: int, right: in
     """Return by how much the correlation exceeds what its overlap asks for, at this shift or one cell beside it.
 
     That is 0.70 where the images lie on each other and 0.87 where they share the least, 30 %; with less, -1. Among 723
-    photographs of hot-rolled strip, pairs above this line showed one piece where they were looked at; false ones, wide
+    images of hot-rolled strip, pairs above this line showed one piece where they were looked at; false ones, wide
     scratches of like profile above all, reached 0.81 on a third of the area and 0.78 on half of it.
     """
     best = -1.0

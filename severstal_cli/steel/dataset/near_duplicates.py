@@ -1,4 +1,4 @@
-"""Images that show the same steel: equal pixels, or one piece photographed, lit, blurred, cut out or saved twice.
+"""Images that show the same steel: equal pixels, or one piece imaged, lit, blurred, cut out or saved twice.
 
 A random split puts some of them on both sides; validation then scores steel that was trained on.
 
@@ -39,7 +39,7 @@ NEAR_BITS, EQUAL_BITS = 14, 8
 """Most bits in which the hashes of spots differ, where a second pair of spots agrees and where it stands alone."""
 SURE_MARGIN = 0.4  # an edge this far beyond the correlation asked for is never dropped
 LARGE_GROUP_IMAGES, LARGE_GROUP_SHARE = 30, 0.05
-"""A group above both is hardly steel that was photographed so often: then a higher correlation is asked for."""
+"""A group above both is hardly steel that was imaged so often: then a higher correlation is asked for."""
 
 _WAVES = np.cos(np.pi / (2 * RADIUS) * np.outer(np.arange(1, 9), np.arange(2 * RADIUS) + 0.5)).astype(np.float32)
 

@@ -26,7 +26,7 @@ from severstal_cli import files
 from severstal_cli.config import SplitConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.near_duplicates import find_near_duplicates
 from severstal_cli.steel.dataset.stratification import make_splits
 from severstal_cli.steel.images.image_files import find_images, id_of
@@ -139,11 +139,11 @@ def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
     """Split the images of a data folder, near-duplicates kept together, and write it to its `splits.csv`.
 
     Raises:
-        InputError: the data is wrong (see `open_photographs`), or there are too few images for so many parts.
+        InputError: the data is wrong (see `open_data_folder`), or there are too few images for so many parts.
         OutputError: the split or the image cache cannot be written.
     """
-    photographs = open_photographs(config.data, progress)
-    cache, class_sets = photographs.cache, photographs.class_sets()
+    data_folder = open_data_folder(config.data, progress)
+    cache, class_sets = data_folder.cache, data_folder.class_sets()
     with progress.bar("comparing images", len(cache), "images") as bar:
         groups = find_near_duplicates(cache, bar)
     parts = make_splits(
@@ -171,7 +171,7 @@ def ensure_splits(data: Path, progress: Progress = SILENT) -> Split:
         return read_splits(path, [id_of(path) for path in find_images([data / "train_images"])])
     config = SplitConfig(data=data)
     split = split_data(config, progress)
-    progress.say(f"{split.path}: {config.holdout:.0%} of {len(split.parts):,} images held out, {config.folds} folds")
+    progress.log(f"{split.path}: {config.holdout:.0%} of {len(split.parts):,} images held out, {config.folds} folds")
     return split
 
 

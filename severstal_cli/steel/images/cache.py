@@ -142,7 +142,7 @@ def _open(pixels_path: Path, progress: Progress) -> ImageCache | None:
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     for note in notes:
-        progress.say(note)
+        progress.log(note)
     return cache
 
 
@@ -198,7 +198,7 @@ def _locked(path: Path, folder: Path, progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.say(f"another process reads the images of {folder}: waiting for it")
+            progress.log(f"another process reads the images of {folder}: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -118,7 +118,7 @@ def _images_at(place: Path, progress: Progress) -> list[Path]:
     if not paths:
         raise InputError(f"no images in {place}", "; ".join(passed) or "it is empty", "Name the folder with them")
     if passed:
-        progress.say(f"{place}: passed over {' and '.join(passed)}")
+        progress.log(f"{place}: passed over {' and '.join(passed)}")
     return sorted(paths, key=lambda path: unicodedata.normalize("NFC", path.name))
 
 

@@ -71,7 +71,7 @@ def images_of(folder: Path, progress: Progress = SILENT) -> dict[str, Path]:
     """
     paths = find_images([folder], progress)
     for note in survey(paths).notes:
-        progress.say(note)
+        progress.log(note)
     return paths_by_id(paths)
 
 

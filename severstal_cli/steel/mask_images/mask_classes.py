@@ -16,7 +16,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.steel.mask_images.colours import BLACK, VOID, WHITE, ColourMap, show, voc_colour
 from severstal_cli.steel.mask_images.mask_files import GREY_LEVEL, Drawn, MaskImage, read_mask
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.masks.rle import RLE
 from severstal_cli.steel.tables.csv_rows import MAX_CLASS_ID
 
 MOST_VALUES = 20
@@ -33,7 +33,7 @@ class Classes:
 
     size: tuple[int, int]
     """(height, width)"""
-    masks: dict[int, Runs]
+    masks: dict[int, RLE]
     """class_id -> runs; empty ones only for the class of a file of one class."""
     value: str = ""
     """Of a file of one class: the value or colour that it is drawn with, for people, where no colour map says it."""
@@ -137,7 +137,7 @@ def remedy_for_whole_name(path: Path) -> str:
     return f"F{one_class[1:]}; {label_images}"
 
 
-def _runs(image: MaskImage, codes: list[int]) -> Runs:
+def _runs(image: MaskImage, codes: list[int]) -> RLE:
     if not codes:
         return rle.EMPTY
     return rle.encode(image.codes == codes[0] if len(codes) == 1 else np.isin(image.codes, codes))

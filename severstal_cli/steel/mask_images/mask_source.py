@@ -16,7 +16,7 @@ from severstal_cli.steel.mask_images.colours import ColourMap, find_labelmap, re
 from severstal_cli.steel.mask_images.mask_classes import MOST_VALUES, Classes, read_label_image, read_one_class
 from severstal_cli.steel.mask_images.mask_names import ImageNames, MaskFile, find_mask_files, name_masks
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.masks.rle import RLE
 
 _ANY_CLASS = ("value 255", "value 65535", "colour ffffff")
 """How tools draw a mask, whatever its class."""
@@ -31,7 +31,7 @@ class DrawnMasks:
     image_id: str
     size: tuple[int, int]
     """(height, width)"""
-    masks: Mapping[int, Runs]
+    masks: Mapping[int, RLE]
     """class_id -> runs. An empty mask says that there is such a class."""
 
 
@@ -55,9 +55,9 @@ def masks_in_files(config: EncodeConfig, listed: Mapping[str, Path | None], prog
     class_id = config.class_id or (0 if config.label_images else None)
     names = ImageNames(config.images, listed, config.suffix)
     files, reading = name_masks(paths, names, class_id=class_id, classes=config.classes)
-    progress.say(reading)
+    progress.log(reading)
     if others:
-        progress.say(f"passed over in {config.masks}: {', '.join(others[:5])}" + (", ..." if len(others) > 5 else ""))
+        progress.log(f"passed over in {config.masks}: {', '.join(others[:5])}" + (", ..." if len(others) > 5 else ""))
 
     def read(file: MaskFile) -> Classes:
         if file.class_id:
@@ -70,12 +70,12 @@ def masks_in_files(config: EncodeConfig, listed: Mapping[str, Path | None], prog
             notes.add(file, found, config.classes)
             yield DrawnMasks(origin=f"{file.path}", image_id=file.image_id, size=found.size, masks=found.masks)
         if notes.void_files:
-            progress.say(
+            progress.log(
                 f"255 means no label: background in {notes.void_files} of {len(files)} label images, {notes.void_px:,} "
                 "pixels"
             )
         if 2 * notes.large > len(files):
-            progress.say(
+            progress.log(
                 f"{notes.large} of {len(files)} masks cover more than half of their image: where white is the "
                 "background, use --colours ffffff=0"
             )
@@ -131,5 +131,5 @@ def _colours(config: EncodeConfig, progress: Progress) -> ColourMap:
         return read_colours(config.colours)
     colours = read_labelmap(labelmap)
     named = ",".join(f"{show(colour)}={class_id}" for colour, class_id in colours.items() if class_id)
-    progress.say(f"colours by {labelmap}: {named}")
+    progress.log(f"colours by {labelmap}: {named}")
     return colours

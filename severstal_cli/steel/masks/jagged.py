@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.masks.rle import RLE
 
 _LEAST_HEIGHT = 8  # the pattern of a texture repeats at fewer pixels than that
 _LEAST_GAIN = 0.1  # of the share of runs that touch
@@ -26,7 +26,7 @@ _LEAST_SHARE = 0.8  # of runs that touch at a height that nobody named
 _LEAST_MASKS, _LEAST_VOTE, _STEADY_GAIN, _LEAST_RATIO = 20, 0.9, 0.015, 0.25
 
 
-def likelier_height(masks: Sequence[Runs], size: tuple[int, int]) -> int | None:
+def likelier_height(masks: Sequence[RLE], size: tuple[int, int]) -> int | None:
     """The height at which masks hang together, where they do not at that of `size`; None if nothing is wrong with it.
 
     A height that is wrong by a pixel or two only slants the masks, and is not seen.
@@ -60,18 +60,18 @@ def likelier_height(masks: Sequence[Runs], size: tuple[int, int]) -> int | None:
     return max(found, key=lambda other: found[other], default=None)  # where both are as good, the width
 
 
-def _is_better(there: NDArray[np.float64], here: NDArray[np.float64], masks: Sequence[Runs]) -> bool:
+def _is_better(there: NDArray[np.float64], here: NDArray[np.float64], masks: Sequence[RLE]) -> bool:
     """Whether more runs of the masks touch `there` than `here`, by more than chance."""
     gained, total = there.sum() - here.sum(), there.sum() + here.sum()
     return bool(_mean_share(there - here, masks) > _LEAST_GAIN and gained > _LEAST_Z * total**0.5)
 
 
-def _mean_share(counts: NDArray[np.float64], masks: Sequence[Runs]) -> float:
+def _mean_share(counts: NDArray[np.float64], masks: Sequence[RLE]) -> float:
     """Counts as shares of the runs of each mask, averaged over the masks."""
     return float((counts / [len(runs) for runs in masks]).mean())
 
 
-def _touching(masks: Sequence[Runs], height: int) -> NDArray[np.float64]:
+def _touching(masks: Sequence[RLE], height: int) -> NDArray[np.float64]:
     """How many runs of each mask touch, or meet at a corner, another run `height` pixels on."""
     counts = []
     for runs in masks:
@@ -83,7 +83,7 @@ def _touching(masks: Sequence[Runs], height: int) -> NDArray[np.float64]:
     return np.array(counts)
 
 
-def _shared(masks: Sequence[Runs], height: int) -> NDArray[np.float64]:
+def _shared(masks: Sequence[RLE], height: int) -> NDArray[np.float64]:
     """As `_touching`, but a run counts by the share of its pixels that are in other runs `height` pixels on."""
     counts = []
     for runs in masks:
@@ -94,7 +94,7 @@ def _shared(masks: Sequence[Runs], height: int) -> NDArray[np.float64]:
     return np.array(counts)
 
 
-def _usual_distance(masks: Sequence[Runs]) -> int:
+def _usual_distance(masks: Sequence[RLE]) -> int:
     """The most common distance from the start of a run to that of the next; 0 without one.
 
     Where a mask has one run a column, that is the height of the image.

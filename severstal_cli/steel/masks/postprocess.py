@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.components import LEVELS, drop_small
 
-NEVER = LEVELS
+DISABLED = LEVELS
 """The pixel threshold of a class that is never predicted."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassRule:
+class ClassPostprocess:
     """How the levels of one class become its mask. The default is a probability of one half and no filter.
 
     Raises ValueError when a number is out of its range.
     """
 
     pixel_threshold: int = 128
-    """1..255: a pixel is in from this level on; NEVER: no mask at all."""
+    """1..255: a pixel is in from this level on; DISABLED: no mask at all."""
     min_component_px: int = 1
     """Smallest 8-connected component that is kept; 1: all."""
     min_mask_px: int = 1
@@ -41,7 +41,7 @@ class ClassRule:
     """0..255: the highest level of the map must reach it, else the mask is empty."""
 
     def __post_init__(self) -> None:
-        limits = {"pixel_threshold": (1, NEVER), "min_image_score": (0, LEVELS - 1)}
+        limits = {"pixel_threshold": (1, DISABLED), "min_image_score": (0, LEVELS - 1)}
         for name, value in asdict(self).items():
             low, high = limits.get(name, (1, 2**31 - 1))
             if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
@@ -52,7 +52,7 @@ class ClassRule:
         return {name: int(value) for name, value in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, numbers: Mapping[str, Any]) -> "ClassRule":
+    def from_dict(cls, numbers: Mapping[str, Any]) -> "ClassPostprocess":
         """The rule of `to_dict`. Raises ValueError when a number is missing, unknown or out of range."""
         names = {field.name for field in fields(cls)}
         if set(numbers) != names:
@@ -60,13 +60,13 @@ class ClassRule:
         return cls(**numbers)
 
 
-def apply_rule(levels: NDArray[np.uint8], rule: ClassRule) -> NDArray[np.bool_]:
+def apply_rule(levels: NDArray[np.uint8], rule: ClassPostprocess) -> NDArray[np.bool_]:
     """levels: (H, W) uint8 of one class -> its mask (H, W) bool by `rule`."""
     mask = _mask(levels, rule)
     return np.zeros(levels.shape, np.bool_) if mask is None else mask
 
 
-def _mask(levels: NDArray[np.uint8], rule: ClassRule) -> NDArray[np.bool_] | None:
+def _mask(levels: NDArray[np.uint8], rule: ClassPostprocess) -> NDArray[np.bool_] | None:
     """The mask, or None where it is empty for a reason that costs no mask to find."""
     # the last step first: it reads the levels alone, and most maps end here
     if levels.size == 0 or int(levels.max()) < max(rule.pixel_threshold, rule.min_image_score):
@@ -117,7 +117,7 @@ def _keep_highest(levels):  # type: ignore[no-untyped-def]
                 row[i] = row[i] if owner[i] == np.uint8(channel) else np.uint8(0)
 
 
-def masks_to_runs(levels: NDArray[np.uint8], rules: Sequence[ClassRule], *, exclusive: bool) -> list[rle.Runs]:
+def masks_to_runs(levels: NDArray[np.uint8], rules: Sequence[ClassPostprocess], *, exclusive: bool) -> list[rle.RLE]:
     """The masks of one image as runs, one a class.
 
     levels: (C, H, W) uint8; rules: C of them. `exclusive` first leaves one class a pixel.

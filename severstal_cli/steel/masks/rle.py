@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 
 from severstal_cli.steel.masks import rle_kernels as kernels
 
-Runs = NDArray[np.int32]
+RLE = NDArray[np.int32]
 
-EMPTY: Runs = np.empty((0, 2), dtype=np.int32)
+EMPTY: RLE = np.empty((0, 2), dtype=np.int32)
 EMPTY.flags.writeable = False
 
 # A run ends at 2**31 - 1 at the latest, whatever the image: starts and lengths are int32.
 _MAX_PIXELS = 2**31 - 1
 
 
-class RunLengthError(ValueError):
+class RLEError(ValueError):
     """A text of run lengths is wrong. The message names the run and the number in the text."""
 
     def __init__(self, message: str, word: str = "") -> None:
@@ -39,7 +39,7 @@ class RunLengthError(ValueError):
         """What stands where a number should; "" where it is one."""
 
 
-def from_text(text: str, *, pixels: int | None = None) -> Runs:
+def from_text(text: str, *, pixels: int | None = None) -> RLE:
     """Read the text of a mask; "" is the empty mask.
 
     Args:
@@ -47,26 +47,26 @@ def from_text(text: str, *, pixels: int | None = None) -> Runs:
         pixels: height x width of the image; a run that ends behind it is then an error.
 
     Raises:
-        RunLengthError: not a number, odd count of numbers, start or length below 1, past the end, unsorted,
+        RLEError: not a number, odd count of numbers, start or length below 1, past the end, unsorted,
             overlapping; the first of them from the left.
     """
     limit = _MAX_PIXELS if pixels is None else min(pixels, _MAX_PIXELS)
     data = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8)
-    runs: Runs
+    runs: RLE
     runs, fault, number = kernels.parse(data, limit)
     if fault:
         words = re.split(r"[ \t\n\r\v\f]+", text.strip(" \t\n\r\v\f"))
         is_word = fault == kernels.NOT_A_NUMBER
-        raise RunLengthError(_describe(words, fault, number, limit), words[number] if is_word else "")
+        raise RLEError(_describe(words, fault, number, limit), words[number] if is_word else "")
     return runs
 
 
-def to_text(runs: Runs) -> str:
+def to_text(runs: RLE) -> str:
     """The text of a mask; "" for the empty one."""
     return bytes(kernels.to_bytes(_plain(runs))).decode("ascii")
 
 
-def encode(mask: NDArray[Any]) -> Runs:
+def encode(mask: NDArray[Any]) -> RLE:
     """The runs of a mask.
 
     Args:
@@ -81,7 +81,7 @@ def encode(mask: NDArray[Any]) -> Runs:
         raise ValueError(f"a mask of {mask.size} pixels is too large for run lengths")
     if mask.size == 0:
         return EMPTY
-    runs: Runs
+    runs: RLE
     if mask.flags.f_contiguous:
         runs = kernels.encode_columns(_plain(mask.T).view(np.uint8).reshape(-1))
         return runs
@@ -95,7 +95,7 @@ def encode(mask: NDArray[Any]) -> Runs:
     return runs
 
 
-def decode(runs: Runs, size: tuple[int, int], *, columns: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+def decode(runs: RLE, size: tuple[int, int], *, columns: tuple[int, int] | None = None) -> NDArray[np.bool_]:
     """The mask of `runs`: (H, W) bool, row-major, for `size` = (H, W).
 
     Args:
@@ -116,17 +116,17 @@ def decode(runs: Runs, size: tuple[int, int], *, columns: tuple[int, int] | None
     return mask.view(np.bool_)
 
 
-def area(runs: Runs) -> int:
+def area(runs: RLE) -> int:
     """How many pixels a mask holds."""
     return int(kernels.area(_plain(runs)))
 
 
-def overlap(a: Runs, b: Runs) -> int:
+def overlap(a: RLE, b: RLE) -> int:
     """How many pixels are in both masks; no mask is built."""
     return int(kernels.overlap(_plain(a), _plain(b)))
 
 
-def union(parts: Sequence[Runs]) -> Runs:
+def union(parts: Sequence[RLE]) -> RLE:
     """The pixels that are in any of the masks: `parts` may overlap, each is sorted as `Runs` are."""
     every = np.concatenate(parts).astype(np.int64)
     if not len(every):
@@ -138,7 +138,7 @@ def union(parts: Sequence[Runs]) -> Runs:
     return np.stack([starts, ends - starts], axis=1).astype(np.int32)
 
 
-def past_the_end(runs: Runs, pixels: int) -> str:
+def past_the_end(runs: RLE, pixels: int) -> str:
     """What `from_text` says of the first run that ends behind the last of `pixels`; "" where none does."""
     if not len(runs) or int(runs[-1, 0]) + int(runs[-1, 1]) <= pixels:
         return ""

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.masks.rle import RLE
 
-Masks = Mapping[tuple[str, int], Runs]
+Masks = Mapping[tuple[str, int], RLE]
 """(image_id, channel) -> runs. A pair without an entry is an empty mask."""
 
 
-def dice(predicted: Runs, true: Runs) -> float:
+def dice(predicted: RLE, true: RLE) -> float:
     """Dice of two masks as runs; 1 where both are empty, 0 where one of them is."""
     total_px = rle.area(predicted) + rle.area(true)
     return 2 * rle.overlap(predicted, true) / total_px if total_px else 1.0

@@ -1,9 +1,9 @@
-"""Synthetic photographs of rolled steel with defects and their masks: to try the program without the real data.
+"""Synthetic images of rolled steel with defects and their masks: to try the program without the real data.
 
     noise       random fields
     surface     bare steel, and what looks like a defect and is none
     defects     the four kinds of defects, drawn under given masks
-    rendering   one photograph: both of them together
+    rendering   one image: both of them together
     polygons    which classes an image shows, and their coarse masks
     series      the images of a set, one by one
     writing     a whole set as files, in the competition's layout

@@ -12,7 +12,7 @@ Size = tuple[int, int]  # (height, width)
 
 
 def white(rng: np.random.Generator, size: Size) -> Field:
-    """(H, W) independent values per pixel: the grain of a photograph."""
+    """(H, W) independent values per pixel: the grain of a image."""
     return rng.standard_normal(size, dtype=np.float32)
 
 

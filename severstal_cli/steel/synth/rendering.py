@@ -1,4 +1,4 @@
-"""One photograph: bare steel, and defects under given masks."""
+"""One image: bare steel, and defects under given masks."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ from severstal_cli.steel.synth.surface import Roll, draw_roll, draw_surface
 
 
 def render(
-    rng: np.random.Generator, annotations: Mapping[int, rle.Runs], size: tuple[int, int], *, roll: Roll | None = None
+    rng: np.random.Generator, annotations: Mapping[int, rle.RLE], size: tuple[int, int], *, roll: Roll | None = None
 ) -> NDArray[np.uint8]:
-    """A photograph of steel, (H, W) grey levels, with defects under the given masks.
+    """A image of steel, (H, W) grey levels, with defects under the given masks.
 
     Args:
         rng: where all chance comes from.

@@ -71,7 +71,7 @@ def draw_annotation(plan: SetPlan, part: int, number: int) -> NDArray[np.uint8]:
     return labels if origin == number else _redraw(random_stream(plan, COPY, part, number), labels)
 
 
-def draw_photograph(plan: SetPlan, part: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def draw_image(plan: SetPlan, part: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """(H, W) grey levels of an image, and (H, W) the class id at each of its pixels."""
     origin = origin_of(plan, part, number)
     shown = draw_annotation(plan, part, origin)
@@ -83,7 +83,7 @@ def draw_photograph(plan: SetPlan, part: int, number: int) -> tuple[NDArray[np.u
     return _retake(random_stream(plan, COPY, part, number), image), draw_annotation(plan, part, number)
 
 
-def to_runs(labels: NDArray[np.uint8]) -> dict[int, rle.Runs]:
+def to_runs(labels: NDArray[np.uint8]) -> dict[int, rle.RLE]:
     """channel -> runs of each class in `labels` (H, W), the class id at each pixel."""
     return {int(class_id) - 1: rle.encode(labels == class_id) for class_id in np.unique(labels) if class_id}
 
@@ -123,7 +123,7 @@ def _redraw(rng: np.random.Generator, labels: NDArray[np.uint8]) -> NDArray[np.u
 
 
 def _retake(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same steel photographed again: moved a little, a little brighter or darker, with other noise."""
+    """The same steel imaged again: moved a little, a little brighter or darker, with other noise."""
     moved = _moved(image, _shift_px(rng, image.shape[1]), cv2.BORDER_REFLECT_101)
     rng = np.random.default_rng(rng.integers(2**32))
     noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.8, 1.8))

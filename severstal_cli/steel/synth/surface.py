@@ -17,7 +17,7 @@ BLACK = 3.0  # grey level beside the strip
 
 @dataclass(frozen=True, kw_only=True)
 class Roll:
-    """What the photographs of one roll of steel have in common."""
+    """What the images of one roll of steel have in common."""
 
     brightness: float
     """mean grey level, 0..255"""

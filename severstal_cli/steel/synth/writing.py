@@ -34,7 +34,7 @@ from severstal_cli.steel.synth.series import (
     TEST,
     TRAIN,
     SetPlan,
-    draw_photograph,
+    draw_image,
     image_name,
     quality_of,
     random_stream,
@@ -107,7 +107,7 @@ def write_synthetic_set(
 def _write(
     folder: Path,
     plan: SetPlan,
-    given: Mapping[str, Mapping[int, rle.Runs]] | None,
+    given: Mapping[str, Mapping[int, rle.RLE]] | None,
     train_names: Sequence[str],
     test_names: Sequence[str],
     threads: int | None,
@@ -121,7 +121,7 @@ def _write(
     with progress.bar("drawing", len(train_names) + len(test_names), "images") as bar, _workers(threads) as pool:
 
         def write_part(part_folder: Path, names: Sequence[str], draw: Callable[[int], _Drawn]) -> _Masks:
-            def write(number: int) -> Mapping[int, rle.Runs]:
+            def write(number: int) -> Mapping[int, rle.RLE]:
                 image, runs, quality = draw(number)
                 _write_image(part_folder / names[number], image, quality)
                 return runs
@@ -141,7 +141,7 @@ def _write(
 
         def draw_new(part: int) -> Callable[[int], _Drawn]:
             def draw(number: int) -> _Drawn:
-                image, labels = draw_photograph(plan, part, number)
+                image, labels = draw_image(plan, part, number)
                 return image, to_runs(labels), quality_of(plan, part, number)
 
             return draw
@@ -156,8 +156,8 @@ def _write(
     _write_table(folder / "train.csv", train_masks, train_names)
 
 
-_Masks = dict[tuple[str, int], rle.Runs]  # (image_id, channel) -> runs
-_Drawn = tuple[NDArray[np.uint8], Mapping[int, rle.Runs], int]  # picture, masks, JPEG quality
+_Masks = dict[tuple[str, int], rle.RLE]  # (image_id, channel) -> runs
+_Drawn = tuple[NDArray[np.uint8], Mapping[int, rle.RLE], int]  # picture, masks, JPEG quality
 
 
 def _free_names(plan: SetPlan, count: int, taken: frozenset[str]) -> list[str]:
@@ -169,14 +169,14 @@ def _free_names(plan: SetPlan, count: int, taken: frozenset[str]) -> list[str]:
 
 def _read_given(
     annotations: Path, image_list: Path | None, limit: int | None, size: tuple[int, int]
-) -> dict[str, dict[int, rle.Runs]]:
+) -> dict[str, dict[int, rle.RLE]]:
     """image_id -> channel -> runs, for each training image that is to be drawn."""
     table = mask_table.read_table(annotations, pixels=size[0] * size[1])
     names = mask_table.read_image_list(image_list).image_ids if image_list else table.image_ids
     for name in names:
         if not _is_plain(name):
             raise InputError(str(image_list or annotations), f'"{name}" is not the name of an image file')
-    wanted: dict[str, dict[int, rle.Runs]] = {name: {} for name in names[:limit]}
+    wanted: dict[str, dict[int, rle.RLE]] = {name: {} for name in names[:limit]}
     for (name, channel), runs in table.masks.items():
         if name in wanted:
             wanted[name][channel] = runs
@@ -209,7 +209,7 @@ def _make_room(folder: Path, progress: Progress) -> None:
                 (folder / part / name).unlink(missing_ok=True)
             others = sorted(path.name for path in (folder / part).glob("*"))
             if others:
-                progress.say(f"warning: {len(others)} files in {folder / part} are not of the earlier set and stay, "
+                progress.log(f"warning: {len(others)} files in {folder / part} are not of the earlier set and stay, "
                              f"first {others[0]}; images among them count as clean")  # fmt: skip
 
 

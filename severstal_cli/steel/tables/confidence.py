@@ -26,7 +26,7 @@ from severstal_cli.steel.tables.table_files import unpacked_name
 COLUMNS = ("ImageId", "ClassId", "Score")
 
 
-def expected_dice(levels: NDArray[np.uint8], masks: Sequence[rle.Runs]) -> list[float]:
+def expected_dice(levels: NDArray[np.uint8], masks: Sequence[rle.RLE]) -> list[float]:
     """The Dice that the probabilities of one image promise to its masks, one a class.
 
     levels: (C, H, W) uint8, those that the masks were made of, so exclusive where these are; masks: C of them.

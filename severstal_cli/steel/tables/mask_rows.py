@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.rle import RunLengthError, Runs
+from severstal_cli.steel.masks.rle import RLE, RLEError
 from severstal_cli.steel.tables.csv_rows import (
     RowError,
     check_count,
@@ -62,7 +62,7 @@ class Scan:
 
     def __init__(self, columns: tuple[str, ...], layout: Layout, pixels: int | Mapping[str, int] | None) -> None:
         self.image_ids: dict[str, None] = {}
-        self.masks: dict[tuple[str, int], Runs] = {}
+        self.masks: dict[tuple[str, int], RLE] = {}
         self.lines: dict[tuple[str, int], int] = {}
         self.merged: dict[int, tuple[str, int]] = {}
         """Line -> (image_id, channel) of rows whose image and class an earlier row has."""
@@ -70,7 +70,7 @@ class Scan:
         """Words for an empty mask that pandas does not know, and the line of the first."""
         self.faults: list[Fault] = []
         self._columns, self._pixels, self._count = columns, pixels, len(columns)
-        self._several: dict[tuple[str, int], list[Runs]] = {}
+        self._several: dict[tuple[str, int], list[RLE]] = {}
         self._longest = min(CUT_OFTEN)
         self._at_longest: dict[str, tuple[int, tuple[str, int]]] = {}
         self._runs = columns.index(RUNS)
@@ -106,7 +106,7 @@ class Scan:
                 self._several.setdefault(key, [self.masks[key]]).append(runs)
             else:
                 self.masks[key] = runs
-        except RunLengthError as error:
+        except RLEError as error:
             message = f"{short(image_id)}, class {class_id}: {error}{_cause(field, error.word)}"
             self.faults.append(Fault(line=line, message=message))
         except RowError as error:

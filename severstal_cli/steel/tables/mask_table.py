@@ -31,7 +31,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.files import replacing
 from severstal_cli.progress import Progress
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.rle import Runs
+from severstal_cli.steel.masks.rle import RLE
 from severstal_cli.steel.tables.csv_rows import (
     BrokenRecord,
     RowError,
@@ -48,8 +48,19 @@ from severstal_cli.steel.tables.mask_rows import Fault, Scan
 from severstal_cli.wording import counted, spans
 
 __all__ = [
-    "COLUMNS", "Fault", "Layout", "MaskTable", "Sample", "past_the_end", "read_image_list", "read_table", "say_gaps",
-    "say_merged", "scan_table", "unnamed_classes", "write_table",
+    "COLUMNS",
+    "Fault",
+    "Layout",
+    "MaskTable",
+    "Sample",
+    "log_gaps",
+    "log_merged",
+    "past_the_end",
+    "read_image_list",
+    "read_table",
+    "scan_table",
+    "unnamed_classes",
+    "write_table",
 ]  # fmt: skip
 
 
@@ -62,7 +73,7 @@ class MaskTable:
     """The header, in the order of the file."""
     image_ids: tuple[str, ...]
     """Every image that a row names, in order of first appearance."""
-    masks: Mapping[tuple[str, int], Runs]
+    masks: Mapping[tuple[str, int], RLE]
     """(image_id, channel) -> runs, not empty."""
     classes: int
     """The highest class_id that a row names; 0 for a table without rows."""
@@ -138,12 +149,12 @@ def scan_table(path: Path, *, pixels: int | Mapping[str, int] | None = None) -> 
     return table, scan.faults
 
 
-def say_merged(path: Path, table: MaskTable, progress: Progress) -> None:
+def log_merged(path: Path, table: MaskTable, progress: Progress) -> None:
     """Say how many rows were merged with an earlier one of their image and class."""
     if table.merged:
         line = min(table.merged)
         image_id, channel = table.merged[line]
-        progress.say(f"{path}: {counted(len(table.merged), 'row')} merged with an earlier one of the same image and "
+        progress.log(f"{path}: {counted(len(table.merged), 'row')} merged with an earlier one of the same image and "
                      f"class: first {place(line)}, {short(image_id)}, class {channel + 1}")  # fmt: skip
 
 
@@ -152,13 +163,13 @@ def unnamed_classes(class_ids: Sequence[int]) -> list[int]:
     return sorted(set(range(1, max(class_ids, default=0))) - set(class_ids))
 
 
-def say_gaps(path: Path, table: MaskTable, progress: Progress) -> None:
+def log_gaps(path: Path, table: MaskTable, progress: Progress) -> None:
     """Say which classes no row of annotations names: means leave them out."""
     unnamed = unnamed_classes(table.class_ids)
     if unnamed:
         are = "classes" if len(unnamed) > 1 else "class"
         row = f"{short(table.image_ids[0])},{unnamed[0]},"
-        progress.say(f"{path}: no row names {are} {spans(unnamed)}, so the mean Dice is over {spans(table.class_ids)} "
+        progress.log(f"{path}: no row names {are} {spans(unnamed)}, so the mean Dice is over {spans(table.class_ids)} "
                      f"alone; a class without defects counts once an empty row names it, as {row}")  # fmt: skip
 
 
@@ -215,7 +226,7 @@ def read_image_list(path: Path) -> Sample:
 
 def write_table(
     path: Path,
-    masks: Mapping[tuple[str, int], Runs],
+    masks: Mapping[tuple[str, int], RLE],
     image_ids: Sequence[str],
     classes: int,
     *,

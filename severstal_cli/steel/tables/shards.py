@@ -36,7 +36,7 @@ def parts_path(submission: Path) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Subset:
     """What a finished part holds."""
 
     fingerprint: str
@@ -50,7 +50,7 @@ class Part:
 class Parts:
     """The parts of one prediction.
 
-    folder: where they are. images: all photographs in their order. plan: what else decides the masks, as JSON values.
+    folder: where they are. images: all images in their order. plan: what else decides the masks, as JSON values.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Parts:
     def write(
         self,
         number: int,
-        masks: Mapping[tuple[str, int], rle.Runs],
+        masks: Mapping[tuple[str, int], rle.RLE],
         scores: Mapping[str, Sequence[float]],
         skipped: Mapping[str, str],
         classes: int,
@@ -150,7 +150,7 @@ class Parts:
         }
         files.write_text(part_path(self.folder, number, ".json"), json.dumps(story) + "\n")
 
-    def read(self, number: int) -> Part:
+    def read(self, number: int) -> Subset:
         """What a finished part holds. Raises InputError: another program has changed it meanwhile."""
         path = part_path(self.folder, number, ".json")
         try:
@@ -160,7 +160,7 @@ class Parts:
         except ValueError as error:
             raise InputError(f"{path} is damaged", str(error), "Predict again with --resume") from error
 
-    def masks(self) -> Mapping[tuple[str, int], rle.Runs]:
+    def masks(self) -> Mapping[tuple[str, int], rle.RLE]:
         """All masks of the parts, which must be finished."""
         return mask_table.read_table(self.folder).masks
 
@@ -181,8 +181,8 @@ class Parts:
         for path in (*finished_first, self.folder / PLAN):
             path.unlink(missing_ok=True)
 
-    def _story(self, number: int) -> Part:
-        return typed.make(Part, typed.read_table(part_path(self.folder, number, ".json")))
+    def _story(self, number: int) -> Subset:
+        return typed.make(Subset, typed.read_table(part_path(self.folder, number, ".json")))
 
 
 def _join(tables_of_parts: Sequence[Path], path: Path) -> None:

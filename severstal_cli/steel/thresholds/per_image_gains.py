@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.steel.masks.components import Tally
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
 from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface, place
 
 THRESHOLDS = np.round(255 / (1 + np.exp(-np.arange(-12, 17) / 4))).astype(np.int64)
@@ -79,10 +79,10 @@ class Contributions:
         totals = totals[..., ::-1].cumsum(axis=-1)[..., ::-1]
         return totals[:, ::-1].cumsum(axis=1)[:, ::-1]
 
-    def dice(self, rule: ClassRule) -> NDArray[np.float64]:
+    def dice(self, rule: ClassPostprocess) -> NDArray[np.float64]:
         """(N,) the Dice of each image by a rule of the grid. Raises ValueError for another rule."""
         scores = np.where(self.present, 0.0, 1.0)
-        if rule.pixel_threshold == NEVER:
+        if rule.pixel_threshold == DISABLED:
             return scores
         t = place(THRESHOLDS, rule.pixel_threshold)
         s = place(self.component_sizes, rule.min_component_px)

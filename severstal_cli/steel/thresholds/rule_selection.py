@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from severstal_cli.steel.dataset.splits import Split
 from severstal_cli.steel.dataset.stratification import make_splits
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
 from severstal_cli.steel.scoring import intervals
 from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, Contributions
 from severstal_cli.steel.thresholds.score_surface import ONE, Choice, middle_of_the_top
@@ -34,7 +34,7 @@ BORROWED = 4
 CAUTION = 0.5
 """Standard errors."""
 DRAWINGS = 50
-_DEFAULT = int(np.searchsorted(THRESHOLDS, ClassRule.pixel_threshold)), 0, 0
+_DEFAULT = int(np.searchsorted(THRESHOLDS, ClassPostprocess.pixel_threshold)), 0, 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +95,16 @@ def choose(
                 if _gains(gains[others], groups[others]):
                     held_out[rows, channel] = gated[rows, channel]
     if counted is not None:  # there may be no class of the other channels, and a mask of it could only be wrong
-        rules = [rule if channel in counted else ClassRule(pixel_threshold=NEVER) for channel, rule in enumerate(rules)]
+        rules = [
+            rule if channel in counted else ClassPostprocess(pixel_threshold=DISABLED)
+            for channel, rule in enumerate(rules)
+        ]
     return _told(classes, rules, held_out, groups, range(len(classes)) if counted is None else counted)
 
 
 def _told(
     classes: Sequence[Contributions],
-    rules: Sequence[ClassRule],
+    rules: Sequence[ClassPostprocess],
     held_out: NDArray[np.float64] | None,
     groups: NDArray[np.int64],
     counted: Sequence[int],
@@ -115,8 +118,8 @@ def _told(
         Choice(
             rule=rule,
             mean_dice=float(one.dice(rule).mean()),
-            mean_dice_default=float(one.dice(ClassRule()).mean()),
-            mean_dice_never=float(one.dice(ClassRule(pixel_threshold=NEVER)).mean()),
+            mean_dice_default=float(one.dice(ClassPostprocess()).mean()),
+            mean_dice_never=float(one.dice(ClassPostprocess(pixel_threshold=DISABLED)).mean()),
             images=len(groups),
             present=int(one.present.sum()),
             mean_dice_held_out=None if held_out is None else float(held_out[:, channel].mean()),
@@ -142,7 +145,7 @@ def _rules(
     sums: Sequence[NDArray[np.int64]],
     images: NDArray[np.int64],
     groups: NDArray[np.int64],
-) -> tuple[list[ClassRule], list[ClassRule]]:
+) -> tuple[list[ClassPostprocess], list[ClassPostprocess]]:
     """The rule of each class by some images, without a gate, and what it would be with one if that seems better.
 
     sums: of a class the gains of these images, (1 + G, T, S, M). groups: (N,) of all images.
@@ -185,14 +188,14 @@ def _rule(
     plain: NDArray[np.int64],
     images: int,
     gate: int = 0,
-) -> ClassRule:
+) -> ClassPostprocess:
     """The rule of a cell; never or the default one where it gains nothing. own, plain: with this gate, and without."""
     gain, default, (t, s, m) = int(own[cell]), int(plain[_DEFAULT]), cell
     if max(gain, default) <= images and int(plain.min()) < -images:  # a sum is wrong by less than a unit an image
-        return ClassRule(pixel_threshold=NEVER)
+        return ClassPostprocess(pixel_threshold=DISABLED)
     if gain <= default + images:
-        return ClassRule()
-    return ClassRule(
+        return ClassPostprocess()
+    return ClassPostprocess(
         pixel_threshold=int(THRESHOLDS[t]),
         min_component_px=int(one.component_sizes[s]),
         min_mask_px=int(one.mask_sizes[m]),
@@ -210,7 +213,7 @@ def _weights(groups: NDArray[np.int64], images: NDArray[np.int64], samples: int)
 
 
 def _cells(
-    surfaces: NDArray[np.float64], lent: NDArray[np.float64], images: int, below: int = NEVER
+    surfaces: NDArray[np.float64], lent: NDArray[np.float64], images: int, below: int = DISABLED
 ) -> NDArray[np.int64]:
     """(B, 3): the cell that is chosen of each of (B, T, S, M), with what is lent, among thresholds below `below`."""
     error = (surfaces - surfaces[(slice(None), *_DEFAULT)][:, None, None, None]).std(axis=0)
@@ -233,7 +236,7 @@ def chosen_again(
     """What would be chosen on other images like these: (samples, 2) thresholds and component sizes, a class.
 
     Groups are drawn as `intervals.draws` does; a gate stays as it was chosen. Of a class that would never be predicted
-    the threshold is NEVER.
+    the threshold is DISABLED.
     """
     found: list[list[NDArray[np.int64]]] = [[] for _ in classes]
     present = [int(one.present.sum()) for one in classes]
@@ -245,7 +248,7 @@ def chosen_again(
             gains = own[(np.arange(len(own)), *cells.T)]
             of_class.append(
                 np.stack(
-                    [np.where(gains > 0, THRESHOLDS[cells[:, 0]], NEVER), one.component_sizes[cells[:, 1]]], axis=1
+                    [np.where(gains > 0, THRESHOLDS[cells[:, 0]], DISABLED), one.component_sizes[cells[:, 1]]], axis=1
                 ).astype(np.int64)
             )
     return [np.concatenate(of_class) for of_class in found]

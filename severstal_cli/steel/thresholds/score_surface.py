@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.steel.masks.components import LEVELS, Tally, check_sizes, size_steps, tally
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
 
 ONE = 1 << 42
 """A Dice of 1 in the sums; leaves room for 2 million images."""
@@ -33,7 +33,7 @@ ONE = 1 << 42
 class Choice:
     """A rule for a class, and what it is worth on the images that it was chosen on: mean Dice over all."""
 
-    rule: ClassRule
+    rule: ClassPostprocess
     mean_dice: float
     mean_dice_default: float
     """With the default rule: level 128, no filter."""
@@ -96,12 +96,12 @@ class ScoreSurface:
         """
         return self._sums() / (float(ONE) * self.images)
 
-    def sum_of(self, rule: ClassRule) -> int:
+    def sum_of(self, rule: ClassPostprocess) -> int:
         """The sum of Dice that a rule, as chosen on other images, gives on these, in units of 1 / ONE.
 
         Raises ValueError for a rule that is no cell: another size, or a gate.
         """
-        if rule.pixel_threshold == NEVER:
+        if rule.pixel_threshold == DISABLED:
             return self.clean * ONE
         if rule.min_image_score > rule.pixel_threshold:
             raise ValueError(f"{rule} has a gate")
@@ -123,17 +123,17 @@ class ScoreSurface:
         best = int(sums.max())
         # an image's rounding is half a unit, so a difference of two sums may be wrong by a unit an image
         if never > best + self.images:
-            rule, found = ClassRule(pixel_threshold=NEVER), never
+            rule, found = ClassPostprocess(pixel_threshold=DISABLED), never
         else:
             t, s, m = middle_of_the_top(sums >= best - self.images)
             component, mask = int(self.component_sizes[s]), int(self.mask_sizes[m])
-            rule = ClassRule(pixel_threshold=t + 1, min_component_px=component, min_mask_px=mask)
+            rule = ClassPostprocess(pixel_threshold=t + 1, min_component_px=component, min_mask_px=mask)
             found = int(sums[t, s, m])
         scale = float(ONE) * self.images
         return Choice(
             rule=rule,
             mean_dice=found / scale,
-            mean_dice_default=int(sums[ClassRule.pixel_threshold - 1, 0, 0]) / scale,
+            mean_dice_default=int(sums[ClassPostprocess.pixel_threshold - 1, 0, 0]) / scale,
             mean_dice_never=never / scale,
             images=self.images,
             present=self.images - self.clean,

@@ -10,7 +10,7 @@ from severstal_cli.learning.inference import ensemble
 from severstal_cli.learning.runs import run_folder
 from severstal_cli.learning.runs.listing import best_run
 from severstal_cli.learning.runs.thresholds import Thresholds
-from severstal_cli.steel.masks.postprocess import ClassRule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def models(members: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def write(path: Path, *runs: str, weights: tuple[float, ...] = (), tta: str = "none") -> Path:
-    thresholds = Thresholds(rules=(ClassRule(),) * 2, exclusive=True, tta=tta, runs=runs, weights=weights)
+    thresholds = Thresholds(rules=(ClassPostprocess(),) * 2, exclusive=True, tta=tta, runs=runs, weights=weights)
     run_folder.write_thresholds(path, thresholds, {})
     return path
 

@@ -14,19 +14,19 @@ from severstal_cli.learning.device import open_device
 from severstal_cli.learning.inference import held_out
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import SILENT
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.splits import HOLDOUT, read_splits
 
 Found = dict[str, NDArray[np.uint8]]
 
 
-def levels_of(part: held_out.Part) -> Found:
+def levels_of(part: held_out.Subset) -> Found:
     return dict(part.levels(views="none", batch_size=4, progress=SILENT))
 
 
 def probs_of(data: Path, folder: Path, image_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """What a run says of images, without anything of `inference`."""
-    cache, card = open_photographs(data).cache, model_card.read_card(folder)
+    cache, card = open_data_folder(data).cache, model_card.read_card(folder)
     network, found = run_folder.load_network(folder, card), {}
     for image_id in image_ids:
         pixels = torch.from_numpy(cache[cache.index[image_id]].copy()).float()[None, None] / 255

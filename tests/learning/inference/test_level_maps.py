@@ -42,22 +42,22 @@ def _photographs(sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
 
 def test_levels_are_rounded_probabilities_of_the_pixels_themselves(fabric) -> None:  # type: ignore[no-untyped-def]
     # with mean 0 and standard deviation 1 the light network gives each grey value back
-    photographs = _photographs([(64, 64), (50, 70), (33, 64)])
+    data_folder = _photographs([(64, 64), (50, 70), (33, 64)])
     member = Member(network=_Light(), mean=0.0, std=1.0)
     for views in ("none", "flips"):
-        found = list(predict_levels([member], photographs, fabric, views=views))
-        for photograph, levels in zip(photographs, found, strict=True):
-            assert levels.shape == (2, *photograph.shape)
+        found = list(predict_levels([member], data_folder, fabric, views=views))
+        for image, levels in zip(data_folder, found, strict=True):
+            assert levels.shape == (2, *image.shape)
             assert levels.dtype == np.uint8
-            np.testing.assert_array_equal(levels[0], photograph)
-            np.testing.assert_array_equal(levels[1], 255 - photograph)
+            np.testing.assert_array_equal(levels[0], image)
+            np.testing.assert_array_equal(levels[1], 255 - image)
 
 
 def test_a_member_of_weight_0_is_not_asked(fabric) -> None:  # type: ignore[no-untyped-def]
     members = [Member(network=_Light(), mean=mean, std=1.0) for mean in (0.0, 0.5, 0.2)]
-    photographs = _photographs([(64, 64)] * 3)
-    found = list(predict_levels(members, photographs, fabric, weights=(2.0, 0.0, 6.0)))
-    two = list(predict_levels(members[::2], photographs, fabric, weights=(2.0, 6.0)))
+    data_folder = _photographs([(64, 64)] * 3)
+    found = list(predict_levels(members, data_folder, fabric, weights=(2.0, 0.0, 6.0)))
+    two = list(predict_levels(members[::2], data_folder, fabric, weights=(2.0, 6.0)))
     np.testing.assert_array_equal(found, two)
     assert [len(member.network.seen) for member in members] == [2, 0, 2]
 
@@ -79,10 +79,10 @@ def test_large_photographs_go_in_smaller_batches(fabric, monkeypatch: pytest.Mon
 
 
 def test_runs_are_averaged_as_probabilities_each_with_its_own_normalisation(fabric) -> None:  # type: ignore[no-untyped-def]
-    photographs = _photographs([(32, 32)])
+    data_folder = _photographs([(32, 32)])
     members = [Member(network=_Light(), mean=0.0, std=1.0), Member(network=_Light(), mean=-0.25, std=1.5)]
-    [levels] = predict_levels(members, photographs, fabric)
-    grey = photographs[0] / 255
+    [levels] = predict_levels(members, data_folder, fabric)
+    grey = data_folder[0] / 255
     expected = np.round(255 * (grey + (grey + 0.25) / 1.5) / 2)
     assert np.abs(levels[0] - expected).max() <= 1  # a half may round either way
 
@@ -92,9 +92,9 @@ def test_photographs_are_read_a_batch_at_a_time(fabric) -> None:  # type: ignore
 
     def counting():  # type: ignore[no-untyped-def]
         nonlocal read
-        for photograph in _photographs([(32, 32)] * 12):
+        for image in _photographs([(32, 32)] * 12):
             read += 1
-            yield photograph
+            yield image
 
     levels = predict_levels([Member(network=_Light(), mean=0.0, std=1.0)], counting(), fabric, batch_size=3)
     next(levels)
@@ -104,9 +104,9 @@ def test_photographs_are_read_a_batch_at_a_time(fabric) -> None:  # type: ignore
 def test_batch_size_hardly_matters_for_a_real_network(fabric) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     member = Member(network=registry.build("linknet-small", classes=2).eval(), mean=0.4, std=0.2)
-    photographs = _photographs([(48, 64)] * 5)
-    one = np.stack(list(predict_levels([member], photographs, fabric, batch_size=1)))
-    all_at_once = np.stack(list(predict_levels([member], photographs, fabric, batch_size=5)))
+    data_folder = _photographs([(48, 64)] * 5)
+    one = np.stack(list(predict_levels([member], data_folder, fabric, batch_size=1)))
+    all_at_once = np.stack(list(predict_levels([member], data_folder, fabric, batch_size=5)))
     assert np.abs(one.astype(int) - all_at_once).max() <= 1
     assert one.std() > 0
 
@@ -116,17 +116,17 @@ def test_a_classification_head_is_a_factor(fabric) -> None:  # type: ignore[no-u
         def forward(self, images: torch.Tensor) -> Logits:
             return Logits(super().forward(images).masks, torch.logit(torch.tensor([[0.25, 1.0]]), eps=1e-6))
 
-    photograph = _photographs([(64, 64)])[0]
-    levels = next(predict_levels([Member(network=Gated(), mean=0.0, std=1.0)], [photograph], fabric))
-    np.testing.assert_allclose(levels[0], photograph / 4, atol=0.51)  # rounded, and halves either way
-    np.testing.assert_array_equal(levels[1], 255 - photograph)
+    image = _photographs([(64, 64)])[0]
+    levels = next(predict_levels([Member(network=Gated(), mean=0.0, std=1.0)], [image], fabric))
+    np.testing.assert_allclose(levels[0], image / 4, atol=0.51)  # rounded, and halves either way
+    np.testing.assert_array_equal(levels[1], 255 - image)
 
 
 def test_runs_count_as_their_weights_say(fabric) -> None:  # type: ignore[no-untyped-def]
-    photographs = _photographs([(32, 32)])
+    data_folder = _photographs([(32, 32)])
     members = [Member(network=_Light(), mean=0.0, std=1.0), Member(network=_Light(), mean=-0.25, std=1.5)]
-    [levels] = predict_levels(members, photographs, fabric, weights=[3, 1])
-    grey = photographs[0] / 255
+    [levels] = predict_levels(members, data_folder, fabric, weights=[3, 1])
+    grey = data_folder[0] / 255
     assert np.abs(levels[0] - 255 * (0.75 * grey + 0.25 * (grey + 0.25) / 1.5)).max() <= 0.51
 
 
@@ -136,9 +136,9 @@ def test_one_class_a_pixel_is_left_by_any_device_as_by_the_search(fabric) -> Non
     changed = torch.from_numpy(levels.copy())
     level_maps._keep_highest(changed)
     np.testing.assert_array_equal(changed.numpy(), expected)
-    photographs = _photographs([(64, 64), (64, 64), (50, 70)])
+    data_folder = _photographs([(64, 64), (64, 64), (50, 70)])
     member = Member(network=_Light(), mean=0.0, std=1.0)
-    whole, single = (list(predict_levels([member], photographs, fabric, exclusive=flag)) for flag in (False, True))
+    whole, single = (list(predict_levels([member], data_folder, fabric, exclusive=flag)) for flag in (False, True))
     for one, other in zip(whole, single, strict=True):
         assert not np.array_equal(one, other)
         np.testing.assert_array_equal(make_exclusive(one), other)

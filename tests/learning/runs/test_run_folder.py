@@ -12,7 +12,7 @@ from severstal_cli.errors import InputError, OutputError, RunError
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.runs import listing, model_card, run_folder
 from severstal_cli.learning.runs.thresholds import Thresholds
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
 
 
 def _card(**changes: object) -> model_card.ModelCard:
@@ -60,7 +60,10 @@ def test_checkpoint_is_read_back_without_pickle(tmp_path: Path) -> None:
 
 
 def test_thresholds_are_read_back(tmp_path: Path) -> None:
-    rules = (ClassRule(pixel_threshold=140, min_component_px=60, min_mask_px=300), ClassRule(pixel_threshold=NEVER))
+    rules = (
+        ClassPostprocess(pixel_threshold=140, min_component_px=60, min_mask_px=300),
+        ClassPostprocess(pixel_threshold=DISABLED),
+    )
     thresholds = Thresholds(rules=rules, exclusive=True, tta="hflip")
     run_folder.write_thresholds(tmp_path / run_folder.THRESHOLDS, thresholds, {"images": 12})
     assert run_folder.read_thresholds(tmp_path / run_folder.THRESHOLDS, classes=2) == thresholds

@@ -8,10 +8,10 @@ import pytest
 from severstal_cli.errors import RunError
 from severstal_cli.learning.runs import run_folder
 from severstal_cli.learning.runs.thresholds import Thresholds
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
 
-RULES = (ClassRule(pixel_threshold=140, min_component_px=60, min_mask_px=300, min_image_score=212),
-         ClassRule(pixel_threshold=NEVER))  # fmt: skip
+RULES = (ClassPostprocess(pixel_threshold=140, min_component_px=60, min_mask_px=300, min_image_score=212),
+         ClassPostprocess(pixel_threshold=DISABLED))  # fmt: skip
 
 
 def made(*runs: str, weights: tuple[float, ...] = ()) -> Thresholds:

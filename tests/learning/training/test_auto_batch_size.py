@@ -13,7 +13,7 @@ from severstal_cli.learning.device import open_device
 from severstal_cli.learning.networks.registry import Logits
 from severstal_cli.learning.training import auto_batch_size, loop
 from severstal_cli.learning.training.batches import TrainingSet
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 
 
 class _Limited(nn.Module):
@@ -41,10 +41,10 @@ class _Limited(nn.Module):
 
 
 def _find(folder: Path, network: nn.Module, **settings: Any) -> int:
-    photographs = open_photographs(folder)
+    data_folder = open_data_folder(folder)
     config = TrainConfig(data=folder, batch_size=None, precision="32-true", compile=True, **settings)
-    ids = photographs.cache.image_ids
-    data = TrainingSet(photographs, ids, config)
+    ids = data_folder.cache.image_ids
+    data = TrainingSet(data_folder, ids, config)
     auto_batch_size.find_batch(network, data, config, open_device(config.precision))
     return data.at_once
 

@@ -8,14 +8,14 @@ import pytest
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.learning.training.batches import Batch, TrainingSet
-from severstal_cli.steel.dataset.data_folder import Photographs, open_photographs
+from severstal_cli.steel.dataset.data_folder import DataFolder, open_data_folder
 
 
-def _open(folder: Path, rank: int = 0, world: int = 1, **settings: object) -> tuple[Photographs, TrainingSet]:
-    photographs = open_photographs(folder)
+def _open(folder: Path, rank: int = 0, world: int = 1, **settings: object) -> tuple[DataFolder, TrainingSet]:
+    data_folder = open_data_folder(folder)
     config = TrainConfig(data=folder, arch="unet-small", **settings)  # type: ignore[arg-type]
-    image_ids = photographs.cache.image_ids
-    return photographs, TrainingSet(photographs, image_ids, config, rank=rank, world=world)
+    image_ids = data_folder.cache.image_ids
+    return data_folder, TrainingSet(data_folder, image_ids, config, rank=rank, world=world)
 
 
 def _equal(one: Batch, other: Batch) -> bool:
@@ -119,7 +119,7 @@ def test_steps_take_one_of_the_widths_and_are_gathered_over_batches(make_data) -
 def test_half_size_first_whole_images_last(make_data) -> None:  # type: ignore[no-untyped-def]
     folder = make_data(images=12, size=(96, 640))
     settings = {"batch_size": 8, "crop_widths_px": (160,), "half_size_share": 0.3, "whole_image_share": 0.2}
-    photographs, data = _open(folder, **settings)
+    data_folder, data = _open(folder, **settings)
     first, middle, last = (next(iter(data.batches(0, share))) for share in (0.29, 0.3, 0.8))
     # at half size the sides are multiples of 64, so that the halves are of 32
     assert (first.halved, first.images.shape) == (True, (8, 1, 128, 192))
@@ -127,7 +127,7 @@ def test_half_size_first_whole_images_last(make_data) -> None:  # type: ignore[n
     # a device takes as many pixels of whole images at once as of pieces
     assert (last.halved, last.images.shape) == (False, (2, 1, 96, 640))
     for name, image in zip(last.image_ids, last.images[:, 0], strict=True):
-        true = photographs.cache[photographs.cache.index[name]]
+        true = data_folder.cache[data_folder.cache.index[name]]
         assert any(np.array_equal(image, true[::rows, ::columns]) for rows in (1, -1) for columns in (1, -1))
 
 
@@ -149,8 +149,8 @@ def test_share_of_pieces_over_defects(make_data) -> None:  # type: ignore[no-unt
     folder = make_data(images=90, size=(64, 640))
 
     def share_with_defect(defect_share: float) -> float:
-        photographs, data = _open(folder, crop_widths_px=(64,), defect_share=defect_share)
-        with_defect = {image_id for image_id, _ in photographs.masks}
+        data_folder, data = _open(folder, crop_widths_px=(64,), defect_share=defect_share)
+        with_defect = {image_id for image_id, _ in data_folder.masks}
         found = [
             mask.any() for batch in data.batches(0) for name, mask in zip(batch.image_ids, batch.masks, strict=True)
             if name in with_defect

@@ -7,12 +7,12 @@ import numpy as np
 from severstal_cli.config import TrainConfig
 from severstal_cli.learning.training.batches import BLACK, TrainingSet
 from severstal_cli.learning.training.copy_paste import FEATHER_PX, Donors
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 
 
 def _donors(folder: Path) -> Donors:
-    photographs = open_photographs(folder)
-    return Donors(photographs.cache, photographs.cache.image_ids, photographs.masks, photographs.classes)
+    data_folder = open_data_folder(folder)
+    return Donors(data_folder.cache, data_folder.cache.image_ids, data_folder.masks, data_folder.classes)
 
 
 def test_a_defect_comes_with_its_mask_and_leaves_the_rest(make_data) -> None:  # type: ignore[no-untyped-def]
@@ -51,10 +51,10 @@ def test_what_is_there_is_never_touched(make_data) -> None:  # type: ignore[no-u
 
 
 def test_rare_classes_are_pasted_as_often_as_common_ones(make_data) -> None:  # type: ignore[no-untyped-def]
-    photographs = open_photographs(make_data(images=24))
-    second = [key for key in photographs.masks if key[1] == 1]
-    masks = {key: runs for key, runs in photographs.masks.items() if key[1] == 0 or key == second[0]}
-    donors = Donors(photographs.cache, photographs.cache.image_ids, masks, 2)
+    data_folder = open_data_folder(make_data(images=24))
+    second = [key for key in data_folder.masks if key[1] == 1]
+    masks = {key: runs for key, runs in data_folder.masks.items() if key[1] == 0 or key == second[0]}
+    donors = Donors(data_folder.cache, data_folder.cache.image_ids, masks, 2)
     found = np.zeros(2, int)
     for seed in range(200):
         image, drawn = np.full((64, 96), 110, np.uint8), np.zeros((2, 64, 96), np.uint8)
@@ -73,11 +73,11 @@ def test_a_defect_larger_than_the_piece_is_cut(make_data) -> None:  # type: igno
 
 def test_shares_of_pasted_and_blackened_pieces(make_data) -> None:  # type: ignore[no-untyped-def]
     folder = make_data(images=60, size=(64, 96))
-    photographs = open_photographs(folder)
+    data_folder = open_data_folder(folder)
 
     def batch(**shares: float):  # type: ignore[no-untyped-def]
         config = TrainConfig(data=folder, arch="unet-small", batch_size=60, **shares)  # type: ignore[arg-type]
-        data = TrainingSet(photographs, photographs.cache.image_ids, config)
+        data = TrainingSet(data_folder, data_folder.cache.image_ids, config)
         return next(iter(data.batches(0)))
 
     plain, pasted, ended = batch(), batch(paste_share=0.5), batch(black_end_share=0.5)

@@ -79,7 +79,7 @@ def test_what_was_seen_by_way_of_others_is_kept_and_refused(
     assert card.seen == (own,)
     training.train(_config(more, tmp_path, epochs=2, init=folder, name="first", resume=True))
     assert model_card.read_card(first).seen == (own,)
-    # by way of other photographs, back to those whose fold 1 the first run of all was trained on
+    # by way of other images, back to those whose fold 1 the first run of all was trained on
     with pytest.raises(InputError, match=r"cannot start from .*first: its fold is 0, here 1"):
         training.train(_config(data, tmp_path, init=first, fold=1, name="second"))
     again = training.train(_config(data, tmp_path, epochs=1, init=first, name="second")).folder

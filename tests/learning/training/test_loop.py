@@ -18,7 +18,7 @@ from severstal_cli.learning.training.batches import TrainingSet
 from severstal_cli.learning.training.prefetch import on_device
 from severstal_cli.progress import Bar
 from severstal_cli.stages import training
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 
 
 def _factors(network: torch.nn.Module, rate: float) -> dict[str, float]:
@@ -60,9 +60,9 @@ def test_a_step_moves_the_first_layer_less_than_the_decoder(make_data) -> None: 
     folder = make_data(images=4, size=(32, 32))
     settings = {"first_layer_rate": 0.01, "learning_rate": 0.1, "weight_decay": 0.0, "warmup_share": 0.5}
     config = TrainConfig(data=folder, batch_size=4, **settings)
-    photographs, fabric = open_photographs(folder), open_device("32-true")
-    ids = photographs.cache.image_ids
-    data = TrainingSet(photographs, ids, config)
+    data_folder, fabric = open_data_folder(folder), open_device("32-true")
+    ids = data_folder.cache.image_ids
+    data = TrainingSet(data_folder, ids, config)
     state = loop.start(network, config, fabric)
     card = SimpleNamespace(mean=0.4, std=0.2)
     loop.train_epoch(state, data, 0, config, card, fabric, lambda step: 0.5, Bar())  # type: ignore[arg-type]
@@ -168,11 +168,11 @@ class _Plain(torch.nn.Module):
 
 
 def test_a_step_gathered_over_batches_is_that_of_one_batch(make_data) -> None:  # type: ignore[no-untyped-def]
-    photographs = open_photographs(make_data(images=11))
+    data_folder = open_data_folder(make_data(images=11))
 
     def weights(**settings: int) -> torch.Tensor:
         config = TrainConfig(dice_weight=0.0, warmup_share=0.0, **settings)
-        data = TrainingSet(photographs, photographs.cache.image_ids, config)
+        data = TrainingSet(data_folder, data_folder.cache.image_ids, config)
         card = dataclasses.make_dataclass("Card", [("mean", float, 0.5), ("std", float, 0.2)])()
         torch.manual_seed(0)
         fabric = open_device("32-true")
@@ -186,9 +186,9 @@ def test_a_step_gathered_over_batches_is_that_of_one_batch(make_data) -> None:  
 
 
 def test_at_half_size_pixels_and_masks_are_halved_alike(make_data) -> None:  # type: ignore[no-untyped-def]
-    photographs = open_photographs(make_data(images=12, size=(64, 64)))
+    data_folder = open_data_folder(make_data(images=12, size=(64, 64)))
     config = TrainConfig(half_size_share=0.5, brightness=0.0, contrast=0.0, batch_size=12)
-    data = TrainingSet(photographs, photographs.cache.image_ids, config)
+    data = TrainingSet(data_folder, data_folder.cache.image_ids, config)
     card = dataclasses.make_dataclass("Card", [("mean", float, 0.0), ("std", float, 1.0)])()
     pixels, masks = loop._changed(next(on_device(data.batches(0), torch.device("cpu"))), card, 0)
     assert (pixels.shape, masks.shape) == ((12, 1, 32, 32), (12, 2, 32, 32))

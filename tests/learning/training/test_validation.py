@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from severstal_cli.learning.runs import model_card, run_folder
-from severstal_cli.steel.dataset.data_folder import open_photographs
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.splits import HOLDOUT, read_splits
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.scoring import dice
@@ -16,7 +16,7 @@ from severstal_cli.steel.scoring import dice
 def test_validation_is_the_competitions_dice_on_whole_images_of_the_fold(trained) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
     card = model_card.read_card(folder)
-    photographs = open_photographs(data)
+    data_folder = open_data_folder(data)
     split = read_splits(data / "splits.csv")
     fold = split.ids_of("0")
     assert card.validation_images == len(fold)
@@ -24,7 +24,7 @@ def test_validation_is_the_competitions_dice_on_whole_images_of_the_fold(trained
     network = run_folder.load_network(folder, card)
     scores = []
     for image_id in fold:
-        image = photographs.cache[photographs.cache.index[image_id]]
+        image = data_folder.cache[data_folder.cache.index[image_id]]
         pixels = (torch.from_numpy(image.copy()).float()[None, None] / 255 - card.mean) / card.std
         with torch.no_grad():
             logits = network(pixels)
@@ -33,7 +33,7 @@ def test_validation_is_the_competitions_dice_on_whole_images_of_the_fold(trained
         levels = np.round(probs * 255).astype(np.uint8)
         exclusive = postprocess.make_exclusive(levels) if card.exclusive else levels
         for channel in range(card.classes):
-            true = photographs.masks.get((image_id, channel), rle.EMPTY)
+            true = data_folder.masks.get((image_id, channel), rle.EMPTY)
             scores.append(dice.dice(rle.encode(exclusive[channel] >= 128), true))
     # the run validated in the precision of the device, this is float32
     assert card.validation_dice == pytest.approx(float(np.mean(scores)), abs=0.02)

@@ -36,7 +36,7 @@ def test_without_an_ending_the_first_bytes_count(tmp_path: Path) -> None:
         draw(tmp_path / name)
     draw(tmp_path / "a.png.bak")
     (tmp_path / "LICENSE").write_text("MIT")
-    (tmp_path / "README").write_text("Photographs of mill 2")
+    (tmp_path / "README").write_text("Images of mill 2")
     assert [path.name for path in image_files.find_images([tmp_path])] == names
 
 

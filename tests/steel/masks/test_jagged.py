@@ -14,7 +14,7 @@ SIZE = (64, 400)
 RNG = np.random.default_rng(0)
 
 
-def runs(masks: list[NDArray[np.bool_]]) -> list[rle.Runs]:
+def runs(masks: list[NDArray[np.bool_]]) -> list[rle.RLE]:
     return [rle.encode(mask) for mask in masks if mask.any()]
 
 

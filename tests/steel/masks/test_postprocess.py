@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule, apply_rule, make_exclusive, masks_to_runs
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_rule, make_exclusive, masks_to_runs
 
 EXAMPLE = np.array([[200, 190, 0, 150, 90]], np.uint8)
 
@@ -31,8 +31,8 @@ def step_by_step(levels, rule):
 @given(
     hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=10), elements=st.integers(0, 12)),
     st.builds(
-        ClassRule,
-        pixel_threshold=st.one_of(st.integers(1, 13), st.just(NEVER)),
+        ClassPostprocess,
+        pixel_threshold=st.one_of(st.integers(1, 13), st.just(DISABLED)),
         min_component_px=st.integers(1, 8),
         min_mask_px=st.integers(1, 30),
         min_image_score=st.integers(0, 13),
@@ -52,7 +52,7 @@ def test_apply_rule_is_its_definition(levels, rule):
         ({"pixel_threshold": 151}, "##..."),
         ({"pixel_threshold": 200}, "#...."),
         ({"pixel_threshold": 201}, "....."),
-        ({"pixel_threshold": NEVER}, "....."),
+        ({"pixel_threshold": DISABLED}, "....."),
         ({"min_component_px": 2}, "##..."),
         ({"min_component_px": 3}, "....."),
         ({"min_mask_px": 3}, "##.#."),
@@ -65,13 +65,13 @@ def test_apply_rule_is_its_definition(levels, rule):
     ],
 )
 def test_steps_by_hand(numbers, expected):
-    mask = apply_rule(EXAMPLE, ClassRule(**numbers))
+    mask = apply_rule(EXAMPLE, ClassPostprocess(**numbers))
     assert "".join("#" if pixel else "." for pixel in mask[0]) == expected
 
 
 def test_a_level_of_255_is_not_never():
-    assert apply_rule(np.full((2, 2), 255, np.uint8), ClassRule(pixel_threshold=255)).all()
-    assert not apply_rule(np.full((2, 2), 255, np.uint8), ClassRule(pixel_threshold=NEVER)).any()
+    assert apply_rule(np.full((2, 2), 255, np.uint8), ClassPostprocess(pixel_threshold=255)).all()
+    assert not apply_rule(np.full((2, 2), 255, np.uint8), ClassPostprocess(pixel_threshold=DISABLED)).any()
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def test_a_level_of_255_is_not_never():
 )
 def test_numbers_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"{name} must be"):
-        ClassRule(**{name: value})
+        ClassPostprocess(**{name: value})
 
 
 def test_rule_through_json():
-    rule = ClassRule(pixel_threshold=np.int64(90), min_component_px=7, min_mask_px=300, min_image_score=200)
+    rule = ClassPostprocess(pixel_threshold=np.int64(90), min_component_px=7, min_mask_px=300, min_image_score=200)
     text = json.dumps(rule.to_dict())
     assert json.loads(text) == {
         "pixel_threshold": 90,
@@ -103,12 +103,12 @@ def test_rule_through_json():
         "min_mask_px": 300,
         "min_image_score": 200,
     }
-    assert ClassRule.from_dict(json.loads(text)) == rule
+    assert ClassPostprocess.from_dict(json.loads(text)) == rule
     for wrong in [{"pixel_threshold": 90}, {**rule.to_dict(), "size": 1}]:
         with pytest.raises(ValueError, match="a rule has the numbers"):
-            ClassRule.from_dict(wrong)
+            ClassPostprocess.from_dict(wrong)
     with pytest.raises(ValueError, match="pixel_threshold must be"):
-        ClassRule.from_dict({**rule.to_dict(), "pixel_threshold": 300})
+        ClassPostprocess.from_dict({**rule.to_dict(), "pixel_threshold": 300})
 
 
 def test_exclusive_by_hand():
@@ -139,9 +139,9 @@ def test_exclusive_beyond_one_piece_and_any_memory_order():
 def test_masks_to_runs():
     levels = np.random.default_rng(1).integers(0, 256, (3, 8, 9), np.uint8)
     rules = [
-        ClassRule(pixel_threshold=200),
-        ClassRule(pixel_threshold=NEVER),
-        ClassRule(pixel_threshold=120, min_component_px=3),
+        ClassPostprocess(pixel_threshold=200),
+        ClassPostprocess(pixel_threshold=DISABLED),
+        ClassPostprocess(pixel_threshold=120, min_component_px=3),
     ]
     for exclusive in (False, True):
         used = make_exclusive(levels) if exclusive else levels

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.rle import RunLengthError
+from severstal_cli.steel.masks.rle import RLEError
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -184,7 +184,7 @@ def test_legal_texts(text: str, runs: list[list[int]]) -> None:
     ],
 )
 def test_faults_name_run_and_number(text: str, message: str) -> None:
-    with pytest.raises(RunLengthError) as caught:
+    with pytest.raises(RLEError) as caught:
         rle.from_text(text, pixels=20)
     assert str(caught.value) == message
 
@@ -192,7 +192,7 @@ def test_faults_name_run_and_number(text: str, message: str) -> None:
 def test_without_a_size_runs_end_where_int32_does() -> None:
     assert rle.area(rle.from_text("2147483647 1")) == 1
     for text in ("2147483647 2", "2147483648 1", f"{2**32 + 1} 1", f"1 {2**32 + 1}"):
-        with pytest.raises(RunLengthError, match="past the end"):
+        with pytest.raises(RLEError, match="past the end"):
             rle.from_text(text)
 
 
@@ -209,7 +209,7 @@ def test_the_parser_accepts_exactly_what_the_rules_allow(numbers: list[int]) -> 
         assert [(start + 1, length) for start, length in rle.from_text(text, pixels=12).tolist()] == pairs
         assert rle.to_text(rle.from_text(text)) == text
     else:
-        with pytest.raises(RunLengthError):
+        with pytest.raises(RLEError):
             rle.from_text(text, pixels=12)
 
 
@@ -279,12 +279,12 @@ def test_what_is_past_the_end_is_told_as_by_the_parser(text: str) -> None:
     try:
         rle.from_text(text, pixels=12)
         said = ""
-    except RunLengthError as error:
+    except RLEError as error:
         said = str(error)
     assert rle.past_the_end(rle.from_text(text), 12) == said
 
 
 def test_long_numbers_are_cut_in_messages() -> None:
-    with pytest.raises(RunLengthError) as caught:
+    with pytest.raises(RLEError) as caught:
         rle.from_text(f"{'0' * 100_000}5 3 5 2")
     assert len(str(caught.value)) < 200

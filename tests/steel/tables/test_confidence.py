@@ -7,7 +7,7 @@ import pytest
 
 from severstal_cli.errors import InputError
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.postprocess import ClassRule, masks_to_runs
+from severstal_cli.steel.masks.postprocess import ClassPostprocess, masks_to_runs
 from severstal_cli.steel.tables import confidence
 
 
@@ -22,7 +22,11 @@ def test_the_example_by_hand() -> None:
 def test_it_is_the_soft_dice_of_the_mask_as_it_was_cut() -> None:
     # large enough for any sum in 8 or 16 bits to overflow; not contiguous, as levels are that were cut back
     levels = np.random.default_rng(0).integers(0, 256, (3, 50, 90), np.uint8)[:, :37, :83]
-    rules = [ClassRule(pixel_threshold=200), ClassRule(pixel_threshold=150, min_component_px=9), ClassRule()]
+    rules = [
+        ClassPostprocess(pixel_threshold=200),
+        ClassPostprocess(pixel_threshold=150, min_component_px=9),
+        ClassPostprocess(),
+    ]
     masks = masks_to_runs(levels, rules, exclusive=False)
     for score, channel, runs in zip(confidence.expected_dice(levels, masks), levels, masks, strict=True):
         probs, mask = channel / 255, rle.decode(runs, (37, 83))

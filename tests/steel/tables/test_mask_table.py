@@ -15,11 +15,11 @@ from severstal_cli.steel.tables.csv_rows import read_records
 from severstal_cli.steel.tables.mask_table import (
     Fault,
     Layout,
+    log_gaps,
+    log_merged,
     past_the_end,
     read_image_list,
     read_table,
-    say_gaps,
-    say_merged,
     scan_table,
     unnamed_classes,
     write_table,
@@ -281,7 +281,7 @@ def test_several_rows_of_an_image_and_class_are_one_mask(tmp_path: Path, heard) 
     }
     assert table.merged == {3: ("a", 0), 5: ("a", 0), 6: ("b", 0)}
     assert table.lines == {("a", 0): 2, ("b", 0): 4, ("c", 0): 7}
-    say_merged(path, table, heard)
+    log_merged(path, table, heard)
     assert heard.lines == [
         f"{path}: 3 rows merged with an earlier one of the same image and class: first line 3, a, class 1"
     ]
@@ -345,7 +345,7 @@ def test_the_classes_that_rows_name(tmp_path: Path, heard) -> None:  # type: ign
     path = write(tmp_path, "ImageId,ClassId,EncodedPixels\na,2,1 3\nb,7,\nc,18,1 1\n")
     table = read_table(path)
     assert (table.classes, table.class_ids) == (18, (2, 7, 18))
-    say_gaps(path, table, heard)
+    log_gaps(path, table, heard)
     (line,) = heard.lines
     assert line.startswith(
         f"{path}: no row names classes 1, 3 to 6 and 8 to 17, so the mean Dice is over 2, 7 and 18 alone"

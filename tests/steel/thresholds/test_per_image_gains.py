@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule, apply_rule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_rule
 from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, Contributions
 from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface
 
@@ -36,7 +36,7 @@ def rules():
         for component in (1, 4, 7):
             for mask in (1, 5):
                 for gate in (0, 50, 147, 212, 253):
-                    yield ClassRule(pixel_threshold=t, min_component_px=component, min_mask_px=mask,
+                    yield ClassPostprocess(pixel_threshold=t, min_component_px=component, min_mask_px=mask,
                                     min_image_score=gate)  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def test_every_rule_of_the_grid_gives_the_dice_of_its_masks(case):
     for rule in rules():
         np.testing.assert_allclose(made.dice(rule), [dice(image, rule) for image in case], atol=1e-12)
     never = [float(truth is None or not truth.any()) for _, truth in case]
-    assert made.dice(ClassRule(pixel_threshold=NEVER)).tolist() == never
+    assert made.dice(ClassPostprocess(pixel_threshold=DISABLED)).tolist() == never
     assert made.present.tolist() == [not clean for clean in never]
 
 
@@ -65,7 +65,7 @@ def test_sums_are_those_of_each_fold_at_each_gate(case, random):
     fold_of = np.array([random.randrange(3) for _ in case], np.int8)
     sums = made.sums(fold_of, 3)
     assert sums.shape == (3, 1 + len(GATES), *made.shape) == (3, 17, 29, 3, 2)
-    clean = made.dice(ClassRule(pixel_threshold=NEVER))
+    clean = made.dice(ClassPostprocess(pixel_threshold=DISABLED))
     for rule in rules():
         t = int(np.searchsorted(THRESHOLDS, rule.pixel_threshold))
         s, m = COMPONENT_SIZES[::3].tolist().index(rule.min_component_px), int(rule.min_mask_px == 5)
@@ -121,7 +121,8 @@ def test_worked_example():
 
 def test_a_rule_off_the_grid_is_refused():
     made = filled([(np.full((3, 3), 200, np.uint8), None)])
-    for rule in (ClassRule(pixel_threshold=127), ClassRule(min_component_px=2), ClassRule(min_mask_px=3),
-                 ClassRule(min_image_score=200)):  # fmt: skip
+    for rule in (ClassPostprocess(pixel_threshold=127), ClassPostprocess(min_component_px=2),
+                 ClassPostprocess(min_mask_px=3),
+                 ClassPostprocess(min_image_score=200)):  # fmt: skip
         with pytest.raises(ValueError, match="is none of"):
             made.dice(rule)

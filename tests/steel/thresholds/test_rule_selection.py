@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from severstal_cli.steel.dataset.splits import Split
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule, apply_rule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_rule
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS, Contributions
 from severstal_cli.steel.thresholds.score_surface import ScoreSurface
@@ -77,8 +77,10 @@ def test_figures_are_those_of_the_rules_applied():
     held_out = []
     for images, choice in zip(classes, chosen.choices, strict=True):
         assert choice.mean_dice == pytest.approx(mean_dice(images, choice.rule), abs=1e-12)
-        assert choice.mean_dice_default == pytest.approx(mean_dice(images, ClassRule()), abs=1e-12)
-        assert choice.mean_dice_never == pytest.approx(mean_dice(images, ClassRule(pixel_threshold=NEVER)), abs=1e-12)
+        assert choice.mean_dice_default == pytest.approx(mean_dice(images, ClassPostprocess()), abs=1e-12)
+        assert choice.mean_dice_never == pytest.approx(
+            mean_dice(images, ClassPostprocess(pixel_threshold=DISABLED)), abs=1e-12
+        )
         assert (choice.images, choice.present) == (60, sum(truth is not None for _, truth in images))
         held_out.append(choice.mean_dice_held_out)
         low, high = choice.interval_held_out
@@ -129,23 +131,23 @@ def test_a_gate_that_helps_by_luck_is_not_used():
 def test_what_gains_nothing_is_left_off():
     made, fold_of, groups = filled([CLEAN] * 6)
     (choice,) = rule_selection.choose(made, fold_of, groups).choices
-    assert choice.rule == ClassRule()  # nothing is found and nothing there
+    assert choice.rule == ClassPostprocess()  # nothing is found and nothing there
     assert choice.mean_dice == choice.mean_dice_held_out == 1.0
     made, fold_of, groups = filled([defect(255, columns=6), *[alarm(255)] * 5] * 2)
     (choice,) = rule_selection.choose(made, fold_of, groups).choices
-    assert choice.rule.pixel_threshold == NEVER or choice.rule.min_mask_px > 100  # most of it is wrong
+    assert choice.rule.pixel_threshold == DISABLED or choice.rule.min_mask_px > 100  # most of it is wrong
     made, fold_of, groups = filled([defect(255), CLEAN] * 5)
     (choice,) = rule_selection.choose(made, fold_of, groups).choices
-    assert choice.rule == ClassRule()  # right at every threshold: the default does
+    assert choice.rule == ClassPostprocess()  # right at every threshold: the default does
 
 
 def test_the_default_is_looked_at_before_a_class_is_given_up():
     made, _, _ = filled([CLEAN] * 4)
     surface = np.full(made[0].shape, -9_000)
     cell = 20, 0, 0
-    assert rule_selection._rule(made[0], surface, cell, surface, 4).pixel_threshold == NEVER
+    assert rule_selection._rule(made[0], surface, cell, surface, 4).pixel_threshold == DISABLED
     surface[rule_selection._DEFAULT] = 9_000
-    assert rule_selection._rule(made[0], surface, cell, surface, 4) == ClassRule()
+    assert rule_selection._rule(made[0], surface, cell, surface, 4) == ClassPostprocess()
     surface[cell] = 9_999
     assert rule_selection._rule(made[0], surface, cell, surface, 4).pixel_threshold == THRESHOLDS[20]
 
@@ -225,8 +227,8 @@ def test_chosen_again_spreads_around_the_choice():
     choices = rule_selection.choose(made, fold_of, groups).choices
     cloud, never = rule_selection.chosen_again(made, choices, groups, samples=50)
     assert cloud.shape == never.shape == (50, 2)
-    assert (never[:, 0] == NEVER).all()
-    assert set(cloud[:, 0]) <= {*THRESHOLDS.tolist(), NEVER}
+    assert (never[:, 0] == DISABLED).all()
+    assert set(cloud[:, 0]) <= {*THRESHOLDS.tolist(), DISABLED}
     assert cloud[:, 0].min() <= choices[0].rule.pixel_threshold <= cloud[:, 0].max()
     one_group = rule_selection.chosen_again(made, choices, np.zeros(120, np.int64), samples=5)
     assert len({tuple(cell) for cell in one_group[0].tolist()}) == 1  # always the same images

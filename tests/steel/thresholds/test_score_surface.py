@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from severstal_cli.steel.masks.postprocess import NEVER, ClassRule, apply_rule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_rule
 from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface
 
 COMPONENT_SIZES = np.array([1, 2, 4, 9], np.int32)
@@ -35,7 +35,7 @@ def mean_dice(images, rule):
 
 
 def rule_of(t, s, m, gate=0):
-    return ClassRule(
+    return ClassPostprocess(
         pixel_threshold=t,
         min_component_px=int(COMPONENT_SIZES[s]),
         min_mask_px=int(MASK_SIZES[m]),
@@ -77,10 +77,10 @@ def test_every_cell_is_what_the_rule_gives(case):
     clean = sum(truth is None or not truth.any() for _, truth in case)
     assert choice.mean_dice == pytest.approx(max(best, clean / len(case)), abs=1e-12)
     assert choice.mean_dice == pytest.approx(mean_dice(case, choice.rule), abs=1e-12)
-    assert choice.mean_dice_default == pytest.approx(mean_dice(case, ClassRule()), abs=1e-12)
+    assert choice.mean_dice_default == pytest.approx(mean_dice(case, ClassPostprocess()), abs=1e-12)
     assert choice.mean_dice_never == clean / len(case)
     assert (choice.images, choice.present) == (len(case), len(case) - clean)
-    assert (choice.rule.pixel_threshold == NEVER) == (clean / len(case) > best + 1e-12)
+    assert (choice.rule.pixel_threshold == DISABLED) == (clean / len(case) > best + 1e-12)
 
 
 def test_larger_maps_with_the_default_sizes():
@@ -96,7 +96,7 @@ def test_larger_maps_with_the_default_sizes():
     means = made.means()
     for _ in range(150):
         t, s, m = int(rng.integers(1, 256)), *(int(rng.integers(n)) for n in means.shape[1:])
-        rule = ClassRule(
+        rule = ClassPostprocess(
             pixel_threshold=t, min_component_px=int(made.component_sizes[s]), min_mask_px=int(made.mask_sizes[m])
         )
         assert means[t, s, m] == pytest.approx(mean_dice(case, rule), abs=1e-12)
@@ -115,7 +115,7 @@ def test_worked_example():
     made.add(false_alarm, None)
     made.add(levels, truth)
     assert made.means()[128, 0].tolist() == pytest.approx([(0 + 0.75) / 2, (1 + 0.75) / 2], abs=1e-12)
-    assert made.best().rule == ClassRule(pixel_threshold=101, min_mask_px=50)
+    assert made.best().rule == ClassPostprocess(pixel_threshold=101, min_mask_px=50)
 
 
 def test_clean_images_count():
@@ -124,7 +124,7 @@ def test_clean_images_count():
     clean = (row(0, 0, 0, 100), None)
     assert surface([present]).best().rule.pixel_threshold <= 90
     choice = surface([present, clean]).best()
-    assert choice.rule == ClassRule(pixel_threshold=46, min_component_px=4)  # the one pixel of 100 is dropped
+    assert choice.rule == ClassPostprocess(pixel_threshold=46, min_component_px=4)  # the one pixel of 100 is dropped
     assert surface([present, clean]).means()[100, 0, 0] == pytest.approx((2 * 2 / 6 + 0) / 2)
 
 
@@ -132,26 +132,26 @@ def test_never_only_when_strictly_better():
     wrong = (row(255, 0, 0), truth_row("..#"))  # never right: Dice 0 whatever is kept
     alarm = (row(255, 255, 255), None)  # no rule of the grid drops it and keeps anything better
     choice = surface([wrong, (np.full((5, 5), 255, np.uint8), None)]).best()
-    assert choice.rule == ClassRule(pixel_threshold=NEVER)
+    assert choice.rule == ClassPostprocess(pixel_threshold=DISABLED)
     assert (choice.mean_dice, choice.mean_dice_default, choice.mean_dice_never) == (0.5, 0.0, 0.5)
     # here a filter of 5 px is as good as never: no "never"
     choice = surface([wrong, alarm]).best()
-    assert choice.rule.pixel_threshold != NEVER
+    assert choice.rule.pixel_threshold != DISABLED
     assert choice.mean_dice == choice.mean_dice_never == 0.5
 
 
 def test_choice_on_a_flat_top():
     # nothing to find and nothing found: all cells are equal, the default is taken
-    assert surface([(row(0, 0), None)]).best().rule == ClassRule()
+    assert surface([(row(0, 0), None)]).best().rule == ClassPostprocess()
     # found perfectly at each threshold
-    assert surface([(row(255, 0, 0), truth_row("#.."))]).best().rule == ClassRule()
+    assert surface([(row(255, 0, 0), truth_row("#.."))]).best().rule == ClassPostprocess()
     # 41..200 are equal: the middle
     perfect = surface([(row(200, 200, 40, 0), truth_row("##.."))])
-    assert perfect.best().rule == ClassRule(pixel_threshold=121)
+    assert perfect.best().rule == ClassPostprocess(pixel_threshold=121)
     # 1..10 and 101..130 are equal: the middle of the longer stretch
     two = surface([(row(0, 0, 0, 10), None), (row(130, 100, 0, 0), truth_row("#..."))])
     assert two.means()[[1, 10, 11, 100, 101, 130], 0, 0] == pytest.approx([1 / 3, 1 / 3, 5 / 6, 5 / 6, 1, 1])
-    assert two.best().rule == ClassRule(pixel_threshold=116)
+    assert two.best().rule == ClassPostprocess(pixel_threshold=116)
 
 
 def test_equal_but_for_rounding_is_equal():
@@ -159,7 +159,7 @@ def test_equal_but_for_rounding_is_equal():
     blunt = row(200, 200, 200, 200, 200), truth_row("#....")  # 0 above level 200, a third from there on down
     made = surface([sharp, blunt, blunt])
     assert made.means()[200, 0, 0] != made.means()[201, 0, 0]  # three thirds, each rounded down; one whole
-    assert made.best().rule == ClassRule()  # the middle of 1..255, not of 201..255
+    assert made.best().rule == ClassPostprocess()  # the middle of 1..255, not of 201..255
 
 
 def test_a_filter_only_where_it_gains_and_then_in_the_middle():
@@ -172,7 +172,7 @@ def test_a_filter_only_where_it_gains_and_then_in_the_middle():
     )
     made.add(levels, truth)
     # 2, 3, 5, 8, 13 drop the alarm and keep the defect
-    assert made.best().rule == ClassRule(pixel_threshold=101, min_component_px=5)
+    assert made.best().rule == ClassPostprocess(pixel_threshold=101, min_component_px=5)
     assert made.best().mean_dice == 1.0
 
 
@@ -180,7 +180,7 @@ def test_a_filter_of_components_before_one_of_whole_masks():
     small = (row(200, 0, 0, 0, 0), None)
     large = (row(200, 200, 200, 200, 200), truth_row("#####"))
     # sizes 2, 4 of components do the same as sizes 3, 5 of masks
-    assert surface([small, large]).best().rule == ClassRule(pixel_threshold=101, min_component_px=4)
+    assert surface([small, large]).best().rule == ClassPostprocess(pixel_threshold=101, min_component_px=4)
 
 
 def test_only_a_filter_of_whole_masks_can_do_this():
@@ -189,7 +189,7 @@ def test_only_a_filter_of_whole_masks_can_do_this():
     alarm = np.zeros((3, 11), np.uint8)
     alarm[1, :2] = 200  # one of 2 px: false
     choice = surface([(apart, apart > 0), (alarm, None)]).best()
-    assert choice.rule == ClassRule(pixel_threshold=101, min_mask_px=5)
+    assert choice.rule == ClassPostprocess(pixel_threshold=101, min_mask_px=5)
     assert choice.mean_dice == 1.0
 
 
@@ -218,7 +218,7 @@ def test_order_and_threads_do_not_change_a_bit():
         thread.join()
     np.testing.assert_array_equal(shared.means(), expected)
 
-    for t in (40, 130, NEVER):
+    for t in (40, 130, DISABLED):
         rule = rule_of(t, 2, 0)
         assert shared.sum_of(rule) == surface(case).sum_of(rule)
     assert shared.best() == surface(case).best()
@@ -229,7 +229,7 @@ def test_wrong_use():
         surface().best()
     with pytest.raises(ValueError, match="no image was added"):
         surface().means()
-    for rule in (ClassRule(min_mask_px=4), ClassRule(min_component_px=3)):
+    for rule in (ClassPostprocess(min_mask_px=4), ClassPostprocess(min_component_px=3)):
         with pytest.raises(ValueError, match="is none of"):
             surface([(row(9), None)]).sum_of(rule)
     with pytest.raises(ValueError, match="has a gate"):

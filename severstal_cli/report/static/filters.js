@@ -1,7 +1,7 @@
 // Which images, and in what order: told by the counts of the index alone.
 "use strict";
 
-severstal.choosing = (() => {
+severstal.filters = (() => {
   const index = severstal.index;
   const classes = index.classes;
   const channels = Array.from({ length: classes }, (_, channel) => channel);

@@ -1,7 +1,7 @@
 // What is read when it is needed. A page that is a file may add scripts, and no more: each calls severstal.got.
 "use strict";
 
-severstal.store = (() => {
+severstal.loader = (() => {
   const waiting = new Map();
   const kept = { masks: new Map(), levels: new Map() };
   const most = { masks: 300, levels: 32e6 };
@@ -62,7 +62,7 @@ severstal.store = (() => {
   }
 
   const number = (image) => String(image + 1).padStart(6, "0");
-  const photograph = (image) => `photographs/${number(image)}.jpg`;
+  const imageFile = (image) => `images/${number(image)}.jpg`;
 
   // [truth, first candidate, ...], each {channel: gaps}
   function masks(image) {
@@ -88,5 +88,5 @@ severstal.store = (() => {
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
-  return { photograph, masks, levels, kept, most };
+  return { imageFile, masks, levels, kept, most };
 })();
