@@ -72,12 +72,18 @@ def by_class(
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write `(H, W)` or `(H, W, 3)` blue first. Raises OutputError."""
+    """Write `(H, W)` or `(H, W, 3)` BGR. Raises OutputError."""
+    data = to_png(picture)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def to_png(picture: NDArray[np.uint8]) -> bytes:
+    """`(H, W)` or `(H, W, 3)` BGR -> the bytes of a PNG file."""
     done, data = cv2.imencode(".png", picture)
     if not done:
         raise ValueError(f"no PNG can be made of {picture.shape} {picture.dtype}")
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+    return data.tobytes()
 
 
 def check_places(folder: Path, data_folder: Sequence[Path]) -> None:

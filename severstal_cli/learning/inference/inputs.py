@@ -62,7 +62,7 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
     return Task(
         paths=paths,
         sample=sample,
-        bits=_bits(paths, how.cards, progress),
+        bits=bits_in_use(paths, how.cards, progress),
         layout=_layout(config, sample),
         classes=_classes_to_write(config, sample, how.cards[0].classes),
         recipe=how,
@@ -92,7 +92,7 @@ def _wanted(paths: list[Path], sample: mask_table.Sample | None) -> list[Path]:
     return [there[image_id] for image_id in sample.image_ids]
 
 
-def _bits(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Progress) -> int | None:
+def bits_in_use(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Progress) -> int | None:
     """Those by which 16-bit files become 8-bit, as in the training; what headers say of the images is reported.
 
     A run that has never seen 16-bit files leaves it to the images. Raises InputError: the runs differ.

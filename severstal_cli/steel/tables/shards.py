@@ -35,6 +35,11 @@ def parts_path(submission: Path) -> Path:
     return submission.with_suffix(".parts")
 
 
+def shard_size(images: int) -> int:
+    """Images per shard of a prediction of so many images. No batch crosses the end of a shard."""
+    return min(-(-images // (PARTS * MULTIPLE)) * MULTIPLE, LARGEST)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subset:
     """What a finished part holds."""
@@ -57,7 +62,7 @@ class Parts:
         self, folder: Path, images: Sequence[Path], plan: Mapping[str, Any], layout: mask_table.Layout
     ) -> None:
         self.folder, self.layout = folder, layout
-        size = min(-(-len(images) // (PARTS * MULTIPLE)) * MULTIPLE, LARGEST)
+        size = shard_size(len(images))
         self.images = {
             number: tuple(images[begin : begin + size])
             for number, begin in enumerate(range(0, len(images), size), start=1)
