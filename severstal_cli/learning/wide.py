@@ -9,7 +9,7 @@ from typing import Any
 from segmentation_models_pytorch import Linknet
 from segmentation_models_pytorch.base.initialization import initialize_decoder
 from segmentation_models_pytorch.base.modules import Conv2dReLU
-from segmentation_models_pytorch.decoders.linknet.decoder import DecoderBlock
+from segmentation_models_pytorch.decoders.linknet.decoder import DecoderBlock, LinknetDecoder
 from torch import nn
 
 LEAST_CHANNELS = 32
@@ -25,13 +25,17 @@ def wide_linknet(encoder: str, **settings: Any) -> nn.Module:
 
     Raises ValueError: an encoder that `Linknet` does not support.
     """
-    network = Linknet(encoder, **settings)
-    blocks = network.decoder.blocks
-    for number, narrow in enumerate(blocks):
-        first, _, last = narrow.block  # each is a convolution, a batch norm and a ReLU
-        blocks[number] = _block(first[0].in_channels, last[0].out_channels)
-    initialize_decoder(network.decoder)
+    network: nn.Module = Linknet(encoder, **settings)
+    _widen(network.decoder)
     return network
+
+
+def _widen(decoder: LinknetDecoder) -> None:
+    """Put steps of the least width in the place of narrow ones, with new weights."""
+    for number, narrow in enumerate(decoder.blocks):
+        first, _, last = narrow.block  # each is a convolution, a batch norm and a ReLU
+        decoder.blocks[number] = _block(first[0].in_channels, last[0].out_channels)
+    initialize_decoder(decoder)
 
 
 def _block(ins: int, outs: int) -> DecoderBlock:
