@@ -6,8 +6,9 @@
     python bench/neu_seg.py --work WORK --table
 
 NEU_SEG holds train_images, train.csv, test_images and test.csv: 3,630 and 840 images of hot-rolled strip, 200 x 200,
-classes 1 inclusion, 2 patch, 3 scratch. WORK gets a copy of it, its split to five folds without a holdout (the set has
-a test part of its own), the runs in models/, submissions/, and two logs. Only public commands of the program are run:
+classes 1 inclusion, 2 patch, 3 scratch. WORK gets a copy of it in data/ and test/ (300 names stand in both parts, for
+different images), its split to five folds without a holdout (the set has a test part of its own), the runs in models/,
+submissions/, and two logs. Only public commands of the program are run:
 `severstal split`, `train`, `thresholds`, `predict` and `score`.
 
 Each network is trained with each of `--weights`, of `--seeds` and on each of `--folds`. Of each run the thresholds are
@@ -138,27 +139,31 @@ class Work:
 
 def prepare(work, options):
     """The data, its split, the list of the 210, and the encoder's weights, as far as they are not there."""
-    data = work.folder / "data"
-    if not data.exists():
-        if options.data is None:
-            sys.exit("--data is missing: the folder of NEU-Seg")
-        begun = work.folder / "data.begun"
-        for path in (path for path in options.data.rglob("*") if path.is_file()):
-            target = begun / path.relative_to(options.data)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-        begun.rename(data)
-    if not (data / "splits.csv").exists():
+    for part, folder in (("train", "data"), ("test", "test")):
+        if not (work.folder / folder).exists():
+            if options.data is None:
+                sys.exit("--data is missing: the folder of NEU-Seg")
+            copy_part(options.data, part, work.folder / folder)
+    if not (work.folder / "data" / "splits.csv").exists():
         work.severstal("split", "--data", "data", "--holdout", 0)
-    names = [path.name for path in (data / "test_images").iterdir()]
+    names = [path.name for path in (work.folder / "test" / "test_images").iterdir()]
     if len(names) != TEST_IMAGES:
-        sys.exit(f"{data / 'test_images'} has {len(names)} images, NEU-Seg {TEST_IMAGES}: give the published split")
+        sys.exit(f"the test part has {len(names)} images, NEU-Seg {TEST_IMAGES}: give the published split")
     (work.folder / "the_210.csv").write_text("\n".join(["ImageId", *scored_by_them(names)]) + "\n", encoding="utf-8")
     if options.encoder_file is not None:
         target = work.folder / "models" / "encoders" / f"{options.encoder}{options.encoder_file.suffix}"
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(options.encoder_file, target)
+
+
+def copy_part(data, part, target):
+    """The images and annotations of a part, whole or not at all."""
+    begun = target.with_suffix(".begun")
+    (begun / f"{part}_images").mkdir(parents=True, exist_ok=True)
+    for path in (data / f"{part}.csv", *(data / f"{part}_images").iterdir()):
+        shutil.copyfile(path, begun / path.relative_to(data))
+    begun.rename(target)
 
 
 def train(work, name, options, network, weights, fold, seed):
@@ -180,12 +185,12 @@ def score(work, name, members, thresholds, weights):
     submission = f"submissions/{name}.csv"
     if work.is_older(submission, thresholds, *(f"{member}/model.safetensors" for member in members)):
         models = [word for member in members for word in ("--model", member)]
-        work.severstal("predict", "data/test_images", *models, "--thresholds", thresholds, "--out", submission)
+        work.severstal("predict", "test/test_images", *models, "--thresholds", thresholds, "--out", submission)
     digest = hashlib.sha256((work.folder / submission).read_bytes()).hexdigest()
     if any((entry["name"], entry["submission"]) == (name, digest) for entry in work.entries(work.scores)):
         return
-    scores = [json.loads(work.severstal("score", submission, "--truth", "data/test.csv", "--images", images, "--json"))
-              for images in ("data/test_images", "the_210.csv")]  # fmt: skip
+    scores = [json.loads(work.severstal("score", submission, "--truth", "test/test.csv", "--images", images, "--json"))
+              for images in ("test/test_images", "the_210.csv")]  # fmt: skip
     texts = [(work.folder / member / "history.csv").read_text(encoding="utf-8") for member in members]
     histories = [list(csv.DictReader(text.splitlines())) for text in texts]
     searched = json.loads((work.folder / thresholds).read_text(encoding="utf-8"))
