@@ -46,7 +46,7 @@ def test_every_example_is_a_command_line(example: str) -> None:
     ("words", "offered"),
     [
         ("severstal comp", ["compare"]),
-        ("severstal train --arch l", ["linknet", "linknet-small"]),
+        ("severstal train --arch l", ["linknet", "linknet-small", "linknet-wide"]),
         ("severstal thresholds ", ["models/one", "models/two"]),
         ("severstal score --model models/t", ["models/two"]),
         ("severstal compare unet-", ["unet-small"]),

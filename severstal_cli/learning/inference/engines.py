@@ -31,6 +31,7 @@ from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageEr
 from severstal_cli.learning import finite
 from severstal_cli.learning.device import check_compiler, half_type
 from severstal_cli.learning.inference.fuse_norms import with_folded_norms
+from severstal_cli.learning.inference.same_padding import with_fixed_padding
 from severstal_cli.learning.networks import names
 from severstal_cli.learning.networks.registry import STRIDE, Logits
 from severstal_cli.learning.precision import Careful
@@ -206,7 +207,7 @@ def exported(member: Member) -> torch.export.ExportedProgram:
     sizes = dim("n"), dim.STATIC, STRIDE * dim("h", min=1), STRIDE * dim("w", min=1)
     trial = torch.zeros(2, 1, 2 * STRIDE, 3 * STRIDE)  # what is 1 or equal here would be so for good
     with torch.no_grad():
-        return torch.export.export(member, (trial,), dynamic_shapes=(sizes,))
+        return torch.export.export(with_fixed_padding(member), (trial,), dynamic_shapes=(sizes,))
 
 
 @contextmanager

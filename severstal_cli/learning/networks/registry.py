@@ -204,14 +204,20 @@ class _Small(nn.Module):
 
 
 def _from_library(
-    kind: str, encoder: str, weights: str | bool | None, in_channels: int, classes: int, head: bool
+    kind: str | Callable[..., nn.Module],
+    encoder: str,
+    weights: str | bool | None,
+    in_channels: int,
+    classes: int,
+    head: bool,
 ) -> nn.Module:
+    """A network of the library by its name there, or one that is made as they are."""
     import segmentation_models_pytorch as smp
 
     if encoder.startswith("tu-") and weights:
         weights = True  # its names of weights are part of the encoder's
     aux = {"classes": classes, "pooling": "avg", "dropout": 0.2} if head else None
-    maker: Callable[..., nn.Module] = getattr(smp, kind)
+    maker: Callable[..., nn.Module] = getattr(smp, kind) if isinstance(kind, str) else kind
     return _Segmenter(maker(encoder, encoder_weights=weights, in_channels=in_channels, classes=classes, aux_params=aux))
 
 
@@ -225,6 +231,16 @@ def unet(encoder: str, encoder_weights: str | None, in_channels: int, classes: i
 def linknet(encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool) -> nn.Module:
     """LinkNet: features of the encoder are added on the way up (Chaurasia and Culurciello, 2017)."""
     return _from_library("Linknet", encoder, encoder_weights, in_channels, classes, classifier)
+
+
+@register("linknet-wide")
+def linknet_wide(
+    encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool
+) -> nn.Module:
+    """LinkNet with a wider decoder, for encoders of few channels, as EfficientNet-Lite0."""
+    from severstal_cli.learning.networks.wide_linknet import wide_linknet
+
+    return _from_library(wide_linknet, encoder, encoder_weights, in_channels, classes, classifier)
 
 
 @register("fpn")
