@@ -1,12 +1,13 @@
 """From images to levels and masks, by one run or an ensemble.
 
-ensemble     runs, their weights, TTA views and post-processing
-inputs       the images of a prediction, checked before anything is written
-tta          TTA views
-engines      torch, OpenVINO or ONNX Runtime
-fuse_norms   batch norms fused into convolutions
-level_maps   images to levels
-pipeline     decoding, network and post-processing side by side
-held_out     predictions of images that no run was trained on
-export       a trained network in another format
+ensemble      runs, their weights, TTA views and post-processing
+inputs        the images of a prediction, checked before anything is written
+tta           TTA views
+engines       torch, OpenVINO or ONNX Runtime
+fuse_norms    batch norms fused into convolutions
+same_padding  TensorFlow's padding by constants, for export
+level_maps    images to levels
+pipeline      decoding, network and post-processing side by side
+held_out      predictions of images that no run was trained on
+export        a trained network in another format
 """
