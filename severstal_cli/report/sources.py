@@ -8,7 +8,7 @@ import numpy as np
 from severstal_cli.config import ReportConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
-from severstal_cli.report import images, run_predictions
+from severstal_cli.report import images
 from severstal_cli.report.content import Candidate, Content
 from severstal_cli.steel.dataset import leakage, splits
 from severstal_cli.steel.dataset.agreement import check_inside, check_names
@@ -51,7 +51,9 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 
 def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
     """Runs, and submissions for the same images."""
-    from severstal_cli.learning.inference import ensemble, held_out  # only here: submissions are shown without torch
+    # imported here, so that a report of submissions does not import torch
+    from severstal_cli.learning.inference import ensemble, held_out
+    from severstal_cli.report import run_predictions
 
     if config.truth is not None or config.images is not None:
         raise InputError("not clear which images to show", "a run shows those of its own data",

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,25 @@ def test_a_submission_has_its_images_from_data_and_its_scores_from_beside_it(tra
         told = {(row["ImageId"], int(row["ClassId"])): float(row["Score"]) for row in csv.DictReader(file)}
     wanted = [round(told[name, class_id], 4) for name in index["names"] for class_id in (1, 2)]
     assert index["candidates"][0]["sure"] == wanted
+
+
+def test_submissions_are_reported_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.full((20, 30), 90, np.uint8))
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("ImageId,ClassId,EncodedPixels\na.png,1,41 20\n")
+    arguments = ["report", "one.csv", "two.csv", "--truth", "two.csv", "--images", "images", "--out", "out"]
+    code = f"""if True:
+        import sys
+        from severstal_cli.cli import main
+        sys.argv[1:] = {arguments}
+        try:
+            main()
+        finally:
+            print(sorted({{"torch", "lightning_fabric"}} & set(sys.modules)), file=sys.stderr)"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (tmp_path / "out" / "index.html").is_file(), done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
 
 
 def test_what_a_submission_lacks_is_told_and_counts_as_empty(trained, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
