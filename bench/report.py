@@ -54,7 +54,7 @@ def changes():
     for kind in ("right", "partial", "missed", "false", "all"):
         yield f"kind {kind}", f"kind-{kind}", "box.click()"
     for box, values in (("class", ("0", "-2", "-1")),
-                        ("order", ("name", "worst", "best", "unsure", "surest", "set"))):  # fmt: skip
+                        ("order", ("name", "worst", "best", "unconfident", "confident", "set"))):  # fmt: skip
         for value in values:
             yield f"{box} {value}", box, f'box.value = "{value}"; box.dispatchEvent(new Event("change"))'
     for text in ("a", "ab", ""):

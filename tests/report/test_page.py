@@ -92,7 +92,7 @@ def test_the_dice_beside_the_slider_is_that_of_score(page, shown, monkeypatch: p
                     mask = postprocess.apply_rule(shown_levels[channel], moved)
                     true = part.data_folder.masks.get((image_id, channel), rle.EMPTY)
                     assert found == dice.dice(rle.encode(mask), true)
-            page.run("document.getElementById('to-rules').click()")
+            page.run("document.getElementById('reset-thresholds').click()")
     page.key("Escape")
     page.wait("!document.getElementById('viewer').open")
 
@@ -125,7 +125,7 @@ def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-un
     # orders, against the scores
     scored = [scoring.score_runs(ScoreConfig(runs=(folder,))) for folder in shown[1]]
     names = "severstal.gallery.images().map((image) => severstal.index.names[image])"
-    for order in ("name", "best", "worst", "unsure", "surest", "set"):
+    for order in ("name", "best", "worst", "unconfident", "confident", "set"):
         page.run(f"""(() => {{ const box = document.getElementById("order"); box.value = "{order}";
                      box.dispatchEvent(new Event("change")); }})()""")
         found = page.run(names)
@@ -188,8 +188,8 @@ def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-un
     assert page.run(zoom) != before
     page.key("0")
     assert page.run(zoom) == before
-    page.run("document.getElementById('filters').click()")
-    page.run("document.getElementById('filters').click()")
+    page.run("document.getElementById('postprocess').click()")
+    page.run("document.getElementById('postprocess').click()")
     page.key("?")
     assert page.run("document.getElementById('keys').open")
     page.run("document.getElementById('close').click()")
@@ -284,7 +284,7 @@ def test_the_filters_of_a_rule_can_be_left_off(page, shown) -> None:  # type: ig
     """The second run drops components below 30 pixels and masks below 60: without that there are as many or more."""
     result, _ = shown
     page.open(result.page)
-    found = """[...document.querySelectorAll('[data-table="1"] .found')]
+    found = """[...document.querySelectorAll('[data-table="1"] .predicted')]
         .map((one) => Number(one.textContent.replace(",", "")))"""
     more = 0
     for image in range(result.images):
@@ -295,9 +295,9 @@ def test_the_filters_of_a_rule_can_be_left_off(page, shown) -> None:  # type: ig
                 slider = f"""document.querySelector('[data-table="1"] [data-channel="{channel}"] input')"""
                 page.run(f"{slider}.value = {place}; {slider}.dispatchEvent(new Event('input'))")
             kept = page.run(found)
-            page.run("document.getElementById('filters').click()")
+            page.run("document.getElementById('postprocess').click()")
             free = page.run(found)
-            page.run("document.getElementById('filters').click()")
+            page.run("document.getElementById('postprocess').click()")
             assert all(one <= other for one, other in zip(kept, free, strict=True))
             more += sum(free) - sum(kept)
     assert more > 0
@@ -307,7 +307,7 @@ def test_levels_that_were_not_looked_at_for_long_are_forgotten(page, shown) -> N
     result, _ = shown
     page.open(result.page)
     state = """(() => {
-        const kept = [...severstal.loader.kept.levels];
+        const kept = [...severstal.loader.cached.levels];
         return [kept.map(([key]) => key), kept.reduce((sum, [, one]) => sum + one.size, 0)];
     })()"""
 
@@ -321,12 +321,12 @@ def test_levels_that_were_not_looked_at_for_long_are_forgotten(page, shown) -> N
         keys, size = look(image)
     assert len(keys) >= 8
     assert size > 0
-    page.run(f"severstal.loader.most.levels = {size - 1}")
+    page.run(f"severstal.loader.limits.levels = {size - 1}")
     keys, left = look(4)
     assert left < size
     assert "levels/000001-0" not in keys
     assert "levels/000005-0" in keys
-    page.run("severstal.loader.most.levels = 0")
+    page.run("severstal.loader.limits.levels = 0")
     assert len(look(5)[0]) == 1
 
 
@@ -341,7 +341,7 @@ def test_a_missing_file_does_not_leave_the_figures_of_another_image(page, shown,
     settled(page, 0)
     assert page.run(seen) == "visible"
     page.run("severstal.viewer.open(1, severstal.gallery.images(), null)")
-    page.wait("document.getElementById('told').textContent.endsWith('is missing or damaged')")
+    page.wait("document.getElementById('status').textContent.endsWith('is missing or damaged')")
     assert page.run(seen) == "hidden"
     page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
     settled(page, 0)
@@ -467,4 +467,4 @@ def test_a_submission_without_truth_is_shown_and_not_scored(page, tmp_path: Path
     page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
     settled(page, 0)
     assert page.run("document.querySelectorAll('#viewer input[type=range]').length") == 0
-    assert page.run("document.querySelector('[data-channel=\"1\"] .found').textContent") == "20"
+    assert page.run("document.querySelector('[data-channel=\"1\"] .predicted').textContent") == "20"
