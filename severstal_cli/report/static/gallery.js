@@ -11,7 +11,7 @@ severstal.gallery = (() => {
   const cards = new Map(); // index in `images` -> li
   let images = [];
   let current = 0; // the card that Tab reaches
-  let layout = { columns: 1, width: 0, picture: 0, row: 1 };
+  let layout = { columns: 1, width: 0, thumbnail: 0, row: 1 };
 
   // Cards fit the median aspect ratio: wide strips need wide cards.
   const shapes = Array.from({ length: filters.count }, (_, image) => filters.width(image) / filters.height(image));
@@ -50,7 +50,7 @@ severstal.gallery = (() => {
     if (!tags.childNodes.length) tags.append(make("span", { className: "tag none" }, "no mask"));
     const score = make("span", { className: "score" }, index.truth ? filters.meanDice(candidate, image).toFixed(4) : "");
     const button = make("button", { type: "button", className: "card" },
-      make("span", { className: "picture" }, img, canvas),
+      make("span", { className: "thumbnail" }, img, canvas),
       make("span", { className: "caption" }, make("span", { className: "name", title: index.names[image] }, index.names[image]), score),
       tags);
     button.setAttribute("aria-label", describe(image, candidate));
@@ -64,13 +64,13 @@ severstal.gallery = (() => {
     const least = shape > 2.5 ? 540 : 250;
     const columns = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
     const own = Math.floor((width - GAP * (columns - 1)) / columns);
-    const picture = Math.round(Math.min(own / shape, 300));
-    layout = { columns, width: own, picture, row: picture + 74 + GAP };
+    const thumbnail = Math.round(Math.min(own / shape, 300));
+    layout = { columns, width: own, thumbnail, row: thumbnail + 74 + GAP };
     list.style.height = `${Math.ceil(images.length / columns) * layout.row}px`;
-    list.style.setProperty("--picture", `${picture}px`);
+    list.style.setProperty("--thumbnail", `${thumbnail}px`);
   }
 
-  function place(li, number) {
+  function position(li, number) {
     const column = number % layout.columns;
     const row = Math.floor(number / layout.columns);
     li.style.width = `${layout.width}px`;
@@ -103,7 +103,7 @@ severstal.gallery = (() => {
       const li = make("li", {}, button);
       li.setAttribute("aria-posinset", number + 1);
       li.setAttribute("aria-setsize", images.length);
-      place(li, number);
+      position(li, number);
       cards.set(number, li);
       // keeps the order of the list for screen readers
       const after = [...cards.keys()].filter((other) => other > number).sort((a, b) => a - b)[0];
@@ -191,7 +191,7 @@ severstal.gallery = (() => {
     addEventListener("scroll", later, { passive: true });
     new ResizeObserver(() => {
       measure();
-      for (const [number, li] of cards) place(li, number);
+      for (const [number, li] of cards) position(li, number);
       later();
     }).observe(list);
     addEventListener("resize", later);
