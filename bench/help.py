@@ -1,4 +1,4 @@
-"""How long `severstal --help` takes, beside an interpreter that does nothing.
+"""Time of `severstal --help`, compared with an empty Python program.
 
 python bench/help.py [--runs 15]
 """
@@ -25,12 +25,12 @@ def main():
     for turn in range(runs + 1):
         for name, arguments in commands.items():
             took = seconds(*arguments)
-            if turn:  # the first one fills the file cache
+            if turn:  # the first turn fills the file cache
                 times[name].append(took)
     for name, found in times.items():
         print(f"{name}: {statistics.median(found):.3f} s (of {runs}: {min(found):.3f} to {max(found):.3f})")
     ratios = [ours / bare for ours, bare in zip(*times.values(), strict=True)]
-    print(f"ratio, pair by pair: {statistics.median(ratios):.1f}")
+    print(f"median ratio of pairs: {statistics.median(ratios):.1f}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""The bundle's script as the Kaggle notebook would run it; its submission must equal that of `severstal predict` here,
-and what `train --on kaggle` sends must train there. Another torch here than there rounds otherwise: then the pixels
-that differ are counted, and none should be far from a threshold.
+"""Run the bundle's script as the Kaggle notebook would; its submission must equal that of a local `severstal predict`.
+What `train --on kaggle` sends must train in that environment, too. If the local torch is of another version, rounding
+differs: then the differing pixels are counted, and all of them should be close to a threshold.
 
     python bench/offline_notebook.py [--python PYTHON] [--image FOLDER] [--model RUN]... [--images FOLDER --sample FILE]
                                      [--thresholds FILE] [--tta hflip]
 
-- An environment with the packages and versions of the notebook image (as the list of Google Colab's image of August
-  2026 has them, on which Kaggle's is built), of these only those that this program needs. It is made with PYTHON, which
-  should be 3.13, in FOLDER, or used if it is there (what the bundle brings is uninstalled from it): about 6 GB and some
-  minutes, the only step that needs a network.
-- The script runs under `unshare`: no network but loopback, the inputs mounted read-only in another place, and a home
-  that cannot be written. It needs root, or user namespaces.
+- FOLDER holds an environment with the packages and versions of the notebook image that this program needs, from the
+  list of Google Colab's image of August 2026, on which Kaggle's is built. It is created by PYTHON, which should be
+  3.13, unless it exists; packages that the bundle brings are uninstalled. It takes about 6 GB and some minutes, and is
+  the only step that needs a network.
+- The script runs under `unshare`: without network except loopback, with the inputs mounted read-only at another path,
+  and with a read-only home. This needs root or user namespaces.
 - Without --model, two networks are trained on synthetic steel in a minute: one from scratch, one with an encoder of
-  segmentation-models-pytorch. They are poor, so a threshold of one half gives many masks to compare.
+  segmentation-models-pytorch. They are poor, so a threshold of 0.5 gives many masks to compare.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def main() -> None:
         run_offline(image / "bin/python", made.kernel / "script.py", inputs, working)
         seconds = time.monotonic() - began
 
-        trained = train_there(image / "bin/python", place, images.parent) if not given.images else ""
+        trained = train_in_image(image / "bin/python", place, images.parent) if not given.images else ""
 
         theirs = working / "submission.csv"
         left = sorted(path.name for path in working.iterdir())
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def make_image(python: str, image: Path) -> None:
-    """An environment like the notebook image's, without what the bundle brings."""
+    """Create an environment like the notebook image, without the packages of the bundle."""
     if not image.exists():
         call([python, "-m", "venv", image])
         call([image / "bin/pip", "install", "--quiet", *IMAGE])
@@ -110,7 +110,7 @@ def make_image(python: str, image: Path) -> None:
 
 
 def differing(own: Path, theirs: Path) -> str:
-    """How much two submissions differ, in a line."""
+    """The difference of two submissions, in one line."""
     masks = [mask_table.read_table(path).masks for path in (own, theirs)]
     pixels = [{key: covered(mask) for key, mask in each.items()} for each in masks]
     keys = pixels[0].keys() | pixels[1].keys()
@@ -123,11 +123,11 @@ def covered(mask: RLE) -> set[int]:
     return {int(start) + step for start, length in mask for step in range(length)}
 
 
-def train_there(python: Path, place: Path, data: Path) -> str:
-    """What a training in the notebook's environment gave, in a line."""
+def train_in_image(python: Path, place: Path, data: Path) -> str:
+    """The result of a training in the environment of the notebook, in one line."""
     settings = TrainConfig(data=data, models=place / "there", arch="linknet", encoder="resnet18", epochs=2,
                            encoder_weights="none")  # fmt: skip
-    # other numbers of images than the data's: it counts as one's own, and goes along
+    # the number of images differs from the competition's, so the data counts as private and is sent along
     config = RemoteConfig(train=settings)
     found = training.data_of(config)
     split = training.split_of(config, found, SILENT)
@@ -145,11 +145,11 @@ def train_there(python: Path, place: Path, data: Path) -> str:
     run_folder.load_network(working / left["name"], card)
     assert left["finished"]
     assert f"{left['name']}/{run_folder.THRESHOLDS}" in left["files"]
-    return f"a training there: Python {card.versions['python']}, validation Dice {card.validation_dice:.4f}"
+    return f"training in the image: Python {card.versions['python']}, validation Dice {card.validation_dice:.4f}"
 
 
 def train(place: Path) -> list[Path]:
-    """Two runs on synthetic steel."""
+    """Train two runs on synthetic steel."""
     data = place / "data"
     severstal("synth", data, "--images=60", "--test-images=40", "--size=128x256")
     severstal("split", f"--data={data}")
@@ -162,14 +162,14 @@ def train(place: Path) -> list[Path]:
 
 
 def write_rules(path: Path, runs: list[Path]) -> Path:
-    """A threshold of one half and a smallest component, for all classes."""
+    """Write a threshold of 0.5 and a minimum component size for all classes."""
     rules = (ClassPostprocess(min_component_px=8),) * model_card.read_card(runs[0]).classes
     run_folder.write_thresholds(path, Thresholds(rules=rules, exclusive=True, tta="none"), {})
     return path
 
 
 def run_offline(python: Path, script: Path, inputs: Path, working: Path) -> None:
-    """The script, without a network, `inputs` read-only in another place."""
+    """Run the script without a network, with `inputs` read-only at another path."""
     home, mounted = working.parent / "home", working.parent / "mounted"
     home.mkdir()
     mounted.mkdir()

@@ -75,7 +75,7 @@ def screenshots(page_file, folder):
         page.call("Emulation.setEmulatedMedia", features=theme)
         page.open(page_file, size)
         page.run(f"{act};{FRAMES}")
-        page.picture(folder / "shot.png")
+        page.screenshot(folder / "shot.png")
         with Image.open(folder / "shot.png") as picture:
             save(picture, DOCS / name, 1280)
 

@@ -1,4 +1,4 @@
-"""`severstal report` at the competition's size: time beyond the network, size of the folder, and how quick its page is.
+"""`severstal report` at the competition's size: time beyond prediction, size of the folder, speed of the page.
 
     severstal synth set --images 2100
     severstal split --data set --holdout 0.898
@@ -6,10 +6,10 @@
     severstal thresholds models/linknet-resnet18-fold0
     python bench/report.py models/linknet-resnet18-fold0 --out report [--page-alone]
 
-Times the levels of the holdout as the network gives them, then the report with them; then opens the page in a headless
-Chromium: time to the first paint and until all works, the slowest filter, order and search of all, each until the next
-frame is painted, and what the page holds after scrolling through all images, and through them again. Needs
-websocket-client and the browser, as the tests of the page do. --page-alone looks at a report that is there.
+Times the prediction of the holdout alone, then the whole report. Then opens the page in a headless Chromium and prints
+the time to the first paint and until the page is ready, the slowest filter, sort and search (each until the next frame
+is painted), and the memory of the page after scrolling through all images several times. Needs websocket-client and the
+browser, as the tests of the page do. --page-alone measures an existing report.
 """
 
 import argparse
@@ -37,24 +37,26 @@ CHANGE = """(async () => {{
 
 
 def build(run, out):
-    part = held_out.open_holdout([run], None, SILENT)
+    subset = held_out.open_holdout([run], None, SILENT)
     views = ensemble.read([run]).views
     begun = time.perf_counter()
-    count = sum(1 for _ in part.levels(views=views, batch_size=8, progress=TerminalProgress()))
+    count = sum(1 for _ in subset.levels(views=views, batch_size=8, progress=TerminalProgress()))
     alone = time.perf_counter() - begun
     begun = time.perf_counter()
     result = reporting.report(ReportConfig(shown=(run,), out=out), TerminalProgress())
     whole = time.perf_counter() - begun
-    print(f"{count} images: the network {alone:.0f} s, the report {whole:.0f} s, {whole - alone:+.0f} s beyond it (60)")
+    print(
+        f"{count} images: prediction {alone:.0f} s, report {whole:.0f} s, {whole - alone:+.0f} s beyond prediction (60)"
+    )
     print(f"{result.size_bytes / 1e6:.0f} MB (250)", flush=True)
 
 
 def changes():
-    """What a person does above the gallery: a name, the control, and what is done to it."""
+    """Uses of the controls above the gallery: name, id of the control, script."""
     for kind in ("right", "partial", "missed", "false", "all"):
         yield f"kind {kind}", f"kind-{kind}", "box.click()"
     for box, values in (("class", ("0", "-2", "-1")),
-                        ("order", ("name", "worst", "best", "unsure", "surest", "set"))):  # fmt: skip
+                        ("order", ("name", "worst", "best", "unconfident", "confident", "set"))):  # fmt: skip
         for value in values:
             yield f"{box} {value}", box, f'box.value = "{value}"; box.dispatchEvent(new Event("change"))'
     for text in ("a", "ab", ""):
@@ -62,20 +64,20 @@ def changes():
 
 
 def memory(page):
-    """Megabytes of scripts and of the page's processes, and nodes of the document, after a collection."""
+    """MB of JavaScript heap and of all processes, and nodes of the document, after garbage collection."""
     page.call("HeapProfiler.collectGarbage")
     found = {one["name"]: one["value"] for one in page.call("Performance.getMetrics")["metrics"]}
     return found["JSHeapUsedSize"] / 1e6, page.resident_bytes() / 1e6, int(found["Nodes"])
 
 
 def scroll(page):
-    """Through all images, a window at a time, each painted."""
+    """Scroll through all images by one window at a time, and wait for each paint."""
     height, window = page.run("[document.documentElement.scrollHeight, innerHeight]")
     for top in range(0, height, window):
         page.run(f"scrollTo({{ top: {top}, behavior: 'instant' }}); {PAINTED}")
 
 
-def look(path):
+def measure(path):
     with tempfile.TemporaryDirectory() as folder:
         page = chromium.Page(Path(folder))
         page.call("Performance.enable")
@@ -84,19 +86,15 @@ def look(path):
             readies.append(page.open(path))
             page.run(PAINTED)
             paints.append(page.run("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-        print(
-            f"first paint {sorted(paints)[2]:.0f} ms, all there {sorted(readies)[2]:.0f} ms (1,000); of 5, the median"
-        )
+        print(f"first paint {sorted(paints)[2]:.0f} ms, ready {sorted(readies)[2]:.0f} ms (1,000); medians of 5")
         page.run(f"document.getElementById('gallery').scrollIntoView({{ behavior: 'instant' }}); {PAINTED}")
         took = {}
         for name, box, act in list(changes()) * 3:
             took.setdefault(name, []).append(page.run(CHANGE.format(box=box, act=act, painted=PAINTED)))
         slowest = max(took, key=lambda name: sorted(took[name])[1])
-        print(
-            f"slowest of {len(took)} filters, orders and searches: {slowest}, {sorted(took[slowest])[1]:.0f} ms (100)"
-        )
+        print(f"slowest of {len(took)} filters, sorts and searches: {slowest}, {sorted(took[slowest])[1]:.0f} ms (100)")
         page.run(f"document.getElementById('reset').click(); {PAINTED}")
-        print("megabytes of scripts, of all processes, nodes of the document:")
+        print("MB of JavaScript heap, MB of all processes, nodes of the document:")
         for when in ("at first", "after all images", "after all of them again", "and again"):
             print("    {:22} {:6.1f} {:7.0f} {:6}".format(when, *memory(page)), flush=True)
             scroll(page)
@@ -112,7 +110,7 @@ def main():
     options = parser.parse_args()
     if not options.page_alone:
         build(options.run, options.out)
-    look(options.out / "index.html")
+    measure(options.out / "index.html")
 
 
 if __name__ == "__main__":

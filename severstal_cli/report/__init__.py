@@ -1,14 +1,26 @@
-"""A report: one folder with a static page to look at predictions. It needs no server and asks for no address elsewhere.
+"""A report: a folder with a static page to inspect predictions. The page needs neither a server nor a network.
 
-    index.html             the page; it works from a file
-    static/                its style and scripts
-    data/index.js          names, sizes, counts and Dice of every image: what filters and sorts
-    images/000001.jpg the first image, grey
-    masks/000001.js        its masks, true and predicted
-    levels/000001-0.js     its levels by the first candidate, where that is a run and a level reaches the lowest step
-    surface-0.png          how the rules of the first candidate were chosen
+    sources           reads runs and submissions, and checks that they belong to the same images
+    run_predictions   predicts the images of a run
+    content           what the page shows: images, ground truth, candidates
+    images            writes the images as JPEG
+    levels            packs the levels of an image, for the sliders
+    charts            training curves as SVG
+    page              writes all else: template, index, masks, scores
+    folder            replaces the folder of an earlier report only by a complete one
+
+The folder holds:
+
+    index.html             the page
+    static/                its style sheet and scripts
+    data/index.js          names, sizes, pixel counts and confidence of every image, to filter and sort by
+    images/000001.jpg      the first image, as greyscale
+    masks/000001.js        its masks: ground truth and predictions
+    levels/000001-0.js     its levels by the first candidate, if that is a run and any level reaches the lowest step
+    surface-0.png          the threshold surface of the first candidate
     report.json            the scores
 
-A page that is opened as a file may not fetch other files, nor read the pixels of its pictures. So data are scripts that
-call `severstal.got(key, value)`, which the page adds when it needs them. Files are numbered: a name may hold anything.
+Browsers let a page that is opened as a file neither fetch other files nor read the pixels of its images. So all data
+are scripts that call `severstal.receive(key, value)`; the page adds them on demand. Files are numbered, because the
+name of an image may hold any character.
 """

@@ -1,4 +1,4 @@
-"""Curves as SVG, which take their colours from the page."""
+"""Training curves as SVG shapes. The style sheet of the page colours them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 26
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
-    """A line across a chart, and its label."""
+class Tick:
+    """A labelled tick of an axis."""
 
     at: float
     label: str
@@ -17,23 +17,25 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Lines over epochs, in the units of a picture of `WIDTH` x `HEIGHT`."""
+    """Lines over epochs, in SVG units of a chart of `WIDTH` x `HEIGHT`."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
-    """Names and SVG points."""
-    across: tuple[Mark, ...]
-    """Marks of the values; `at` is the height."""
-    along: tuple[Mark, ...]
-    """Marks of the epochs; `at` is the place from the left."""
+    """Name and SVG points of each line."""
+    y_ticks: tuple[Tick, ...]
+    """Ticks of the values; `at` is y."""
+    x_ticks: tuple[Tick, ...]
+    """Ticks of the epochs; `at` is x."""
     summary: str
-    """For those who do not see it."""
+    """Description for screen readers."""
 
 
 def curves(title: str, epochs: Sequence[int], lines: Sequence[tuple[str, Sequence[float | None]]]) -> Chart | None:
-    """Lines over `epochs`, each with a value an epoch or None; None where there is nothing to draw."""
-    known = [(name, [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None])
-             for name, values in lines]  # fmt: skip
+    """Chart of `lines`, each with one value (or None) per epoch. Returns None if no line has a value."""
+    known = [
+        (name, [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None])
+        for name, values in lines
+    ]
     known = [(name, points) for name, points in known if points]
     if not known:
         return None
@@ -53,7 +55,7 @@ def curves(title: str, epochs: Sequence[int], lines: Sequence[tuple[str, Sequenc
     return Chart(
         title=title,
         lines=tuple((name, " ".join(f"{x(at)},{y(value)}" for at, value in points)) for name, points in known),
-        across=tuple(Mark(at=y(value), label=f"{value:.2f}") for value in (low, (low + high) / 2, high)),
-        along=tuple(Mark(at=x(epoch), label=str(epoch)) for epoch in sorted({first, (first + last) // 2, last})),
+        y_ticks=tuple(Tick(at=y(value), label=f"{value:.2f}") for value in (low, (low + high) / 2, high)),
+        x_ticks=tuple(Tick(at=x(epoch), label=str(epoch)) for epoch in sorted({first, (first + last) // 2, last})),
         summary=f"{title} over epochs {first} to {epochs[-1]}: {ends}",
     )

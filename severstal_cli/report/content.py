@@ -1,4 +1,4 @@
-"""What a report shows: images, what is true of them, and what each candidate predicts."""
+"""What a report shows: images, their ground truth, and the predictions of each candidate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from severstal_cli.steel.scoring.scores import Scores, score_masks
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """A row of a run's history."""
+    """A row of a run's `history.csv`."""
 
     epoch: int
     loss: float
@@ -30,36 +30,36 @@ class Candidate:
     name: str
     masks: dice.Masks
     rules: tuple[ClassPostprocess, ...] | None = None
-    """Of a run; a submission has none, and no levels."""
+    """Post-processing of each class; None for a submission, which has no levels either."""
     steps: tuple[NDArray[np.uint8], ...] = ()
-    """Of a run: the thresholds that can be chosen for each class, see `levels`."""
+    """Thresholds that the slider of each class offers, see `levels`; empty for a submission."""
     has_levels: NDArray[np.bool_] | None = None
-    """Of a run: (N,) whether any level of an image reaches the lowest step."""
-    sure: NDArray[np.float64] | None = None
-    """(N, C) the Dice that it expects; None where that is not known."""
+    """(N,) whether any level of an image reaches the lowest step; None for a submission."""
+    confidence: NDArray[np.float64] | None = None
+    """(N, C) expected Dice; None if unknown."""
     history: tuple[Epoch, ...] = ()
     surface: Path | None = None
-    """The picture of the score over thresholds and sizes."""
+    """Plot of the validation score over thresholds and sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """All that the page shows, but for images and levels, which are written as they come."""
+    """All that the page shows. Images and levels are not held in memory: they are written as they come."""
 
     title: str
-    """What the images are, as "the holdout of data"."""
+    """Names the images, e.g. "the holdout of data"."""
     image_ids: tuple[str, ...]
     sizes: NDArray[np.int64]
     """(N, 2) height and width."""
     classes: int
     true: dice.Masks | None
-    """None: not known, so nothing is scored."""
+    """Ground truth; None if unknown: then nothing is scored."""
     groups: Mapping[str, int] | None
-    """The group of near-duplicates of each image; None: not known."""
+    """Group of near-duplicates of each image; None if unknown."""
     candidates: tuple[Candidate, ...]
 
     def scores(self) -> list[Scores | None]:
-        """Of each candidate; None without the truth."""
+        """Scores of each candidate; None without ground truth."""
         if self.true is None:
             return [None for _ in self.candidates]
         return [
@@ -69,17 +69,14 @@ class Content:
 
     def areas(self, masks: dice.Masks) -> NDArray[np.int64]:
         """(N, C) pixels of the mask of each image and class."""
-        return self._counted(masks, masks)
+        return self.overlaps(masks, masks)
 
-    def overlaps(self, masks: dice.Masks) -> NDArray[np.int64]:
-        """(N, C) pixels that they share with the true ones."""
-        return self._counted(masks, self.true or {})
-
-    def _counted(self, one: dice.Masks, other: dice.Masks) -> NDArray[np.int64]:
+    def overlaps(self, masks: dice.Masks, others: dice.Masks) -> NDArray[np.int64]:
+        """(N, C) pixels that both masks of an image and class share."""
         counts = np.zeros((len(self.image_ids), self.classes), np.int64)
         row_of = {image_id: row for row, image_id in enumerate(self.image_ids)}
-        for image_id, channel in one.keys() & other.keys():
+        for image_id, channel in masks.keys() & others.keys():
             if image_id in row_of and channel < self.classes:
                 key = image_id, channel
-                counts[row_of[image_id], channel] = rle.overlap(one[key], other[key])
+                counts[row_of[image_id], channel] = rle.overlap(masks[key], others[key])
         return counts

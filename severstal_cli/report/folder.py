@@ -1,4 +1,4 @@
-"""The folder of a report: there whole, or as it was before."""
+"""The folder of a report. A new report replaces an earlier one only once it is complete."""
 
 import json
 import shutil
@@ -10,65 +10,61 @@ from typing import Any
 from severstal_cli import files, typed
 from severstal_cli.errors import InputError
 
-INDEX, STORY = "index.html", "report.json"
+INDEX, METADATA = "index.html", "report.json"
 
 
 @contextmanager
-def making(out: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `out`; at the end it takes the place of `out`, which may be an earlier report.
+def replacing(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out`, and move it to `out` at the end. `out` may hold an earlier report.
 
-    What a report that was killed left is removed by the next.
+    The next report removes what a killed one left behind.
 
     Raises:
-        InputError: `out` is something else than an earlier report or an empty folder.
-        OutputError: it cannot be written, or the disk is full.
+        InputError: `out` is neither a report nor an empty folder.
+        OutputError: `out` cannot be written, or the disk is full.
         MachineError: another process writes this report.
     """
-    check(out)
-    site = out.with_name(f".{out.name}.part")
-    with files.locked(site, f"another report is being written to {out}"), files.writing(out):
-        _restore(site, out)
-        try:
-            place = site / "new"
-            place.mkdir()
-            yield place
-            if out.exists():
-                out.rename(site / "old")
-            place.rename(out)
-        finally:
-            _restore(site, out)
-
-
-def check(out: Path) -> None:
-    """See now whether a report can be made at `out`. Raises InputError and OutputError, as `making` does."""
     if out.resolve() == Path.cwd():
         raise InputError(f"{out} is the current folder", "", "Name another one with --out")
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_report(out))):
-        raise InputError(f"{out} is there, and is no report", "", "Name another folder with --out")
+        raise InputError(f"{out} exists and is not a report", "", "Name another folder with --out")
     if not out.exists():
         files.check_place(out)
+    work = out.with_name(f".{out.name}.part")
+    with files.locked(work, f"another report is being written to {out}"), files.writing(out):
+        _clean_up(work, out)
+        try:
+            site = work / "new"
+            site.mkdir()
+            yield site
+            if out.exists():
+                out.rename(work / "old")
+            site.rename(out)
+        finally:
+            _clean_up(work, out)
 
 
-def write_script(place: Path, key: str, value: Any) -> None:
-    """Write `value`, which the page of the report at `place` asks for by `key`."""
+def file_number(row: int) -> str:
+    """The number of the `row`-th image in file names, e.g. 000001 for row 0."""
+    return f"{row + 1:06d}"
+
+
+def write_script(site: Path, key: str, value: Any) -> None:
+    """Write `value` as the script `key`.js of the report at `site`, from which the page reads it."""
     text = json.dumps(value, separators=(",", ":"))
-    (place / f"{key}.js").write_text(f'severstal.got("{key}",{text})\n', encoding="utf-8")
+    (site / f"{key}.js").write_text(f'severstal.receive("{key}",{text})\n', encoding="utf-8")
 
 
 def _is_report(folder: Path) -> bool:
     try:
-        return "severstal_report" in typed.read_table(folder / STORY)
+        return "severstal_report" in typed.read_table(folder / METADATA)
     except (OSError, ValueError):
         return False
 
 
-def _restore(site: Path, out: Path) -> None:
-    """Put an earlier report back that was on its way out, and remove the rest."""
-    if (site / "old").exists() and not out.exists():
-        (site / "old").rename(out)
-    _empty(site)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
+def _clean_up(work: Path, out: Path) -> None:
+    """Restore an earlier report that has been moved but not replaced, and empty `work`."""
+    if (work / "old").exists() and not out.exists():
+        (work / "old").rename(out)
+    for path in work.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

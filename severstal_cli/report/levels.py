@@ -1,11 +1,12 @@
-"""The levels of an image, small enough for a page, and exact at every threshold that its slider can stand on.
+"""The levels of an image, packed for the page, and exact at every threshold that a slider offers.
 
-A level is kept as how many of the steps it reaches. Take the steps 12, 128, 250 and the levels 0 12 127 128 255: kept
-are 0 1 1 2 3. The mask at threshold 128, the second step, is where at least 2 are reached: . . . # #, as of the levels.
-The steps of a class are the thresholds that the search scores, a quarter of log-odds apart, and its rule's own.
+A level is stored as the number of steps that it reaches. With the steps 12, 128 and 250, the levels 0 12 127 128 255
+become 0 1 1 2 3. The mask at threshold 128, the second step, is where the stored value is at least 2: . . . # #, the
+same mask as from the levels. The steps of a class are the thresholds that the search scores, 0.25 log-odds apart, and
+the tuned threshold of the class.
 
-The map goes down the columns, as run lengths do, from the first to the last column that reaches a step; then deflate
-(zlib's form) and base64. A class whose map reaches no step is left out.
+A stored map runs down the columns, as RLE does, from the first to the last column that reaches a step. It is compressed
+by deflate (in zlib's format) and encoded in base64. Classes that reach no step are left out.
 """
 
 import base64
@@ -21,13 +22,13 @@ from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS
 
 
 def steps_of(rule: ClassPostprocess) -> NDArray[np.uint8]:
-    """The thresholds that can be chosen for a class, rising."""
-    own = [rule.pixel_threshold] if rule.pixel_threshold < DISABLED else []
-    return np.unique(np.concatenate([THRESHOLDS, own])).astype(np.uint8)
+    """The thresholds that the slider of a class offers, ascending."""
+    tuned = [rule.pixel_threshold] if rule.pixel_threshold < DISABLED else []
+    return np.unique(np.concatenate([THRESHOLDS, tuned])).astype(np.uint8)
 
 
 def pack(levels: NDArray[np.uint8], steps: Sequence[NDArray[np.uint8]]) -> list[dict[str, Any]]:
-    """levels: (C, H, W), exclusive where the masks are; steps: C of them -> JSON values, one a class that shows."""
+    """Pack levels (C, H, W) as JSON values, one for each class that reaches its lowest step. `steps`: one per class."""
     packed = []
     for channel, (level, own) in enumerate(zip(levels, steps, strict=True)):
         top = int(level.max(initial=0))
@@ -36,7 +37,7 @@ def pack(levels: NDArray[np.uint8], steps: Sequence[NDArray[np.uint8]]) -> list[
         columns = np.flatnonzero((level >= own[0]).any(axis=0))
         first, end = int(columns[0]), int(columns[-1]) + 1
         reached = np.searchsorted(own, np.arange(256), side="right").astype(np.uint8)
-        down = np.ascontiguousarray(reached[level[:, first:end]].T)
-        data = base64.b64encode(zlib.compress(down.tobytes(), 6)).decode("ascii")
+        column_major = reached[level[:, first:end]].T.tobytes()
+        data = base64.b64encode(zlib.compress(column_major, 6)).decode("ascii")
         packed.append({"channel": channel, "x": first, "w": end - first, "top": top, "data": data})
     return packed

@@ -1,4 +1,4 @@
-"""A run of a report: it predicts its images, and leaves their levels for the page."""
+"""Predictions of a run for the page: its masks in memory, its levels as files of the report."""
 
 import csv
 import math
@@ -16,39 +16,39 @@ from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import Progress
 from severstal_cli.report import folder, levels
 from severstal_cli.report.content import Candidate, Epoch
-from severstal_cli.report.images import number_of
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.tables import confidence
 
 
 def predict(
-    name: str, number: int, recipe: Ensemble, part: Subset, place: Path, batch_size: int, progress: Progress
+    name: str, number: int, ensemble: Ensemble, subset: Subset, site: Path, batch_size: int, progress: Progress
 ) -> Candidate:
-    """What a run predicts for the images of `part`, by its own rules.
+    """Predict the images of `subset` by one run and its post-processing.
 
-    Its levels are written to the report at `place`; `number` is its place among the candidates.
+    Writes the levels to the report at `site`; `number` is the index of the candidate.
     """
-    run, rules = recipe.folders[0], recipe.thresholds.rules
+    run, rules = ensemble.folders[0], ensemble.thresholds.rules
     steps = tuple(map(levels.steps_of, rules))
-    (place / "levels").mkdir(exist_ok=True)
+    (site / "levels").mkdir(exist_ok=True)
     masks: dict[tuple[str, int], rle.RLE] = {}
-    has_levels, sure = np.zeros(len(part.image_ids), np.bool_), np.ones((len(part.image_ids), len(rules)))
+    has_levels = np.zeros(len(subset.image_ids), np.bool_)
+    expected_dice = np.ones((len(subset.image_ids), len(rules)))
 
     def keep(item: tuple[int, tuple[str, NDArray[np.uint8]]]) -> None:
         row, (image_id, maps) = item
-        if recipe.thresholds.exclusive:
+        if ensemble.thresholds.exclusive:
             maps = postprocess.make_exclusive(maps)
-        found = postprocess.masks_to_runs(maps, rules, exclusive=False)
-        masks.update({(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)})
-        sure[row] = confidence.expected_dice(maps, found)
+        predicted = postprocess.masks_to_runs(maps, rules, exclusive=False)
+        masks.update({(image_id, channel): mask for channel, mask in enumerate(predicted) if len(mask)})
+        expected_dice[row] = confidence.expected_dice(maps, predicted)
         packed = levels.pack(maps, steps)
         has_levels[row] = bool(packed)
         if packed:
-            folder.write_script(place, f"levels/{number_of(row)}-{number}", packed)
+            folder.write_script(site, f"levels/{folder.file_number(row)}-{number}", packed)
 
-    maps_of = part.levels(views=recipe.views, batch_size=batch_size, progress=progress)
-    # bounded: maps are large
-    for _ in map_in_order(keep, enumerate(maps_of), ahead=2 * (os.cpu_count() or 1), name="report"):
+    all_levels = subset.levels(views=ensemble.views, batch_size=batch_size, progress=progress)
+    # the queue is bounded, because levels are large
+    for _ in map_in_order(keep, enumerate(all_levels), ahead=2 * (os.cpu_count() or 1), name="report"):
         pass
     surface = run / "thresholds.png"
     return Candidate(
@@ -57,14 +57,14 @@ def predict(
         rules=rules,
         steps=steps,
         has_levels=has_levels,
-        sure=sure,
+        confidence=expected_dice,
         history=_history(run / "history.csv"),
         surface=surface if surface.is_file() and not surface.is_symlink() else None,
     )
 
 
 def _history(path: Path) -> tuple[Epoch, ...]:
-    """The epochs of a run; none where it tells nothing of them, as an exported one."""
+    """The epochs of a run; empty for a run without `history.csv`, such as an exported one."""
     if not path.is_file():
         return ()
     try:
@@ -90,5 +90,5 @@ def _number(text: str) -> float | None:
 
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text} is no number")
+        raise ValueError(f"{text} is not a finite number")
     return value

@@ -1,4 +1,4 @@
-"""Where a report's content comes from: runs that predict images of their own data, and tables of submissions."""
+"""Builds the content of a report from runs, which predict images of their own data, and from submissions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from severstal_cli.config import ReportConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
-from severstal_cli.report import images, run_predictions
+from severstal_cli.report import images
 from severstal_cli.report.content import Candidate, Content
 from severstal_cli.steel.dataset import leakage, splits
 from severstal_cli.steel.dataset.agreement import check_inside, check_names
@@ -18,77 +18,71 @@ from severstal_cli.steel.tables.mask_table import MaskTable
 from severstal_cli.wording import spans
 
 
-def gather(config: ReportConfig, place: Path, progress: Progress) -> Content:
-    """What a report shows; images and levels are written to `place` on the way. Raises as the stage does."""
+def gather(config: ReportConfig, site: Path, progress: Progress) -> Content:
+    """Build what a report shows, and write images and levels to `site` meanwhile. Raises the errors of the stage."""
     if any(is_run(path) for path in config.shown):
-        return _of_runs(config, place, progress)
-    return _of_submissions(config, place, progress)
+        return _from_runs(config, site, progress)
+    return _from_submissions(config, site, progress)
 
 
 def is_run(path: Path) -> bool:
-    """Whether it is the folder of a trained model; all else is taken for a submission."""
+    """Whether `path` is the folder of a trained model; every other path counts as a submission."""
     return (path / "model.json").is_file()
 
 
-def _read(path: Path, progress: Progress) -> MaskTable:
-    """A submission. Raises InputError, also for what is none for sure."""
-    if path.suffix == ".json":
-        raise InputError(f"{path} is no submission", "", "Predict with --thresholds, and show what that writes")
-    if path.is_dir() and not any(path.glob("part-*.csv")):
-        raise InputError(f"{path} is no run", "no model.json in it", "Name the folder of a run, or a submission")
-    table = mask_table.read_table(path)
-    mask_table.log_merged(path, table, progress)
-    return table
-
-
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """The ends of paths, as far as they tell them apart, else with what is above."""
+    """The last components of `paths`, extended by parents or by numbers until all differ."""
     ends = [path.name.removesuffix(".csv") or path.resolve().name for path in paths]
     if len(set(ends)) < len(ends):
         ends = ["-".join(part for part in path.with_suffix("").parts if part not in ("/", "..")) for path in paths]
     return ends if len(set(ends)) == len(ends) else [f"{end}-{number}" for number, end in enumerate(ends, start=1)]
 
 
-def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
+def _from_runs(config: ReportConfig, site: Path, progress: Progress) -> Content:
     """Runs, and submissions for the same images."""
-    from severstal_cli.learning.inference import ensemble, held_out  # only here: submissions are shown without torch
+    # imported here, so that a report of submissions does not import torch
+    from severstal_cli.learning.inference import ensemble, held_out
+    from severstal_cli.report import run_predictions
 
     if config.truth is not None or config.images is not None:
-        raise InputError("not clear which images to show", "a run shows those of its own data",
-                         "Leave out --truth and --images, or name submissions alone")  # fmt: skip
+        raise InputError(
+            "not clear which images to show", "a run shows images of its own data",
+            "Leave out --truth and --images, or name submissions only",
+        )  # fmt: skip
     runs = [path for path in config.shown if is_run(path)]
-    found = {path: _read(path, progress) for path in config.shown if path not in runs}
-    opened = held_out.open_holdout if config.part == splits.HOLDOUT else held_out.open_validation
-    recipes = {run: ensemble.read([run]) for run in runs}
-    parts = {run: opened([run], config.data, progress) for run in runs}
-    first = parts[runs[0]]
-    for run, part in parts.items():
-        if part.image_ids != first.image_ids or part.data_folder.folder != first.data_folder.folder:
+    tables = {path: _read(path, progress) for path in config.shown if path not in runs}
+    open_subset = held_out.open_holdout if config.part == splits.HOLDOUT else held_out.open_validation
+    ensembles = {run: ensemble.read([run]) for run in runs}
+    subsets = {run: open_subset([run], config.data, progress) for run in runs}
+    first = subsets[runs[0]]
+    for run, subset in subsets.items():
+        if subset.image_ids != first.image_ids or subset.data_folder.folder != first.data_folder.folder:
             raise InputError(f"{run} left out other images than {runs[0]}", "", "Show runs of one fold of one split")
     _check_gaps(first.data_folder.folder / "train.csv", first.data_folder.class_ids)
     cache = first.data_folder.cache
     sizes = cache.sizes[[cache.index[name] for name in first.image_ids]]
-    classes = len(recipes[runs[0]].thresholds.rules)
-    for path, table in found.items():
+    size_of = dict(zip(first.image_ids, map(tuple, sizes.tolist()), strict=True))
+    classes = len(ensembles[runs[0]].thresholds.rules)
+    for path, table in tables.items():
         if table.classes > classes:
             raise InputError(f"{path} has classes 1 to {table.classes}", f"{runs[0]} has {classes}",
                              "Show a submission for the same classes")  # fmt: skip
-        _check_table(path, table, dict(zip(first.image_ids, map(tuple, sizes.tolist()), strict=True)), progress)
+        _check_table(path, table, size_of, progress)
         leakage.check_submission(path, first.image_ids, first.split, progress)
-    images.write(place, first.image_ids, lambda name: cache[cache.index[name]], progress)
+    images.write(site, first.image_ids, lambda name: cache[cache.index[name]], progress)
     candidates = []
     for number, (name, path) in enumerate(zip(short_names(config.shown), config.shown, strict=True)):
-        if path in parts:
-            for note in recipes[path].notes():
-                progress.log(note)
-            candidates.append(
-                run_predictions.predict(name, number, recipes[path], parts[path], place, config.batch_size, progress)
-            )
-        else:
-            candidates.append(_of_table(name, path, found[path], first.image_ids, classes))
-    where = "the holdout" if config.part == splits.HOLDOUT else f"fold {first.shares[0].part}"
+        if path in tables:
+            candidates.append(_submission(name, path, tables[path], first.image_ids, classes))
+            continue
+        for note in ensembles[path].notes():
+            progress.log(note)
+        candidates.append(
+            run_predictions.predict(name, number, ensembles[path], subsets[path], site, config.batch_size, progress)
+        )
+    part = "the holdout" if config.part == splits.HOLDOUT else f"fold {first.shares[0].part}"
     return Content(
-        title=f"{where} of {first.data_folder.folder.resolve().name}",
+        title=f"{part} of {first.data_folder.folder.resolve().name}",
         image_ids=first.image_ids,
         sizes=sizes.astype(np.int64),
         classes=classes,
@@ -98,29 +92,30 @@ def _of_runs(config: ReportConfig, place: Path, progress: Progress) -> Content:
     )
 
 
-def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Content:
-    found = {path: _read(path, progress) for path in config.shown}
-    paths, folder = _images_of(config, found, progress)
+def _from_submissions(config: ReportConfig, site: Path, progress: Progress) -> Content:
+    tables = {path: _read(path, progress) for path in config.shown}
+    paths, folder = _images_of(config, tables, progress)
     image_ids = tuple(paths)
     truth = config.truth
     if truth is None and config.data is not None and folder == config.data / "train_images":
         truth = config.data / "train.csv"
-    true = None if truth is None else _read(truth, progress)
-    if truth is not None and true is not None:
+    true, split = None, None
+    if truth is None:
+        progress.log("nothing is scored without --truth")
+    else:
+        true = _read(truth, progress)
         check_names(truth, true, image_ids, "to show")
         _check_gaps(truth, true.class_ids)
-    if true is None:
-        progress.log("no --truth: nothing is scored")
-    split = None if truth is None else splits.split_in(truth.parent)
+        split = splits.split_in(truth.parent)
     if split is not None:
-        for path in found:
+        for path in tables:
             leakage.check_submission(path, image_ids, split, progress)
-    classes = max([table.classes for table in found.values()] + [0 if true is None else true.classes])
+    classes = max([table.classes for table in tables.values()] + [0 if true is None else true.classes])
     if not classes:
         raise InputError("no classes to show", "no table has rows", "Give other files")
-    sizes = images.write(place, image_ids, surveys.reader(paths), progress)
+    sizes = images.write(site, image_ids, surveys.reader(paths), progress)
     size_of = dict(zip(image_ids, sizes, strict=True))
-    for path, table in found.items():
+    for path, table in tables.items():
         _check_table(path, table, size_of, progress)
     if truth is not None and true is not None:
         check_inside(truth, true, size_of)
@@ -132,57 +127,74 @@ def _of_submissions(config: ReportConfig, place: Path, progress: Progress) -> Co
         true=None if true is None else true.masks,
         groups=None if split is None else split.groups_with(image_ids),
         candidates=tuple(
-            _of_table(name, path, table, image_ids, classes)
-            for (path, table), name in zip(found.items(), short_names(config.shown), strict=True)
+            _submission(name, path, table, image_ids, classes)
+            for (path, table), name in zip(tables.items(), short_names(config.shown), strict=True)
         ),
     )
 
 
-def _of_table(name: str, path: Path, table: MaskTable, image_ids: Sequence[str], classes: int) -> Candidate:
-    """A submission, with how sure it is of its rows where that stands beside it."""
-    sure, told = None, confidence.scores_path(path)
-    if told.is_file():
-        scores = confidence.read_scores(told)
-        sure = np.array([[scores.get((name, channel), 1.0) for channel in range(classes)] for name in image_ids])
-    return Candidate(name=name, masks=table.masks, sure=sure)
+def _read(path: Path, progress: Progress) -> MaskTable:
+    """Read a submission or ground truth. Raises InputError."""
+    if path.suffix == ".json":
+        raise InputError(f"{path} is not a submission", "", "Predict with --thresholds, and show the submission")
+    if path.is_dir() and not any(path.glob("part-*.csv")):
+        raise InputError(f"{path} is not a run", "it has no model.json", "Name the folder of a run, or a submission")
+    table = mask_table.read_table(path)
+    mask_table.log_merged(path, table, progress)
+    return table
+
+
+def _submission(name: str, path: Path, table: MaskTable, image_ids: Sequence[str], classes: int) -> Candidate:
+    """A submission, with the confidence of its rows if the scores file exists beside it."""
+    expected_dice, scores_path = None, confidence.scores_path(path)
+    if scores_path.is_file():
+        scores = confidence.read_scores(scores_path)
+        expected_dice = np.array(
+            [[scores.get((name, channel), 1.0) for channel in range(classes)] for name in image_ids]
+        )
+    return Candidate(name=name, masks=table.masks, confidence=expected_dice)
 
 
 def _images_of(
-    config: ReportConfig, found: Mapping[Path, MaskTable], progress: Progress
+    config: ReportConfig, tables: Mapping[Path, MaskTable], progress: Progress
 ) -> tuple[dict[str, Path], Path]:
-    """The images that submissions are shown on, by id, and the folder that holds them."""
-    given = config.images
-    if given is not None and given.is_dir():
-        return surveys.images_of(given, progress), given
-    if given is not None:
-        image_ids = mask_table.read_image_list(given).image_ids
+    """The images to show submissions on, by id, and their folder."""
+    if config.images is not None and config.images.is_dir():
+        return surveys.images_of(config.images, progress), config.images
+    if config.images is not None:
+        image_ids = mask_table.read_image_list(config.images).image_ids
     else:
-        image_ids = tuple(dict.fromkeys(name for table in found.values() for name in table.image_ids))
+        image_ids = tuple(dict.fromkeys(name for table in tables.values() for name in table.image_ids))
         progress.log(f"showing the {len(image_ids):,} images with a row; --images DIR or LIST.csv shows others")
     if not image_ids:
         raise InputError("no images to show", f"{config.shown[0]} has no rows", "Give --images DIR")
-    above = [path for path in (config.data, None if config.truth is None else config.truth.parent) if path is not None]
-    folders = [path / name for path in above for name in ("train_images", "test_images")]
+    parents = [path for path in (config.data, config.truth and config.truth.parent) if path is not None]
+    folders = [path / name for path in parents for name in ("train_images", "test_images")]
     for folder in folders:
         if paths := image_files.in_folder(folder, image_ids):
             return paths, folder
-    where = " or ".join(map(str, folders))
-    raise InputError(f"the images of {config.shown[0]} are not known",
-                     f"not all of {len(image_ids)} are in {where}" if where else "", "Give --images DIR")  # fmt: skip
+    searched = " or ".join(map(str, folders))
+    raise InputError(
+        f"the images of {config.shown[0]} are unknown",
+        f"not all of {len(image_ids)} are in {searched}" if searched else "",
+        "Give --images DIR",
+    )
 
 
 def _check_table(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]], progress: Progress) -> None:
-    """Say how many images have no row in a submission. Raises InputError where its masks do not fit."""
+    """Log how many images have no row in a submission. Raises InputError if its masks or names do not fit."""
     check_inside(path, table, sizes)
     absent = len(sizes.keys() - set(table.image_ids))
     if absent == len(sizes):
-        raise InputError(f"{path} names none of the {len(sizes)} images to show", "", "Give the submission for them")
+        raise InputError(
+            f"{path} has no row for the {len(sizes)} images to show", "", "Give the submission for these images"
+        )
     if absent:
         progress.log(f"{absent} of {len(sizes)} images have no row in {path} and count as empty")
 
 
 def _check_gaps(path: Path, class_ids: Sequence[int]) -> None:
-    """The page's means are over all classes up to the highest. Raises InputError: annotations do not name some."""
+    """Raise InputError if the annotations skip a class: the means of the page are over 1 to the highest class."""
     unnamed = mask_table.unnamed_classes(class_ids)
     if unnamed:
         raise InputError(f"{path}: no row names class {spans(unnamed)}", f"it names {spans(class_ids)}",

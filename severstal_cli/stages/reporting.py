@@ -1,4 +1,4 @@
-"""`report`: a page to look at what runs or submissions predict, beside the truth where that is known."""
+"""`report`: a page with the predictions of runs or submissions, and with the ground truth if it is known."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,28 +11,28 @@ from severstal_cli.steel.scoring.scores import ScoreResult
 
 @dataclass(frozen=True, kw_only=True)
 class ReportResult:
-    """What was shown, and where."""
+    """What the page shows, and its path."""
 
     page: Path
     images: int
     size_bytes: int
-    """Of the folder."""
+    """Size of the whole folder."""
     scores: dict[str, ScoreResult | None]
-    """Of each run or submission, by its name on the page; None without the truth."""
+    """By name of the run or submission on the page; None without ground truth."""
 
 
 def report(config: ReportConfig, progress: Progress = SILENT) -> ReportResult:
     """Write a folder with a page of runs, of submissions, or of both on the images of the runs.
 
     Raises:
-        InputError: something is missing or wrong, or what stands in the place of the report is none.
+        InputError: an input is missing or wrong, or the output folder holds something else than a report.
         RunError: a run is incomplete, or its data or split has changed since.
         OutputError: the report cannot be written.
     """
     out = config.out or Path("reports") / "-".join(sources.short_names(config.shown))
-    with folder.making(out) as place:
-        content = sources.gather(config, place, progress)
-        results = page.write(place, content, progress)
+    with folder.replacing(out) as site:
+        content = sources.gather(config, site, progress)
+        results = page.write(site, content, progress)
     return ReportResult(
         page=out / folder.INDEX,
         images=len(content.image_ids),

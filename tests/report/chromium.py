@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by its DevTools protocol: what the tests of the page need of it."""
+"""A headless Chromium, driven by its DevTools protocol, for the tests of the page."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ FLAGS = (
 
 
 class Page:
-    """One page; what it says on its console, and what it asks for, is kept."""
+    """One page. Collects the faults on its console and the addresses that it requests."""
 
     def __init__(self, profile: Path) -> None:
         import websocket
@@ -51,10 +51,10 @@ class Page:
         self._process.wait(300)
 
     def resident_bytes(self) -> int:
-        """Of the browser with all its processes; what they share counts once for each."""
+        """Memory of all processes of the browser; shared memory counts once per process."""
         found = {}
         for path in Path("/proc").glob("[0-9]*/status"):
-            with contextlib.suppress(OSError):  # it has ended meanwhile
+            with contextlib.suppress(OSError):  # the process has ended
                 rows = dict(line.split(":", 1) for line in path.read_text().splitlines())
                 found[int(rows["Pid"])] = int(rows["PPid"]), 1024 * int(rows.get("VmRSS", "0 kB").split()[0])
         own = {self._process.pid}
@@ -73,25 +73,25 @@ class Page:
                 return found
             self._note(message.get("method"), message.get("params", {}))
 
-    def _note(self, method: str, told: dict[str, Any]) -> None:
+    def _note(self, method: str, event: dict[str, Any]) -> None:
         if method == "Runtime.exceptionThrown":
-            details = told["exceptionDetails"]
+            details = event["exceptionDetails"]
             self.faults.append(str(details.get("exception", {}).get("description", details["text"])))
-        elif method == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
-            self.faults.append(str(told["args"]))
-        elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-            self.faults.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+        elif method == "Runtime.consoleAPICalled" and event["type"] in ("error", "warning", "assert"):
+            self.faults.append(str(event["args"]))
+        elif method == "Log.entryAdded" and event["entry"]["level"] in ("error", "warning"):
+            self.faults.append(f"{event['entry']['text']} {event['entry'].get('url', '')}")
         elif method == "Network.requestWillBeSent":
-            self.addresses.append(told["request"]["url"])
+            self.addresses.append(event["request"]["url"])
 
     def run(self, code: str) -> Any:
-        """The value of `code`, waited for where it is a promise."""
+        """Evaluate `code`; await its value if it is a promise."""
         found = self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True, userGesture=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
     def wait(self, code: str, seconds: float = 300) -> Any:
-        """The value of `code` once it is true."""
+        """Evaluate `code` until its value is true, and return it."""
         deadline = time.monotonic() + seconds
         while not (found := self.run(code)):
             assert time.monotonic() < deadline, f"never true: {code}"
@@ -99,7 +99,7 @@ class Page:
         return found
 
     def open(self, page: Path, size: tuple[int, int] = (1280, 900)) -> float:
-        """Show a file of the disk; milliseconds until it is ready."""
+        """Open a local file; return the milliseconds until it is ready."""
         width, height = size
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.call("Page.navigate", url="about:blank")
@@ -109,7 +109,7 @@ class Page:
         return found
 
     def key(self, key: str, text: str = "") -> None:
-        """Press and release a key, as on a keyboard."""
+        """Press and release a key."""
         codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Enter": 13}
         code = codes.get(key) or ord(key[0].upper())
         shared = {"key": key, "windowsVirtualKeyCode": code}
@@ -117,7 +117,7 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyDown", text=typed, **shared)
         self.call("Input.dispatchKeyEvent", type="keyUp", **shared)
 
-    def picture(self, path: Path) -> None:
+    def screenshot(self, path: Path) -> None:
         import base64
 
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))

@@ -13,8 +13,8 @@ import chromium
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]:
     if chromium.PROGRAM is None:
-        pytest.skip("no Chromium on this machine: the page of `report` is not tried")
-    pytest.importorskip("websocket", reason="no websocket-client: the page of `report` is not tried")
+        pytest.skip("no Chromium on this machine: the page of `report` is not tested")
+    pytest.importorskip("websocket", reason="no websocket-client: the page of `report` is not tested")
     page = chromium.Page(tmp_path_factory.mktemp("profile"))
     yield page
     page.close()
@@ -22,10 +22,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Page]
 
 @pytest.fixture
 def page(browser: chromium.Page) -> Iterator[chromium.Page]:
-    """It must ask for nothing but files, and tell no fault."""
+    """The page may load files only, and must log no fault."""
     browser.faults.clear()
     browser.addresses.clear()
     yield browser
-    browser.run("0")  # reads what was told last
+    browser.run("0")  # reads the last messages
     assert browser.faults == []
     assert {address.split(":")[0] for address in browser.addresses} <= {"file", "data", "blob", "about"}

@@ -1,4 +1,4 @@
-"""The folder of a report: there whole, or as it was before."""
+"""The folder of a report: replaced by a complete report, or left as it was."""
 
 import errno
 import json
@@ -11,55 +11,55 @@ from severstal_cli.report import folder
 
 
 def make(out: Path, text: str) -> None:
-    with folder.making(out) as place:
-        (place / folder.STORY).write_text(json.dumps({"severstal_report": text}))
+    with folder.replacing(out) as site:
+        (site / folder.METADATA).write_text(json.dumps({"severstal_report": text}))
 
 
-def story(out: Path) -> str:
-    found: str = json.loads((out / folder.STORY).read_text())["severstal_report"]
+def metadata(out: Path) -> str:
+    found: str = json.loads((out / folder.METADATA).read_text())["severstal_report"]
     return found
 
 
-def test_a_report_takes_the_place_of_an_earlier_one_and_leaves_nothing_beside(tmp_path: Path) -> None:
+def test_a_report_replaces_an_earlier_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "report"
     make(out, "one")
     (out / "more").write_text("left by the first")
     make(out, "two")
-    assert story(out) == "two"
+    assert metadata(out) == "two"
     assert list(out.parent.iterdir()) == [out]
-    assert list(out.iterdir()) == [out / folder.STORY]
+    assert list(out.iterdir()) == [out / folder.METADATA]
 
 
-def test_an_empty_folder_may_become_one(tmp_path: Path) -> None:
+def test_a_report_replaces_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     make(tmp_path / "report", "one")
-    assert story(tmp_path / "report") == "one"
+    assert metadata(tmp_path / "report") == "one"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("wrong")])
-def test_what_breaks_off_leaves_the_earlier_one(tmp_path: Path, error: BaseException) -> None:
+def test_an_error_leaves_the_earlier_report(tmp_path: Path, error: BaseException) -> None:
     out = tmp_path / "report"
     make(out, "one")
 
     def break_off() -> None:
-        with folder.making(out) as place:
-            (place / "half").write_text("half")
+        with folder.replacing(out) as site:
+            (site / "half").write_text("half")
             raise error
 
     with pytest.raises(type(error)):
         break_off()
-    assert story(out) == "one"
+    assert metadata(out) == "one"
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
-    told = r"cannot write .*report: No space left on device\. Free some space"
-    with pytest.raises(OutputError, match=told), folder.making(tmp_path / "report"):
+def test_a_full_disk_is_reported_in_one_line(tmp_path: Path) -> None:
+    message = r"cannot write .*report: No space left on device\. Free some space"
+    with pytest.raises(OutputError, match=message), folder.replacing(tmp_path / "report"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_one_left_is_removed(tmp_path: Path) -> None:
+def test_the_remains_of_a_killed_report_are_removed(tmp_path: Path) -> None:
     left = tmp_path / ".report.part" / "new" / "images"
     left.mkdir(parents=True)
     (left / "1.jpg").write_text("half")
@@ -67,18 +67,18 @@ def test_what_a_killed_one_left_is_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "report"]
 
 
-def test_an_earlier_one_that_a_kill_took_away_comes_back(tmp_path: Path) -> None:
+def test_an_earlier_report_is_restored_after_a_kill(tmp_path: Path) -> None:
     make(tmp_path / "report", "one")
     (tmp_path / ".report.part").mkdir()
     (tmp_path / "report").rename(tmp_path / ".report.part" / "old")
 
     def break_off() -> None:
-        with folder.making(tmp_path / "report"):
+        with folder.replacing(tmp_path / "report"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         break_off()
-    assert story(tmp_path / "report") == "one"
+    assert metadata(tmp_path / "report") == "one"
     assert list(tmp_path.iterdir()) == [tmp_path / "report"]
 
 
@@ -88,15 +88,15 @@ def test_the_current_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         make(Path(), "one")
 
 
-def test_two_at_a_time_are_refused(tmp_path: Path) -> None:
-    with folder.making(tmp_path / "report"), pytest.raises(MachineError, match="another report is being written"):
+def test_concurrent_reports_are_refused(tmp_path: Path) -> None:
+    with folder.replacing(tmp_path / "report"), pytest.raises(MachineError, match="another report is being written"):
         make(tmp_path / "report", "two")
     assert list((tmp_path / "report").iterdir()) == []
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", "rubbish", '{"severstal": 1}'])
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
-    (tmp_path / folder.STORY).write_text(content)
-    with pytest.raises(InputError, match="is there, and is no report"):
+def test_a_folder_that_is_not_a_report_is_refused_and_kept(tmp_path: Path, content: str) -> None:
+    (tmp_path / folder.METADATA).write_text(content)
+    with pytest.raises(InputError, match="exists and is not a report"):
         make(tmp_path, "one")
-    assert (tmp_path / folder.STORY).read_text() == content
+    assert (tmp_path / folder.METADATA).read_text() == content

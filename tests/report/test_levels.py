@@ -1,4 +1,4 @@
-"""The levels of the page: exact at every threshold that its slider can stand on."""
+"""The levels of the page: exact at every threshold that a slider offers."""
 
 import base64
 import zlib
@@ -12,7 +12,7 @@ from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS
 
 
 def unpacked(entry, height: int) -> np.ndarray:  # type: ignore[no-untyped-def,type-arg]
-    """(H, w): how many steps each pixel of the kept columns reaches."""
+    """(H, w) number of steps that each pixel of the stored columns reaches."""
     data = zlib.decompress(base64.b64decode(entry["data"]))
     return np.frombuffer(data, np.uint8).reshape(entry["w"], height).T
 
@@ -28,9 +28,9 @@ def test_every_threshold_gives_the_mask_of_the_levels() -> None:
     for entry, level, own in zip(packed, levels, steps, strict=True):
         reached = unpacked(entry, 9)
         assert entry["top"] == level.max()
-        for place, threshold in enumerate(own):
+        for index, threshold in enumerate(own):
             mask = np.zeros(level.shape, bool)
-            mask[:, entry["x"] : entry["x"] + entry["w"]] = reached >= place + 1
+            mask[:, entry["x"] : entry["x"] + entry["w"]] = reached >= index + 1
             np.testing.assert_array_equal(mask, level >= threshold)
 
 
@@ -40,7 +40,7 @@ def test_a_class_that_reaches_no_step_is_left_out(top: int) -> None:
     assert pack(np.full((1, 4, 5), top, np.uint8), [steps_of(ClassPostprocess())]) == []
 
 
-def test_the_rules_own_threshold_is_a_step_and_never_is_none() -> None:
+def test_the_tuned_threshold_is_a_step_but_disabled_is_not() -> None:
     assert 101 not in THRESHOLDS
     assert steps_of(ClassPostprocess(pixel_threshold=101)).tolist() == sorted([*map(int, THRESHOLDS), 101])
     assert steps_of(ClassPostprocess(pixel_threshold=DISABLED)).tolist() == list(map(int, THRESHOLDS))

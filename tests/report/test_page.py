@@ -1,4 +1,4 @@
-"""The page in a real browser: every control, the Dice beside the slider against that of `score`, odd names."""
+"""The page in a real browser: every control, its Dice against that of `score`, odd names."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ ODD = ("a b.png", "a#1.png", "50%.png", "quote\"'s.png", "<script>alert(1)<scrip
 
 @pytest.fixture(scope="module")
 def shown(trained, members, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
-    """A report of two runs, the second with rules of its own, and what it was made of."""
+    """A report of two runs, the second with its own post-processing, and the run folders."""
     root = tmp_path_factory.mktemp("report")
     other = Path(shutil.copytree(members["b"], root / "other"))
     content = json.loads((trained[1] / run_folder.THRESHOLDS).read_text())
@@ -48,34 +48,34 @@ BEYOND = """(() => {
         .filter((one) => one.getBoundingClientRect().right > page.clientWidth && !one.closest(".scroll"))
         .map((one) => `${one.tagName} ${one.className} ${one.getBoundingClientRect().right}`)];
 })()"""
-"""What is wider than the window, where the page can be moved sideways."""
+"""Elements wider than the window, if the page scrolls sideways."""
 
 
 PLACE = "severstal.gallery.images().indexOf(Number(document.getElementById('viewer').dataset.shown))"
-"""Which of the gallery's images the viewer shows."""
+"""The position in the gallery of the image that the viewer shows."""
 
 
 def settled(page, image):  # type: ignore[no-untyped-def]
     page.wait(f"document.getElementById('viewer').dataset.shown === '{image}'")
 
 
-def test_the_dice_beside_the_slider_is_that_of_score(page, shown, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_dice_beside_the_slider_equals_that_of_score(page, shown, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(held_out, "open_device", lambda: open_device("32-true"))
     result, runs = shown
     page.open(result.page)
     for number, folder in enumerate(runs):
         scored = scoring.score_runs(ScoreConfig(runs=(folder,)))
-        part = held_out.open_holdout([folder], None, SILENT)
+        subset = held_out.open_holdout([folder], None, SILENT)
         thresholds = run_folder.read_thresholds(folder / run_folder.THRESHOLDS, classes=2)
-        levels = dict(part.levels(views="none", batch_size=8, progress=SILENT))
+        levels = dict(subset.levels(views="none", batch_size=8, progress=SILENT))
         for image, image_id in enumerate(scored.image_ids):
             page.run(f"severstal.viewer.open({image}, severstal.gallery.images(), null)")
             settled(page, image)
-            told = page.run(
+            dice_shown = page.run(
                 f"[...document.querySelectorAll('[data-table=\"{number}\"] .dice')]"
                 ".map((cell) => Number(cell.dataset.dice))"
             )
-            assert told == scored.dice[image].tolist()
+            assert dice_shown == scored.dice[image].tolist()
             for channel, rule in enumerate(thresholds.rules):
                 steps = steps_of(rule)
                 for place in (0, len(steps) // 2, len(steps) - 1):
@@ -90,20 +90,20 @@ def test_the_dice_beside_the_slider_is_that_of_score(page, shown, monkeypatch: p
                     moved = ClassPostprocess(**{**rule.to_dict(), "pixel_threshold": int(steps[place])})
                     shown_levels = postprocess.make_exclusive(levels[image_id])
                     mask = postprocess.apply_rule(shown_levels[channel], moved)
-                    true = part.data_folder.masks.get((image_id, channel), rle.EMPTY)
+                    true = subset.data_folder.masks.get((image_id, channel), rle.EMPTY)
                     assert found == dice.dice(rle.encode(mask), true)
-            page.run("document.getElementById('to-rules').click()")
+            page.run("document.getElementById('reset-thresholds').click()")
     page.key("Escape")
     page.wait("!document.getElementById('viewer').open")
 
 
 def gallery(page):  # type: ignore[no-untyped-def]
-    """Scroll to the gallery, whose cards are in the page while they are in sight."""
+    """Scroll to the gallery, whose cards are in the document only while they are visible."""
     page.run("document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })")
     page.wait("document.querySelectorAll('#cards .card').length")
 
 
-def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_every_control_works(page, shown) -> None:  # type: ignore[no-untyped-def]
     result, _ = shown
     page.open(result.page)
     images = result.images
@@ -125,7 +125,7 @@ def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-un
     # orders, against the scores
     scored = [scoring.score_runs(ScoreConfig(runs=(folder,))) for folder in shown[1]]
     names = "severstal.gallery.images().map((image) => severstal.index.names[image])"
-    for order in ("name", "best", "worst", "unsure", "surest", "set"):
+    for order in ("name", "best", "worst", "unconfident", "confident", "set"):
         page.run(f"""(() => {{ const box = document.getElementById("order"); box.value = "{order}";
                      box.dispatchEvent(new Event("change")); }})()""")
         found = page.run(names)
@@ -188,8 +188,8 @@ def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-un
     assert page.run(zoom) != before
     page.key("0")
     assert page.run(zoom) == before
-    page.run("document.getElementById('filters').click()")
-    page.run("document.getElementById('filters').click()")
+    page.run("document.getElementById('postprocess').click()")
+    page.run("document.getElementById('postprocess').click()")
     page.key("?")
     assert page.run("document.getElementById('keys').open")
     page.run("document.getElementById('close').click()")
@@ -198,7 +198,7 @@ def test_every_control_does_its_work(page, shown) -> None:  # type: ignore[no-un
 
 
 def kinds_of(scored):  # type: ignore[no-untyped-def]
-    """How many images are of each kind, by the scores of `score` alone: right in all, or one of the others in any."""
+    """Number of images per kind, from `score`: right in all classes, or another kind in any class."""
     true, found, dice = scored.there, scored.found, scored.dice
     of = {"partial": (dice > 0) & (dice < 0.7), "missed": true & (dice == 0), "false": found & (dice == 0)}
     return {"right": int((dice >= 0.7).all(axis=1).sum())} | {
@@ -206,7 +206,7 @@ def kinds_of(scored):  # type: ignore[no-untyped-def]
     }
 
 
-def test_the_kinds_are_those_of_the_scores(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_the_kinds_agree_with_the_scores(page, shown) -> None:  # type: ignore[no-untyped-def]
     result, runs = shown
     page.open(result.page)
     for number, folder in enumerate(runs):
@@ -218,8 +218,8 @@ def test_the_kinds_are_those_of_the_scores(page, shown) -> None:  # type: ignore
             assert page.run("severstal.gallery.images().length") == many, kind
 
 
-def test_each_kind_is_told_from_the_others(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """Of 20 x 80 pixels: right, clean and right, partial, missed, missed with a mask elsewhere, a false alarm."""
+def test_each_kind_is_distinguished(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Images a to f: right, clean and right, partial, missed, missed with a mask elsewhere, false alarm."""
     folder = tmp_path / "images"
     folder.mkdir()
     true = {"a": "1 40", "c": "1 40", "d": "1 40", "e": "1 40"}
@@ -253,10 +253,10 @@ COLOURED = """(() => {
     const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
     return data.filter((value, at) => at % 4 === 3 && value).length;
 })()"""
-"""Pixels of the first panel that are not clear."""
+"""Number of pixels of the first panel that are not transparent."""
 
 
-def test_truth_and_masks_are_drawn_and_can_be_left_off(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_ground_truth_and_masks_are_drawn_and_can_be_hidden(page, shown) -> None:  # type: ignore[no-untyped-def]
     result, runs = shown
     page.open(result.page)
     scored = scoring.score_runs(ScoreConfig(runs=(runs[0],)))
@@ -277,14 +277,14 @@ def test_truth_and_masks_are_drawn_and_can_be_left_off(page, shown) -> None:  # 
     channel = int(np.flatnonzero(scored.found[image])[0])
     slider = f"""document.querySelector('[data-table="0"] [data-channel="{channel}"] input')"""
     page.run(f"{slider}.value = {slider}.max; {slider}.dispatchEvent(new Event('input'))")
-    assert page.run(COLOURED) < outline  # never
+    assert page.run(COLOURED) < outline  # disabled
 
 
-def test_the_filters_of_a_rule_can_be_left_off(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_post_processing_can_be_switched_off(page, shown) -> None:  # type: ignore[no-untyped-def]
     """The second run drops components below 30 pixels and masks below 60: without that there are as many or more."""
     result, _ = shown
     page.open(result.page)
-    found = """[...document.querySelectorAll('[data-table="1"] .found')]
+    found = """[...document.querySelectorAll('[data-table="1"] .predicted')]
         .map((one) => Number(one.textContent.replace(",", "")))"""
     more = 0
     for image in range(result.images):
@@ -295,19 +295,19 @@ def test_the_filters_of_a_rule_can_be_left_off(page, shown) -> None:  # type: ig
                 slider = f"""document.querySelector('[data-table="1"] [data-channel="{channel}"] input')"""
                 page.run(f"{slider}.value = {place}; {slider}.dispatchEvent(new Event('input'))")
             kept = page.run(found)
-            page.run("document.getElementById('filters').click()")
+            page.run("document.getElementById('postprocess').click()")
             free = page.run(found)
-            page.run("document.getElementById('filters').click()")
+            page.run("document.getElementById('postprocess').click()")
             assert all(one <= other for one, other in zip(kept, free, strict=True))
             more += sum(free) - sum(kept)
     assert more > 0
 
 
-def test_levels_that_were_not_looked_at_for_long_are_forgotten(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_least_recently_used_levels_are_evicted(page, shown) -> None:  # type: ignore[no-untyped-def]
     result, _ = shown
     page.open(result.page)
     state = """(() => {
-        const kept = [...severstal.loader.kept.levels];
+        const kept = [...severstal.loader.cached.levels];
         return [kept.map(([key]) => key), kept.reduce((sum, [, one]) => sum + one.size, 0)];
     })()"""
 
@@ -321,16 +321,16 @@ def test_levels_that_were_not_looked_at_for_long_are_forgotten(page, shown) -> N
         keys, size = look(image)
     assert len(keys) >= 8
     assert size > 0
-    page.run(f"severstal.loader.most.levels = {size - 1}")
+    page.run(f"severstal.loader.limits.levels = {size - 1}")
     keys, left = look(4)
     assert left < size
     assert "levels/000001-0" not in keys
     assert "levels/000005-0" in keys
-    page.run("severstal.loader.most.levels = 0")
+    page.run("severstal.loader.limits.levels = 0")
     assert len(look(5)[0]) == 1
 
 
-def test_a_missing_file_does_not_leave_the_figures_of_another_image(page, shown, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_file_hides_the_figures_of_the_previous_image(page, shown, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     result, _ = shown
     folder = Path(shutil.copytree(result.page.parent, tmp_path / "out"))
     for path in (*folder.glob("masks/000002.js"), *folder.glob("levels/000002-*.js")):
@@ -341,12 +341,12 @@ def test_a_missing_file_does_not_leave_the_figures_of_another_image(page, shown,
     settled(page, 0)
     assert page.run(seen) == "visible"
     page.run("severstal.viewer.open(1, severstal.gallery.images(), null)")
-    page.wait("document.getElementById('told').textContent.endsWith('is missing or damaged')")
+    page.wait("document.getElementById('status').textContent.endsWith('is missing or damaged')")
     assert page.run(seen) == "hidden"
     page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
     settled(page, 0)
     assert page.run(seen) == "visible"
-    assert page.faults, "the console tells of a file that is not there"
+    assert page.faults, "the console reports the missing file"
     assert all("000002" in fault for fault in page.faults)
     page.faults.clear()
 
@@ -379,7 +379,7 @@ def test_keys_work_at_both_ends_and_beside_the_controls(page, shown) -> None:  #
     assert page.run(PLACE) == result.images - 2
 
 
-def test_the_gallery_holds_what_is_in_sight_alone(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_gallery_holds_visible_cards_only(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "images"
     folder.mkdir()
     rows = ["ImageId,ClassId,EncodedPixels"]
@@ -403,7 +403,7 @@ def test_the_gallery_holds_what_is_in_sight_alone(page, tmp_path: Path) -> None:
     assert seen == set(range(240))
 
 
-def test_everything_has_a_name_for_those_who_do_not_see_it(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_every_control_has_an_accessible_name(page, shown) -> None:  # type: ignore[no-untyped-def]
     page.open(shown[0].page)
     page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
     settled(page, 0)
@@ -467,4 +467,4 @@ def test_a_submission_without_truth_is_shown_and_not_scored(page, tmp_path: Path
     page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
     settled(page, 0)
     assert page.run("document.querySelectorAll('#viewer input[type=range]').length") == 0
-    assert page.run("document.querySelector('[data-channel=\"1\"] .found').textContent") == "20"
+    assert page.run("document.querySelector('[data-channel=\"1\"] .predicted').textContent") == "20"

@@ -1,8 +1,10 @@
-"""What a report tells, without a browser."""
+"""The content of a report, without a browser."""
 
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +42,8 @@ def test_a_run_is_shown_with_the_scores_of_score(trained, tmp_path: Path) -> Non
     summary = scored.summary()
     assert (result.page, result.images) == (out / "index.html", len(scored.image_ids))
     assert result.scores == {run.name: summary}
-    [told] = json.loads((out / "report.json").read_text())["candidates"]
-    assert told == {"name": run.name, "score": json.loads(json.dumps(summary.to_dict()))}
+    [candidate] = json.loads((out / "report.json").read_text())["candidates"]
+    assert candidate == {"name": run.name, "score": json.loads(json.dumps(summary.to_dict()))}
     assert f"{summary.mean_dice:.4f}" in result.page.read_text()
     assert result.size_bytes == sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     index = index_of(out)
@@ -49,9 +51,9 @@ def test_a_run_is_shown_with_the_scores_of_score(trained, tmp_path: Path) -> Non
                             for name in ("area", "truth", "overlap"))  # fmt: skip
     dice = np.where(areas + truth > 0, 2 * shared / np.maximum(areas + truth, 1), 1.0)
     np.testing.assert_array_equal(dice.reshape(-1, 2), scored.dice)
-    data_folder = sorted((out / "images").iterdir())
-    assert [path.name for path in data_folder] == [f"{row + 1:06d}.jpg" for row in range(result.images)]
-    for name, path in zip(index["names"], data_folder, strict=True):
+    written = sorted((out / "images").iterdir())
+    assert [path.name for path in written] == [f"{row + 1:06d}.jpg" for row in range(result.images)]
+    for name, path in zip(index["names"], written, strict=True):
         apart = decoding.read_grey(path).astype(int) - decoding.read_grey(data / "train_images" / name)
         assert np.abs(apart).mean() < 8
 
@@ -94,27 +96,46 @@ def test_a_submission_has_its_images_from_data_and_its_scores_from_beside_it(tra
     assert found == scoring.score(ScoreConfig(submission=out, truth=data / "train.csv"))
     index = index_of(tmp_path / "out")
     with (tmp_path / "submission.scores.csv").open() as file:
-        told = {(row["ImageId"], int(row["ClassId"])): float(row["Score"]) for row in csv.DictReader(file)}
-    wanted = [round(told[name, class_id], 4) for name in index["names"] for class_id in (1, 2)]
-    assert index["candidates"][0]["sure"] == wanted
+        scores = {(row["ImageId"], int(row["ClassId"])): float(row["Score"]) for row in csv.DictReader(file)}
+    wanted = [round(scores[name, class_id], 4) for name in index["names"] for class_id in (1, 2)]
+    assert index["candidates"][0]["confidence"] == wanted
 
 
-def test_what_a_submission_lacks_is_told_and_counts_as_empty(trained, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_submissions_are_reported_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.full((20, 30), 90, np.uint8))
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("ImageId,ClassId,EncodedPixels\na.png,1,41 20\n")
+    arguments = ["report", "one.csv", "two.csv", "--truth", "two.csv", "--images", "images", "--out", "out"]
+    code = f"""if True:
+        import sys
+        from severstal_cli.cli import main
+        sys.argv[1:] = {arguments}
+        try:
+            main()
+        finally:
+            print(sorted({{"torch", "lightning_fabric"}} & set(sys.modules)), file=sys.stderr)"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (tmp_path / "out" / "index.html").is_file(), done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_images_without_a_row_are_logged_and_count_as_empty(trained, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
     data = trained[0]
     (tmp_path / "few.csv").write_text("ImageId,ClassId,EncodedPixels\n000000001.png,1,1 3\n")
     result = reporting.report(
         ReportConfig(shown=(tmp_path / "few.csv",), images=data / "train_images", out=tmp_path / "out"), heard
     )
-    assert "no --truth: nothing is scored" in heard.lines
+    assert "nothing is scored without --truth" in heard.lines
     assert any(line.startswith("44 of 45 images have no row in") for line in heard.lines)
     assert (result.images, result.scores) == (45, {"few": None})
     assert sorted((tmp_path / "out" / "masks").iterdir()) == [tmp_path / "out" / "masks" / "000002.js"]
 
 
-def test_a_truth_of_other_images_or_with_gaps_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_ground_truth_of_other_images_or_with_gaps_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
     rows = (data / "train.csv").read_text()
-    for text, said in (
+    for text, message in (
         (rows.replace(".png", ".jpg"), r"truth\.csv, line \d+: it names \d+\.jpg: the image is \d+\.png"),
         (rows.replace(".png", "x.png"), r"truth\.csv names none of the images to show: it names \d+x\.png"),
         (rows.replace(",2,", ",5,"), r"truth\.csv: no row names class 2 to 4: it names 1 and 5\. Number the classes"),
@@ -122,12 +143,12 @@ def test_a_truth_of_other_images_or_with_gaps_is_refused(trained, tmp_path: Path
         (tmp_path / "truth.csv").write_text(text)
         config = ReportConfig(shown=(data / "train.csv",), truth=tmp_path / "truth.csv", images=data / "train_images",
                               out=tmp_path / "report")  # fmt: skip
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             reporting.report(config)
         assert not (tmp_path / "report").exists()
 
 
-def test_the_page_names_nothing_elsewhere(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_page_refers_to_nothing_outside_its_folder(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copy(trained[0] / "train.csv", tmp_path / "s.csv")
     result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), data=trained[0], out=tmp_path / "out"))
     for path in result.page.parent.rglob("*"):
@@ -135,7 +156,7 @@ def test_the_page_names_nothing_elsewhere(trained, tmp_path: Path) -> None:  # t
             assert "//" not in path.read_text().replace("// ", "").replace("//\n", ""), path
 
 
-def test_a_name_of_html_is_text() -> None:
+def test_html_in_names_is_escaped() -> None:
     made = content.Content(
         title="<b>", image_ids=("<script>",), sizes=np.array([[2, 3]]), classes=1, true={}, groups=None,
         candidates=(content.Candidate(name="<i>&\"'", masks={("<script>", 0): rle.encode(np.ones((2, 3), np.uint8))}),),
@@ -147,7 +168,17 @@ def test_a_name_of_html_is_text() -> None:
     assert "&lt;i&gt;&amp;&#34;&#39;" in text
 
 
-def test_images_are_counted_by_what_is_true_and_what_is_found() -> None:
+def test_the_page_takes_class_colours_from_the_palette_of_all_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page.drawing, "PALETTE", ("#123456", "#abcdef"))
+    made = content.Content(
+        title="t", image_ids=("a",), sizes=np.array([[2, 3]]), classes=3, true=None, groups=None,
+        candidates=(content.Candidate(name="s", masks={}),),
+    )  # fmt: skip
+    assert page.index(made)["colours"] == ["#123456", "#abcdef", "#123456"]
+    assert page._render(made, [None], [None]).count("--colour: #123456") == 2
+
+
+def test_the_confusion_matrix_counts_images() -> None:
     true = np.array([[1, 0], [1, 1], [0, 0], [0, 0]], bool)
     found = np.array([[1, 0], [0, 1], [0, 0], [0, 1]], bool)
     assert page.confusion(true, found) == [[1, 1, 0], [0, 1, 0], [0, 1, 1]]
@@ -165,7 +196,7 @@ def test_names_are_short_and_different(paths: list[str], names: list[str]) -> No
     assert sources.short_names([Path(path) for path in paths]) == names
 
 
-def test_a_curve_fits_its_picture_and_leaves_out_what_is_not_known() -> None:
+def test_a_curve_fits_its_chart_and_skips_missing_values() -> None:
     chart = charts.curves("Dice", [1, 2, 3], [("all", [0.2, None, 0.6]), ("none", [None, None, None])])
     assert chart is not None
     assert [name for name, _ in chart.lines] == ["all"]
@@ -173,7 +204,7 @@ def test_a_curve_fits_its_picture_and_leaves_out_what_is_not_known() -> None:
     assert len(points) == 2
     assert points[0][0] < points[1][0] <= charts.WIDTH
     assert charts.HEIGHT > points[0][1] > points[1][1] > 0
-    assert [mark.label for mark in chart.across] == ["0.20", "0.40", "0.60"]
+    assert [tick.label for tick in chart.y_ticks] == ["0.20", "0.40", "0.60"]
     assert chart.summary == "Dice over epochs 1 to 3: all from 0.200 to 0.600"
 
 
@@ -184,14 +215,14 @@ def test_a_curve_of_one_epoch_and_one_value_is_drawn() -> None:
     assert charts.curves("loss", [1], [("loss", [None])]) is None
 
 
-def test_photographs_are_grey_jpeg(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_images_are_greyscale_jpeg(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shutil.copy(trained[0] / "train.csv", tmp_path / "s.csv")
     result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), data=trained[0], out=tmp_path / "out"))
     first = cv2.imread(str(result.page.parent / "images" / "000001.jpg"), cv2.IMREAD_UNCHANGED)
     assert first.shape == (64, 96)
 
 
-def test_a_linked_picture_of_a_run_is_not_copied(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_linked_plot_of_a_run_is_not_copied(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, run = trained
     mine = Path(shutil.copytree(run, tmp_path / "run"))
     (tmp_path / "secret").write_text("secret")

@@ -1,78 +1,78 @@
-// Masks on a canvas: truth as a tint, each model as an outline of its own dash, classes by colour.
+// Draws masks on a canvas: ground truth as a tint, each model as an outline with its own dash, classes by colour.
 "use strict";
 
 severstal.drawing = (() => {
   const colours = severstal.index.colours.map((text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16)));
   const TINT = 105;
 
-  // layers: [{mask, channel, style}], style "fill" or the number of a model. One pixel of the canvas in `step` of the
-  // image, in both directions. `thick`: of the outline, in pixels of the canvas.
+  // layers: [{mask, channel, style}], style "fill" or the number of a model. One pixel of the canvas stands for `step`
+  // pixels of the image, in both directions. `thick`: thickness of the outline, in pixels of the canvas.
   function paint(canvas, layers, height, width, step, thick) {
     const h = Math.ceil(height / step);
     const w = Math.ceil(width / step);
     if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
     const context = canvas.getContext("2d");
-    const picture = context.createImageData(w, h);
+    const pixels = context.createImageData(w, h);
     for (const layer of layers) {
-      if (layer.style === "fill") fill(picture, layer, step);
-      else outline(picture, layer, step, thick);
+      if (layer.style === "fill") fill(pixels, layer, step);
+      else outline(pixels, layer, step, thick);
     }
-    context.putImageData(picture, 0, 0);
+    context.putImageData(pixels, 0, 0);
   }
 
-  function each(picture, mask, step, call) {
+  function forEachPixel(pixels, mask, step, call) {
     const first = Math.ceil(mask.x / step);
-    const end = Math.min(picture.width, Math.ceil((mask.x + mask.w) / step));
+    const end = Math.min(pixels.width, Math.ceil((mask.x + mask.w) / step));
     for (let column = first; column < end; column++) {
       const base = (column * step - mask.x) * mask.h;
-      for (let row = 0; row < picture.height; row++) {
+      for (let row = 0; row < pixels.height; row++) {
         if (mask.bits[base + row * step]) call(column, row);
       }
     }
   }
 
-  function fill(picture, { mask, channel }, step) {
+  function fill(pixels, { mask, channel }, step) {
     const colour = colours[channel];
-    each(picture, mask, step, (column, row) => set(picture, column, row, colour, TINT));
+    forEachPixel(pixels, mask, step, (column, row) => set(pixels, column, row, colour, TINT));
   }
 
-  function outline(picture, { mask, channel, style }, step, thick) {
+  function outline(pixels, { mask, channel, style }, step, thick) {
     const colour = colours[channel];
     const inside = (column, row) => {
       const x = column * step - mask.x;
       return x >= 0 && x < mask.w && row >= 0 && row * step < mask.h && mask.bits[x * mask.h + row * step];
     };
     const dash = [0, 5, 2][style % 3] * Math.max(1, thick);
-    each(picture, mask, step, (column, row) => {
+    forEachPixel(pixels, mask, step, (column, row) => {
       if (dash && Math.floor((column + row) / dash) % 2) return;
-      for (let far = 1; far <= thick; far++) {
-        if (!inside(column - far, row) || !inside(column + far, row) ||
-            !inside(column, row - far) || !inside(column, row + far)) {
-          set(picture, column, row, colour, 255);
+      for (let distance = 1; distance <= thick; distance++) {
+        if (!inside(column - distance, row) || !inside(column + distance, row) ||
+            !inside(column, row - distance) || !inside(column, row + distance)) {
+          set(pixels, column, row, colour, 255);
           return;
         }
       }
     });
   }
 
-  function set(picture, column, row, colour, opacity) {
-    const at = 4 * (row * picture.width + column);
-    picture.data[at] = colour[0];
-    picture.data[at + 1] = colour[1];
-    picture.data[at + 2] = colour[2];
-    picture.data[at + 3] = opacity;
+  function set(pixels, column, row, colour, opacity) {
+    const at = 4 * (row * pixels.width + column);
+    pixels.data[at] = colour[0];
+    pixels.data[at + 1] = colour[1];
+    pixels.data[at + 2] = colour[2];
+    pixels.data[at + 3] = opacity;
   }
 
-  // What was predicted and what is true of an image, on the canvas of a small picture of it.
+  // Draws ground truth and prediction on the canvas of a thumbnail.
   async function preview(canvas, image, candidate) {
     const { height, width, isEmpty } = severstal.filters;
     const h = height(image);
     if (isEmpty(image, candidate)) return;
-    const found = await severstal.loader.masks(image);
+    const columns = await severstal.loader.masks(image);
     if (!canvas.isConnected) return;
     const layers = [];
     for (const [column, style] of [[0, "fill"], [candidate + 1, 0]]) {
-      for (const [channel, gaps] of Object.entries(found[column])) {
+      for (const [channel, gaps] of Object.entries(columns[column])) {
         layers.push({ mask: severstal.masks.fromGaps(gaps, h), channel: Number(channel), style });
       }
     }

@@ -1,4 +1,4 @@
-// Which images, and in what order: told by the counts of the index alone.
+// Filters and sorts images by the pixel counts of the index alone.
 "use strict";
 
 severstal.filters = (() => {
@@ -10,8 +10,9 @@ severstal.filters = (() => {
   const CLEAN = -2;
   const kinds = index.truth
     ? [["right", "Right"], ["partial", "Partial"], ["missed", "Missed"], ["false", "False alarm"]]
-    : [["found", "With a mask"], ["empty", "Without"]];
+    : [["found", "With masks"], ["empty", "Without masks"]];
   const bits = Object.fromEntries(kinds.map(([kind], number) => [kind, 1 << number]));
+  const classLabel = (channel) => index.labels[channel];
   const names = index.names.map((name) => name.toLowerCase());
 
   const height = (image) => index.sizes[2 * image];
@@ -29,47 +30,46 @@ severstal.filters = (() => {
     else for (let each = 0; each < classes; each++) call(each);
   }
 
-  // The mean over the classes, or of one.
+  // The Dice of one class, or the mean over all classes.
   function meanDice(candidate, image, channel = ALL) {
     let sum = 0;
-    let many = 0;
+    let terms = 0;
     over(channel, (each) => {
       sum += dice(candidate, image, each);
-      many++;
+      terms++;
     });
-    return sum / many;
+    return sum / terms;
   }
 
   function kindOf(candidate, image, channel) {
-    const found = area(candidate, image, channel);
-    if (!index.truth) return found ? "found" : "empty";
-    const there = truth(image, channel);
-    if (!there) return found ? "false" : "right";
+    const predicted = area(candidate, image, channel);
+    if (!index.truth) return predicted ? "found" : "empty";
+    if (!truth(image, channel)) return predicted ? "false" : "right";
     if (!index.candidates[candidate].overlap[image * classes + channel]) return "missed";
     return dice(candidate, image, channel) >= index.right ? "right" : "partial";
   }
 
-  // An image is right when all of it is; it can be several of the others.
+  // Bits: an image is right if all its classes are; it can be of several other kinds.
   function kindsOf(candidate, image, channel = ALL) {
     let found = 0;
     over(channel, (each) => {
       const kind = kindOf(candidate, image, each);
       found |= bits[kind];
-      // elsewhere than the truth: a false alarm, too
+      // a mask elsewhere than the ground truth is a false alarm, too
       if (kind === "missed" && area(candidate, image, each)) found |= bits.false;
     });
     const whole = index.truth ? bits.right : bits.empty;
     return found === whole ? whole : found & ~whole;
   }
 
-  function sure(candidate, image, channel = ALL) {
-    const all = index.candidates[candidate].sure;
+  function confidence(candidate, image, channel = ALL) {
+    const all = index.candidates[candidate].confidence;
     if (!all) return 0;
-    let least = 1;
+    let lowest = 1;
     over(channel, (each) => {
-      least = Math.min(least, all[image * classes + each]);
+      lowest = Math.min(lowest, all[image * classes + each]);
     });
-    return least;
+    return lowest;
   }
 
   function isEmpty(image, candidate) {
@@ -90,7 +90,7 @@ severstal.filters = (() => {
     return words.every((word) => names[image].includes(word));
   }
 
-  // state: {candidate, channel, kind, order, search} -> {images, counts}: what is shown, and how many of each kind.
+  // state: {candidate, channel, kind, order, search} -> {images, counts}: the matching images, and the number per kind.
   function select(state) {
     const { candidate, channel, kind, order } = state;
     const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
@@ -107,8 +107,8 @@ severstal.filters = (() => {
     const by = {
       worst: (image) => meanDice(candidate, image, channel),
       best: (image) => -meanDice(candidate, image, channel),
-      unsure: (image) => sure(candidate, image, channel),
-      surest: (image) => -sure(candidate, image, channel),
+      unconfident: (image) => confidence(candidate, image, channel),
+      confident: (image) => -confidence(candidate, image, channel),
     }[order];
     if (by) {
       const keys = new Float64Array(count);
@@ -120,17 +120,17 @@ severstal.filters = (() => {
     return { images, counts };
   }
 
-  // In words, for captions and for those who hear the page.
-  function told(candidate, image) {
-    const parts = [];
+  // The classes of an image that have a mask, for captions and screen readers.
+  function classesOf(candidate, image) {
+    const found = [];
     for (let channel = 0; channel < classes; channel++) {
       if (!truth(image, channel) && !area(candidate, image, channel)) continue;
       const kind = kindOf(candidate, image, channel);
       const name = (kinds.find(([own]) => own === kind) || ["", ""])[1].toLowerCase();
-      parts.push({ channel, kind, name, dice: dice(candidate, image, channel) });
+      found.push({ channel, kind, name, dice: dice(candidate, image, channel) });
     }
-    return parts;
+    return found;
   }
 
-  return { ALL, kinds, classes, channels, count, height, width, truth, area, dice, meanDice, isEmpty, isClean, select, told };
+  return { ALL, kinds, classes, channels, count, height, width, truth, area, dice, meanDice, isEmpty, isClean, classLabel, classesOf, select };
 })();

@@ -1,25 +1,21 @@
-// The gallery: a list of which only what is in sight is in the page, whatever its length.
+// The gallery: a virtual list, whose cards are in the document only while they are visible.
 "use strict";
 
 severstal.gallery = (() => {
   const { filters, drawing, loader, index } = severstal;
   const GAP = 16;
-  const AHEAD = 1; // rows above and below what is in sight
+  const AHEAD = 1; // rows above and below the visible ones
   const list = document.getElementById("cards");
   const byId = (id) => document.getElementById(id);
   const state = { candidate: 0, channel: filters.ALL, kind: "all", order: "set", search: "" };
-  const cards = new Map(); // place in `images` -> li
+  const cards = new Map(); // index in `images` -> li
   let images = [];
-  let at = 0; // the card that Tab reaches
-  let layout = { columns: 1, width: 0, picture: 0, row: 1 };
+  let current = 0; // the card that Tab reaches
+  let layout = { columns: 1, width: 0, thumbnail: 0, row: 1 };
 
-  // The usual shape, which cards are made for: wide strips need a wide card.
+  // Cards fit the median aspect ratio: wide strips need wide cards.
   const shapes = Array.from({ length: filters.count }, (_, image) => filters.width(image) / filters.height(image));
   const shape = Math.min(8, Math.max(0.5, shapes.sort((a, b) => a - b)[Math.floor(shapes.length / 2)] || 1));
-
-  function percent(value) {
-    return value.toFixed(4);
-  }
 
   function make(tag, properties = {}, ...children) {
     const element = Object.assign(document.createElement(tag), properties);
@@ -27,29 +23,34 @@ severstal.gallery = (() => {
     return element;
   }
 
-  // What stands below a picture, in words.
+  // The label of a card, for screen readers.
   function describe(image, candidate) {
-    const parts = filters.told(candidate, image).map(({ channel, name, dice }) =>
-      index.truth ? `class ${channel + 1} ${name}, Dice ${percent(dice)}` : `class ${channel + 1}`);
-    const mean = index.truth ? `, Dice ${percent(filters.meanDice(candidate, image))}` : "";
+    const parts = filters.classesOf(candidate, image).map(({ channel, name, dice }) =>
+      index.truth ? `class ${filters.classLabel(channel)} ${name}, Dice ${dice.toFixed(4)}` : `class ${filters.classLabel(channel)}`);
+    const mean = index.truth ? `, Dice ${filters.meanDice(candidate, image).toFixed(4)}` : "";
     return `${index.names[image]}${mean}; ${parts.join("; ") || "no mask"}`;
   }
 
-  // A button with the picture of an image, its masks and its scores.
+  // The colour of a class.
+  function swatch(channel) {
+    const span = make("span", { className: "swatch" });
+    span.style.setProperty("--colour", index.colours[channel]);
+    return span;
+  }
+
+  // A button with the image, its masks and its scores.
   function card(image, candidate, open) {
     const img = make("img", { src: loader.imageFile(image), alt: "", decoding: "async", draggable: false });
     const canvas = make("canvas");
     const tags = make("span", { className: "tags" });
-    for (const { channel, kind, name, dice } of filters.told(candidate, image)) {
-      const swatch = make("span", { className: "swatch" });
-      swatch.style.setProperty("--colour", index.colours[channel]);
+    for (const { channel, kind, name, dice } of filters.classesOf(candidate, image)) {
       const score = index.truth && kind === "partial" ? ` ${dice.toFixed(2)}` : "";
-      tags.append(make("span", { className: `tag ${kind}` }, swatch, `${channel + 1}${index.truth ? ` ${name}` : ""}${score}`));
+      tags.append(make("span", { className: `tag ${kind}` }, swatch(channel), `${filters.classLabel(channel)}${index.truth ? ` ${name}` : ""}${score}`));
     }
     if (!tags.childNodes.length) tags.append(make("span", { className: "tag none" }, "no mask"));
-    const score = make("span", { className: "score" }, index.truth ? percent(filters.meanDice(candidate, image)) : "");
+    const score = make("span", { className: "score" }, index.truth ? filters.meanDice(candidate, image).toFixed(4) : "");
     const button = make("button", { type: "button", className: "card" },
-      make("span", { className: "picture" }, img, canvas),
+      make("span", { className: "thumbnail" }, img, canvas),
       make("span", { className: "caption" }, make("span", { className: "name", title: index.names[image] }, index.names[image]), score),
       tags);
     button.setAttribute("aria-label", describe(image, candidate));
@@ -63,13 +64,13 @@ severstal.gallery = (() => {
     const least = shape > 2.5 ? 540 : 250;
     const columns = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
     const own = Math.floor((width - GAP * (columns - 1)) / columns);
-    const picture = Math.round(Math.min(own / shape, 300));
-    layout = { columns, width: own, picture, row: picture + 74 + GAP };
+    const thumbnail = Math.round(Math.min(own / shape, 300));
+    layout = { columns, width: own, thumbnail, row: thumbnail + 74 + GAP };
     list.style.height = `${Math.ceil(images.length / columns) * layout.row}px`;
-    list.style.setProperty("--picture", `${picture}px`);
+    list.style.setProperty("--thumbnail", `${thumbnail}px`);
   }
 
-  function place(li, number) {
+  function position(li, number) {
     const column = number % layout.columns;
     const row = Math.floor(number / layout.columns);
     li.style.width = `${layout.width}px`;
@@ -78,7 +79,7 @@ severstal.gallery = (() => {
 
   function remove(number) {
     const li = cards.get(number);
-    li.querySelector("img").removeAttribute("src"); // so that the browser lets go of it at once
+    li.querySelector("img").removeAttribute("src"); // lets the browser free it immediately
     Object.assign(li.querySelector("canvas"), { width: 0, height: 0 });
     li.remove();
     cards.delete(number);
@@ -91,20 +92,20 @@ severstal.gallery = (() => {
     for (const [number, li] of cards) {
       if ((number < first || number >= end) && !li.contains(document.activeElement)) remove(number);
     }
-    // Tab must reach a card that is in sight
-    if (first < end && !cards.has(at) && (at < first || at >= end)) at = Math.min(end - 1, first + AHEAD * layout.columns);
-    if (cards.has(at)) cards.get(at).firstChild.tabIndex = 0;
+    // Tab must reach a visible card
+    if (first < end && !cards.has(current) && (current < first || current >= end)) current = Math.min(end - 1, first + AHEAD * layout.columns);
+    if (cards.has(current)) cards.get(current).firstChild.tabIndex = 0;
     for (let number = first; number < end; number++) {
       if (cards.has(number)) continue;
       const button = card(images[number], state.candidate, (image, from) => severstal.viewer.open(image, images, from));
-      button.tabIndex = number === at ? 0 : -1;
+      button.tabIndex = number === current ? 0 : -1;
       button.dataset.number = number;
       const li = make("li", {}, button);
       li.setAttribute("aria-posinset", number + 1);
       li.setAttribute("aria-setsize", images.length);
-      place(li, number);
+      position(li, number);
       cards.set(number, li);
-      // in the order of the list, for those who read it without seeing it
+      // keeps the order of the list for screen readers
       const after = [...cards.keys()].filter((other) => other > number).sort((a, b) => a - b)[0];
       list.insertBefore(li, after === undefined ? null : cards.get(after));
     }
@@ -114,15 +115,15 @@ severstal.gallery = (() => {
     for (const number of [...cards.keys()]) remove(number);
   }
 
-  // Go to a card, which need not be in the page yet.
+  // Scrolls to a card and focuses it, even if it is not in the document yet.
   function focus(number) {
     if (number < 0 || number >= images.length) return;
-    const before = cards.get(at);
-    at = number;
+    const before = cards.get(current);
+    current = number;
     const row = Math.floor(number / layout.columns) * layout.row;
     const top = list.getBoundingClientRect().top + scrollY;
     const bar = 12;
-    // at once, since only cards in sight are in the page
+    // not smoothly, since only visible cards are in the document
     if (top + row < scrollY + bar) scrollTo({ top: top + row - bar, behavior: "instant" });
     else if (top + row + layout.row > scrollY + innerHeight) scrollTo({ top: top + row + layout.row - innerHeight, behavior: "instant" });
     show();
@@ -136,12 +137,12 @@ severstal.gallery = (() => {
   function update() {
     const { images: found, counts } = filters.select(state);
     images = found;
-    at = 0;
+    current = 0;
     for (const [kind, number] of Object.entries(counts)) {
       byId(`kind-${kind}`).nextElementSibling.lastElementChild.textContent = number.toLocaleString("en");
     }
-    const many = images.length === filters.count ? "All" : `${images.length.toLocaleString("en")} of`;
-    byId("count").textContent = `${many} ${filters.count.toLocaleString("en")} image${filters.count === 1 ? "" : "s"}`;
+    const shown = images.length === filters.count ? "All" : `${images.length.toLocaleString("en")} of`;
+    byId("count").textContent = `${shown} ${filters.count.toLocaleString("en")} image${filters.count === 1 ? "" : "s"}`;
     byId("nothing").hidden = images.length > 0;
     clear();
     measure();
@@ -182,35 +183,35 @@ severstal.gallery = (() => {
       event.preventDefault();
       focus(next);
     });
-    let asked = 0;
+    let request = 0;
     const later = () => {
-      cancelAnimationFrame(asked);
-      asked = requestAnimationFrame(show);
+      cancelAnimationFrame(request);
+      request = requestAnimationFrame(show);
     };
     addEventListener("scroll", later, { passive: true });
     new ResizeObserver(() => {
       measure();
-      for (const [number, li] of cards) place(li, number);
+      for (const [number, li] of cards) position(li, number);
       later();
     }).observe(list);
     addEventListener("resize", later);
-    unsureOrders();
+    updateOrders();
     update();
   }
 
   function changeCandidate(candidate) {
     state.candidate = candidate;
-    unsureOrders();
+    updateOrders();
     update();
-    severstal.ends(candidate);
+    severstal.showExtremes(candidate);
   }
 
-  // A submission may not tell how sure it is.
-  function unsureOrders() {
-    const known = Boolean(index.candidates[state.candidate].sure);
-    for (const name of ["unsure", "surest"]) byId("order").querySelector(`[value=${name}]`).disabled = !known;
-    if (!known && ["unsure", "surest"].includes(state.order)) byId("order").value = state.order = "set";
+  // A submission without a scores file has no confidence to sort by.
+  function updateOrders() {
+    const known = Boolean(index.candidates[state.candidate].confidence);
+    for (const name of ["unconfident", "confident"]) byId("order").querySelector(`[value=${name}]`).disabled = !known;
+    if (!known && ["unconfident", "confident"].includes(state.order)) byId("order").value = state.order = "set";
   }
 
-  return { build, card, focus, make, state, images: () => images };
+  return { build, card, focus, make, state, swatch, images: () => images };
 })();

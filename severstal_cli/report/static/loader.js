@@ -1,23 +1,23 @@
-// What is read when it is needed. A page that is a file may add scripts, and no more: each calls severstal.got.
+// Loads data on demand. A page opened as a file can only add scripts: each of them calls severstal.receive.
 "use strict";
 
 severstal.loader = (() => {
   const waiting = new Map();
-  const kept = { masks: new Map(), levels: new Map() };
-  const most = { masks: 300, levels: 32e6 };
+  const cached = { masks: new Map(), levels: new Map() };
+  const limits = { masks: 300, levels: 32e6 };
   const size = {
     masks: () => 1,
-    levels: (found) => Array.from(found.values()).reduce((sum, { steps }) => sum + steps.length, 0),
+    levels: (maps) => Array.from(maps.values()).reduce((sum, { steps }) => sum + steps.length, 0),
   };
 
-  severstal.got = (key, value) => {
+  severstal.receive = (key, value) => {
     const one = waiting.get(key);
     if (one) one.value = value;
   };
 
   function read(key) {
-    const there = waiting.get(key);
-    if (there) return there.promise;
+    const pending = waiting.get(key);
+    if (pending) return pending.promise;
     const one = { value: undefined, promise: undefined };
     one.promise = new Promise((resolve, reject) => {
       const script = document.createElement("script");
@@ -34,28 +34,28 @@ severstal.loader = (() => {
     return one.promise;
   }
 
-  // Read once; what was not asked for the longest time is forgotten when all together is too large.
+  // Caches values; drops the least recently used ones when the total size exceeds the limit.
   function remember(kind, key, make) {
-    const own = kept[kind];
+    const own = cached[kind];
     let one = own.get(key);
     if (one) own.delete(key);
     else {
-      one = { found: make(), size: 0 };
+      one = { value: make(), size: 0 };
       const done = (value) => {
         one.size = size[kind](value);
-        forget(own, most[kind]);
+        evict(own, limits[kind]);
       };
-      one.found.then(done, () => own.delete(key));
+      one.value.then(done, () => own.delete(key));
     }
     own.set(key, one);
-    return one.found;
+    return one.value;
   }
 
-  function forget(own, most) {
+  function evict(own, limit) {
     let total = 0;
     for (const one of own.values()) total += one.size;
     for (const [key, one] of own) {
-      if (total <= most || own.size === 1) return;
+      if (total <= limit || own.size === 1) return;
       own.delete(key);
       total -= one.size;
     }
@@ -64,7 +64,7 @@ severstal.loader = (() => {
   const number = (image) => String(image + 1).padStart(6, "0");
   const imageFile = (image) => `images/${number(image)}.jpg`;
 
-  // [truth, first candidate, ...], each {channel: gaps}
+  // [ground truth, first candidate, ...], each {channel: gaps}
   function masks(image) {
     const key = `masks/${number(image)}`;
     return remember("masks", key, () => read(key));
@@ -74,11 +74,11 @@ severstal.loader = (() => {
   function levels(image, candidate, h) {
     const key = `levels/${number(image)}-${candidate}`;
     return remember("levels", key, async () => {
-      const found = new Map();
+      const maps = new Map();
       for (const { channel, x, w, top, data } of await read(key)) {
-        found.set(channel, { x, w, h, top, steps: await inflate(data) });
+        maps.set(channel, { x, w, h, top, steps: await inflate(data) });
       }
-      return found;
+      return maps;
     });
   }
 
@@ -88,5 +88,5 @@ severstal.loader = (() => {
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
-  return { imageFile, masks, levels, kept, most };
+  return { imageFile, masks, levels, cached, limits };
 })();

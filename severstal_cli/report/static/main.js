@@ -1,21 +1,21 @@
-// All together: the worst and the best, the gallery, the viewer, and what the address names.
+// Starts the page: worst and best images, gallery, viewer, and the image that the address names.
 "use strict";
 
 (() => {
   const { filters, gallery, index, viewer } = severstal;
-  const ENDS = 4;
+  const EXTREMES = 4;
 
-  severstal.ends = (candidate) => {
+  severstal.showExtremes = (candidate) => {
     if (!index.truth) return;
-    const name = document.getElementById("ends-of");
+    const name = document.getElementById("extremes-of");
     if (name) name.textContent = index.candidates[candidate].name;
     const all = { candidate, channel: filters.ALL, kind: "all", search: "" };
     const dice = (image) => filters.meanDice(candidate, image);
     const worst = filters.select({ ...all, order: "worst" }).images.filter((image) => dice(image) < 1);
     const best = filters.select({ ...all, order: "best" }).images.filter((image) =>
-      !filters.isClean(image) && filters.told(candidate, image).every(({ kind }) => kind === "right"));
+      !filters.isClean(image) && filters.classesOf(candidate, image).every(({ kind }) => kind === "right"));
     for (const [id, images] of [["worst", worst], ["best", best]]) {
-      const shown = images.slice(0, ENDS).map((image) => {
+      const shown = images.slice(0, EXTREMES).map((image) => {
         return gallery.make("li", {}, gallery.card(image, candidate, (wanted, from) => viewer.open(wanted, images, from)));
       });
       document.getElementById(id).replaceChildren(...(shown.length ? shown : [gallery.make("li", {}, "none")]));
@@ -24,12 +24,12 @@
 
   viewer.build();
   gallery.build();
-  severstal.ends(0);
+  severstal.showExtremes(0);
 
-  // The images that are chosen, or all where they leave out this one.
+  // The images of the gallery, or all if the filters exclude this one.
   function among(image) {
-    const chosen = gallery.images();
-    return chosen.includes(image) ? chosen : Array.from({ length: filters.count }, (_, number) => number);
+    const filtered = gallery.images();
+    return filtered.includes(image) ? filtered : Array.from({ length: filters.count }, (_, number) => number);
   }
 
   function follow() {
@@ -41,8 +41,8 @@
   addEventListener("hashchange", follow);
 
   addEventListener("keydown", (event) => {
-    const writes = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
-    if (event.key !== "/" || writes || document.getElementById("viewer").open) return;
+    const isTyping = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
+    if (event.key !== "/" || isTyping || document.getElementById("viewer").open) return;
     event.preventDefault();
     document.getElementById("search").focus();
   });

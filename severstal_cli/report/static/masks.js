@@ -1,13 +1,13 @@
-// Masks: made of run lengths or of levels, filtered by a rule, and scored. The same as in steel/rle, steel/postprocess
-// and steel/dice, in whole numbers, so that the Dice is the same to the last bit.
+// Masks: decodes RLE, thresholds levels, applies the post-processing of a class, and computes the Dice. The counterpart
+// of steel/masks and steel/scoring/dice, in integers, so that the Dice is the same to the last bit.
 //
-// A mask is {x, w, h, bits}: the columns x to x + w - 1 of an image of height h, pixels down the columns as in run
-// lengths; all else is empty.
+// A mask is {x, w, h, bits}: columns x to x + w - 1 of an image of height h, in column-major order as in RLE. The other
+// columns are empty.
 "use strict";
 const severstal = {};
 
 severstal.masks = (() => {
-  // Counts of pixels out, in, out, in, ... down the columns -> a mask.
+  // Decodes alternating counts of pixels outside and inside a mask, down the columns.
   function fromGaps(gaps, h) {
     let end = 0;
     for (const count of gaps) end += count;
@@ -23,8 +23,8 @@ severstal.masks = (() => {
     return { x, w, h, bits };
   }
 
-  // 8-connected components of fewer than `least` pixels go, in place.
-  function dropSmall(mask, least) {
+  // Removes 8-connected components of fewer than `minimum` pixels, in place.
+  function dropSmall(mask, minimum) {
     const { w, h, bits } = mask;
     const seen = new Uint8Array(bits.length);
     const members = new Int32Array(bits.length);
@@ -39,20 +39,20 @@ severstal.masks = (() => {
         const top = Math.max(0, row - 1);
         const bottom = Math.min(h - 1, row + 1);
         for (let c = Math.max(0, column - 1); c <= Math.min(w - 1, column + 1); c++) {
-          for (let place = c * h + top; place <= c * h + bottom; place++) {
-            if (bits[place] && !seen[place]) {
-              seen[place] = 1;
-              members[count++] = place;
+          for (let i = c * h + top; i <= c * h + bottom; i++) {
+            if (bits[i] && !seen[i]) {
+              seen[i] = 1;
+              members[count++] = i;
             }
           }
         }
       }
-      if (count < least) for (let i = 0; i < count; i++) bits[members[i]] = 0;
+      if (count < minimum) for (let i = 0; i < count; i++) bits[members[i]] = 0;
     }
   }
 
-  // levels: {x, w, h, top, steps}; `reach`: how many steps a pixel must reach, which is the threshold `level`.
-  // rule: {min_component_px, min_mask_px, min_image_score}, or null for none.
+  // levels: {x, w, h, top, steps}; `reach`: the number of steps that a pixel must reach, i.e. the threshold `level`.
+  // rule: {min_component_px, min_mask_px, min_image_score}, or null for the threshold alone.
   function fromLevels(levels, reach, level, rule) {
     const { x, w, h, top, steps } = levels;
     const mask = { x, w, h, bits: new Uint8Array(steps.length) };
@@ -81,7 +81,7 @@ severstal.masks = (() => {
     return count;
   }
 
-  // Of counts of pixels: both masks, and what they share.
+  // From pixel counts: of each mask, and of their intersection.
   function dice(predicted, truth, shared) {
     return predicted + truth ? (2 * shared) / (predicted + truth) : 1;
   }

@@ -1,11 +1,11 @@
-// Light, dark, or as the system says; before anything is drawn, so that nothing flashes.
+// Light, dark, or the theme of the system. Runs before the first paint, so that nothing flashes.
 (() => {
   const themes = ["auto", "light", "dark"];
   let theme = "auto";
   try {
     theme = localStorage.getItem("severstal-theme") || "auto";
   } catch {
-    // a browser may keep nothing for files
+    // some browsers have no storage for pages opened as files
   }
 
   function show() {

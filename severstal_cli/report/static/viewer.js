@@ -1,4 +1,4 @@
-// One image, large: layers, zoom, and the slider that redraws the masks from the levels.
+// One image in full size: layers, zoom, and sliders that recompute the masks from the levels.
 "use strict";
 
 severstal.viewer = (() => {
@@ -8,21 +8,21 @@ severstal.viewer = (() => {
   const dialog = byId("viewer");
   const candidates = index.candidates;
   const runs = candidates.map((_, number) => number).filter((number) => candidates[number].rules);
-  // where each slider stands: a place in the steps of the class; behind the last one: never
-  const places = candidates.map((_, number) => ownPlaces(number));
+  // position of each slider: an index into the steps of the class; past the last one, the class is disabled
+  const positions = candidates.map((_, number) => tunedPositions(number));
   let images = [];
   let image = 0;
   let from = null;
-  let known = null; // what is read of the image: {truth, found, levels}
-  let current = []; // candidate -> channel -> mask, as the sliders stand
+  let known = null; // data of the image: {truth, predicted, levels}
+  let current = []; // candidate -> channel -> mask, at the thresholds of the sliders
   let panels = [];
-  let painted = 0; // the thickness of the outlines
+  let painted = 0; // thickness of the outlines as painted
 
-  function ownPlaces(number) {
+  function tunedPositions(number) {
     const { rules, steps } = candidates[number];
     return rules ? rules.map((rule, channel) => {
-      const place = steps[channel].indexOf(rule.pixel_threshold);
-      return place < 0 ? steps[channel].length : place;
+      const position = steps[channel].indexOf(rule.pixel_threshold);
+      return position < 0 ? steps[channel].length : position;
     }) : [];
   }
 
@@ -45,14 +45,14 @@ severstal.viewer = (() => {
     known = null;
     delete dialog.dataset.shown;
     delete dialog.dataset.unknown;
-    const place = images.indexOf(image);
+    const position = images.indexOf(image);
     byId("viewer-name").textContent = index.names[image];
-    byId("viewer-place").textContent =
-      `${(place + 1).toLocaleString("en")} of ${images.length.toLocaleString("en")} · ` +
+    byId("viewer-position").textContent =
+      `${(position + 1).toLocaleString("en")} of ${images.length.toLocaleString("en")} · ` +
       `${filters.height(image)} × ${filters.width(image)} px`;
-    // not disabled: that would take the focus, and the keys with it
-    byId("previous").setAttribute("aria-disabled", place <= 0);
-    byId("next").setAttribute("aria-disabled", place >= images.length - 1);
+    // not disabled: a disabled button loses the focus, and with it the keys
+    byId("previous").setAttribute("aria-disabled", position <= 0);
+    byId("next").setAttribute("aria-disabled", position >= images.length - 1);
     history.replaceState(null, "", `#image=${image + 1}`);
     zooming.fit();
     layOut();
@@ -60,16 +60,16 @@ severstal.viewer = (() => {
       await read(wanted);
     } catch (error) {
       if (image !== wanted) return;
-      byId("viewer-place").textContent = byId("told").textContent = error.message;
-      dialog.dataset.unknown = ""; // what stands there is of another image
+      byId("viewer-position").textContent = byId("status").textContent = error.message;
+      dialog.dataset.unknown = ""; // hides the masks and figures of the previous image
       return;
     }
-    if (image !== wanted || !dialog.open) return; // another one was asked for meanwhile
+    if (image !== wanted || !dialog.open) return; // another image was opened meanwhile
     for (const candidate of candidates.keys()) recompute(candidate);
     draw();
     const means = candidates.map((one, number) => `${one.name} Dice ${mean(number).toFixed(4)}`);
-    byId("told").textContent = `${index.names[image]}${index.truth ? `: ${means.join(", ")}` : ""}`;
-    dialog.dataset.shown = image; // all of it is drawn
+    byId("status").textContent = `${index.names[image]}${index.truth ? `: ${means.join(", ")}` : ""}`;
+    dialog.dataset.shown = image; // everything is drawn
   }
 
   async function read(wanted) {
@@ -79,39 +79,39 @@ severstal.viewer = (() => {
       isEmpty ? candidates.map(() => ({})).concat({}) : loader.masks(wanted),
       ...candidates.map((one, number) => (one.levels?.[wanted] ? loader.levels(wanted, number, height) : new Map())),
     ]);
-    const [truth, ...found] = columns.map((column) =>
+    const [truth, ...predicted] = columns.map((column) =>
       new Map(Object.entries(column).map(([channel, gaps]) => [Number(channel), masks.fromGaps(gaps, height)])));
-    if (image === wanted) known = { truth, found, levels };
+    if (image === wanted) known = { truth, predicted, levels };
   }
 
-  // ---- masks as the sliders stand
+  // ---- masks at the thresholds of the sliders
 
   function recompute(candidate, only = null) {
     const { rules, steps } = candidates[candidate];
-    if (!rules) current[candidate] = known.found[candidate];
+    if (!rules) current[candidate] = known.predicted[candidate];
     else {
       if (only === null) current[candidate] = new Map();
       for (let channel = 0; channel < filters.classes; channel++) {
         const levels = known.levels[candidate].get(channel);
         if (!levels || (only !== null && only !== channel)) continue;
-        const place = places[candidate][channel];
-        const level = steps[channel][place] ?? 256;
-        const rule = byId("filters").checked ? rules[channel] : null;
-        current[candidate].set(channel, masks.fromLevels(levels, place + 1, level, rule));
+        const position = positions[candidate][channel];
+        const level = steps[channel][position] ?? 256;
+        const rule = byId("postprocess").checked ? rules[channel] : null;
+        current[candidate].set(channel, masks.fromLevels(levels, position + 1, level, rule));
       }
     }
-    tables.tell(candidate, {
+    tables.update(candidate, {
       counts: filters.channels.map((channel) => counts(candidate, channel)), mean: mean(candidate),
-      places: places[candidate], own: ownPlaces(candidate),
+      positions: positions[candidate], tuned: tunedPositions(candidate),
     });
   }
 
   function counts(candidate, channel) {
     const mask = current[candidate].get(channel);
     const truth = known.truth.get(channel);
-    const found = masks.area(mask);
-    const there = masks.area(truth);
-    return { found, there, dice: masks.dice(found, there, masks.overlap(mask, truth)) };
+    const area = masks.area(mask);
+    const trueArea = masks.area(truth);
+    return { predicted: area, truth: trueArea, dice: masks.dice(area, trueArea, masks.overlap(mask, truth)) };
   }
 
   function mean(candidate) {
@@ -120,9 +120,9 @@ severstal.viewer = (() => {
     return sum / filters.classes;
   }
 
-  // ---- the pictures
+  // ---- panels
 
-  // A panel for each candidate, or one for all of them.
+  // One panel per candidate, or one for all.
   function layOut() {
     const groups = isApart() ? candidates.map((_, number) => [number]) : [candidates.map((_, number) => number)];
     panels = groups.map((members) => {
@@ -150,8 +150,8 @@ severstal.viewer = (() => {
     for (const { members, canvas, figure } of panels) {
       figure.hidden = isApart() && !isOn(members[0]) && candidates.some((_, number) => isOn(number));
       const layers = [];
-      const add = (found, style) => {
-        for (const [channel, mask] of found) layers.push({ mask, channel, style });
+      const add = (classes, style) => {
+        for (const [channel, mask] of classes) layers.push({ mask, channel, style });
       };
       if (showsTruth()) add(known.truth, "fill");
       for (const number of members) if (isOn(number)) add(current[number], number);
@@ -160,21 +160,21 @@ severstal.viewer = (() => {
     painted = thickness();
   }
 
-  // Of an outline, in pixels of the canvas.
+  // Thickness of an outline, in pixels of the canvas.
   const thickness = () => Math.min(8, Math.max(1, Math.round(1.7 / (zooming.scale() * pixelStep()))));
 
-  // Pixels of the image in one of the canvas, in each direction: a canvas has its bounds.
+  // Pixels of the image per pixel of the canvas, in each direction: browsers limit the size of a canvas.
   const pixelStep = () => Math.max(1, Math.ceil(Math.sqrt((filters.height(image) * filters.width(image)) / 16e6)));
 
-  // After a zoom the same canvas is shown larger, but for its outlines.
+  // A zoom scales the canvas; it is redrawn only if the outlines change.
   function zoomed() {
     if (known && thickness() !== painted) draw();
   }
 
   // ---- controls
 
-  function moved(candidate, channel, place) {
-    places[candidate][channel] = place;
+  function moved(candidate, channel, position) {
+    positions[candidate][channel] = position;
     if (!known) return;
     recompute(candidate, channel);
     draw();
@@ -185,8 +185,8 @@ severstal.viewer = (() => {
     if (next >= 0 && next < images.length) show(images[next]);
   }
 
-  function toRules() {
-    for (const number of runs) places[number] = ownPlaces(number);
+  function resetThresholds() {
+    for (const number of runs) positions[number] = tunedPositions(number);
     for (const number of runs) if (known) recompute(number);
     draw();
   }
@@ -223,8 +223,8 @@ severstal.viewer = (() => {
     }
     const actions = {
       ArrowLeft: () => step(-1), ArrowRight: () => step(1), k: () => step(-1), j: () => step(1),
-      t: () => toggle(byId("truth")), s: () => toggle(byId("apart")), r: toRules,
-      "+": zooming.nearer, "=": zooming.nearer, "-": zooming.farther, 0: zooming.fit,
+      t: () => toggle(byId("truth")), s: () => toggle(byId("apart")), r: resetThresholds,
+      "+": zooming.zoomIn, "=": zooming.zoomIn, "-": zooming.zoomOut, 0: zooming.fit,
       "?": () => { byId("keys").open = !byId("keys").open; },
     };
     const model = /^[1-9]$/.test(event.key) && dialog.querySelector(`[data-candidate="${event.key - 1}"]`);
@@ -239,14 +239,14 @@ severstal.viewer = (() => {
     on("previous", "click", () => step(-1));
     on("next", "click", () => step(1));
     on("close", "click", () => dialog.close());
-    on("to-rules", "click", toRules);
+    on("reset-thresholds", "click", resetThresholds);
     on("truth", "change", draw);
     on("apart", "change", () => { layOut(); draw(); });
-    on("filters", "change", () => { for (const number of runs) if (known) recompute(number); draw(); });
+    on("postprocess", "change", () => { for (const number of runs) if (known) recompute(number); draw(); });
     for (const box of dialog.querySelectorAll("[data-candidate]")) box.addEventListener("change", draw);
-    // wherever the focus is, which a click beside the controls takes away
+    // on the document, because a click beside the controls removes the focus
     document.addEventListener("keydown", (event) => { if (dialog.open) onKey(event); });
-    tables.build(places, moved);
+    tables.build(positions, moved);
     dialog.addEventListener("close", closed);
   }
 

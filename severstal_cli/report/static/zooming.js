@@ -1,15 +1,15 @@
-// Zoom and move, the same in all panels: by buttons, keys, the wheel, a drag, or two fingers.
+// Zooms and pans all panels together: by buttons, keys, wheel, drag or pinch.
 "use strict";
 
 severstal.zooming = (() => {
-  const MOST = 32;
-  const STEP = 1.5; // of a button or a key
-  const view = { zoom: 1, x: 0, y: 0 }; // x, y: where the sheet's corner is, in pixels of the stage
+  const MAX_ZOOM = 32;
+  const STEP = 1.5; // factor of a button or key
+  const view = { zoom: 1, x: 0, y: 0 }; // x, y: corner of the sheet, in pixels of the stage
   let panels = [];
   let size = { height: 1, width: 1 };
   let fitted = { height: 1, width: 1, stage: 1 }; // the sheet at zoom 1, and the stage's width
   let redraw = () => {};
-  let seen = null;
+  let observer = null;
 
   const scale = () => (fitted.width * view.zoom) / size.width;
 
@@ -17,9 +17,9 @@ severstal.zooming = (() => {
     panels = shown;
     size = { height, width };
     redraw = draw;
-    seen?.disconnect();
-    seen = new ResizeObserver(measure);
-    seen.observe(document.getElementById("panels"));
+    observer?.disconnect();
+    observer = new ResizeObserver(measure);
+    observer.observe(document.getElementById("panels"));
     for (const { stage } of panels) listen(stage);
     measure();
   }
@@ -28,24 +28,24 @@ severstal.zooming = (() => {
     if (!panels.length) return;
     const wide = document.getElementById("panels").classList.contains("wide");
     const { stage } = panels.find(({ figure }) => !figure.hidden) || panels[0];
-    const most = Math.max(96, (innerHeight * 0.62) / (wide ? panels.length : 1));
+    const highest = Math.max(96, (innerHeight * 0.62) / (wide ? panels.length : 1));
     const width = stage.clientWidth;
-    const fit = Math.min(width / size.width, most / size.height);
+    const fit = Math.min(width / size.width, highest / size.height);
     fitted = { height: size.height * fit, width: size.width * fit, stage: width };
-    // a strip on a small screen would be a line: room to zoom into
-    const room = Math.max(fitted.height, Math.min(180, most));
+    // on a small screen a wide strip would be a line: leave room to zoom
+    const room = Math.max(fitted.height, Math.min(180, highest));
     for (const panel of panels) panel.stage.style.height = `${Math.round(room)}px`;
     fitted.room = room;
-    place();
+    position();
     redraw();
   }
 
-  function place() {
+  function position() {
     const clamp = (at, own, room) => (own <= room ? (room - own) / 2 : Math.min(0, Math.max(room - own, at)));
     view.x = clamp(view.x, fitted.width * view.zoom, fitted.stage);
     view.y = clamp(view.y, fitted.height * view.zoom, fitted.room);
     for (const { sheet, stage } of panels) {
-      stage.classList.toggle("near", view.zoom > 1); // else a finger scrolls the page
+      stage.classList.toggle("near", view.zoom > 1); // otherwise a finger scrolls the page
       sheet.style.width = `${fitted.width * view.zoom}px`;
       sheet.style.height = `${fitted.height * view.zoom}px`;
       sheet.style.transform = `translate(${view.x}px, ${view.y}px)`;
@@ -54,26 +54,26 @@ severstal.zooming = (() => {
     document.getElementById("zoom").textContent = `${Math.round(100 * scale())} %`;
   }
 
-  // x, y: what stays in its place; the middle if not told.
+  // x, y: the fixed point, by default the centre of the stage.
   function by(factor, x = fitted.stage / 2, y = fitted.room / 2) {
-    const zoom = Math.min(MOST, Math.max(1, view.zoom * factor));
+    const zoom = Math.min(MAX_ZOOM, Math.max(1, view.zoom * factor));
     const change = zoom / view.zoom;
     Object.assign(view, { zoom, x: x - (x - view.x) * change, y: y - (y - view.y) * change });
-    place();
+    position();
     redraw();
   }
 
-  // By quarters of the stage.
+  // In quarters of the stage.
   function move(right, down) {
     view.x += (right * fitted.stage) / 4;
     view.y += (down * fitted.room) / 4;
-    place();
+    position();
   }
 
   function fit() {
     Object.assign(view, { zoom: 1, x: 0, y: 0 });
     if (panels.length) {
-      place();
+      position();
       redraw();
     }
   }
@@ -88,7 +88,7 @@ severstal.zooming = (() => {
       return { x: mean("x") - box.left, y: mean("y") - box.top, apart };
     };
     stage.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey) return; // it scrolls; two fingers on a touchpad count as Ctrl
+      if (!event.ctrlKey) return; // a plain wheel scrolls; a pinch on a touchpad counts as Ctrl
       event.preventDefault();
       const box = stage.getBoundingClientRect();
       by(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
@@ -104,7 +104,7 @@ severstal.zooming = (() => {
       const after = middle();
       Object.assign(view, { x: view.x + after.x - before.x, y: view.y + after.y - before.y });
       if (before.apart && after.apart) by(after.apart / before.apart, after.x, after.y);
-      else place();
+      else position();
     });
     for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, (event) => fingers.delete(event.pointerId));
     stage.addEventListener("dblclick", (event) => {
@@ -113,11 +113,11 @@ severstal.zooming = (() => {
     });
   }
 
-  const nearer = () => by(STEP);
-  const farther = () => by(1 / STEP);
-  for (const [id, call] of [["zoom-in", nearer], ["zoom-out", farther], ["zoom-fit", fit]]) {
+  const zoomIn = () => by(STEP);
+  const zoomOut = () => by(1 / STEP);
+  for (const [id, call] of [["zoom-in", zoomIn], ["zoom-out", zoomOut], ["zoom-fit", fit]]) {
     document.getElementById(id).addEventListener("click", call);
   }
 
-  return { watch, nearer, farther, fit, move, scale };
+  return { watch, zoomIn, zoomOut, fit, move, scale };
 })();
