@@ -17,12 +17,12 @@ missed. Not found are mirrored, turned or zoomed copies, nor pictures without te
 """
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import Bar
 from severstal_cli.steel.dataset.near_duplicate_kernels import STEPS, agreeing, near_pairs, surplus
 from severstal_cli.steel.images.decoding import Grey, cv2, pixel_digest
@@ -153,8 +153,8 @@ def _confirmed(sketches: list[_Sketch]) -> list[tuple[int, int, float]]:
         pairs = near_pairs(prints[chosen], owner[chosen], NEAR_BITS)
         return np.column_stack([chosen[pairs[:, 0]], chosen[pairs[:, 1]], pairs[:, 2]])
 
-    with ThreadPoolExecutor(2) as pool:  # a bright spot is no dark one
-        first, second, distance = np.concatenate(list(pool.map(near, map(np.flatnonzero, (bright, ~bright))))).T
+    kinds = map(np.flatnonzero, (bright, ~bright))  # a bright spot matches no dark one
+    first, second, distance = np.concatenate(list(map_in_order(near, kinds, threads=2, ahead=2, name="pairs"))).T
     shift = places[second] - places[first]
     candidates = np.column_stack([owner[first], owner[second], shift, distance]).astype(np.int32)
     candidates = candidates[np.lexsort(candidates.T[::-1])]

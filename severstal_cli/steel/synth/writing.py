@@ -10,11 +10,9 @@ A later set takes its place: what synthetic.json names is removed, and nothing e
 """
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from severstal_cli import files, typed
 from severstal_cli.errors import InputError, OutputError
+from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
@@ -118,7 +117,7 @@ def _write(
     with _telling(folder):
         for part in PARTS:
             (folder / part).mkdir(exist_ok=True)
-    with progress.bar("drawing", len(train_names) + len(test_names), "images") as bar, _workers(threads) as pool:
+    with progress.bar("drawing", len(train_names) + len(test_names), "images") as bar, _one_opencv_thread():
 
         def write_part(part_folder: Path, names: Sequence[str], draw: Callable[[int], _Drawn]) -> _Masks:
             def write(number: int) -> Mapping[int, rle.RLE]:
@@ -127,9 +126,10 @@ def _write(
                 return runs
 
             masks: _Masks = {}
-            for name, runs in zip(names, pool.map(write, range(len(names))), strict=True):
-                masks.update({(name, channel): mask for channel, mask in runs.items()})
-                bar.advance()
+            with closing(map_in_order(write, range(len(names)), threads=threads, ahead=32, name="draw")) as written:
+                for name, runs in zip(names, written, strict=True):
+                    masks.update({(name, channel): mask for channel, mask in runs.items()})
+                    bar.advance()
             return masks
 
         def draw_given(number: int) -> _Drawn:
@@ -248,15 +248,13 @@ def _telling(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _workers(threads: int | None) -> Iterator[ThreadPoolExecutor]:
-    """Threads that draw one image each; OpenCV's own would only get in their way."""
+def _one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread: several threads draw one image each, and OpenCV's own would compete with them."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
     try:
-        yield pool
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
         cv2.setNumThreads(before)
 
 
