@@ -153,7 +153,7 @@ def _images_of(
     """The images that submissions are shown on, by id, and the folder that holds them."""
     given = config.images
     if given is not None and given.is_dir():
-        return surveys.images_of(given, progress), given
+        return surveys.images_of(given, progress)[0], given
     if given is not None:
         image_ids = mask_table.read_image_list(given).image_ids
     else:

@@ -11,9 +11,8 @@ from severstal_cli.errors import InputError
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.annotations.shapes import AnnotatedImage, AnnotationError, Annotations, Size, is_background
-from severstal_cli.steel.images.decoding import image_size
 from severstal_cli.steel.images.image_files import other_ending
-from severstal_cli.steel.images.surveys import orientation_remedy
+from severstal_cli.steel.images.surveys import Survey, orientation_remedy
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.rle import RLE
 from severstal_cli.steel.tables.csv_rows import MAX_CLASS_ID, RowError, read_image_id
@@ -34,6 +33,7 @@ class Drawn:
 def draw(
     annotations: Annotations,
     listed: dict[str, Path | None],
+    headers: Survey,
     class_names: Sequence[str] = (),
     progress: Progress = SILENT,
 ) -> Drawn:
@@ -42,6 +42,7 @@ def draw(
     Args:
         annotations: as found.
         listed: image_id -> its file or None, of the images that were given; {}: those of the annotations.
+        headers: the survey of the files in `listed`.
         class_names: the classes in another order than that of the format, or with ones that have no annotation here.
         progress: shows a bar and what is to be known of the annotations.
 
@@ -66,7 +67,7 @@ def draw(
         progress.log(f"note: {background} shapes are background: they are of no class{holes}")
     by_id = _by_image_id(annotations, listed)
     masks: dict[tuple[str, int], RLE] = {}
-    work = partial(_draw_image, ids=ids, is_painted=annotations.is_painted)
+    work = partial(_draw_image, ids=ids, is_painted=annotations.is_painted, headers=headers)
     items = [(image, listed.get(image_id) or image.path) for image_id, image in by_id.items()]
     with progress.bar("draw", len(items), "images") as bar:
         drawn = map_in_order(work, items, ahead=32, name="draw")
@@ -118,9 +119,9 @@ def _by_image_id(annotations: Annotations, listed: dict[str, Path | None]) -> di
     return found
 
 
-def _size(image: AnnotatedImage, path: Path | None) -> Size:
+def _size(image: AnnotatedImage, path: Path | None, headers: Survey) -> Size:
     """The size as declared, which must be that of the file, where there is one."""
-    actual = image_size(path) if path else None
+    actual = headers.size_of(path) if path else None
     if image.size is None and actual is None:
         raise InputError(f"{image.source}", f"no size of {image.name} is known", "Give the images with --images")
     if image.size and actual and image.size != actual:
@@ -132,10 +133,12 @@ def _size(image: AnnotatedImage, path: Path | None) -> Size:
     return actual or image.size or (0, 0)
 
 
-def _draw_image(item: tuple[AnnotatedImage, Path | None], *, ids: dict[str, int], is_painted: bool) -> dict[int, RLE]:
+def _draw_image(
+    item: tuple[AnnotatedImage, Path | None], *, ids: dict[str, int], is_painted: bool, headers: Survey
+) -> dict[int, RLE]:
     """class_id -> runs of one image."""
     image, path = item
-    size = _size(image, path)
+    size = _size(image, path, headers)
     present = {ids[shape.label] for shape in image.shapes if shape.label in ids}
     found: dict[int, RLE] = {}
     for class_id in sorted(present):  # one mask at a time, whatever the number of classes

@@ -136,7 +136,11 @@ def pad_to_multiple(images: Grey, multiple: int = 32) -> Grey:
 
 def decoded(path: Path) -> tuple[NDArray[Any], Header]:
     """`(H, W)` uint8 or uint16 of an image, grey and upright, and its header. Raises as `read_grey`."""
-    data = _read(path)
+    return decode(path, read_file(path))
+
+
+def decode(path: Path, data: bytes) -> tuple[NDArray[Any], Header]:
+    """As `decoded`, of a file that was read already: `data` is its content."""
     header = checked_header(path, data)
     pixels = None if header.by_pillow else _by_opencv(path, data, header)
     if pixels is None and header.kind == "TIFF" and not header.by_pillow:  # Pillow's library would write to stderr
@@ -226,7 +230,8 @@ def _unreadable(path: Path, fault: OSError) -> InputError:
     return InputError(f"{path}", f"cannot be read: {fault.strerror}", "Check the file and its permissions")
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The content of an image file. Raises InputError: missing, unreadable or empty."""
     try:
         data = path.read_bytes()
     except OSError as fault:

@@ -13,7 +13,7 @@ import numpy as np
 from severstal_cli.errors import InputError
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.images.decoding import DEPTHS, FULL_DEPTH, Grey, decoded, header_at, read_grey
+from severstal_cli.steel.images.decoding import DEPTHS, FULL_DEPTH, Grey, decoded, header_at, image_size, read_grey
 from severstal_cli.steel.images.image_files import find_images, paths_by_id
 from severstal_cli.steel.images.image_headers import Header
 
@@ -29,7 +29,13 @@ class Survey:
     deep: Sequence[Path]
     """Those that have more than 8 bits a sample."""
     notes: Sequence[str]
-    """What a person should know of them, a line each."""
+    """Lines for the user: EXIF orientations and further pages."""
+
+    def size_of(self, path: Path) -> tuple[int, int]:
+        """(height, width), upright; the header is read now if `path` is not in the survey. Raises InputError."""
+        if path in self.wrong:
+            raise self.wrong[path]
+        return self.sizes.get(path) or image_size(path)
 
 
 def survey(paths: Sequence[Path], progress: Progress = SILENT) -> Survey:
@@ -64,15 +70,16 @@ def survey(paths: Sequence[Path], progress: Progress = SILENT) -> Survey:
     )
 
 
-def images_of(folder: Path, progress: Progress = SILENT) -> dict[str, Path]:
-    """Return the images of a folder by id, and report what is passed over and what headers say.
+def images_of(folder: Path, progress: Progress = SILENT) -> tuple[dict[str, Path], Survey]:
+    """Return image_id -> path of the images in a folder, and their survey; log ignored files and the survey's notes.
 
     Raises InputError as `find_images`.
     """
     paths = find_images([folder], progress)
-    for note in survey(paths).notes:
+    headers = survey(paths)
+    for note in headers.notes:
         progress.log(note)
-    return paths_by_id(paths)
+    return paths_by_id(paths), headers
 
 
 def orientation_remedy(path: Path) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from severstal_cli.errors import InputError
-from severstal_cli.steel.images.decoding import check_pixels, cv2, read_grey
+from severstal_cli.steel.images.decoding import check_pixels, checked_header, cv2, decode, read_file
 from severstal_cli.steel.mask_images.colours import voc_colour
 
 MASK_SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".gif", ".webp"}
@@ -72,16 +72,13 @@ def read_mask(path: Path) -> MaskImage:
         InputError: missing, unreadable, cut short, of a kind that changes pixels or holds several images,
             half-transparent, or 16 bits a channel in colour.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}", f"cannot be read: {error.strerror}", "Check the file") from error
+    data = read_file(path)
     is_png = data.startswith(b"\x89PNG") and data[12:16] == b"IHDR"
     depth, kind = (data[24], data[25]) if is_png and len(data) > 25 else (0, 0)
-    if is_png or data.startswith(b"BM") or not data:
-        grey = read_grey(path)  # the whole file is checked here; for plain grey this is all
-        if (depth, kind) == (8, 0) and b"tRNS" not in data[: data.find(b"IDAT")]:
-            return _grey(grey)
+    if (depth, kind) == (8, 0) and b"tRNS" not in data[: data.find(b"IDAT")]:
+        return _grey(decode(path, data)[0])
+    if is_png or data.startswith(b"BM"):
+        checked_header(path, data)  # Pillow accepts some files that are cut short
     if data.startswith(b"\xff\xd8"):
         raise InputError(f"{path}", "a JPEG file: its compression changes pixels", SAVE_AS_PNG)
     if data[8:12] == b"WEBP" and b"VP8L" not in data:

@@ -199,6 +199,20 @@ def test_transparent_places_of_a_palette_show_nothing(tmp_path: Path) -> None:
         assert {value for row in seen(tmp_path / name) for value in row} == {"transparent", "ff0000"}
 
 
+def test_an_indexed_png_is_decoded_once_and_a_grey_one_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(8, 3, IN_EIGHT_BITS, PALETTE))
+    (tmp_path / "b.png").write_bytes(png(8, 0, IN_EIGHT_BITS))
+    reads: list[str] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (reads.append(path.name), read_bytes(path))[1])
+    read_mask(tmp_path / "b.png")
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV decodes what Pillow decodes"))
+    read_mask(tmp_path / "a.png")
+    assert reads == ["b.png", "a.png"]
+
+
 def test_the_palette_of_voc() -> None:
     assert [f"{voc_colour(number):06x}" for number in (0, 1, 2, 3, 4, 7, 8, 15, 20, 255)] == [
         "000000", "800000", "008000", "808000", "000080", "808080", "400000", "c08080", "004080", "e0e0c0",
