@@ -1,14 +1,14 @@
-"""Supervisely: a project with `meta.json`, and a JSON file an image in `DATASET/ann/`.
+"""Supervisely: a project with `meta.json`, and one JSON file per image in `DATASET/ann/`.
 
     ds/ann/a.jpg.json:  {"size": {"height": 256, "width": 1600}, "objects": [
         {"classTitle": "scratch", "geometryType": "polygon",
          "points": {"exterior": [[10, 20], [30, 20], [20, 40]], "interior": []}},
         {"classTitle": "scratch", "geometryType": "bitmap", "bitmap": {"origin": [40, 5], "data": "eJzr..."}}]}
 
-Pixels are those of the SDK (supervisely/supervisely, supervisely/geometry): a polygon, cut to whole numbers, is filled
-by OpenCV, then its holes are emptied, their outline with them (`Polygon._draw_impl`); a bitmap is a PNG, compressed
-by zlib, in base64, its upper left corner at `origin` (`Bitmap.base64_2_data`). What leaves the image is cut off as
-`Annotation` does it (`Polygon.crop`, by shapely). Classes are those of `meta.json`, in its order.
+Masks equal those of the SDK (supervisely/supervisely, supervisely/geometry). OpenCV fills a polygon with truncated
+coordinates, then clears its holes and their outlines (`Polygon._draw_impl`). A bitmap is a PNG, compressed by zlib, in
+base64, with its upper left corner at `origin` (`Bitmap.base64_2_data`). Shapes are clipped to the image as in
+`Annotation` (`Polygon.crop`, by shapely). Classes are those of `meta.json`, in its order.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _DRAWERS = {"polygon": supervisely_shapes.draw_polygon, "bitmap": supervisely_sh
 
 
 def find_meta(root: Path) -> Path | None:
-    """The `meta.json` of a project: in `root`, or above it where `root` is one of its data sets."""
+    """Return the `meta.json` of a project: in `root`, or above it if `root` is a data set of the project."""
     for folder in (root, root.parent, root.parent.parent):
         path = folder / "meta.json"
         if path.is_file() and _files(root):
@@ -44,7 +44,7 @@ def find_meta(root: Path) -> Path | None:
 
 
 def read(root: Path, meta: Path) -> Annotations:
-    """The annotations of a project or of one of its data sets. Raises InputError."""
+    """Read a project or one of its data sets. Raises InputError."""
     source = meta
     try:
         names = [member(record, "title", str) for record in read_json(meta)["classes"]]
@@ -60,8 +60,8 @@ def read(root: Path, meta: Path) -> Annotations:
 
 
 def _files(root: Path) -> list[Path]:
-    found = root.glob("*.json") if root.name == "ann" else root.rglob("ann/*.json")
-    return sorted(path for path in found if not path.name.startswith("."))
+    paths = root.glob("*.json") if root.name == "ann" else root.rglob("ann/*.json")
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def _image(source: Path, document: Any, names: Sequence[str]) -> AnnotatedImage:
@@ -79,11 +79,11 @@ def _image(source: Path, document: Any, names: Sequence[str]) -> AnnotatedImage:
         draw = partial(_DRAWERS.get(kind, supervisely_shapes.refuse), record)
         shapes.append(Shape(where=f"{where} ({label:.40})", label=label, draw=draw))
     name, folder = source.stem, source.parent.parent / "img"
-    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:  # projects of old name annotations without the ending
-        names_there = sorted(path.name for path in folder.glob("*") if name in (path.name, path.stem))
-        if len(names_there) != 1:
-            raise AnnotationError(f"{len(names_there)} images are named {name} in {folder}")
-        name = names_there[0]
+    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:  # old projects name annotations without the image suffix
+        matches = sorted(path.name for path in folder.glob("*") if name in (path.name, path.stem))
+        if len(matches) != 1:
+            raise AnnotationError(f"{len(matches)} images are named {name} in {folder}")
+        name = matches[0]
     path = folder / name
     return AnnotatedImage(
         source=source, name=name, size=size, shapes=tuple(shapes), path=path if path.is_file() else None

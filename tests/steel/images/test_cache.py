@@ -307,7 +307,7 @@ def test_notes_are_said_at_every_opening(folder: Path, heard) -> None:  # type: 
     first = list(heard.lines)
     cache.open_cache(folder, heard)
     assert heard.lines == [*first, *first]
-    assert [line.partition(" ")[2][:11] for line in first] == ["passed over", "of 12 image"]
+    assert [line.partition(" ")[2][:7] for line in first] == ["ignored", "of 12 i"]
 
 
 def test_a_cache_of_an_earlier_version_is_made_again(folder: Path) -> None:

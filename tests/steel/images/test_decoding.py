@@ -113,7 +113,7 @@ def test_every_cut_is_seen_before_the_decoder_runs(name: str) -> None:
 def test_a_damaged_png_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = bytearray(KINDS["a.png"])
     data[len(data) // 2] ^= 1
-    assert "damaged: wrong check sum of PNG chunk IDAT" in fault(tmp_path / "a.png", bytes(data))
+    assert "damaged: wrong checksum of PNG chunk IDAT" in fault(tmp_path / "a.png", bytes(data))
     assert capfd.readouterr().err == ""
 
 
@@ -321,7 +321,7 @@ def test_a_tga_is_known_by_its_name(tmp_path: Path) -> None:
         (encoded(".tif", GREY.astype(np.float32)), "floating-point numbers, for which no range"),
         (tiff(GREY.astype("<i2").tobytes(), bits=16, form=2), "signed numbers, for which no range"),
         (tiff(GREY.astype("<u4").tobytes(), bits=32), "32-bit numbers, for which no range"),
-        (tiff(GREY.tobytes(), bits=8, colours=8), "colours are of a kind that is not read"),
+        (tiff(GREY.tobytes(), bits=8, colours=8), "colours are not supported"),
     ],
 )
 def test_pixels_without_a_range_are_refused(tmp_path: Path, data: bytes, said: str) -> None:

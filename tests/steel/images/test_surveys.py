@@ -103,7 +103,7 @@ def test_files_of_another_depth_are_named(tmp_path: Path) -> None:
     assert found == Depth(bits=16, files=3, dim=1)
     assert found.note(5) == (
         "3 of 5 images are 16-bit files with 16 bits in use: grey levels of 0 to 65,535 become 0 to 255; 1 of them "
-        "stay below 1/16 of that and become nearly black: scale them before if they are of another depth"
+        "stay below 1/16 of that and become nearly black: rescale them if they have another depth"
     )
 
 
