@@ -268,7 +268,7 @@ def test_where_the_ending_alone_differs_the_message_names_the_file(severstal: Ru
     assert code == 1
     name = re.search(r"there is no image (\w+)\.jpg in train_images", last(err))
     assert name is not None
-    assert f"{name[1]}.png is there: give rows and files the same ending" in last(err)
+    assert f"{name[1]}.png exists: give rows and files the same suffix" in last(err)
     Path("sample.csv").write_text(f"ImageId,EncodedPixels,ClassId\n{name[1]}.jpg,,1\n")
     code, _, err = severstal("predict data/train_images --model models/good --out x.csv --sample sample.csv")
     assert (code, f"({name[1]}.png exists)" in last(err)) == (1, True), err

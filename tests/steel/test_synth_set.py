@@ -223,7 +223,7 @@ def test_only_what_the_earlier_set_names_is_removed(tmp_path, heard):
     assert (tmp_path / "test_images" / "notes.txt").read_bytes() == b"y"
     assert len(list((tmp_path / "train_images").iterdir())) == 3
     assert [line.split(",")[0] for line in heard.lines] == [
-        f"warning: 1 files in {tmp_path / part} are not of the earlier set and stay"
+        f"warning: 1 files in {tmp_path / part} are not of the earlier set: they stay"
         for part in ("train_images", "test_images")
     ]
 
@@ -244,10 +244,10 @@ def test_a_linked_folder_is_not_followed(tmp_path):
     ("names", "message"),
     [
         (None, "does not name the images"),
-        ({"train_images": ["../outside.jpg"]}, "is no image of a set"),
-        ({"train_images": ["/outside.jpg"]}, "is no image of a set"),
-        ({"..": ["outside.jpg"]}, "is no image of a set"),
-        ({"train_images": ["notes.txt"]}, "is no image of a set"),
+        ({"train_images": ["../outside.jpg"]}, "cannot be an image of a set"),
+        ({"train_images": ["/outside.jpg"]}, "cannot be an image of a set"),
+        ({"..": ["outside.jpg"]}, "cannot be an image of a set"),
+        ({"train_images": ["notes.txt"]}, "cannot be an image of a set"),
         ({"train_images": "outside.jpg"}, "not a list"),
         ([], "not a table"),
     ],

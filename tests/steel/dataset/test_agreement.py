@@ -50,7 +50,5 @@ def test_files_are_known_by_names_in_one_form(tmp_path: Path) -> None:
     assert set(files) == {"\u00e4.png", "b.png"}
     sizes, wrong = agreement.sizes_of(files)
     assert sizes == {"\u00e4.png": (2, 3)}
-    assert agreement.unread(wrong).startswith(
-        "runs past the end were not looked for in images that cannot be read: 1, "
-    )
+    assert agreement.unread(wrong).startswith("masks were not checked against the size of 1 unreadable images, ")
     assert agreement.unread([]) == ""

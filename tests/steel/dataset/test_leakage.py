@@ -28,7 +28,9 @@ def record(fold: int | None, **more: object) -> dict[str, object]:
 def test_a_submission_is_not_scored_on_what_its_runs_were_trained_on(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
     path = told(tmp_path, record(0))
     leakage.check_submission(path, ["a", "b", "d"], SPLIT)
-    with pytest.raises(InputError, match=r"models/r was trained on images that count: 2 of 4, first c\. Give with"):
+    with pytest.raises(
+        InputError, match=r"models/r was trained on images that are scored: 2 of 4, first c\. Give with"
+    ):
         leakage.check_submission(path, ["a", "c", "d", "e"], SPLIT)
     with pytest.raises(InputError, match="1 of 2, first a"):
         leakage.check_submission(told(tmp_path, record(0), record(1)), ["d", "a"], SPLIT)
@@ -44,7 +46,7 @@ def test_a_submission_is_not_scored_on_what_its_runs_were_trained_on(tmp_path: P
     others = [record(1, split="another"), record(0, folder="models/s", seen=[record(0, split="third")])]
     leakage.check_submission(told(tmp_path, *others), ["a"], SPLIT, heard)
     assert heard.lines == [
-        f"models/{name} was trained by another split: it may have seen images that count" for name in "rs"
+        f"models/{name} was trained with another split, so leakage cannot be ruled out" for name in "rs"
     ]
 
 
@@ -70,7 +72,7 @@ def test_without_a_record_nothing_is_told(tmp_path: Path, content: str | None) -
 def test_what_cannot_be_told_of_a_submission_is_said(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
     leakage.check_submission(tmp_path / "s.csv", ["a"], SPLIT, heard)
     assert heard.lines == [
-        f"which runs made {tmp_path}/s.csv is not told beside it: they may have seen images that count"
+        f"{tmp_path}/s.csv has no metadata on its runs, so leakage cannot be ruled out: they may have seen these images"
     ]
 
 

@@ -115,7 +115,7 @@ def test_dark_spots_tell_as_well_as_bright_ones(level: int) -> None:
 
 def test_where_there_is_no_texture_there_are_no_spots() -> None:
     """Else every two black images would be candidates."""
-    assert len(near_duplicates._sketch(np.full((HEIGHT, WIDTH), 3, np.uint8)).prints) == 0
+    assert len(near_duplicates._features_of(np.full((HEIGHT, WIDTH), 3, np.uint8)).hashes) == 0
 
 
 def test_equal_bytes_of_another_shape_are_another_picture() -> None:

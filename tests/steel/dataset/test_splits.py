@@ -200,13 +200,13 @@ WRONG = {
     HEADER: "no image is in a fold",
     HEADER + "a,holdout,0,\n": "no image is in a fold",
     HEADER + "a,0,0\n": "line 2: 3 fields instead of 4",
-    HEADER + "a,0,0,\nb,test,1,\n": 'line 3: the part "test" is neither holdout nor the number of a fold',
-    HEADER + "a,-1,0,\n": 'the part "-1" is neither',
-    HEADER + "a,00,0,\n": 'the part "00" is neither',
-    HEADER + "a,0,x,\n": 'the group "x" is not a number',
-    HEADER + "a,0,0,1 b\n": 'the classes "1 b" are not numbers',
-    HEADER + "a,0,0,\nb,0,1,\na,0,0,\n": "line 4: a is named a second time",
-    HEADER + "a,0,0,\nb,1,0,\n": "line 3: group 0 is in part 0 and in part 1",
+    HEADER + "a,0,0,\nb,test,1,\n": 'line 3: Part is "test", neither holdout nor the number of a fold',
+    HEADER + "a,-1,0,\n": 'Part is "-1", neither',
+    HEADER + "a,00,0,\n": 'Part is "00", neither',
+    HEADER + "a,0,x,\n": 'Group is "x", not a number',
+    HEADER + "a,0,0,1 b\n": 'Classes are "1 b", not class ids',
+    HEADER + "a,0,0,\nb,0,1,\na,0,0,\n": "line 4: a occurs a second time",
+    HEADER + "a,0,0,\nb,1,0,\n": "line 3: group 0 is in subset 0 and in subset 1",
     HEADER + "a,0,0,\nb,2,1,\n": "no image is in fold 1, but some are in fold 2",
 }
 
@@ -312,7 +312,7 @@ def test_too_few_images_for_the_parts(data: Path) -> None:
     for path in sorted((data / "train_images").iterdir())[5:]:
         path.unlink()
     (data / "train.csv").write_text("ImageId,ClassId,EncodedPixels\n00.jpg,1,1 5\n")
-    with pytest.raises(InputError, match="too few images for 6 parts: 5 images in 4 groups"):
+    with pytest.raises(InputError, match="too few images for 6 subsets: 5 images in 4 groups"):
         splits.split_data(SplitConfig(data=data))
     assert not (data / "splits.csv").exists()
     assert set(splits.split_data(SplitConfig(data=data, holdout=0, folds=2)).part_names()) == {"0", "1"}
@@ -329,12 +329,12 @@ def test_rows_of_images_that_are_not_there(data: Path) -> None:
     ("row", "said"),
     [
         ("a\x1b[31m.png,0,1,", r"ImageId 'a\\x1b\[31m\.png' has blanks around it"),
-        ("a.png,\x1b]0;x\x07,1,", r'the part "\\x1b\]0;x\\x07" is neither'),
-        ("a.png,0,\x1b[2J,", r'the group "\\x1b\[2J" is not a number'),
-        ("a.png,0,1,1 \x1b[2J", r'the classes "1 \\x1b\[2J" are not numbers'),
-        ("a.png,0,1,1 255", 'the classes "1 255" are not numbers'),
-        ("a.png,0,1," + "1 x " * 30_000, 'the classes "1 x 1 x '),
-        ("a.png," + "x" * 100_000 + ",1,", 'the part "xxx'),
+        ("a.png,\x1b]0;x\x07,1,", r'Part is "\\x1b\]0;x\\x07", neither'),
+        ("a.png,0,\x1b[2J,", r'Group is "\\x1b\[2J", not a number'),
+        ("a.png,0,1,1 \x1b[2J", r'Classes are "1 \\x1b\[2J", not class ids'),
+        ("a.png,0,1,1 255", 'Classes are "1 255", not class ids'),
+        ("a.png,0,1," + "1 x " * 30_000, 'Classes are "1 x 1 x '),
+        ("a.png," + "x" * 100_000 + ",1,", 'Part is "xxx'),
         ("a" * 100_000 + ",0,1,", "ImageId 'aaa"),
     ],
 )
