@@ -49,7 +49,7 @@ def test_an_image_depends_on_its_number_only(small_set, tmp_path):
     assert set(rows) <= set((longer / "train.csv").read_text().splitlines())
 
 
-def test_the_set_is_whole_and_says_what_the_pictures_show(small_set):
+def test_the_set_is_complete_and_its_tables_match_the_images(small_set):
     plan = SetPlan(seed=3, size=SMALL, rare_boost=0.7)
     for part, count, folder, name in ((TRAIN, 30, "train_images", "train.csv"), (TEST, 12, "test_images", "test.csv")):
         table = mask_table.read_table(small_set / name, pixels=64 * 200)
@@ -81,7 +81,7 @@ def test_drawing_under_annotations_keeps_them(tmp_path):
     assert written == ["ImageId,ClassId,EncodedPixels", rows[1], rows[0], rows[2]]
     assert sorted(path.name for path in (folder / "train_images").iterdir()) == ["a.png", "b.jpg", "clean.jpg"]
     assert len(list((folder / "test_images").iterdir())) == 2
-    # an image is the same in another company, and its mask shows
+    # an image does not depend on the others of the set, and its mask is visible
     alone = tmp_path / "alone"
     write_synthetic_set(alone, seed=0, images=None, test_images=0, size=SMALL, annotations=tmp_path / "given.csv")
     assert _digests(alone)["train_images/b.jpg"] == _digests(folder)["train_images/b.jpg"]

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations import coco_masks
 from severstal_cli.steel.annotations.documents import member
 from severstal_cli.steel.annotations.shapes import (
@@ -25,7 +24,9 @@ from severstal_cli.steel.annotations.shapes import (
     Shape,
     base_name,
     check_declared,
+    in_file,
     is_background,
+    located,
 )
 
 _Shapes = dict[int | str, list[Shape]]
@@ -44,7 +45,7 @@ def read(path: Path, documents: Mapping[Path, Any]) -> Annotations:
     categories: dict[int, str] = {}
     first, images, used = next(iter(documents)), [], set()
     for source, document in documents.items():
-        try:
+        with in_file(f"{source}"):
             own = _categories(document["categories"])
             if source == first:
                 categories = own
@@ -53,8 +54,6 @@ def read(path: Path, documents: Mapping[Path, Any]) -> Annotations:
             by_image, some = _annotations(document["annotations"], categories)
             images += _images(source, document["images"], by_image)
             used |= some
-        except AnnotationError as error:
-            raise InputError(f"{source}", str(error)) from None
     ids = [number for number in sorted(categories) if _is_class(number, document["categories"], used)]
     notes = []
     if left := [categories[number] for number in sorted(categories) if number not in ids]:
@@ -69,10 +68,8 @@ def read(path: Path, documents: Mapping[Path, Any]) -> Annotations:
 def _categories(records: list[Any]) -> dict[int, str]:
     categories: dict[int, str] = {}
     for position, record in enumerate(records, start=1):
-        try:
+        with located(f"category number {position}"):
             number, name = member(record, "id", int), member(record, "name", str)
-        except AnnotationError as error:
-            raise AnnotationError(f"category number {position}: {error}") from None
         if categories.setdefault(number, name) != name:
             raise AnnotationError(f"two categories have the id {number}")
     return categories

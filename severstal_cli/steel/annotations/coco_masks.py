@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import MachineError
-from severstal_cli.steel.annotations.shapes import AnnotationError, Mask, Size, to_points
+from severstal_cli.steel.annotations.shapes import AnnotationError, Mask, Size, located, to_points
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.rle import RLE
 
@@ -42,10 +42,8 @@ def draw_segmentation(segmentation: Any, size: Size) -> Mask:
         raise AnnotationError("its segmentation is neither a list of polygons nor an RLE")
     polygons: list[NDArray[np.float64]] = []
     for number, polygon in enumerate(segmentation, start=1):
-        try:
+        with located(f"polygon {number}"):
             polygons.append(to_points(polygon, size, is_flat=True))
-        except AnnotationError as error:
-            raise AnnotationError(f"polygon {number}: {error}") from None
     return draw_polygons(polygons, size)
 
 

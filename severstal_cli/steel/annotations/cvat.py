@@ -18,7 +18,6 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations import coco_masks
 from severstal_cli.steel.annotations.documents import read_xml
 from severstal_cli.steel.annotations.shapes import (
@@ -30,7 +29,9 @@ from severstal_cli.steel.annotations.shapes import (
     Size,
     base_name,
     check_declared,
+    in_file,
     is_background,
+    located,
     paste,
     reach,
     to_points,
@@ -45,7 +46,7 @@ def read(source: Path) -> Annotations | None:
     root = read_xml(source)
     if root.tag != "annotations":
         return None
-    try:
+    with in_file(f"{source}"):
         if root.find("track") is not None:
             raise AnnotationError("its format is CVAT for video; export it as CVAT for images 1.1")
         images = tuple(_image(source, element) for element in root.iter("image"))
@@ -53,8 +54,6 @@ def read(source: Path) -> Annotations | None:
         names = _names(root) or sorted(set(labels))
         if unknown := sorted(set(labels) - set(names)):
             raise AnnotationError(f"the label {unknown[0]!r} is not in its list of labels: {', '.join(names)}")
-    except AnnotationError as error:
-        raise InputError(f"{source}", str(error)) from None
     notes = []
     if tags := sum(1 for _ in root.iter("tag")):
         notes.append(f"{tags} tags are ignored: they have no pixels")
@@ -72,14 +71,12 @@ def _names(root: Element) -> list[str]:
 
 def _image(source: Path, element: Element) -> AnnotatedImage:
     name = base_name(element.get("name", ""))
-    try:
+    with located(f"image {name}"):
         size = check_declared(_whole(element, "height"), _whole(element, "width"))
         shapes = []
         for number, child in enumerate((child for child in element if child.tag != "tag"), start=1):
             where = f"{child.tag} number {number} ({child.get('label', ''):.40})"
             shapes.append((_z_order(child), Shape(where=where, label=child.get("label", ""), draw=_drawer(child))))
-    except AnnotationError as error:
-        raise AnnotationError(f"image {name}: {error}") from None
     shapes.sort(key=lambda pair: pair[0])
     return AnnotatedImage(source=source, name=name, size=size, shapes=tuple(shape for _, shape in shapes))
 

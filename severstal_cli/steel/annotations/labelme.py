@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations.documents import from_base64, member, png_size
 from severstal_cli.steel.annotations.shapes import (
     AnnotatedImage,
@@ -29,7 +28,9 @@ from severstal_cli.steel.annotations.shapes import (
     Size,
     base_name,
     check_declared,
+    in_file,
     is_background,
+    located,
     paste,
     to_points,
 )
@@ -58,10 +59,8 @@ def read(path: Path, documents: Mapping[Path, Any]) -> Annotations:
     """Read labelme files. Raises InputError."""
     images = []
     for source, document in documents.items():
-        try:
+        with in_file(f"{source}"):
             images.append(_image(source, document))
-        except AnnotationError as error:
-            raise InputError(f"{source}", str(error)) from None
     labels = {shape.label for image in images for shape in image.shapes}
     names = tuple(sorted(label for label in labels if not is_background(label)))
     annotated = {image.name for image in images}
@@ -82,12 +81,9 @@ def _image(source: Path, document: dict[str, Any]) -> AnnotatedImage:
         size = check_declared(document.get("imageHeight"), document.get("imageWidth"))
     shapes = []
     for number, record in enumerate(document["shapes"], start=1):
-        where = f"shape {number}"
-        try:
+        with located(f"shape {number}"):
             label = member(record, "label", str)
-        except AnnotationError as error:
-            raise AnnotationError(f"{where}: {error}") from None
-        shapes.append(Shape(where=f"{where} ({label:.40})", label=label, draw=partial(_draw, record)))
+        shapes.append(Shape(where=f"shape {number} ({label:.40})", label=label, draw=partial(_draw, record)))
     return AnnotatedImage(
         source=source, name=name, size=size, shapes=tuple(shapes), path=path if path.is_file() else None
     )

@@ -10,7 +10,7 @@ import numpy as np
 from severstal_cli.errors import InputError
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.annotations.shapes import AnnotatedImage, AnnotationError, Annotations, Size, is_background
+from severstal_cli.steel.annotations.shapes import AnnotatedImage, Annotations, Size, in_file, is_background
 from severstal_cli.steel.images.image_files import other_ending
 from severstal_cli.steel.images.surveys import Survey, orientation_remedy
 from severstal_cli.steel.masks import rle
@@ -145,10 +145,8 @@ def _draw_image(
             is_hole = is_painted and shape.label not in ids
             if not is_hole and ids.get(shape.label) != class_id:
                 continue
-            try:
+            with in_file(f"{image.source}, image {image.name}, {shape.where}"):
                 drawn = shape.draw(size)
-            except AnnotationError as error:
-                raise InputError(f"{image.source}, image {image.name}, {shape.where}", str(error)) from None
             if is_hole:
                 mask &= ~drawn
             else:

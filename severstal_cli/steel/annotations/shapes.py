@@ -1,6 +1,7 @@
 """Common representation of all formats: images with shapes, each with a label and a function that draws it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.errors import InputError
 from severstal_cli.steel.images.image_headers import max_pixels
 
 Size = tuple[int, int]
@@ -28,6 +30,24 @@ BACKGROUND = frozenset({"_background_", "__ignore__", "background"})
 
 class AnnotationError(ValueError):
     """A file of annotations is wrong; the message names the fault and its location in the file."""
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Prefix an AnnotationError of the block with its location in the file."""
+    try:
+        yield
+    except AnnotationError as error:
+        raise AnnotationError(f"{where}: {error}") from None
+
+
+@contextmanager
+def in_file(where: str) -> Iterator[None]:
+    """Raise an AnnotationError of the block as an InputError; `where` starts with the path of the file."""
+    try:
+        yield
+    except AnnotationError as error:
+        raise InputError(where, str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)

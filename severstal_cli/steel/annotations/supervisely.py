@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations import supervisely_shapes
 from severstal_cli.steel.annotations.documents import member, read_json
 from severstal_cli.steel.annotations.shapes import (
@@ -25,7 +24,9 @@ from severstal_cli.steel.annotations.shapes import (
     Annotations,
     Shape,
     check_declared,
+    in_file,
     is_background,
+    located,
 )
 from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 
@@ -45,14 +46,12 @@ def find_meta(root: Path) -> Path | None:
 
 def read(root: Path, meta: Path) -> Annotations:
     """Read a project or one of its data sets. Raises InputError."""
-    source = meta
-    try:
+    with in_file(f"{meta}"):
         names = [member(record, "title", str) for record in read_json(meta)["classes"]]
-        images = []
-        for source in _files(root):
+    images = []
+    for source in _files(root):
+        with in_file(f"{source}"):
             images.append(_image(source, read_json(source), names))
-    except AnnotationError as error:
-        raise InputError(f"{source}", str(error)) from None
     return Annotations(
         format="Supervisely", path=root, images=tuple(images),
         names=tuple(name for name in names if not is_background(name)),
@@ -69,15 +68,12 @@ def _image(source: Path, document: Any, names: Sequence[str]) -> AnnotatedImage:
     size = check_declared(size_record.get("height"), size_record.get("width"))
     shapes = []
     for number, record in enumerate(member(document, "objects", list), start=1):
-        where = f"object {number}"
-        try:
+        with located(f"object {number}"):
             label, kind = member(record, "classTitle", str), member(record, "geometryType", str)
             if label not in names:
                 raise AnnotationError(f"there is no class {label!r:.40} in meta.json")
-        except AnnotationError as error:
-            raise AnnotationError(f"{where}: {error}") from None
         draw = partial(_DRAWERS.get(kind, supervisely_shapes.refuse), record)
-        shapes.append(Shape(where=f"{where} ({label:.40})", label=label, draw=draw))
+        shapes.append(Shape(where=f"object {number} ({label:.40})", label=label, draw=draw))
     name, folder = source.stem, source.parent.parent / "img"
     if Path(name).suffix.lower() not in IMAGE_SUFFIXES:  # old projects name annotations without the image suffix
         matches = sorted(path.name for path in folder.glob("*") if name in (path.name, path.stem))

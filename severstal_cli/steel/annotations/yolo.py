@@ -25,6 +25,7 @@ from severstal_cli.steel.annotations.shapes import (
     Mask,
     Shape,
     Size,
+    in_file,
     is_background,
 )
 from severstal_cli.steel.annotations.yolo_names import is_names_file, label_folders, names_file, read_names
@@ -117,12 +118,10 @@ def _rows(path: Path, names: dict[int, str]) -> Iterator[tuple[int, Shape]]:
     for line, text in enumerate(read_text(path).splitlines(), start=1):
         if not text.strip():
             continue
-        try:
+        with in_file(f"{path}, line {line}"):
             number, points = _row(text)
             if names and number not in names:
                 raise AnnotationError(f"there is no class {number} among {len(names)} names")
-        except AnnotationError as error:
-            raise InputError(f"{path}, line {line}", str(error)) from None
         yield number, Shape(where=f"line {line}", label=names.get(number, str(number)), draw=partial(_draw, points))
 
 

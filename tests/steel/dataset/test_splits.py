@@ -222,7 +222,7 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str) -> None:
     assert "Run `severstal split` again" in str(caught.value)
 
 
-def test_blank_lines_say_nothing(tmp_path: Path) -> None:
+def test_blank_lines_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "splits.csv").write_text(HEADER + "a,0,0,\n\nb,1,1,2\n\n")
     assert splits.read_splits(tmp_path / "splits.csv").parts == {"a": "0", "b": "1"}
 
@@ -250,7 +250,7 @@ def test_other_images_than_those_of_the_split(tmp_path: Path) -> None:
 # a data folder
 
 
-class Said(Progress):
+class Log(Progress):
     """Remembers the lines."""
 
     def __init__(self) -> None:
@@ -262,7 +262,7 @@ class Said(Progress):
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Forty pictures of noise, 04 a copy of 03, 06 a badly saved one of 05; every fourth one with class 1 or 2."""
+    """Forty images of noise, 04 a copy of 03, 06 a badly saved one of 05; every fourth one with class 1 or 2."""
     folder = tmp_path / "data"
     (folder / "train_images").mkdir(parents=True)
     for number in range(40):
@@ -293,16 +293,16 @@ def test_a_folder_is_split_and_copies_stay_together(data: Path) -> None:
 
 
 def test_the_first_training_makes_a_split_and_later_ones_keep_it(data: Path) -> None:
-    said = Said()
-    first = splits.ensure_splits(data, said)
+    log = Log()
+    first = splits.ensure_splits(data, log)
     counts = Counter(first.parts.values())
     assert counts.pop("holdout") == 6
     assert sorted(counts.values()) == [6, 7, 7, 7, 7]
-    assert said.lines == [f"{data / 'splits.csv'}: 15% of 40 images held out, 5 folds"]
+    assert log.lines == [f"{data / 'splits.csv'}: 15% of 40 images held out, 5 folds"]
     other = splits.split_data(SplitConfig(data=data, seed=1, holdout=0))
     assert other.fingerprint != first.fingerprint
-    assert splits.ensure_splits(data, said).fingerprint == other.fingerprint
-    assert len(said.lines) == 1
+    assert splits.ensure_splits(data, log).fingerprint == other.fingerprint
+    assert len(log.lines) == 1
     (data / "train_images" / "40.jpg").write_bytes((data / "train_images" / "00.jpg").read_bytes())
     with pytest.raises(InputError, match=r"40\.jpg is in train_images but not in the split"):
         splits.ensure_splits(data)
@@ -326,7 +326,7 @@ def test_rows_of_images_that_are_not_there(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "expected"),
     [
         ("a\x1b[31m.png,0,1,", r"ImageId 'a\\x1b\[31m\.png' has blanks around it"),
         ("a.png,\x1b]0;x\x07,1,", r'Part is "\\x1b\]0;x\\x07", neither'),
@@ -338,10 +338,10 @@ def test_rows_of_images_that_are_not_there(data: Path) -> None:
         ("a" * 100_000 + ",0,1,", "ImageId 'aaa"),
     ],
 )
-def test_what_is_told_of_a_split_is_short_and_printable(tmp_path: Path, row: str, said: str) -> None:
+def test_messages_about_a_split_are_short_and_printable(tmp_path: Path, row: str, expected: str) -> None:
     path = tmp_path / "splits.csv"
     path.write_text(f"ImageId,Part,Group,Classes\n{row}\n")
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=expected) as caught:
         splits.read_splits(path)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500

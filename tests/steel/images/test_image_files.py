@@ -40,7 +40,7 @@ def test_without_an_ending_the_first_bytes_count(tmp_path: Path) -> None:
     assert [path.name for path in image_files.find_images([tmp_path])] == names
 
 
-def test_what_is_passed_over_is_counted_and_named(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_ignored_entries_are_counted_and_named(tmp_path: Path, heard) -> None:
     draw(tmp_path / "a.png")
     for name in ("notes.txt", "a.png.bak", "Thumbs.db", ".hidden", ".DS_Store"):
         (tmp_path / name).write_bytes(b"x")
@@ -53,14 +53,14 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path: Path, heard) -> None
     ]
 
 
-def test_an_image_alone_says_nothing(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_of_images_logs_nothing(tmp_path: Path, heard) -> None:
     draw(tmp_path / "a.png")
     (tmp_path / ".hidden").touch()
     image_files.find_images([tmp_path], heard)
     assert heard.lines == []
 
 
-def test_a_folder_of_folders_says_so(tmp_path: Path) -> None:
+def test_a_folder_of_folders_is_reported(tmp_path: Path) -> None:
     draw(tmp_path / "part1" / "a.png")
     with pytest.raises(InputError, match=r"no images in .*: 1 folder, first part1\. Name the folder with the images"):
         image_files.find_images([tmp_path])

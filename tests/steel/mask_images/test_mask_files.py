@@ -1,4 +1,4 @@
-"""Mask files: what is seen counts, whatever the kind of file."""
+"""Mask files: the visible colour counts in every format."""
 
 import struct
 import zlib
@@ -170,7 +170,7 @@ def as_people_save_it(path: Path, tool: str) -> None:
     "tool",
     ["quantize", "adaptive", "web", "octree", "white first", "pyplot", "transparent", "grey-alpha", "cv2"],
 )
-def test_white_is_white_whatever_its_place_in_the_palette(tmp_path: Path, tool: str) -> None:
+def test_white_is_white_at_any_palette_index(tmp_path: Path, tool: str) -> None:
     path = tmp_path / "a_1.png"
     as_people_save_it(path, tool)
     image = read_mask(path)
@@ -180,7 +180,7 @@ def test_white_is_white_whatever_its_place_in_the_palette(tmp_path: Path, tool: 
     np.testing.assert_array_equal(image.codes == white[0], BOX == 1)
 
 
-def test_the_place_in_a_palette_counts_only_where_all_colours_say_so(tmp_path: Path) -> None:
+def test_a_palette_index_is_a_class_only_if_all_colours_fit(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     indexed(VALUES, voc_palette()).save(path)
     np.testing.assert_array_equal(numbers(path), VALUES)
@@ -192,7 +192,7 @@ def test_the_place_in_a_palette_counts_only_where_all_colours_say_so(tmp_path: P
     assert seen(path)[0] == ["000000", "555555", "aaaaaa", "ffffff"]
 
 
-def test_transparent_places_of_a_palette_show_nothing(tmp_path: Path) -> None:
+def test_transparent_palette_entries_are_background(tmp_path: Path) -> None:
     for name in ("a.png", "a.gif"):
         image = indexed(BOX, [255, 255, 255, 255, 0, 0])
         image.save(tmp_path / name, transparency=0)
@@ -257,7 +257,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
         (b"no image at all", "not a PNG, BMP, TIFF, GIF or lossless WebP file inside"),
     ],
 )
-def test_what_is_no_mask_is_named(tmp_path: Path, data: bytes, message: str) -> None:
+def test_files_that_are_not_masks_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "a_1.png"
     path.write_bytes(data)
     with pytest.raises(InputError) as caught:
