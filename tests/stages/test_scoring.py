@@ -131,7 +131,7 @@ def test_a_truth_of_other_endings_is_refused(tables: tuple[Path, Path, Path], tm
     config = ScoreConfig(submission=submission, truth=truth, images=images)
     for ending in (".jpg", ".PNG", ""):
         truth.write_text(TRUTH.replace("b.png", f"b{ending}"))
-        said = rf"truth\.csv, line 3: it names b{ending}: the image is b\.png\. 1 image differs by the ending or the"
+        said = rf"truth\.csv, line 3: it names b{ending}: the image is b\.png\. 1 image differs only in the suffix"
         with pytest.raises(InputError, match=said):
             scoring.score(config)
     truth.write_text(TRUTH)
