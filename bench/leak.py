@@ -1,13 +1,13 @@
-"""What near-duplicates on both sides of a split add to a score that is not there on new images: synthetic steel.
+"""Leakage by near-duplicates: how much they raise a score if a split separates them, on synthetic steel.
 
     python bench/leak.py --out DIR [--epochs 12] [--seeds 0 1 2] [--images 300] [--arch linknet] [--encoder resnet18]
 
-Steel of 64 x 128 is drawn of which half of the images nearly repeat another one. Some of these are held out. Two
-trainings by each seed have the same number of images, settings and epochs, and both are scored on the same holdout: one
-has never seen its steel, as with a split that keeps near-duplicates together; the other one has the near-duplicates of
-each held-out image among its own, as a split image by image would leave them. A training that is there is taken.
-Thresholds are searched on the same images, which are neither. The difference is told with what other images and other
-seeds would change.
+In a synthetic set of 64 x 128, half of the images are near-duplicates of another one; some of these form the holdout.
+Each seed has two trainings with the same number of images, settings and epochs, scored on the same holdout. One never
+saw its steel, as with a split that keeps near-duplicates together. The other one has the near-duplicates of each
+held-out image in its training set, as with a split by single images. Existing trainings are reused. Thresholds are
+tuned on the same validation images, which belong to neither. The 95 % interval of the difference covers other images
+and other seeds.
 """
 
 import argparse
@@ -34,7 +34,7 @@ VALIDATION = 100
 
 
 def draw(folder, images):
-    """A set with many near-duplicates, and the groups that `split` finds in it."""
+    """Make a set with many near-duplicates; return its split, with their groups."""
     from severstal_cli.config import SplitConfig
 
     if not (folder / "splits.csv").exists():
@@ -44,8 +44,8 @@ def draw(folder, images):
     return splits.read_splits(folder / "splits.csv")
 
 
-def deal(split, images):
-    """Names: held out, their near-duplicates, validation, others; no other two of them show the same steel."""
+def assign(split, images):
+    """Return names: held out, their near-duplicates, validation, others, without any further near-duplicates."""
     members = {}
     for name, group in split.groups.items():
         members.setdefault(group, []).append(name)
@@ -58,7 +58,7 @@ def deal(split, images):
 
 
 def write(folder, whole, masks, held, validation, train):
-    """A data folder of these images alone, with their split."""
+    """Write a data folder of these images only, with their split."""
     if folder.exists():
         return
     (folder / "train_images").mkdir(parents=True)
@@ -84,15 +84,15 @@ def main():
     progress = TerminalProgress()
     split = draw(options.out / "whole", options.images)
     masks = open_data_folder(options.out / "whole", progress).masks
-    held, twins, validation, others = deal(split, options.images)
+    held, twins, validation, others = assign(split, options.images)
     if len(others) < options.images:
         raise SystemExit(f"only {len(others)} images are left to train on")
     print(f"{len(held)} held out, {len(validation)} to validate on, {options.images} to train on", flush=True)
-    found = {}
+    scores_of = {}
     for name, train in (("together", others), ("apart", twins + others)):
         data = options.out / name
         write(data, options.out / "whole", masks, held, validation, train[: options.images])
-        found[name] = []
+        scores_of[name] = []
         for seed in options.seeds:
             config = TrainConfig(
                 data=data, arch=options.arch, encoder=options.encoder, encoder_weights="none", seed=seed, fold=0,
@@ -104,14 +104,14 @@ def main():
                 shutil.rmtree(folder, ignore_errors=True)
                 training.train(config, progress)
                 threshold_search.search(ThresholdsConfig(runs=(folder,)), progress)
-            found[name].append(scoring.score_runs(ScoreConfig(runs=(folder,)), progress))
-            print(f"{name}, seed {seed}: {found[name][-1].dice.mean():.4f}", flush=True)
-    first = found["together"][0]
+            scores_of[name].append(scoring.score_runs(ScoreConfig(runs=(folder,)), progress))
+            print(f"{name}, seed {seed}: {scores_of[name][-1].dice.mean():.4f}", flush=True)
+    first = scores_of["together"][0]
     # the two folders list the same images in the same order of names
     nothing = float((~first.there).mean())
-    for name, every in found.items():
+    for name, every in scores_of.items():
         print(f"{name}: {np.mean([one.dice.mean() for one in every]):.4f} (predicting nothing {nothing:.4f})")
-    apart = scores.differences(found["apart"], found["together"])[-1]
+    apart = scores.differences(scores_of["apart"], scores_of["together"])[-1]
     print(f"near-duplicates on both sides add {apart.difference:+.4f}, 95 % interval {apart.interval[0]:+.4f} to "
           f"{apart.interval[1]:+.4f}")  # fmt: skip
 

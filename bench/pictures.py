@@ -1,10 +1,11 @@
-"""The pictures of docs/ and README.md, made anew from synthetic steel.
+"""Make the figures of docs/ and README.md from synthetic steel.
 
     python bench/pictures.py --work DIR [--epochs 20]
 
-Draws a set in DIR, trains unet and linknet on it, compares them and writes a report, as far as that is not there, and
-writes docs/curves.png (the training of linknet), docs/thresholds.png (its search), docs/panel.png (`compare`), and
-docs/report*.png (`report`, as Chromium shows it). Needs the browser and websocket-client, as the tests of the page do.
+Makes a set in DIR, trains unet and linknet on it, compares them and writes a report; existing results are reused. Then
+writes docs/curves.png (training of linknet), docs/thresholds.png (its threshold search), docs/panel.png (`compare`) and
+docs/report*.png (screenshots of `report` in Chromium). Like the tests of the page, it needs Chromium and
+websocket-client.
 """
 
 import argparse
@@ -25,7 +26,7 @@ PRESENT = """(() => {
     const good = (image) => choosing.told(1, image).filter(({ dice }) => dice > 0.6 && dice < 0.95).length;
     return Array.from({ length: choosing.count }, (_, image) => image).sort((a, b) => good(b) - good(a) || a - b)[0];
 })()"""
-"""An image with something to see."""
+"""JavaScript: the image with the most defects of medium Dice."""
 
 
 def run(work, *arguments):
@@ -34,7 +35,7 @@ def run(work, *arguments):
 
 
 def prepare(work, epochs):
-    """The runs, their comparison, and the report."""
+    """Make the runs, their comparison and the report."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "steel" / "splits.csv").exists():
         run(work, "synth", "steel", "--images", 1200, "--size", "128x256", "--seed", 1)
@@ -51,20 +52,20 @@ def prepare(work, epochs):
     run(work, "report", *runs, "--out", "report")
 
 
-def save(picture, target, width, colours=None):
-    """A PNG of at most `width`; steel loses little by having `colours` alone."""
-    found = picture.convert("RGB")
-    if found.width > width:
-        found = found.resize((width, round(found.height * width / found.width)), Image.Resampling.LANCZOS)
+def save(image, target, width, colours=None):
+    """Save a PNG of at most `width`, with a palette of `colours` if given."""
+    image = image.convert("RGB")
+    if image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     if colours:
-        found = found.quantize(colours, dither=Image.Dither.NONE)
-    found.save(target, optimize=True)
+        image = image.quantize(colours, dither=Image.Dither.NONE)
+    image.save(target, optimize=True)
     print(f"{target}: {target.stat().st_size / 1024:.0f} kB", flush=True)
 
 
 def smaller(source, target, width):
-    with Image.open(source) as picture:
-        save(picture, target, width, 256)
+    with Image.open(source) as image:
+        save(image, target, width, 256)
 
 
 def screenshots(page_file, folder):
@@ -76,8 +77,8 @@ def screenshots(page_file, folder):
         page.open(page_file, size)
         page.run(f"{act};{FRAMES}")
         page.screenshot(folder / "shot.png")
-        with Image.open(folder / "shot.png") as picture:
-            save(picture, DOCS / name, 1280)
+        with Image.open(folder / "shot.png") as image:
+            save(image, DOCS / name, 1280)
 
     gallery = "document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })"
     shot("report.png", (1280, 800))

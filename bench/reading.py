@@ -1,8 +1,8 @@
-"""What reading images takes, in CPU time: decoding alone, and the cache of a folder, built and opened.
+"""CPU time of reading images: headers, decoding, and building and opening the cache of a folder.
 
     python bench/reading.py [--images 100] [--rounds 7]
 
-Writes JPEG files of 256 x 1600 with the grain of steel to a temporary folder.
+Writes JPEG files of 256 x 1600 with a grain like steel to a temporary folder.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from severstal_cli.steel.images.decoding import cv2
 
 
 def best(rounds: int, work: Callable[[], object]) -> float:
-    """Seconds of CPU of the fastest of `rounds`: other work on the machine hardly counts."""
-    found = []
+    """Return the CPU seconds of the fastest of `rounds`, which other processes hardly affect."""
+    seconds = []
     for _ in range(rounds):
         began = time.process_time()
         work()
-        found.append(time.process_time() - began)
-    return min(found)
+        seconds.append(time.process_time() - began)
+    return min(seconds)
 
 
 def main() -> None:
@@ -40,8 +40,8 @@ def main() -> None:
         rng = np.random.default_rng(0)
         for number in range(options.images):
             grain = cv2.GaussianBlur(rng.normal(110, 40, (256, 1600)), (0, 0), 1.2) + rng.normal(0, 4, (256, 1600))
-            picture = cv2.cvtColor(grain.clip(0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-            cv2.imwrite(str(folder / f"{number:05}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+            image = cv2.cvtColor(grain.clip(0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+            cv2.imwrite(str(folder / f"{number:05}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 90])
         paths = sorted(folder.iterdir())
 
         def build() -> None:
@@ -49,13 +49,13 @@ def main() -> None:
             cache.open_cache(folder)
 
         print(json.dumps({
-            "kB an image": round(sum(path.stat().st_size for path in paths) / len(paths) / 1000),
+            "kB per image": round(sum(path.stat().st_size for path in paths) / len(paths) / 1000),
             "decode, ms": round(1000 * best(options.rounds, lambda: [decoding.read_grey(path) for path in paths])
                                 / len(paths), 3),
             "size, ms": round(1000 * best(options.rounds, lambda: [decoding.image_size(path) for path in paths])
                               / len(paths), 3),
             "build the cache, ms": round(1000 * best(options.rounds, build) / len(paths), 3),
-            "open it, ms in all": round(1000 * best(options.rounds, lambda: cache.open_cache(folder)), 2),
+            "open it, ms in total": round(1000 * best(options.rounds, lambda: cache.open_cache(folder)), 2),
         }))  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def test_predict_takes_every_kind_in_a_folder_and_names_the_rest(severstal: Run)
     code, _, err = severstal("predict new --model models/good --out new.csv")
     assert code == 0
     assert read_table(Path("new.csv")).image_ids == (*kinds, "noending")
-    passed = "new: passed over 1 folder, first sub and 1 file that is no image, first notes.txt"
+    passed = "new: ignored 1 folder, first sub and 1 file that is not an image, first notes.txt"
     assert passed in err
     Path("truth.csv").write_text("ImageId,ClassId,EncodedPixels\na.png,1,1 3\na.png,2,\n")
     for line in ("check new.csv --images new", "score new.csv --truth truth.csv --images new"):
@@ -268,10 +268,10 @@ def test_where_the_ending_alone_differs_the_message_names_the_file(severstal: Ru
     assert code == 1
     name = re.search(r"there is no image (\w+)\.jpg in train_images", last(err))
     assert name is not None
-    assert f"{name[1]}.png is there: give rows and files the same ending" in last(err)
+    assert f"{name[1]}.png exists: give rows and files the same suffix" in last(err)
     Path("sample.csv").write_text(f"ImageId,EncodedPixels,ClassId\n{name[1]}.jpg,,1\n")
     code, _, err = severstal("predict data/train_images --model models/good --out x.csv --sample sample.csv")
-    assert (code, f"({name[1]}.png is there)" in last(err)) == (1, True), err
+    assert (code, f"({name[1]}.png exists)" in last(err)) == (1, True), err
 
 
 def test_an_image_bomb_is_refused_by_name_and_can_be_skipped(severstal: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,11 +158,12 @@ def _submission(name: str, path: Path, table: MaskTable, image_ids: Sequence[str
 def _images_of(
     config: ReportConfig, tables: Mapping[Path, MaskTable], progress: Progress
 ) -> tuple[dict[str, Path], Path]:
-    """The images to show submissions on, by id, and their folder."""
-    if config.images is not None and config.images.is_dir():
-        return surveys.images_of(config.images, progress), config.images
-    if config.images is not None:
-        image_ids = mask_table.read_image_list(config.images).image_ids
+    """The images that submissions are shown on, by id, and the folder that holds them."""
+    given = config.images
+    if given is not None and given.is_dir():
+        return surveys.images_of(given, progress)[0], given
+    if given is not None:
+        image_ids = mask_table.read_image_list(given).image_ids
     else:
         image_ids = tuple(dict.fromkeys(name for table in tables.values() for name in table.image_ids))
         progress.log(f"showing the {len(image_ids):,} images with a row; --images DIR or LIST.csv shows others")

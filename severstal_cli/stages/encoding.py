@@ -23,9 +23,8 @@ from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.annotations import detection, reading
 from severstal_cli.steel.annotations.shapes import Annotations
 from severstal_cli.steel.dataset.agreement import check_inside
-from severstal_cli.steel.images.decoding import image_size
 from severstal_cli.steel.images.image_files import other_ending
-from severstal_cli.steel.images.surveys import images_of, orientation_remedy
+from severstal_cli.steel.images.surveys import Survey, images_of, orientation_remedy, survey
 from severstal_cli.steel.mask_images.mask_files import png_of
 from severstal_cli.steel.mask_images.mask_names import mask_name, need_full_names
 from severstal_cli.steel.mask_images.mask_source import DrawnMasks, masks_in_files
@@ -87,9 +86,9 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     check_place(config.out)
     if config.out.exists() and not config.overwrite:
         raise OutputError(f"{config.out} exists already", "", "Name another file, or replace it by --overwrite")
-    listed = _listed_images(config.images, progress)
+    listed, headers = _listed_images(config.images, progress)
     if annotations := detection.detect(config.masks, config.images):
-        return _encode_annotations(config, annotations, listed, progress)
+        return _encode_annotations(config, annotations, listed, headers, progress)
     if config.class_names:
         raise UsageError("--class-names", "mask files name no classes", "Leave it out")
     source = masks_in_files(config, listed, progress)
@@ -98,7 +97,7 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     named = set(range(1, (config.classes or source.classes) + 1))
     with progress.bar("encode", source.total, "masks") as bar:
         for drawn in source.drawn:
-            _check_size(drawn, sizes, listed)
+            _check_size(drawn, sizes, listed, headers)
             masks.update({(drawn.image_id, class_id - 1): runs for class_id, runs in drawn.masks.items() if len(runs)})
             named |= drawn.masks.keys()
             bar.advance()
@@ -117,7 +116,11 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
 
 
 def _encode_annotations(
-    config: EncodeConfig, annotations: Annotations, listed: dict[str, Path | None], progress: Progress
+    config: EncodeConfig,
+    annotations: Annotations,
+    listed: dict[str, Path | None],
+    headers: Survey,
+    progress: Progress,
 ) -> EncodeResult:
     """Draw the annotations of another tool and write them as a table."""
     for option, is_given in (("--class", config.class_id), ("--colours", config.colours),
@@ -125,7 +128,7 @@ def _encode_annotations(
                              ("--suffix", config.suffix != EncodeConfig.suffix)):  # fmt: skip
         if is_given:
             raise UsageError(option, f"{config.masks} holds annotations, and no mask files", "Leave it out")
-    drawn = reading.draw(annotations, listed, config.class_names, progress)
+    drawn = reading.draw(annotations, listed, headers, config.class_names, progress)
     classes, layout = config.classes or len(drawn.names), Layout(config.layout)
     if classes < len(drawn.names):
         raise InputError(f"{config.masks}", f"{len(drawn.names)} classes", f"The classes are 1 to {classes}")
@@ -170,20 +173,21 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
     return DecodeResult(out=config.out, masks=len(table.masks), images=len(table.image_ids))
 
 
-def _listed_images(images: Path | None, progress: Progress) -> dict[str, Path | None]:
-    """image_id -> its file, None where only its name is known."""
-    if images is None:
-        return {}
-    if images.is_dir():
-        return dict(images_of(images, progress))
-    return dict.fromkeys(read_image_list(images).image_ids)
+def _listed_images(images: Path | None, progress: Progress) -> tuple[dict[str, Path | None], Survey]:
+    """image_id -> its file, None where only its name is known; and the survey of the files."""
+    if images is not None and images.is_dir():
+        paths, headers = images_of(images, progress)
+        return dict(paths), headers
+    return dict.fromkeys(read_image_list(images).image_ids if images else ()), survey([])
 
 
-def _check_size(drawn: DrawnMasks, sizes: dict[str, tuple[int, int]], listed: Mapping[str, Path | None]) -> None:
+def _check_size(
+    drawn: DrawnMasks, sizes: dict[str, tuple[int, int]], listed: Mapping[str, Path | None], headers: Survey
+) -> None:
     """Compare the size of masks with that of their image, or of the image's other masks; `sizes` keeps them."""
     image_path = listed.get(drawn.image_id)
     if drawn.image_id not in sizes:
-        sizes[drawn.image_id] = image_size(image_path) if image_path else drawn.size
+        sizes[drawn.image_id] = headers.size_of(image_path) if image_path else drawn.size
     if drawn.size != sizes[drawn.image_id]:
         whose = f"{image_path}" if image_path else "another mask of the image"
         turned = orientation_remedy(image_path) if image_path else ""
@@ -200,14 +204,14 @@ def _sizes(config: DecodeConfig, table: MaskTable, progress: Progress) -> Mappin
         return dict.fromkeys(table.image_ids, config.size or (0, 0))
     if config.images.is_file():
         raise InputError(f"{config.images}", "a file, and no folder", "Give the folder of the images")
-    files = images_of(config.images, progress)
+    files, headers = images_of(config.images, progress)
     sizes = {}
     for image_id in table.image_ids:
         if image_id not in files:
             line = min(line for (named, _), line in table.lines.items() if named == image_id)
             found = f"no image {image_id} in {config.images}{other_ending(image_id, files)}"
             raise InputError(f"{config.table}, {place(line)}", found, "Give the folder of its images")
-        sizes[image_id] = image_size(files[image_id])
+        sizes[image_id] = headers.size_of(files[image_id])
         if config.size not in (None, sizes[image_id]):
             found = "{}x{} pixels, --size says {}x{}".format(*sizes[image_id], *(config.size or ()))
             raise InputError(f"{files[image_id]}", found, "The size is height x width; with --images leave it out")

@@ -7,7 +7,6 @@ The first process joins them to the submission.
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +26,7 @@ from severstal_cli.learning.device import half_type, open_device
 from severstal_cli.learning.inference import engines, level_maps, pipeline
 from severstal_cli.learning.inference.ensemble import Ensemble
 from severstal_cli.learning.inference.inputs import Task, read_task
+from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import drawing
 from severstal_cli.steel.images import decoding, image_files
@@ -187,8 +187,8 @@ def _predict_parts(
     results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size, bits=bits,
                                   runs=task.recipe.folders)  # fmt: skip
     bar_of_all = progress.bar("predicting", sum(map(len, groups)), "images")
-    with closing(results), bar_of_all as bar, ThreadPoolExecutor(1, "parts") as writer:
-        written: Future[None] | None = None
+
+    def predicted() -> Iterator[tuple[int, dict[tuple[str, int], rle.RLE], dict[str, list[float]], dict[str, str]]]:
         for number, group in zip(numbers, groups, strict=True):
             masks: dict[tuple[str, int], rle.RLE] = {}
             scores: dict[str, list[float]] = {}
@@ -205,11 +205,12 @@ def _predict_parts(
                     scores[image_id] = found.scores
                     masks |= {(image_id, channel): runs for channel, runs in enumerate(found.runs) if len(runs)}
                 bar.advance()
-            if written is not None:  # while this one was predicted
-                written.result()
-            written = writer.submit(parts.write, number, masks, scores, skipped, task.classes)
-        if written is not None:
-            written.result()
+            yield number, masks, scores, skipped
+
+    writing = map_in_order(lambda part: parts.write(*part, task.classes), predicted(), threads=1, ahead=1, name="parts")
+    with closing(results), bar_of_all as bar, closing(writing):
+        for _ in writing:  # a part is written while the next one is predicted
+            pass
 
 
 def _await(parts: Parts, progress: Progress) -> None:

@@ -375,7 +375,7 @@ def test_category_ids_with_gaps_become_classes_without(tmp_path: Path, heard: An
     )
     document["annotations"][0]["category_id"] = 18
     assert table(write(tmp_path / "c.json", document), tmp_path, heard).startswith("a.jpg,3,")
-    assert "note: category ids of COCO are not the class ids: 2 is spot, 7 is rust, 18 is patch" in heard.lines
+    assert "note: class ids differ from the category ids of COCO: 2 is spot, 7 is rust, 18 is patch" in heard.lines
 
 
 def test_a_group_and_the_background_are_no_classes(tmp_path: Path) -> None:
@@ -395,12 +395,12 @@ def test_names_of_labelme_are_sorted_or_as_given(tmp_path: Path, heard: Any) -> 
     assert encode(config_of(masks=tmp_path, out=tmp_path / "t.csv")).names == ("dent", "rust")
     given = encode(config_of(masks=tmp_path, out=tmp_path / "t.csv", class_names=("rust", "scale", "dent")))
     assert (given.names, given.masks_by_class) == (("rust", "scale", "dent"), (1, 0, 1))
-    assert "a.json, shape 1 (rust): 'rust' is no class. The classes are dent, scale" in fault(
+    assert "a.json, shape 1 (rust): 'rust' is not a class. The classes are dent, scale" in fault(
         tmp_path, tmp_path / "no", class_names=("dent", "scale")
     )
     image(tmp_path / "b.jpg")
     table(tmp_path, tmp_path, heard)
-    assert "note: 1 images beside have no JSON file; with --images they count as clean" in heard.lines
+    assert "note: 1 images beside the JSON files have none; with --images they count as clean" in heard.lines
     with pytest.raises(UsageError, match="class names"):
         config_of(masks=tmp_path, out=tmp_path / "t.csv", class_names=("a", "a"))
     write(tmp_path / "a.json", labelme(*shapes))
@@ -435,7 +435,7 @@ def test_the_command_prints_the_classes(
     told = capsys.readouterr()
     assert told.out.splitlines()[1] == "class 1 = spot (0 masks), class 2 = scratch (1 mask)"
     assert "CVAT annotations of 1 image\n" in told.err
-    assert "1 tags are passed over" in told.err
+    assert "1 tags are ignored" in told.err
     assert (tmp_path / "t.csv").read_text().startswith(f"{HEAD}a.jpg,2,")
 
 
@@ -454,7 +454,7 @@ def test_folders_as_roboflow_lays_them(tmp_path: Path) -> None:
     assert "no class" not in table(tmp_path / "yolo", tmp_path)
     assert [row[:8] for row in table(tmp_path / "yolo", tmp_path).splitlines()] == ["a.jpg,1,", "b.jpg,1,"]
     write(tmp_path / "coco" / "train" / "_annotations.coco.json", coco(categories=[{"id": 1, "name": "rust"}]))
-    assert "its categories are not those of _annotations.coco.json" in fault(tmp_path / "coco", tmp_path / "no")
+    assert "its categories differ from those of _annotations.coco.json" in fault(tmp_path / "coco", tmp_path / "no")
 
 
 def test_a_size_as_stored_of_a_turned_image_names_its_orientation(tmp_path: Path) -> None:
@@ -471,11 +471,11 @@ def test_a_size_as_stored_of_a_turned_image_names_its_orientation(tmp_path: Path
 def test_names_that_collapse_are_refused(tmp_path: Path) -> None:
     images = [{"id": n, "file_name": f"{n}/a.jpg", "height": 12, "width": 20} for n in (1, 2)]
     given = write(tmp_path / "c.json", coco(images=images))
-    assert fault(given, tmp_path) == f"{given}: two images are named a.jpg. Give each a name of its own"
+    assert fault(given, tmp_path) == f"{given}: two images are named a.jpg. Rename one of them"
     for image, name in zip(images, ("\u00fc.jpg", "u\u0308.jpg"), strict=True):  # in two Unicode forms
         image["file_name"] = name
     given = write(tmp_path / "c.json", coco(images=images))
-    assert fault(given, tmp_path) == f"{given}: two images are named \u00fc.jpg. Give each a name of its own"
+    assert fault(given, tmp_path) == f"{given}: two images are named \u00fc.jpg. Rename one of them"
 
 
 def test_names_and_sizes_are_those_of_the_images(tmp_path: Path) -> None:
@@ -489,7 +489,7 @@ def test_names_and_sizes_are_those_of_the_images(tmp_path: Path) -> None:
     (tmp_path / "images" / "\u00fc.jpg").unlink()
     image(tmp_path / "images" / "a.png")
     given = write(tmp_path / "c.json", coco([flat(P)]))
-    assert "no image a.jpg among those of --images (a.png is there)" in fault(
+    assert "no image a.jpg among those of --images (a.png exists)" in fault(
         given, tmp_path / "no", images=tmp_path / "images"
     )
     listed = write(tmp_path / "list.csv", "ImageId\nz.jpg\na.jpg\n")
@@ -500,7 +500,7 @@ def test_an_image_beside_labelme_gives_a_size_that_is_missing(tmp_path: Path) ->
     given = write(
         tmp_path / "s" / "a.json", labelme(shape(P), imageHeight=None, imageWidth=None, imagePath="..\\a.jpg")
     )
-    assert "no size of a.jpg is known. Give the images with --images" in fault(given.parent, tmp_path)
+    assert "the size of a.jpg is unknown. Give the images with --images" in fault(given.parent, tmp_path)
     image(tmp_path / "a.jpg")
     assert table(given.parent, tmp_path) == f"a.jpg,1,{GOLDEN[7][2]}\n"
 
@@ -539,20 +539,20 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("coco", coco([[1.0, 2, 3, 4, 5]]), "annotation 1: polygon 1: 5 coordinates, an odd count"),
     ("coco", coco([[*flat(P)[:-1], float("nan")]]), "annotation 1: polygon 1: a coordinate is nan"),
     ("coco", coco([[*flat(P)[:-1], 10**400]]), "annotation 1: polygon 1: a coordinate is 1000000000"),
-    ("coco", coco([[*flat(P)[:-1], "7"]]), "annotation 1: polygon 1: a coordinate is no number: '7'"),
+    ("coco", coco([[*flat(P)[:-1], "7"]]), "annotation 1: polygon 1: a coordinate is not a number: '7'"),
     ("coco", coco([[0, 0, 201, 0, 0, 9]]), "annotation 1: polygon 1: a coordinate is 201, far outside its image"),
     ("coco", coco([[0, 0, 200, 200] * 12000]), "the outline of its polygon is 4.8e+06 pixels long"),
-    ("coco", coco(flat(P)), "annotation 1: its segmentation is neither a list of polygons nor run lengths"),
-    ("coco", coco([P]), "annotation 1: polygon 1: a coordinate is no number: [2.5, 1.2]"),
-    ("coco", coco({"size": [20, 12], "counts": [240]}), "its run lengths are of size [20, 12], its image of [12, 20]"),
-    ("coco", coco({"size": [12, 20], "counts": [3, 2]}), "its run lengths count 5 pixels of 12 x 20"),
-    ("coco", coco({"size": [12, 20], "counts": [3, 10**30]}), "its run lengths are not a list of whole numbers"),
-    ("coco", coco({"size": [12, 20], "counts": [-1, 241]}), "its run lengths are not a list of whole numbers"),
-    ("coco", coco({"size": [12, 20], "counts": "oooo"}), "its compressed run lengths are damaged"),
-    ("coco", coco({"size": [12, 20], "counts": "zzzzzzzzzzzzzzzz"}), "its compressed run lengths are damaged"),
-    ("coco", coco({"size": [12, 20], "counts": "\ud800"}), "its compressed run lengths are damaged"),
-    ("coco", coco({"size": [12, 20], "counts": "31"}), "its run lengths count"),
-    ("coco", coco({"size": [12, 20], "counts": None}), "its run lengths are not a list of whole numbers, nor a text"),
+    ("coco", coco(flat(P)), "annotation 1: its segmentation is neither a list of polygons nor an RLE"),
+    ("coco", coco([P]), "annotation 1: polygon 1: a coordinate is not a number: [2.5, 1.2]"),
+    ("coco", coco({"size": [20, 12], "counts": [240]}), "its RLE has size [20, 12], its image [12, 20]"),
+    ("coco", coco({"size": [12, 20], "counts": [3, 2]}), "its RLE has 5 pixels in place of 12 x 20"),
+    ("coco", coco({"size": [12, 20], "counts": [3, 10**30]}), "its RLE is neither a list of whole numbers nor"),
+    ("coco", coco({"size": [12, 20], "counts": [-1, 241]}), "its RLE is neither a list of whole numbers nor"),
+    ("coco", coco({"size": [12, 20], "counts": "oooo"}), "its compressed RLE is damaged"),
+    ("coco", coco({"size": [12, 20], "counts": "zzzzzzzzzzzzzzzz"}), "its compressed RLE is damaged"),
+    ("coco", coco({"size": [12, 20], "counts": "\ud800"}), "its compressed RLE is damaged"),
+    ("coco", coco({"size": [12, 20], "counts": "31"}), "its RLE has 4 pixels in place of 12 x 20"),
+    ("coco", coco({"size": [12, 20], "counts": None}), "its RLE is neither a list of whole numbers nor a text"),
     ("coco", coco(images=[{"id": 1, "file_name": "a.jpg"} | HUGE]), "image a.jpg: its height 1000000 and width"),
     ("coco", coco(images=[{"id": 1, "file_name": "a.jpg", "height": -5, "width": 3}]), "are not whole numbers from 1"),
     ("coco", coco(images=[{"id": 1, "file_name": "a.jpg", "height": "12", "width": 3}]), "are not whole numbers"),
@@ -561,17 +561,17 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("coco", coco([flat(P)], categories=[{"id": 3, "name": "x"}]), "annotation 1: there is no category 1"),
     ("coco", coco([flat(P)], categories=[{"id": 1}]), "category number 1: it has no 'name'"),
     ("coco", coco([flat(P)], categories=[{"id": 1, "name": "x"}, {"id": 2, "name": "x"}]), "two classes are named x"),
-    ("coco", coco(annotations=["x"]), "annotation number 1: 'x' stands where an object with 'image_id' should"),
-    ("coco", coco(annotations=[{"segments_info": []}]), "annotation number 1: it is of a panoptic file"),
-    ("coco", coco(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[]), "no size of a.jpg is known"),
-    ("coco", [{"image_id": 1}], "export.txt: annotations of no known kind. COCO, YOLO"),
+    ("coco", coco(annotations=["x"]), "annotation number 1: 'x' in place of an object with 'image_id'"),
+    ("coco", coco(annotations=[{"segments_info": []}]), "annotation number 1: it is panoptic"),
+    ("coco", coco(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[]), "the size of a.jpg is unknown"),
+    ("coco", [{"image_id": 1}], "export.txt: annotations of an unknown format. Supported are COCO, YOLO"),
     ("coco", '{"images": [', "export.txt, line 1: not JSON"),
-    ("coco", "[" * 100_000, "export.txt: lists in lists, thousands deep"),
+    ("coco", "[" * 100_000, "export.txt: nested too deeply"),
     ("coco", '{"a": ' + "9" * 5000 + "}", "export.txt: not JSON: Exceeds the limit"),
     ("coco", b'{"a": "\xff"}', "export.txt: it is not UTF-8 text"),
     ("coco", b"PK\x03\x04rest", "export.txt: it is a ZIP archive. Unpack it"),
     ("yolo", "0 0.5 0.5 0.2 0.2\n", "a.txt, line 1: five numbers are a box"),
-    ("yolo", "0 0.5 0.5 0.2 0.2 0.1 0.1\n0 0.5 0.5 0.2\n", "a.txt, line 2: 3 coordinates: a polygon has x and y of 3"),
+    ("yolo", "0 0.5 0.5 0.2 0.2 0.1 0.1\n0 0.5 0.5 0.2\n", "a.txt, line 2: 3 coordinates: a polygon has x and y of"),
     ("yolo", "0 0.5 0.5 0.2 0.2 0.1 0.1 0.3\n", "a.txt, line 1: 7 coordinates"),
     ("yolo", "0 0.5 0.5 0.2 0.2 0.1 nan\n", "a.txt, line 1: not a class and coordinates"),
     ("yolo", "0.5 0.5 0.5 0.2 0.2 0.1 0.3\n", "a.txt, line 1: not a class and coordinates"),
@@ -580,11 +580,11 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("yolo", "scratch 0.5 0.5 0.2 0.2 0.1 0.3\n", "a.txt, line 1: not a row of numbers: 'scratch"),
     ("labelme", labelme(shape(P[:2])), "a.json, image a.jpg, shape 1 (scratch): 2 points where it needs 3 or more"),
     ("labelme", labelme(shape(P, "circle")), "shape 1 (scratch): 4 points where it needs 2"),
-    ("labelme", labelme(shape(P, "points")), "labelme draws no mask of a shape of type 'points'"),
-    ("labelme", labelme(shape(P, [1])), "labelme draws no mask of a shape of type [1]"),
+    ("labelme", labelme(shape(P, "points")), "labelme draws no mask for a shape of type 'points'"),
+    ("labelme", labelme(shape(P, [1])), "labelme draws no mask for a shape of type [1]"),
     ("labelme", labelme(shape(P, label="\ud800")), "a class is named '\\ud800'"),
     ("labelme", labelme(shape([1, 2, 3])), "its points are not a list of [x, y] pairs"),
-    ("labelme", labelme(shape([[1, 2], [3, 4], [5, True]])), "a coordinate is no number: True"),
+    ("labelme", labelme(shape([[1, 2], [3, 4], [5, True]])), "a coordinate is not a number: True"),
     ("labelme", labelme(shape([[1, 2], [3, 4], [5, 1e999]])), "a coordinate is inf"),
     ("labelme", labelme({"points": P}), "a.json: shape 1: it has no 'label'"),
     ("labelme", labelme(shape([[5, 3], [9, 6]], "mask", mask=PNG)), "its mask is a PNG of 4 x 6, its points span"),
@@ -594,22 +594,22 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("labelme", labelme(shape([[5, 3], [10, 6]], "mask")), "its mask is not base64"),
     ("labelme", labelme(shape(P), imageHeight=10**6, imageWidth=10**6), "are too large for an image"),
     ("labelme", labelme(shape(P), imagePath=7), "'imagePath' is not a text: 7"),
-    ("labelme", labelme(), "no class is named. Name them: --class-names"),
-    ("cvat", cvat(BOX), "annotations.xml, image a.jpg, box number 1 (scratch): it is no mask"),
-    ("cvat", cvat('<polyline label="scratch" points="1,1;2,2"/>'), "polyline number 1 (scratch): it is no mask"),
-    ("cvat", cvat('<blob label="scratch"/>'), "blob number 1 (scratch): this kind of shape is not known"),
+    ("labelme", labelme(), "it names no class. Name them: --class-names"),
+    ("cvat", cvat(BOX), "annotations.xml, image a.jpg, box number 1 (scratch): it is not a mask"),
+    ("cvat", cvat('<polyline label="scratch" points="1,1;2,2"/>'), "polyline number 1 (scratch): it is not a mask"),
+    ("cvat", cvat('<blob label="scratch"/>'), "blob number 1 (scratch): this kind of shape is unknown"),
     ("cvat", cvat(cvat_polygon(P[:2])), "polygon number 1 (scratch): 2 points where it needs 3 or more"),
     ("cvat", cvat('<polygon label="scratch" points=""/>'), "its points are not x,y;x,y;...: ''"),
     ("cvat", cvat('<polygon label="scratch" points="1,1;2,nan;3,3"/>'), "a coordinate is nan"),
-    ("cvat", cvat(cvat_polygon(P, "rust")), "annotations.xml: the label 'rust' is not among those of its head"),
-    ("cvat", cvat(cvat_mask("1, 3")), "its run lengths count 4 pixels of 4 x 6"),
-    ("cvat", cvat(cvat_mask("1, x")), "its run lengths are not whole numbers between commas"),
-    ("cvat", cvat(cvat_mask("-1, 25")), "its run lengths are not whole numbers between commas"),
+    ("cvat", cvat(cvat_polygon(P, "rust")), "annotations.xml: the label 'rust' is not in its list of labels"),
+    ("cvat", cvat(cvat_mask("1, 3")), "its RLE has 4 pixels in place of 4 x 6"),
+    ("cvat", cvat(cvat_mask("1, x")), "its RLE is not a list of whole numbers between commas"),
+    ("cvat", cvat(cvat_mask("-1, 25")), "its RLE is not a list of whole numbers between commas"),
     ("cvat", cvat(cvat_mask("24", 'left="16" top="3" width="6" height="4"')), "leaves the image of 12 x 20"),
     ("cvat", cvat(cvat_mask("1", 'left="1" top="1" width="1000000" height="1000000"')), "are too large for an image"),
     ("cvat", cvat(cvat_mask("24", 'left="1" top="1" width="" height="4"')), "its width is ''"),
     ("cvat", cvat(size='width="1e6" height="1000000"'), "image a.jpg: its height 1000000 and width 1000000 are too"),
-    ("cvat", "<annotations><track/></annotations>", "annotations.xml: it is of CVAT for video"),
+    ("cvat", "<annotations><track/></annotations>", "annotations.xml: its format is CVAT for video"),
     ("cvat", f"<annotations>{'<a>' * 300_000}", "annotations.xml: not XML: no element found"),
     ("cvat", "<annotations><image", "annotations.xml: not XML: unclosed token"),
     ("cvat", '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotations>&b;</annotations>',
@@ -617,19 +617,19 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("sly", sly(sly_polygon(P[:2])), "a.jpg.json, image a.jpg, object 1 (scratch): 2 points where it needs 3 or more"),
     ("sly", sly({**sly_polygon(P), "points": {"exterior": P, "interior": 3}}), "its interior is not a list of holes"),
     ("sly", sly(sly_polygon(P, [[1, 1]])), "object 1 (scratch): 1 point where it needs 3 or more"),
-    ("sly", sly(sly_polygon(P) | {"geometryType": "rectangle"}), "object 1 (scratch): a rectangle is no mask"),
+    ("sly", sly(sly_polygon(P) | {"geometryType": "rectangle"}), "object 1 (scratch): a rectangle is not a mask"),
     ("sly", sly(sly_polygon(P, label="rust")), "object 1: there is no class 'rust' in meta.json"),
     ("sly", sly(sly_bitmap("abcd")), "its bitmap is damaged: Error -3"),
-    ("sly", sly(sly_bitmap(BITMAP[:80])), "its bitmap is cut short, or unpacks to more than its image can hold"),
-    ("sly", sly(sly_bitmap(BOMB)), "its bitmap is cut short, or unpacks to more than its image can hold"),
+    ("sly", sly(sly_bitmap(BITMAP[:80])), "its bitmap is truncated, or decompresses to more than its image can hold"),
+    ("sly", sly(sly_bitmap(BOMB)), "its bitmap is truncated, or decompresses to more than its image can hold"),
     ("sly", sly(sly_bitmap(base64.b64encode(zlib.compress(b"no")).decode())), "its mask is not a PNG"),
     ("sly", sly(sly_bitmap(base64.b64encode(zlib.compress(png_of(np.ones((13, 3), np.bool_)))).decode())),
      "its bitmap of 13 x 3 does not fit the image of 12 x 20"),
     ("sly", sly(sly_bitmap(base64.b64encode(zlib.compress(png_of(np.zeros((3, 3), np.bool_)))).decode())), "is empty"),
-    ("sly", sly(sly_bitmap(origin=("a", 3))), "a coordinate is no number: 'a'"),
+    ("sly", sly(sly_bitmap(origin=("a", 3))), "a coordinate is not a number: 'a'"),
     ("sly", sly(size=HUGE), "are too large for an image"),
     ("sly", {"objects": []}, "a.jpg.json: it has no 'size'"),
-    ("sly", "[]", "a.jpg.json: [] stands where an object with 'size' should"),
+    ("sly", "[]", "a.jpg.json: [] in place of an object with 'size'"),
 ]  # fmt: skip
 
 
@@ -641,7 +641,7 @@ def test_what_is_refused_in_one_line(tmp_path: Path, kind: str, content: Any, me
 def test_labels_of_yolo_need_their_images(tmp_path: Path) -> None:
     given = lay(tmp_path / "s", "yolo", "0 0.1 0.1 0.9 0.1 0.9 0.9\n")
     (given / "images" / "a.jpg").rename(tmp_path / "a.jpg")
-    assert "images: no images beside the labels. Name their folder with --images" in fault(given, tmp_path)
+    assert "images: no images beside the labels. Name the image folder with --images" in fault(given, tmp_path)
     image(given / "images" / "b.jpg")
     assert "a.txt: no image is named a in" in fault(given, tmp_path)
     assert table(given, tmp_path, images=tmp_path).startswith("a.jpg,1,")
@@ -669,19 +669,19 @@ def test_two_formats_in_a_folder_are_told_apart_by_a_person(tmp_path: Path) -> N
 
 def test_a_folder_of_no_known_kind_is_named(tmp_path: Path) -> None:
     write(tmp_path / "s" / "boxes.json", {"boxes": []})
-    assert f"{tmp_path / 's'}: no masks, and boxes.json is of no known kind" in fault(tmp_path / "s", tmp_path)
+    assert f"{tmp_path / 's'}: no masks, and boxes.json has an unknown format" in fault(tmp_path / "s", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: &a [x]\nnames: *a\n", "it has aliases (*name)"),
-        ("names: 5\n", "names is neither a list nor numbers with names"),
-        ("names: {x: y}\n", "names is neither a list nor numbers with names"),
+        ("names: 5\n", "names is neither a list nor a mapping from numbers"),
+        ("names: {x: y}\n", "names is neither a list nor a mapping from numbers"),
         ("names: [a\n", "not YAML: while parsing"),
         (f"names: {'[' * 5000}\n", "not YAML: "),
         (f"names: {'x' * 300_000}\n", "300008 characters"),
-        ("names: [a]\nkpt_shape: [5, 2]\n", "it is of a pose data set"),
+        ("names: [a]\nkpt_shape: [5, 2]\n", "it describes a pose data set"),
     ],
 )
 def test_names_of_yolo_that_are_no_names(tmp_path: Path, text: str, message: str) -> None:

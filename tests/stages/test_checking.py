@@ -152,7 +152,7 @@ def test_an_image_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
     result = check(CheckConfig(submission=submission, images=images))
     assert [fault.line for fault in result.faults] == [2]
     (note,) = result.notes
-    assert note.startswith("runs past the end were not looked for in images that cannot be read: 1, first ")
+    assert note.startswith("masks were not checked against the size of 1 unreadable images, first ")
     assert "b.png: the file is empty" in note
     (images / "a.png").unlink()
     assert [note[:70] for note in check(CheckConfig(submission=submission, images=images)).notes] == [note[:70]]

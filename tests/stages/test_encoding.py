@@ -121,8 +121,8 @@ SMALL = [[0, 255], [0, 0]]
         ({"a_0.png": SMALL}, {}, "a_0.png: its name is not IMAGE_CLASS.png: ClassId 0 is below 1"),
         ({"_1.png": SMALL}, {"suffix": ""}, "_1.png: its name is not IMAGE_CLASS.png: ImageId is empty"),
         ({"a_1.jpg": SMALL}, {}, "a_1.jpg: a JPG file: its compression changes pixels. Save masks as PNG"),
-        ({"a_1.png": [[0, 255], [90, 12]]}, {}, "a_1.png: 3 values beside 0 in a mask of one class: 12, 90, 255"),
-        ({"a.png": [[0, 255]]}, {"label_images": True}, "a.png: 0 and 255 alone in a label image. For masks of one "),
+        ({"a_1.png": [[0, 255], [90, 12]]}, {}, "a_1.png: 3 values besides 0 in a mask of one class: 12, 90, 255"),
+        ({"a.png": [[0, 255]]}, {"label_images": True}, "a.png: a label image with the values 0 and 255 only. For "),
         ({"a.png": [[0, 85, 170, 255]]}, {"label_images": True}, "a.png: the value 170 in a label image. If it is a "),
         (
             {"a.png": [[0, *range(5, 250, 5)]]},
@@ -130,12 +130,12 @@ SMALL = [[0, 255], [0, 0]]
             "a.png: the value 245 in a label image. Save it w",
         ),
         ({"a_1.png": SMALL, "notes.pgm": SMALL}, {}, "notes.pgm: masks are PNG, BMP, TIFF, GIF or lossless WebP files"),
-        ({"a_1.png": [[0, 1]], "b_1.png": [[0, 2]]}, {}, "b_1.png: value 2 is class 1, as value 1 is in a_1.png"),
-        ({"a.png": [[0, 1]], "b.png": [[0, 2]]}, {"class_id": 1}, "b.png: value 2 is class 1, as value 1 is in a.png"),
+        ({"a_1.png": [[0, 1]], "b_1.png": [[0, 2]]}, {}, "b_1.png: value 2 is class 1, but in a_1.png value 1 is"),
+        ({"a.png": [[0, 1]], "b.png": [[0, 2]]}, {"class_id": 1}, "b.png: value 2 is class 1, but in a.png value 1 is"),
         (
             {"a.png": SMALL},
             {},
-            "a whole number from 1. For masks named as their images, all of one class, use --class 1",
+            "a whole number from 1. For masks named like their images, all of one class, use --class 1",
         ),
         (
             {"a.png": [[0, 2]]},
@@ -145,10 +145,10 @@ SMALL = [[0, 255], [0, 0]]
         (
             {"In_8.png": SMALL, "Pa_3.png": SMALL, "Sc_7.png": SMALL},
             {},
-            "In_8.png -> image In.jpg, class 8: 3 files with the numbers 3, 7, 8 look like images that were numbered. "
+            "In_8.png -> image In.jpg, class 8: 3 files with the numbers 3, 7, 8 look like numbered images. "
             "If 8 is a class, give --classes 8, or --images; if In_8 is an image, --label-images or --class 1",
         ),
-        ({"In_300.png": SMALL}, {}, "ClassId '300' is above 254. For masks named as their images, all of one class"),
+        ({"In_300.png": SMALL}, {}, "ClassId '300' is above 254. For masks named like their images, all of one class"),
         ({"a_1.png": SMALL, "a_2.png": [[0, 1]]}, {}, "a_2.png: 1x2 pixels, another mask of the image has 2x2"),
         ({"a_3.png": SMALL}, {"classes": 2}, "masks: a mask of class 3. The classes are 1 to 2"),
         ({"a_1.png": SMALL, "a.jpg_1.png": SMALL}, {}, "a_1.png: a.jpg_1.png is the same mask"),
@@ -176,12 +176,12 @@ def test_masks_must_fit_the_images(tmp_path: Path) -> None:
     save(masks / "b_1.png", np.zeros((2, 3)))
     assert f"b_1.png: no image b in {images}" in fault(EncodeConfig(masks=masks, out=out, images=images))
     (masks / "b_1.png").rename(masks / "a.jpg_1.png")
-    assert f"no image a.jpg in {images} (a.png is there)" in fault(EncodeConfig(masks=masks, out=out, images=images))
+    assert f"no image a.jpg in {images} (a.png exists)" in fault(EncodeConfig(masks=masks, out=out, images=images))
     (masks / "a.jpg_1.png").rename(masks / "b_1.png")
     save(images / "b.png", np.zeros((2, 3)))
     save(images / "b.jpg", np.zeros((2, 3)))
     found = fault(EncodeConfig(masks=masks, out=out, images=images))
-    assert "b_1.png: it could be of b.jpg or b.png. Name it in full, as b.jpg_1.png" in found
+    assert "b_1.png: it matches b.jpg and b.png. Use the full image name, e.g. b.jpg_1.png" in found
     assert not out.exists()
 
 
@@ -307,7 +307,7 @@ def test_the_images_say_the_size(tmp_path: Path) -> None:
     save(images / "d.jpg", np.zeros((5, 2)))
     assert "d.jpg, class 2: run 2 (number 3): start 12 reaches past the end, pixel 10" in fault(again)
     (images / "d.jpg").rename(images / "d.png")
-    assert f"t.csv, line 3: no image d.jpg in {images} (d.png is there)" in fault(again)
+    assert f"t.csv, line 3: no image d.jpg in {images} (d.png exists)" in fault(again)
     assert not again.out.exists()
 
 
@@ -382,12 +382,13 @@ def test_a_mask_of_one_class_may_have_any_colours(tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     config = EncodeConfig(masks=masks, out=tmp_path / "t.csv")
     save_colours(masks / "a_1.png", VIRIDIS)
-    assert "2 colours in a mask of one class: 440154 3 px, fde724 1 px. Name the background, as --colours 440154=0" in (
-        fault(config)
+    assert (
+        "2 colours in a mask of one class: 440154 3 px, fde724 1 px. Name the background, e.g. --colours 440154=0"
+        in (fault(config))
     )
     assert table_of(dataclasses.replace(config, colours="440154=0")) == ["a.jpg,1,3 1"]
     save_colours(masks / "a_1.png", [[(68, 1, 84)] * 2] * 2)  # an empty mask in that colour map
-    assert "a colour in a mask of one class: 440154 4 px. Name the background, as --colours 440154=0" in fault(
+    assert "a colour in a mask of one class: 440154 4 px. Name the background, e.g. --colours 440154=0" in fault(
         dataclasses.replace(config, overwrite=True)
     )
     assert table_of(dataclasses.replace(config, colours="440154=0")) == []
@@ -395,18 +396,18 @@ def test_a_mask_of_one_class_may_have_any_colours(tmp_path: Path) -> None:
         save_colours(masks / "a_1.png", [[(0, 0, 0), (255, 0, 0)], [(0, 0, 0), (0, 0, 0)]], palette)
         found = fault(dataclasses.replace(config, overwrite=True))
         assert "a colour in a mask of one class: " in found
-        assert "Name the background, as --colours 000000=0; where the file holds all classes, --label-images" in found
+        assert "Name the background, e.g. --colours 000000=0; if the file holds all classes, --label-images" in found
         assert table_of(dataclasses.replace(config, colours="000000=0")) == ["a.jpg,1,3 1"]
         assert table_of(dataclasses.replace(config, colours="ff0000=1")) == ["a.jpg,1,3 1"]
     save_colours(masks / "a_1.png", [[(9, 9, 9, 0), (255, 0, 0, 255)], [(0, 0, 0, 0), (1, 0, 0, 0)]])
-    assert "Name the background, as --colours 000000=0" in fault(dataclasses.replace(config, overwrite=True))
+    assert "Name the background, e.g. --colours 000000=0" in fault(dataclasses.replace(config, overwrite=True))
     assert table_of(dataclasses.replace(config, colours="000000=0")) == ["a.jpg,1,3 1"]
     save(masks / "a_1.png", [[255, 255], [0, 255]])
     assert table_of(dataclasses.replace(config, colours="ffffff=0")) == ["a.jpg,1,2 1"]
     save_colours(masks / "a_1.png", RGB)
     assert "2 colours in a mask of one class" in fault(dataclasses.replace(config, overwrite=True))
     wrong = dataclasses.replace(config, colours="ff0000=1,00ff00=2", overwrite=True)
-    assert "00ff00 is class 2, its name says class 1" in fault(wrong)
+    assert "00ff00 is class 2, its file name has class 1" in fault(wrong)
     assert table_of(dataclasses.replace(config, colours="ff0000=1,00ff00=0,000000=0")) == ["a.jpg,1,3 1"]
 
 
@@ -433,7 +434,7 @@ def test_places_of_one_colour_are_not_told_apart(tmp_path: Path) -> None:
     image.putpalette([0] * 6)
     image.save(tmp_path / "masks" / "a_1.png")
     config = EncodeConfig(masks=tmp_path / "masks", out=tmp_path / "t.csv")
-    assert "2 places of its palette have the same colour: palette 0: 000000 1 px, 1: 000000 1 px" in fault(config)
+    assert "2 entries of its palette have the same colour: palette 0: 000000 1 px, 1: 000000 1 px" in fault(config)
 
 
 def test_255_is_no_label_beside_class_ids(tmp_path: Path, heard: Any) -> None:
@@ -446,7 +447,7 @@ def test_255_is_no_label_beside_class_ids(tmp_path: Path, heard: Any) -> None:
     assert "255 means no label: background in 1 of 2 label images, 2 pixels" in heard.lines
     save(masks / "a.png", [[0, 255]])
     config = dataclasses.replace(config, overwrite=True)
-    assert "a.png: 0 and 255 alone in a label image" in fault(config)
+    assert "a.png: a label image with the values 0 and 255 only" in fault(config)
     assert table_of(dataclasses.replace(config, colours="ffffff=0")) == ["b.jpg,2,3 1"]
 
 
@@ -468,7 +469,7 @@ def test_how_names_are_read_is_said(tmp_path: Path, heard: Any) -> None:
     config = EncodeConfig(masks=tmp_path / "masks", out=tmp_path / "t.csv", classes=8)
     encode(config, heard)
     assert heard.lines == [
-        "names are read as In_8.png -> image In.jpg, class 8", f"passed over in {tmp_path / 'masks'}: more/, notes.txt",
+        "names are read as In_8.png -> image In.jpg, class 8", f"ignored in {tmp_path / 'masks'}: more/, notes.txt",
     ]  # fmt: skip
 
 
@@ -477,11 +478,11 @@ def test_images_settle_what_a_name_means(tmp_path: Path) -> None:
     save(masks / "In_8.png", SMALL)
     config = EncodeConfig(masks=masks, out=tmp_path / "t.csv", images=images)
     save(images / "In_8.jpg", SMALL)
-    assert "In_8.png: In_8.jpg is an image, so its name holds no class. For masks named as their images" in fault(
+    assert "In_8.png: In_8.jpg is an image, so the file name has no class. For masks named like their images" in fault(
         config
     )
     save(images / "In.jpg", SMALL)
-    assert "each file is named as an image, too. If 8 is a class, give --classes 8; if In_8 is an image" in fault(
+    assert "each file is also named like an image. If 8 is a class, give --classes 8; if In_8 is an image" in fault(
         config
     )
     assert table_of(dataclasses.replace(config, classes=8)) == ["In.jpg,8,3 1"]
@@ -501,7 +502,7 @@ def test_names_are_compared_composed(tmp_path: Path) -> None:
 def test_masks_that_cover_most_of_their_images_are_said(tmp_path: Path, heard: Any) -> None:
     save(tmp_path / "masks" / "a_1.png", [[255, 255], [0, 255]])
     encode(EncodeConfig(masks=tmp_path / "masks", out=tmp_path / "t.csv"), heard)
-    assert heard.lines[-1].startswith("1 of 1 masks cover more than half of their image: where white is the background")
+    assert heard.lines[-1].startswith("1 of 1 masks cover more than half of their image: if white is the background")
 
 
 KINDS: dict[str, Callable[[NDArray[np.uint8]], Image.Image]] = {

@@ -355,7 +355,7 @@ def test_a_name_that_check_would_refuse_is_refused(trained, tmp_path: Path) -> N
     folder = tmp_path / "images"
     folder.mkdir()
     shutil.copy(image_files.find_images([trained[0] / "train_images"])[0], folder / "c\n.png")
-    with pytest.raises(InputError, match=r"cannot stand in a table: ImageId .* cannot be shown\. Rename it"):
+    with pytest.raises(InputError, match=r"is not allowed in a table: ImageId .* cannot be shown\. Rename it"):
         _predict(trained, tmp_path, images=(folder,))
 
 

@@ -115,7 +115,7 @@ def test_a_truth_about_other_images_is_told(
     (tmp_path / "clean.csv").write_text("ImageId\nclean.png\n")
     config = ScoreConfig(submission=submission, truth=truth, images=tmp_path / "clean.csv")
     with pytest.raises(
-        InputError, match=r"truth\.csv names none of the images that count: it names a\.png, wanted is clean\.png"
+        InputError, match=r"truth\.csv names none of the images that count: it names a\.png, expected clean\.png"
     ):
         scoring.score(config)
     # an image of the annotated folder is clean without a row
@@ -131,7 +131,7 @@ def test_a_truth_of_other_endings_is_refused(tables: tuple[Path, Path, Path], tm
     config = ScoreConfig(submission=submission, truth=truth, images=images)
     for ending in (".jpg", ".PNG", ""):
         truth.write_text(TRUTH.replace("b.png", f"b{ending}"))
-        said = rf"truth\.csv, line 3: it names b{ending}: the image is b\.png\. 1 image differs by the ending or the"
+        said = rf"truth\.csv, line 3: it names b{ending}: the image is b\.png\. 1 image differs only in the suffix"
         with pytest.raises(InputError, match=said):
             scoring.score(config)
     truth.write_text(TRUTH)
@@ -222,7 +222,7 @@ def test_a_packed_submission_is_scored_and_its_leaks_are_found(tables: tuple[Pat
     (tmp_path / "splits.csv").write_text("ImageId,Part,Group,Classes\na.png,0,1,1\nx.png,1,2,\n")
     record = {"folder": "r", "data": "d", "split": read_splits(tmp_path / "splits.csv").fingerprint, "fold": 1}
     submission.with_suffix(".json").write_text(json.dumps({"runs": [record]}))
-    with pytest.raises(InputError, match="r was trained on images that count"):
+    with pytest.raises(InputError, match="r was trained on images that are scored"):
         scoring.score(dataclasses.replace(config, submission=packed))
 
 
@@ -233,7 +233,7 @@ def test_wrong_requests_are_told(tables: tuple[Path, Path, Path], tmp_path: Path
     with pytest.raises(InputError, match="not clear what to score"):
         scoring.score(ScoreConfig(submission=submission, truth=truth, runs=(tmp_path,)))
     images.write_text("ImageId\nx.png\n")
-    with pytest.raises(InputError, match=r"names none of the images that count: it names a\.png, wanted is x\.png"):
+    with pytest.raises(InputError, match=r"names none of the images that count: it names a\.png, expected x\.png"):
         scoring.score(ScoreConfig(submission=submission, truth=truth, images=images))
 
 
@@ -320,7 +320,7 @@ def test_a_submission_of_training_images_is_refused(trained, tmp_path: Path) -> 
     some = (*split.ids_of("0")[:2], *split.ids_of("1")[:3])
     data_folder = tuple(data / "train_images" / name for name in some)
     out = prediction.predict(PredictConfig(images=data_folder, runs=(folder,), out=tmp_path / "s.csv")).path
-    with pytest.raises(InputError, match=rf"{folder} was trained on images that count: 3 of 5, first {some[2]}"):
+    with pytest.raises(InputError, match=rf"{folder} was trained on images that are scored: 3 of 5, first {some[2]}"):
         scoring.score(ScoreConfig(submission=out, truth=data / "train.csv"))
     (tmp_path / "fold.csv").write_text("ImageId\n" + "\n".join(some[:2]) + "\n")
     assert (
@@ -396,11 +396,11 @@ def test_leaks_are_found_where_the_split_lacks_some_images(
     record = {"folder": "models/r", "data": "d", "split": fingerprint, "fold": 1}
     submission.with_suffix(".json").write_text(json.dumps({"runs": [record]}))
     config = ScoreConfig(submission=submission, truth=truth, images=images)
-    with pytest.raises(InputError, match=r"models/r was trained on images that count: 1 of 3, first a\.png"):
+    with pytest.raises(InputError, match=r"models/r was trained on images that are scored: 1 of 3, first a\.png"):
         scoring.score(config)
     submission.with_suffix(".json").write_text(json.dumps({"runs": [record | {"split": "another"}]}))
     assert not scoring.score(config, heard).knows_duplicates
-    assert "models/r was trained by another split: it may have seen images that count" in heard.lines
+    assert "models/r was trained with another split, so leakage cannot be ruled out" in heard.lines
 
 
 @pytest.mark.parametrize(("images", "rate"), [(3, None), (8, None), (9, 1.0), (20, 6.0)])

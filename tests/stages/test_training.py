@@ -295,7 +295,7 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
     decoding.cv2.imwrite(str(pseudo["pseudo_images"] / "p000000001.png"), lit)
     (pseudo["pseudo_images"] / "nobody_names_it.png").write_bytes((data / "train_images" / held).read_bytes())
     folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo), heard).folder
-    said = "pseudo labels: 4 of 9 images are taken, with scores of at least 0.9; 2 left out: near-duplicates of "
+    said = "pseudo-labels: 4 of 9 images selected, with a confidence of at least 0.9; 2 excluded as near-duplicates of "
     assert [line for line in heard.lines if line.startswith(said)]
     assert [line for line in heard.lines if line.startswith(f"which runs made {pseudo['pseudo']} is not told")]
     card, without = model_card.read_card(folder), model_card.read_card(plain)
@@ -308,7 +308,9 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
     assert (again.pseudo, again.pseudo_images) == (pseudo["pseudo"], pseudo["pseudo_images"])
     heard.lines.clear()
     training.train(_config(data, tmp_path / "models", epochs=1, name="lower", **pseudo, pseudo_min_score=0.3), heard)
-    assert "pseudo labels: 7 of 9 images are taken, with scores of at least 0.3; 2 left out" in "\n".join(heard.lines)
+    assert "pseudo-labels: 7 of 9 images selected, with a confidence of at least 0.3; 2 excluded" in "\n".join(
+        heard.lines
+    )
 
 
 def test_a_training_goes_on_with_the_same_pseudo_labels_alone(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -161,7 +161,7 @@ def test_the_strip_does_not_end_in_a_defect():
     assert 3 <= black_ends <= 25
 
 
-def test_near_duplicates_look_alike_and_some_have_other_masks():
+def test_near_duplicates_are_similar_and_some_have_other_masks():
     plan = SetPlan(seed=0, size=(64, 200), defect_share=1.0)
     copies = [k for k in range(1, 400) if series.origin_of(plan, TRAIN, k) != k]
     assert 8 <= len(copies) <= 40

@@ -13,7 +13,6 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.training import augmentation, schedule
 from severstal_cli.learning.training.copy_paste import Donors
+from severstal_cli.parallel import map_in_order
 from severstal_cli.steel.dataset.data_folder import DataFolder
 from severstal_cli.steel.dataset.pseudo_labels import PseudoLabels
 from severstal_cli.steel.images.decoding import cv2
@@ -134,20 +134,14 @@ class TrainingSet:
         `share_done`: how much of the whole training is done as the epoch begins, which decides on what it trains.
         """
         pieces = self._pieces(share_done)
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="batches") as pool:
-            waiting: list[Future[Batch]] = []
-            try:
-                for number, step in enumerate(self._steps(epoch)):
-                    start = number * self._global_step_images
-                    for first in range(0, len(step), pieces.at_once * self._world):
-                        waiting.append(pool.submit(self._batch, epoch, start, step, first, pieces))
-                        if len(waiting) > THREADS + 1:
-                            yield waiting.pop(0).result()
-                while waiting:
-                    yield waiting.pop(0).result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        items = (
+            (number * self._global_step_images, step, first)
+            for number, step in enumerate(self._steps(epoch))
+            for first in range(0, len(step), pieces.at_once * self._world)
+        )
+        return map_in_order(
+            lambda item: self._batch(epoch, *item, pieces), items, threads=THREADS, ahead=THREADS + 1, name="batches"
+        )
 
     def trials(self) -> Iterator[Batch]:
         """A batch of each size that the training may have on any device, of images of the first epoch.

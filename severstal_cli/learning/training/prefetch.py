@@ -1,13 +1,12 @@
 """Batches on their way to the device: on a GPU the next one arrives while the last one is computed with."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 
 from severstal_cli.learning.training.batches import Batch
+from severstal_cli.parallel import map_in_order
 
 Fed = tuple[Batch, Tensor, Tensor]
 """A batch, and its `images` and `masks` on the device, uint8 as they travel."""
@@ -36,19 +35,9 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Fed]:
             )
         return (batch, images, masks), stream.record_event()
 
-    def arrived(sent: Future[tuple[Fed, torch.cuda.Event]]) -> Fed:
-        fed, event = sent.result()
+    for fed, event in map_in_order(send, batches, threads=1, ahead=AHEAD, name="feed"):
         computing = torch.cuda.current_stream(device)
         computing.wait_event(event)
         for tensor in fed[1:]:
             tensor.record_stream(computing)  # its memory is free again when that has gone past it
-        return fed
-
-    with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
-        on_the_way: deque[Future[tuple[Fed, torch.cuda.Event]]] = deque()
-        for batch in batches:
-            on_the_way.append(pool.submit(send, batch))
-            if len(on_the_way) > AHEAD:
-                yield arrived(on_the_way.popleft())
-        while on_the_way:
-            yield arrived(on_the_way.popleft())
+        yield fed

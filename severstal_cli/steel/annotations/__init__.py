@@ -1,6 +1,6 @@
-"""Annotations of other tools as masks, for `encode`: COCO, YOLO, labelme, CVAT and Supervisely.
+"""Annotations of other tools as the input of `encode`: COCO, YOLO, labelme, CVAT and Supervisely.
 
-documents            JSON, XML and YAML files, read within bounds
+documents            JSON and XML files of unknown origin
 shapes               polygons, boxes and bitmaps as masks
 coco_masks           RLE of COCO
 coco                 COCO
@@ -10,6 +10,6 @@ labelme              labelme
 cvat                 CVAT for images
 supervisely_shapes   bitmaps of Supervisely
 supervisely          Supervisely
-detection            which of these a path holds
-reading              what all readers share; the source of `encode`
+detection            which format a path holds
+reading              annotations of any format to masks
 """

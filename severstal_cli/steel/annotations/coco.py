@@ -4,9 +4,9 @@
      "categories": [{"id": 7, "name": "scratch"}],
      "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "segmentation": [[10, 10, 20.5, 10, 20, 30]]}]}
 
-A segmentation is a list of polygons, or run lengths: {"size": [256, 1600], "counts": [...] or "..."}. Pixels are
-those of `COCO.annToMask` (cocodataset/cocoapi), a crowd as any other. Classes are the categories in the order of their
-ids. An annotation with a box alone is refused: it has no pixels.
+A segmentation is a list of polygons, or an RLE: {"size": [256, 1600], "counts": [...] or "..."}. Masks equal those of
+`COCO.annToMask` (cocodataset/cocoapi); a crowd counts as any other annotation. Classes are the categories, ordered by
+id. An annotation that has only a box is refused, since a box is not a mask.
 """
 
 from collections import defaultdict
@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations import coco_masks
 from severstal_cli.steel.annotations.documents import member
 from severstal_cli.steel.annotations.shapes import (
@@ -25,11 +24,13 @@ from severstal_cli.steel.annotations.shapes import (
     Shape,
     base_name,
     check_declared,
+    in_file,
     is_background,
+    located,
 )
 
 _Shapes = dict[int | str, list[Shape]]
-"""By the id of their image."""
+"""Image id -> shapes."""
 
 
 def is_coco(document: Any) -> bool:
@@ -40,28 +41,26 @@ def is_coco(document: Any) -> bool:
 
 
 def read(path: Path, documents: Mapping[Path, Any]) -> Annotations:
-    """The annotations of COCO files with the same categories. Raises InputError."""
+    """Read COCO files that share their categories. Raises InputError."""
     categories: dict[int, str] = {}
     first, images, used = next(iter(documents)), [], set()
     for source, document in documents.items():
-        try:
-            found = _categories(document["categories"])
+        with in_file(f"{source}"):
+            own = _categories(document["categories"])
             if source == first:
-                categories = found
-            elif found != categories:
-                raise AnnotationError(f"its categories are not those of {first.name}; name one of both")
+                categories = own
+            elif own != categories:
+                raise AnnotationError(f"its categories differ from those of {first.name}; name one of the files")
             by_image, some = _annotations(document["annotations"], categories)
             images += _images(source, document["images"], by_image)
             used |= some
-        except AnnotationError as error:
-            raise InputError(f"{source}", str(error)) from None
     ids = [number for number in sorted(categories) if _is_class(number, document["categories"], used)]
     notes = []
     if left := [categories[number] for number in sorted(categories) if number not in ids]:
-        notes.append(f"categories that are no classes, without annotations or background: {', '.join(left)}")
+        notes.append(f"categories without annotations or of the background, which are not classes: {', '.join(left)}")
     if ids != list(range(1, len(ids) + 1)):
         pairs = ", ".join(f"{number} is {categories[number]}" for number in ids)
-        notes.append(f"category ids of COCO are not the class ids: {pairs}")
+        notes.append(f"class ids differ from the category ids of COCO: {pairs}")
     names = [categories[number] for number in ids]
     return Annotations(format="COCO", path=path, images=tuple(images), names=tuple(names), notes=tuple(notes))
 
@@ -69,17 +68,15 @@ def read(path: Path, documents: Mapping[Path, Any]) -> Annotations:
 def _categories(records: list[Any]) -> dict[int, str]:
     categories: dict[int, str] = {}
     for position, record in enumerate(records, start=1):
-        try:
+        with located(f"category number {position}"):
             number, name = member(record, "id", int), member(record, "name", str)
-        except AnnotationError as error:
-            raise AnnotationError(f"category number {position}: {error}") from None
         if categories.setdefault(number, name) != name:
             raise AnnotationError(f"two categories have the id {number}")
     return categories
 
 
 def _is_class(number: int, records: list[Any], used: set[int]) -> bool:
-    """Roboflow puts a group of all classes first, as their supercategory; it has no annotations of its own."""
+    """Whether a category is a class: not the background, nor the supercategory that Roboflow adds above all classes."""
     name = next(record["name"] for record in records if record["id"] == number)
     is_group = number not in used and any(
         record.get("supercategory") == name and record["id"] != number for record in records
@@ -88,14 +85,14 @@ def _is_class(number: int, records: list[Any], used: set[int]) -> bool:
 
 
 def _annotations(records: list[Any], categories: dict[int, str]) -> tuple[_Shapes, set[int]]:
-    """The shapes by image, and the categories that have any."""
+    """Return the shapes by image, and the categories that have shapes."""
     by_image: _Shapes = defaultdict(list)
     used: set[int] = set()
     for position, record in enumerate(records, start=1):
         where = f"annotation number {position}"
         try:
             if isinstance(record, dict) and "segments_info" in record:
-                raise AnnotationError("it is of a panoptic file, whose masks lie in PNG files of their own")
+                raise AnnotationError("it is panoptic, with its masks in separate PNG files")
             image, category = _image_key(record, "image_id"), member(record, "category_id", int)
             where = f"annotation {record.get('id', f'number {position}')!r:.40}"
             if category not in categories:
@@ -109,7 +106,7 @@ def _annotations(records: list[Any], categories: dict[int, str]) -> tuple[_Shape
 
 
 def _image_key(record: Any, key: str) -> int | str:
-    """The id of an image: a number, but some tools write texts."""
+    """Return the id of an image: a number, or a text as some tools write."""
     if isinstance(record, dict) and isinstance(record.get(key), str):
         return str(record[key])
     return member(record, key, int)

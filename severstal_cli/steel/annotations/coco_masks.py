@@ -1,4 +1,4 @@
-"""Polygons and run lengths as pycocotools draws them: for COCO, and for CVAT, whose exports use it, too.
+"""Masks of polygons and RLE as pycocotools draws them, for COCO and for CVAT, whose exports use it as well.
 
 Source: cocodataset/cocoapi, common/maskApi.c: `rleFrPoly` (polygons), `rleFrString` (compressed counts), and
 PythonAPI/pycocotools/coco.py: `annToRLE` (the polygons of one annotation are merged).
@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli.errors import MachineError
-from severstal_cli.steel.annotations.shapes import AnnotationError, Mask, Size, to_points
+from severstal_cli.steel.annotations.shapes import AnnotationError, Mask, Size, located, to_points
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.rle import RLE
 
-_LONGEST_PX = 4_000_000  # rleFrPoly takes 40 bytes for each pixel of an outline
+_LONGEST_PX = 4_000_000  # rleFrPoly needs 40 bytes per pixel of an outline
 
 _DIGITS, _MORE, _SIGN = 0x1F, 0x20, 0x10
 
 
 def require_pycocotools() -> Any:
-    """The module `pycocotools.mask`. Raises MachineError where it is missing."""
+    """Import `pycocotools.mask`. Raises MachineError: it is missing."""
     try:
         from pycocotools import mask
     except ImportError as error:
@@ -31,28 +31,24 @@ def require_pycocotools() -> Any:
 
 
 def draw_segmentation(segmentation: Any, size: Size) -> Mask:
-    """What `COCO.annToMask` draws. Raises AnnotationError."""
+    """Draw a segmentation like `COCO.annToMask`. Raises AnnotationError."""
     if not segmentation:
-        raise AnnotationError("it has a box and no segmentation; a box is no mask")
+        raise AnnotationError("it has a box and no segmentation; a box is not a mask")
     if isinstance(segmentation, dict):
         if segmentation.get("size") != list(size):
-            raise AnnotationError(
-                f"its run lengths are of size {segmentation.get('size')!r:.40}, its image of {list(size)}"
-            )
+            raise AnnotationError(f"its RLE has size {segmentation.get('size')!r:.40}, its image {list(size)}")
         return draw_counts(segmentation.get("counts"), size)
     if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
-        raise AnnotationError("its segmentation is neither a list of polygons nor run lengths")
+        raise AnnotationError("its segmentation is neither a list of polygons nor an RLE")
     polygons: list[NDArray[np.float64]] = []
     for number, polygon in enumerate(segmentation, start=1):
-        try:
+        with located(f"polygon {number}"):
             polygons.append(to_points(polygon, size, is_flat=True))
-        except AnnotationError as error:
-            raise AnnotationError(f"polygon {number}: {error}") from None
     return draw_polygons(polygons, size)
 
 
 def draw_polygons(polygons: list[NDArray[np.float64]], size: Size) -> Mask:
-    """The union of polygons, each (N, 2), as `frPyObjects` and `merge` of pycocotools. Raises AnnotationError."""
+    """Draw the union of polygons, each (N, 2), by pycocotools. Raises AnnotationError."""
     coco = require_pycocotools()
     for points in polygons:
         steps = np.abs(points - np.roll(points, -1, axis=0)).max(axis=1)
@@ -63,42 +59,42 @@ def draw_polygons(polygons: list[NDArray[np.float64]], size: Size) -> Mask:
 
 
 def runs_of(counts: NDArray[np.int64], size: Size) -> RLE:
-    """The runs of a mask whose pixels, down the columns, are `counts[0]` out, `counts[1]` in, and so on.
+    """Convert COCO counts, column by column `counts[0]` pixels outside, `counts[1]` inside and so on, to RLE.
 
-    Raises AnnotationError: a negative count, or the counts are not those of all pixels.
+    Raises AnnotationError: a count is negative, or the counts do not cover all pixels.
     """
     if (counts < 0).any() or int(counts.sum()) != size[0] * size[1]:
-        raise AnnotationError(f"its run lengths count {int(counts.sum())} pixels of {size[0]} x {size[1]}")
+        raise AnnotationError(f"its RLE has {int(counts.sum())} pixels in place of {size[0]} x {size[1]}")
     ends = np.cumsum(counts)[1::2]
     lengths = counts[1::2]
     return np.stack([ends - lengths, lengths], axis=1)[lengths > 0].astype(np.int32)
 
 
 def draw_counts(counts: Any, size: Size) -> Mask:
-    """The mask of run lengths: a list of numbers, or the text that pycocotools makes of one. Raises AnnotationError."""
+    """Draw COCO counts, a list of numbers or the compressed text of pycocotools. Raises AnnotationError."""
     numbers = _parse(counts) if isinstance(counts, str) else to_counts(counts)
     return rle.decode(runs_of(numbers, size), size)
 
 
 def to_counts(counts: Any) -> NDArray[np.int64]:
-    """Run lengths from JSON. Raises AnnotationError."""
+    """Check counts from JSON. Raises AnnotationError."""
     if not isinstance(counts, list) or not all(type(count) is int and 0 <= count < 2**31 for count in counts):
-        raise AnnotationError("its run lengths are not a list of whole numbers, nor a text")
+        raise AnnotationError("its RLE is neither a list of whole numbers nor a text")
     return np.array(counts, np.int64)
 
 
 def _parse(text: str) -> NDArray[np.int64]:
-    """Compressed counts: five bits a character from 48 on, the lowest first; from the fourth on less the one before
-    the last. pycocotools itself reads a damaged text as a mask of what lies in memory.
+    """Decode compressed counts: five bits per character, offset 48, lowest first; from the fourth count on, the
+    difference to the count two before. Ours, as pycocotools reads a damaged text beyond its end.
     """
     data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(np.int64) - 48
     if not len(data) or (data < 0).any() or (data > 63).any() or data[-1] & _MORE:
-        raise AnnotationError("its compressed run lengths are damaged")
+        raise AnnotationError("its compressed RLE is damaged")
     ends = np.flatnonzero((data & _MORE) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     widths = ends - starts + 1
     if widths.max() > 7:  # a count has at most 31 bits and a sign
-        raise AnnotationError("its compressed run lengths are damaged")
+        raise AnnotationError("its compressed RLE is damaged")
     shifts = 5 * (np.arange(len(data)) - np.repeat(starts, widths))
     values = np.add.reduceat((data & _DIGITS) << shifts, starts)
     values -= np.where(data[ends] & _SIGN, np.int64(1) << (5 * widths), 0)

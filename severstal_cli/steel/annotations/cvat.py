@@ -1,15 +1,14 @@
-"""CVAT for images 1.1: `annotations.xml`, with the images and their shapes.
+"""CVAT for images 1.1: `annotations.xml` with images and their shapes.
 
     <annotations><meta><task><labels><label><name>scratch</name></label></labels></task></meta>
       <image id="0" name="a.jpg" width="1600" height="256">
         <polygon label="scratch" points="10.50,20.00;30.00,20.00;20.00,40.00" z_order="0"/>
         <mask label="scratch" rle="3, 2, 3" left="10" top="20" width="4" height="2" z_order="0"/></image></annotations>
 
-Pixels are those of CVAT's own export of masks (cvat-ai/cvat, cvat/apps/dataset_manager/formats/mask.py): a polygon goes
-through pycocotools (datumaro, PolygonsToMasks), a mask counts pixels along the rows of its box, the first ones out
-(transformations.py, MaskConverter), an ellipse is filled by OpenCV (EllipsesToMasks). Classes are the labels in the
-order of the file. Boxes, lines, points, cuboids and skeletons are refused: they are no masks. Tags have no place in an
-image and are passed over.
+Masks equal those of CVAT's own export (cvat-ai/cvat, cvat/apps/dataset_manager/formats/mask.py): pycocotools draws a
+polygon (datumaro, PolygonsToMasks), a mask is an RLE along the rows of its box, starting outside (transformations.py,
+MaskConverter), and OpenCV fills an ellipse (EllipsesToMasks). Classes are the labels in file order. Boxes, lines,
+points, cuboids and skeletons are refused, since they are not masks. Tags have no pixels and are ignored.
 """
 
 import math
@@ -19,7 +18,6 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations import coco_masks
 from severstal_cli.steel.annotations.documents import read_xml
 from severstal_cli.steel.annotations.shapes import (
@@ -31,7 +29,9 @@ from severstal_cli.steel.annotations.shapes import (
     Size,
     base_name,
     check_declared,
+    in_file,
     is_background,
+    located,
     paste,
     reach,
     to_points,
@@ -42,23 +42,21 @@ _NO_MASKS = ("box", "polyline", "points", "cuboid", "skeleton")
 
 
 def read(source: Path) -> Annotations | None:
-    """The annotations of a CVAT file; None for other XML. Raises InputError."""
+    """Read a CVAT file; None for other XML. Raises InputError."""
     root = read_xml(source)
     if root.tag != "annotations":
         return None
-    try:
+    with in_file(f"{source}"):
         if root.find("track") is not None:
-            raise AnnotationError("it is of CVAT for video; export it as CVAT for images 1.1")
+            raise AnnotationError("its format is CVAT for video; export it as CVAT for images 1.1")
         images = tuple(_image(source, element) for element in root.iter("image"))
         labels = [shape.label for image in images for shape in image.shapes]
         names = _names(root) or sorted(set(labels))
         if unknown := sorted(set(labels) - set(names)):
-            raise AnnotationError(f"the label {unknown[0]!r} is not among those of its head: {', '.join(names)}")
-    except AnnotationError as error:
-        raise InputError(f"{source}", str(error)) from None
+            raise AnnotationError(f"the label {unknown[0]!r} is not in its list of labels: {', '.join(names)}")
     notes = []
     if tags := sum(1 for _ in root.iter("tag")):
-        notes.append(f"{tags} tags are passed over: they have no place in an image")
+        notes.append(f"{tags} tags are ignored: they have no pixels")
     return Annotations(
         format="CVAT", path=source, images=images, names=tuple(name for name in names if not is_background(name)),
         notes=tuple(notes), is_painted=True,
@@ -66,21 +64,19 @@ def read(source: Path) -> Annotations | None:
 
 
 def _names(root: Element) -> list[str]:
-    """The labels of the task or project, but not the parts of a skeleton, which name their parent."""
+    """Return the labels of the task or project without the points of a skeleton, which have a parent."""
     labels = [label for meta in root.iter("meta") for label in meta.iter("label") if label.find("parent") is None]
     return list(dict.fromkeys(label.findtext("name") or "" for label in labels))
 
 
 def _image(source: Path, element: Element) -> AnnotatedImage:
     name = base_name(element.get("name", ""))
-    try:
+    with located(f"image {name}"):
         size = check_declared(_whole(element, "height"), _whole(element, "width"))
         shapes = []
         for number, child in enumerate((child for child in element if child.tag != "tag"), start=1):
             where = f"{child.tag} number {number} ({child.get('label', ''):.40})"
             shapes.append((_z_order(child), Shape(where=where, label=child.get("label", ""), draw=_drawer(child))))
-    except AnnotationError as error:
-        raise AnnotationError(f"image {name}: {error}") from None
     shapes.sort(key=lambda pair: pair[0])
     return AnnotatedImage(source=source, name=name, size=size, shapes=tuple(shape for _, shape in shapes))
 
@@ -91,7 +87,7 @@ def _drawer(element: Element) -> "partial[Mask]":
 
 
 def _refuse(element: Element, size: Size) -> Mask:
-    raise AnnotationError("it is no mask" if element.tag in _NO_MASKS else "this kind of shape is not known")
+    raise AnnotationError("it is not a mask" if element.tag in _NO_MASKS else "this kind of shape is unknown")
 
 
 def _draw_polygon(element: Element, size: Size) -> Mask:
@@ -100,7 +96,7 @@ def _draw_polygon(element: Element, size: Size) -> Mask:
         points = [[float(value) for value in pair] for pair in pairs]
     except ValueError:
         raise AnnotationError(f"its points are not x,y;x,y;...: {element.get('points', '')!r:.40}") from None
-    # datumaro keeps two digits (annotation.py, _Shape)
+    # datumaro rounds to two digits (annotation.py, _Shape)
     return coco_masks.draw_polygons([to_points(points, size).round(2)], size)
 
 
@@ -111,10 +107,10 @@ def _draw_mask(element: Element, size: Size) -> Mask:
         raise AnnotationError(f"its mask of {height} x {width} is larger than the image of {size[0]} x {size[1]}")
     try:
         counts = coco_masks.to_counts([int(count) for count in element.get("rle", "").split(",")])
-    except ValueError:  # an AnnotationError is one, too
-        raise AnnotationError("its run lengths are not whole numbers between commas") from None
+    except ValueError:  # includes AnnotationError
+        raise AnnotationError("its RLE is not a list of whole numbers between commas") from None
     if int(counts.sum()) != height * width:
-        raise AnnotationError(f"its run lengths count {int(counts.sum())} pixels of {height} x {width}")
+        raise AnnotationError(f"its RLE has {int(counts.sum())} pixels in place of {height} x {width}")
     values = np.arange(len(counts)) % 2 == 1
     return paste(np.repeat(values, counts).reshape(height, width), top, left, size)
 
@@ -122,7 +118,7 @@ def _draw_mask(element: Element, size: Size) -> Mask:
 def _draw_ellipse(element: Element, size: Size) -> Mask:
     cx, cy, rx, ry = (_number(element, key) for key in ("cx", "cy", "rx", "ry"))
     if min(rx, ry) < 0 or max(abs(cx), abs(cy), rx, ry) > reach(size):
-        raise AnnotationError("a radius is below 0, or it lies far outside its image")
+        raise AnnotationError("a radius is negative, or it lies far outside its image")
     angle = _number(element, "rotation") if "rotation" in element.attrib else 0.0
     mask = np.zeros(size, np.uint8)
     cv2.ellipse(mask, (round(cx), round(cy)), (round(rx), round(ry)), angle, 0, 360, (1,), thickness=-1)

@@ -1,4 +1,4 @@
-"""Which format of annotations lies at a path, found by what the files hold, not by their names alone."""
+"""Detect the format of annotations by the content of the files."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from severstal_cli.steel.annotations.documents import read_bytes, read_json
 from severstal_cli.steel.annotations.shapes import Annotations
 from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 
-KNOWN = "COCO, YOLO segmentation, labelme, CVAT for images and Supervisely are read, and masks as PNG"
+KNOWN = "Supported are COCO, YOLO segmentation, labelme, CVAT for images, Supervisely, and masks as PNG"
 
 
 def detect(path: Path, images: Path | None = None) -> Annotations | None:
-    """The annotations at `path`; None where there are none, so that it may hold masks as PNG.
+    """Read the annotations at `path`; None if there are none, as in a folder of mask files.
 
     Args:
-        path: a file of annotations, or a folder with them.
-        images: a folder of images, which YOLO needs for their sizes where they do not lie beside the labels.
+        path: a file of annotations, or a folder with such files.
+        images: a folder of images; YOLO needs it if the images do not lie beside the labels.
 
     Raises:
-        InputError: a file of annotations that is damaged or of an unknown kind, or those of two formats in one folder.
+        InputError: a file is damaged or has an unknown format, or the folder has two formats.
     """
     images = images if images is not None and images.is_dir() else None
     if path.is_file():
@@ -32,25 +32,25 @@ def detect(path: Path, images: Path | None = None) -> Annotations | None:
         return None
     if meta := supervisely.find_meta(path):
         return supervisely.read(path, meta)
-    found: dict[str, Callable[[], Annotations]] = {}
+    formats: dict[str, Callable[[], Annotations]] = {}
     for source in _below(path, ".xml"):
         annotations = cvat.read(source)
-        if annotations and "CVAT" in found:
+        if annotations and "CVAT" in formats:
             raise InputError(f"{path}", "several files of CVAT", "Name one of them")
         if annotations:
-            found["CVAT"] = partial(_same, annotations)
+            formats["CVAT"] = partial(_same, annotations)
     documents, others = _documents(path)
     for name, read in (("COCO", coco.read), ("labelme", labelme.read)):
         if name in documents:
-            found[name] = partial(read, path, documents[name])
+            formats[name] = partial(read, path, documents[name])
     if labels := yolo.find_labels(path):
-        found["YOLO"] = partial(yolo.read, path, labels, images)
-    if len(found) > 1:
-        raise InputError(f"{path}", f"annotations of {' and '.join(found)}", "Name the file or folder of one of them")
-    if found:
-        return next(iter(found.values()))()
+        formats["YOLO"] = partial(yolo.read, path, labels, images)
+    if len(formats) > 1:
+        raise InputError(f"{path}", f"annotations of {' and '.join(formats)}", "Name the file or folder of one of them")
+    if formats:
+        return next(iter(formats.values()))()
     if others and not any(one.suffix.lower() in IMAGE_SUFFIXES for one in path.iterdir()):
-        raise InputError(f"{path}", f"no masks, and {others[0].name} is of no known kind", KNOWN)
+        raise InputError(f"{path}", f"no masks, and {others[0].name} has an unknown format", KNOWN)
     return None
 
 
@@ -72,7 +72,7 @@ def _in_file(path: Path, images: Path | None) -> Annotations | None:
     else:
         return None
     if annotations is None:
-        raise InputError(f"{path}", "annotations of no known kind", KNOWN)
+        raise InputError(f"{path}", "annotations of an unknown format", KNOWN)
     return annotations
 
 
@@ -81,7 +81,7 @@ def _same(annotations: Annotations) -> Annotations:
 
 
 def _documents(folder: Path) -> tuple[dict[str, dict[Path, Any]], list[Path]]:
-    """The JSON documents of a folder by format, and the files that are of none."""
+    """Return the JSON documents of a folder by format, and the other files."""
     documents: dict[str, dict[Path, Any]] = defaultdict(dict)
     others = []
     for source in _below(folder, ".json"):
@@ -96,6 +96,6 @@ def _documents(folder: Path) -> tuple[dict[str, dict[Path, Any]], list[Path]]:
 
 
 def _below(folder: Path, suffix: str) -> list[Path]:
-    """The files in a folder and in those right below it, as COCO and Roboflow lay them."""
+    """Return the files of a folder and of its direct subfolders, the layouts of COCO and Roboflow."""
     paths = [path for pattern in ("*", "*/*") for path in folder.glob(pattern + suffix)]
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))

@@ -1,4 +1,4 @@
-"""JSON, XML and base64 of unknown origin: one line for what is wrong, no more memory than the file justifies."""
+"""Parse JSON, XML and base64 of unknown origin: errors take one line, memory is bounded by the file size."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ _KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file. Raises InputError."""
+    """Read a file. Raises InputError."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -26,7 +26,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; UTF-8, with or without a byte order mark. Raises InputError."""
+    """Read a UTF-8 file, with or without a byte order mark. Raises InputError."""
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -34,7 +34,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds. Raises InputError."""
+    """Parse a JSON file. Raises InputError."""
     text = read_text(path)
     try:
         return json.loads(text)
@@ -43,11 +43,11 @@ def read_json(path: Path) -> Any:
     except ValueError as error:  # a number of thousands of digits
         raise InputError(f"{path}", f"not JSON: {error}", "Export it again") from None
     except RecursionError:
-        raise InputError(f"{path}", "lists in lists, thousands deep", "Export it again") from None
+        raise InputError(f"{path}", "nested too deeply", "Export it again") from None
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file. Raises InputError: not XML, or it declares a document type, whose entities may grow."""
+    """Parse an XML file. Raises InputError: not XML, or a document type, whose entities could expand without limit."""
     builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
 
     def refuse(name: str, *_: Any) -> None:
@@ -66,9 +66,9 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 
 def member(record: Any, key: str, kind: type[Kind]) -> Kind:
-    """`record[key]`, of that kind. Raises AnnotationError."""
+    """Return `record[key]`, which must have type `kind`. Raises AnnotationError."""
     if not isinstance(record, dict):
-        raise AnnotationError(f"{record!r:.40} stands where an object with {key!r} should")
+        raise AnnotationError(f"{record!r:.40} in place of an object with {key!r}")
     if key not in record:
         raise AnnotationError(f"it has no {key!r}")
     value = record[key]
@@ -78,7 +78,7 @@ def member(record: Any, key: str, kind: type[Kind]) -> Kind:
 
 
 def from_base64(text: Any) -> bytes:
-    """The bytes that a text stands for. Raises AnnotationError."""
+    """Decode base64. Raises AnnotationError."""
     try:
         return base64.b64decode(text, validate=False)
     except (binascii.Error, ValueError, TypeError):
@@ -86,7 +86,7 @@ def from_base64(text: Any) -> bytes:
 
 
 def png_size(data: bytes) -> tuple[int, int]:
-    """(height, width) as the header of a PNG says. Raises AnnotationError: no PNG."""
+    """Return (height, width) from the header of a PNG. Raises AnnotationError: not a PNG."""
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 33:
         raise AnnotationError("its mask is not a PNG")
     width, height = struct.unpack_from(">II", data, 16)

@@ -1,12 +1,12 @@
-"""labelme: a JSON file an image, beside it, with `shapes` of labels and points.
+"""labelme: one JSON file beside each image, with `shapes` of labels and points.
 
     {"imagePath": "a.jpg", "imageHeight": 256, "imageWidth": 1600, "shapes": [
         {"label": "scratch", "shape_type": "polygon", "points": [[10.5, 20], [30, 20], [20, 40]]}]}
 
-Pixels are those of `labelme.utils.shape_to_mask` (wkentaro/labelme), drawn by Pillow: polygons and rectangles with
+Masks equal those of `labelme.utils.shape_to_mask` (wkentaro/labelme), drawn by Pillow: polygons and rectangles with
 their outline, lines 10 pixels wide, points as discs of radius 5; a `mask` is a PNG in base64 at its two points.
-Classes are the labels in the order of their names. As in labelme's examples, `_background_` and `__ignore__` are no
-classes: drawn over a shape, they cut a hole in it.
+Classes are the labels in alphabetical order. As in labelme's examples, `_background_` and `__ignore__` are not
+classes: they cut holes in the shapes below them.
 """
 
 import io
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations.documents import from_base64, member, png_size
 from severstal_cli.steel.annotations.shapes import (
     AnnotatedImage,
@@ -29,7 +28,9 @@ from severstal_cli.steel.annotations.shapes import (
     Size,
     base_name,
     check_declared,
+    in_file,
     is_background,
+    located,
     paste,
     to_points,
 )
@@ -41,7 +42,7 @@ _POINTS: Mapping[str, tuple[int, int | None]] = {
     "polygon": (3, None), "rectangle": (2, 2), "circle": (2, 2), "line": (2, 2), "linestrip": (2, None),
     "point": (1, 1), "oriented_rectangle": (4, 4), "mask": (2, 2),
 }  # fmt: skip
-"""How many points a shape has: least and most."""
+"""Minimum and maximum number of points of each kind of shape."""
 
 
 def is_labelme(document: Any) -> bool:
@@ -50,54 +51,52 @@ def is_labelme(document: Any) -> bool:
 
 
 def without_pixels(document: dict[str, Any]) -> dict[str, Any]:
-    """`document` without the image that labelme puts into it: megabytes a file."""
+    """Drop the embedded image from `document`: megabytes per file."""
     return {key: value for key, value in document.items() if key != "imageData"}
 
 
 def read(path: Path, documents: Mapping[Path, Any]) -> Annotations:
-    """The annotations of labelme files. Raises InputError."""
+    """Read labelme files. Raises InputError."""
     images = []
     for source, document in documents.items():
-        try:
+        with in_file(f"{source}"):
             images.append(_image(source, document))
-        except AnnotationError as error:
-            raise InputError(f"{source}", str(error)) from None
     labels = {shape.label for image in images for shape in image.shapes}
     names = tuple(sorted(label for label in labels if not is_background(label)))
     annotated = {image.name for image in images}
     beside = {one for folder in {source.parent for source in documents} for one in folder.iterdir()}
     alone = [one for one in beside if one.suffix.lower() in IMAGE_SUFFIXES and one.name not in annotated]
-    notes = (f"{len(alone)} images beside have no JSON file; with --images they count as clean",) if alone else ()
+    notes = (
+        (f"{len(alone)} images beside the JSON files have none; with --images they count as clean",) if alone else ()
+    )
     return Annotations(format="labelme", path=path, images=tuple(images), names=names, notes=notes, is_painted=True)
 
 
 def _image(source: Path, document: dict[str, Any]) -> AnnotatedImage:
     stated = member(document, "imagePath", str)
     name = base_name(stated)
-    there = source.parent / stated.replace("\\", "/")
+    path = source.parent / stated.replace("\\", "/")
     size = None
     if document.get("imageHeight") is not None or document.get("imageWidth") is not None:
         size = check_declared(document.get("imageHeight"), document.get("imageWidth"))
     shapes = []
     for number, record in enumerate(document["shapes"], start=1):
-        where = f"shape {number}"
-        try:
+        with located(f"shape {number}"):
             label = member(record, "label", str)
-        except AnnotationError as error:
-            raise AnnotationError(f"{where}: {error}") from None
-        shapes.append(Shape(where=f"{where} ({label:.40})", label=label, draw=partial(_draw, record)))
-    path = there if there.is_file() else None
-    return AnnotatedImage(source=source, name=name, size=size, shapes=tuple(shapes), path=path)
+        shapes.append(Shape(where=f"shape {number} ({label:.40})", label=label, draw=partial(_draw, record)))
+    return AnnotatedImage(
+        source=source, name=name, size=size, shapes=tuple(shapes), path=path if path.is_file() else None
+    )
 
 
 def _draw(record: dict[str, Any], size: Size) -> Mask:
     kind = record.get("shape_type") or "polygon"
     if not isinstance(kind, str) or kind not in _POINTS:
-        raise AnnotationError(f"labelme draws no mask of a shape of type {kind!r:.40}")
+        raise AnnotationError(f"labelme draws no mask for a shape of type {kind!r:.40}")
     least, most = _POINTS[kind]
     points = to_points(record.get("points"), size, least=least, most=most)
     if kind == "mask":
-        (left, top), (right, bottom) = points.astype(int).tolist()  # as in shapes_to_label, which cuts fractions off
+        (left, top), (right, bottom) = points.astype(int).tolist()  # as in shapes_to_label, which truncates
         return paste(_patch(record.get("mask"), (bottom - top + 1, right - left + 1)), top, left, size)
     from PIL import Image, ImageDraw
 
@@ -118,7 +117,7 @@ def _draw(record: dict[str, Any], size: Size) -> Mask:
 
 
 def _patch(text: Any, size: Size) -> Mask:
-    """The PNG of a mask, which must be of `size`: seen in its header, before any pixel is unpacked."""
+    """Decode the PNG of a mask, whose header must declare `size`."""
     from PIL import Image
 
     data = from_base64(text)

@@ -1,6 +1,7 @@
-"""What all formats come down to: images with shapes, each with a label and a way to draw it."""
+"""Common representation of all formats: images with shapes, each with a label and a function that draws it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.errors import InputError
 from severstal_cli.steel.images.image_headers import max_pixels
 
 Size = tuple[int, int]
@@ -17,17 +19,35 @@ Size = tuple[int, int]
 Mask = NDArray[np.bool_]
 
 _LONGEST_SIDE_PX = 2**20
-"""OpenCV decodes no longer side."""
+"""Limit of OpenCV for a side."""
 
 _FARTHEST_SIDES = 10
-"""A point that lies farther out, in sides of its image, is a mistake: Pillow takes minutes for a circle that wide."""
+"""Points farther out, in sides of the image, are refused: Pillow needs minutes for a circle of that size."""
 
 BACKGROUND = frozenset({"_background_", "__ignore__", "background"})
-"""Labels that name no class, in any case: those of labelme (its labels2voc example) and the one of CVAT's masks."""
+"""Labels without a class, in any case: those of labelme (its labels2voc example) and that of CVAT's masks."""
 
 
 class AnnotationError(ValueError):
-    """Something in a file of annotations is wrong; the message says what and where in the file."""
+    """A file of annotations is wrong; the message names the fault and its location in the file."""
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Prefix an AnnotationError of the block with its location in the file."""
+    try:
+        yield
+    except AnnotationError as error:
+        raise AnnotationError(f"{where}: {error}") from None
+
+
+@contextmanager
+def in_file(where: str) -> Iterator[None]:
+    """Raise an AnnotationError of the block as an InputError; `where` starts with the path of the file."""
+    try:
+        yield
+    except AnnotationError as error:
+        raise InputError(where, str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,40 +55,40 @@ class Shape:
     """One annotation. `draw(size)` returns (H, W) bool, or raises AnnotationError."""
 
     where: str
-    """Which one it is, for messages: "annotation 17"."""
+    """Its location in the file, for messages: "annotation 17"."""
     label: str
     draw: Callable[[Size], Mask]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedImage:
-    """An image as a format lists it; without shapes it is clean."""
+    """An annotated image; without shapes it is clean."""
 
     source: Path
     """The file that lists it."""
     name: str
-    """Its file name, without folders."""
+    """File name without folders."""
     size: Size | None
-    """As the format declares it; None where only the image file can tell."""
+    """Declared size; None if only the image file has it."""
     shapes: tuple[Shape, ...]
     path: Path | None = None
-    """The image file, where the format leads to one."""
+    """The image file, if the format gives its path."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Annotations:
-    """All that was found at a path."""
+    """All annotations at a path."""
 
     format: str
-    """Its name, as people know it."""
+    """Name of the format, for messages."""
     path: Path
     images: tuple[AnnotatedImage, ...]
     names: tuple[str, ...]
-    """The classes in the order of the format: class_id 1, 2, ..."""
+    """Names of the classes 1, 2, ..., in the order of the format."""
     notes: tuple[str, ...] = ()
-    """What a person should know: what was passed over, how class ids were mapped."""
+    """Lines for the log: ignored entries, mapping of class ids."""
     is_painted: bool = False
-    """Later shapes lie over earlier ones: one of the background cuts a hole in what is below it."""
+    """Whether later shapes cover earlier ones, so that a background shape cuts a hole."""
 
 
 def is_background(label: str) -> bool:
@@ -82,7 +102,7 @@ def base_name(name: str) -> str:
 
 
 def check_declared(height: Any, width: Any) -> Size:
-    """(height, width) as a file declares it. Raises AnnotationError: not whole numbers from 1, or too many pixels."""
+    """Check a declared (height, width). Raises AnnotationError: not whole numbers from 1, or too many pixels."""
     sides = [side for side in (height, width) if type(side) in (int, float) and side >= 1 and side % 1 == 0]
     if len(sides) < 2:
         raise AnnotationError(f"its height {height!r:.40} and width {width!r:.40} are not whole numbers from 1")
@@ -92,21 +112,21 @@ def check_declared(height: Any, width: Any) -> Size:
 
 
 def reach(size: Size) -> int:
-    """How far from the origin a point may lie, in pixels."""
+    """Return the maximum distance of a point from the origin, in pixels."""
     return _FARTHEST_SIDES * max(size)
 
 
 def to_points(
     values: Any, size: Size, *, least: int = 3, most: int | None = None, is_flat: bool = False
 ) -> NDArray[np.float64]:
-    """Points from JSON: (N, 2) float64, x and y in pixels.
+    """Convert points from JSON to (N, 2) float64, x and y in pixels.
 
     Args:
         values: [[x, y], ...], or with `is_flat` [x, y, x, y, ...].
         size: of the image.
-        least, most: how many points the shape has.
+        least, most: allowed numbers of points.
 
-    Raises AnnotationError: another form, not numbers, NaN, infinite, far outside any image, or another count.
+    Raises AnnotationError: wrong structure, not numbers, NaN, infinite, far outside the image, or a wrong count.
     """
     if not isinstance(values, list) or (
         not is_flat and not all(isinstance(pair, list) and len(pair) == 2 for pair in values)
@@ -115,7 +135,7 @@ def to_points(
     flat = values if is_flat else list(chain.from_iterable(values))
     if not all(type(value) in (int, float) for value in flat):
         wrong = next(value for value in flat if type(value) not in (int, float))
-        raise AnnotationError(f"a coordinate is no number: {wrong!r:.40}")
+        raise AnnotationError(f"a coordinate is not a number: {wrong!r:.40}")
     if len(flat) % 2:
         raise AnnotationError(f"{len(flat)} coordinates, an odd count")
     farthest = reach(size)
@@ -130,7 +150,7 @@ def to_points(
 
 
 def paste(patch: Mask, top: int, left: int, size: Size) -> Mask:
-    """(h, w) `patch` with its corner at row `top` and column `left` of an empty mask. Raises AnnotationError."""
+    """Place (h, w) `patch` at row `top` and column `left` of an empty mask. Raises AnnotationError."""
     height, width = patch.shape
     if top < 0 or left < 0 or top + height > size[0] or left + width > size[1]:
         raise AnnotationError(

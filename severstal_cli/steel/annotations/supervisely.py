@@ -1,14 +1,14 @@
-"""Supervisely: a project with `meta.json`, and a JSON file an image in `DATASET/ann/`.
+"""Supervisely: a project with `meta.json`, and one JSON file per image in `DATASET/ann/`.
 
     ds/ann/a.jpg.json:  {"size": {"height": 256, "width": 1600}, "objects": [
         {"classTitle": "scratch", "geometryType": "polygon",
          "points": {"exterior": [[10, 20], [30, 20], [20, 40]], "interior": []}},
         {"classTitle": "scratch", "geometryType": "bitmap", "bitmap": {"origin": [40, 5], "data": "eJzr..."}}]}
 
-Pixels are those of the SDK (supervisely/supervisely, supervisely/geometry): a polygon, cut to whole numbers, is filled
-by OpenCV, then its holes are emptied, their outline with them (`Polygon._draw_impl`); a bitmap is a PNG, compressed
-by zlib, in base64, its upper left corner at `origin` (`Bitmap.base64_2_data`). What leaves the image is cut off as
-`Annotation` does it (`Polygon.crop`, by shapely). Classes are those of `meta.json`, in its order.
+Masks equal those of the SDK (supervisely/supervisely, supervisely/geometry). OpenCV fills a polygon with truncated
+coordinates, then clears its holes and their outlines (`Polygon._draw_impl`). A bitmap is a PNG, compressed by zlib, in
+base64, with its upper left corner at `origin` (`Bitmap.base64_2_data`). Shapes are clipped to the image as in
+`Annotation` (`Polygon.crop`, by shapely). Classes are those of `meta.json`, in its order.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations import supervisely_shapes
 from severstal_cli.steel.annotations.documents import member, read_json
 from severstal_cli.steel.annotations.shapes import (
@@ -25,7 +24,9 @@ from severstal_cli.steel.annotations.shapes import (
     Annotations,
     Shape,
     check_declared,
+    in_file,
     is_background,
+    located,
 )
 from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 
@@ -33,7 +34,7 @@ _DRAWERS = {"polygon": supervisely_shapes.draw_polygon, "bitmap": supervisely_sh
 
 
 def find_meta(root: Path) -> Path | None:
-    """The `meta.json` of a project: in `root`, or above it where `root` is one of its data sets."""
+    """Return the `meta.json` of a project: in `root`, or above it if `root` is a data set of the project."""
     for folder in (root, root.parent, root.parent.parent):
         path = folder / "meta.json"
         if path.is_file() and _files(root):
@@ -44,15 +45,13 @@ def find_meta(root: Path) -> Path | None:
 
 
 def read(root: Path, meta: Path) -> Annotations:
-    """The annotations of a project or of one of its data sets. Raises InputError."""
-    source = meta
-    try:
+    """Read a project or one of its data sets. Raises InputError."""
+    with in_file(f"{meta}"):
         names = [member(record, "title", str) for record in read_json(meta)["classes"]]
-        images = []
-        for source in _files(root):
+    images = []
+    for source in _files(root):
+        with in_file(f"{source}"):
             images.append(_image(source, read_json(source), names))
-    except AnnotationError as error:
-        raise InputError(f"{source}", str(error)) from None
     return Annotations(
         format="Supervisely", path=root, images=tuple(images),
         names=tuple(name for name in names if not is_background(name)),
@@ -60,8 +59,8 @@ def read(root: Path, meta: Path) -> Annotations:
 
 
 def _files(root: Path) -> list[Path]:
-    found = root.glob("*.json") if root.name == "ann" else root.rglob("ann/*.json")
-    return sorted(path for path in found if not path.name.startswith("."))
+    paths = root.glob("*.json") if root.name == "ann" else root.rglob("ann/*.json")
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def _image(source: Path, document: Any, names: Sequence[str]) -> AnnotatedImage:
@@ -69,21 +68,18 @@ def _image(source: Path, document: Any, names: Sequence[str]) -> AnnotatedImage:
     size = check_declared(size_record.get("height"), size_record.get("width"))
     shapes = []
     for number, record in enumerate(member(document, "objects", list), start=1):
-        where = f"object {number}"
-        try:
+        with located(f"object {number}"):
             label, kind = member(record, "classTitle", str), member(record, "geometryType", str)
             if label not in names:
                 raise AnnotationError(f"there is no class {label!r:.40} in meta.json")
-        except AnnotationError as error:
-            raise AnnotationError(f"{where}: {error}") from None
         draw = partial(_DRAWERS.get(kind, supervisely_shapes.refuse), record)
-        shapes.append(Shape(where=f"{where} ({label:.40})", label=label, draw=draw))
+        shapes.append(Shape(where=f"object {number} ({label:.40})", label=label, draw=draw))
     name, folder = source.stem, source.parent.parent / "img"
-    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:  # projects of old name annotations without the ending
-        names_there = sorted(path.name for path in folder.glob("*") if name in (path.name, path.stem))
-        if len(names_there) != 1:
-            raise AnnotationError(f"{len(names_there)} images are named {name} in {folder}")
-        name = names_there[0]
+    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:  # old projects name annotations without the image suffix
+        matches = sorted(path.name for path in folder.glob("*") if name in (path.name, path.stem))
+        if len(matches) != 1:
+            raise AnnotationError(f"{len(matches)} images are named {name} in {folder}")
+        name = matches[0]
     path = folder / name
     return AnnotatedImage(
         source=source, name=name, size=size, shapes=tuple(shapes), path=path if path.is_file() else None

@@ -1,4 +1,4 @@
-"""Polygons and bitmaps as the SDK of Supervisely draws them: supervisely/supervisely, supervisely/geometry."""
+"""Masks of polygons and bitmaps as the Supervisely SDK draws them (supervisely/supervisely, supervisely/geometry)."""
 
 import math
 import zlib
@@ -16,12 +16,12 @@ _Ring = list[list[int]]
 
 
 def refuse(record: dict[str, Any], size: Size) -> Mask:
-    """Raises AnnotationError: boxes, lines and points are no masks."""
-    raise AnnotationError(f"a {record['geometryType']:.40} is no mask")
+    """Raise AnnotationError: boxes, lines and points are not masks."""
+    raise AnnotationError(f"a {record['geometryType']:.40} is not a mask")
 
 
 def draw_polygon(record: dict[str, Any], size: Size) -> Mask:
-    """`Polygon._draw_impl`, and where it leaves the image `Polygon.crop` before it. Raises AnnotationError."""
+    """Draw a polygon by `Polygon._draw_impl`, after `Polygon.crop` if it leaves the image. Raises AnnotationError."""
     points = member(record, "points", dict)
     exterior = _ring(points.get("exterior"), size)
     holes = points.get("interior") or []
@@ -31,11 +31,11 @@ def draw_polygon(record: dict[str, Any], size: Size) -> Mask:
     inside = all(0 <= x < size[1] and 0 <= y < size[0] for x, y in exterior)
     mask = np.zeros(size, np.bool_)
     for outline, inner in [(exterior, interior)] if inside else _crop(exterior, interior, size):
-        part = np.zeros(size, np.uint8)
-        cv2.fillPoly(part, [np.array(outline, np.int32)], color=(1,))
+        polygon = np.zeros(size, np.uint8)
+        cv2.fillPoly(polygon, [np.array(outline, np.int32)], color=(1,))
         if inner:
-            cv2.fillPoly(part, [np.array(hole, np.int32) for hole in inner], color=(0,))
-        mask |= part.view(np.bool_)
+            cv2.fillPoly(polygon, [np.array(hole, np.int32) for hole in inner], color=(0,))
+        mask |= polygon.view(np.bool_)
     return mask
 
 
@@ -44,7 +44,7 @@ def _ring(values: Any, size: Size) -> _Ring:
 
 
 def _crop(exterior: _Ring, interior: list[_Ring], size: Size) -> list[tuple[_Ring, list[_Ring]]]:
-    """The polygons that are left inside the image: outline and holes of each."""
+    """Clip a polygon to the image; return the outline and holes of each resulting polygon."""
     try:
         from shapely import GEOSException, get_parts
         from shapely.geometry import Polygon
@@ -56,11 +56,11 @@ def _crop(exterior: _Ring, interior: list[_Ring], size: Size) -> list[tuple[_Rin
     try:
         bottom, right = size[0] - 1, size[1] - 1
         window = Polygon([(0, 0), (0, right), (bottom, right), (bottom, 0)])
-        left = Polygon(_swapped(exterior), list(map(_swapped, interior))).buffer(0).intersection(window)
+        clipped = Polygon(_swapped(exterior), list(map(_swapped, interior))).buffer(0).intersection(window)
     except (GEOSException, ValueError) as error:
-        raise AnnotationError(f"it leaves the image and cannot be cut: {error}") from None
-    parts = [part for part in get_parts(left) if part.geom_type == "Polygon" and not part.is_empty]
-    return [(_rounded(part.exterior), [_rounded(hole) for hole in part.interiors]) for part in parts]
+        raise AnnotationError(f"it leaves the image and cannot be clipped: {error}") from None
+    polygons = [each for each in get_parts(clipped) if each.geom_type == "Polygon" and not each.is_empty]
+    return [(_rounded(each.exterior), [_rounded(hole) for hole in each.interiors]) for each in polygons]
 
 
 def _rounded(ring: Any) -> _Ring:
@@ -68,12 +68,12 @@ def _rounded(ring: Any) -> _Ring:
 
 
 def _swapped(ring: _Ring) -> _Ring:
-    """(row, column), as the SDK hands them to shapely: the other way, a point may be rounded otherwise."""
+    """Swap to (row, column), as the SDK passes points to shapely; (x, y) may round differently."""
     return [[y, x] for x, y in ring]
 
 
 def draw_bitmap(record: dict[str, Any], size: Size) -> Mask:
-    """`Bitmap.base64_2_data` at its origin; what leaves the image is cut off. Raises AnnotationError."""
+    """Draw `Bitmap.base64_2_data` at its origin, clipped to the image. Raises AnnotationError."""
     bitmap = member(record, "bitmap", dict)
     origin = to_points([bitmap.get("origin")], size, least=1).tolist()[0]
     left, top = math.floor(origin[0]), math.floor(origin[1])
@@ -89,7 +89,7 @@ def draw_bitmap(record: dict[str, Any], size: Size) -> Mask:
 
 
 def _patch(data: bytes, size: Size) -> Mask:
-    """The PNG of a bitmap: (h, w) bool. No larger than its image, and unpacked no further than such a PNG can be."""
+    """Decode the PNG of a bitmap to (h, w) bool, no larger than its image; decompression stops at that size."""
     is_packed = not data.startswith(b"\x89PNG")
     if is_packed:
         try:
@@ -98,7 +98,7 @@ def _patch(data: bytes, size: Size) -> Mask:
         except zlib.error as error:
             raise AnnotationError(f"its bitmap is damaged: {error}") from None
         if not unpacker.eof:
-            raise AnnotationError("its bitmap is cut short, or unpacks to more than its image can hold")
+            raise AnnotationError("its bitmap is truncated, or decompresses to more than its image can hold")
     height, width = png_size(data)
     if height > size[0] or width > size[1] or height * width == 0:
         raise AnnotationError(f"its bitmap of {height} x {width} does not fit the image of {size[0]} x {size[1]}")
@@ -108,7 +108,7 @@ def _patch(data: bytes, size: Size) -> Mask:
     seen = np.asarray(decoded != 0, np.bool_)
     if seen.ndim == 2:
         return seen
-    if not is_packed:  # the SDK takes any colour of these
+    if not is_packed:  # the SDK counts any colour here
         return np.asarray(seen.any(axis=-1), np.bool_)
     if seen.shape[2] < 4:
         raise AnnotationError("its bitmap is a PNG in colour without transparency")

@@ -1,4 +1,4 @@
-"""Whether tables and images belong together: by the names of images, and by their sizes."""
+"""Check that a table matches images, by their names and sizes."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,9 +13,9 @@ from severstal_cli.wording import counted
 
 
 def check_names(path: Path, table: MaskTable, image_ids: Collection[str], what: str) -> None:
-    """See that the table at `path` names the images as they are called. what: "that count", say.
+    """Check that the table at `path` names the images by their ids. `what` describes the images, e.g. "that count".
 
-    An image without a row is no fault. Raises InputError: only the endings of names differ, or all of them do.
+    Images without a row are allowed. Raises InputError: names differ only in suffix or case, or no name matches.
     """
     known = set(table.image_ids)
     endings = other_endings(image_ids, known)
@@ -23,38 +23,35 @@ def check_names(path: Path, table: MaskTable, image_ids: Collection[str], what: 
         image_id, other = next(iter(endings.items()))
         line = place(min(line for (name, _), line in table.lines.items() if name == other))
         raise InputError(f"{path}, {line}: it names {short(other)}", f"the image is {short(image_id)}",
-                         f"{counted(len(endings))} {'differ' if len(endings) > 1 else 'differs'} by the ending or the "
-                         "case of the name alone: give rows and files the same")  # fmt: skip
+                         f"{counted(len(endings))} {'differ' if len(endings) > 1 else 'differs'} only in the suffix or "
+                         "case of the name: give rows and files the same")  # fmt: skip
     if known and known.isdisjoint(image_ids):
         first = next(iter(image_ids), "")
         raise InputError(f"{path} names none of the images {what}",
-                         f"it names {short(table.image_ids[0])}, wanted is {short(first)}",
-                         "Check that table and images belong together")  # fmt: skip
+                         f"it names {short(table.image_ids[0])}, expected {short(first)}",
+                         "Check that the table is for these images")  # fmt: skip
 
 
 def check_inside(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]]) -> None:
-    """See that no mask of the table at `path` reaches past the end of its image.
+    """Raise InputError if a mask of the table at `path` reaches past the end of its image.
 
-    sizes: (height, width) of the images to look at. Raises InputError.
+    sizes: image_id -> (height, width) of the images to check.
     """
     for fault in past_the_end(table, {image_id: height * width for image_id, (height, width) in sizes.items()}):
         raise InputError(f"{path}, {fault.place}", fault.message, "Masks must be drawn on images of this size")
 
 
 def sizes_of(files: Mapping[str, Path], progress: Progress = SILENT) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """(height, width) of images by image_id, and what is wrong with those that cannot be read.
-
-    What their headers say that a person should know is reported.
-    """
-    found = survey(list(files.values()), progress)
-    for note in found.notes:
+    """Return image_id -> (height, width), and the faults of unreadable images; log the notes of the survey."""
+    headers = survey(list(files.values()), progress)
+    for note in headers.notes:
         progress.log(note)
-    sizes = {image_id: found.sizes[path] for image_id, path in files.items() if path in found.sizes}
-    return sizes, list(map(str, found.wrong.values()))
+    sizes = {image_id: headers.sizes[path] for image_id, path in files.items() if path in headers.sizes}
+    return sizes, list(map(str, headers.wrong.values()))
 
 
 def unread(wrong: list[str]) -> str:
-    """That images could not be looked at; "" where all could."""
+    """Return a note on images that could not be read; "" if there are none."""
     if not wrong:
         return ""
-    return f"runs past the end were not looked for in images that cannot be read: {len(wrong)}, first {wrong[0]}"
+    return f"masks were not checked against the size of {len(wrong)} unreadable images, first {wrong[0]}"

@@ -1,6 +1,6 @@
-"""A data folder: `train.csv` and `train_images/`, read once and held against each other.
+"""A data folder: `train.csv` and `train_images/`, read once and checked against each other.
 
-An image without a row is clean; how many classes there are and how large the images are is found, not assumed.
+An image without a row is clean. The number of classes and the image sizes come from the data.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ class DataFolder:
     Attributes:
         folder: the data folder.
         cache: the decoded images, sorted by name.
-        masks: runs of every non-empty mask by (image_id, channel).
+        masks: RLE of every non-empty mask by (image_id, channel).
         classes: the highest class_id of the table.
-        class_ids: those that a row of the table names; means are over them.
-        fingerprint: of names, sizes and masks: sixteen hexadecimal digits. That of the pixels is the cache's.
+        class_ids: class_ids that occur in the table; means are over them.
+        fingerprint: hash of names, sizes and masks, sixteen hexadecimal digits. The cache has that of the pixels.
     """
 
     folder: Path
@@ -41,35 +41,35 @@ class DataFolder:
     fingerprint: str
 
     def class_sets(self) -> list[frozenset[int]]:
-        """The class_ids in each image, in the order of the cache."""
+        """Return the class_ids of each image, in the order of the cache."""
         present: dict[str, set[int]] = {}
         for image_id, channel in self.masks:
             present.setdefault(image_id, set()).add(channel + 1)
         return [frozenset(present.get(image_id, ())) for image_id in self.cache.image_ids]
 
     def usual_size(self) -> tuple[int, int]:
-        """(height, width) of most images."""
+        """Return the most frequent (height, width)."""
         sizes = Counter((int(height), int(width)) for height, width in self.cache.sizes)
         return sizes.most_common(1)[0][0]
 
     def exclusive(self) -> bool:
         """Whether no two masks of an image share a pixel."""
-        channels: dict[str, list[int]] = {}
+        by_image: dict[str, list[int]] = {}
         for image_id, channel in self.masks:
-            channels.setdefault(image_id, []).append(channel)
+            by_image.setdefault(image_id, []).append(channel)
         return not any(
             rle.overlap(self.masks[image_id, a], self.masks[image_id, b])
-            for image_id, found in channels.items()
-            for a, b in combinations(found, 2)
+            for image_id, channels in by_image.items()
+            for a, b in combinations(channels, 2)
         )
 
 
 def open_data_folder(folder: Path, progress: Progress = SILENT) -> DataFolder:
-    """The images of a data folder, decoded into its cache when that has not been done.
+    """Open a data folder, decoding its images into the cache if necessary.
 
     Raises:
-        InputError: a part of the folder is missing or wrong, an annotation names an image that is not there, or a mask
-            reaches past the end of its image.
+        InputError: a file of the folder is missing or wrong, an annotated image is missing, or a mask reaches past the
+            end of its image.
         OutputError: the cache cannot be written.
     """
     check_folder(folder)
@@ -91,15 +91,15 @@ def open_data_folder(folder: Path, progress: Progress = SILENT) -> DataFolder:
 
 
 def check_folder(folder: Path) -> None:
-    """See that a data folder is there. Raises InputError."""
+    """Raise InputError if there is no such data folder."""
     if not folder.is_dir():
         raise InputError("no such data folder", str(folder), "Give the folder with train.csv and train_images/")
 
 
 def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> None:
-    """Hold the table at `path` against the images of `folder`.
+    """Check the table at `path` against the images of `folder`.
 
-    Raises InputError: an image that it names is not there, or a mask reaches past the end of its image.
+    Raises InputError: an image of the table is missing, or a mask reaches past the end of its image.
     """
     missing = [image_id for image_id in table.image_ids if image_id not in cache.index]
     if missing:
@@ -108,7 +108,7 @@ def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> 
         raise InputError(
             f"{path}, {place(min(lines))}: there is no image {short(missing[0])} in {folder}",
             f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing",
-            f"{short(other)} is there: give rows and files the same ending" if other
+            f"{short(other)} exists: give rows and files the same suffix" if other
             else "Add the images or remove their rows",
         )  # fmt: skip
     check_inside(path, table, dict(zip(cache.image_ids, map(tuple, cache.sizes.tolist()), strict=True)))

@@ -1,7 +1,7 @@
-"""Images that were trained on and are to be judged by: a score on them tells nothing, so it is refused.
+"""Detect leakage: a score on images that a model was trained on is meaningless, so it is refused.
 
-What trained on what is told by records, in `model.json` of a run and in the JSON beside a submission: the fingerprints
-of data and split, and the fold that was left out beside the holdout, or null where none was.
+A record describes the training images of a run: the fingerprints of data and split, and the fold that was left out
+besides the holdout, or null. `model.json` of a run and the JSON beside a submission hold such records.
 
     {"data": "0f3a5b...", "split": "77c0e1...", "fold": 0}
 """
@@ -22,16 +22,16 @@ Record = Mapping[str, Any]
 
 
 def records_of(submission: Path) -> Iterator[tuple[str, Record]]:
-    """Of each run that made a submission, and of what that started from: the run's folder, and its record.
+    """Yield (run folder, record) of each run that made a submission, and of the runs of its initial weights.
 
-    None where nothing is told beside the submission, or it is told by another program.
+    Yield nothing if the submission has no metadata of this program.
     """
     path = unpacked_name(submission).with_suffix(".json")
     try:
-        told = typed.read_table(path)
+        metadata = typed.read_table(path)
     except (OSError, ValueError):
         return
-    runs = told.get("runs")
+    runs = metadata.get("runs")
     for run in runs if isinstance(runs, list) else ():
         if isinstance(run, dict):
             seen = run.get("seen")
@@ -49,7 +49,7 @@ class _Fields:
 
 
 def check(record: Any) -> None:
-    """Raises ValueError: it is no record. It may have other fields."""
+    """Raise ValueError unless `record` is one; it may have further fields."""
     names = [field.name for field in fields(_Fields)]
     if isinstance(record, dict):
         record = {name: record[name] for name in names if name in record}
@@ -57,15 +57,16 @@ def check(record: Any) -> None:
 
 
 def check_submission(submission: Path, image_ids: Sequence[str], split: Split, progress: Progress = SILENT) -> None:
-    """See that the runs that made a submission were not trained on the images that count.
+    """Raise InputError if a run that made a submission was trained on the images to score.
 
-    Images that the split does not have were not among theirs. Which ones runs of another split had cannot be told from
-    here: that is said. Raises InputError.
+    Images outside the split were not trained on. Runs of another split cannot be checked, which is logged.
     """
     others: dict[str, None] = {}
     records = list(records_of(submission))
     if not records:
-        progress.log(f"which runs made {submission} is not told beside it: they may have seen images that count")
+        progress.log(
+            f"{submission} has no metadata on its runs, so leakage cannot be ruled out: they may have seen these images"
+        )
     for folder, record in records:
         if record["split"] != split.fingerprint:
             others[folder] = None
@@ -73,24 +74,23 @@ def check_submission(submission: Path, image_ids: Sequence[str], split: Split, p
         left_out = {HOLDOUT, str(record["fold"])}
         trained_on = [image_id for image_id in image_ids if split.parts.get(image_id, HOLDOUT) not in left_out]
         if trained_on:
-            raise InputError(f"{folder} was trained on images that count",
+            raise InputError(f"{folder} was trained on images that are scored",
                              f"{len(trained_on)} of {len(image_ids)}, first {trained_on[0]}",
-                             "Give with --images those that it left out, or score --model")  # fmt: skip
-
+                             "Give with --images only images that it left out, or use score --model")  # fmt: skip
     for folder in others:
-        progress.log(f"{folder} was trained by another split: it may have seen images that count")
+        progress.log(f"{folder} was trained with another split, so leakage cannot be ruled out")
 
 
 def is_unknown(record: Record, *, data: str, split: str) -> bool:
-    """Whether it cannot be told what was seen of the images of this data and split: both are others."""
+    """Whether a record says nothing about the images of this data and split, as it has another data and split."""
     return bool(record["data"] != data and record["split"] != split)
 
 
 def fault_of(record: Record, *, data: str, split: str, fold: int | None) -> tuple[str, object, object] | None:
-    """Why what was so trained must have no part in a training judged by this split and fold: what, there, here.
+    """Return why a model with this record leaks into a training validated on this split and fold.
 
-    None where it need not be refused: the same images were left out, or it `is_unknown`, as of other images.
-    `fold` None: the training is judged by the holdout alone.
+    The reason is (field, value in the record, value of the training). None if the model left out the same images, or
+    if the record `is_unknown`. `fold` None: the training is validated on the holdout only.
     """
     if is_unknown(record, data=data, split=split):
         return None

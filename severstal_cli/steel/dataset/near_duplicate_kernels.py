@@ -1,20 +1,20 @@
-"""Compiled loops of `near_duplicates`: which spots match, which matches agree, how similar two textures are."""
+"""Compiled loops of `near_duplicates`: matching spots, agreeing matches, correlation of two textures."""
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 STEPS = 24
-"""A texture is int8, in steps of 1/24 of its local deviation."""
+"""A texture is int8, in steps of 1/24 of its local standard deviation."""
 MIN_OVERLAP = 0.3
 
 
 @numba.njit(nogil=True, cache=True)
 def near_pairs(prints: NDArray[np.uint64], owner: NDArray[np.int32], most_bits: int) -> NDArray[np.int64]:
-    """Return (M, 3): two positions and the number of bits in which they differ, for different owners, up to most_bits.
+    """Return (M, 3): pairs of positions with different owners and at most `most_bits` different bits, and that number.
 
-    `owner` is sorted. The count of bits is the usual sum in halves (Warren, Hacker's Delight, 5-1), free of
-    multiplications, so that the compiler makes vector instructions of the inner loop: 1 ns a pair.
+    `owner` is sorted. Bits are counted by sums of halves (Warren, Hacker's Delight, 5-1) without multiplications, so
+    that the compiler vectorises the inner loop: 1 ns per pair.
     """
     pairs = np.uint64(0x5555555555555555)
     fours = np.uint64(0x3333333333333333)
@@ -23,7 +23,7 @@ def near_pairs(prints: NDArray[np.uint64], owner: NDArray[np.int32], most_bits: 
     count = len(prints)
     found = np.empty((1024, 3), np.int64)
     size = 0
-    behind = 0  # the first spot of the next picture
+    behind = 0  # the first spot of the next image
     for i in range(count):
         while behind < count and owner[behind] <= owner[i]:
             behind += 1
@@ -46,7 +46,7 @@ def near_pairs(prints: NDArray[np.uint64], owner: NDArray[np.int32], most_bits: 
                 grown = np.empty((2 * (size + hits), 3), np.int64)
                 grown[:size] = found[:size]
                 found = grown
-            for j in range(start, end):  # rare: once more, one by one
+            for j in range(start, end):  # rare, so repeat one by one
                 x = prints[j] ^ mine
                 distance = 0
                 while x:
@@ -60,9 +60,10 @@ def near_pairs(prints: NDArray[np.uint64], owner: NDArray[np.int32], most_bits: 
 
 @numba.njit(nogil=True, cache=True)
 def agreeing(candidates: NDArray[np.int32], equal_bits: int) -> NDArray[np.int32]:
-    """Return (M, 4) picture, picture, shift down, shift right: those of `candidates` with a second one near, or sure.
+    """Filter `candidates`, (N, 5): image, image, shift down, shift right, distance of the hashes; sorted.
 
-    candidates: (N, 5), the same and the distance of the prints, sorted.
+    Return (M, 4), without the distance: candidates that a second one at nearly the same shift confirms, or whose
+    distance is at most `equal_bits`; one for each neighbourhood of shifts.
     """
     kept = np.empty((len(candidates), 4), np.int32)
     size = 0
@@ -78,7 +79,7 @@ def agreeing(candidates: NDArray[np.int32], equal_bits: int) -> NDArray[np.int32
             for j in range(start, end):
                 if i != j and abs(candidates[i, 2] - candidates[j, 2]) <= 1:
                     agreed |= abs(candidates[i, 3] - candidates[j, 3]) <= 1
-            for k in range(first, size):  # the neighbourhood of a shift is tried anyway
+            for k in range(first, size):  # `surplus` tries the neighbourhood of a shift
                 if abs(candidates[i, 2] - kept[k, 2]) <= 1 and abs(candidates[i, 3] - kept[k, 3]) <= 1:
                     agreed = False
             if agreed:
@@ -90,11 +91,11 @@ def agreeing(candidates: NDArray[np.int32], equal_bits: int) -> NDArray[np.int32
 
 @numba.njit(nogil=True, cache=True)
 def surplus(one: NDArray[np.int8], other: NDArray[np.int8], down: int, right: int) -> float:
-    """Return by how much the correlation exceeds what its overlap asks for, at this shift or one cell beside it.
+    """Return the correlation minus the threshold of its overlap, the best of this shift and shifts one cell off.
 
-    That is 0.70 where the images lie on each other and 0.87 where they share the least, 30 %; with less, -1. Among 723
-    images of hot-rolled strip, pairs above this line showed one piece where they were looked at; false ones, wide
-    scratches of like profile above all, reached 0.81 on a third of the area and 0.78 on half of it.
+    The threshold is 0.70 for full overlap and 0.87 for the minimum overlap of 30 %; below that, the result is -1. In
+    723 images of hot-rolled strip, all inspected pairs above the threshold showed the same steel. False pairs, mostly
+    wide scratches of similar profile, reached 0.81 at an overlap of a third and 0.78 at a half.
     """
     best = -1.0
     rows, columns = one.shape
@@ -102,16 +103,16 @@ def surplus(one: NDArray[np.int8], other: NDArray[np.int8], down: int, right: in
         for near_right in (right, right - 1, right + 1):
             overlap = (rows - abs(near_down)) * (columns - abs(near_right)) / (rows * columns)
             if overlap >= MIN_OVERLAP:
-                found = correlation(one, other, near_down, near_right)
-                if found < 0.3 and near_down == down and near_right == right:
+                similarity = correlation(one, other, near_down, near_right)
+                if similarity < 0.3 and near_down == down and near_right == right:
                     return -1.0
-                best = max(best, found - (0.95 - 0.25 * overlap))
+                best = max(best, similarity - (0.95 - 0.25 * overlap))
     return best
 
 
 @numba.njit(nogil=True, cache=True)
 def correlation(one: NDArray[np.int8], other: NDArray[np.int8], down: int, right: int) -> float:
-    """Correlate one[y, x] with other[y + down, x + right] over their overlap, means of rows and columns taken off."""
+    """Correlate one[y, x] with other[y + down, x + right] over their overlap, less the means of rows and columns."""
     rows, columns = one.shape
     top, left = max(0, -down), max(0, -right)
     height, width = rows - abs(down), columns - abs(right)
@@ -142,7 +143,7 @@ def correlation(one: NDArray[np.int8], other: NDArray[np.int8], down: int, right
     square_one += total_one * total_one / cells
     square_other += total_other * total_other / cells
     product += total_one * total_other / cells
-    least = 0.02 * STEPS * STEPS * cells  # nothing but rows and columns: no texture to tell by
+    least = 0.02 * STEPS * STEPS * cells  # constant rows and columns: no texture
     if square_one <= least or square_other <= least:
         return 0.0
     return float(product / np.sqrt(square_one * square_other))

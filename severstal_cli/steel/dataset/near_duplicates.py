@@ -1,84 +1,84 @@
-"""Images that show the same steel: equal pixels, or one piece imaged, lit, blurred, cut out or saved twice.
+"""Near-duplicates: images of the same steel, with equal pixels, or imaged, lit, blurred, cropped or saved differently.
 
-A random split puts some of them on both sides; validation then scores steel that was trained on.
+A random split puts some of them on both sides, so that validation scores steel of the training set: leakage.
 
-1. Equal pixels are found by a hash of them.
-2. The *texture* of an image: shrunk to cells, freed of the means along and across the strip over a short way (streaks,
-   light) and of local contrast. So brightness, contrast, glare, some blur, noise and JPEG artefacts matter little, and
-   sheets of one roll differ as their grain does.
-3. A perceptual hash of the *spots*, the strongest cells of a texture: 64 bits, the signs of the lowest waves (a cosine
-   transform) of the 16 x 16 cells around. It goes with the steel when the picture is shifted. Two images are candidates
-   when two spots nearly agree at the same shift, or one agrees well; all pairs of spots are looked at.
-4. A candidate is confirmed by the correlation of both textures over their whole overlap at that shift. Small overlaps
-   must agree better than large ones.
+1. A hash of the pixels finds equal images.
+2. The *texture* of an image is a small copy in cells. A high-pass filter along and across the strip removes streaks
+   and lighting, and local contrast is normalised. So brightness, contrast, glare, some blur, noise and JPEG artefacts
+   matter little, while sheets of one roll differ by their grain.
+3. *Spots* are the strongest cells of a texture. Each has a perceptual hash of 64 bits: the signs of the lowest cosine
+   transform coefficients of the 16 x 16 cells around it, which are invariant to shifts of the image. Two images are
+   candidates if two pairs of spots nearly match at the same shift, or one pair matches well. All pairs are compared.
+4. The correlation of both textures over their whole overlap at that shift confirms a candidate. Its threshold is higher
+   for small overlaps.
 
-Found are shifts in any direction that leave 30 % of the area in common; the smaller that share, the more of them are
-missed. Not found are mirrored, turned or zoomed copies, nor pictures without texture (black ones) unless equal.
+The search covers shifts in any direction with an overlap of at least 30 %; recall falls with the overlap. It does not
+cover mirrored, rotated or zoomed copies, nor images without texture (black ones) unless their pixels are equal.
 """
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import Bar
 from severstal_cli.steel.dataset.near_duplicate_kernels import STEPS, agreeing, near_pairs, surplus
 from severstal_cli.steel.images.decoding import Grey, cv2, pixel_digest
 
 CELLS, SHORT_SIDE_CELLS = 4096, 32
-"""A texture has about that many square cells, and at least so many on its shorter side; never more than pixels."""
+"""Number of square cells of a texture, and minimum on its shorter side; at most the pixels of the image."""
 STREAK_CELLS = 17
-"""Over that length a straight streak has one level, and light does not change."""
+"""Length over which streaks and lighting are assumed constant."""
 GRAIN_LEVELS = 0.5
-"""Contrast of cells, in grey levels, below which a texture fades out: that of noise and JPEG artefacts."""
+"""Contrast of noise and JPEG artefacts in grey levels; textures below it fade out."""
 RADIUS, SPOTS = 8, 12
-"""A spot lies at least RADIUS cells from the border; an image has up to SPOTS of them."""
+"""Minimum distance of a spot from the border in cells; maximum number of spots per image."""
 NEAR_BITS, EQUAL_BITS = 14, 8
-"""Most bits in which the hashes of spots differ, where a second pair of spots agrees and where it stands alone."""
-SURE_MARGIN = 0.4  # an edge this far beyond the correlation asked for is never dropped
+"""Maximum hash distance of two spots in bits, if a second pair of spots agrees, and if none does."""
+SAFE_MARGIN = 0.4  # an edge this far above the threshold of correlation is never dropped
 LARGE_GROUP_IMAGES, LARGE_GROUP_SHARE = 30, 0.05
-"""A group above both is hardly steel that was imaged so often: then a higher correlation is asked for."""
+"""Limits of a plausible group: above both, the threshold of correlation rises."""
 
 _WAVES = np.cos(np.pi / (2 * RADIUS) * np.outer(np.arange(1, 9), np.arange(2 * RADIUS) + 0.5)).astype(np.float32)
 
 
 def find_near_duplicates(images: Iterable[Grey], bar: Bar | None = None) -> NDArray[np.int32]:
-    """Group images that show the same steel; see the module for what is found.
+    """Group near-duplicates; see the module for their definition.
 
     Args:
-        images: any number of `(H, W) uint8`, of any sizes; each is looked at once, in order.
-        bar: is advanced by one for each.
+        images: any number of `(H, W) uint8` of any sizes; each is read once, in order.
+        bar: advances by one per image.
 
     Returns:
-        (N,) number of the group of each image, from 0 in order of first appearance; most groups have one image.
+        (N,) group number of each image, from 0 in order of first appearance; most groups have one image.
     """
-    first_of: dict[bytes, int] = {}  # pixels -> which of the different pictures
-    picture_of: list[int] = []
-    sketches: list[_Sketch] = []
+    number_of: dict[bytes, int] = {}  # hash of the pixels -> number among the distinct images
+    numbers: list[int] = []
+    features: list[_Features] = []
     for image in images:
-        picture = first_of.setdefault(pixel_digest(image), len(first_of))
-        if picture == len(sketches):
-            sketches.append(_sketch(image))
-        picture_of.append(picture)
+        number = number_of.setdefault(pixel_digest(image), len(number_of))
+        if number == len(features):
+            features.append(_features_of(image))
+        numbers.append(number)
         if bar:
             bar.advance()
-    return _groups(_confirmed(sketches), len(sketches))[np.array(picture_of, np.int64)]
+    return _groups(_confirmed(features), len(features))[np.array(numbers, np.int64)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sketch:
-    """What is kept of an image."""
+class _Features:
+    """Texture and spots of an image."""
 
     texture: NDArray[np.int8]  # (rows, columns), in steps
-    places: NDArray[np.int32]  # (K, 2) row and column of each spot
-    prints: NDArray[np.uint64]  # (K,)
-    bright: NDArray[np.bool_]  # (K,) whether the spot is brighter than what is around it
+    positions: NDArray[np.int32]  # (K, 2) row and column of each spot
+    hashes: NDArray[np.uint64]  # (K,)
+    bright: NDArray[np.bool_]  # (K,) whether the spot is brighter than its surroundings
 
 
-def _sketch(image: Grey) -> _Sketch:
-    """Steps 2 and 3 of the module, for one image."""
+def _features_of(image: Grey) -> _Features:
+    """Compute steps 2 and 3 of the module for one image."""
     height, width = image.shape
     scale = min(1.0, max((CELLS / (height * width)) ** 0.5, SHORT_SIDE_CELLS / min(height, width)))
     rows, columns = round(height * scale), round(width * scale)
@@ -93,37 +93,37 @@ def _sketch(image: Grey) -> _Sketch:
     peaks = (strength == cv2.dilate(strength, np.ones((5, 5), np.uint8))) & (strength >= 1)
     inner = np.zeros_like(peaks)
     inner[RADIUS:-RADIUS, RADIUS:-RADIUS] = True
-    places = np.argwhere(peaks & inner)
-    places = places[np.argsort(-strength[tuple(places.T)], kind="stable")[:SPOTS]]
+    positions = np.argwhere(peaks & inner)
+    positions = positions[np.argsort(-strength[tuple(positions.T)], kind="stable")[:SPOTS]]
     steps = np.arange(-RADIUS, RADIUS)
-    around = cells[places[:, 0, None, None] + steps[:, None], places[:, 1, None, None] + steps]
+    around = cells[positions[:, 0, None, None] + steps[:, None], positions[:, 1, None, None] + steps]
     waves = _WAVES @ around @ _WAVES.T
     bits = np.packbits(waves.reshape(-1, 64) > 0, axis=1)
-    return _Sketch(
+    return _Features(
         texture=texture,
-        places=places.astype(np.int32),
-        prints=bits.view(np.uint64)[:, 0],
-        bright=texture[tuple(places.T)] > 0,
+        positions=positions.astype(np.int32),
+        hashes=bits.view(np.uint64)[:, 0],
+        bright=texture[tuple(positions.T)] > 0,
     )
 
 
 def _blurred(cells: cv2.typing.MatLike, deviation: float) -> NDArray[np.float32]:
-    return cv2.GaussianBlur(cells, (0, 0), deviation)  # type: ignore[return-value]  # float32 as it came
+    return cv2.GaussianBlur(cells, (0, 0), deviation)  # type: ignore[return-value]  # float32 like its input
 
 
 def _groups(edges: list[tuple[int, int, float]], count: int) -> NDArray[np.int32]:
-    """Join pictures along edges; where that makes a group too large to be true, only along the surer ones."""
+    """Join images along edges (image, image, margin); while a group is implausibly large, raise the minimum margin."""
     largest = max(LARGE_GROUP_IMAGES, int(LARGE_GROUP_SHARE * count))
     margin = 0.0
     while True:
-        groups = _joined([(a, b) for a, b, found in edges if found >= margin], count)
-        if np.bincount(groups, minlength=1).max() <= largest or margin > SURE_MARGIN - 0.1:
+        groups = _joined([(a, b) for a, b, surplus in edges if surplus >= margin], count)
+        if np.bincount(groups, minlength=1).max() <= largest or margin > SAFE_MARGIN - 0.1:
             return groups
         margin += 0.02
 
 
 def _joined(pairs: list[tuple[int, int]], count: int) -> NDArray[np.int32]:
-    """Return the group of each of `count` things joined in pairs, numbered in order of first appearance."""
+    """Return the group of each of `count` members joined by pairs, numbered in order of first appearance."""
     parent = list(range(count))
     for a, b in pairs:
         low, high = sorted((_root(parent, a), _root(parent, b)))
@@ -133,39 +133,40 @@ def _joined(pairs: list[tuple[int, int]], count: int) -> NDArray[np.int32]:
 
 
 def _root(parent: list[int], member: int) -> int:
-    """The one that stands for the group of `member`; the way there is shortened."""
+    """Return the representative of the group of `member` (union-find), and shorten the path to it."""
     while parent[member] != member:
         parent[member] = parent[parent[member]]
         member = parent[member]
     return member
 
 
-def _confirmed(sketches: list[_Sketch]) -> list[tuple[int, int, float]]:
-    """Return pairs of pictures that show the same steel, each with its correlation beyond the one asked for."""
-    owner = np.repeat(np.arange(len(sketches), dtype=np.int32), [len(sketch.prints) for sketch in sketches])
+def _confirmed(features: list[_Features]) -> list[tuple[int, int, float]]:
+    """Return pairs of near-duplicates, each with the surplus of its correlation above the threshold."""
+    owner = np.repeat(np.arange(len(features), dtype=np.int32), [len(each.hashes) for each in features])
     if not len(owner):
         return []
-    prints = np.concatenate([sketch.prints for sketch in sketches])
-    places = np.concatenate([sketch.places for sketch in sketches])
-    bright = np.concatenate([sketch.bright for sketch in sketches])
+    hashes = np.concatenate([each.hashes for each in features])
+    positions = np.concatenate([each.positions for each in features])
+    bright = np.concatenate([each.bright for each in features])
 
     def near(chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        pairs = near_pairs(prints[chosen], owner[chosen], NEAR_BITS)
+        pairs = near_pairs(hashes[chosen], owner[chosen], NEAR_BITS)
         return np.column_stack([chosen[pairs[:, 0]], chosen[pairs[:, 1]], pairs[:, 2]])
 
-    with ThreadPoolExecutor(2) as pool:  # a bright spot is no dark one
-        first, second, distance = np.concatenate(list(pool.map(near, map(np.flatnonzero, (bright, ~bright))))).T
-    shift = places[second] - places[first]
+    kinds = map(np.flatnonzero, (bright, ~bright))  # a bright spot matches no dark one
+    first, second, distance = np.concatenate(list(map_in_order(near, kinds, threads=2, ahead=2, name="pairs"))).T
+    shift = positions[second] - positions[first]
     candidates = np.column_stack([owner[first], owner[second], shift, distance]).astype(np.int32)
     candidates = candidates[np.lexsort(candidates.T[::-1])]
     edges: dict[tuple[int, int], float] = {}
-    surely = list(range(len(sketches)))  # of hundreds of like frames each needs one sure edge, not one to every other
+    # among hundreds of similar frames each needs one safe edge, not one to every other frame
+    safely_joined = list(range(len(features)))
     for a, b, down, right in agreeing(candidates, EQUAL_BITS).tolist():
-        one, other = sketches[a].texture, sketches[b].texture
-        if one.shape == other.shape and _root(surely, a) != _root(surely, b):
-            found = surplus(one, other, down, right)
-            if found >= 0:
-                edges[a, b] = max(found, edges.get((a, b), 0.0))
-            if found > SURE_MARGIN:
-                surely[_root(surely, b)] = _root(surely, a)
-    return [(a, b, found) for (a, b), found in edges.items()]
+        one, other = features[a].texture, features[b].texture
+        if one.shape == other.shape and _root(safely_joined, a) != _root(safely_joined, b):
+            margin = surplus(one, other, down, right)
+            if margin >= 0:
+                edges[a, b] = max(margin, edges.get((a, b), 0.0))
+            if margin > SAFE_MARGIN:
+                safely_joined[_root(safely_joined, b)] = _root(safely_joined, a)
+    return [(a, b, margin) for (a, b), margin in edges.items()]

@@ -1,4 +1,4 @@
-"""Which images train, which validate and which only `score` and `compare` read: `splits.csv` beside the annotations.
+"""`splits.csv` beside the annotations: assigns images to folds and a holdout, which only `score` and `compare` read.
 
     ImageId,Part,Group,Classes
     0002cc93b.jpg,holdout,0,1
@@ -6,9 +6,9 @@
     00031f466.jpg,3,1,
     0025bde0c.jpg,0,2,3 4
 
-`Part` is "holdout" or the number of a fold, from 0. Images of the same `Group` show the same steel, so all of them are
-in one part. `Classes` are the class ids of the image's annotations, empty for a clean image. There is a row an image of
-`train_images`, in the order of names.
+`Part` is the subset: "holdout" or the number of a fold, from 0. Images of the same `Group` are near-duplicates and
+share a subset. `Classes` are the class ids of the image's annotations, empty for a clean image. The file has one row
+per image of `train_images`, sorted by name.
 """
 
 import csv
@@ -48,11 +48,11 @@ _AGAIN = "Run `severstal split` again"
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """What a `splits.csv` says; all mappings in the order of names, whatever that of its rows."""
+    """Content of a `splits.csv`; all mappings are sorted by name."""
 
     path: Path
     parts: Mapping[str, str]
-    """image_id -> "holdout" or the number of a fold as text."""
+    """image_id -> subset: "holdout" or the number of a fold as text."""
     groups: Mapping[str, int]
     """image_id -> number of its group of near-duplicates."""
     class_sets: Mapping[str, frozenset[int]]
@@ -60,21 +60,21 @@ class Split:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that stand for which image is in which part."""
+        """Hash of the subset of each image, sixteen hexadecimal digits."""
         text = "".join(f"{image_id}\0{part}\n" for image_id, part in sorted(self.parts.items()))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def groups_with(self, image_ids: Collection[str]) -> Mapping[str, int] | None:
-        """The groups, if the split has all of these images."""
+        """Return the groups if the split has all of these images, else None."""
         return self.groups if self.groups.keys() >= set(image_ids) else None
 
     def part_names(self) -> list[str]:
-        """The parts: the folds in order, then the holdout if there is one."""
+        """Return the names of the subsets: the folds in order, then the holdout if there is one."""
         return sorted(set(self.parts.values()), key=lambda part: (part == HOLDOUT, part.zfill(9)))
 
     def ids_of(self, part: str) -> list[str]:
-        """The images of a part; empty if there is no such part."""
-        return [image_id for image_id, found in self.parts.items() if found == part]
+        """Return the images of a subset; empty if there is no such subset."""
+        return [image_id for image_id, own in self.parts.items() if own == part]
 
 
 def write_splits(
@@ -84,7 +84,7 @@ def write_splits(
     groups: NDArray[np.integer],
     class_sets: Sequence[frozenset[int]],
 ) -> None:
-    """Write what `make_splits` dealt as `splits.csv`, whole or not at all. Raises OutputError."""
+    """Write the result of `make_splits` as `splits.csv`, whole or not at all. Raises OutputError."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -100,11 +100,11 @@ def read_splits(path: Path, image_ids: Collection[str] | None = None) -> Split:
 
     Args:
         path: as written by `write_splits`.
-        image_ids: the images that are there now; each must be in the split, and no other.
+        image_ids: the current images, which must equal those of the split; None: do not check.
 
     Raises:
-        InputError: the file is missing or malformed, an image is named twice, a fold has no images, a group is in two
-            parts, or the images are others than those of the split.
+        InputError: the file is missing or malformed, an image occurs twice, a fold has no images, a group is in two
+            subsets, or the images differ from those of the split.
     """
     if not path.exists():
         raise InputError(f"{path}", "no such file", "Run `severstal split` first")
@@ -122,24 +122,24 @@ def read_splits(path: Path, image_ids: Collection[str] | None = None) -> Split:
 
 
 def splits_path(data: Path, *, new: bool = False) -> Path:
-    """Return where the split of the data folder is kept: in it, or in the user's cache where it is read-only.
+    """Return the path of the split of a data folder: in it, or in the user's cache if it is read-only.
 
-    `new`: where one that is made now goes.
+    `new`: return the path for a new split.
     """
     return files.beside(data, "splits.csv", new=new)
 
 
 def split_in(data: Path) -> Split | None:
-    """The split of the folder `data`, if there is one, whatever images it has. Raises InputError as `read_splits`."""
+    """Return the split of a data folder, if there is one, unchecked against its images. Raises as `read_splits`."""
     path = splits_path(data)
     return read_splits(path) if path.exists() else None
 
 
 def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
-    """Split the images of a data folder, near-duplicates kept together, and write it to its `splits.csv`.
+    """Split the images of a data folder, keeping near-duplicates together, and write `splits.csv`.
 
     Raises:
-        InputError: the data is wrong (see `open_data_folder`), or there are too few images for so many parts.
+        InputError: the data is wrong (see `open_data_folder`), or there are too few images for these subsets.
         OutputError: the split or the image cache cannot be written.
     """
     data_folder = open_data_folder(config.data, progress)
@@ -152,9 +152,9 @@ def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
     wanted = {*range(config.folds), *([-1] if config.holdout else [])}
     if wanted - set(parts.tolist()):
         raise InputError(
-            f"too few images for {len(wanted)} parts",
+            f"too few images for {len(wanted)} subsets",
             f"{len(cache)} images in {groups.max() + 1} groups that must stay together",
-            "Ask for fewer folds, or another holdout",
+            "Use fewer folds, or another holdout",
         )
     path = splits_path(config.data, new=True)
     write_splits(path, cache.image_ids, parts, groups, class_sets)
@@ -162,9 +162,9 @@ def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
 
 
 def ensure_splits(data: Path, progress: Progress = SILENT) -> Split:
-    """Return the split of a data folder; where there is none, make it with the defaults of `SplitConfig`.
+    """Return the split of a data folder; if there is none, create it with the defaults of `SplitConfig`.
 
-    Raises InputError as `read_splits` and `split_data` do, also where the images are no longer those of the split.
+    Raises InputError as `read_splits` and `split_data`, also if the images differ from those of the split.
     """
     path = splits_path(data)
     if path.exists():
@@ -176,7 +176,7 @@ def ensure_splits(data: Path, progress: Progress = SILENT) -> Split:
 
 
 def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:
-    """Read the rows below the header. Raises InputError with the line of the first fault."""
+    """Parse the rows below the header. Raises InputError with the line of the first fault."""
     parts: dict[str, str] = {}
     groups: dict[str, int] = {}
     class_sets: dict[str, frozenset[int]] = {}
@@ -186,9 +186,9 @@ def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:
             _check_row(row)
             image_id, part, group, classes = unicodedata.normalize("NFC", row[0]), row[1], int(row[2]), row[3]
             if image_id in parts:
-                raise RowError(f"{short(image_id)} is named a second time")
+                raise RowError(f"{short(image_id)} occurs a second time")
             if part_of_group.setdefault(group, part) != part:
-                raise RowError(f"group {group} is in part {part_of_group[group]} and in part {part}")
+                raise RowError(f"group {group} is in subset {part_of_group[group]} and in subset {part}")
         except RowError as fault:
             raise InputError(f"{path}, line {line}", str(fault), _AGAIN) from fault
         parts[image_id], groups[image_id] = part, group
@@ -199,17 +199,17 @@ def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:
 
 
 def _check_row(row: Sequence[str]) -> None:
-    """See that a row is right by itself. Raises RowError."""
+    """Check a row by itself. Raises RowError."""
     if len(row) != len(COLUMNS):
         raise RowError(f"{len(row)} fields instead of {len(COLUMNS)}")
     image_id, part, group, classes = row
     read_image_id(image_id)
     if part != HOLDOUT and not _is_number(part):
-        raise RowError(f"the part {_quoted(part)} is neither {HOLDOUT} nor the number of a fold")
+        raise RowError(f"Part is {_quoted(part)}, neither {HOLDOUT} nor the number of a fold")
     if not _is_number(group):
-        raise RowError(f"the group {_quoted(group)} is not a number")
+        raise RowError(f"Group is {_quoted(group)}, not a number")
     if not all(_is_number(text) and int(text) <= MAX_CLASS_ID for text in classes.split()):
-        raise RowError(f"the classes {_quoted(classes)} are not numbers")
+        raise RowError(f"Classes are {_quoted(classes)}, not class ids")
 
 
 def _quoted(text: str) -> str:

@@ -2,17 +2,17 @@
 
 Two files in `.severstal` beside the folder (or in the user's cache folder, where the data is read-only):
 
-    train_images-0f3a9c0d5b7e1246.pixels    the images one after the other, uint8, row by row
+    train_images-0f3a9c0d5b7e1246.pixels    all images concatenated, uint8, row by row
     train_images-0f3a9c0d5b7e1246.json      {"image_ids": ["0002cc93b.jpg", ...], "sizes": [[256, 1600], ...],
                                              "pixels": "77c0e1...", "bits": null, "notes": []}
 
-`pixels` is the fingerprint of the decoded pixels, `bits` those in use in 16-bit files (null without any), `notes` what
-a person should know of the files.
+`pixels` is the fingerprint of the decoded pixels, `bits` the bits in use in 16-bit files (null if there are none), and
+`notes` are lines that are logged whenever the cache is opened.
 
-The sixteen digits of the names stand for the names, sizes and times of the files, so a changed folder asks for another
-cache and the old one is removed. The index is written last: where it stands, the pixels are whole. A lock on
-`train_images.lock` lets one process build while others wait; it ends with its process, and what a killed build left is
-removed by the next.
+The sixteen digits in the file names are a hash of the image files' names, sizes and modification times. A changed
+folder therefore gets a new cache, and the old one is removed. The index is written last, so if it exists, the pixels
+are complete. A lock on `train_images.lock` lets one process build while others wait. The lock ends with its process;
+the next build removes the files of a killed one.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ from severstal_cli.steel.images.image_files import find_images, id_of
 from severstal_cli.steel.images.surveys import depth_of, survey
 
 _FORMAT = 2
-"""Of the cache and of how files become pixels: caches of another one are made again."""
+"""Version of the cache and of the decoding. A cache of another version is rebuilt."""
 
 
 class ImageCache:
@@ -48,10 +48,10 @@ class ImageCache:
 
     Attributes:
         image_ids: sorted.
-        sizes: (N, 2) int32, height and width of each.
-        pixels_fingerprint: of the pixels of all images: sixteen hexadecimal digits.
-        bits: those in use in the 16-bit files, by which these became 8-bit; None: there is no 16-bit file.
-        index: position of an image_id.
+        sizes: (N, 2) int32, height and width of each image.
+        pixels_fingerprint: hash of the pixels of all images, sixteen hexadecimal digits.
+        bits: bits in use in the 16-bit files, which are scaled to 8 bits by it; None without 16-bit files.
+        index: image_id -> position.
     """
 
     def __init__(
@@ -83,15 +83,14 @@ class ImageCache:
     def __iter__(self) -> Iterator[Grey]:
         return (self[position] for position in range(len(self)))
 
-    def __reduce__(self) -> tuple[Any, ...]:  # another process maps the file again; pickled pixels would be 5 GB
+    def __reduce__(self) -> tuple[Any, ...]:  # another process maps the file; pickled pixels would be 5 GB
         return ImageCache, (self.path, self.image_ids, self.sizes, self.pixels_fingerprint, self.bits)
 
 
 def open_cache(folder: Path, progress: Progress = SILENT, *, bits: int | None = None) -> ImageCache:
-    """Return the images of `folder`, decoding them first where no cache of its present state exists.
+    """Return the images of `folder`; decode them first if the folder has no up-to-date cache.
 
-    Images may differ in size. `bits`: those in use in 16-bit files, where another set decides them; None: as measured
-    over the folder.
+    Images may differ in size. `bits`: bits in use in 16-bit files, if another set decides it; None: measure the folder.
 
     Raises:
         InputError: no such folder, no images, or an image that cannot be read.
@@ -100,18 +99,18 @@ def open_cache(folder: Path, progress: Progress = SILENT, *, bits: int | None = 
     paths = find_images([folder], progress)
     folder = folder.resolve()
     pixels_name = f"{folder.name}-{_fingerprint(paths, bits)}.pixels"
-    place = files.beside(folder.parent, ".severstal")
-    if place.exists():  # a cache that came along with read-only data is used if it fits, else built elsewhere
-        place = files.beside(place, pixels_name).parent
-    pixels_path = place / pixels_name
+    cache_folder = files.beside(folder.parent, ".severstal")
+    if cache_folder.exists():  # a cache shipped with read-only data is used if it is up to date, else built elsewhere
+        cache_folder = files.beside(cache_folder, pixels_name).parent
+    pixels_path = cache_folder / pixels_name
     cache = _open(pixels_path, progress)
     if cache is not None:
         return cache
-    with _locked(place / f"{folder.name}.lock", folder, progress):
+    with _locked(cache_folder / f"{folder.name}.lock", folder, progress):
         cache = _open(pixels_path, progress)  # another process may have built it while this one waited
         if cache is not None:
             return cache
-        _sweep(place, folder.name)
+        _remove_outdated(cache_folder, folder.name)
         _build(pixels_path, paths, bits, progress)
     cache = _open(pixels_path, progress)
     if cache is None:
@@ -120,7 +119,7 @@ def open_cache(folder: Path, progress: Progress = SILENT, *, bits: int | None = 
 
 
 def _fingerprint(paths: Sequence[Path], bits: int | None) -> str:
-    """Return sixteen digits for the names, sizes and times of files, and how they become pixels."""
+    """Return a hash, sixteen digits, of the files' names, sizes and modification times and of the decoding."""
     digest = hashlib.sha256(f"format {_FORMAT}, {bits} bits\n".encode())
     for path in sorted(paths):
         stat = path.stat()
@@ -129,7 +128,7 @@ def _fingerprint(paths: Sequence[Path], bits: int | None) -> str:
 
 
 def _open(pixels_path: Path, progress: Progress) -> ImageCache | None:
-    """Return the cache at `pixels_path`, and report its notes; None where it is missing or damaged."""
+    """Return the cache at `pixels_path` and log its notes; None if it is missing or damaged."""
     try:
         index = json.loads(pixels_path.with_suffix(".json").read_text(encoding="utf-8"))
         sizes = np.array(index["sizes"], np.int32).reshape(-1, 2)
@@ -148,10 +147,10 @@ def _open(pixels_path: Path, progress: Progress) -> ImageCache | None:
 
 def _build(pixels_path: Path, paths: Sequence[Path], bits: int | None, progress: Progress) -> None:
     """Decode `paths` into the cache at `pixels_path`."""
-    found = survey(paths)
-    if found.wrong:
-        raise next(iter(found.wrong.values()))
-    needed = sum(height * width for height, width in found.sizes.values())
+    headers = survey(paths)
+    if headers.wrong:
+        raise next(iter(headers.wrong.values()))
+    needed = sum(height * width for height, width in headers.sizes.values())
     free = shutil.disk_usage(pixels_path.parent).free
     if needed > free:
         raise OutputError(
@@ -159,10 +158,10 @@ def _build(pixels_path: Path, paths: Sequence[Path], bits: int | None, progress:
             f"{needed:,} bytes needed, {free:,} free",
             "Free some space, or let XDG_CACHE_HOME name a larger disk and make the data folder read-only",
         )
-    depth = depth_of(found.deep, progress)
+    depth = depth_of(headers.deep, progress)
     if depth and bits:
         depth = dataclasses.replace(depth, bits=bits)
-    notes = [*found.notes, *([depth.note(len(paths))] if depth else [])]
+    notes = [*headers.notes, *([depth.note(len(paths))] if depth else [])]
     sizes, digest = [], hashlib.sha256()
     with (
         files.replacing(pixels_path) as temporary,
@@ -181,14 +180,14 @@ def _build(pixels_path: Path, paths: Sequence[Path], bits: int | None, progress:
 
 
 def _read(path: Path, bits: int) -> tuple[Grey, bytes]:
-    """An image and the hash of its pixels: in a thread, both leave the interpreter's lock alone."""
+    """Return an image and the hash of its pixels; both release the GIL."""
     image = decoding.read_grey(path, bits)
     return image, pixel_digest(image)
 
 
 @contextmanager
 def _locked(path: Path, folder: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock file `path`; wait where another process holds it."""
+    """Hold the lock file `path`; wait if another process holds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
@@ -198,14 +197,14 @@ def _locked(path: Path, folder: Path, progress: Progress) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.log(f"another process reads the images of {folder}: waiting for it")
+            progress.log(f"waiting for another process that is reading the images of {folder}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _sweep(place: Path, folder_name: str) -> None:
-    """Remove caches of former states of the folder and what killed builds left. Call it under the lock."""
+def _remove_outdated(cache_folder: Path, folder_name: str) -> None:
+    """Remove outdated caches of the folder and files of killed builds. The caller holds the lock."""
     ours = re.compile(rf"\.?{re.escape(folder_name)}-[0-9a-f]{{16}}\.(pixels|json)(\.\d+\.[0-9a-f]+\.part)?")
-    for path in place.iterdir():
+    for path in cache_folder.iterdir():
         if ours.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -1,12 +1,12 @@
-"""Images: decoded to grey and checked. The one place that imports OpenCV; others take `cv2` from here.
+"""Decode image files to grey pixels. Only this module imports OpenCV; others import `cv2` from it.
 
-An image is `(H, W) uint8`, grey, one byte a pixel, upright: an EXIF orientation is applied, whatever the kind of file,
-as browsers, labelme and Pillow's `exif_transpose` do. Colour is weighed to grey, transparency is dropped.
+An image is `(H, W) uint8`, grey and upright. An EXIF orientation is applied in every file format, as browsers, labelme
+and Pillow's `exif_transpose` do. Colours become luminance; transparency is dropped.
 
-Files of 16 bits are brought to 8 by the bits in use: cameras store 10, 12 or 14 bits in them. How many these are is
-known of a set alone, not of one image (see surveys): all images of a set are divided by the same power of two.
+16-bit files are scaled to 8 bits by the bits in use, since cameras store 10, 12 or 14 bits in them. Only a set of
+images reveals this number (see surveys): all images of a set are divided by the same power of two.
 
-A small file may promise a huge image. The header is read first, and more pixels than `max_pixels` are refused.
+A small file may declare a huge image. So the header is read first, and images above `max_pixels` are refused.
 """
 
 import hashlib
@@ -43,13 +43,13 @@ except ImportError as error:  # no opencv, or a slim container without its syste
         "opencv needs a system library", str(error), "On Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
     ) from error
 
-_opencv_logging.setLogLevel(_opencv_logging.LOG_LEVEL_SILENT)  # a bad file is told once, by InputError
+_opencv_logging.setLogLevel(_opencv_logging.LOG_LEVEL_SILENT)  # InputError alone reports a bad file
 
 Grey = NDArray[np.uint8]
 
 FULL_DEPTH = 16
 DEPTHS = (8, 10, 12, 14, FULL_DEPTH)
-"""Bits that cameras have. The brightest pixel of a set may stay below half of the range, so it is rounded up."""
+"""Bit depths of cameras. The bits of a set's brightest pixel are rounded up to one of them."""
 
 _AS_STORED = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -57,11 +57,11 @@ _AS_STORED = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIE
 def read_grey(path: Path, bits: int = FULL_DEPTH) -> Grey:
     """Decode the image at `path` to `(H, W) uint8`, upright.
 
-    bits: those in use in 16-bit files of the set that the image belongs to. Other files are not changed by it.
+    bits: bits in use in the 16-bit files of the image's set. It does not affect other files.
 
     Raises:
-        InputError: the file is missing, unreadable, empty, cut short, damaged, not an image, has too many pixels, or
-            pixels brighter than `bits` allow.
+        InputError: the file is missing, unreadable, empty, truncated, damaged, not an image, has too many pixels, or
+            has pixels brighter than `bits` allow.
         MachineError: there is not enough memory.
     """
     pixels, header = decoded(path)
@@ -70,7 +70,7 @@ def read_grey(path: Path, bits: int = FULL_DEPTH) -> Grey:
     if bits < FULL_DEPTH and (brightest := int(pixels.max())) >> bits:
         raise InputError(f"{path}", f"its brightest pixel is {brightest:,}, but its set uses {bits} bits, "
                          f"up to {(1 << bits) - 1:,}",
-                         "Scale it as the images that the set was measured on")  # fmt: skip
+                         "Scale it like the images on which the bits were measured")  # fmt: skip
     grey = (pixels >> (bits - 8)).astype(np.uint8)
     return ~grey if header.white_is_zero else grey
 
@@ -78,22 +78,22 @@ def read_grey(path: Path, bits: int = FULL_DEPTH) -> Grey:
 def read_all(
     paths: Sequence[Path], *, bits: int = FULL_DEPTH, threads: int | None = None, ahead: int = 32
 ) -> Iterator[Grey]:
-    """Yield the images of `paths` in order, decoded in threads as `map_in_order` tells. `bits`: as of `read_grey`."""
+    """Yield the images of `paths` in order, decoded in threads (see `map_in_order`). `bits`: as in `read_grey`."""
     return map_in_order(partial(read_grey, bits=bits), paths, threads=threads, ahead=ahead, name="decode")
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return `(height, width)` of the upright image at `path`, by its header.
+    """Return `(height, width)` of the upright image at `path`, from its header.
 
-    Raises InputError as `read_grey` does, but a fault behind the header goes unseen.
+    Raises InputError as `read_grey` does, but only for faults of the header.
     """
     return header_at(path).size
 
 
 def checked_header(path: Path, data: bytes) -> Header:
-    """The header of the image whose file holds `data`, which is whole as far as can be seen without decoding.
+    """Check without decoding that the content `data` of an image file is complete; return its header.
 
-    Raises InputError: empty, cut short, damaged, not an image, or too many pixels.
+    Raises InputError: the data is empty, truncated, damaged or not an image, or has too many pixels.
     """
     try:
         check_whole(data)
@@ -105,27 +105,26 @@ def checked_header(path: Path, data: bytes) -> Header:
 
 
 def check_pixels(path: Path, height: int, width: int) -> None:
-    """See that an image of this size may be decoded. Raises InputError: it has more than `max_pixels`."""
+    """Raise InputError if an image of this size has more than `max_pixels`."""
     if height * width > max_pixels():
         raise InputError(
             f"{path}",
             f"{height:,} x {width:,} pixels, more than {max_pixels():,}",
-            f"If it is no damage or fraud, set {MAX_PIXELS_VARIABLE}={height * width}",
+            f"If the file is trusted, set {MAX_PIXELS_VARIABLE}={height * width}",
         )
 
 
 def pixel_digest(image: Grey) -> bytes:
-    """A hash of `(H, W) uint8`: the same for equal images alone."""
+    """Return a hash of the size and pixels of `(H, W) uint8`."""
     pixels = hashlib.blake2b(b"%d x %d" % image.shape)
     pixels.update(np.ascontiguousarray(image).data)
     return pixels.digest()
 
 
 def pad_to_multiple(images: Grey, multiple: int = 32) -> Grey:
-    """Pad `(..., H, W)` at the bottom and the right, by reflection, to the next multiple; cut back with `[:H, :W]`.
+    """Pad `(..., H, W)` at the bottom and the right, by reflection, to the next multiple; crop it with `[:H, :W]`.
 
-    Where the pad is wider than the picture, the picture is mirrored as often as it takes. Already fitting arrays are
-    returned as they are.
+    A pad wider than the image repeats the reflection. An array that already fits is returned unchanged.
     """
     height, width = images.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
@@ -135,15 +134,19 @@ def pad_to_multiple(images: Grey, multiple: int = 32) -> Grey:
 
 
 def decoded(path: Path) -> tuple[NDArray[Any], Header]:
-    """`(H, W)` uint8 or uint16 of an image, grey and upright, and its header. Raises as `read_grey`."""
-    data = _read(path)
+    """Return `(H, W)` uint8 or uint16, grey and upright, and the header of an image file. Raises as `read_grey`."""
+    return decode(path, read_file(path))
+
+
+def decode(path: Path, data: bytes) -> tuple[NDArray[Any], Header]:
+    """Like `decoded`, for the content `data` of a file that is already in memory."""
     header = checked_header(path, data)
     pixels = None if header.by_pillow else _by_opencv(path, data, header)
-    if pixels is None and header.kind == "TIFF" and not header.by_pillow:  # Pillow's library would write to stderr
+    if pixels is None and header.kind == "TIFF" and not header.by_pillow:  # Pillow's TIFF library would write to stderr
         raise _unknown(path)
     if pixels is None:
         pixels = _by_pillow(path, data, header)
-    if header.kind != "TIFF":  # both decoders turn that one themselves
+    if header.kind != "TIFF":  # both decoders turn a TIFF upright themselves
         pixels = upright(pixels, header.orientation)
     if pixels.shape != header.size:
         raise InputError(f"{path}", "the image is damaged: header and pixels differ in size",
@@ -158,7 +161,8 @@ _SAVE_GREY = "Save it as 8-bit or 16-bit grey PNG"
 
 
 def _by_opencv(path: Path, data: bytes, header: Header) -> NDArray[Any] | None:
-    is_deep_tiff = header.kind == "TIFF" and header.deep  # as grey its colours would be multiplied by the alpha
+    # read as grey, the colours of a deep TIFF would be multiplied by its alpha
+    is_deep_tiff = header.kind == "TIFF" and header.deep
     try:
         pixels: NDArray[Any] | None = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if is_deep_tiff else _AS_STORED
@@ -166,7 +170,7 @@ def _by_opencv(path: Path, data: bytes, header: Header) -> NDArray[Any] | None:
         if pixels is not None and pixels.ndim == 3:
             pixels = cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_BGR2GRAY)
         return pixels
-    except cv2.error as fault:  # also raised for more pixels than OpenCV is willing to decode
+    except cv2.error as fault:  # also raised above OpenCV's own limit of pixels
         if fault.code == cv2.Error.StsNoMem:
             raise _no_memory(path, header) from fault
         return None
@@ -183,7 +187,7 @@ def _by_pillow(path: Path, data: bytes, header: Header) -> NDArray[Any]:
         return values.astype(values.dtype.newbyteorder("="))
     except MemoryError as fault:
         raise _no_memory(path, header) from fault
-    except Exception as fault:  # what is damaged raises many kinds
+    except Exception as fault:  # damaged files raise many kinds of errors
         raise _unknown(path) from fault
 
 
@@ -193,11 +197,11 @@ def _unknown(path: Path) -> InputError:
 
 def _no_memory(path: Path, header: Header) -> MachineError:
     return MachineError(f"not enough memory to decode {path}", f"{header.height} x {header.width} pixels",
-                        "Take a machine with more, or a smaller image")  # fmt: skip
+                        "Use a machine with more memory, or a smaller image")  # fmt: skip
 
 
 def header_at(path: Path) -> Header:
-    """The header of a file. Raises InputError as `checked_header`."""
+    """Return the header of an image file. Raises InputError as `checked_header`."""
     try:
         with path.open("rb") as file:
             if not file.read(1):
@@ -226,7 +230,8 @@ def _unreadable(path: Path, fault: OSError) -> InputError:
     return InputError(f"{path}", f"cannot be read: {fault.strerror}", "Check the file and its permissions")
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return the content of an image file. Raises InputError: it is missing, unreadable or empty."""
     try:
         data = path.read_bytes()
     except OSError as fault:

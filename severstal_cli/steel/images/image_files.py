@@ -1,4 +1,4 @@
-"""Image files: which ones a folder holds, and the id of each, by which tables name it."""
+"""Image files of a folder, and their ids, by which tables name them."""
 
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
@@ -11,11 +11,11 @@ from severstal_cli.steel.tables.csv_rows import RowError, check_image_id
 
 
 def id_of(path: Path) -> str:
-    """Return the id of an image: the name of its file, as Unicode NFC.
+    """Return the id of an image: its file name, normalised to Unicode NFC.
 
-    Some systems store `é` as one code point, some as two (NFD): tables and folders then still agree.
+    Some systems store `é` as one code point, others as two (NFD); normalised, tables and folders agree.
 
-    Raises InputError: the name cannot stand in a table.
+    Raises InputError: the name is not allowed in a table.
     """
     name = unicodedata.normalize("NFC", path.name)
     try:
@@ -25,53 +25,52 @@ def id_of(path: Path) -> str:
     try:
         check_image_id(name)
     except RowError as fault:
-        raise InputError("the name of an image cannot stand in a table", str(fault), "Rename it") from fault
+        raise InputError("the name of an image is not allowed in a table", str(fault), "Rename it") from fault
     return name
 
 
-def find_images(places: Sequence[Path], progress: Progress = SILENT) -> list[Path]:
-    """Return the image files among `places`: files as named, folders by what they hold, sorted by name, not recursive.
+def find_images(files_and_folders: Sequence[Path], progress: Progress = SILENT) -> list[Path]:
+    """Return the given image files and the images of the given folders, sorted by name; subfolders are ignored.
 
-    In a folder an image has an ending of IMAGE_SUFFIXES, or none and the first bytes of one. What else is there is
-    reported to `progress`, but for hidden files.
+    An image in a folder has a suffix of IMAGE_SUFFIXES, or no suffix and the first bytes of a known format. Other
+    entries are logged to `progress`, except hidden files.
 
     Raises:
-        InputError: a place does not exist, a folder has no images, a name cannot stand in a table, or two files have
+        InputError: a path does not exist, a folder has no images, a name is not allowed in a table, or two files have
             the same id.
     """
-    max_pixels()  # a wrong limit is an error of its own, not of each image
-    found: dict[str, Path] = {}
-    for place in places:
-        for path in _images_at(place, progress):
+    max_pixels()  # report a wrong limit once, not per image
+    by_id: dict[str, Path] = {}
+    for file_or_folder in files_and_folders:
+        for path in _images_at(file_or_folder, progress):
             name = id_of(path)
-            if (other := found.setdefault(name, path)) is not path:
+            if (other := by_id.setdefault(name, path)) is not path:
                 forms = ", in two Unicode forms" if other.parent == path.parent else ""
-                raise InputError(f"two images are named {name}", f"{other} and {path}{forms}",
-                                 "Give each a name of its own")  # fmt: skip
-    return list(found.values())
+                raise InputError(f"two images are named {name}", f"{other} and {path}{forms}", "Rename one of them")
+    return list(by_id.values())
 
 
 def image_stem(image_id: str) -> str:
-    """`a.b.jpg` -> `a.b`; an id that does not end as an image does is its own stem: `plate.001`."""
+    """`a.b.jpg` -> `a.b`; an id without an image suffix stays as it is: `plate.001`."""
     path = Path(image_id)
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else image_id
 
 
 def other_endings(wanted: Iterable[str], named: Collection[str]) -> dict[str, str]:
-    """Names that are missing from `named` -> those there whose ending or case alone differs, as `a.jpg` -> `A.png`.
+    """Map names missing from `named` to names in it that differ only in suffix or case, as `a.jpg` -> `A.png`.
 
-    A name that is wanted itself stands for no other.
+    A wanted name is not a substitute for another one.
     """
     wanted = dict.fromkeys(wanted)
-    absent = [name for name in wanted if name not in named]
-    there = {image_stem(name).casefold(): name for name in named if name not in wanted} if absent else {}
-    return {name: there[stem] for name in absent if (stem := image_stem(name).casefold()) in there}
+    missing = [name for name in wanted if name not in named]
+    by_stem = {image_stem(name).casefold(): name for name in named if name not in wanted} if missing else {}
+    return {name: by_stem[stem] for name in missing if (stem := image_stem(name).casefold()) in by_stem}
 
 
 def other_ending(image_id: str, known: Collection[str]) -> str:
-    """For a message about an image that is missing: " (a.jpg is there)" where only the ending or the case differs."""
-    found = other_endings([image_id], known)
-    return f" ({found[image_id]} is there)" if found else ""
+    """For messages about a missing image: " (a.jpg exists)" if only the suffix or the case differs, else ""."""
+    matches = other_endings([image_id], known)
+    return f" ({matches[image_id]} exists)" if matches else ""
 
 
 def paths_by_id(paths: Iterable[Path]) -> dict[str, Path]:
@@ -80,52 +79,54 @@ def paths_by_id(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def in_folder(folder: Path, image_ids: Iterable[str]) -> dict[str, Path] | None:
-    """The files of these images in a folder, by id; None where one is missing, or the folder is."""
+    """Return image_id -> path of these images in a folder; None if an image or the folder is missing."""
     try:
-        there = paths_by_id(find_images([folder])) if folder.is_dir() else {}
+        paths = paths_by_id(find_images([folder])) if folder.is_dir() else {}
     except InputError:
         return None
-    wanted = {name: there.get(name) for name in image_ids}
-    return None if None in wanted.values() else wanted  # type: ignore[return-value]  # no None is among them
+    wanted = list(image_ids)
+    return {name: paths[name] for name in wanted} if paths.keys() >= set(wanted) else None
 
 
-def _images_at(place: Path, progress: Progress) -> list[Path]:
-    """The images at a place: the file itself, or those of the folder by name."""
+def _images_at(file_or_folder: Path, progress: Progress) -> list[Path]:
+    """Return the file itself, or the images of the folder sorted by name."""
     try:
-        if not place.is_dir():
-            if not place.exists():
-                raise InputError(f"{place}", "no such file or folder", "Check the path")
-            return [place]
-        there = sorted(path for path in place.iterdir() if not path.name.startswith("."))
+        if not file_or_folder.is_dir():
+            if not file_or_folder.exists():
+                raise InputError(f"{file_or_folder}", "no such file or folder", "Check the path")
+            return [file_or_folder]
+        entries = sorted(path for path in file_or_folder.iterdir() if not path.name.startswith("."))
     except OSError as fault:
-        raise InputError(f"{place}", f"cannot be read: {fault.strerror}", "Check the path") from None
+        raise InputError(f"{file_or_folder}", f"cannot be read: {fault.strerror}", "Check the path") from None
     paths, folders, others = [], [], []
-    for path in there:
+    for path in entries:
         if path.is_dir():
             folders.append(path.name)
         elif _is_image(path):
             paths.append(path)
         else:
             others.append(path.name)
-    passed = [
+    ignored = [
         f"{len(names):,} {kind if len(names) == 1 else kinds}, first {names[0]}"
         for names, kind, kinds in (
             (folders, "folder", "folders"),
-            (others, "file that is no image", "files that are no images"),
+            (others, "file that is not an image", "files that are not images"),
         )
         if names
     ]
     if not paths:
-        raise InputError(f"no images in {place}", "; ".join(passed) or "it is empty", "Name the folder with them")
-    if passed:
-        progress.log(f"{place}: passed over {' and '.join(passed)}")
+        raise InputError(
+            f"no images in {file_or_folder}", "; ".join(ignored) or "it is empty", "Name the folder with the images"
+        )
+    if ignored:
+        progress.log(f"{file_or_folder}: ignored {' and '.join(ignored)}")
     return sorted(paths, key=lambda path: unicodedata.normalize("NFC", path.name))
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a file of a folder is meant as an image: by its ending, without one by its first bytes.
+    """Whether a file of a folder is an image: by its suffix, or without a suffix by its first bytes.
 
-    A link to something that is missing has its ending: it must not be passed over in silence. A number is no ending.
+    A broken link with an image suffix counts, as it must not be ignored silently. A number is not a suffix.
     """
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return path.is_file() or path.is_symlink()

@@ -1,7 +1,7 @@
-"""What is known of a set of images by their headers, and how many bits its 16-bit files use.
+"""Survey a set of images: sizes and faults by their headers, and the bits in use in its 16-bit files.
 
-Cameras store 10, 12 or 14 bits in files of 16. How many these are is known of a set alone, not of one image, so all
-images of a set are divided by the same power of two.
+Cameras store 10, 12 or 14 bits in 16-bit files. Only a set of images reveals this number, so all images of a set are
+divided by the same power of two.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,23 +13,29 @@ import numpy as np
 from severstal_cli.errors import InputError
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.images.decoding import DEPTHS, FULL_DEPTH, Grey, decoded, header_at, read_grey
+from severstal_cli.steel.images.decoding import DEPTHS, FULL_DEPTH, Grey, decoded, header_at, image_size, read_grey
 from severstal_cli.steel.images.image_files import find_images, paths_by_id
 from severstal_cli.steel.images.image_headers import Header
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What the headers of images say."""
+    """Summary of the headers of images."""
 
     sizes: Mapping[Path, tuple[int, int]]
-    """(height, width), upright, of each whose header can be read."""
+    """Image -> (height, width), upright; without images whose header cannot be read."""
     wrong: Mapping[Path, InputError]
-    """Why the others' cannot."""
+    """Image -> why its header cannot be read."""
     deep: Sequence[Path]
-    """Those that have more than 8 bits a sample."""
+    """Images of more than 8 bits per sample."""
     notes: Sequence[str]
-    """What a person should know of them, a line each."""
+    """Lines for the user: EXIF orientations and further pages."""
+
+    def size_of(self, path: Path) -> tuple[int, int]:
+        """(height, width), upright; the header is read now if `path` is not in the survey. Raises InputError."""
+        if path in self.wrong:
+            raise self.wrong[path]
+        return self.sizes.get(path) or image_size(path)
 
 
 def survey(paths: Sequence[Path], progress: Progress = SILENT) -> Survey:
@@ -64,68 +70,70 @@ def survey(paths: Sequence[Path], progress: Progress = SILENT) -> Survey:
     )
 
 
-def images_of(folder: Path, progress: Progress = SILENT) -> dict[str, Path]:
-    """Return the images of a folder by id, and report what is passed over and what headers say.
+def images_of(folder: Path, progress: Progress = SILENT) -> tuple[dict[str, Path], Survey]:
+    """Return image_id -> path of the images in a folder, and their survey; log ignored files and the survey's notes.
 
     Raises InputError as `find_images`.
     """
     paths = find_images([folder], progress)
-    for note in survey(paths).notes:
+    headers = survey(paths)
+    for note in headers.notes:
         progress.log(note)
-    return paths_by_id(paths)
+    return paths_by_id(paths), headers
 
 
 def orientation_remedy(path: Path) -> str:
-    """What may mend masks of another size than the image at `path`; empty where it has no EXIF orientation."""
+    """Return a remedy for masks of another size than the image at `path`; empty if it has no EXIF orientation."""
     try:
         orientation = header_at(path).orientation
     except InputError:
         return ""
     return "" if orientation == 1 else (
         f"{path.name} carries EXIF orientation {orientation} and is read upright, as browsers and labelme show it: "
-        "draw its masks so, or remove the orientation (exiftool -Orientation= FILE) if they are drawn as it is stored"
+        "draw its masks on the upright image, or, if they are drawn on the stored one, remove the orientation "
+        "(exiftool -Orientation= FILE)"
     )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Depth:
-    """What 16-bit files of a set use of their range."""
+    """Bits in use in the 16-bit files of a set."""
 
     bits: int
-    """8, 10, 12, 14 or 16: the first that holds the brightest pixel."""
+    """8, 10, 12, 14 or 16: the smallest that holds the brightest pixel."""
     files: int
-    """How many there are."""
+    """Number of 16-bit files."""
     dim: int = 0
-    """Files whose brightest pixel is below 1/16 of the range of `bits`: of another camera, perhaps."""
+    """Files whose brightest pixel is below 1/16 of the range of `bits`, perhaps from another camera."""
 
     def note(self, images: int) -> str:
-        """The line that reports it, over a set of `images`."""
+        """Return the line that reports it for a set of `images`."""
         line = (
             f"{self.files:,} of {images:,} images are 16-bit files with {self.bits} bits in use: grey levels of 0 to "
             f"{(1 << self.bits) - 1:,} become 0 to 255"
         )
         if self.dim:
             line += (
-                f"; {self.dim:,} of them stay below 1/16 of that and become nearly black: scale them before if they "
-                "are of another depth"
+                f"; {self.dim:,} of them stay below 1/16 of that and become nearly black: rescale them if they "
+                "have another depth"
             )
         return line
 
 
 def depth_of(deep: Sequence[Path], progress: Progress = SILENT) -> Depth | None:
-    """Return what `deep`, files of more than 8 bits (`Survey.deep`), use of their range; None where there are none.
+    """Measure the bits in use in `deep`, files of more than 8 bits (`Survey.deep`); None without 16-bit files.
 
-    Images that cannot be read are passed over.
+    Unreadable images are skipped.
 
-    Raises InputError: one file would make most others nearly black, as one with a broken pixel does.
+    Raises InputError: one file would make most others nearly black, e.g. by a broken pixel.
     """
     if not deep:
         return None
     brightest: dict[Path, int] = {}
     with progress.bar("measuring 16-bit images", len(deep), "images") as bar:
-        for path, found in zip(deep, map_in_order(_brightest, deep, ahead=32, name="decode"), strict=True):
-            if found is not None:
-                brightest[path] = found
+        for path, level in zip(deep, map_in_order(_brightest, deep, ahead=32, name="decode"), strict=True):
+            if level is not None:
+                brightest[path] = level
             bar.advance()
     if not brightest:
         return None
@@ -135,19 +143,19 @@ def depth_of(deep: Sequence[Path], progress: Progress = SILENT) -> Depth | None:
     if 2 * dim > len(brightest):
         raise InputError(f"{first}", f"its brightest pixel is {brightest[first]:,}, which makes {dim:,} of "
                          f"{len(brightest):,} 16-bit images nearly black",
-                         "Mend or remove it, or bring all images to one depth")  # fmt: skip
+                         "Repair or remove it, or convert all images to one depth")  # fmt: skip
     return Depth(bits=bits, files=len(brightest), dim=dim)
 
 
 def reader(paths: Mapping[str, Path]) -> Callable[[str], Grey]:
-    """Return what reads an image by its id, 16-bit files by the bits in use over all of `paths` (by id)."""
+    """Return a function that reads an image by its id; the bits in use are measured over all of `paths` (by id)."""
     depth = depth_of(survey(list(paths.values())).deep)
     bits = depth.bits if depth else FULL_DEPTH
     return lambda image_id: read_grey(paths[image_id], bits)
 
 
 def _brightest(path: Path) -> int | None:
-    """The highest value of a 16-bit image; None for another one, and for one that cannot be read."""
+    """Return the highest value of a 16-bit image; None for other and for unreadable images."""
     try:
         pixels, _ = decoded(path)
     except InputError:

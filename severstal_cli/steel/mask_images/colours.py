@@ -1,10 +1,10 @@
-"""Colours of mask files and the classes that they mean.
+"""Colours of classes in mask files.
 
-A colour is an int, 0xRRGGBB. A colour map takes colours to class ids, 0 for the background. It is given by hand,
+A colour is an int, 0xRRGGBB. A colour map maps colours to class ids, 0 is the background. It is either a list,
 
     ff0000=1,00ff00=2,ffffff=0
 
-or it is the standard palette of PASCAL VOC, `voc`, or a `labelmap.txt`, which CVAT and Datumaro write beside masks:
+or `voc`, the standard palette of PASCAL VOC, or a `labelmap.txt`, which CVAT and Datumaro write beside masks:
 
     # label:color_rgb:parts:actions
     background:0,0,0::
@@ -20,7 +20,7 @@ from severstal_cli.steel.tables.csv_rows import MAX_CLASS_ID
 
 BLACK, WHITE = 0x000000, 0xFFFFFF
 VOID = 255
-"""The value, or place in the palette of VOC, of pixels without a label."""
+"""The value, or index in the palette of VOC, of unlabelled pixels."""
 
 LABELMAP = "labelmap.txt"
 
@@ -28,9 +28,9 @@ ColourMap = Mapping[int, int]
 
 
 def voc_colour(number: int) -> int:
-    """The colour of a class, 0 to 255, in the palette of PASCAL VOC (VOCcode/VOClabelcolormap.m of its kit).
+    """Return the colour of a class, 0 to 255, in the palette of PASCAL VOC (VOCcode/VOClabelcolormap.m of its kit).
 
-    The bits of the number are dealt to the high bits of red, green and blue in turn: no two colours are equal.
+    The bits of the number become the high bits of red, green and blue in turn, so all colours differ.
     """
     channels = [0, 0, 0]
     for bit in range(8):
@@ -39,16 +39,16 @@ def voc_colour(number: int) -> int:
 
 
 def show(colour: int) -> str:
-    """As `--colours` takes it: ff0000."""
+    """Format a colour for `--colours`: ff0000."""
     return f"{colour:06x}"
 
 
 def read_colours(text: str) -> ColourMap:
-    """The colour map that `--colours` names. "" is an empty one.
+    """Parse the value of `--colours`; "" is an empty colour map.
 
     Raises:
-        UsageError: neither a colour map, nor voc, nor a file; a colour twice; a class id above 254.
-        InputError: the file is no labelmap.
+        UsageError: not a colour map, voc or a file; a colour has two classes; a class id above 254.
+        InputError: the file is not a labelmap.
     """
     if text.lower() == "voc":
         return {voc_colour(number): number % VOID for number in range(VOID + 1)}
@@ -57,28 +57,28 @@ def read_colours(text: str) -> ColourMap:
             return read_labelmap(Path(text)) if text else {}
         raise UsageError("wrong colours", text, "Give RRGGBB=CLASS, as ff0000=1,00ff00=2, or voc, or a labelmap.txt")
     colours: dict[int, int] = {}
-    for part in text.split(","):
-        found = re.fullmatch(r"\s*#?([0-9a-fA-F]{6})\s*=\s*(\d{1,3})\s*", part)
-        if not found:
+    for pair in text.split(","):
+        match = re.fullmatch(r"\s*#?([0-9a-fA-F]{6})\s*=\s*(\d{1,3})\s*", pair)
+        if not match:
             raise UsageError(
-                "wrong colours", repr(part), "Give RRGGBB=CLASS, as ff0000=1,00ff00=2; 0 is the background"
+                "wrong colours", repr(pair), "Give RRGGBB=CLASS, as ff0000=1,00ff00=2; 0 is the background"
             )
-        colour, class_id = int(found[1], 16), int(found[2])
+        colour, class_id = int(match[1], 16), int(match[2])
         if class_id > MAX_CLASS_ID:
-            raise UsageError("wrong colours", repr(part), f"Class ids are 1 to {MAX_CLASS_ID}, 0 is the background")
+            raise UsageError("wrong colours", repr(pair), f"Class ids are 1 to {MAX_CLASS_ID}, 0 is the background")
         if colours.setdefault(colour, class_id) != class_id:
-            found_twice = f"{show(colour)} is class {colours[colour]} and class {class_id}"
-            raise UsageError("wrong colours", found_twice, "Give each colour one class")
+            both = f"{show(colour)} is class {colours[colour]} and class {class_id}"
+            raise UsageError("wrong colours", both, "Give each colour one class")
     return colours
 
 
 def find_labelmap(folder: Path) -> Path | None:
-    """The labelmap in a folder of masks or in the one above it, where CVAT writes it."""
+    """Return the labelmap in a folder of masks or in its parent, where CVAT writes it."""
     return next((path for path in (folder / LABELMAP, folder.parent / LABELMAP) if path.is_file()), None)
 
 
 def read_labelmap(path: Path) -> ColourMap:
-    """The colours of a labelmap: its labels but the black one are classes 1, 2, ... in the order of the file.
+    """Return the colours of a labelmap: its labels, without the black one, are classes 1, 2, ... in file order.
 
     Raises InputError.
     """
@@ -90,17 +90,19 @@ def read_labelmap(path: Path) -> ColourMap:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        found = re.fullmatch(r".*?:\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(:.*)?", line.strip())
-        if not found or max(map(int, found.groups()[:3])) > 255:
-            raise InputError(f"{path}, line {number}", "it is not label:red,green,blue::", "Give classes by --colours")
-        red, green, blue = map(int, found.groups()[:3])
+        match = re.fullmatch(r".*?:\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(:.*)?", line.strip())
+        if not match or max(map(int, match.groups()[:3])) > 255:
+            raise InputError(
+                f"{path}, line {number}", "it is not label:red,green,blue::", "Give the classes by --colours"
+            )
+        red, green, blue = map(int, match.groups()[:3])
         colour = red << 16 | green << 8 | blue
         if colour == BLACK:
             continue
         if colour in colours:
-            raise InputError(f"{path}, line {number}", f"{show(colour)} is another label's, too", "Give each its own")
+            raise InputError(f"{path}, line {number}", f"another label has {show(colour)}, too", "Give each its own")
         classes += 1
         colours[colour] = classes
     if not classes:
-        raise InputError(f"{path}", "it names no colour", "Give the classes by --colours")
+        raise InputError(f"{path}", "it has no colour", "Give the classes by --colours")
     return colours

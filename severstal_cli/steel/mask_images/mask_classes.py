@@ -1,9 +1,9 @@
-"""Which classes a mask file shows: of one class, or a label image that holds all classes of an image.
+"""Read the classes of a mask file: either one class, or a label image with all classes of an image.
 
-Black and transparent are the background. In a mask of one class the one other value is the class, whatever it is; a
-colour is only where a person named the background or the class: it may be that of another class. In a label image
-grey values are class ids; colours are classes only where a colour map says which, or where a palette is the standard
-one of PASCAL VOC. 255 in a label image means "no label" (VOC, Cityscapes): background.
+Black and transparent pixels are background. In a mask of one class, the only other grey value is the class. A colour
+is the class only if the user named the background or the class, since it may belong to another class. In a label image
+grey values are class ids; colours are classes only by a colour map or by the standard palette of PASCAL VOC. 255 in a
+label image means "no label" (VOC, Cityscapes) and becomes background.
 """
 
 from collections import Counter
@@ -20,39 +20,39 @@ from severstal_cli.steel.masks.rle import RLE
 from severstal_cli.steel.tables.csv_rows import MAX_CLASS_ID
 
 MOST_VALUES = 20
-"""Class ids of VOC. Greater grey values are rather levels of grey, as 85 and 170, or smoothed edges."""
+"""Number of VOC classes. Higher grey values are probably brightness, as 85 and 170, or smoothed edges."""
 
-_SHOWN = 8  # entries of a palette that a message lists
+_SHOWN = 8  # colours that a message lists
 _SMOOTHED = "Save it without smoothing (anti-aliasing, dithering), then name its colours by --colours"
 _VOC = {voc_colour(number) for number in range(1, VOID + 1)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classes:
-    """The masks of a file."""
+    """Masks of a file."""
 
     size: tuple[int, int]
     """(height, width)"""
     masks: dict[int, RLE]
-    """class_id -> runs; empty ones only for the class of a file of one class."""
+    """class_id -> RLE; only a file of one class has empty masks."""
     value: str = ""
-    """Of a file of one class: the value or colour that it is drawn with, for people, where no colour map says it."""
+    """File of one class: its grey value or colour, for messages; empty if a colour map defines it."""
     highest_value: int = 0
-    """Of a label image: the highest class id that is known from a grey value alone."""
+    """Label image: the highest class id that comes from a plain grey value."""
     void_px: int = 0
-    """Of a label image: pixels of 255, taken for background."""
+    """Label image: number of pixels of 255, which become background."""
 
 
 def read_one_class(path: Path, class_id: int, colours: ColourMap) -> Classes:
-    """The mask of a file that shows one class.
+    """Read the mask of a file that shows one class.
 
     Args:
         path: the file.
         class_id: its class.
-        colours: empty, or which colours are the background (0) or the class. A background that is named takes the
-            place of black, and the one other colour is then the class.
+        colours: empty, or the colours of the background (0) or of the class. A named background replaces black; the
+            only other colour is then the class.
 
-    Raises InputError: it cannot be read, or shows more than a background and one other value or colour.
+    Raises InputError: the file is unreadable, or has more than a background and one other value or colour.
     """
     image = read_mask(path)
     black_is_background = BLACK in colours or 0 not in colours.values()
@@ -63,8 +63,11 @@ def read_one_class(path: Path, class_id: int, colours: ColourMap) -> Classes:
             if not drawn.is_transparent and not (drawn.is_black and black_is_background):
                 unnamed.append(drawn)
         elif named not in (0, class_id):
-            raise InputError(f"{path}", f"{show(drawn.colour or 0)} is class {named}, its name says class {class_id}",
-                             "Mend --colours, or use --label-images where a file holds all classes")  # fmt: skip
+            raise InputError(
+                f"{path}",
+                f"{show(drawn.colour or 0)} is class {named}, its file name has class {class_id}",
+                "Correct --colours, or use --label-images if the file holds all classes",
+            )
         elif named:
             inside.append(drawn)
     _check_background(path, image, colours)
@@ -77,14 +80,14 @@ def read_one_class(path: Path, class_id: int, colours: ColourMap) -> Classes:
 
 
 def read_label_image(path: Path, colours: ColourMap) -> Classes:
-    """The masks of a file that holds all classes of an image.
+    """Read the masks of a file with all classes of an image.
 
     Args:
         path: the file.
-        colours: empty: grey values, or places in the palette of VOC, are class ids. With a class: only the colours
-            that it names are classes. With backgrounds alone: these are left out, and the rest are class ids.
+        colours: if empty, grey values, or indices in the palette of VOC, are class ids. If it names a class, only its
+            colours are classes. If it names backgrounds only, all other values are class ids.
 
-    Raises InputError: it cannot be read, a colour has no class, or a value is no class id.
+    Raises InputError: the file is unreadable, a colour has no class, or a value is not a class id.
     """
     image = read_mask(path)
     by_class: dict[int, list[int]] = {}
@@ -102,7 +105,7 @@ def read_label_image(path: Path, colours: ColourMap) -> Classes:
             if class_id == VOID:
                 void.append(drawn)
                 continue
-            if drawn.place is None or drawn.colour != voc_colour(class_id):
+            if drawn.index is None or drawn.colour != voc_colour(class_id):
                 highest = max(highest, class_id)
         if class_id:
             by_class.setdefault(class_id, []).append(drawn.code)
@@ -110,10 +113,12 @@ def read_label_image(path: Path, colours: ColourMap) -> Classes:
     if unnamed:
         _refuse_unnamed(path, image, unnamed, colours)
     if void and not by_class and void[0].colour in (WHITE, None):
-        remedy = "For masks of one class use --class N instead; where 255 is no label: --colours ffffff=0"
-        raise InputError(f"{path}", "0 and 255 alone in a label image", remedy)
+        remedy = "For masks of one class use --class N instead; if 255 means no label: --colours ffffff=0"
+        raise InputError(f"{path}", "a label image with the values 0 and 255 only", remedy)
     if highest > MAX_CLASS_ID and len(by_class) == 1:
-        raise InputError(f"{path}", f"0 and {highest} alone in a label image", "For masks of one class use --class N")
+        raise InputError(
+            f"{path}", f"a label image with the values 0 and {highest} only", "For masks of one class use --class N"
+        )
     if highest > MAX_CLASS_ID:
         remedy = f"Pixel values are class ids up to {MAX_CLASS_ID}, 0 for no defect"
         raise InputError(f"{path}", f"the value {highest} in a label image", remedy)
@@ -123,9 +128,9 @@ def read_label_image(path: Path, colours: ColourMap) -> Classes:
 
 
 def remedy_for_whole_name(path: Path) -> str:
-    """What to say of a file that is named as its image: which option reads what it shows."""
+    """Return a remedy for a file that is named like its image: the option that reads its content."""
     label_images = "for one mask file with all classes of an image use --label-images"
-    one_class = "for masks named as their images, all of one class, use --class 1"
+    one_class = "for masks named like their images, all of one class, use --class 1"
     try:
         shown = [drawn for drawn in read_mask(path).drawn if not drawn.is_transparent and not drawn.is_black]
     except InputError:
@@ -148,22 +153,22 @@ def _named(drawn: Drawn, colours: ColourMap) -> int | None:
 
 
 def _check_background(path: Path, image: MaskImage, colours: ColourMap) -> None:
-    """See that colours tell things apart, and that black and transparent are not both there."""
+    """Raise InputError if colours are ambiguous, or if both black and transparent pixels occur."""
     if BLACK not in colours and any(drawn.is_transparent for drawn in image.drawn):
         black = next((drawn for drawn in image.drawn if drawn.is_black), None)
         if black is not None:
-            remedy = "Say whether black is background, --colours 000000=0, or a class, as --colours 000000=1"
+            remedy = "Give black as background, --colours 000000=0, or as a class, e.g. --colours 000000=1"
             raise InputError(f"{path}", f"transparent and black pixels: {_list(image)}", remedy)
     if not colours:
-        seen = Counter(drawn.colour for drawn in image.drawn if drawn.place is not None and not drawn.is_transparent)
+        seen = Counter(drawn.colour for drawn in image.drawn if drawn.index is not None and not drawn.is_transparent)
         for count in seen.values():
             if count > 1:
-                found = f"{count} places of its palette have the same colour: {_list(image)}"
-                raise InputError(f"{path}", found, "Save class ids as 8-bit grey PNG, or with the palette of VOC")
+                duplicates = f"{count} entries of its palette have the same colour: {_list(image)}"
+                raise InputError(f"{path}", duplicates, "Save class ids as 8-bit grey PNG, or with the palette of VOC")
 
 
 def _is_hue(drawn: Drawn) -> bool:
-    """Whether it is a colour, and no level of grey."""
+    """Whether it is a colour other than grey."""
     return drawn.number is None and drawn.colour is not None and drawn.colour % GREY_LEVEL > 0
 
 
@@ -176,31 +181,30 @@ def _refuse_one_class(path: Path, image: MaskImage, unnamed: list[Drawn]) -> Non
         remedy = "Save it without smoothing"
         if numbers[-1] <= MOST_VALUES or (numbers[-1] == VOID and numbers[-2] <= MOST_VALUES):
             remedy += ", or use --label-images if they are class ids"
-        raise InputError(f"{path}", f"{len(numbers)} values beside 0 in a mask of one class: {some}", remedy)
+        raise InputError(f"{path}", f"{len(numbers)} values besides 0 in a mask of one class: {some}", remedy)
     if len(unnamed) > _SHOWN:
         remedy = _SMOOTHED
     else:
         shown = [drawn for drawn in image.drawn if not drawn.is_transparent]
         background = max(shown, key=lambda drawn: int((image.codes == drawn.code).sum())).colour or 0
         if len(shown) < len(image.drawn):
-            background = BLACK  # transparent pixels are the background: any colour that does not occur will do
-        remedy = f"Name the background, as --colours {show(background)}=0"
+            background = BLACK  # transparent pixels are the background, so any unused colour works
+        remedy = f"Name the background, e.g. --colours {show(background)}=0"
         if len(unnamed) != 2 or any(drawn.is_black for drawn in image.drawn):
-            remedy += f"; where the file holds all classes, --label-images --colours {_choices(image, unnamed)}"
+            remedy += f"; if the file holds all classes, --label-images --colours {_choices(image, unnamed)}"
     count = f"{len(unnamed)} colours" if len(unnamed) > 1 else "a colour"
-    found = f"{count} in a mask of one class: {_list(image)}"
-    raise InputError(f"{path}", found, remedy)
+    raise InputError(f"{path}", f"{count} in a mask of one class: {_list(image)}", remedy)
 
 
 def _refuse_without_black(path: Path, image: MaskImage, numbers: list[int]) -> None:
     background = max(image.drawn, key=lambda drawn: int((image.codes == drawn.code).sum())).colour or 0
     found = f"the values {numbers[0]} and {numbers[1]} in a mask of one class, and no 0"
-    raise InputError(f"{path}", found, f"Name the background, as --colours {show(background)}=0")
+    raise InputError(f"{path}", found, f"Name the background, e.g. --colours {show(background)}=0")
 
 
 def _refuse_unnamed(path: Path, image: MaskImage, unnamed: list[Drawn], colours: ColourMap) -> None:
     if all(drawn.colour is None for drawn in unnamed):
-        raise InputError(f"{path}", "grey of 16 bits, which --colours cannot name", "Save it as 8-bit PNG")
+        raise InputError(f"{path}", "16-bit grey, which --colours cannot name", "Save it as 8-bit PNG")
     found = f"{len(unnamed)} colour{'s' if len(unnamed) > 1 else ''} without a class: {_list(image)}"
     if len(unnamed) > _SHOWN:
         raise InputError(f"{path}", found, _SMOOTHED)
@@ -211,7 +215,7 @@ def _refuse_unnamed(path: Path, image: MaskImage, unnamed: list[Drawn], colours:
 
 
 def _choices(image: MaskImage, unnamed: list[Drawn], colours: ColourMap | None = None) -> str:
-    """The colours to name, as an option that is to be filled in: a class in it would be taken over unread."""
+    """Return the value of --colours as a template with N for the classes, since users would copy a suggested class."""
     known = [f"{show(colour)}={class_id}" for colour, class_id in (colours or {}).items()]
     return ",".join(known[:_SHOWN] + [f"{show(drawn.colour or 0)}=N" for drawn in unnamed])
 
@@ -221,19 +225,15 @@ def _name(drawn: Drawn) -> str:
 
 
 def _list(image: MaskImage) -> str:
-    """The colours of an image, with their places in its palette and how many pixels they have."""
+    """List the colours of an image with their palette indices and pixel counts."""
     texts = []
     for drawn in image.drawn[:_SHOWN]:
         count = int((image.codes == drawn.code).sum())
-        place = f"{drawn.place}: " if drawn.place is not None else ""
-        colour = (
-            "transparent"
-            if drawn.is_transparent
-            else show(drawn.colour or 0)
-            if drawn.colour is not None
-            else (f"value {drawn.number}")
-        )
-        texts.append(f"{place}{colour} {count:,} px")
+        index = f"{drawn.index}: " if drawn.index is not None else ""
+        colour = "transparent" if drawn.is_transparent else f"value {drawn.number}"
+        if drawn.colour is not None:
+            colour = show(drawn.colour)
+        texts.append(f"{index}{colour} {count:,} px")
     rest = len(image.drawn) - _SHOWN
-    what = "palette " if image.drawn[0].place is not None else ""
-    return what + ", ".join(texts) + (f" and {rest} more" if rest > 0 else "")
+    prefix = "palette " if image.drawn[0].index is not None else ""
+    return prefix + ", ".join(texts) + (f" and {rest} more" if rest > 0 else "")

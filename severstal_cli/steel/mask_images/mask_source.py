@@ -1,6 +1,6 @@
-"""Drawn masks, from wherever they come: what `encode` takes; and the source of them for a folder of mask files.
+"""A folder of mask files as the input of `encode`.
 
-A mask is `IMAGE_CLASS.png`: `0002cc93b_1.png` is class 1 of image `0002cc93b.jpg`, 0 and any one other value. Or one
+A mask is `IMAGE_CLASS.png`: `0002cc93b_1.png` is class 1 of image `0002cc93b.jpg`, with 0 and one other value. Or one
 label image holds all classes of an image: `0002cc93b.png`, whose pixel values or colours are classes.
 """
 
@@ -19,37 +19,37 @@ from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.rle import RLE
 
 _ANY_CLASS = ("value 255", "value 65535", "colour ffffff")
-"""How tools draw a mask, whatever its class."""
+"""Values that tools use for masks of every class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnMasks:
-    """Masks of one image, from wherever they come. An image may come several times, with other classes."""
+    """Masks of one image from one file. An image may have several files with different classes."""
 
     origin: str
-    """The file that they come from, for messages."""
+    """The file, for messages."""
     image_id: str
     size: tuple[int, int]
     """(height, width)"""
     masks: Mapping[int, RLE]
-    """class_id -> runs. An empty mask says that there is such a class."""
+    """class_id -> RLE. An empty mask declares that the class exists."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What `encode` reads."""
+    """Input of `encode`."""
 
     image_ids: tuple[str, ...]
-    """The images that it will give, in the order of the table."""
+    """Images of the masks, in the order of the table."""
     total: int
-    """How many `DrawnMasks` it will give."""
+    """Number of `DrawnMasks`."""
     drawn: Iterator[DrawnMasks]
     classes: int = 0
-    """Classes that it knows of, met or not."""
+    """Number of known classes, with masks or not."""
 
 
 def masks_in_files(config: EncodeConfig, listed: Mapping[str, Path | None], progress: Progress) -> Source:
-    """The masks of a folder of mask files."""
+    """Return the masks of a folder of mask files."""
     paths, others = find_mask_files(config.masks)
     colours = _colours(config, progress)
     class_id = config.class_id or (0 if config.label_images else None)
@@ -57,7 +57,7 @@ def masks_in_files(config: EncodeConfig, listed: Mapping[str, Path | None], prog
     files, reading = name_masks(paths, names, class_id=class_id, classes=config.classes)
     progress.log(reading)
     if others:
-        progress.log(f"passed over in {config.masks}: {', '.join(others[:5])}" + (", ..." if len(others) > 5 else ""))
+        progress.log(f"ignored in {config.masks}: {', '.join(others[:5])}" + (", ..." if len(others) > 5 else ""))
 
     def read(file: MaskFile) -> Classes:
         if file.class_id:
@@ -66,9 +66,9 @@ def masks_in_files(config: EncodeConfig, listed: Mapping[str, Path | None], prog
 
     def drawn() -> Iterator[DrawnMasks]:
         notes = _Notes()
-        for file, found in zip(files, map_in_order(read, files, ahead=64, name="encode"), strict=True):
-            notes.add(file, found, config.classes)
-            yield DrawnMasks(origin=f"{file.path}", image_id=file.image_id, size=found.size, masks=found.masks)
+        for file, content in zip(files, map_in_order(read, files, ahead=64, name="encode"), strict=True):
+            notes.add(file, content, config.classes)
+            yield DrawnMasks(origin=f"{file.path}", image_id=file.image_id, size=content.size, masks=content.masks)
         if notes.void_files:
             progress.log(
                 f"255 means no label: background in {notes.void_files} of {len(files)} label images, {notes.void_px:,} "
@@ -76,7 +76,7 @@ def masks_in_files(config: EncodeConfig, listed: Mapping[str, Path | None], prog
             )
         if 2 * notes.large > len(files):
             progress.log(
-                f"{notes.large} of {len(files)} masks cover more than half of their image: where white is the "
+                f"{notes.large} of {len(files)} masks cover more than half of their image: if white is the "
                 "background, use --colours ffffff=0"
             )
 
@@ -88,44 +88,46 @@ def masks_in_files(config: EncodeConfig, listed: Mapping[str, Path | None], prog
 
 @dataclass
 class _Notes:
-    """What is known only when all files are read."""
+    """Statistics that are complete once all files are read."""
 
     values: dict[int, dict[str, Path]] = field(default_factory=dict)
-    """class_id -> the value or colour of its files -> the first of them."""
+    """class_id -> value or colour -> first file with it."""
     void_files: int = 0
     void_px: int = 0
     large: int = 0
-    """Masks of more than half of their image."""
+    """Number of masks that cover more than half of their image."""
 
-    def add(self, file: MaskFile, found: Classes, classes: int) -> None:
-        """Raises InputError: values that are no class ids, or that differ among masks of one class."""
-        if found.highest_value > MOST_VALUES and not classes:
-            if len(found.masks) > 8:
-                remedy = f"Save it without smoothing; if these are class ids, give --classes {found.highest_value}"
+    def add(self, file: MaskFile, content: Classes, classes: int) -> None:
+        """Raises InputError: values are not class ids, or differ between masks of one class."""
+        if content.highest_value > MOST_VALUES and not classes:
+            if len(content.masks) > 8:
+                remedy = (
+                    f"Save it without smoothing; if the values are class ids, give --classes {content.highest_value}"
+                )
             else:
                 remedy = (
-                    f"If it is a class id, give --classes {found.highest_value}; if it is a level of grey, name the "
+                    f"If it is a class id, give --classes {content.highest_value}; if it is a level of grey, name the "
                     "classes by --colours, as --colours 555555=1,aaaaaa=2"
                 )
-            raise InputError(f"{file.path}", f"the value {found.highest_value} in a label image", remedy)
-        self.void_files += bool(found.void_px)
-        self.void_px += found.void_px
+            raise InputError(f"{file.path}", f"the value {content.highest_value} in a label image", remedy)
+        self.void_files += bool(content.void_px)
+        self.void_px += content.void_px
         if file.class_id:
-            self.large += 2 * rle.area(found.masks[file.class_id]) > found.size[0] * found.size[1]
-        if found.value and found.value not in _ANY_CLASS:
+            self.large += 2 * rle.area(content.masks[file.class_id]) > content.size[0] * content.size[1]
+        if content.value and content.value not in _ANY_CLASS:
             first = self.values.setdefault(file.class_id, {})
-            first.setdefault(found.value, file.path)
+            first.setdefault(content.value, file.path)
             if len(first) > 1:
                 (one, path), (other, _) = first.items()
                 raise InputError(
                     f"{file.path}",
-                    f"{other} is class {file.class_id}, as {one} is in {path.name}",
+                    f"{other} is class {file.class_id}, but in {path.name} {one} is",
                     "If values or colours are classes, use --label-images; else name those of the class by --colours",
                 )
 
 
 def _colours(config: EncodeConfig, progress: Progress) -> ColourMap:
-    """The colour map of `--colours`, or of a labelmap that lies beside label images."""
+    """Return the colour map of `--colours`, or of a labelmap beside label images."""
     labelmap = find_labelmap(config.masks) if config.label_images and not config.colours else None
     if labelmap is None:
         return read_colours(config.colours)

@@ -1,13 +1,14 @@
 """Four kinds of defects, drawn inside given masks.
 
-An annotator draws a coarse polygon somewhat larger than the defect. So the masks are given first, and the texture of
-the class is drawn in each connected part: it fills most of the polygon, thins out towards its edge, and its strength
-varies; about one in eight is faint.
+An annotator draws a coarse polygon somewhat larger than the defect. So the masks come first, and each connected
+component gets the texture of its class. The texture fills most of the polygon, fades towards its edge, and varies in
+strength; about one in eight is faint.
 
-    class 1     pits, inclusions, short marks: small, dark, with a glint at the rim
-    class 2     thin vertical cracks: a dark hair line, bright on one side
-    class 3     scratches and abrasions: many bright or dark streaks, of any size
-    class 4     torn patches and rolled-in scale: a rough relief with a hard edge
+    class 1     pits, inclusions, short marks: small, dark, with a bright rim
+    class 2     thin vertical cracks: a dark hairline, bright on one side
+    class 3     scratches and abrasions: many bright or dark streaks of any size
+    class 4     torn patches and rolled-in scale: a rough relief with a sharp edge
+
 A fifth class looks like the first, and so on.
 """
 
@@ -20,26 +21,26 @@ from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.synth.noise import Field, oriented, ramp, smooth, white
 
 KINDS = 4
-MARGIN_PX = 2  # around a part's bounding box
+MARGIN_PX = 2  # around the bounding box of a component
 
 
 def draw_defects(rng: np.random.Generator, image: Field, mask: NDArray[np.bool_], channel: int) -> None:
-    """Draw defects of the class of `channel` (0..) into `image` (H, W), grey levels, where `mask` (H, W) is set."""
-    parts, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    """Draw defects of the class of `channel` (0..) inside `mask` (H, W) into `image` (H, W), grey levels."""
+    components, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     strength = float(rng.uniform(0.3, 0.5) if rng.random() < 0.12 else rng.uniform(0.85, 1.35))
-    # nothing bright shows on glare, nothing dark on dark steel
+    # bright defects are invisible on glare, dark ones on dark steel
     level = float(image[mask].mean()) if mask.any() else 0.0
     bright = bool(rng.random() < np.interp(level, [50, 110, 165], [0.9, 0.5, 0.0]))
-    for part in range(1, parts):
-        left, top, wide, tall, _ = (int(v) for v in boxes[part])
+    for component in range(1, components):
+        left, top, wide, tall, _ = (int(v) for v in boxes[component])
         rows = slice(max(top - MARGIN_PX, 0), min(top + tall + MARGIN_PX, mask.shape[0]))
         columns = slice(max(left - MARGIN_PX, 0), min(left + wide + MARGIN_PX, mask.shape[1]))
-        inside = (labels[rows, columns] == part).astype(np.uint8)
+        inside = (labels[rows, columns] == component).astype(np.uint8)
         _DRAW[channel % KINDS](rng, image[rows, columns], inside, strength * float(rng.uniform(0.8, 1.2)), bright)
 
 
 def _depth(inside: NDArray[np.uint8]) -> Field:
-    """(h, w) 0 outside of the polygon, 1 at its innermost pixel. The image's edge is no edge of the polygon."""
+    """Return (h, w): 0 outside the polygon, 1 at its innermost pixel. The image edge is not an edge of the polygon."""
     distance = np.asarray(cv2.distanceTransform(inside, cv2.DIST_L2, 3), np.float32)
     return np.asarray(distance / max(float(distance.max()), 1.0), np.float32)
 
@@ -53,7 +54,7 @@ def _draw_pits(
     shape += np.float32(0.15) * white(rng, size)
     core = ramp(shape, 0.6, 1.1) * inside
     image *= 1 - np.float32(min(0.6 * strength, 0.85)) * core
-    # light from the upper left: the far wall of a pit shines
+    # with light from the upper left, the far wall of a pit is bright
     wall = core - np.roll(core, (-2, -1), axis=(0, 1))
     image += np.maximum(wall, 0) * np.float32((120 if bright else 70) * strength)
     image += ramp(white(rng, size), 1.2, 2.5) * core * np.float32((190 if bright else 70) * strength)
@@ -118,7 +119,7 @@ def _draw_patch(
     relief = cv2.Sobel(rough, cv2.CV_32F, 0, 1, ksize=3, scale=0.25) * np.float32(0.9)
     relief += cv2.Sobel(rough, cv2.CV_32F, 1, 0, ksize=3, scale=0.25) * np.float32(0.45)
     relief += 0.22 * white(rng, size)
-    # parts of a patch are smooth, parts are torn open; parts are burnt dark, parts bare
+    # a patch is partly smooth and partly torn open, partly burnt dark and partly bare
     torn_open = ramp(smooth(rng, size, (3 * cell, 4 * cell)) + 0.3 * rough, -0.6, 0.8)
     bare = ramp(smooth(rng, size, (2 * cell, 3 * cell)) + 0.4 * rough, -0.1, 0.9)
     level = float(np.clip(image.mean(), 50, 150))
@@ -129,7 +130,7 @@ def _draw_patch(
     torn += ramp(relief, 0.8, 1.8) * np.float32(130 if bright else 60)
     blend = hard * np.float32(min(strength, 1.0))
     image += (torn - image) * blend
-    # the patch stands up: a bright upper rim and a shadow below
+    # the patch is raised: a bright upper rim and a shadow below
     rim = np.asarray(cv2.Sobel(hard, cv2.CV_32F, 0, 1, ksize=3, scale=0.25), np.float32)
     image += rim * np.float32(60 * strength)
     np.maximum(image, 2, out=image)

@@ -1,7 +1,7 @@
-"""What an image contains: which classes, and the coarse polygons that an annotator would have drawn around them.
+"""Sample the classes of an image, and the coarse polygons that an annotator would draw around their defects.
 
-Counts, areas and shapes follow the competition's training set. They are stated for images of 256 x 1600 pixels and
-shrink with the image: an image of a quarter of the pixels has defects of a quarter of the area.
+Counts, areas and shapes follow the competition's training set. Areas are for images of 256 x 1600 pixels and scale
+with the image: an image with a quarter of the pixels has defects of a quarter of the area.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from severstal_cli.steel.images.decoding import cv2
 FULL_PX = 256 * 1600
 CLASSES = 4
 
-# images of the competition's training set by the classes they show: 12,568 in all
+# number of images with each set of classes in the competition's training set, 12,568 in total
 CLASS_SETS: tuple[tuple[tuple[int, ...], int], ...] = (
     ((), 5902),
     ((3,), 4759),
@@ -34,21 +34,21 @@ CLEAN_SHARE = 5902 / 12568
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """How the masks of one class look in an image of 256 x 1600."""
+    """Shape statistics of the masks of one class in an image of 256 x 1600."""
 
     area_px: tuple[int, int, int]
-    """least, median and largest area of an image's mask"""
+    """Minimum, median and maximum area of the mask of an image."""
     area_spread: float
-    """standard deviation of the logarithm of the area"""
+    """Standard deviation of the logarithm of the area."""
     parts: tuple[int, ...]
-    """how many parts a mask has: each number as often as it stands here"""
+    """Numbers of polygons per mask; a number that occurs more often is more frequent."""
     slender: tuple[float, float]
-    """height over width of a part: median, standard deviation of the logarithm"""
+    """Height over width of a polygon: median, standard deviation of the logarithm."""
     strips: float
-    """share of parts drawn as a strip along the defect; the others are drawn around a middle"""
+    """Fraction of polygons that are strips along the defect; the others are blobs around a centre."""
     sticks: float
-    """how far beyond the upper or lower edge a part may reach, as a share of its height: it is then pushed back to
-    the edge, so this decides how many parts touch one"""
+    """Maximum distance of a polygon beyond the upper or lower edge, as a fraction of its height. It is then moved back
+    to the edge, so this determines how many polygons touch an edge."""
 
 
 KINDS: dict[int, Kind] = {
@@ -69,16 +69,16 @@ KINDS: dict[int, Kind] = {
         slender=(0.8, 0.5), strips=0.15, sticks=0.15,
     ),
 }  # fmt: skip
-PLACING_ORDER = (2, 1, 4, 3)  # the small ones first, so that a large one leaves them room
+PLACING_ORDER = (2, 1, 4, 3)  # small ones first, before large ones take the room
 TRIES = 60
 
 
 def draw_class_set(rng: np.random.Generator, *, defect_share: float, rare_boost: float) -> tuple[int, ...]:
-    """The class ids that an image shows, often none.
+    """Sample the class ids of an image, often none.
 
     Args:
-        defect_share: share of images with a defect.
-        rare_boost: 0 = classes as rare as in the competition, 1 = all about equally often.
+        defect_share: fraction of images with a defect.
+        rare_boost: 0 = class frequencies of the competition, 1 = all classes about equally frequent.
     """
     if rng.random() >= defect_share:
         return ()
@@ -91,9 +91,9 @@ def draw_class_set(rng: np.random.Generator, *, defect_share: float, rare_boost:
 
 
 def draw_labels(rng: np.random.Generator, classes: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W) the class id at each pixel, 0 = steel, with polygons for each of `classes` (1..4).
+    """Return (H, W), the class id at each pixel, 0 = steel, with polygons for each of `classes` (1..4).
 
-    One number a pixel: the masks of two classes cannot overlap.
+    With one number per pixel, the masks of two classes cannot overlap.
     """
     labels = np.zeros(size, np.uint8)
     for class_id in PLACING_ORDER:
@@ -103,7 +103,7 @@ def draw_labels(rng: np.random.Generator, classes: tuple[int, ...], size: tuple[
 
 
 def area_limits(class_id: int, size: tuple[int, int]) -> tuple[float, float]:
-    """Least and largest area in pixels of a mask of the class in an image of `size`."""
+    """Return the minimum and maximum area in pixels of a mask of the class in an image of `size`."""
     least, _, largest = KINDS[class_id].area_px
     shrink = size[0] * size[1] / FULL_PX
     return max(least * shrink, 6.0), largest * shrink
@@ -124,7 +124,7 @@ def _place_class(rng: np.random.Generator, labels: NDArray[np.uint8], class_id: 
         for share in shares:
             points = _polygon(rng, kind, max(total * float(share), 8.0), size)
             cv2.fillPoly(mask, [_place(rng, points, kind, middle, size)], 1)
-        # the first tries want free ground, the later ones take what is left beside the other classes
+        # the first tries need free ground; the later ones cut off what other classes cover
         if attempt < TRIES // 2 and (mask.astype(bool) & (labels > 0)).any():
             continue
         mask[labels > 0] = 0
@@ -134,7 +134,7 @@ def _place_class(rng: np.random.Generator, labels: NDArray[np.uint8], class_id: 
 
 
 def _polygon(rng: np.random.Generator, kind: Kind, area_px: float, size: tuple[int, int]) -> NDArray[np.float64]:
-    """(K, 2) corners (x, y) around the origin of a coarse polygon of about `area_px` that fits into `size`."""
+    """Return (K, 2) corners (x, y) around the origin of a coarse polygon of about `area_px` that fits into `size`."""
     slender = kind.slender[0] * float(np.exp(rng.normal(0, kind.slender[1])))
     strip = rng.random() < kind.strips
     tall = float(np.clip(np.sqrt(area_px / 0.8 * slender), 2.0, size[0]))
@@ -144,13 +144,13 @@ def _polygon(rng: np.random.Generator, kind: Kind, area_px: float, size: tuple[i
     actual = abs(float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))) / 2
     points *= np.sqrt(area_px / max(actual, 1.0))
     height = float(np.ptp(points[:, 1]))
-    if height > size[0]:  # too tall for the image: as much wider as it becomes shorter
+    if height > size[0]:  # too tall for the image: shorten and widen it
         points *= [height / size[0], size[0] / height]
     return points
 
 
 def _strip(rng: np.random.Generator, tall: float, wide: float) -> NDArray[np.float64]:
-    """Corners of a strip along the longer axis, its two sides a little uneven."""
+    """Return the corners of a strip along the longer axis with slightly uneven sides."""
     knots = int(rng.integers(2, 5))
     along = np.linspace(-0.5, 0.5, knots)
     lean = rng.normal(0, 0.25) * along
@@ -163,7 +163,7 @@ def _strip(rng: np.random.Generator, tall: float, wide: float) -> NDArray[np.flo
 
 
 def _blob(rng: np.random.Generator, tall: float, wide: float, *, ragged: bool) -> NDArray[np.float64]:
-    """Corners of a polygon around the origin, dented where `ragged`."""
+    """Return the corners of a polygon around the origin, dented if `ragged`."""
     corners = int(rng.integers(6, 15) if ragged else rng.integers(4, 9))
     angles = (np.arange(corners) + rng.uniform(-0.35, 0.35, corners)) * 2 * np.pi / corners + rng.uniform(0, 2 * np.pi)
     radius = np.clip(rng.normal(1, 0.2 if ragged else 0.1, corners), 0.45, 1.35)
@@ -173,7 +173,7 @@ def _blob(rng: np.random.Generator, tall: float, wide: float, *, ragged: bool) -
 def _place(
     rng: np.random.Generator, points: NDArray[np.float64], kind: Kind, middle: float, size: tuple[int, int]
 ) -> NDArray[np.int32]:
-    """Move a polygon to a place in the image, parts of one mask near each other; what sticks out is pushed back."""
+    """Move a polygon near the `middle` column of its mask; one beyond an edge is moved back into the image."""
     low, high = points.min(axis=0), points.max(axis=0)
     wide, tall = (high - low).tolist()
     left = rng.normal(middle, 0.12 * size[1]) - wide / 2

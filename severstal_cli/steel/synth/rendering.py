@@ -1,4 +1,4 @@
-"""One image: bare steel, and defects under given masks."""
+"""Render one image: bare steel with defects inside given masks."""
 
 from collections.abc import Mapping
 
@@ -13,14 +13,14 @@ from severstal_cli.steel.synth.surface import Roll, draw_roll, draw_surface
 def render(
     rng: np.random.Generator, annotations: Mapping[int, rle.RLE], size: tuple[int, int], *, roll: Roll | None = None
 ) -> NDArray[np.uint8]:
-    """A image of steel, (H, W) grey levels, with defects under the given masks.
+    """Return an image of steel, (H, W) grey levels, with defects inside the given masks.
 
     Args:
-        rng: where all chance comes from.
-        annotations: channel (0..) -> runs. Channel 0 is drawn as the competition's class 1, and so on; a fifth class
+        rng: the only source of randomness.
+        annotations: channel (0..) -> RLE. Channel 0 looks like the competition's class 1, and so on; a fifth class
             looks like the first.
         size: (height, width).
-        roll: the roll of steel that the picture is taken of; by default one by chance.
+        roll: the roll of steel in the image; by default a random one.
     """
     masks = {channel: rle.decode(runs, size) for channel, runs in sorted(annotations.items()) if len(runs)}
     marked = np.zeros(size[1], bool)

@@ -1,7 +1,7 @@
-"""The images of a set, one by one: what each shows, its picture and its name, from the set's plan and its number.
+"""The images of a set: classes, pixels and name of each, from the plan of the set and the number of the image.
 
-Like the real one, a set has near-duplicates (among the training images, and among the test images), and its test
-images show other rolls of steel than its training images.
+Like the real data, a set has near-duplicates, within the training images and within the test images. Training and test
+images show different rolls of steel.
 """
 
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ from severstal_cli.steel.synth import polygons
 from severstal_cli.steel.synth.rendering import render
 from severstal_cli.steel.synth.surface import Roll, draw_roll
 
-TRAIN, TEST, GIVEN = 0, 1, 2  # parts of a set; GIVEN: drawn under given annotations
-ROLLS = 40  # rolls of steel a part
-COPIES = 0.05  # share of images that nearly repeat an earlier one
-# what chance decides, each from its own stream: a change to one leaves the others as they were
+TRAIN, TEST, GIVEN = 0, 1, 2  # subsets; GIVEN: drawn inside given annotations
+ROLLS = 40  # rolls of steel per subset
+COPIES = 0.05  # fraction of near-duplicates of an earlier image
+# random decisions, each with its own stream, so that a change to one leaves the others unchanged
 SHOWN, PIXELS, ROLL, COPY, NAME, QUALITY = range(6)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetPlan:
-    """What decides a synthetic set, but for its length: each image depends only on this, its part and its number."""
+    """Settings of a synthetic set except its length: an image depends only on these, its subset and its number."""
 
     seed: int
-    """0 or more"""
+    """Random seed, 0 or more."""
     size: tuple[int, int] = (256, 1600)
-    """(height, width) in pixels, at least 32 each"""
+    """(height, width) in pixels, at least 32 each."""
     defect_share: float = 1 - polygons.CLEAN_SHARE
-    """share of images with a defect"""
+    """Fraction of images with a defect."""
     rare_boost: float = 0.0
-    """0 = the competition's class shares, 1 = all classes about equally often"""
+    """0 = class frequencies of the competition, 1 = all classes about equally frequent."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -45,25 +45,25 @@ class SetPlan:
 
 
 def image_name(plan: SetPlan, part: int, number: int) -> str:
-    """A name like the competition's, 9 hex digits and ".jpg"; no two images of a set share one."""
+    """Return a name like the competition's, 9 hex digits and ".jpg", unique within a set."""
     scramble = random_stream(plan, NAME, 0, 0)
     factor, offset = (int(v) for v in scramble.integers(2**30, 2**35, 2))
     code = (2 * number + part) & (2**36 - 1)
-    for _ in range(2):  # both steps can be undone, so different numbers stay different
+    for _ in range(2):  # both steps are invertible, so different numbers stay different
         code = (code * (2 * factor + 1) + offset) & (2**36 - 1)
         code ^= code >> 17
     return f"{code:09x}.jpg"
 
 
 def origin_of(plan: SetPlan, part: int, number: int) -> int:
-    """The number of the image that image `number` nearly repeats; its own for most."""
+    """Return the number of the image that image `number` is a near-duplicate of; its own for most."""
     while number > 0 and random_stream(plan, COPY, part, number).random() < COPIES:
         number -= 1
     return number
 
 
 def draw_annotation(plan: SetPlan, part: int, number: int) -> NDArray[np.uint8]:
-    """(H, W) the class id at each pixel of an image, 0 = steel. Quick: no picture is drawn."""
+    """Return (H, W), the class id at each pixel of an image, 0 = steel, without rendering the image."""
     origin = origin_of(plan, part, number)
     shown = random_stream(plan, SHOWN, part, origin)
     classes = polygons.draw_class_set(shown, defect_share=plan.defect_share, rare_boost=plan.rare_boost)
@@ -72,7 +72,7 @@ def draw_annotation(plan: SetPlan, part: int, number: int) -> NDArray[np.uint8]:
 
 
 def draw_image(plan: SetPlan, part: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(H, W) grey levels of an image, and (H, W) the class id at each of its pixels."""
+    """Return (H, W) grey levels of an image, and (H, W), the class id at each of its pixels."""
     origin = origin_of(plan, part, number)
     shown = draw_annotation(plan, part, origin)
     image = render(
@@ -84,7 +84,7 @@ def draw_image(plan: SetPlan, part: int, number: int) -> tuple[NDArray[np.uint8]
 
 
 def to_runs(labels: NDArray[np.uint8]) -> dict[int, rle.RLE]:
-    """channel -> runs of each class in `labels` (H, W), the class id at each pixel."""
+    """Return channel -> RLE of each class in `labels` (H, W), the class id at each pixel."""
     return {int(class_id) - 1: rle.encode(labels == class_id) for class_id in np.unique(labels) if class_id}
 
 
@@ -102,14 +102,14 @@ def quality_of(plan: SetPlan, part: int, number: int) -> int:
 
 
 def _shift_px(rng: np.random.Generator, width: int) -> tuple[int, int]:
-    """(down, across) by which a near-duplicate is off its origin: both of its drawings ask for this first."""
+    """Return the shift (down, across) of a near-duplicate; the first draw of its stream for both masks and pixels."""
     rng.random(2)
     reach = max(width // 400, 1)
     return int(rng.integers(-1, 2)), int(rng.integers(-reach, reach + 1))
 
 
 def _redraw(rng: np.random.Generator, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The masks of a near-duplicate: moved with the image, and four in ten drawn a little wider or narrower."""
+    """Return the masks of a near-duplicate: shifted with the image, four in ten slightly wider or narrower."""
     moved = _moved(labels, _shift_px(rng, labels.shape[1]), cv2.BORDER_CONSTANT)
     choice = rng.random()
     if choice < 0.4:
@@ -123,7 +123,7 @@ def _redraw(rng: np.random.Generator, labels: NDArray[np.uint8]) -> NDArray[np.u
 
 
 def _retake(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same steel imaged again: moved a little, a little brighter or darker, with other noise."""
+    """Image the same steel again: slightly shifted, brighter or darker, with new noise."""
     moved = _moved(image, _shift_px(rng, image.shape[1]), cv2.BORDER_REFLECT_101)
     rng = np.random.default_rng(rng.integers(2**32))
     noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.8, 1.8))

@@ -1,8 +1,8 @@
-"""Bare steel: what the camera sees of a rolled strip without defects.
+"""Bare steel: images of a rolled strip without defects.
 
-A strip differs from roll to roll (`Roll`): brightness, grain, and the finish that the rolls leave. On top come things
-that look like defects and are none: vertical streaks and drips, stains, bright lines, spots of scale, glare, a step
-in brightness where the light changes, and black where the strip ends.
+Rolls of steel (`Roll`) differ in brightness, grain and finish. Structures that resemble defects come on top: vertical
+streaks and drips, stains, bright lines, spots of scale, glare, a step in brightness where the lighting changes, and
+black beyond the end of the strip.
 """
 
 from dataclasses import dataclass
@@ -17,30 +17,30 @@ BLACK = 3.0  # grey level beside the strip
 
 @dataclass(frozen=True, kw_only=True)
 class Roll:
-    """What the images of one roll of steel have in common."""
+    """Common properties of the images of one roll of steel."""
 
     brightness: float
-    """mean grey level, 0..255"""
+    """Mean grey level, 0..255."""
     grain: float
-    """spread of single pixels, grey levels"""
+    """Standard deviation of single pixels, grey levels."""
     peel: float
-    """strength of the orange-peel roughness of a few pixels, grey levels"""
+    """Strength of the orange-peel roughness of a few pixels, grey levels."""
     weave: float
-    """strength of the fine horizontal lines, as a share of the brightness"""
+    """Strength of the fine horizontal lines, as a fraction of the brightness."""
     streaks: float
-    """strength of the vertical streaks, as a share of the brightness"""
+    """Strength of the vertical streaks, as a fraction of the brightness."""
     mottle: float
-    """how much darker the ragged two-tone areas are, as a share; 0 = none"""
+    """Darkening of ragged two-tone areas, as a fraction; 0 = none."""
     waves: float
-    """strength of wavy lines across the strip, as a share; 0 = none"""
+    """Strength of wavy lines across the strip, as a fraction; 0 = none."""
     tilt: float
-    """brightness at the bottom over that at the top, as a share: -0.3..0.3"""
+    """Brightness at the bottom relative to the top, as a fraction: -0.3..0.3."""
     specks: float
-    """bright specks per 100 x 100 pixels"""
+    """Bright specks per 100 x 100 pixels."""
 
 
 def draw_roll(rng: np.random.Generator) -> Roll:
-    """A roll of steel by chance."""
+    """Sample a roll of steel."""
     return Roll(
         brightness=float(np.clip(np.exp(rng.normal(4.47, 0.28)), 45, 160)),
         grain=float(rng.uniform(3.0, 6.5)),
@@ -55,16 +55,15 @@ def draw_roll(rng: np.random.Generator) -> Roll:
 
 
 def draw_surface(rng: np.random.Generator, roll: Roll, size: Size, marked: NDArray[np.bool_]) -> Field:
-    """(H, W) grey levels of steel without defects.
+    """Return (H, W) grey levels of steel without defects.
 
-    Args:
-        marked: (W,) columns where a defect will be drawn: the strip does not end there.
+    marked: (W,) columns of defects, where the strip must not end.
     """
     height, width = size
     down = np.linspace(-0.5, 0.5, height, dtype=np.float32)[:, None]
     share = smooth(rng, size, (height * 1.5, max(width / 6, 8))) * np.float32(0.07) + np.float32(1)
     share += np.float32(roll.tilt) * down
-    # streaks come in bundles, with calm steel between them
+    # streaks come in bundles, with smooth steel between them
     bundles = ramp(smooth(rng, (1, width), (1, width / 14)), -0.4, 1.2)
     fine = smooth(rng, size, (height / 1.5, 2)) + 0.8 * smooth(rng, size, (height / 7, 3))
     share += fine * (np.float32(roll.streaks * 0.8) * (bundles + np.float32(0.15)))
@@ -94,7 +93,7 @@ def draw_surface(rng: np.random.Generator, roll: Roll, size: Size, marked: NDArr
 
 
 def _mottle(rng: np.random.Generator, size: Size) -> Field:
-    """(H, W) 0..1: areas with ragged edges, longer down than across, as an unevenly pickled surface shows."""
+    """Return (H, W) 0..1: areas with ragged edges, taller than wide, as on an unevenly pickled surface."""
     field = smooth(rng, size, (size[0] / 1.5, 50)) + 0.45 * smooth(rng, size, (45, 10))
     field += 0.4 * smooth(rng, size, (14, 2.5)) + 0.25 * smooth(rng, size, (2, 3))
     threshold = float(rng.uniform(-0.3, 1.0))
@@ -102,7 +101,7 @@ def _mottle(rng: np.random.Generator, size: Size) -> Field:
 
 
 def _waves(rng: np.random.Generator, roll: Roll, size: Size) -> Field:
-    """(H, W) fine lines across the strip that bend and fade, as a worn work roll leaves them."""
+    """Return (H, W): fine lines across the strip that bend and fade, like traces of a worn work roll."""
     down = np.arange(size[0], dtype=np.float32)[:, None] * np.float32(rng.uniform(0.7, 1.3))
     bent = np.sin(down + 5 * smooth(rng, size, (size[0] / 3, size[1] / 6)))
     bent *= np.float32(roll.waves) * ramp(smooth(rng, size, (size[0] / 3, size[1] / 8)), -0.5, 1.5)
@@ -110,7 +109,7 @@ def _waves(rng: np.random.Generator, roll: Roll, size: Size) -> Field:
 
 
 def _add_stains(rng: np.random.Generator, share: Field) -> None:
-    """Blotches of oil, water or thin scale: soft edged, a little darker or brighter than the steel around."""
+    """Add blotches of oil, water or thin scale with soft edges, slightly darker or brighter than the steel."""
     height, width = share.shape
     for _ in range(rng.poisson(1.2)):
         tall, wide = int(rng.uniform(0.2, 0.9) * height), int(rng.uniform(0.1, 0.6) * height)
@@ -118,7 +117,7 @@ def _add_stains(rng: np.random.Generator, share: Field) -> None:
         size = (rows.stop - rows.start, columns.stop - columns.start)
         patch = _dome(size) + 0.3 * smooth(rng, size, (14, 8)) + 0.15 * smooth(rng, size, (3, 2))
         share[rows, columns] *= 1 - np.float32(rng.normal(0.1, 0.12)) * ramp(patch, 0.35, 0.9)
-    for _ in range(rng.poisson(0.5)):  # spots of scale: a sprinkling of small dark dots
+    for _ in range(rng.poisson(0.5)):  # spots of scale: small dark dots
         rows, columns = _window(rng, (height, width), (height // 3, height // 2))
         size = (rows.stop - rows.start, columns.stop - columns.start)
         dots = ramp(smooth(rng, size, (2.5, 2.5)) + 1.5 * _dome(size), 2.3, 2.9)
@@ -126,7 +125,7 @@ def _add_stains(rng: np.random.Generator, share: Field) -> None:
 
 
 def _add_drips(rng: np.random.Generator, share: Field) -> None:
-    """Dark vertical runs of dried liquid, smooth, fading out at both ends, in loose groups."""
+    """Add dark vertical traces of dried liquid that fade at both ends, in loose groups."""
     height, width = share.shape
     for _ in range(rng.poisson(0.9)):
         middle, spread = rng.uniform(0, width), rng.uniform(0.02, 0.12) * width
@@ -141,7 +140,7 @@ def _add_drips(rng: np.random.Generator, share: Field) -> None:
 
 
 def _add_step(rng: np.random.Generator, share: Field) -> None:
-    """From some column on the strip is brighter or darker: the light, or another pass of the rolls."""
+    """Make the strip brighter or darker on one side of a column: other lighting, or another pass of the rolls."""
     height, width = share.shape
     at = rng.uniform(0.1, 0.9) * width + np.cumsum(rng.normal(0, 0.5, height)) + rng.normal(0, 0.1) * np.arange(height)
     across = np.arange(width, dtype=np.float32)[None, :] - at.astype(np.float32)[:, None]
@@ -154,12 +153,12 @@ def _add_specks(rng: np.random.Generator, roll: Roll, image: Field) -> None:
     count = rng.poisson(roll.specks * height * width / 1e4)
     rows, columns = rng.integers(0, height - 1, count), rng.integers(0, width - 1, count)
     glint = rng.uniform(20, 120, count).astype(np.float32)
-    for shift, part in (((0, 0), 1.0), ((0, 1), 0.6), ((1, 0), 0.7)):
-        image[rows + shift[0], columns + shift[1]] += glint * np.float32(part)
+    for shift, weight in (((0, 0), 1.0), ((0, 1), 0.6), ((1, 0), 0.7)):
+        image[rows + shift[0], columns + shift[1]] += glint * np.float32(weight)
 
 
 def _add_bright_lines(rng: np.random.Generator, image: Field) -> None:
-    """Thin bright lines from top to bottom, hardly wavering: marks of a guide, no defect."""
+    """Add thin, nearly straight bright lines from top to bottom: marks of a guide."""
     height, width = image.shape
     first = rng.uniform(0.1, 0.85) * width
     for _ in range(rng.integers(1, 4)):
@@ -171,7 +170,7 @@ def _add_bright_lines(rng: np.random.Generator, image: Field) -> None:
 
 
 def _add_glare(rng: np.random.Generator, image: Field) -> None:
-    """The lamp mirrored in the strip: a band at the lower or upper edge that runs into white."""
+    """Add a reflection of the lamp: a band at the lower or upper edge that saturates to white."""
     height, width = image.shape
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     if rng.random() < 0.3:
@@ -184,7 +183,7 @@ def _add_glare(rng: np.random.Generator, image: Field) -> None:
 
 
 def _end_strip(rng: np.random.Generator, image: Field, marked: NDArray[np.bool_]) -> None:
-    """Black beside the strip, at the left or the right, in columns that hold no defect; a rough rim before it."""
+    """Make columns without defects at the left or right black, with a rough rim: the end of the strip."""
     height, width = image.shape
     held = np.flatnonzero(marked)
     left = bool(rng.random() < 0.5)
@@ -205,16 +204,16 @@ def _end_strip(rng: np.random.Generator, image: Field, marked: NDArray[np.bool_]
 
 
 def _window(rng: np.random.Generator, size: Size, wanted: Size) -> tuple[slice, slice]:
-    """A window of about `wanted` (rows, columns) somewhere in an image of `size`, cut at its edges."""
+    """Return a random window of about `wanted` (rows, columns) in an image of `size`, clipped at its edges."""
     spans = []
-    for whole, part in zip(size, wanted, strict=True):
-        start = int(rng.uniform(-0.3 * part, whole - 0.7 * part))
-        spans.append(slice(max(start, 0), max(min(start + part, whole), max(start, 0) + 2)))
+    for whole, length in zip(size, wanted, strict=True):
+        start = int(rng.uniform(-0.3 * length, whole - 0.7 * length))
+        spans.append(slice(max(start, 0), max(min(start + length, whole), max(start, 0) + 2)))
     return spans[0], spans[1]
 
 
 def _dome(size: Size) -> Field:
-    """(H, W) 1 in the middle, 0 on the edge of the ellipse that fills the window, below 0 outside of it."""
+    """Return (H, W): 1 in the centre, 0 on the ellipse that fills the window, negative outside."""
     down = np.linspace(-1, 1, size[0], dtype=np.float32)[:, None]
     across = np.linspace(-1, 1, size[1], dtype=np.float32)[None, :]
     return 1 - np.sqrt(down * down + across * across)

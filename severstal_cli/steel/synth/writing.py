@@ -1,20 +1,18 @@
-"""A synthetic set as files, in the competition's layout.
+"""Write a synthetic set as files in the competition's layout.
 
     train_images/*.jpg, train.csv       current layout, rows for defects only: an image without a row is clean
-    test_images/*.jpg, test.csv         the same for the test images: their truth
-    sample_submission.csv               ImageId,EncodedPixels,ClassId with a placeholder row an image
-    synthetic.json                      how the set was made, and the names of its images; written before them
-train.csv is written last: without it, the set is not complete.
+    test_images/*.jpg, test.csv         test images and their ground truth, likewise
+    sample_submission.csv               ImageId,EncodedPixels,ClassId with one placeholder row per image
+    synthetic.json                      settings of the set and names of its images; written before the images
 
-A later set takes its place: what synthetic.json names is removed, and nothing else.
+train.csv is written last: without it, the set is incomplete. A later set replaces the files that synthetic.json names,
+and no others.
 """
 
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from severstal_cli import files, typed
 from severstal_cli.errors import InputError, OutputError
+from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
@@ -44,7 +43,7 @@ from severstal_cli.steel.synth.series import (
 from severstal_cli.steel.tables import mask_table
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"))
-"""Endings of the names of images that are drawn."""
+"""Suffixes of images that can be written."""
 MARKER = "synthetic.json"
 PARTS = ("train_images", "test_images")
 
@@ -63,22 +62,22 @@ def write_synthetic_set(
     threads: int | None = None,
     progress: Progress = SILENT,
 ) -> None:
-    """Write a synthetic set to `folder`: new, empty, or an earlier synthetic set, which is replaced.
+    """Write a synthetic set to `folder`, which is new, empty, or an earlier synthetic set to replace.
 
-    Images that are not of the earlier set stay. They are reported, as they count as clean images of the new one.
+    Images that the earlier set does not name stay, with a warning, as they count as clean images of the new set.
 
     Args:
-        images: training images. With `annotations`: at most so many of the listed ones, None for all of them.
-        annotations: a table of masks; the training images are drawn under them and keep their names, and train.csv
-            holds the same masks.
-        image_list: with `annotations`, a file with a column ImageId: the images to draw, clean where the table has no
-            row. Without it, those that the table names.
-        threads: None = one a core. The files are the same whatever their number.
+        images: number of training images. With `annotations`: the maximum, None for all.
+        annotations: a table of masks; the training images show defects inside these masks and keep their names, and
+            train.csv holds the same masks.
+        image_list: with `annotations`, a file with a column ImageId: the images to draw; those without a row in the
+            table are clean. By default the images of the table.
+        threads: None = one per core. The files do not depend on it.
 
     Raises:
-        InputError: the folder holds something else, a part of it is a link, or the table or the list is wrong.
+        InputError: the folder holds other files, one of its folders is a link, or the table or the list is wrong.
         OutputError: the files cannot be written.
-        MachineError: another process writes a set there.
+        MachineError: another process is writing a set to the folder.
         ValueError: an argument is out of range.
     """
     plan = SetPlan(seed=seed, size=size, defect_share=defect_share, rare_boost=rare_boost)
@@ -113,12 +112,12 @@ def _write(
     threads: int | None,
     progress: Progress,
 ) -> None:
-    """Draw and write all but the marker."""
+    """Draw and write all files but the marker."""
     size = plan.size
-    with _telling(folder):
+    with _as_output_error(folder):
         for part in PARTS:
             (folder / part).mkdir(exist_ok=True)
-    with progress.bar("drawing", len(train_names) + len(test_names), "images") as bar, _workers(threads) as pool:
+    with progress.bar("drawing", len(train_names) + len(test_names), "images") as bar, _one_opencv_thread():
 
         def write_part(part_folder: Path, names: Sequence[str], draw: Callable[[int], _Drawn]) -> _Masks:
             def write(number: int) -> Mapping[int, rle.RLE]:
@@ -127,9 +126,10 @@ def _write(
                 return runs
 
             masks: _Masks = {}
-            for name, runs in zip(names, pool.map(write, range(len(names))), strict=True):
-                masks.update({(name, channel): mask for channel, mask in runs.items()})
-                bar.advance()
+            with closing(map_in_order(write, range(len(names)), threads=threads, ahead=32, name="draw")) as written:
+                for name, runs in zip(names, written, strict=True):
+                    masks.update({(name, channel): mask for channel, mask in runs.items()})
+                    bar.advance()
             return masks
 
         def draw_given(number: int) -> _Drawn:
@@ -156,12 +156,12 @@ def _write(
     _write_table(folder / "train.csv", train_masks, train_names)
 
 
-_Masks = dict[tuple[str, int], rle.RLE]  # (image_id, channel) -> runs
-_Drawn = tuple[NDArray[np.uint8], Mapping[int, rle.RLE], int]  # picture, masks, JPEG quality
+_Masks = dict[tuple[str, int], rle.RLE]  # (image_id, channel) -> RLE
+_Drawn = tuple[NDArray[np.uint8], Mapping[int, rle.RLE], int]  # image, masks, JPEG quality
 
 
 def _free_names(plan: SetPlan, count: int, taken: frozenset[str]) -> list[str]:
-    """Names for the test images; given training images may by chance bear one of ours."""
+    """Return names for the test images; the names of given training images are skipped."""
     names = (image_name(plan, TEST, number) for number in range(count + len(taken)))
     free = [name for name in names if name not in taken]
     return free[:count]
@@ -170,7 +170,7 @@ def _free_names(plan: SetPlan, count: int, taken: frozenset[str]) -> list[str]:
 def _read_given(
     annotations: Path, image_list: Path | None, limit: int | None, size: tuple[int, int]
 ) -> dict[str, dict[int, rle.RLE]]:
-    """image_id -> channel -> runs, for each training image that is to be drawn."""
+    """Return image_id -> channel -> RLE of the training images to draw."""
     table = mask_table.read_table(annotations, pixels=size[0] * size[1])
     names = mask_table.read_image_list(image_list).image_ids if image_list else table.image_ids
     for name in names:
@@ -184,23 +184,24 @@ def _read_given(
 
 
 def _make_room(folder: Path, progress: Progress) -> None:
-    """Take away an earlier synthetic set, first of all its train.csv: what its marker names, and nothing else.
+    """Remove an earlier synthetic set, its train.csv first: the files that its marker names, and no others.
 
-    Raises InputError: the folder holds something that is no synthetic set, or a part of it is a link, behind which lies
-    what is not of the set.
+    Raises InputError: the folder is not a synthetic set, or an image folder is a link to files outside the set.
     """
     files.remove_parts(folder)
     if not (folder / MARKER).is_file():
         if any(folder.iterdir()):
             raise InputError(
-                f"will not write to {folder}", "it holds files that are no synthetic set", "Name a new or empty folder"
+                f"will not write to {folder}",
+                "it holds files that are not a synthetic set",
+                "Name a new or empty folder",
             )
         return
     names = _names_in(folder / MARKER)
     for part in PARTS:
         if (folder / part).is_symlink():
             raise InputError(f"will not write to {folder / part}", "it is a link", "Remove it, or name a new folder")
-    with _telling(folder):
+    with _as_output_error(folder):
         for name in ("train.csv", "test.csv", "sample_submission.csv"):
             (folder / name).unlink(missing_ok=True)
         for part, own in names.items():
@@ -209,37 +210,37 @@ def _make_room(folder: Path, progress: Progress) -> None:
                 (folder / part / name).unlink(missing_ok=True)
             others = sorted(path.name for path in (folder / part).glob("*"))
             if others:
-                progress.log(f"warning: {len(others)} files in {folder / part} are not of the earlier set and stay, "
+                progress.log(f"warning: {len(others)} files in {folder / part} are not of the earlier set: they stay, "
                              f"first {others[0]}; images among them count as clean")  # fmt: skip
 
 
 def _names_in(marker: Path) -> dict[str, tuple[str, ...]]:
-    """The images of a set, by the folder they lie in. Raises InputError: which are its own cannot be known."""
+    """Return the image names of a set by folder. Raises InputError: the marker does not list them."""
     remedy = f"Remove {marker.parent} yourself, or name a new folder"
     try:
         names = typed.read_table(marker).get("names")
         if names is None:
-            raise ValueError("it does not name the images of the set, as an earlier version wrote it")
-        found: dict[str, tuple[str, ...]] = typed.as_type(dict[str, tuple[str, ...]], names, "names")
+            raise ValueError("an earlier version wrote it without the names of the images")
+        by_folder: dict[str, tuple[str, ...]] = typed.as_type(dict[str, tuple[str, ...]], names, "names")
     except OSError as error:
         raise files.unreadable(marker, error) from error
     except ValueError as error:
         raise InputError(f"will not replace the set of {marker}", str(error), remedy) from error
-    for part, own in found.items():
+    for part, own in by_folder.items():
         odd = [name for name in own if not _is_plain(name)] if part in PARTS else [part]
         if odd:
-            raise InputError(f"will not replace the set of {marker}", f"{odd[0]!r} is no image of a set", remedy)
-    return found
+            raise InputError(f"will not replace the set of {marker}", f"{odd[0]!r} cannot be an image of a set", remedy)
+    return by_folder
 
 
 def _is_plain(name: str) -> bool:
-    """Whether it is the name of an image file, and no path."""
+    """Whether it is the name of an image file without a path."""
     return Path(name).name == name and "\0" not in name and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 @contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    """Failures of the file system as an OutputError."""
+def _as_output_error(folder: Path) -> Iterator[None]:
+    """Raise failures of the file system as OutputError."""
     try:
         yield
     except OSError as error:
@@ -248,15 +249,13 @@ def _telling(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _workers(threads: int | None) -> Iterator[ThreadPoolExecutor]:
-    """Threads that draw one image each; OpenCV's own would only get in their way."""
+def _one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread: several threads draw one image each, and OpenCV's own would compete with them."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
     try:
-        yield pool
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
         cv2.setNumThreads(before)
 
 

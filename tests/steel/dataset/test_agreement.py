@@ -32,13 +32,13 @@ def test_endings(wanted: list[str], named: set[str], pairs: dict[str, str]) -> N
     assert image_files.other_endings(wanted, named) == pairs
 
 
-def test_annotations_of_images_with_another_ending_say_so(tmp_path: Path) -> None:
+def test_names_with_another_suffix_are_reported(tmp_path: Path) -> None:
     (tmp_path / "train_images").mkdir()
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / "train_images" / name), np.zeros((8, 8), np.uint8))
     path = tmp_path / "train.csv"
     path.write_text("ImageId,ClassId,EncodedPixels\nb.png,1,1 3\na.jpg,1,1 3\n")
-    with pytest.raises(InputError, match=r"line 3: there is no image a\.jpg in train_images: .* a\.png is there: give"):
+    with pytest.raises(InputError, match=r"line 3: there is no image a\.jpg in train_images: .* a\.png exists: give"):
         check_fits(path, read_table(path), open_cache(tmp_path / "train_images"), "train_images")
 
 
@@ -50,7 +50,5 @@ def test_files_are_known_by_names_in_one_form(tmp_path: Path) -> None:
     assert set(files) == {"\u00e4.png", "b.png"}
     sizes, wrong = agreement.sizes_of(files)
     assert sizes == {"\u00e4.png": (2, 3)}
-    assert agreement.unread(wrong).startswith(
-        "runs past the end were not looked for in images that cannot be read: 1, "
-    )
+    assert agreement.unread(wrong).startswith("masks were not checked against the size of 1 unreadable images, ")
     assert agreement.unread([]) == ""

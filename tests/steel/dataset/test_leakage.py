@@ -1,4 +1,4 @@
-"""Records of what was trained on what: what they refuse, and what they cannot tell."""
+"""Records of trainings: which leakage they reveal, and which they cannot rule out."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ SPLIT = Split(
 )  # fmt: skip
 
 
-def told(folder: Path, *runs: object) -> Path:
+def with_records(folder: Path, *runs: object) -> Path:
     (folder / "s.json").write_text(json.dumps({"runs": runs}))
     return folder / "s.csv"
 
@@ -25,26 +25,28 @@ def record(fold: int | None, **more: object) -> dict[str, object]:
     return {"folder": "models/r", "data": "d", "split": SPLIT.fingerprint, "fold": fold} | more
 
 
-def test_a_submission_is_not_scored_on_what_its_runs_were_trained_on(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
-    path = told(tmp_path, record(0))
+def test_a_submission_is_not_scored_on_what_its_runs_were_trained_on(tmp_path: Path, heard) -> None:
+    path = with_records(tmp_path, record(0))
     leakage.check_submission(path, ["a", "b", "d"], SPLIT)
-    with pytest.raises(InputError, match=r"models/r was trained on images that count: 2 of 4, first c\. Give with"):
+    with pytest.raises(
+        InputError, match=r"models/r was trained on images that are scored: 2 of 4, first c\. Give with"
+    ):
         leakage.check_submission(path, ["a", "c", "d", "e"], SPLIT)
     with pytest.raises(InputError, match="1 of 2, first a"):
-        leakage.check_submission(told(tmp_path, record(0), record(1)), ["d", "a"], SPLIT)
+        leakage.check_submission(with_records(tmp_path, record(0), record(1)), ["d", "a"], SPLIT)
     with pytest.raises(InputError, match="1 of 1, first c"):  # trained on every image but the holdout
-        leakage.check_submission(told(tmp_path, record(None)), ["c"], SPLIT)
+        leakage.check_submission(with_records(tmp_path, record(None)), ["c"], SPLIT)
     started = record(0, seen=[{"data": "d", "split": SPLIT.fingerprint, "fold": 1}])
     with pytest.raises(InputError, match="1 of 1, first a"):
-        leakage.check_submission(told(tmp_path, started), ["a"], SPLIT)
+        leakage.check_submission(with_records(tmp_path, started), ["a"], SPLIT)
     with pytest.raises(InputError, match="1 of 3, first a"):  # the split knows one of them alone
-        leakage.check_submission(told(tmp_path, record(1)), ["new", "a", "other"], SPLIT)
-    leakage.check_submission(told(tmp_path, record(0)), ["new", "a", "b", "d"], SPLIT, heard)
+        leakage.check_submission(with_records(tmp_path, record(1)), ["new", "a", "other"], SPLIT)
+    leakage.check_submission(with_records(tmp_path, record(0)), ["new", "a", "b", "d"], SPLIT, heard)
     assert heard.lines == []
     others = [record(1, split="another"), record(0, folder="models/s", seen=[record(0, split="third")])]
-    leakage.check_submission(told(tmp_path, *others), ["a"], SPLIT, heard)
+    leakage.check_submission(with_records(tmp_path, *others), ["a"], SPLIT, heard)
     assert heard.lines == [
-        f"models/{name} was trained by another split: it may have seen images that count" for name in "rs"
+        f"models/{name} was trained with another split, so leakage cannot be ruled out" for name in "rs"
     ]
 
 
@@ -61,16 +63,16 @@ def test_a_submission_is_not_scored_on_what_its_runs_were_trained_on(tmp_path: P
         "\x00{",
     ],
 )
-def test_without_a_record_nothing_is_told(tmp_path: Path, content: str | None) -> None:
+def test_a_submission_without_metadata_has_no_records(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "s.json").write_text(content)
     assert list(leakage.records_of(tmp_path / "s.csv")) == []
 
 
-def test_what_cannot_be_told_of_a_submission_is_said(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_a_submission_without_metadata_is_logged(tmp_path: Path, heard) -> None:
     leakage.check_submission(tmp_path / "s.csv", ["a"], SPLIT, heard)
     assert heard.lines == [
-        f"which runs made {tmp_path}/s.csv is not told beside it: they may have seen images that count"
+        f"{tmp_path}/s.csv has no metadata on its runs, so leakage cannot be ruled out: they may have seen these images"
     ]
 
 

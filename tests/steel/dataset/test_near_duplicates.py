@@ -74,7 +74,7 @@ def test_a_shifted_view_is_found(shift: tuple[int, int]) -> None:
     assert numbers(find_near_duplicates([first, *others, second])) == [0, 1, 2, 3, 4, 0]
 
 
-def test_a_shift_of_most_of_the_view_is_another_picture() -> None:
+def test_a_shift_of_most_of_the_view_is_no_duplicate() -> None:
     assert numbers(find_near_duplicates(windows(0, 400))) == [0, 1]
 
 
@@ -103,7 +103,7 @@ def test_equal_pixels_are_joined_whatever_they_show() -> None:
 
 
 @pytest.mark.parametrize("level", [20, 200])
-def test_dark_spots_tell_as_well_as_bright_ones(level: int) -> None:
+def test_dark_spots_match_like_bright_ones(level: int) -> None:
     def dotted(seed: int) -> np.ndarray:
         image = np.full((HEIGHT, WIDTH), 110, np.uint8)
         for y, x in np.random.default_rng(seed).integers((15, 15), (HEIGHT - 15, WIDTH - 15), (40, 2)).tolist():
@@ -115,10 +115,10 @@ def test_dark_spots_tell_as_well_as_bright_ones(level: int) -> None:
 
 def test_where_there_is_no_texture_there_are_no_spots() -> None:
     """Else every two black images would be candidates."""
-    assert len(near_duplicates._sketch(np.full((HEIGHT, WIDTH), 3, np.uint8)).prints) == 0
+    assert len(near_duplicates._features_of(np.full((HEIGHT, WIDTH), 3, np.uint8)).hashes) == 0
 
 
-def test_equal_bytes_of_another_shape_are_another_picture() -> None:
+def test_equal_bytes_of_another_shape_are_no_duplicate() -> None:
     assert numbers(find_near_duplicates([np.zeros((4, 6), np.uint8), np.zeros((6, 4), np.uint8)])) == [0, 1]
 
 
@@ -143,7 +143,7 @@ def test_mixed_sizes_and_views_of_memory() -> None:
 
 
 def test_a_narrower_cut_of_the_same_cells_is_left_alone() -> None:
-    """Small pictures are their own cells, so spots agree; but only textures of one shape are compared."""
+    """Small images are their own cells, so spots agree; but only textures of one shape are compared."""
     small = np.ascontiguousarray(sheet(0)[:40, :100])
     assert numbers(find_near_duplicates([small, small[:, :90], saved(small, 90)])) == [0, 1, 0]
 
@@ -152,7 +152,7 @@ def test_no_images() -> None:
     assert numbers(find_near_duplicates([])) == []
 
 
-def test_the_bar_is_told_of_each_image() -> None:
+def test_the_bar_advances_with_each_image() -> None:
     class Counter(Bar):
         steps = 0
 
@@ -166,13 +166,13 @@ def test_the_bar_is_told_of_each_image() -> None:
 
 
 def test_too_large_a_group_falls_apart_at_its_weak_edges() -> None:
-    """40 of 100 pictures in a chain of weak edges, with sure pairs among them: only the sure ones stay."""
+    """40 of 100 images in a chain of weak edges, with safe pairs among them: only the safe ones stay."""
     weak = [(first, first + 1, 0.01) for first in range(40)]
-    sure = [(first, first + 1, 0.25) for first in range(0, 40, 10)]
-    groups = near_duplicates._groups(weak + sure, 100)
+    safe = [(first, first + 1, 0.25) for first in range(0, 40, 10)]
+    groups = near_duplicates._groups(weak + safe, 100)
     assert np.bincount(groups).max() == 2
     assert [groups[first] == groups[first + 1] for first in (0, 1, 10, 11)] == [True, False, True, False]
-    assert np.bincount(near_duplicates._groups(weak[:25] + sure, 100)).max() == 26
+    assert np.bincount(near_duplicates._groups(weak[:25] + safe, 100)).max() == 26
 
 
 @settings(deadline=None, max_examples=30)
@@ -256,13 +256,13 @@ def test_surplus_of_other_textures_is_none() -> None:
     assert near_duplicate_kernels.surplus(*shifted(0, 0)[:1], np.zeros((20, 50), np.int8), 0, 0) == -1
 
 
-def test_agreeing_keeps_pairs_of_alike_shifts_and_sure_ones() -> None:
+def test_agreeing_keeps_pairs_of_similar_shifts_and_close_hashes() -> None:
     candidates = [
         [0, 1, 5, 5, 12],  # alone
         [0, 2, 3, -4, 12],  # two agree within a cell: one is kept
         [0, 2, 4, -4, 13],
         [0, 2, 9, 9, 12],  # alone at another shift
-        [0, 3, 1, 1, 8],  # alone and sure
+        [0, 3, 1, 1, 8],  # alone, with a close hash
         [1, 3, 0, 0, 12],  # agree in one direction only
         [1, 3, 0, 2, 12],
     ]

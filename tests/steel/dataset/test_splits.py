@@ -200,13 +200,13 @@ WRONG = {
     HEADER: "no image is in a fold",
     HEADER + "a,holdout,0,\n": "no image is in a fold",
     HEADER + "a,0,0\n": "line 2: 3 fields instead of 4",
-    HEADER + "a,0,0,\nb,test,1,\n": 'line 3: the part "test" is neither holdout nor the number of a fold',
-    HEADER + "a,-1,0,\n": 'the part "-1" is neither',
-    HEADER + "a,00,0,\n": 'the part "00" is neither',
-    HEADER + "a,0,x,\n": 'the group "x" is not a number',
-    HEADER + "a,0,0,1 b\n": 'the classes "1 b" are not numbers',
-    HEADER + "a,0,0,\nb,0,1,\na,0,0,\n": "line 4: a is named a second time",
-    HEADER + "a,0,0,\nb,1,0,\n": "line 3: group 0 is in part 0 and in part 1",
+    HEADER + "a,0,0,\nb,test,1,\n": 'line 3: Part is "test", neither holdout nor the number of a fold',
+    HEADER + "a,-1,0,\n": 'Part is "-1", neither',
+    HEADER + "a,00,0,\n": 'Part is "00", neither',
+    HEADER + "a,0,x,\n": 'Group is "x", not a number',
+    HEADER + "a,0,0,1 b\n": 'Classes are "1 b", not class ids',
+    HEADER + "a,0,0,\nb,0,1,\na,0,0,\n": "line 4: a occurs a second time",
+    HEADER + "a,0,0,\nb,1,0,\n": "line 3: group 0 is in subset 0 and in subset 1",
     HEADER + "a,0,0,\nb,2,1,\n": "no image is in fold 1, but some are in fold 2",
 }
 
@@ -222,7 +222,7 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str) -> None:
     assert "Run `severstal split` again" in str(caught.value)
 
 
-def test_blank_lines_say_nothing(tmp_path: Path) -> None:
+def test_blank_lines_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "splits.csv").write_text(HEADER + "a,0,0,\n\nb,1,1,2\n\n")
     assert splits.read_splits(tmp_path / "splits.csv").parts == {"a": "0", "b": "1"}
 
@@ -250,7 +250,7 @@ def test_other_images_than_those_of_the_split(tmp_path: Path) -> None:
 # a data folder
 
 
-class Said(Progress):
+class Log(Progress):
     """Remembers the lines."""
 
     def __init__(self) -> None:
@@ -262,7 +262,7 @@ class Said(Progress):
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Forty pictures of noise, 04 a copy of 03, 06 a badly saved one of 05; every fourth one with class 1 or 2."""
+    """Forty images of noise, 04 a copy of 03, 06 a badly saved one of 05; every fourth one with class 1 or 2."""
     folder = tmp_path / "data"
     (folder / "train_images").mkdir(parents=True)
     for number in range(40):
@@ -293,16 +293,16 @@ def test_a_folder_is_split_and_copies_stay_together(data: Path) -> None:
 
 
 def test_the_first_training_makes_a_split_and_later_ones_keep_it(data: Path) -> None:
-    said = Said()
-    first = splits.ensure_splits(data, said)
+    log = Log()
+    first = splits.ensure_splits(data, log)
     counts = Counter(first.parts.values())
     assert counts.pop("holdout") == 6
     assert sorted(counts.values()) == [6, 7, 7, 7, 7]
-    assert said.lines == [f"{data / 'splits.csv'}: 15% of 40 images held out, 5 folds"]
+    assert log.lines == [f"{data / 'splits.csv'}: 15% of 40 images held out, 5 folds"]
     other = splits.split_data(SplitConfig(data=data, seed=1, holdout=0))
     assert other.fingerprint != first.fingerprint
-    assert splits.ensure_splits(data, said).fingerprint == other.fingerprint
-    assert len(said.lines) == 1
+    assert splits.ensure_splits(data, log).fingerprint == other.fingerprint
+    assert len(log.lines) == 1
     (data / "train_images" / "40.jpg").write_bytes((data / "train_images" / "00.jpg").read_bytes())
     with pytest.raises(InputError, match=r"40\.jpg is in train_images but not in the split"):
         splits.ensure_splits(data)
@@ -312,7 +312,7 @@ def test_too_few_images_for_the_parts(data: Path) -> None:
     for path in sorted((data / "train_images").iterdir())[5:]:
         path.unlink()
     (data / "train.csv").write_text("ImageId,ClassId,EncodedPixels\n00.jpg,1,1 5\n")
-    with pytest.raises(InputError, match="too few images for 6 parts: 5 images in 4 groups"):
+    with pytest.raises(InputError, match="too few images for 6 subsets: 5 images in 4 groups"):
         splits.split_data(SplitConfig(data=data))
     assert not (data / "splits.csv").exists()
     assert set(splits.split_data(SplitConfig(data=data, holdout=0, folds=2)).part_names()) == {"0", "1"}
@@ -326,22 +326,22 @@ def test_rows_of_images_that_are_not_there(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "expected"),
     [
         ("a\x1b[31m.png,0,1,", r"ImageId 'a\\x1b\[31m\.png' has blanks around it"),
-        ("a.png,\x1b]0;x\x07,1,", r'the part "\\x1b\]0;x\\x07" is neither'),
-        ("a.png,0,\x1b[2J,", r'the group "\\x1b\[2J" is not a number'),
-        ("a.png,0,1,1 \x1b[2J", r'the classes "1 \\x1b\[2J" are not numbers'),
-        ("a.png,0,1,1 255", 'the classes "1 255" are not numbers'),
-        ("a.png,0,1," + "1 x " * 30_000, 'the classes "1 x 1 x '),
-        ("a.png," + "x" * 100_000 + ",1,", 'the part "xxx'),
+        ("a.png,\x1b]0;x\x07,1,", r'Part is "\\x1b\]0;x\\x07", neither'),
+        ("a.png,0,\x1b[2J,", r'Group is "\\x1b\[2J", not a number'),
+        ("a.png,0,1,1 \x1b[2J", r'Classes are "1 \\x1b\[2J", not class ids'),
+        ("a.png,0,1,1 255", 'Classes are "1 255", not class ids'),
+        ("a.png,0,1," + "1 x " * 30_000, 'Classes are "1 x 1 x '),
+        ("a.png," + "x" * 100_000 + ",1,", 'Part is "xxx'),
         ("a" * 100_000 + ",0,1,", "ImageId 'aaa"),
     ],
 )
-def test_what_is_told_of_a_split_is_short_and_printable(tmp_path: Path, row: str, said: str) -> None:
+def test_messages_about_a_split_are_short_and_printable(tmp_path: Path, row: str, expected: str) -> None:
     path = tmp_path / "splits.csv"
     path.write_text(f"ImageId,Part,Group,Classes\n{row}\n")
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=expected) as caught:
         splits.read_splits(path)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500

@@ -1,4 +1,4 @@
-"""The cache of decoded pictures: right, built once, and whole whatever happens midway."""
+"""The image cache: correct, built once, and complete after failures."""
 
 import json
 import multiprocessing
@@ -27,7 +27,7 @@ from severstal_cli.steel.images import cache, decoding
 
 read = decoding.read_grey
 def slow(path, *bits):
-    sys.stdout.write("reading\\n")  # in one piece: threads meet here
+    sys.stdout.write("reading\\n")  # one write, as threads meet here
     sys.stdout.flush()
     time.sleep(float(sys.argv[2]))
     return read(path, *bits)
@@ -40,7 +40,7 @@ print("done", flush=True)
 
 
 class Counting(Progress):
-    """Counts the bars and remembers what was said."""
+    """Counts the bars and keeps the log lines."""
 
     def __init__(self) -> None:
         self.bars: list[tuple[str, int, str]] = []
@@ -59,7 +59,7 @@ class Counting(Progress):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twelve pictures of different sizes: picture k is (4 + k, 10), all pixels k."""
+    """Twelve images of different sizes: image k is (4 + k, 10), all pixels k."""
     folder = tmp_path / "data" / "train_images"
     folder.mkdir(parents=True)
     for number in range(12):
@@ -85,7 +85,7 @@ def names(place: Path) -> list[str]:
     return sorted(path.name for path in place.iterdir())
 
 
-def test_it_holds_the_pictures_and_is_built_once(folder: Path) -> None:
+def test_it_holds_the_images_and_is_built_once(folder: Path) -> None:
     first, second = Counting(), Counting()
     assert_right(cache.open_cache(folder, first))
     assert first.bars == [("reading images", 12, "images")]
@@ -96,7 +96,7 @@ def test_it_holds_the_pictures_and_is_built_once(folder: Path) -> None:
     assert kinds == ["json", "lock", "pixels"]
 
 
-def test_pictures_are_read_only_views_and_pickle_small(folder: Path) -> None:
+def test_images_are_read_only_views_and_pickle_small(folder: Path) -> None:
     opened = cache.open_cache(folder)
     with pytest.raises(ValueError, match="read-only"):
         opened[3][0, 0] = 1
@@ -124,8 +124,8 @@ def test_a_changed_folder_is_read_again(folder: Path, change: str) -> None:
     opened = cache.open_cache(folder, progress)
     assert progress.bars
     assert opened.image_ids == tuple(names(folder))
-    for image_id, picture in zip(opened.image_ids, opened, strict=True):
-        np.testing.assert_array_equal(picture, decoding.read_grey(folder / image_id))
+    for image_id, image in zip(opened.image_ids, opened, strict=True):
+        np.testing.assert_array_equal(image, decoding.read_grey(folder / image_id))
     assert len([name for name in names(folder.parent / ".severstal") if name.endswith(".pixels")]) == 1
 
 
@@ -171,7 +171,7 @@ def test_a_bad_image_leaves_nothing_behind(folder: Path) -> None:
     assert names(folder.parent / ".severstal") == ["train_images.lock"]
 
 
-def test_a_full_disk_is_told_before_and_while_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_and_while_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = sum((4 + number) * 10 for number in range(12))
     usage = shutil.disk_usage(folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
@@ -226,7 +226,7 @@ def test_a_killed_build_is_followed_by_a_good_one(folder: Path) -> None:
     build = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(folder), "1"], stdout=subprocess.PIPE, text=True)
     assert build.stdout is not None
     place = folder.parent / ".severstal"
-    for _ in range(4):  # the file is open, some pictures are in it
+    for _ in range(4):  # the file is open, some images are in it
         assert build.stdout.readline() == "reading\n"
     left = names(place)
     build.send_signal(signal.SIGKILL)
@@ -241,10 +241,10 @@ def test_a_killed_build_is_followed_by_a_good_one(folder: Path) -> None:
 def test_two_processes_build_it_once(folder: Path) -> None:
     command = [sys.executable, "-c", SLOW_BUILD, str(folder), "0.2"]
     builds = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [build.communicate(timeout=600)[0] for build in builds]
+    printed = [build.communicate(timeout=600)[0] for build in builds]
     assert [build.returncode for build in builds] == [0, 0]
-    assert sorted(text.count("reading\n") for text in said) == [0, 12]
-    assert all(text.endswith("done\n") for text in said)
+    assert sorted(text.count("reading\n") for text in printed) == [0, 12]
+    assert all(text.endswith("done\n") for text in printed)
     assert_right(cache.open_cache(folder))
 
 
@@ -261,8 +261,8 @@ def test_another_process_maps_it_too(folder: Path) -> None:
     child.join()
 
 
-def test_pictures_stay_in_the_file(folder: Path) -> None:
-    """Nothing is held in memory: what is written to the file shows in the picture."""
+def test_images_stay_in_the_file(folder: Path) -> None:
+    """Nothing is held in memory: a change of the file appears in the image."""
     opened = cache.open_cache(folder)
     with opened.path.open("r+b") as file:
         file.write(b"\x63")
@@ -300,14 +300,14 @@ def test_16_bit_files_are_scaled_by_the_bits_of_the_folder(folder: Path) -> None
         cache.open_cache(folder, bits=10)
 
 
-def test_notes_are_said_at_every_opening(folder: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_notes_are_logged_at_every_opening(folder: Path, heard) -> None:
     cv2.imwrite(str(folder / "06.png"), np.full((10, 10), 4095, np.uint16))
     (folder / "notes.txt").touch()
     cache.open_cache(folder, heard)
     first = list(heard.lines)
     cache.open_cache(folder, heard)
     assert heard.lines == [*first, *first]
-    assert [line.partition(" ")[2][:11] for line in first] == ["passed over", "of 12 image"]
+    assert [line.partition(" ")[2][:7] for line in first] == ["ignored", "of 12 i"]
 
 
 def test_a_cache_of_an_earlier_version_is_made_again(folder: Path) -> None:

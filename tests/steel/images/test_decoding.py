@@ -22,8 +22,8 @@ from severstal_cli.steel.images.decoding import cv2
 GREY = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 200), np.uint8), (0, 0), 2)
 
 
-def encoded(suffix: str, picture: np.ndarray = GREY, *flags: int) -> bytes:
-    return cv2.imencode(suffix, picture, flags)[1].tobytes()
+def encoded(suffix: str, image: np.ndarray = GREY, *flags: int) -> bytes:
+    return cv2.imencode(suffix, image, flags)[1].tobytes()
 
 
 def tiff_with_pixels_last() -> bytes:
@@ -77,10 +77,10 @@ def fault(path: Path, data: bytes | None = None) -> str:
 def test_kinds_decode_to_the_stored_pixels(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(KINDS[name])
-    picture = decoding.read_grey(path)
-    assert picture.dtype == np.uint8
+    image = decoding.read_grey(path)
+    assert image.dtype == np.uint8
     tolerance = 6 if name.endswith(".jpg") else 0
-    assert np.abs(picture.astype(int) - GREY).max() <= tolerance
+    assert np.abs(image.astype(int) - GREY).max() <= tolerance
     assert decoding.image_size(path) == (48, 200)
 
 
@@ -92,7 +92,7 @@ def test_bytes_after_the_end_are_no_fault(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "kept"), list(itertools.product(KINDS, [0.99, 0.6, 0.2])))
-def test_a_cut_short_file_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, kept: float) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, kept: float) -> None:
     data = KINDS[name]
     message = fault(tmp_path / name, data[: int(len(data) * kept)])
     assert "cut short" in message or (name.endswith((".tif", ".tiff")) and "damaged" in message)
@@ -100,7 +100,7 @@ def test_a_cut_short_file_is_refused(tmp_path: Path, capfd: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "progressive.jpg", "thumbnail.jpg", "a.png", "a.bmp"])
-def test_every_cut_is_seen_before_the_decoder_runs(name: str) -> None:
+def test_every_truncation_is_seen_before_the_decoder_runs(name: str) -> None:
     """A decoder may fill up what is missing, so ours is not asked."""
     data = KINDS[name]
     containers.check_whole(data)
@@ -113,7 +113,7 @@ def test_every_cut_is_seen_before_the_decoder_runs(name: str) -> None:
 def test_a_damaged_png_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = bytearray(KINDS["a.png"])
     data[len(data) // 2] ^= 1
-    assert "damaged: wrong check sum of PNG chunk IDAT" in fault(tmp_path / "a.png", bytes(data))
+    assert "damaged: wrong checksum of PNG chunk IDAT" in fault(tmp_path / "a.png", bytes(data))
     assert capfd.readouterr().err == ""
 
 
@@ -154,9 +154,9 @@ def test_a_palette_png_shows_its_colours(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decoding.read_grey(tmp_path / "palette.png"), expected)
 
 
-def pillow(picture: Image.Image, kind: str, **options: object) -> bytes:
+def pillow(image: Image.Image, kind: str, **options: object) -> bytes:
     data = io.BytesIO()
-    picture.save(data, kind, **options)
+    image.save(data, kind, **options)
     return data.getvalue()
 
 
@@ -166,20 +166,20 @@ def exif(orientation: int) -> Image.Exif:
     return block
 
 
-def oriented(kind: str, orientation: int, picture: Image.Image) -> bytes:
-    """A file that stores `picture` and says that it must be turned to be upright."""
+def oriented(kind: str, orientation: int, image: Image.Image) -> bytes:
+    """A file that stores `image` with an orientation that turns it upright."""
     if kind == "TIFF":
-        return pillow(picture, kind, tiffinfo={0x0112: orientation})
+        return pillow(image, kind, tiffinfo={0x0112: orientation})
     lossless = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}, "AVIF": {"quality": 100}}.get(kind, {})
-    return pillow(picture, kind, exif=exif(orientation).tobytes(), **lossless)
+    return pillow(image, kind, exif=exif(orientation).tobytes(), **lossless)
 
 
 def turning(way: Image.Transpose) -> Callable[[Image.Image], Image.Image]:
-    return lambda picture: picture.transpose(way)
+    return lambda image: image.transpose(way)
 
 
 UPRIGHT = {
-    1: lambda picture: picture,
+    1: lambda image: image,
     2: turning(Image.Transpose.FLIP_LEFT_RIGHT),
     3: turning(Image.Transpose.ROTATE_180),
     4: turning(Image.Transpose.FLIP_TOP_BOTTOM),
@@ -206,9 +206,9 @@ def test_every_kind_is_read_upright(tmp_path: Path, kind: str, orientation: int)
 @pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA", "I;16"])
 def test_every_mode_of_a_tiff_is_read_upright(tmp_path: Path, mode: str) -> None:
     deep = mode == "I;16"
-    picture = Image.fromarray(GREY.astype(np.uint16) * 257) if deep else Image.fromarray(GREY).convert(mode)
-    (tmp_path / "plain.tif").write_bytes(oriented("TIFF", 1, picture))
-    (tmp_path / "turned.tif").write_bytes(oriented("TIFF", 6, picture))
+    image = Image.fromarray(GREY.astype(np.uint16) * 257) if deep else Image.fromarray(GREY).convert(mode)
+    (tmp_path / "plain.tif").write_bytes(oriented("TIFF", 1, image))
+    (tmp_path / "turned.tif").write_bytes(oriented("TIFF", 6, image))
     stored, read = decoding.read_grey(tmp_path / "plain.tif"), decoding.read_grey(tmp_path / "turned.tif")
     np.testing.assert_array_equal(read, np.rot90(stored, -1))
 
@@ -316,19 +316,19 @@ def test_a_tga_is_known_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (encoded(".tif", GREY.astype(np.float32)), "floating-point numbers, for which no range"),
         (tiff(GREY.astype("<i2").tobytes(), bits=16, form=2), "signed numbers, for which no range"),
         (tiff(GREY.astype("<u4").tobytes(), bits=32), "32-bit numbers, for which no range"),
-        (tiff(GREY.tobytes(), bits=8, colours=8), "colours are of a kind that is not read"),
+        (tiff(GREY.tobytes(), bits=8, colours=8), "colours are not supported"),
     ],
 )
-def test_pixels_without_a_range_are_refused(tmp_path: Path, data: bytes, said: str) -> None:
+def test_pixels_without_a_range_are_refused(tmp_path: Path, data: bytes, expected: str) -> None:
     message = fault(tmp_path / "a.tif", data)
-    assert said in message
+    assert expected in message
     assert message.endswith("Save it as 8-bit or 16-bit grey PNG")
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=expected):
         decoding.image_size(tmp_path / "a.tif")
 
 
@@ -368,7 +368,7 @@ def bomb(kind: str) -> bytes:
     if kind == "png":
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
         return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-    if kind == "bmp":  # packed rows: its length says nothing
+    if kind == "bmp":  # compressed rows: the length is unknown
         header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 2, 2)
         return b"BM" + struct.pack("<IHHI", 62, 0, 0, 62) + header + bytes(8)
     if kind == "tif":
@@ -472,8 +472,8 @@ def test_read_all_keeps_order_and_raises_at_the_place_of_the_fault(tmp_path: Pat
         paths.append(tmp_path / f"{number:02}.png")
         paths[-1].write_bytes(encoded(".png", np.full((1 + number, 3), number, np.uint8)))
     read = list(decoding.read_all(paths, threads=3, ahead=4))
-    assert [picture.shape for picture in read] == [(1 + number, 3) for number in range(40)]
-    assert all((picture == number).all() for number, picture in enumerate(read))
+    assert [image.shape for image in read] == [(1 + number, 3) for number in range(40)]
+    assert all((image == number).all() for number, image in enumerate(read))
 
     paths[20].write_bytes(b"broken")
     reading = decoding.read_all(paths, threads=3, ahead=4)
@@ -508,7 +508,7 @@ def test_padding_reflects_at_bottom_and_right(height: int, width: int, multiple:
         assert (padded[:, row, column] == stack[:, mirrored(row, height), mirrored(column, width)]).all()
 
 
-def test_a_missing_system_library_is_told(tmp_path: Path) -> None:
+def test_a_missing_system_library_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cv2").mkdir()
     (tmp_path / "cv2" / "__init__.py").write_text(
         "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"

@@ -40,7 +40,7 @@ def test_without_an_ending_the_first_bytes_count(tmp_path: Path) -> None:
     assert [path.name for path in image_files.find_images([tmp_path])] == names
 
 
-def test_what_is_passed_over_is_counted_and_named(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_ignored_entries_are_counted_and_named(tmp_path: Path, heard) -> None:
     draw(tmp_path / "a.png")
     for name in ("notes.txt", "a.png.bak", "Thumbs.db", ".hidden", ".DS_Store"):
         (tmp_path / name).write_bytes(b"x")
@@ -49,20 +49,20 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path: Path, heard) -> None
     found = image_files.find_images([tmp_path], heard)
     assert [path.name for path in found] == ["a.png"]
     assert heard.lines == [
-        f"{tmp_path}: passed over 2 folders, first more and 3 files that are no images, first Thumbs.db"
+        f"{tmp_path}: ignored 2 folders, first more and 3 files that are not images, first Thumbs.db"
     ]
 
 
-def test_an_image_alone_says_nothing(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_a_folder_of_images_logs_nothing(tmp_path: Path, heard) -> None:
     draw(tmp_path / "a.png")
     (tmp_path / ".hidden").touch()
     image_files.find_images([tmp_path], heard)
     assert heard.lines == []
 
 
-def test_a_folder_of_folders_says_so(tmp_path: Path) -> None:
+def test_a_folder_of_folders_is_reported(tmp_path: Path) -> None:
     draw(tmp_path / "part1" / "a.png")
-    with pytest.raises(InputError, match=r"no images in .*: 1 folder, first part1\. Name the folder with them"):
+    with pytest.raises(InputError, match=r"no images in .*: 1 folder, first part1\. Name the folder with the images"):
         image_files.find_images([tmp_path])
 
 
@@ -103,7 +103,7 @@ def test_a_name_that_is_not_utf8_is_refused_in_characters_that_can_be_shown(tmp_
 
 def test_a_name_that_cannot_stand_in_a_table_is_refused(tmp_path: Path) -> None:
     draw(tmp_path / "a\x1b]0;title\x07.png")
-    with pytest.raises(InputError, match=r"the name of an image cannot stand in a table: .*\\x1b\]0;title\\x07"):
+    with pytest.raises(InputError, match=r"the name of an image is not allowed in a table: .*\\x1b\]0;title\\x07"):
         image_files.find_images([tmp_path])
 
 
@@ -119,6 +119,6 @@ def test_only_the_ending_of_an_image_is_no_part_of_its_stem() -> None:
 
 
 def test_what_is_there_under_another_ending() -> None:
-    assert image_files.other_ending("a.png", ["a.jpg", "b.png"]) == " (a.jpg is there)"
-    assert image_files.other_ending("a.png", ["A.JPG"]) == " (A.JPG is there)"
+    assert image_files.other_ending("a.png", ["a.jpg", "b.png"]) == " (a.jpg exists)"
+    assert image_files.other_ending("a.png", ["A.JPG"]) == " (A.JPG exists)"
     assert image_files.other_ending("a.png", ["b.png"]) == ""

@@ -66,6 +66,19 @@ def test_what_cannot_be_read_is_kept_for_later(tmp_path: Path) -> None:
     assert [str(fault).partition(": ")[2][:9] for fault in found.wrong.values()] == ["not an im", "no such f"]
 
 
+def test_sizes_come_from_the_survey_without_reading_again(tmp_path: Path) -> None:
+    first, later = draw(tmp_path / "a.png"), draw(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"no image")
+    paths, headers = surveys.images_of(tmp_path)
+    assert list(paths) == ["a.png", "b.png", "c.png"]
+    first.unlink()
+    (tmp_path / "c.png").unlink()
+    assert headers.size_of(first) == (64, 96)
+    assert surveys.survey([]).size_of(later) == (64, 96)
+    with pytest.raises(InputError, match="not an image"):
+        headers.size_of(paths["c.png"])
+
+
 @pytest.mark.parametrize(
     ("highest", "bits"),
     [(200, 8), (255, 8), (256, 10), (1023, 10), (1024, 12), (1999, 12), (4095, 12), (4096, 14), (16384, 16),
@@ -90,7 +103,7 @@ def test_files_of_another_depth_are_named(tmp_path: Path) -> None:
     assert found == Depth(bits=16, files=3, dim=1)
     assert found.note(5) == (
         "3 of 5 images are 16-bit files with 16 bits in use: grey levels of 0 to 65,535 become 0 to 255; 1 of them "
-        "stay below 1/16 of that and become nearly black: scale them before if they are of another depth"
+        "stay below 1/16 of that and become nearly black: rescale them if they have another depth"
     )
 
 

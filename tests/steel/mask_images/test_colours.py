@@ -53,8 +53,8 @@ def test_wrong_colours_are_wrong_usage(text: str, message: str) -> None:
     [
         ("a:1,2\n", "labelmap.txt, line 1: it is not label:red,green,blue::"),
         ("a:1,2,256::\n", "labelmap.txt, line 1: it is not label:red,green,blue::"),
-        ("a:1,2,3::\nb:1,2,3::\n", "labelmap.txt, line 2: 010203 is another label's, too"),
-        ("background:0,0,0::\n", "labelmap.txt: it names no colour"),
+        ("a:1,2,3::\nb:1,2,3::\n", "labelmap.txt, line 2: another label has 010203, too"),
+        ("background:0,0,0::\n", "labelmap.txt: it has no colour"),
     ],
 )
 def test_a_wrong_labelmap_is_named(tmp_path: Path, content: str, message: str) -> None:

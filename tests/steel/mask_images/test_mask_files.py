@@ -1,4 +1,4 @@
-"""Mask files: what is seen counts, whatever the kind of file."""
+"""Mask files: the visible colour counts in every format."""
 
 import struct
 import zlib
@@ -170,7 +170,7 @@ def as_people_save_it(path: Path, tool: str) -> None:
     "tool",
     ["quantize", "adaptive", "web", "octree", "white first", "pyplot", "transparent", "grey-alpha", "cv2"],
 )
-def test_white_is_white_whatever_its_place_in_the_palette(tmp_path: Path, tool: str) -> None:
+def test_white_is_white_at_any_palette_index(tmp_path: Path, tool: str) -> None:
     path = tmp_path / "a_1.png"
     as_people_save_it(path, tool)
     image = read_mask(path)
@@ -180,7 +180,7 @@ def test_white_is_white_whatever_its_place_in_the_palette(tmp_path: Path, tool: 
     np.testing.assert_array_equal(image.codes == white[0], BOX == 1)
 
 
-def test_the_place_in_a_palette_counts_only_where_all_colours_say_so(tmp_path: Path) -> None:
+def test_a_palette_index_is_a_class_only_if_all_colours_fit(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     indexed(VALUES, voc_palette()).save(path)
     np.testing.assert_array_equal(numbers(path), VALUES)
@@ -192,11 +192,25 @@ def test_the_place_in_a_palette_counts_only_where_all_colours_say_so(tmp_path: P
     assert seen(path)[0] == ["000000", "555555", "aaaaaa", "ffffff"]
 
 
-def test_transparent_places_of_a_palette_show_nothing(tmp_path: Path) -> None:
+def test_transparent_palette_entries_are_background(tmp_path: Path) -> None:
     for name in ("a.png", "a.gif"):
         image = indexed(BOX, [255, 255, 255, 255, 0, 0])
         image.save(tmp_path / name, transparency=0)
         assert {value for row in seen(tmp_path / name) for value in row} == {"transparent", "ff0000"}
+
+
+def test_an_indexed_png_is_decoded_once_and_a_grey_one_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(8, 3, IN_EIGHT_BITS, PALETTE))
+    (tmp_path / "b.png").write_bytes(png(8, 0, IN_EIGHT_BITS))
+    reads: list[str] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (reads.append(path.name), read_bytes(path))[1])
+    read_mask(tmp_path / "b.png")
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("OpenCV decodes what Pillow decodes"))
+    read_mask(tmp_path / "a.png")
+    assert reads == ["b.png", "a.png"]
 
 
 def test_the_palette_of_voc() -> None:
@@ -231,19 +245,19 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
         (saved(COLOUR, "TIFF")[:-20], "the image is cut short or damaged"),
         (saved(COLOUR.resize((40, 40)), "GIF")[:-90], "the image is cut short or damaged"),
         (saved(COLOUR, "BMP")[:-20], "the image is cut short"),
-        (saved(COLOUR, "TIFF", save_all=True, append_images=[COLOUR]), "it holds 2 images. Save one mask a file"),
+        (saved(COLOUR, "TIFF", save_all=True, append_images=[COLOUR]), "it holds 2 images. Save one mask per file"),
         (saved(COLOUR, "GIF", save_all=True, append_images=[COLOUR.rotate(180)]), "it holds 2 images"),
-        (saved(COLOUR.convert("CMYK"), "TIFF"), "a file of kind CMYK, which is no mask"),
+        (saved(COLOUR.convert("CMYK"), "TIFF"), "its pixels have mode CMYK, which no mask has"),
         (saved(Image.fromarray(np.float32([[0, 0.5]])), "TIFF"), "values that are not whole numbers from 0"),
         (saved(Image.fromarray(np.int32([[0, -1]])), "TIFF"), "values that are not whole numbers from 0"),
-        (cv2.imencode(".png", DEEP)[1].tobytes(), "16 bits a channel in a file of colours"),
-        (cv2.imencode(".tif", DEEP)[1].tobytes(), "16 bits a channel in a file of colours"),
+        (cv2.imencode(".png", DEEP)[1].tobytes(), "a colour file of 16 bits per channel"),
+        (cv2.imencode(".tif", DEEP)[1].tobytes(), "a colour file of 16 bits per channel"),
         (png(8, 3, IN_EIGHT_BITS, (b"PLTE", bytes(3))), "value 3 has no colour in its palette of 1"),
         (b"", "the file is empty"),
         (b"no image at all", "not a PNG, BMP, TIFF, GIF or lossless WebP file inside"),
     ],
 )
-def test_what_is_no_mask_is_named(tmp_path: Path, data: bytes, message: str) -> None:
+def test_files_that_are_not_masks_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "a_1.png"
     path.write_bytes(data)
     with pytest.raises(InputError) as caught:
