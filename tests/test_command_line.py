@@ -22,7 +22,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError
 from severstal_cli.stages import encoding, prediction, scoring, threshold_search, training
 from severstal_cli.steel.masks.postprocess import ClassPostprocess
-from severstal_cli.steel.thresholds.score_surface import Choice
+from severstal_cli.steel.thresholds.rule_selection import Choice
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
