@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -188,6 +189,11 @@ def check_place(path: Path) -> None:
         raise OutputError(f"cannot write {path}", f"{folder.name} is a file", "Name another place")
     if not is_writable(folder):
         raise OutputError(f"cannot write {path}", "no permission, or no space", "Name another place")
+
+
+def nfc(name: str) -> str:
+    """A file name as Unicode NFC: macOS stores the same name in another form (NFD)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def is_writable(folder: Path) -> bool:

@@ -85,13 +85,13 @@ def test_photographs_of_submissions_are_drawn_where_they_are(tables: Path) -> No
 
 
 def test_each_table_is_read_once(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, real = [], scoring.tables.read_table
+    read, real = [], scoring.mask_table.read_table
 
     def count(path: Path) -> object:
         read.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(scoring.tables, "read_table", count)
+    monkeypatch.setattr(scoring.mask_table, "read_table", count)
     comparing.compare(CompareConfig(candidates=("half.csv", "right.csv", "more.csv"), truth=Path("truth.csv"),
                                     images=Path("images.csv")))  # fmt: skip
     assert sorted(read) == ["half.csv", "more.csv", "right.csv", "truth.csv"]
@@ -119,20 +119,6 @@ def test_classes_with_gaps_are_compared_and_drawn_by_their_ids(tables: Path) -> 
     assert result.has_picture
     text = (result.folder / "comparison.md").read_text()
     assert "| class 1 | class 5 |" in text
-
-
-def test_parts_are_compared_as_a_table(tables: Path) -> None:
-    parts = tables / "half.parts"
-    parts.mkdir()
-    header, *rows = (tables / "half.csv").read_text().splitlines()
-    for number, row in enumerate(rows, start=1):
-        (parts / f"part-{number:05}.csv").write_text(f"{header}\n{row}\n")
-    result = comparing.compare(CompareConfig(candidates=("half.parts", "right.csv"), truth=Path("truth.csv"),
-                                             images=Path("images.csv")))  # fmt: skip
-    assert [row.name for row in result.rows] == ["half", "right"]
-    assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 18, 1])
-    both = CompareConfig(candidates=("half.parts", "half.csv"), truth=Path("truth.csv"), images=Path("images.csv"))
-    assert [row.name for row in comparing.compare(both).rows] == ["half.parts", "half.csv"]
 
 
 def scores(dice: np.ndarray) -> Scores:

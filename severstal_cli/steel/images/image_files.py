@@ -1,10 +1,10 @@
 """Image files: which ones a folder holds, and the id of each, by which tables name it."""
 
-import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from severstal_cli.errors import InputError
+from severstal_cli.files import nfc
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES, kind_of, max_pixels
 from severstal_cli.steel.tables.csv_rows import RowError, check_image_id
@@ -17,7 +17,7 @@ def id_of(path: Path) -> str:
 
     Raises InputError: the name cannot stand in a table.
     """
-    name = unicodedata.normalize("NFC", path.name)
+    name = nfc(path.name)
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -119,7 +119,7 @@ def _images_at(place: Path, progress: Progress) -> list[Path]:
         raise InputError(f"no images in {place}", "; ".join(passed) or "it is empty", "Name the folder with them")
     if passed:
         progress.log(f"{place}: passed over {' and '.join(passed)}")
-    return sorted(paths, key=lambda path: unicodedata.normalize("NFC", path.name))
+    return sorted(paths, key=lambda path: nfc(path.name))
 
 
 def _is_image(path: Path) -> bool:

@@ -6,13 +6,13 @@
 `In_8.png` may be image 8 of a kind of defect instead of class 8 of an image: names that count images are refused.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from severstal_cli.errors import InputError
+from severstal_cli.files import nfc
 from severstal_cli.steel.images.image_files import image_stem, other_ending
 from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 from severstal_cli.steel.mask_images.mask_classes import remedy_for_whole_name
@@ -69,7 +69,7 @@ class ImageNames:
 
     def candidates(self, stem: str) -> list[str]:
         """The images that `stem` may name: with a list of images those of it, else the one with the suffix."""
-        stem = unicodedata.normalize("NFC", stem)  # as the ids of images are
+        stem = nfc(stem)  # as the ids of images are
         if self._images is None:
             return [stem if Path(stem).suffix.lower() in IMAGE_SUFFIXES else stem + self._suffix]
         if stem in self._listed:

@@ -129,7 +129,7 @@ ROW_FAULTS = [
     ),
     (
         "a.jpg_1,[1 10]",
-        "a.jpg, class 1: run 1 (number 1): '[1' is not a number in plain digits; numbers stand without brackets",
+        "a.jpg, class 1: run 1 (number 1): '[1' is not a number in plain digits; masks have no brackets",
     ),
     (
         'a.jpg_1,"1, 10"',
