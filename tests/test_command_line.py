@@ -454,7 +454,7 @@ def test_a_submission_is_scored_against_another_on_the_command_line(severstal: S
     Path("three.csv").write_text("ImageId\n00.png\n12.png\n29.png\n")
     few = severstal("score", "all.csv", "--truth", "truth.csv", "--images", "three.csv", "--against", "good.csv").out
     assert "too few images to tell how sure the mean is" in few
-    assert "their scores differ on one image, near-duplicates counted once: too few to tell" in " ".join(few.split())
+    assert "their scores differ on one image, near-duplicates counted once: too few to decide" in " ".join(few.split())
 
 
 def test_runs_are_compared_on_the_command_line(

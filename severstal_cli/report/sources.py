@@ -164,7 +164,8 @@ def _images_of(
     above = [path for path in (config.data, None if config.truth is None else config.truth.parent) if path is not None]
     folders = [path / name for path in above for name in ("train_images", "test_images")]
     for folder in folders:
-        if paths := image_files.in_folder(folder, image_ids):
+        paths = image_files.in_folders([folder], image_ids)
+        if len(paths) == len(image_ids):
             return paths, folder
     where = " or ".join(map(str, folders))
     raise InputError(f"the images of {config.shown[0]} are not known",

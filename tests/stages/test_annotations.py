@@ -566,7 +566,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("coco", coco(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[]), "no size of a.jpg is known"),
     ("coco", [{"image_id": 1}], "export.txt: annotations of no known kind. COCO, YOLO"),
     ("coco", '{"images": [', "export.txt, line 1: not JSON"),
-    ("coco", "[" * 100_000, "export.txt: lists in lists, thousands deep"),
+    ("coco", "[" * 100_000, "export.txt: not JSON: more than 100 lists and tables within each other"),
     ("coco", '{"a": ' + "9" * 5000 + "}", "export.txt: not JSON: Exceeds the limit"),
     ("coco", b'{"a": "\xff"}', "export.txt: it is not UTF-8 text"),
     ("coco", b"PK\x03\x04rest", "export.txt: it is a ZIP archive. Unpack it"),

@@ -41,7 +41,7 @@ def test_submissions_are_compared_on_the_same_images_and_classes(tables: Path) -
     assert half.differences == ()
     assert half.verdict == ""
     assert [found.difference for found in right.differences] == pytest.approx([0, 1 / 9, 1 / 18])
-    differ = "their scores differ on one image, near-duplicates counted once: too few to tell which is better"
+    differ = "their scores differ on one image, near-duplicates counted once: too few to decide which is better"
     few = f"right and half: {differ}"
     assert right.verdict == few
     assert more.score.by_class[0].predicted_masks == 2
@@ -144,7 +144,7 @@ def test_the_verdict_is_of_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> No
         (of("a", 0.0), of("b", -0.02), f"b is worse than a by 0.0200 {by.replace('+', '-')}"),
         (of("a", 0.0), of("b", 0.0), "b and a: their scores differ on no image"),
         (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(few),)),
-         "b and a: their scores differ on 3 images, near-duplicates counted once: too few to tell which is better"),
+         "b and a: their scores differ on 3 images, near-duplicates counted once: too few to decide which is better"),
         (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(hard[::-1]),)),
          "no difference between b and a that 1,000 images can show"),
         (of("a", 0.0), of("b", 0.05, -0.02, 0.01),

@@ -1,5 +1,6 @@
 """Image files: which ones a folder holds, and the id of each, by which tables name it."""
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -79,14 +80,14 @@ def paths_by_id(paths: Iterable[Path]) -> dict[str, Path]:
     return {id_of(path): path for path in paths}
 
 
-def in_folder(folder: Path, image_ids: Iterable[str]) -> dict[str, Path] | None:
-    """The files of these images in a folder, by id; None where one is missing, or the folder is."""
-    try:
-        there = paths_by_id(find_images([folder])) if folder.is_dir() else {}
-    except InputError:
-        return None
-    wanted = {name: there.get(name) for name in image_ids}
-    return None if None in wanted.values() else wanted  # type: ignore[return-value]  # no None is among them
+def in_folders(folders: Iterable[Path], image_ids: Collection[str]) -> dict[str, Path]:
+    """image_id -> path, in the first of the folders with a file of that name; without the images that are missing."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if len(found) < len(image_ids) and folder.is_dir():
+            names = {nfc(name): name for name in os.listdir(folder)}  # noqa: PTH208 (thousands of Paths are slow)
+            found = {name: folder / names[name] for name in image_ids if name in names} | found
+    return found
 
 
 def _images_at(place: Path, progress: Progress) -> list[Path]:

@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from severstal_cli import files
 from severstal_cli.errors import InputError
 
 SUFFIXES = (".csv", ".txt", ".tsv")
@@ -50,6 +51,11 @@ def unpacked_name(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in PACKED and path.stem else path
 
 
+def metadata_path(submission: Path) -> Path:
+    """The JSON file beside a submission that describes how it was made."""
+    return unpacked_name(submission).with_suffix(".json")
+
+
 def bare_name(path: Path) -> str:
     """`s` for `s.csv` and `s.csv.gz`; other names as they are."""
     name = unpacked_name(path)
@@ -68,7 +74,7 @@ def read_text(path: Path) -> bytes:
         packed = [name for name in (f"{path.name}{suffix}" for suffix in PACKED) if path.with_name(name).is_file()]
         raise InputError(str(path), "no such file", f"{packed[0]} is there: unpack it" if packed else "") from error
     except OSError as error:
-        raise InputError(str(path), error.strerror or str(error)) from error
+        raise files.unreadable(path, error) from error
     data = _unpack(path, data)
     for start, kind in _OTHER_KINDS:
         if data.startswith(start):
@@ -112,10 +118,10 @@ def _unpack(path: Path, data: bytes) -> bytes:
 
 
 def _only_table(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    files = [info for info in archive.infolist() if not info.is_dir()]
-    if any(info.filename == "[Content_Types].xml" for info in files):
+    members = [info for info in archive.infolist() if not info.is_dir()]
+    if any(info.filename == "[Content_Types].xml" for info in members):
         raise InputError(str(path), "it is an Excel workbook", _SAVE)
-    tables = [info for info in files if _is_table_name(PurePosixPath(info.filename))]
+    tables = [info for info in members if _is_table_name(PurePosixPath(info.filename))]
     if len(tables) != 1:
         raise InputError(
             str(path), f"an archive with {len(tables)} tables", "Name a table, or an archive with one table"

@@ -32,11 +32,11 @@ def test_a_difference_worked_by_hand():
         pytest.approx([-end for end in every.interval[::-1]]),
     )
     assert back.probability == pytest.approx(every.probability, abs=1e-9)
-    # two and four images are too few to tell, however large the difference
+    # two and four images are too few to decide, however large the difference
     for found in (first, second):
         assert (found.interval, found.probability, found.is_real) == (None, None, False)
     assert (
-        second.few == "their scores differ on 2 images, near-duplicates counted once: too few to tell which is better"
+        second.few == "their scores differ on 2 images, near-duplicates counted once: too few to decide which is better"
     )
     assert not every.few
 
@@ -113,7 +113,7 @@ def test_a_score_against_another_is_told_with_its_differences():
 def test_other_images_or_classes_are_refused():
     one = of([[1.0], [0.5]])
     for other in (of([[1.0], [0.5]], names="ab"), of([[1.0, 1.0], [0.5, 1.0]])):
-        with pytest.raises(ValueError, match="not of the same images"):
+        with pytest.raises(ValueError, match="different images"):
             scores.differences([one], [other])
 
 

@@ -155,7 +155,7 @@ def test_fifty_samples_are_drawn_of_any_number_of_groups(monkeypatch: pytest.Mon
     chosen, rows, weighted_sums = rule_selection.choose(made, fold_of, groups), [], PerImageGains.weighted_sums
     monkeypatch.setattr(PerImageGains, "weighted_sums", lambda own, weights, gate: (
         rows.append(len(weights)), weighted_sums(own, weights, gate))[1])  # fmt: skip
-    monkeypatch.setattr(rule_selection.intervals, "_AT_ONCE", 200)  # 5 samples of 40 groups at a time
+    monkeypatch.setattr(rule_selection.intervals, "_CHUNK", 200)  # 5 samples of 40 groups at a time
     assert rule_selection.choose(made, fold_of, groups).choices[0].rule == chosen.choices[0].rule
     assert set(rows) == {rule_selection.SAMPLES}
 
