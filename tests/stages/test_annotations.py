@@ -567,7 +567,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("coco", [{"image_id": 1}], "export.txt: annotations of no known kind. COCO, YOLO"),
     ("coco", '{"images": [', "export.txt, line 1: not JSON"),
     ("coco", "[" * 100_000, "export.txt: not JSON: more than 100 lists and tables within each other"),
-    ("coco", '{"a": ' + "9" * 5000 + "}", "export.txt: not JSON: Exceeds the limit"),
+    ("coco", '{"a": ' + "9" * 5000 + "}", "export.txt: not JSON: a number with too many digits"),
     ("coco", b'{"a": "\xff"}', "export.txt: it is not UTF-8 text"),
     ("coco", b"PK\x03\x04rest", "export.txt: it is a ZIP archive. Unpack it"),
     ("yolo", "0 0.5 0.5 0.2 0.2\n", "a.txt, line 1: five numbers are a box"),
