@@ -487,7 +487,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("pictures below a file", nothing, f"{PREDICT} --masks old.csv",
      "cannot write old.csv/000000000.png: old.csv is a file. Name another place"),
     ("pictures over the images", nothing, f"{PREDICT} --masks data/train_images",
-     "data/train_images holds the images: pictures among them would be taken for some. Name another folder for …"),
+     "data/train_images holds the images: the overlays would be taken for images next time. Name another folder …"),
     # score
     ("no truth", nothing, "score old.csv",
      "not clear what to score. Give a submission and --truth train.csv, or a run alone"),

@@ -23,22 +23,22 @@ ReadImage = Callable[[str], Grey]
 
 def overlay(image: Grey, masks: Sequence[rle.RLE]) -> Colour:
     """Outline and tint the masks of each class on an image: `(H, W)` -> `(H, W, 3) uint8` BGR."""
-    picture = np.repeat(image[:, :, None], 3, axis=2)
+    pixels = np.repeat(image[:, :, None], 3, axis=2)
     for channel, runs in enumerate(masks):
         if not len(runs):
             continue
         mask = rle.decode(runs, image.shape)
         colour = _bgr(PALETTE[channel % len(PALETTE)])
-        picture[mask] = (0.75 * picture[mask] + 0.25 * colour).astype(np.uint8)
+        pixels[mask] = (0.75 * pixels[mask] + 0.25 * colour).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, colour.tolist(), max(1, min(image.shape) // 128))
-    return picture
+        cv2.drawContours(pixels, contours, -1, colour.tolist(), max(1, min(image.shape) // 128))
+    return pixels
 
 
 def panel(rows: Sequence[Sequence[tuple[str, Colour]]]) -> Colour:
     """A grid of images, each below its title and padded to the largest: `(H, W, 3) uint8` BGR."""
-    height, width = (max(picture.shape[axis] for row in rows for _, picture in row) for axis in (0, 1))
-    return np.vstack([np.hstack([_titled(title, picture, height, width) for title, picture in row]) for row in rows])
+    height, width = (max(pixels.shape[axis] for row in rows for _, pixels in row) for axis in (0, 1))
+    return np.vstack([np.hstack([_titled(title, pixels, height, width) for title, pixels in row]) for row in rows])
 
 
 def by_class(
@@ -62,16 +62,16 @@ def by_class(
         for title, masks in columns:
             block.append((title, overlay(grey, [masks.get((image_id, at), rle.EMPTY) for at in range(classes)])))
         blocks.append(block)
-    if all(picture.shape[1] > 3 * picture.shape[0] for block in blocks for _, picture in block):
+    if all(pixels.shape[1] > 3 * pixels.shape[0] for block in blocks for _, pixels in block):
         return panel([[cell] for block in blocks for cell in block])
     return panel(blocks)
 
 
-def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write `(H, W)`, or `(H, W, 3)` BGR. Raises OutputError; ValueError: another shape or type."""
-    is_encoded, data = cv2.imencode(".png", picture)
+    is_encoded, data = cv2.imencode(".png", pixels)
     if not is_encoded:
-        raise ValueError(f"cannot encode {picture.shape} {picture.dtype} as PNG")
+        raise ValueError(f"cannot encode {pixels.shape} {pixels.dtype} as PNG")
     with files.replacing(path) as temporary:
         temporary.write_bytes(data.tobytes())
 
@@ -111,9 +111,9 @@ def _bgr(colour: str) -> NDArray[np.float64]:
     return np.array([int(colour[at : at + 2], 16) for at in (5, 3, 1)], np.float64)
 
 
-def _titled(title: str, picture: Colour, height: int, width: int) -> Colour:
-    """`picture` below its title, padded with white to slightly more than this size."""
-    below, right = height - picture.shape[0] + 6, width - picture.shape[1] + 6
-    framed = cv2.copyMakeBorder(picture, 26, below, 6, right, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+def _titled(title: str, pixels: Colour, height: int, width: int) -> Colour:
+    """`pixels` below its title, padded with white to slightly more than this size."""
+    below, right = height - pixels.shape[0] + 6, width - pixels.shape[1] + 6
+    framed = cv2.copyMakeBorder(pixels, 26, below, 6, right, cv2.BORDER_CONSTANT, value=(255, 255, 255))
     cv2.putText(framed, title, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA)
     return framed  # type: ignore[return-value]

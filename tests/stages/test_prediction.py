@@ -88,7 +88,7 @@ def test_rows_of_an_original_sample_are_kept_as_they_stand(trained, tmp_path: Pa
 def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
     before = {path: path.read_bytes() for path in (data / "train_images").iterdir()}
-    with pytest.raises(InputError, match="train_images holds the images: pictures among them would be taken"):
+    with pytest.raises(InputError, match="train_images holds the images: the overlays would be taken for images"):
         _predict(trained, tmp_path, masks=data / "train_images")
     assert {path: path.read_bytes() for path in (data / "train_images").iterdir()} == before
     links = tmp_path / "links"
@@ -101,7 +101,7 @@ def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Pat
     one = image_files.find_images([data / "train_images"])[0]
     same = tmp_path / f"{one.stem}.bmp"
     cv2.imwrite(str(same), decoding.read_grey(one))
-    with pytest.raises(InputError, match=f"two pictures of the name {one.stem}.png"):
+    with pytest.raises(InputError, match=f"two overlays named {one.stem}.png"):
         _predict(trained, tmp_path, images=(one, same), masks=tmp_path / "pictures")
 
 

@@ -80,9 +80,9 @@ def levels_of(below: float, skewness: float, level: float = LEVEL) -> tuple[floa
     return _NORMAL.cdf(bias + low / (1 - skewness * low)), _NORMAL.cdf(bias + high / (1 - skewness * high))
 
 
-def effective(telling: NDArray[np.bool_], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`(K,)` the effective number of groups of equal size, at least 2, among those that `telling: (G, K)` selects."""
-    own = telling * sizes[:, None]
+def effective(selected: NDArray[np.bool_], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`(K,)` the effective number of groups of equal size, at least 2, among those that `selected: (G, K)` marks."""
+    own = selected * sizes[:, None]
     count: NDArray[np.float64] = np.maximum(2, own.sum(axis=0) ** 2 / np.maximum((own**2).sum(axis=0), 1))
     return count
 
@@ -105,15 +105,15 @@ def of_groups(
 
 
 def sampled_means(
-    sums: NDArray[np.float64], sizes: NDArray[np.float64], telling: NDArray[np.integer | np.floating]
+    sums: NDArray[np.float64], sizes: NDArray[np.float64], count: NDArray[np.integer | np.floating]
 ) -> NDArray[np.float64]:
     """`(SAMPLES, C + 1)`: the mean of each column in each bootstrap sample, spread for few groups.
 
-    sums, sizes: of `of_groups`. telling: `(C + 1,)` the effective number of groups of a column, at least 2.
+    sums, sizes: of `of_groups`. count: `(C + 1,)` the effective number of groups of a column, at least 2.
     """
     samples = np.concatenate([(drawn @ sums) / (drawn @ sizes)[:, None] for drawn in draws(len(sizes))])
     means = sums.sum(axis=0) / sizes.sum()
-    further = np.sqrt(telling / np.random.default_rng(1).chisquare(telling - 1, samples.shape))
+    further = np.sqrt(count / np.random.default_rng(1).chisquare(count - 1, samples.shape))
     spread: NDArray[np.float64] = means + (samples - means) * further
     return spread
 

@@ -60,7 +60,7 @@ __all__ = [
     "scan_table",
     "unnamed_classes",
     "write_table",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from severstal_cli.errors import InputError
-from severstal_cli.steel.tables import csv_rows, table_files
+from severstal_cli.steel.tables import confidence, csv_rows, table_files
 from severstal_cli.steel.tables.mask_table import read_image_list, read_table
 
 TABLE = "ImageId,ClassId,EncodedPixels\na.jpg,1,1 10\n"
@@ -70,7 +70,7 @@ def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, said: str) ->
     assert str(caught.value).startswith(f"{path}{said}")
 
 
-def test_an_encrypted_archive_is_told(tmp_path: Path) -> None:
+def test_an_encrypted_archive_is_reported(tmp_path: Path) -> None:
     data = bytearray(zipped(**{"t.csv": TABLE}))
     data[6] |= 1  # the flags of the file's own header, and of the list of files
     data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -100,7 +100,7 @@ def test_unpacking_ends_at_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sum(read) < len(bomb) / 2  # the rest was not unpacked
 
 
-def test_a_packed_table_beside_the_name_is_told(tmp_path: Path) -> None:
+def test_a_compressed_table_of_the_same_name_is_reported(tmp_path: Path) -> None:
     (tmp_path / "train.csv.zip").write_bytes(zipped(**{"t.csv": TABLE}))
     with pytest.raises(InputError, match=r"train\.csv: no such file\. train\.csv\.zip is there: unpack it"):
         read_table(tmp_path / "train.csv")
@@ -115,6 +115,12 @@ def test_names_without_their_endings(name: str, bare: str) -> None:
     assert table_files.bare_name(Path(name)) == bare
 
 
+@pytest.mark.parametrize("name", ["s.csv", "s.csv.gz", "s.csv.zip"])
+def test_the_files_beside_a_submission_are_named_without_its_compression(name: str) -> None:
+    assert table_files.metadata_path(Path("a") / name) == Path("a/s.json")
+    assert confidence.scores_path(Path("a") / name) == Path("a/s.scores.csv")
+
+
 def test_what_counts_as_a_table(tmp_path: Path) -> None:
     for name in ("s", "thresholds.json"):
         (tmp_path / name).touch()
@@ -125,7 +131,7 @@ def test_what_counts_as_a_table(tmp_path: Path) -> None:
     assert [name for name, found in tables.items() if found] == ["s", "gone.csv", "gone.TXT", "gone.csv.gz"]
 
 
-def test_a_table_that_lost_its_line_ends_is_told_at_once(tmp_path: Path) -> None:
+def test_a_table_without_line_ends_is_reported_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(",".join(["ImageId_ClassId", "EncodedPixels"] + ["a.jpg_1", "1 10"] * 500))
     for read in (read_table, read_image_list):

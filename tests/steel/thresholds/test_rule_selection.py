@@ -166,7 +166,7 @@ def test_other_folds_decide_whether_a_fold_gets_a_gate(monkeypatch: pytest.Monke
 
     def is_gain(differences, own):
         asked.append(own.tolist())
-        return len(own) == len(groups)  # all together say so, and no four fifths
+        return len(own) == len(groups)  # a gain on all folds together, and on no four of them
 
     monkeypatch.setattr(rule_selection, "_is_gain", is_gain)
     (choice,) = rule_selection.choose(made, fold_of, groups).choices
