@@ -1,9 +1,9 @@
-"""What a run reaches on its validation fold, as JSON: at threshold 0.5, and with thresholds that were searched fairly.
+"""The score of a run on its validation fold, as JSON: at threshold 0.5, and with cross-validated thresholds.
 
     python bench/fold_score.py models/unet-resnet34-fold0
 
-The fold is dealt to fifths, near-duplicates together and every set of classes in each. Each fifth is scored with the
-rules that `thresholds` chooses on the others; the mean over all images is the cross-fitted score. One view.
+The fold is split into fifths, stratified by classes, with near-duplicates kept together. Each fifth is scored with the
+post-processing that `thresholds` selects on the others; `searched` is the mean over all images. One view, no TTA.
 """
 
 import json
@@ -18,36 +18,34 @@ from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.masks.postprocess import ClassPostprocess
 from severstal_cli.steel.scoring import dice
 from severstal_cli.steel.thresholds import rule_selection
-from severstal_cli.steel.thresholds.per_image_gains import Contributions
-from severstal_cli.steel.thresholds.score_surface import ScoreSurface
+from severstal_cli.steel.thresholds.per_image_gains import PerImageGains
 
 
 def main():
     part = held_out.open_validation([Path(sys.argv[1])], None, SILENT)
     data_folder, ids = part.data_folder, part.image_ids
     height, width = data_folder.usual_size()
-    surfaces = [ScoreSurface.for_images(height * width) for _ in range(data_folder.classes)]
-    contributions = list(map(Contributions, surfaces))
+    gains = [PerImageGains.for_images(height * width) for _ in range(data_folder.classes)]
     at_half = np.empty((len(ids), data_folder.classes))
-    there = np.zeros(at_half.shape, bool)
+    is_present = np.zeros(at_half.shape, bool)
     for row, (image_id, levels) in enumerate(part.levels(views="none", batch_size=8, progress=SILENT)):
         shown = postprocess.make_exclusive(levels) if part.cards[0].exclusive else levels
-        for channel, (surface, kept) in enumerate(zip(surfaces, contributions, strict=True)):
+        for channel, of_class in enumerate(gains):
             runs = data_folder.masks.get((image_id, channel))
-            there[row, channel] = runs is not None
-            kept.add(row, surface.add(shown[channel], None if runs is None else rle.decode(runs, levels.shape[1:])))
+            is_present[row, channel] = runs is not None
+            of_class.add(row, shown[channel], None if runs is None else rle.decode(runs, levels.shape[1:]))
             mask = rle.encode(postprocess.apply_rule(shown[channel], ClassPostprocess()))
             at_half[row, channel] = dice.dice(mask, rle.EMPTY if runs is None else runs)
     chosen = rule_selection.choose(
-        contributions, rule_selection.deal(ids, part.split), rule_selection.groups_of(ids, part.split)
+        gains, rule_selection.assign_folds(ids, part.split), rule_selection.groups_of(ids, part.split)
     )
-    same = np.mean([choice.mean_dice_default for choice in chosen.choices])
-    assert abs(same - at_half.mean()) < 1e-9, (same, at_half.mean())
-    found = {
-        "dice": float(at_half.mean()), "dice_present": float(at_half[there].mean()) if there.any() else None,
-        "searched": chosen.mean_dice_held_out, "nothing": float(1 - there.mean()), "images": len(ids),
+    default = np.mean([choice.mean_dice_default for choice in chosen.choices])
+    assert abs(default - at_half.mean()) < 1e-9, (default, at_half.mean())
+    result = {
+        "dice": float(at_half.mean()), "dice_present": float(at_half[is_present].mean()) if is_present.any() else None,
+        "searched": chosen.mean_dice_held_out, "nothing": float(1 - is_present.mean()), "images": len(ids),
     }  # fmt: skip
-    print(json.dumps(found))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

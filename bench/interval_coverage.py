@@ -1,14 +1,14 @@
-"""How often the 95 % interval of `score` holds the true mean: simulated holdouts, with and without near-duplicates.
+"""Coverage of the 95 % interval of `score` on simulated holdouts, with and without near-duplicates.
 
     python bench/interval_coverage.py [--holdouts 2000] [--images 300 1886] [--seed 1] [--run models/NAME]
 
-Truth is a population of groups of steel: of each image and class the mask is there or not, and the Dice of a present
-one, of a missed one (0) and of a false alarm (0) are drawn with shares like those of the competition. Images of a group
-are alike: each pair of an image takes what the group has with probability 0.9, else something of its own. Each holdout
-draws groups until it has enough images; its interval by groups, and with each image by itself, holds the mean of the
-population or not. With `--run` the population is real: the scores of a run on its holdout, of which groups are drawn
-with replacement; where it has few near-duplicates, a share of the groups is repeated to have more of them. `±` is 1.96
-standard errors of the simulation. The target is 93 to 97 % by groups.
+The population consists of groups of near-duplicates. For each image and class, the presence of a mask and the Dice of a
+found, missed (0) or falsely predicted mask (0) are random, with shares like those of the competition. Each pair of an
+image and a class takes the value of its group with probability 0.9, else its own. A holdout samples groups until it has
+enough images. The bench counts how often its interval, by groups and with each image as its own group, contains the
+mean of the population. With `--run` the population is real: the scores of a run on its holdout, whose groups are
+sampled with replacement, and a share of which is repeated to make near-duplicates. `±` is 1.96 standard errors of the
+simulation. The target is 93 to 97 % by groups.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from severstal_cli.steel.scoring.intervals import intervals
 
 SHARES = np.array([0.07, 0.02, 0.41, 0.06])
 """Of the images with each class."""
-FOUND, FALSE_ALARM, SURE = 0.85, 0.02, (6.0, 2.0)
+RECALL, FALSE_ALARM, BETA = 0.85, 0.02, (6.0, 2.0)
 LIKE_THE_GROUP = 0.9
 
 
 def dice_of(rng, count):
-    there = rng.random((count, 4)) < SHARES
-    found = np.where(rng.random((count, 4)) < FOUND, rng.beta(*SURE, (count, 4)), 0.0)
-    return np.where(there, found, (rng.random((count, 4)) >= FALSE_ALARM).astype(float))
+    is_present = rng.random((count, 4)) < SHARES
+    dice = np.where(rng.random((count, 4)) < RECALL, rng.beta(*BETA, (count, 4)), 0.0)
+    return np.where(is_present, dice, (rng.random((count, 4)) >= FALSE_ALARM).astype(float))
 
 
 def holdout(rng, images, grouped_share):
@@ -44,12 +44,12 @@ def of_run(folder):
     from severstal_cli.progress import SILENT
     from severstal_cli.stages import scoring
 
-    found = scoring.score_runs(ScoreConfig(runs=(folder,)), SILENT)
-    return found.dice, np.unique(found.groups, return_inverse=True)[1]
+    scores = scoring.score_runs(ScoreConfig(runs=(folder,)), SILENT)
+    return scores.dice, np.unique(scores.groups, return_inverse=True)[1]
 
 
 def resplit(rng, population, images, grouped_share):
-    """A holdout of groups of the population, some of them with several images of the same: scores and groups."""
+    """Scores and groups of a holdout sampled from the population; some groups are repeated as near-duplicates."""
     dice, group_of = population
     rows, groups = [], []
     while len(rows) < images:
@@ -69,7 +69,7 @@ def main():
     parser.add_argument("--run", type=Path, help="take the scores of its holdout as the population")
     options = parser.parse_args()
     population = of_run(options.run) if options.run else None
-    truth = float((SHARES * FOUND * SURE[0] / sum(SURE) + (1 - SHARES) * (1 - FALSE_ALARM)).mean())
+    truth = float((SHARES * RECALL * BETA[0] / sum(BETA) + (1 - SHARES) * (1 - FALSE_ALARM)).mean())
     if population:
         truth = float(population[0].mean())
         print(f"{options.run}: {len(population[0])} images in {population[1].max() + 1} groups, mean Dice {truth:.4f}")
@@ -82,9 +82,9 @@ def main():
                 for way, of in enumerate((groups, np.arange(images))):
                     low, high = intervals(scores, of)[-1]
                     hits[way] += low <= truth <= high
-            found = hits / options.holdouts
-            error = 1.96 * np.sqrt(found * (1 - found) / options.holdouts)
-            by_groups, each = (f"{100 * p:.1f} ± {100 * e:.1f} %" for p, e in zip(found, error, strict=True))
+            coverage = hits / options.holdouts
+            error = 1.96 * np.sqrt(coverage * (1 - coverage) / options.holdouts)
+            by_groups, each = (f"{100 * p:.1f} ± {100 * e:.1f} %" for p, e in zip(coverage, error, strict=True))
             print(f"{images} images, {share:.0%} of the groups with duplicates: by groups {by_groups}, "
                   f"each image by itself {each}", flush=True)  # fmt: skip
 

@@ -1,16 +1,16 @@
-"""What a way to choose thresholds loses on new images: simulated validation sets, from maps of a trained run.
+"""The loss of ways to select thresholds on new images: simulated validation sets, from the maps of a trained run.
 
-    python bench/regret.py pool models/NAME --out pool.npz         # what each holdout image of the run contributes
+    python bench/regret.py pool models/NAME --out pool.npz         # the gains of each holdout image of the run
     python bench/regret.py pool models/NAME-fold{0,1,2,3,4} --out pool.npz     # or each by the run that left it out
     python bench/regret.py losses pool.npz [--images 300 1000 2500] [--sets 100] [--seed 1]
 
-A pool is best large: `severstal split --holdout 0.8` on thousands of images. A validation set is drawn from it by
-groups of near-duplicates; the rest are the new images. Each way chooses by the validation set alone; its loss is the
-best mean Dice of any rule on the new images less that of its own rule, mean over classes. All ways have the same grid
-of rules; `as thresholds does` has gates, too. `±` is 1.96 standard errors over the sets, which share images.
-The last columns are of the figure that `thresholds` tells for new images: by how much it is above what is measured on
-them, and how often its 95 % interval holds that. That interval tells what other images may change, and on the new ones
-the same is left as they are finite: for both to be as sure, `with both` widens it by the error of the measured mean.
+A pool should be large: `severstal split --holdout 0.8` on thousands of images. A validation set is sampled from it by
+groups of near-duplicates; the rest are the new images. Each way selects on the validation set alone. Its loss is the
+best mean Dice of any post-processing on the new images less that of its own, averaged over the classes. All ways have
+the same grid; `as thresholds does` has gates, too. `±` is 1.96 standard errors over the sets, which share images.
+The last lines are about the cross-validated score that `thresholds` prints: how far it is above the score measured on
+the new images, and how often its 95 % interval holds that. The interval does not cover the sampling error of the new
+images; `with both` widens it by the standard error of the measured mean.
 
 The constants of steel/thresholds/rule_selection were set on two pools: linknet with resnet18, 5,249 images of
 `severstal synth` of 128 x 256, and 615 images of real steel. docs/trust.md names the pools that were not among them.
@@ -27,8 +27,8 @@ from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.masks.postprocess import DISABLED
 from severstal_cli.steel.scoring import intervals
 from severstal_cli.steel.thresholds import rule_selection
-from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, Contributions
-from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface, middle_of_the_top
+from severstal_cli.steel.thresholds.per_image_gains import GATES, ONE, THRESHOLDS, PerImageGains
+from severstal_cli.steel.thresholds.rule_selection import middle_of_the_top
 
 RESAMPLES = 50
 HALF_WIDTHS = 4, 2
@@ -40,56 +40,54 @@ def make_pool(runs, data, out):
     part = (held_out.open_holdout if len(runs) == 1 else held_out.open_validation)(runs, data, SILENT)
     data_folder = part.data_folder
     height, width = data_folder.usual_size()
-    surface = ScoreSurface.for_images(height * width)
-    kept = [Contributions(surface) for _ in range(data_folder.classes)]
+    classes = [PerImageGains.for_images(height * width) for _ in range(data_folder.classes)]
     for number, (image_id, levels) in enumerate(part.levels(views="none", batch_size=8, progress=SILENT)):
         shown = postprocess.make_exclusive(levels) if part.cards[0].exclusive else levels
-        for channel, one in enumerate(kept):
+        for channel, one in enumerate(classes):
             runs = data_folder.masks.get((image_id, channel))
-            one.add(number, surface.add(shown[channel], None if runs is None else rle.decode(runs, (height, width))))
-    save(out, kept, surface, rule_selection.groups_of(part.image_ids, part.split))
+            one.add(number, shown[channel], None if runs is None else rle.decode(runs, (height, width)))
+    save(out, classes, rule_selection.groups_of(part.image_ids, part.split))
 
 
-def save(out, kept, surface, groups):
-    arrays = {"groups": groups, "components": surface.component_sizes, "masks": surface.mask_sizes}
-    for channel, one in enumerate(kept):
-        images = sorted(one._kept)
+def save(out, classes, groups):
+    arrays = {"groups": groups, "components": classes[0].component_sizes, "masks": classes[0].mask_sizes}
+    for channel, one in enumerate(classes):
+        images = sorted(one._stored)
         arrays |= {
             f"images{channel}": np.array(images), f"present{channel}": one.present,
-            f"gains{channel}": np.array([one._kept[image][0] for image in images], np.int64),
-            f"reached{channel}": np.array([one._kept[image][1] for image in images], np.uint8),
-            f"gates{channel}": np.array([one._kept[image][2] for image in images], np.int64),
+            f"gains{channel}": np.array([one._stored[image][0] for image in images], np.int64),
+            f"reached{channel}": np.array([one._stored[image][1] for image in images], np.uint8),
+            f"gates{channel}": np.array([one._stored[image][2] for image in images], np.int64),
         }  # fmt: skip
     np.savez_compressed(out, **arrays)
 
 
 def read(path):
-    found = dict(np.load(path))
-    surface = ScoreSurface(component_sizes=found["components"], mask_sizes=found["masks"])
+    arrays = dict(np.load(path))
     classes = []
-    for channel in range(sum(name.startswith("images") for name in found)):
-        one = Contributions(surface)
-        one._present = dict(enumerate(found[f"present{channel}"].tolist()))
-        every = (found[f"{name}{channel}"] for name in ("images", "gains", "reached", "gates"))
-        one._kept = {
+    for channel in range(sum(name.startswith("images") for name in arrays)):
+        one = PerImageGains(component_sizes=arrays["components"], mask_sizes=arrays["masks"])
+        one._present = dict(enumerate(arrays[f"present{channel}"].tolist()))
+        every = (arrays[f"{name}{channel}"] for name in ("images", "gains", "reached", "gates"))
+        one._stored = {
             int(image): (gains, reached, int(gates)) for image, gains, reached, gates in zip(*every, strict=True)
         }
         classes.append(one)
-    return classes, found["groups"], surface
+    return classes, arrays["groups"]
 
 
-def some(one, images, surface):
-    """The contributions of `images` alone, which get new numbers."""
-    taken = Contributions(surface)
+def subset(one, images):
+    """The gains of `images` alone, renumbered."""
+    taken = PerImageGains(component_sizes=one.component_sizes, mask_sizes=one.mask_sizes)
     for number, image in enumerate(images):
         taken._present[number] = one._present[image]
-        if image in one._kept:
-            taken._kept[number] = one._kept[image]
+        if image in one._stored:
+            taken._stored[number] = one._stored[image]
     return taken
 
 
 def highest(gains, images):
-    """The cell of (T, S, M) gains, the choice among equal ones as `search` makes it; None: never."""
+    """The highest cell of (T, S, M) gains, of equal ones that of `middle_of_the_top`; None: disabled."""
     cell = middle_of_the_top(gains >= gains.max() - images)
     return cell if gains[cell] > images else None
 
@@ -98,20 +96,20 @@ def alarms(one):
     """False alarms of each cell: (T, S, M)."""
     clean = one.present == 0
     counts = np.zeros(one.shape)
-    for image, (_, reached, _) in one._kept.items():
+    for image, (_, reached, _) in one._stored.items():
         if clean[image]:
             counts += reached[..., None] > np.arange(one.shape[2])
     return counts
 
 
 def choices(classes, groups, rng):
-    """The cells (gate level, t, s, m), or None for never, of each class, by each way."""
+    """The cells (gate level, t, s, m) of each class, or None where it is disabled, by each way."""
     count = len(groups)
     plain = [one.sums(np.zeros(count, np.int8), 1)[0, 0] for one in classes]
     _, group_of = np.unique(groups, return_inverse=True)
     drawn = next(intervals.draws(int(group_of.max()) + 1, samples=RESAMPLES, seed=int(rng.integers(2**31))))
     weights = drawn[:, group_of].astype(float)
-    lent = rule_selection._lent(plain, [int(one.present.sum()) for one in classes])
+    priors = rule_selection._priors(plain, [int(one.present.sum()) for one in classes])
     found = {}
     for channel, (one, own) in enumerate(zip(classes, plain, strict=True)):
 
@@ -122,9 +120,9 @@ def choices(classes, groups, rng):
         best = highest(own, count)
         found.setdefault("a threshold of 0.5", []).append((0, *DEFAULT))
         add("the best", best)
-        again = one.drawn_sums(weights, 0)
+        again = one.weighted_sums(weights, 0)
         cells = np.array(np.unravel_index(again.reshape(RESAMPLES, -1).argmax(axis=1), one.shape))
-        add("bagged: the median of the best of 50 drawings", np.median(cells, axis=1).astype(int))
+        add("bagged: the median of the best of 50 samples", np.median(cells, axis=1).astype(int))
         errors = (again - again[(slice(None), *(best or DEFAULT))][:, None, None, None]).std(axis=0) * ONE
         near = own >= own.max() - errors - count
         fewest = np.where(near, alarms(one), np.inf)
@@ -132,9 +130,9 @@ def choices(classes, groups, rng):
             "fewest false alarms within one standard error",
             highest(np.where(fewest <= fewest.min(), own, -ONE * count), 0),
         )
-        add("borrowed alone", highest(own + lent[channel], count))
+        add("shrinkage alone", highest(own + priors[channel], count))
         errors = (again - again[(slice(None), *DEFAULT)][:, None, None, None]).std(axis=0) * ONE
-        add("cautious alone", highest(own - rule_selection.CAUTION * errors, count))
+        add("penalty alone", highest(own - rule_selection.PENALTY * errors, count))
         add("smoothed alone", middle_of_the_top(_top(smoothed(own.astype(float)), count)))
     chosen = rule_selection.choose(classes, _folds(groups, rng), groups)
     found["as thresholds does"] = [_cell(one, choice.rule) for one, choice in zip(classes, chosen.choices, strict=True)]
@@ -169,7 +167,7 @@ def _top(looks, images):
 
 
 def _folds(groups, rng):
-    """Whole groups, dealt at random."""
+    """Whole groups, assigned at random."""
     _, group_of = np.unique(groups, return_inverse=True)
     return (rng.permutation(int(group_of.max()) + 1)[group_of] % rule_selection.FOLDS).astype(np.int8)
 
@@ -178,16 +176,16 @@ def _cell(one, rule):
     if rule.pixel_threshold == DISABLED:
         return None
     level = int(np.searchsorted(GATES, rule.min_image_score)) + 1 if rule.min_image_score else 0
-    places = (
+    axes = (
         (THRESHOLDS, rule.pixel_threshold),
         (one.component_sizes, rule.min_component_px),
         (one.mask_sizes, rule.min_mask_px),
     )
-    return level, *(int(np.searchsorted(values, value)) for values, value in places)
+    return level, *(int(np.searchsorted(values, value)) for values, value in axes)
 
 
 def losses(path, images, sets, seed):
-    classes, groups, surface = read(path)
+    classes, groups = read(path)
     count = len(groups)
     _, group_of = np.unique(groups, return_inverse=True)
     sizes = np.bincount(group_of)
@@ -201,11 +199,11 @@ def losses(path, images, sets, seed):
         if wanted > count // 2:
             print(f"{wanted} images: more than half of the pool, left out")
             continue
-        lost, told, rng = {}, [], np.random.default_rng((seed, wanted))
+        lost, estimates, rng = {}, [], np.random.default_rng((seed, wanted))
         for _ in range(sets):
             order = rng.permutation(len(sizes))
             taken = np.isin(group_of, order[: int(np.searchsorted(np.cumsum(sizes[order]), wanted)) + 1])
-            inside = [some(one, np.flatnonzero(taken).tolist(), surface) for one in classes]
+            inside = [subset(one, np.flatnonzero(taken).tolist()) for one in classes]
             found, chosen = choices(inside, groups[taken], rng)
             new = count - int(taken.sum())
             rest = [
@@ -226,16 +224,16 @@ def losses(path, images, sets, seed):
             error = 1.96 * own.std() / np.sqrt(new)
             expected = chosen.mean_dice_held_out
             wide = np.hypot(expected - low, error), np.hypot(high - expected, error)
-            told.append((expected - measured, low <= measured <= high,
+            estimates.append((expected - measured, low <= measured <= high,
                          expected - wide[0] <= measured <= expected + wide[1],
                          np.mean([choice.mean_dice for choice in chosen.choices]) - measured))  # fmt: skip
-        print(f"\n{wanted} images, {len(told)} sets: loss in thousandths of Dice, and over that of the best")
+        print(f"\n{wanted} images, {len(estimates)} sets: loss in thousandths of Dice, and over that of the best")
         plain = np.mean(lost["the best"])
         for way, values in lost.items():
             error = 1.96e3 * np.std(values) / np.sqrt(len(values))
             print(f"  {way:46} {1e3 * np.mean(values):6.2f} ± {error:.2f}   {np.mean(values) / plain:5.2f}")
-        above, inside_of, with_both, tuned = np.mean(told, axis=0)
-        print(f"  told for new images less measured there {1e3 * above:+.2f} thousandths (of the images searched "
+        above, inside_of, with_both, tuned = np.mean(estimates, axis=0)
+        print(f"  cross-validated less measured on new images {1e3 * above:+.2f} thousandths (of the images searched "
               f"{1e3 * tuned:+.2f}); within its interval {inside_of:.0%}, "
               f"with both {with_both:.0%}", flush=True)  # fmt: skip
 

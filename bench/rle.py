@@ -1,10 +1,10 @@
-"""Run lengths against pycocotools at the competition's size: microseconds a mask, and pycocotools' time over ours.
+"""RLE against pycocotools at the competition's size: microseconds per mask, and the speed-up over pycocotools.
 
     python bench/rle.py [--repeats 7] [--annotations train.csv]
 
-Both start from what they are made for: masks in columns for pycocotools; ours take rows as well, as networks give
-them. Its decode makes columns, ours makes rows. Text is timed by itself: pycocotools has another one, which tables do
-not hold, so there the plain way of the competition's notebooks is the measure. A ratio above 1: ours is quicker.
+pycocotools takes and returns column-major masks; ours also takes row-major ones, as networks give them, and decodes to
+row-major. Text is timed separately: pycocotools has another text format, so the usual code of the competition's
+notebooks is the baseline. A ratio above 1 means that ours is faster.
 """
 
 import argparse
@@ -26,7 +26,7 @@ Mask = NDArray[np.uint8]
 
 
 def blobs(rng: np.random.Generator, count: int, radius_px: int, corners: int) -> Mask:
-    """Coarse polygons, as annotations are."""
+    """Coarse polygons, like annotations."""
     mask = np.zeros(SIZE, np.uint8)
     for _ in range(count):
         centre = rng.random(2) * (SIZE[1], SIZE[0])
@@ -38,7 +38,7 @@ def blobs(rng: np.random.Generator, count: int, radius_px: int, corners: int) ->
 
 
 def families(rng: np.random.Generator, annotations: Path | None) -> dict[str, list[Mask]]:
-    """Masks by what they look like, row-major."""
+    """Row-major masks by kind."""
     sets = {
         "empty": [np.zeros(SIZE, np.uint8)] * 20,
         "full": [np.ones(SIZE, np.uint8)] * 20,
@@ -56,7 +56,7 @@ def families(rng: np.random.Generator, annotations: Path | None) -> dict[str, li
 
 
 def microseconds(function: Callable[[Any], object], items: Sequence[Any], repeats: int) -> float:
-    """The best of some rounds over all items, for one item."""
+    """Microseconds per item, in the fastest of several rounds over all items."""
     best = float("inf")
     for _ in range(repeats):
         begin = time.perf_counter()
@@ -67,20 +67,20 @@ def microseconds(function: Callable[[Any], object], items: Sequence[Any], repeat
 
 
 def plain_from_text(text: str) -> NDArray[np.int32]:
-    """As notebooks do: split, two slices."""
+    """As in notebooks: split, two slices."""
     numbers = np.array(text.split(), dtype=np.int32)
     return np.stack([numbers[::2] - 1, numbers[1::2]], axis=1)
 
 
 def plain_to_text(runs: NDArray[np.int32]) -> str:
-    """As notebooks do: one list of numbers, joined."""
+    """As in notebooks: one list of numbers, joined."""
     return " ".join(str(number) for number in (runs + np.array([1, 0])).ravel())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--annotations", type=Path, help="a train.csv of the competition, for its real masks too")
+    parser.add_argument("--annotations", type=Path, help="a train.csv of the competition, to time its masks, too")
     args = parser.parse_args()
     print(f"{'masks':<22}{'what':<22}{'ours':>9}{'theirs':>9}   ratio")
     for name, rows in families(np.random.default_rng(0), args.annotations).items():
@@ -106,8 +106,8 @@ def main() -> None:
                 (lambda pair: rle.overlap(*pair), pairs),
                 (lambda pair: coco.area(coco.merge(pair, intersect=True)), their_pairs),
             ),
-            ("text to runs (plain)", (rle.from_text, texts), (plain_from_text, texts)),
-            ("runs to text (plain)", (rle.to_text, runs), (plain_to_text, runs)),
+            ("parse text (plain)", (rle.from_text, texts), (plain_from_text, texts)),
+            ("write text (plain)", (rle.to_text, runs), (plain_to_text, runs)),
         ]
         for what, (our_function, our_items), (their_function, their_items) in jobs:
             ours_us = microseconds(our_function, our_items, args.repeats)

@@ -1,11 +1,11 @@
-"""A whole competition's images: time to build the cache, memory during training, time of an epoch by its images.
+"""All images of a competition: time to build the cache, memory during training, epoch time by number of images.
 
     severstal synth FULL --images 12568     # 256 x 1600, a quarter of an hour on two cores
-    python bench/scale.py FULL [--piece 256x128] [--no-network]
+    python bench/scale.py FULL [--crop 256x128] [--no-network]
 
-Trains `linknet-small` for one epoch on an eighth, a quarter, a half and all of the images, a piece of each. Memory is
-what the process holds beside the pages of the memory map, which the system can take back. With --no-network the batches
-of an epoch are made and let go: what can depend on the number of images, in minutes.
+Trains `linknet-small` for one epoch on an eighth, a quarter, a half and all of the images, one crop per image. Memory
+excludes the pages of the memory map, which the system can reclaim. With --no-network the batches of an epoch are made
+and dropped, which takes minutes and covers all that depends on the number of images.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from severstal_cli.steel.dataset.data_folder import open_data_folder
 
 
 class Memory(threading.Thread):
-    """Looks at the memory of this process twice a second."""
+    """Samples the memory of this process twice per second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -42,12 +42,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--arch", default="linknet-small")
-    parser.add_argument("--piece", default="256x128", help="height x width of what is trained on, multiples of 32")
+    parser.add_argument("--crop", default="256x128", help="height x width of the crops, multiples of 32")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--no-network", action="store_true")
     options = parser.parse_args()
 
-    height, width = (int(side) for side in options.piece.split("x"))
+    height, width = (int(side) for side in options.crop.split("x"))
     memory = Memory()
     memory.start()
     began = time.perf_counter()
@@ -66,10 +66,10 @@ def main() -> None:
     )
     fabric = open_device()
     for _ in TrainingSet(data_folder, data_folder.cache.image_ids[:100], config).batches(0):
-        pass  # what is compiled is compiled now
+        pass  # compile all kernels before timing
     rates = []
-    for part in (8, 4, 2, 1):
-        image_ids = data_folder.cache.image_ids[::part]
+    for step in (8, 4, 2, 1):
+        image_ids = data_folder.cache.image_ids[::step]
         described = new_card.describe(config, data_folder, split, list(image_ids), [], None, (), fabric)
         state = loop.start(registry.build(options.arch, classes=data_folder.classes), config, fabric)
         data = TrainingSet(data_folder, image_ids, config)
@@ -86,8 +86,8 @@ def main() -> None:
             f"peak memory so far {memory.peak_mib:.0f} MiB",
             flush=True,
         )
-    print(f"images/s of all over those of an eighth: {rates[-1] / rates[0]:.2f}; reach 1")
-    print(f"peak memory beside the map: {memory.peak_mib:.0f} MiB; reach 4,096")
+    print(f"images/s of all over those of an eighth: {rates[-1] / rates[0]:.2f}; target 1")
+    print(f"peak memory beside the map: {memory.peak_mib:.0f} MiB; target 4,096")
 
 
 if __name__ == "__main__":

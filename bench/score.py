@@ -1,13 +1,13 @@
-"""Scoring a submission of 22,024 rows on run lengths: seconds beyond imports, and against a scorer that draws masks.
+"""Scoring a submission of 22,024 rows on RLE: seconds without imports, and against a scorer that decodes masks.
 
     python bench/score.py [--images 5506] [--sample 1801]
 
-Writes a truth and a submission of the competition's shape (original layout, a row for every image and class, some
-3,000 masks of about 150 runs), reads both, strictly, and scores them. The plain scorer reads with pandas, draws each
+Writes a ground truth and a submission like those of the competition (original layout, one row per image and class, some
+3,000 masks of about 150 runs), reads both, strictly, and scores them. The plain scorer reads with pandas, decodes each
 mask with numpy and counts pixels; it is timed on the first `--sample` images and scaled up. The first call, which
-loads the compiled functions, is shown apart from the next ones: a command pays it once. Intervals of the mean and of
-each class, and those of a difference from another submission, take 2,000 drawings each. Seconds are those of one core
-(both scorers use no more), so that other work on the machine does not count.
+loads the compiled functions, is timed separately: a command pays for it once. Intervals of the mean, of each class and
+of a difference from another submission take 2,000 bootstrap samples each. Seconds are CPU seconds of one core, so that
+other processes do not count.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SHARES = (0.071, 0.020, 0.41, 0.064)  # of the images, by class, as in the compe
 
 
 def blob(rng: np.random.Generator) -> RLE:
-    """A mask of 50 to 250 columns with a run each."""
+    """A mask of 50 to 250 columns, one run each."""
     columns = int(rng.integers(50, 251))
     first = int(rng.integers(0, SIZE[1] - columns))
     tops = rng.integers(5, 100, columns)
@@ -41,7 +41,7 @@ def blob(rng: np.random.Generator) -> RLE:
 
 
 def moved(runs: RLE, rng: np.random.Generator) -> RLE:
-    """A prediction of the mask: two columns aside, or another mask, or none."""
+    """A prediction for the mask: moved by two columns, another mask, or none."""
     kind = rng.random()
     if kind < 0.1:
         return rle.EMPTY
@@ -51,7 +51,7 @@ def moved(runs: RLE, rng: np.random.Generator) -> RLE:
 
 
 def write_pair(folder: Path, images: int) -> list[str]:
-    """truth.csv and submission.csv; the image ids."""
+    """Write truth.csv and submission.csv. Returns the image ids."""
     rng = np.random.default_rng(0)
     image_ids = [f"{number:09x}.jpg" for number in rng.choice(16**9, images, replace=False)]
     truth = {
@@ -75,7 +75,7 @@ def score(folder: Path, image_ids: list[str]) -> float:
     return float(dice_matrix(predicted.masks, true.masks, image_ids, CLASSES).mean())
 
 
-def draw(text: object) -> NDArray[np.uint8]:
+def decode(text: object) -> NDArray[np.uint8]:
     mask = np.zeros(SIZE[0] * SIZE[1], np.uint8)
     if isinstance(text, str):
         numbers = np.array(text.split(), dtype=int)
@@ -90,7 +90,7 @@ def plain_score(folder: Path, sample: int) -> float:
     total = 0.0
     rows = sample * CLASSES
     for first, second in zip(*(table["EncodedPixels"].iloc[:rows] for table in tables), strict=True):
-        mask, truth = draw(first), draw(second)
+        mask, truth = decode(first), decode(second)
         filled = int(mask.sum()) + int(truth.sum())
         total += 2 * int((mask & truth).sum()) / filled if filled else 1.0
     return total / rows
@@ -110,9 +110,7 @@ def main() -> None:
             begin = time.process_time()
             mean = score(folder, image_ids)
             seconds.append(time.process_time() - begin)
-        print(
-            f"read and score on run lengths: {min(seconds):.2f} s (the first time {seconds[0]:.2f} s), mean {mean:.6f}"
-        )
+        print(f"read and score on RLE: {min(seconds):.2f} s (the first time {seconds[0]:.2f} s), mean {mean:.6f}")
         tables = [read_table(folder / f"{name}.csv", pixels=SIZE[0] * SIZE[1]) for name in ("submission", "truth")]
         for what in ("with intervals", "with intervals and the difference from another submission"):
             begin = time.process_time()

@@ -1,12 +1,12 @@
-"""The threshold search at the competition's size: every threshold x component size x mask size, exactly.
+"""The threshold search at the competition's size: every cell of the grid of `thresholds`, scored exactly.
 
     python bench/search.py [--images 1886] [--classes 4] [--threads 2] [--size 256x1600] [--different 64]
                            [--background 3]
 
 Maps are made beforehand and used in turn: blobs with soft edges over noise of levels 0..background (about 70 % of the
-pixels above 0), half of the images clean, some of these with a false alarm. Prints the time and memory of the search
-alone, without and with what each image contributes, the choice and 200 drawings of it, its time for one map, and how it
-compares with one (threshold, size) pair by OpenCV; checks cells against masks made by the rule itself.
+pixels above 0), half of the images clean, some of these with a false alarm. Prints the time and memory of the gains
+alone, and of the whole search with the selection and 200 bootstrap samples of it, the time per map, and the speed-up
+per (threshold, size) pair over OpenCV; checks cells against masks made by the post-processing itself.
 """
 
 import argparse
@@ -21,12 +21,11 @@ import numpy as np
 from severstal_cli.steel.masks.components import tally
 from severstal_cli.steel.masks.postprocess import ClassPostprocess, apply_rule
 from severstal_cli.steel.thresholds import rule_selection
-from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, Contributions
-from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface
+from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, PerImageGains
 
 
 def make_map(rng, size, background, *, has_truth, has_blobs):
-    """(levels, truth or None): what a trained network says of one class, and the coarse polygon it should say."""
+    """(levels, truth or None): levels as of a trained network for one class, and the coarse polygon of the truth."""
     height, width = size
     score = np.full(size, -9.0, np.float32)
     truth = np.zeros(size, np.uint8)
@@ -40,7 +39,7 @@ def make_map(rng, size, background, *, has_truth, has_blobs):
         inside = cv2.GaussianBlur(truth.astype(np.float32), (0, 0), height / 24)
         wobble = cv2.GaussianBlur(rng.standard_normal(size).astype(np.float32), (0, 0), height / 64)
         score = np.log(inside + 1e-6) - np.log(1 - inside + 1e-6) + wobble / wobble.std()
-    # the network's last step enlarges its map, so neighbours in the background are alike
+    # the network's last step enlarges its map, so neighbours in the background are similar
     noise = cv2.GaussianBlur(rng.standard_normal(size).astype(np.float32), (0, 0), 1)
     noise = background * np.clip(0.35 + 0.35 * noise / noise.std(), 0, 1) + 0.5
     levels = np.clip(255 / (1 + np.exp(-score)) + noise, 0, 255).astype(np.uint8)
@@ -48,7 +47,7 @@ def make_map(rng, size, background, *, has_truth, has_blobs):
 
 
 def best_of(repeats, function):
-    """Seconds of the quickest of several calls, as the processor counts them: others may use the machine."""
+    """CPU seconds of the fastest of several calls: other processes may use the machine."""
     seconds = []
     for _ in range(repeats):
         begin = time.thread_time()
@@ -68,53 +67,47 @@ def pair_by_opencv(levels, truth, threshold, min_component_px):
 
 
 def check(maps, cells, rng, size):
-    """Cells of a surface over `maps`, with a gate those of contributions, against mean Dice of masks by the rule."""
-    surface = ScoreSurface.for_images(size[0] * size[1])
-    kept = Contributions(surface)
+    """Cells of the grid, half of them with a gate, against the mean Dice of masks made by the post-processing."""
+    gains = PerImageGains.for_images(size[0] * size[1])
     for number, pair in enumerate(maps):
-        kept.add(number, surface.add(*pair))
+        gains.add(number, *pair)
     worst = 0.0
     for number in range(cells):
-        gate = int(rng.choice(GATES)) if number % 2 else 0
-        grid = kept if gate else surface
-        t = int(rng.choice(THRESHOLDS) if gate else rng.integers(1, 256))
-        component, mask_px = (int(rng.choice(sizes)) for sizes in (grid.component_sizes, grid.mask_sizes))
         rule = ClassPostprocess(
-            pixel_threshold=t, min_component_px=component, min_mask_px=mask_px, min_image_score=gate
+            pixel_threshold=int(rng.choice(THRESHOLDS)),
+            min_component_px=int(rng.choice(gains.component_sizes)),
+            min_mask_px=int(rng.choice(gains.mask_sizes)),
+            min_image_score=int(rng.choice(GATES)) if number % 2 else 0,
         )
         total = 0.0
         for levels, truth in maps:
             mask, true = apply_rule(levels, rule), np.zeros(size, np.bool_) if truth is None else truth
             pixels = int(mask.sum()) + int(true.sum())
             total += 2 * int((mask & true).sum()) / pixels if pixels else 1.0
-        found = kept.dice(rule).sum() if gate else surface.sum_of(rule) / ONE
-        worst = max(worst, abs(total - found) / len(maps))
+        worst = max(worst, abs(total - gains.dice(rule).sum()) / len(maps))
     assert worst < 1e-12, worst
-    print(f"checked {cells} cells over {len(maps)} maps against the masks of the rule: largest difference {worst:.1e}")
+    print(
+        f"checked {cells} cells over {len(maps)} maps against applied post-processing: difference at most {worst:.1e}"
+    )
 
 
-def search(options, maps, size, *, choose):
-    """Seconds, seconds of CPU, surfaces and, with `choose`, what is chosen and drawn again from contributions."""
+def search(options, maps, size):
+    """Seconds and CPU seconds of the gains alone and of the whole search, the gains, and the choices."""
     cpu, begin = time.process_time(), time.perf_counter()
-    surfaces = [ScoreSurface.for_images(size[0] * size[1]) for _ in range(options.classes)]
-    contributions = [Contributions(surface) for surface in surfaces]
+    gains = [PerImageGains.for_images(size[0] * size[1]) for _ in range(options.classes)]
 
     def add(image):
-        for surface, kept, of_class in zip(surfaces, contributions, maps, strict=True):
-            found = surface.add(*of_class[image % len(of_class)])
-            if choose:
-                kept.add(image, found)
+        for of_class, pairs in zip(gains, maps, strict=True):
+            of_class.add(image, *pairs[image % len(pairs)])
 
     with concurrent.futures.ThreadPoolExecutor(options.threads) as pool:
         for _ in pool.map(add, range(options.images)):
             pass
-    if choose:
-        groups = np.arange(options.images)
-        choices = rule_selection.choose(contributions, (groups % rule_selection.FOLDS).astype(np.int8), groups).choices
-        rule_selection.chosen_again(contributions, choices, groups)
-    else:
-        choices = [surface.best() for surface in surfaces]
-    return time.perf_counter() - begin, time.process_time() - cpu, surfaces, choices
+    alone = time.perf_counter() - begin, time.process_time() - cpu
+    groups = np.arange(options.images)
+    choices = rule_selection.choose(gains, (groups % rule_selection.FOLDS).astype(np.int8), groups).choices
+    rule_selection.choose_resampled(gains, choices, groups)
+    return alone, (time.perf_counter() - begin, time.process_time() - cpu), gains, choices
 
 
 def main():
@@ -139,34 +132,28 @@ def main():
     every = [pair for of_class in maps for pair in of_class]
     above = np.mean([np.count_nonzero(levels) for levels, _ in every]) / (size[0] * size[1])
     print(f"{len(every)} different maps of {options.size}, {above:.0%} of the pixels above level 0")
-    tally(*every[0], ScoreSurface.for_images(size[0] * size[1]).component_sizes)  # compiles, or loads what was compiled
-    ScoreSurface.for_images(size[0] * size[1]).add(*every[0])
-
-    search(argparse.Namespace(images=10, classes=1, threads=1), maps[:1], size, choose=True)  # compiles the rest
+    PerImageGains.for_images(size[0] * size[1]).add(0, *every[0])  # compiles, or loads what was compiled
+    search(argparse.Namespace(images=10, classes=1, threads=1), maps[:1], size)  # compiles the rest
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    plain_seconds, plain_cpu, *_ = search(options, maps, size, choose=False)
-    seconds, cpu, surfaces, choices = search(options, maps, size, choose=True)
+    (gain_seconds, gain_cpu), (seconds, cpu), gains, choices = search(options, maps, size)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     searched = options.images * options.classes
-    cells = 255 * len(surfaces[0].component_sizes)
-    what = f"{options.images} images x {options.classes} classes"
-    print(
-        f"{what}, {options.threads} threads: surfaces alone {plain_seconds:.1f} s, {plain_cpu:.1f} s of CPU; with what"
-    )
-    print(f"each image contributes, the choice and 200 drawings {seconds:.1f} s, {cpu:.1f} s of CPU,", end=" ")
-    print(f"{1e3 * cpu / searched:.2f} ms a map: ratio {seconds / plain_seconds:.2f}, of CPU {cpu / plain_cpu:.2f}")
-    print(f"of each map {cells} pairs x {len(surfaces[0].mask_sizes)} mask sizes, and {len(GATES)} gates")
+    sizes = gains[0].component_sizes
+    pairs = len(THRESHOLDS) * len(sizes)
+    what = f"{options.images} images x {options.classes} classes, {options.threads} threads"
+    print(f"{what}: gains {gain_seconds:.1f} s, {gain_cpu:.1f} s of CPU, {1e3 * gain_cpu / searched:.2f} ms per map")
+    print(f"with the selection and 200 bootstrap samples of it {seconds:.1f} s, {cpu:.1f} s of CPU")
+    print(f"{pairs} pairs x {len(gains[0].mask_sizes)} mask sizes x {len(GATES)} gates per map")
     print(f"peak memory {peak:.0f} MiB, of it {peak - resident:.0f} MiB by the search: the maps were there before")
     for class_id, choice in enumerate(choices, start=1):
-        found = f"{choice.mean_dice_default:.4f} -> {choice.mean_dice:.4f}, held out {choice.mean_dice_held_out:.4f}"
-        print(f"class {class_id}: {found}, by {choice.rule}")
+        dice = f"{choice.mean_dice_default:.4f} -> {choice.mean_dice:.4f}, held out {choice.mean_dice_held_out:.4f}"
+        print(f"class {class_id}: {dice}, by {choice.rule}")
 
     sample = list(itertools.islice((pair for pair in every if pair[1] is not None), 8))
-    sizes = surfaces[0].component_sizes
     ours = np.mean([best_of(5, lambda pair=pair: tally(*pair, sizes)) for pair in sample])
     one = np.mean([best_of(5, lambda pair=pair: pair_by_opencv(*pair, 128, 100)) for pair in sample])
-    print(f"maps with the class, one thread: {cells} pairs {1e3 * ours:.2f} ms, one pair by OpenCV {1e3 * one:.2f} ms:")
-    print(f"{cells * one / ours:,.0f} times faster a pair")
+    print(f"maps with the class, one thread: {pairs} pairs {1e3 * ours:.2f} ms, one pair by OpenCV {1e3 * one:.2f} ms:")
+    print(f"{pairs * one / ours:,.0f} times faster per pair")
     check(every[: min(12, len(every))], 100, rng, size)
 
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -133,6 +134,23 @@ def unreadable(path: Path, error: OSError, kind: type[SeverstalError] = InputErr
     return kind(f"cannot read {path}", error.strerror or str(error), remedy)
 
 
+def lock(handle: int, *, wait: bool = False) -> bool:
+    """Lock an open file or folder until it is closed; False where another process holds it and `wait` is not given.
+
+    On a file system without locks nothing is locked, and the result is True. Raises OSError.
+    """
+    import fcntl  # POSIX only
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+    return True
+
+
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Keep `folder` to this process. It is made, and removed at the end with what was made above it if all is empty.
@@ -141,20 +159,13 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
     Raises MachineError: another process holds it, which `what` tells; OutputError: it cannot be made.
     """
-    import fcntl  # POSIX alone has it
-
     own = [folder, *(above for above in folder.parents if not above.exists())]
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MachineError(what, "", "Wait for it") from None
-        except OSError as error:  # some file systems have no locks: there a person must take care
-            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-                raise
+        if not lock(handle):
+            raise MachineError(what, "", "Wait for it")
         try:
             yield
         finally:
@@ -188,6 +199,11 @@ def check_place(path: Path) -> None:
         raise OutputError(f"cannot write {path}", f"{folder.name} is a file", "Name another place")
     if not is_writable(folder):
         raise OutputError(f"cannot write {path}", "no permission, or no space", "Name another place")
+
+
+def nfc(name: str) -> str:
+    """A file name as Unicode NFC: macOS stores the same name in another form (NFD)."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def is_writable(folder: Path) -> bool:

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 DEEPEST = 100
 """Lists and tables within each other. Ours have five."""
+_TOO_DEEP = f"more than {DEEPEST} lists and tables within each other"
 
 
 def read(path: Path) -> Any:
@@ -30,18 +31,22 @@ def read(path: Path) -> Any:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"byte {error.start} is no UTF-8") from error
-    too_deep = f"more than {DEEPEST} lists and tables within each other"
+    content = parse(text)
+    if _depth(content) > DEEPEST:
+        raise ValueError(_TOO_DEEP)
+    return content
+
+
+def parse(text: str) -> Any:
+    """The content of a JSON text. Raises ValueError: JSONDecodeError, or the standard reader's limits."""
     try:
-        content = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError:
         raise
-    except ValueError as error:  # Python reads no whole number of more than 4,300 digits
+    except ValueError as error:  # Python parses no integer of more than 4,300 digits
         raise ValueError("a number with too many digits") from error
     except RecursionError as error:
-        raise ValueError(too_deep) from error
-    if _depth(content) > DEEPEST:
-        raise ValueError(too_deep)
-    return content
+        raise ValueError(_TOO_DEEP) from error
 
 
 def read_table(path: Path) -> dict[str, Any]:

@@ -343,7 +343,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "wrong pseudo labels: more. It must be a submission together with the folder of its images"),
     ("no pseudo labels", nothing, PSEUDO, "new.csv: no such file"),
     ("pseudo labels without scores", all_of(pseudo(), remove("new.scores.csv")), PSEUDO,
-     "new.scores.csv is missing: it tells how sure a submission is of its rows. Predict again: this version of …"),
+     "new.scores.csv is missing: it holds the confidence of the rows of the submission. Predict again: …"),
     ("scores of another submission", all_of(pseudo("b.png,2,1 3"), write("new.scores.csv", SCORES + "b.png,1,1\n")),
      PSEUDO, "the scores beside new.csv lack rows: 1, first b.png, class 2. Predict again, with a run of all 2 …"),
     ("pseudo labels for annotated images", pseudo("000000001.png,1,", "000000000.png,1,"), PSEUDO,
@@ -488,7 +488,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("pictures below a file", nothing, f"{PREDICT} --masks old.csv",
      "cannot write old.csv/000000000.png: old.csv is a file. Name another place"),
     ("pictures over the images", nothing, f"{PREDICT} --masks data/train_images",
-     "data/train_images holds the images: pictures among them would be taken for some. Name another folder for …"),
+     "data/train_images holds the images: the overlays would be taken for images next time. Name another folder …"),
     # score
     ("no truth", nothing, "score old.csv",
      "not clear what to score. Give a submission and --truth train.csv, or a run alone"),
@@ -932,8 +932,8 @@ def test_no_permission_to_read(severstal: Severstal, work: Path, monkeypatch: py
     with monkeypatch.context() as broken:
         broken.setattr(io, "open", refuse)
         image_outcome, table_outcome = severstal(PREDICT), severstal("split --data data")
-    check_told(image_outcome, f"{IMAGE}: cannot be read: Permission denied. Check the file and its permissions")
-    check_told(table_outcome, "data/train.csv: Permission denied")
+    check_told(image_outcome, f"cannot read {IMAGE}: Permission denied. Mend its permissions")
+    check_told(table_outcome, "cannot read data/train.csv: Permission denied. Mend its permissions")
     assert snapshot(work) == before
 
 

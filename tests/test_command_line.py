@@ -22,7 +22,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError
 from severstal_cli.stages import encoding, prediction, scoring, threshold_search, training
 from severstal_cli.steel.masks.postprocess import ClassPostprocess
-from severstal_cli.steel.thresholds.score_surface import Choice
+from severstal_cli.steel.thresholds.rule_selection import Choice
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -454,7 +454,7 @@ def test_a_submission_is_scored_against_another_on_the_command_line(severstal: S
     Path("three.csv").write_text("ImageId\n00.png\n12.png\n29.png\n")
     few = severstal("score", "all.csv", "--truth", "truth.csv", "--images", "three.csv", "--against", "good.csv").out
     assert "too few images to tell how sure the mean is" in few
-    assert "their scores differ on one image, near-duplicates counted once: too few to tell" in " ".join(few.split())
+    assert "their scores differ on one image, near-duplicates counted once: too few to decide" in " ".join(few.split())
 
 
 def test_runs_are_compared_on_the_command_line(

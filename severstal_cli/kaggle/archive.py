@@ -7,7 +7,6 @@ member unpacks to is bounded by the size that it declares, and its check sum mus
 """
 
 import stat
-import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from severstal_cli.errors import InputError
-from severstal_cli.files import check_room, writing
+from severstal_cli.files import check_room, nfc, writing
 from severstal_cli.progress import SILENT, Progress
 
 _BLOCK = 1 << 20
@@ -111,7 +110,7 @@ def _clash(member: ZipInfo, known: dict[str, tuple[str, bool]]) -> str:
     parts = _parts(member)
     for depth in range(1, len(parts) + 1):
         path, is_folder = "/".join(parts[:depth]), depth < len(parts) or _is_folder(member)
-        folded = unicodedata.normalize("NFC", path).casefold()
+        folded = nfc(path).casefold()
         former = known.get(folded)
         if former is None:
             known[folded] = path, is_folder

@@ -172,7 +172,8 @@ def _images_of(
     parents = [path for path in (config.data, config.truth and config.truth.parent) if path is not None]
     folders = [path / name for path in parents for name in ("train_images", "test_images")]
     for folder in folders:
-        if paths := image_files.in_folder(folder, image_ids):
+        paths = image_files.in_folders([folder], image_ids)
+        if len(paths) == len(image_ids):
             return paths, folder
     searched = " or ".join(map(str, folders))
     raise InputError(

@@ -77,7 +77,7 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
 
 def _submissions(
     config: CompareConfig, progress: Progress
-) -> tuple[list[_Candidate], dice.Masks, drawing.DataFolder | None]:
+) -> tuple[list[_Candidate], dice.Masks, drawing.ReadImage | None]:
     _check_given(config, "submissions", {"truth", "images"})
     if config.truth is None:
         raise InputError("submissions are compared by the truth", "", "Give --truth train.csv, and --images DIR")
@@ -92,7 +92,7 @@ def _submissions(
     return candidates, judged.tables[config.truth].masks, surveys.reader(files_of) if is_whole else None
 
 
-def _runs(config: CompareConfig, progress: Progress) -> tuple[list[_Candidate], dice.Masks, drawing.DataFolder | None]:
+def _runs(config: CompareConfig, progress: Progress) -> tuple[list[_Candidate], dice.Masks, drawing.ReadImage | None]:
     from severstal_cli.learning.networks import names
 
     if config.truth or config.images:

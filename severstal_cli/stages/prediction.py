@@ -33,6 +33,7 @@ from severstal_cli.steel.images import decoding, image_files
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.tables import confidence, mask_table
 from severstal_cli.steel.tables.shards import Parts, parts_path
+from severstal_cli.steel.tables.table_files import metadata_path
 
 PredictLevels = Callable[[Iterable[decoding.Grey | None]], Iterator[pipeline.Levels]]
 
@@ -237,7 +238,7 @@ def _write(config: PredictConfig, task: Task, parts: Parts) -> int:
         count = mask_table.write_table(config.out, parts.masks(), image_ids, task.classes,
                                    layout=task.layout, columns=columns, rows=rows)  # fmt: skip
     # what belongs to an earlier submission must not stand beside this one, should its own not be written
-    config.out.with_suffix(".json").unlink(missing_ok=True)
+    metadata_path(config.out).unlink(missing_ok=True)
     confidence.scores_path(config.out).unlink(missing_ok=True)
     parts.join_scores(confidence.scores_path(config.out))
     return count
@@ -261,4 +262,4 @@ def _write_story(
         "seconds": round(result.seconds, 3),
         "images_per_s": round(result.images_per_s, 3),
     }  # fmt: skip
-    files.write_text(config.out.with_suffix(".json"), json.dumps(story, indent=2) + "\n")
+    files.write_text(metadata_path(config.out), json.dumps(story, indent=2) + "\n")

@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 import time
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.dataset import agreement, leakage, splits
-from severstal_cli.steel.images.image_files import find_images, id_of, other_endings
+from severstal_cli.steel.images.image_files import find_images, id_of, in_folders, other_endings
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.scoring import scores
 from severstal_cli.steel.tables import csv_rows, mask_table
@@ -73,7 +71,8 @@ def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None,
     true = _read(truth, "the annotations, as train.csv", progress)
     image_ids, source = _images_that_count(found, (truth, true), counting, progress)
     image_ids = sorted(image_ids)
-    files_of = _files(image_ids, counting, truth)
+    beside = (truth.parent / "train_images", truth.parent / "test_images")
+    files_of = in_folders(beside if counting is None else (counting, *beside), image_ids)
     split = splits.split_in(truth.parent)
     groups = None if split is None else split.groups_with(image_ids)
     for path, table in found.items():
@@ -139,17 +138,6 @@ def _images_that_count(
 def _is_whole(table: mask_table.MaskTable) -> bool:
     """It has a row for every class of each of its images, empty masks among them: not for defects only."""
     return len(table.masks) < len(table.lines) == len(table.image_ids) * len(table.class_ids)
-
-
-def _files(image_ids: Sequence[str], counting: Path | None, truth: Path) -> dict[str, Path]:
-    """Those of the images that count that are in the folder of --images, or else in one beside the truth."""
-    found: dict[str, Path] = {}
-    for folder in (counting, truth.parent / "train_images", truth.parent / "test_images"):
-        if folder is not None and folder.is_dir() and len(found) < len(image_ids):
-            names = os.listdir(folder)  # noqa: PTH208 (paths of thousands of files take their time)
-            there = {unicodedata.normalize("NFC", name): name for name in names}
-            found = {name: folder / there[name] for name in image_ids if name in there} | found
-    return found
 
 
 def _check_truth(

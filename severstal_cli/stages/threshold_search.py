@@ -20,8 +20,8 @@ from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import drawing
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.thresholds import rule_selection
-from severstal_cli.steel.thresholds.per_image_gains import Contributions
-from severstal_cli.steel.thresholds.score_surface import Choice, ScoreSurface
+from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS, PerImageGains
+from severstal_cli.steel.thresholds.rule_selection import Choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class ThresholdsResult:
 
 
 def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsResult:
-    """Score every threshold, component and mask size on the validation images, exactly; write what will hold up.
+    """Score a grid of post-processing on the validation images; write the one per class that holds up on new images.
 
     Raises:
         InputError: a run left no fold out, runs or weights that do not go together, or several runs and no `out`.
@@ -75,12 +75,11 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     files.check_place(path)
     part = held_out.open_validation(config.runs, config.data, progress, config.weights)
     height, width = part.data_folder.usual_size()
-    surfaces = [ScoreSurface.for_images(height * width) for _ in range(part.data_folder.classes)]
-    contributions = list(map(Contributions, surfaces))
-    _fill(surfaces, contributions, part, config, progress)
+    gains = [PerImageGains.for_images(height * width) for _ in range(part.data_folder.classes)]
+    _fill(gains, part, config, progress)
     groups = rule_selection.groups_of(part.image_ids, part.split)
     counted = tuple(class_id - 1 for class_id in part.data_folder.class_ids)
-    chosen = rule_selection.choose(contributions, rule_selection.deal(part.image_ids, part.split), groups, counted)
+    chosen = rule_selection.choose(gains, rule_selection.assign_folds(part.image_ids, part.split), groups, counted)
     choices = chosen.choices
     for line in _on_absent(choices, counted, part):
         progress.log(line)
@@ -99,10 +98,9 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
         runs=tuple(map(str, config.runs)),
         weights=config.weights,
     )
-    clouds = rule_selection.chosen_again(contributions, choices, groups)
-    _draw(
-        path.with_suffix(".png"), surfaces, choices, clouds
-    )  # first: the rules are what must not stand beside another's
+    resampled = rule_selection.choose_resampled(gains, choices, groups)
+    # before the post-processing, which must not stand beside the plot of another one
+    _plot(path.with_suffix(".png"), gains, choices, resampled)
     run_folder.write_thresholds(path, thresholds, _report(result, part))
     if config.out is None:
         (config.runs[0] / run_folder.SCORE).unlink(missing_ok=True)  # it was reached with other rules
@@ -122,24 +120,17 @@ def _on_absent(choices: Sequence[Choice], counted: Sequence[int], part: held_out
             )
 
 
-def _fill(
-    surfaces: Sequence[ScoreSurface],
-    contributions: Sequence[Contributions],
-    part: held_out.Subset,
-    config: ThresholdsConfig,
-    progress: Progress,
-) -> None:
-    """Add every image to the surface and the contributions of each class, in threads beside the network."""
+def _fill(gains: Sequence[PerImageGains], part: held_out.Subset, config: ThresholdsConfig, progress: Progress) -> None:
+    """Add every image to the gains of each class, in threads beside the network."""
     masks, exclusive = part.data_folder.masks, part.cards[0].exclusive
 
     def add(found: tuple[int, tuple[str, NDArray[np.uint8]]]) -> None:
         number, (image_id, levels) = found
         size = levels.shape[1:]
         shown = postprocess.make_exclusive(levels) if exclusive else levels
-        for channel, (surface, kept) in enumerate(zip(surfaces, contributions, strict=True)):
+        for channel, of_class in enumerate(gains):
             runs = masks.get((image_id, channel))
-            counted = surface.add(shown[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
-            kept.add(number, counted)
+            of_class.add(number, shown[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
 
     levels_of = part.levels(views=config.tta, batch_size=config.batch_size, progress=progress)
     # bounded: maps are large
@@ -173,51 +164,50 @@ def _report(result: ThresholdsResult, part: held_out.Subset) -> dict[str, object
     }
 
 
-def _draw(
+def _plot(
     path: Path,
-    surfaces: Sequence[ScoreSurface],
+    gains: Sequence[PerImageGains],
     choices: Sequence[Choice],
-    clouds: Sequence[NDArray[np.int64]],
+    resampled: Sequence[NDArray[np.int64]],
 ) -> None:
-    """A map a class: mean Dice over threshold and smallest component, with the chosen smallest mask, without a gate.
+    """Plot the searched grid of each class: mean Dice over threshold and minimum component size.
 
-    On it what was chosen, the best cell of the whole surface, and what would be chosen on other images like these.
+    The minimum mask size is the selected one, and no gate is applied. Markers show the selected cell and those that
+    bootstrap samples of the images select.
     """
-    figure, axes = drawing.figure(columns=len(surfaces), width=4.2, height=3.6)
+    figure, axes = drawing.figure(columns=len(gains), width=4.2, height=3.6)
     rng = np.random.default_rng(0)
-    for number, (surface, choice, cloud) in enumerate(zip(surfaces, choices, clouds, strict=True)):
-        plot, sizes, rule = axes[number], surface.component_sizes, choice.rule
-        means = surface.means()[1:, :, int(np.searchsorted(surface.mask_sizes, rule.min_mask_px))]
+    for channel, (of_class, choice, cells) in enumerate(zip(gains, choices, resampled, strict=True)):
+        plot, sizes, rule = axes[channel], of_class.component_sizes, choice.rule
+        means = of_class.mean_dice()[:, :, int(np.searchsorted(of_class.mask_sizes, rule.min_mask_px))]
         high = float(means.max())
         low = min(float(np.quantile(means, 0.25)), high - 0.01)  # a flat surface needs a scale, too
         colours = plot.pcolormesh(
-            np.arange(1, 256) / 255, sizes, means.T, vmin=low, vmax=high, cmap="viridis", shading="nearest"
+            THRESHOLDS / 255, sizes, means.T, vmin=low, vmax=high, cmap="viridis", shading="nearest"
         )
         figure.colorbar(colours, ax=plot)
-        predicted = cloud[cloud[:, 0] < postprocess.DISABLED]
-        spread = predicted * np.exp(rng.normal(0, 0.03, predicted.shape))  # many are of the same cell
+        predicted = cells[cells[:, 0] < postprocess.DISABLED]
+        jittered = predicted * np.exp(rng.normal(0, 0.03, predicted.shape))  # many share a cell
         plot.plot(
-            spread[:, 0] / 255, spread[:, 1], ".", color="white", markersize=3, alpha=0.5,
-            label=f"on images drawn anew, {len(cloud)} times",
+            jittered[:, 0] / 255, jittered[:, 1], ".", color="white", markersize=3, alpha=0.5,
+            label=f"selected on {len(cells)} bootstrap samples",
         )  # fmt: skip
-        best = surface.best().rule
-        if best.pixel_threshold < postprocess.DISABLED:
-            plot.plot(best.pixel_threshold / 255, best.min_component_px, "x", color="black", label="best on these")
-        if rule.pixel_threshold < postprocess.DISABLED:
+        is_disabled = rule.pixel_threshold == postprocess.DISABLED
+        if not is_disabled:
             plot.plot(
                 rule.pixel_threshold / 255, rule.min_component_px, "o", color=drawing.PALETTE[6],
-                markeredgecolor="white", label="chosen",
+                markeredgecolor="white", label="selected",
             )  # fmt: skip
         gate = f", gate {rule.min_image_score / 255:.3f}" if rule.min_image_score else ""
-        never = len(cloud) - len(predicted)
-        drawn = f"; never in {never} of {len(cloud)}" if never else ""
-        is_never = rule.pixel_threshold == postprocess.DISABLED
-        told = "never" if is_never else f"masks from {rule.min_mask_px} px{gate}"
+        disabled = len(cells) - len(predicted)
+        title = "disabled" if is_disabled else f"masks from {rule.min_mask_px} px{gate}"
+        if disabled:
+            title += f"; disabled in {disabled} of {len(cells)} samples"
         plot.set_title(
-            f"class {number + 1}: {told}{drawn}\nDice {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}",
+            f"class {channel + 1}: {title}\nDice {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}",
             fontsize=9,
         )
-        plot.set(yscale="log", xlabel="threshold", ylabel="smallest component, px", xlim=(0, 1))
+        plot.set(yscale="log", xlabel="threshold", ylabel="minimum component size, px", xlim=(0, 1))
         plot.set_ylim(sizes[0] * 0.9, sizes[-1] * 1.1)
     axes[0].legend(fontsize=7, loc="upper right", labelcolor="white", facecolor="#444444", framealpha=0.7)
     with files.replacing(path) as temporary:

@@ -1,4 +1,4 @@
-"""The domain, in numpy and numba, without torch.
+"""Masks, tables, images, scores and thresholds, in numpy and numba, without torch.
 
 masks         RLE, connected components, post-processing
 tables        CSV files of masks and of confidence

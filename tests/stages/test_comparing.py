@@ -41,7 +41,7 @@ def test_submissions_are_compared_on_the_same_images_and_classes(tables: Path) -
     assert half.differences == ()
     assert half.verdict == ""
     assert [found.difference for found in right.differences] == pytest.approx([0, 1 / 9, 1 / 18])
-    differ = "their scores differ on one image, near-duplicates counted once: too few to tell which is better"
+    differ = "their scores differ on one image, near-duplicates counted once: too few to decide which is better"
     few = f"right and half: {differ}"
     assert right.verdict == few
     assert more.score.by_class[0].predicted_masks == 2
@@ -85,13 +85,13 @@ def test_photographs_of_submissions_are_drawn_where_they_are(tables: Path) -> No
 
 
 def test_each_table_is_read_once(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, real = [], scoring.tables.read_table
+    read, real = [], scoring.mask_table.read_table
 
     def count(path: Path) -> object:
         read.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(scoring.tables, "read_table", count)
+    monkeypatch.setattr(scoring.mask_table, "read_table", count)
     comparing.compare(CompareConfig(candidates=("half.csv", "right.csv", "more.csv"), truth=Path("truth.csv"),
                                     images=Path("images.csv")))  # fmt: skip
     assert sorted(read) == ["half.csv", "more.csv", "right.csv", "truth.csv"]
@@ -121,20 +121,6 @@ def test_classes_with_gaps_are_compared_and_drawn_by_their_ids(tables: Path) -> 
     assert "| class 1 | class 5 |" in text
 
 
-def test_parts_are_compared_as_a_table(tables: Path) -> None:
-    parts = tables / "half.parts"
-    parts.mkdir()
-    header, *rows = (tables / "half.csv").read_text().splitlines()
-    for number, row in enumerate(rows, start=1):
-        (parts / f"part-{number:05}.csv").write_text(f"{header}\n{row}\n")
-    result = comparing.compare(CompareConfig(candidates=("half.parts", "right.csv"), truth=Path("truth.csv"),
-                                             images=Path("images.csv")))  # fmt: skip
-    assert [row.name for row in result.rows] == ["half", "right"]
-    assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 18, 1])
-    both = CompareConfig(candidates=("half.parts", "half.csv"), truth=Path("truth.csv"), images=Path("images.csv"))
-    assert [row.name for row in comparing.compare(both).rows] == ["half.parts", "half.csv"]
-
-
 def scores(dice: np.ndarray) -> Scores:
     blank = np.zeros(dice.shape, bool)
     return Scores(image_ids=tuple(map(str, range(len(dice)))), dice=dice, there=blank, found=blank,
@@ -158,7 +144,7 @@ def test_the_verdict_is_of_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> No
         (of("a", 0.0), of("b", -0.02), f"b is worse than a by 0.0200 {by.replace('+', '-')}"),
         (of("a", 0.0), of("b", 0.0), "b and a: their scores differ on no image"),
         (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(few),)),
-         "b and a: their scores differ on 3 images, near-duplicates counted once: too few to tell which is better"),
+         "b and a: their scores differ on 3 images, near-duplicates counted once: too few to decide which is better"),
         (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(hard[::-1]),)),
          "no difference between b and a that 1,000 images can show"),
         (of("a", 0.0), of("b", 0.05, -0.02, 0.01),

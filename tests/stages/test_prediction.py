@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from severstal_cli import files
-from severstal_cli.config import CheckConfig, PredictConfig, ScoreConfig, ThresholdsConfig
+from severstal_cli.config import PredictConfig, ThresholdsConfig
 from severstal_cli.errors import InputError, MachineError, OutputError, RunError, UsageError
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.inference import engines, level_maps
 from severstal_cli.learning.runs import model_card, run_folder
-from severstal_cli.stages import checking, prediction, scoring, threshold_search
+from severstal_cli.stages import prediction, threshold_search
 from severstal_cli.steel.images import decoding, image_files
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.tables import confidence, mask_table
@@ -88,7 +88,7 @@ def test_rows_of_an_original_sample_are_kept_as_they_stand(trained, tmp_path: Pa
 def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
     before = {path: path.read_bytes() for path in (data / "train_images").iterdir()}
-    with pytest.raises(InputError, match="train_images holds the images: pictures among them would be taken"):
+    with pytest.raises(InputError, match="train_images holds the images: the overlays would be taken for images"):
         _predict(trained, tmp_path, masks=data / "train_images")
     assert {path: path.read_bytes() for path in (data / "train_images").iterdir()} == before
     links = tmp_path / "links"
@@ -101,7 +101,7 @@ def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Pat
     one = image_files.find_images([data / "train_images"])[0]
     same = tmp_path / f"{one.stem}.bmp"
     cv2.imwrite(str(same), decoding.read_grey(one))
-    with pytest.raises(InputError, match=f"two pictures of the name {one.stem}.png"):
+    with pytest.raises(InputError, match=f"two overlays named {one.stem}.png"):
         _predict(trained, tmp_path, images=(one, same), masks=tmp_path / "pictures")
 
 
@@ -228,7 +228,7 @@ def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(tr
     assert heard.lines[-1] == "2 of 3 parts are kept: with --resume the same command goes on"
     assert not (tmp_path / "s.csv").exists()
     shutil.copy(trained[0] / "train_images" / bad.name, bad)
-    with pytest.raises(InputError, match=r"parts of a prediction are in the way: 2 in .*s\.parts\. Give --resume"):
+    with pytest.raises(InputError, match=r"s\.parts holds 2 finished shards of an earlier prediction\. Give --resume"):
         prediction.predict(PredictConfig(**settings))
     with pytest.raises(InputError, match=r"of another prediction: other views\. Give the same command"):
         prediction.predict(PredictConfig(**settings, resume=True, tta="hflip"))
@@ -393,25 +393,6 @@ def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tm
     everything = _broken(trained, tmp_path / "all", *range(45))
     result = _predict(trained, tmp_path, images=(everything,), out=tmp_path / "none.csv", on_error="skip")
     assert (len(result.skipped), result.masks_by_class) == (45, (0, 0))
-
-
-def test_parts_can_stay_parts_and_are_read_as_one_table(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    data, _ = trained
-    one = _predict(trained, tmp_path)
-    many = _predict(trained, tmp_path, out=tmp_path / "many.csv", keep_parts=True)
-    assert many.path == tmp_path / "many.parts"
-    assert not (tmp_path / "many.csv").exists()
-    assert (many.rows, many.masks_by_class) == (one.rows, one.masks_by_class)
-    table, parts = mask_table.read_table(one.path), mask_table.read_table(many.path)
-    assert list(parts.lines) == list(table.lines)
-    assert all(np.array_equal(parts.masks[key], runs) for key, runs in table.masks.items())
-    truth = shutil.copy(data / "train.csv", tmp_path / "truth.csv")  # beside its split, what trained on them counts
-    scores = [scoring.score(ScoreConfig(submission=path, truth=truth)) for path in (one.path, many.path)]
-    assert scores[0] == scores[1]
-    assert checking.check(CheckConfig(submission=many.path, images=data / "train_images")).is_valid
-    (many.path / "part-00002.csv").unlink()
-    with pytest.raises(InputError, match=r"many\.parts is not complete: 1 of 3 parts are missing, first part-00002"):
-        scoring.score(ScoreConfig(submission=many.path, truth=truth))
 
 
 def test_batches_of_one_and_of_sixteen_give_the_same_bytes_in_float32(

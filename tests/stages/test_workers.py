@@ -30,7 +30,7 @@ from severstal_cli.learning.training.validation import Validation
 from severstal_cli.stages import prediction, training
 from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.splits import read_splits
-from severstal_cli.steel.tables.csv_rows import part_path
+from severstal_cli.steel.tables.shards import shard_path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESUME = launching.REMEDY
@@ -282,7 +282,7 @@ def test_machines_with_other_photographs_do_not_mix_and_with_other_times_they_go
                            keep_parts=True)  # fmt: skip
     prediction.predict(config)
     config = replace(config, resume=True)
-    lost = [part_path(tmp_path / "s.parts", number, suffix) for suffix in (".json", ".csv") for number in (2, 3)]
+    lost = [shard_path(tmp_path / "s.parts", number, suffix) for suffix in (".json", ".csv") for number in (2, 3)]
     before = [path.read_bytes() for path in lost[2:]]
     for path in lost:
         path.unlink()
@@ -290,7 +290,7 @@ def test_machines_with_other_photographs_do_not_mix_and_with_other_times_they_go
     assert (result.images, [path.read_bytes() for path in lost[2:]]) == (45, before)
     lost[0].unlink()
     next(other.iterdir()).unlink()
-    with pytest.raises(InputError, match=r"s\.parts are of another prediction: other images"):
+    with pytest.raises(InputError, match=r"the shards in .*s\.parts are of another prediction: other images"):
         launching.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
 
 

@@ -1,4 +1,4 @@
-"""Tables that are damaged in thousands of ways: each is a table, or one short printable line that says what is wrong.
+"""Tables damaged in thousands of ways: each parses as a table, or fails with one short printable line.
 
 How much work a table makes is counted in instructions of Python, not timed.
 """
@@ -103,7 +103,7 @@ def work_of(step: Callable[[], object]) -> int:
     return count
 
 
-def test_damaged_tables_are_read_or_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_tables_are_read_or_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rng = random.Random(17)
     path, good = Path("t.csv"), Path("good.csv")

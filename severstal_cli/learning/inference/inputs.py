@@ -15,6 +15,7 @@ from severstal_cli.steel import drawing
 from severstal_cli.steel.images import decoding, image_files, surveys
 from severstal_cli.steel.tables import confidence, mask_table
 from severstal_cli.steel.tables.shards import parts_path
+from severstal_cli.steel.tables.table_files import metadata_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,8 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
     if config.keep_parts and config.out.exists():
         raise InputError(f"{config.out} is in the way", "what is told of it would be told of the parts",
                          "Remove it, or choose another name for --out")  # fmt: skip
-    _check_story(config.out.with_suffix(".json"))
-    written = config.out, config.out.with_suffix(".json"), confidence.scores_path(config.out)
+    _check_story(metadata_path(config.out))
+    written = config.out, metadata_path(config.out), confidence.scores_path(config.out)
     for path in written:
         files.check_place(path)
     files.check_place(parts_path(config.out) / "part")

@@ -9,7 +9,7 @@ of a resnet18, too, and is none.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from severstal_cli.errors import InputError, check_memory
 from severstal_cli.learning.networks.names import TIMM
+from severstal_cli.wording import listed
 
 _DEPTH = 4
 """Tables in tables that a file is searched through."""
@@ -50,13 +51,13 @@ def load(encoder: nn.Module, name: str, path: Path, in_channels: int) -> str:
         raise InputError(f"{path} holds no weights", "no table of tensors", "Give a state dict")
     fits, foreign = _matched(own, given, name, path)
     if len(foreign) > _FOREIGN * len(fits):
-        raise InputError(f"{path} is of another encoder than {name}",
-                         f"{len(foreign)} of its weights have no place in it, {_some(foreign)}", _REMEDY)  # fmt: skip
+        unmatched = f"{len(foreign)} of its weights have no place in it, {listed(foreign, 3)}"
+        raise InputError(f"{path} is of another encoder than {name}", unmatched, _REMEDY)
     weights = {key: _shaped(given[other], own[key], other, path, in_channels) for key, other in fits.items()}
     # not the encoder's own method: of some encoders it takes no `strict`, and drops or renames keys once more
     nn.Module.load_state_dict(encoder, weights, strict=False)
     unused = sorted(given.keys() - fits.values())
-    beyond = f"; {len(unused)} of its {len(given)} weights are not used: {_some(unused)}" if unused else ""
+    beyond = f"; {len(unused)} of its {len(given)} weights are not used: {listed(unused, 3)}" if unused else ""
     return f"encoder weights: {path}{beyond}"
 
 
@@ -111,15 +112,15 @@ def _matched(
     spelt = {_spelt(key): key for key in reversed(list(given))}
     prefix = _prefix(bare, spelt)
     if prefix is None:
-        found = f"it has {_some(list(given))}, the encoder {_some(list(bare.values()))}"
+        found = f"it has {listed(list(given), 3)}, the encoder {listed(list(bare.values()), 3)}"
         raise InputError(f"{path} does not fit {name}", found, _REMEDY)
     fits = {key: spelt[prefix + short] for short, key in bare.items() if prefix + short in spelt}
     beyond = {short.removeprefix(prefix): key for short, key in spelt.items()
               if short.startswith(prefix) and short.removeprefix(prefix) not in bare}  # fmt: skip
     missing = sorted(key for key in own.keys() - fits.keys() if not key.endswith(_BUFFERS))
     if missing:
-        there = f"; the file has {_some(sorted(beyond.values()))}" if beyond else ""
-        found = f"{len(missing)} of {len(own)} weights are missing, {_some(missing)}{there}"
+        there = f"; the file has {listed(sorted(beyond.values()), 3)}" if beyond else ""
+        found = f"{len(missing)} of {len(own)} weights are missing, {listed(missing, 3)}{there}"
         raise InputError(f"{path} does not fit {name}", found, _REMEDY)
     parts = {short.split(".")[0] for short in bare}
     foreign = {
@@ -204,7 +205,3 @@ def _channels(value: Tensor, own: Tensor, in_channels: int) -> Tensor | None:
     exact = (value.float() if value.is_floating_point() else value).reshape(len(value), -1, 3, *value.shape[2:])
     mean = exact.sum(dim=2, keepdim=True) / in_channels
     return mean.expand(-1, -1, in_channels, -1, -1).reshape(own.shape)
-
-
-def _some(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from severstal_cli import files, typed
 from severstal_cli.errors import InputError
 from severstal_cli.steel.annotations.shapes import AnnotationError
 
@@ -22,7 +23,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}", error.strerror or str(error), "Check the file and its permissions") from None
+        raise files.unreadable(path, error) from None
 
 
 def read_text(path: Path) -> str:
@@ -37,13 +38,11 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises InputError."""
     text = read_text(path)
     try:
-        return json.loads(text)
+        return typed.parse(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}", f"not JSON: {error.msg}", "Export it again") from None
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:
         raise InputError(f"{path}", f"not JSON: {error}", "Export it again") from None
-    except RecursionError:
-        raise InputError(f"{path}", "nested too deeply", "Export it again") from None
 
 
 def read_xml(path: Path) -> ElementTree.Element:

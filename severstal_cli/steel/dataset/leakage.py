@@ -16,7 +16,7 @@ from severstal_cli import typed
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.dataset.splits import HOLDOUT, Split
-from severstal_cli.steel.tables.table_files import unpacked_name
+from severstal_cli.steel.tables.table_files import metadata_path
 
 Record = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ def records_of(submission: Path) -> Iterator[tuple[str, Record]]:
 
     Yield nothing if the submission has no metadata of this program.
     """
-    path = unpacked_name(submission).with_suffix(".json")
+    path = metadata_path(submission)
     try:
         metadata = typed.read_table(path)
     except (OSError, ValueError):

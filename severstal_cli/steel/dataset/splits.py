@@ -14,7 +14,6 @@ per image of `train_images`, sorted by name.
 import csv
 import hashlib
 import io
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +183,7 @@ def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:
     for line, row in rows:
         try:
             _check_row(row)
-            image_id, part, group, classes = unicodedata.normalize("NFC", row[0]), row[1], int(row[2]), row[3]
+            image_id, part, group, classes = files.nfc(row[0]), row[1], int(row[2]), row[3]
             if image_id in parts:
                 raise RowError(f"{short(image_id)} occurs a second time")
             if part_of_group.setdefault(group, part) != part:

@@ -16,7 +16,6 @@ the next build removes the files of a killed one.
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import re
@@ -187,18 +186,14 @@ def _read(path: Path, bits: int) -> tuple[Grey, bytes]:
 
 @contextmanager
 def _locked(path: Path, folder: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock file `path`; wait if another process holds it."""
-    try:
+    """Hold the lock file `path`; wait where another process holds it."""
+    with files.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}", error.strerror or str(error), "Check the permissions") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.log(f"waiting for another process that is reading the images of {folder}")
-            fcntl.flock(file, fcntl.LOCK_EX)
+        if not files.lock(file.fileno()):
+            progress.log(f"another process reads the images of {folder}: waiting for it")
+            files.lock(file.fileno(), wait=True)
         yield
 
 

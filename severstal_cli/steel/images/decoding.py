@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from severstal_cli.errors import InputError, MachineError
+from severstal_cli import files
+from severstal_cli.errors import InputError, MachineError, SeverstalError
 from severstal_cli.parallel import map_in_order
 from severstal_cli.steel.images.containers import CutShortError, DamagedError, check_whole
 from severstal_cli.steel.images.image_headers import (
@@ -222,12 +223,12 @@ def _header_of(path: Path, file: IO[bytes]) -> Header:
     return header
 
 
-def _unreadable(path: Path, fault: OSError) -> InputError:
+def _unreadable(path: Path, fault: OSError) -> SeverstalError:
     if isinstance(fault, FileNotFoundError):
         return InputError(f"{path}", "no such file", "Check the path")
     if isinstance(fault, IsADirectoryError):
         return InputError(f"{path}", "a folder, not an image", "Name a file")
-    return InputError(f"{path}", f"cannot be read: {fault.strerror}", "Check the file and its permissions")
+    return files.unreadable(path, fault)
 
 
 def read_file(path: Path) -> bytes:

@@ -1,10 +1,11 @@
 """Image files of a folder, and their ids, by which tables name them."""
 
-import unicodedata
+import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from severstal_cli.errors import InputError
+from severstal_cli.files import nfc
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES, kind_of, max_pixels
 from severstal_cli.steel.tables.csv_rows import RowError, check_image_id
@@ -17,7 +18,7 @@ def id_of(path: Path) -> str:
 
     Raises InputError: the name is not allowed in a table.
     """
-    name = unicodedata.normalize("NFC", path.name)
+    name = nfc(path.name)
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -78,14 +79,14 @@ def paths_by_id(paths: Iterable[Path]) -> dict[str, Path]:
     return {id_of(path): path for path in paths}
 
 
-def in_folder(folder: Path, image_ids: Iterable[str]) -> dict[str, Path] | None:
-    """Return image_id -> path of these images in a folder; None if an image or the folder is missing."""
-    try:
-        paths = paths_by_id(find_images([folder])) if folder.is_dir() else {}
-    except InputError:
-        return None
-    wanted = list(image_ids)
-    return {name: paths[name] for name in wanted} if paths.keys() >= set(wanted) else None
+def in_folders(folders: Iterable[Path], image_ids: Collection[str]) -> dict[str, Path]:
+    """image_id -> path, in the first of the folders with a file of that name; without the images that are missing."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if len(found) < len(image_ids) and folder.is_dir():
+            names = {nfc(name): name for name in os.listdir(folder)}  # noqa: PTH208 (thousands of Paths are slow)
+            found = {name: folder / names[name] for name in image_ids if name in names} | found
+    return found
 
 
 def _images_at(file_or_folder: Path, progress: Progress) -> list[Path]:
@@ -120,7 +121,7 @@ def _images_at(file_or_folder: Path, progress: Progress) -> list[Path]:
         )
     if ignored:
         progress.log(f"{file_or_folder}: ignored {' and '.join(ignored)}")
-    return sorted(paths, key=lambda path: unicodedata.normalize("NFC", path.name))
+    return sorted(paths, key=lambda path: nfc(path.name))
 
 
 def _is_image(path: Path) -> bool:

@@ -6,12 +6,12 @@ case that `0002cc93b.png` is another image. A label image, or a mask whose class
 `In_8.png` may be image number 8 instead of class 8: names that seem to number images are refused.
 """
 
-import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from severstal_cli.errors import InputError
+from severstal_cli.files import nfc
 from severstal_cli.steel.images.image_files import image_stem, other_ending
 from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 from severstal_cli.steel.mask_images.mask_classes import remedy_for_whole_name
@@ -68,7 +68,7 @@ class ImageNames:
 
     def candidates(self, stem: str) -> list[str]:
         """Return the images that `stem` may mean: the listed ones, or without a list `stem` plus the suffix."""
-        stem = unicodedata.normalize("NFC", stem)  # like image ids
+        stem = nfc(stem)  # like image ids
         if self._images is None:
             return [stem if Path(stem).suffix.lower() in IMAGE_SUFFIXES else stem + self._suffix]
         if stem in self._listed:

@@ -1,7 +1,7 @@
-"""Compiled loops of `components`: what each does to plain arrays, nothing else.
+"""The compiled loops of `components`, on plain arrays.
 
-Arguments must come in one type, memory order and writability each (`components` ensures it): numba compiles
-every other combination anew.
+Each argument has one type, memory order and writability, which `components` ensures: numba recompiles for every other
+combination.
 """
 
 import numba
@@ -12,7 +12,7 @@ LEVELS = 256
 
 @numba.njit(cache=True, nogil=True)
 def _find_rings(padded, stride, y, rings):  # type: ignore[no-untyped-def]
-    """Fill `rings` for row `y` of the padded map; return whether the row has a level above 0."""
+    """Fill `rings` for row `y` of the padded map. Returns whether the row has a level above 0."""
     above = padded[(y - 1) * stride : y * stride]
     here = padded[y * stride : (y + 1) * stride]
     below = padded[(y + 1) * stride : (y + 2) * stride]
@@ -20,7 +20,7 @@ def _find_rings(padded, stride, y, rings):  # type: ignore[no-untyped-def]
     for x in range(1, stride - 1):
         v = here[x]
         some |= v
-        # of equal levels, the earlier in reading order comes before; bits clockwise from north-west
+        # equal levels are processed in reading order; bits clockwise from north-west
         rings[x] = (
             np.uint8(above[x - 1] >= v)
             | np.uint8(above[x] >= v) << 1
@@ -36,13 +36,13 @@ def _find_rings(padded, stride, y, rings):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def sort(levels, truth, width, padded, order):  # type: ignore[no-untyped-def]
-    """Fill `order`, the pixels by level from the highest, then in reading order; return where each level begins.
+    """Fill `order`, the pixels by descending level, then in reading order. Returns the first index of each level.
 
-    levels, truth: (H * W,) uint8. padded: room for the levels within a border of zeros.
+    levels, truth: (H * W,) uint8. padded: a buffer for the levels within a border of zeros.
     An entry of `order`: block << 11 | truth << 10 | (row & 1) << 9 | (column & 1) << 8 | ring, all in the padded map.
     """
     height, stride, blocks_wide = levels.size // width, width + 2, (width + 3) >> 1
-    counts = np.zeros((4, LEVELS), np.int64)  # four, for equal neighbours would wait for each other
+    counts = np.zeros((4, LEVELS), np.int64)  # four, so that equal neighbours do not wait for each other
     for i in range(levels.size):
         counts[i & 3, levels[i]] += 1
     start = np.zeros(LEVELS, np.int64)
@@ -66,7 +66,7 @@ def sort(levels, truth, width, padded, order):  # type: ignore[no-untyped-def]
         row_entry = (y >> 1) * blocks_wide << 11 | (y & 1) << 9
         for x in range(1, width + 1):
             entries[x] = row_entry + (x >> 1 << 11 | hits[x - 1] << 10 | (x & 1) << 8 | rings[x])
-        for x in range(1, width + 1):  # without a branch: level 0 is sorted too, to the end, and never read
+        for x in range(1, width + 1):  # branch-free: level 0 is sorted to the end, and not read
             v = here[x]
             order[place[v]] = entries[x]
             place[v] += 1
@@ -75,7 +75,7 @@ def sort(levels, truth, width, padded, order):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _book(state, root, level, bins, kept_area, overlap):  # type: ignore[no-untyped-def]
-    """Enter `root` as it was for thresholds in (level, booked]; it lives on from `level`."""
+    """Add `root` to the tables for the thresholds (level, booked]; from `level` down it may change."""
     area, hits, booked = state[root, 0], state[root, 1], state[root, 2]
     size = bins[min(area, bins.size - 1)]
     kept_area[booked, size] += area
@@ -88,7 +88,7 @@ def _book(state, root, level, bins, kept_area, overlap):  # type: ignore[no-unty
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _find(parent, node):  # type: ignore[no-untyped-def]
-    """The root of `node`, halving the path to it."""
+    """The root of `node`, with path halving."""
     up = parent[node]
     while up != node:
         above = parent[up]
@@ -100,7 +100,7 @@ def _find(parent, node):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def _merge(parent, state, basin, neighbour, level, bins, kept_area, overlap):  # type: ignore[no-untyped-def]
-    """Make one component of two basins that meet at `level`."""
+    """Merge the components of two basins that meet at `level`."""
     one = _find(parent, basin)
     other = _find(parent, neighbour)
     if one != other:
@@ -117,13 +117,13 @@ def _merge(parent, state, basin, neighbour, level, bins, kept_area, overlap):  #
 
 @numba.njit(cache=True, nogil=True)
 def grow(start, order, buffers, tables, bins, kept_area, overlap):  # type: ignore[no-untyped-def]
-    """Enter every component of every threshold into the tables of differences: what begins at t, less what ends."""
+    """Add every component of every threshold to the difference tables: beginning at t, less ending at t."""
     basin, parent, state, fresh, touched = buffers
     more, first, others = tables
     born = 0
     for level in range(LEVELS - 1, 0, -1):
         gained = np.uint64(0)
-        # unsigned indices: numba looks for a negative one otherwise, a fifth of the time in this loop
+        # unsigned indices: else numba checks for negative ones, a fifth of the time of this loop
         for k in range(np.uint64(start[level]), np.uint64(start[level - 1])):
             packed = np.int64(order[k])
             key, hit, block = np.uint64(packed & 0x3FF), packed >> 10 & 1, packed >> 11
@@ -139,7 +139,7 @@ def grow(start, order, buffers, tables, bins, kept_area, overlap):  # type: igno
                 gained += np.uint64(1)
                 born += 1
                 continue
-            # the parent instead of the basin itself: so most pixels of a component come to name its root
+            # the parent, not the basin itself, so that most pixels of a component refer to its root
             here = parent[np.uint32(basin[np.uint64(block + first[key])])]
             basin[np.uint64(block)] = here
             before = fresh[np.uint32(here)]
@@ -166,7 +166,7 @@ def grow(start, order, buffers, tables, bins, kept_area, overlap):  # type: igno
 
 @numba.njit(cache=True, nogil=True)
 def sum_up(table, top):  # type: ignore[no-untyped-def]
-    """Differences to values, in place: over the thresholds from `top` down to 1, then over the sizes from the last."""
+    """Accumulate the differences in place: over thresholds from `top` down to 1, then over sizes from the last."""
     for level in range(top - 1, 0, -1):
         table[level] += table[level + 1]
     for level in range(top, 0, -1):
@@ -176,7 +176,7 @@ def sum_up(table, top):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def paint_large(mask, min_component_px, kept):  # type: ignore[no-untyped-def]
-    """Union-find over the horizontal runs of `mask`; paint those of large components into `kept`."""
+    """Set the pixels of large components in `kept`, by union-find over the horizontal runs of `mask`."""
     height, width = mask.shape
     room = height * ((width + 1) // 2)
     begin, end = np.empty(room, np.int32), np.empty(room, np.int32)

@@ -1,24 +1,25 @@
-"""Components of a map of levels at every threshold at once, and of one mask.
+"""Connected components of a map of levels at all thresholds in one pass, and of a single mask.
 
 The mask of a map at threshold t is `levels >= t`; its components are 8-connected. Lowering t only adds pixels, so
-components appear, grow and merge. A union-find over the pixels, from the highest level down, meets every component
-that exists at any t once, with its area and its overlap with the truth. A component of area A that exists for t in
-(level, birth] adds A to kept_area[t, s] for each of these t and each size s <= A: two entries in a table of
-differences, summed at the end. (Component tree, Salembier, Oliveras and Garrido, IEEE Trans. Image Processing 7(4),
-1998; union-find on sorted pixels, Berger et al., ICIP 2007.)
+components appear, grow and merge. A union-find over the pixels in descending order of level visits every component of
+any t once, with its area and its overlap with the ground truth. A component of area A that exists for t in (level,
+birth] adds A to kept_area[t, s] for each of these t and each size s <= A: two entries in a difference table, which is
+accumulated at the end. (Component tree, Salembier, Oliveras and Garrido, IEEE Trans. Image Processing 7(4), 1998;
+union-find on sorted pixels, Berger et al., ICIP 2007.)
 
-What makes it quick:
-- All four pixels of a 2 x 2 block touch each other, so a block never holds two components, and what a pixel belongs to
-  is noted by block.
-- Neighbours of a pixel that touch each other are already one component. Which neighbours come before a pixel is one
-  byte, its ring, computed for all pixels beforehand with vector instructions; a table of 256 rings, one for each place
-  in a block, says which of them (mostly one, at most four) have to be asked.
-- A pixel without such neighbours begins a basin; any other joins the basin of a neighbour. Only basins are in the
-  union-find, a tenth of the pixels or fewer, and the pixels that they gain at a level are booked once a level.
-- Buffers are kept by the thread and need no clearing; level 0 is never touched.
+Reasons for its speed:
+- All four pixels of a 2 x 2 block are neighbours, so a block holds one component at most, and components are stored
+  per block.
+- Neighbours of a pixel that touch each other already form one component. One byte per pixel, its ring, holds which
+  neighbours come before it; rings are computed for all pixels with vector instructions. A table of the 256 rings for
+  each position in a block lists the neighbours to look up, mostly one and at most four.
+- A pixel without earlier neighbours starts a basin; any other joins the basin of a neighbour. The union-find holds
+  basins only, a tenth of the pixels or fewer, and their new pixels are added once per level.
+- Buffers belong to a thread and need no clearing; level 0 is not visited.
 
-Worked example: the map 9 0 5 3 with the truth on the third pixel and sizes (1, 2). For t in 6..9 one component, {9}:
-kept_area 1 and 0. For t in 4..5 two of one pixel: 2 and 0. For t in 1..3 {9} and {5, 3}: 3 and 2, overlap 1 and 1.
+Worked example: the map 9 0 5 3 with the ground truth on the third pixel and sizes (1, 2). For t in 6..9 there is one
+component, {9}: kept_area 1 and 0. For t in 4..5 there are two of one pixel: 2 and 0. For t in 1..3 there are {9} and
+{5, 3}: 3 and 2, overlap 1 and 1.
 """
 
 import functools
@@ -33,18 +34,18 @@ from severstal_cli.steel.masks import component_kernels as kernels
 
 LEVELS = kernels.LEVELS
 _MAX_PIXELS = 1 << 31  # areas are int32
-_SHORT_ORDER = 1 << 21  # up to so many blocks, 8 million pixels, an entry of the order has room in 32 bits
-# the ring: bit i says that this neighbour comes before the pixel. Clockwise from north-west, as in the kernels
+_SHORT_ORDER = 1 << 21  # the most blocks, 8 million pixels, for which an entry of the order fits 32 bits
+# bit i of a ring: this neighbour comes before the pixel. Clockwise from north-west, as in the kernels
 _RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """What one map keeps and hits, for every threshold and smallest component.
+    """Areas and overlaps of one map, for every threshold and minimum component size.
 
     kept_area: (256, S) int32, pixels of the components of `levels >= t` that have at least the s-th size
-    overlap: (256, S) int32, how many of these are in the truth; None where the truth is empty (all would be 0)
-    truth_area: pixels in the truth
+    overlap: (256, S) int32, those of them in the ground truth; None where that is empty (all would be 0)
+    truth_area: pixels of the ground truth
     """
 
     kept_area: NDArray[np.int32]
@@ -53,9 +54,9 @@ class Tally:
 
 
 def size_steps(pixels: int, *, count: int, smallest: float, largest: float) -> NDArray[np.int32]:
-    """Sizes in pixels to try on images of `pixels`: 1 (no filter), then evenly spaced in logarithm, each once.
+    """Sizes in pixels to try on images of `pixels`: 1 (no filter), then distinct ones, evenly spaced in logarithm.
 
-    `smallest` and `largest` are shares of the image. Small images give fewer than `count` sizes. int32, ascending.
+    smallest, largest: as shares of the image. Small images give fewer than `count` sizes. int32, ascending.
     """
     low, high = max(2.0, smallest * pixels), max(1, round(largest * pixels))
     sizes = [1]
@@ -69,8 +70,8 @@ def size_steps(pixels: int, *, count: int, smallest: float, largest: float) -> N
 def tally(levels: NDArray[np.uint8], truth: NDArray[np.bool_] | None, sizes: NDArray[np.int32]) -> Tally:
     """Areas and overlaps of one map for all 256 thresholds and all `sizes`, exactly.
 
-    levels: (H, W) uint8. truth: (H, W) bool; None says that it is empty. sizes: (S,) ascending, the first is 1.
-    Releases the GIL; any number of threads may call it at once. Raises ValueError for arguments of another kind.
+    levels: (H, W) uint8. truth: (H, W) bool; None where it is empty. sizes: (S,) ascending, the first is 1.
+    Releases the GIL and is thread-safe. Raises ValueError for other arguments.
     """
     if levels.ndim != 2 or levels.dtype != np.uint8 or levels.size == 0:
         raise ValueError(f"levels must be (H, W) uint8 and not empty, not {levels.shape} {levels.dtype}")
@@ -107,13 +108,13 @@ def check_sizes(sizes: NDArray[np.int32]) -> None:
 
 
 def _flat(pixels: NDArray[Any]) -> NDArray[Any]:
-    """`pixels` as one row, in plain order and writable: every other kind of array is another type to numba."""
+    """`pixels` flattened, row-major and writable: numba treats any other array as another type."""
     flat = np.ascontiguousarray(pixels).reshape(-1)
     return flat if flat.flags.writeable else flat.copy()
 
 
 class _Scratch(threading.local):
-    """The buffers of one thread; they grow with the largest image seen. A block is 2 x 2 pixels of the padded map."""
+    """The buffers of one thread, as large as its largest image needs. A block is 2 x 2 pixels of the padded map."""
 
     blocks = 0
     no_truth: NDArray[np.uint8]  # (4 blocks,) zeros
@@ -121,12 +122,12 @@ class _Scratch(threading.local):
     order: NDArray[Any]  # (4 blocks,) uint32 or uint64: pixels by level, highest first, then in reading order
     basin: NDArray[np.int32]  # (blocks,) the basin of a block's pixels
     parent: NDArray[np.int32]  # (blocks,) by basin: the union-find
-    state: NDArray[np.int32]  # (blocks, 4) by basin, of a root: area, overlap, level up to which it is booked
+    state: NDArray[np.int32]  # (blocks, 4) by basin, of a root: area, overlap, level down to which it is in the tables
     fresh: NDArray[np.int64]  # (blocks,) by basin: pixels gained at this level, and 2^32 times those in the truth
     touched: NDArray[np.int32]  # (blocks,) basins that gained pixels at this level
 
     def reach(self, blocks: int) -> "_Scratch":
-        """This, with room for `blocks`."""
+        """Returns itself, grown to `blocks`."""
         if blocks > self.blocks:
             self.no_truth, self.padded = np.zeros(4 * blocks, np.uint8), np.empty(4 * blocks, np.uint8)
             self.order = np.empty(4 * blocks, np.uint32 if blocks <= _SHORT_ORDER else np.uint64)
@@ -142,10 +143,10 @@ _scratch = _Scratch()
 
 @functools.cache
 def _ring_steps() -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """Whom to ask, by (row & 1) * 512 + (column & 1) * 256 + ring.
+    """The neighbouring blocks to look up, by (row & 1) * 512 + (column & 1) * 256 + ring.
 
-    Returns (1024,) how many blocks beside the first, -1 where there is no neighbour at all; and (1024, 4, 2) the steps
-    (rows, columns) in blocks, the first being the pixel's own block where it can be.
+    Returns (1024,) the number of blocks beside the first, -1 without any neighbour; and (1024, 4, 2) the steps (rows,
+    columns) in blocks, with the pixel's own block first where possible.
     """
     more, steps = np.full(1024, -1, np.int8), np.zeros((1024, 4, 2), np.int64)
     for key in range(1024):
@@ -167,7 +168,7 @@ def _ring_steps() -> tuple[NDArray[np.int8], NDArray[np.int64]]:
 
 @functools.lru_cache(maxsize=8)
 def _ring_tables(blocks_wide: int) -> tuple[NDArray[np.int8], NDArray[np.int32], NDArray[np.int32]]:
-    """How many more to ask (1024,), the steps to the first (1024,) and to the others (1024, 3), in a map so wide."""
+    """`_ring_steps` for a map of this width: the number of further blocks (1024,), flat steps (1024,) and (1024, 3)."""
     more, steps = _ring_steps()
     flat = (steps[..., 0] * blocks_wide + steps[..., 1]).astype(np.int32)
     return more, flat[:, 0].copy(), flat[:, 1:].copy()
@@ -175,7 +176,7 @@ def _ring_tables(blocks_wide: int) -> tuple[NDArray[np.int8], NDArray[np.int32],
 
 @functools.lru_cache(maxsize=8)
 def _size_bins(sizes: bytes) -> NDArray[np.int32]:
-    """For each area up to the largest size: the index of the largest size that it reaches."""
+    """The index of the largest size reached, for each area up to the largest size."""
     steps = np.frombuffer(sizes, np.int32)
     return (np.searchsorted(steps, np.arange(int(steps[-1]) + 1), side="right") - 1).astype(np.int32)
 
@@ -183,7 +184,7 @@ def _size_bins(sizes: bytes) -> NDArray[np.int32]:
 def drop_small(mask: NDArray[np.bool_], min_component_px: int) -> NDArray[np.bool_]:
     """mask: (H, W) bool -> a new mask without the 8-connected components of fewer than `min_component_px` pixels.
 
-    Releases the GIL. Raises ValueError for another kind of array.
+    Releases the GIL. Raises ValueError for another shape or type.
     """
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"mask must be (H, W) bool, not {mask.shape} {mask.dtype}")

@@ -1,12 +1,12 @@
-"""From levels to masks: the rule of a class, applied in the same way by the search for it and by prediction.
+"""Post-processing: from the levels of a class to its mask. The search and prediction apply the same code.
 
-A rule has four steps, always in this order. Take the map 200 190 0 150 90 (one row) and the rule pixel_threshold 128,
-min_component_px 2, min_mask_px 2, min_image_score 195:
-1. pixel_threshold: levels of at least 128 are in                       # # . # .
-2. min_component_px: 8-connected components below 2 pixels go           # # . . .
+It has four steps, in this order. Take the map 200 190 0 150 90 (one row) with pixel_threshold 128, min_component_px 2,
+min_mask_px 2, min_image_score 195:
+1. pixel_threshold: keep levels of at least 128                         # # . # .
+2. min_component_px: drop 8-connected components below 2 pixels         # # . . .
 3. min_mask_px: 2 pixels are left, not below 2, so the mask stays       # # . . .
-4. min_image_score: the highest level of the map, 200, reaches 195      # # . . .
-In a file a rule is an object with these four numbers. `pixel_threshold` 256, which no level reaches, is "never".
+4. min_image_score, the gate: the peak level, 200, reaches 195          # # . . .
+In a file it is an object with these four numbers. `pixel_threshold` 256, which no level reaches, disables the class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,19 +26,19 @@ DISABLED = LEVELS
 
 @dataclass(frozen=True, kw_only=True)
 class ClassPostprocess:
-    """How the levels of one class become its mask. The default is a probability of one half and no filter.
+    """The post-processing of one class. The default is a probability of one half and no filter.
 
     Raises ValueError when a number is out of its range.
     """
 
     pixel_threshold: int = 128
-    """1..255: a pixel is in from this level on; DISABLED: no mask at all."""
+    """1..255: the lowest level of the mask's pixels; DISABLED: no mask."""
     min_component_px: int = 1
-    """Smallest 8-connected component that is kept; 1: all."""
+    """Minimum size of an 8-connected component; 1: all."""
     min_mask_px: int = 1
-    """Smallest mask that is kept, counted after the components; 1: all."""
+    """Minimum size of a mask, after the components; 1: all."""
     min_image_score: int = 0
-    """0..255: the highest level of the map must reach it, else the mask is empty."""
+    """0..255, the gate: the mask is empty where the peak level is lower."""
 
     def __post_init__(self) -> None:
         limits = {"pixel_threshold": (1, DISABLED), "min_image_score": (0, LEVELS - 1)}
@@ -53,7 +53,7 @@ class ClassPostprocess:
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> "ClassPostprocess":
-        """The rule of `to_dict`. Raises ValueError when a number is missing, unknown or out of range."""
+        """Inverse of `to_dict`. Raises ValueError when a number is missing, unknown or out of range."""
         names = {field.name for field in fields(cls)}
         if set(numbers) != names:
             raise ValueError(f"a rule has the numbers {sorted(names)}, not {sorted(numbers)}")
@@ -61,14 +61,14 @@ class ClassPostprocess:
 
 
 def apply_rule(levels: NDArray[np.uint8], rule: ClassPostprocess) -> NDArray[np.bool_]:
-    """levels: (H, W) uint8 of one class -> its mask (H, W) bool by `rule`."""
+    """levels: (H, W) uint8 of one class -> its mask (H, W) bool."""
     mask = _mask(levels, rule)
     return np.zeros(levels.shape, np.bool_) if mask is None else mask
 
 
 def _mask(levels: NDArray[np.uint8], rule: ClassPostprocess) -> NDArray[np.bool_] | None:
-    """The mask, or None where it is empty for a reason that costs no mask to find."""
-    # the last step first: it reads the levels alone, and most maps end here
+    """The mask, or None where it is known to be empty before it is made."""
+    # the last step first: it needs the levels alone, and most maps end here
     if levels.size == 0 or int(levels.max()) < max(rule.pixel_threshold, rule.min_image_score):
         return None
     mask: NDArray[np.bool_] = levels >= rule.pixel_threshold
@@ -83,27 +83,27 @@ def _mask(levels: NDArray[np.uint8], rule: ClassPostprocess) -> NDArray[np.bool_
 
 
 def make_exclusive(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Leave one class a pixel: the lower level at a pixel is zeroed; on a tie the lower channel stays.
+    """Keep one class per pixel: zero all levels but the highest; on a tie the lower channel stays.
 
-    levels: (C, H, W) uint8 -> a new array of the same shape. For sets whose training annotations never overlap, before
+    levels: (C, H, W) uint8 -> a new array of the same shape. For data whose training annotations do not overlap, before
     the search and before prediction.
     """
     if levels.ndim != 3 or levels.dtype != np.uint8:
         raise ValueError(f"levels must be (C, H, W) uint8, not {levels.shape} {levels.dtype}")
     channels, pixels = levels.shape[0], levels.shape[1] * levels.shape[2]
-    exclusive = np.array(levels, order="C")  # a copy, whatever came
+    exclusive = np.array(levels, order="C")  # always a copy
     _keep_highest(exclusive.reshape(channels, pixels))
     return exclusive
 
 
 @numba.njit(cache=True, nogil=True)
 def _keep_highest(levels):  # type: ignore[no-untyped-def]
-    """levels: (C, P), changed in place. In pieces that stay in the nearest cache, each loop in vector instructions."""
+    """levels: (C, P), changed in place, in chunks that fit the L1 cache, with vectorised loops."""
     channels, pixels = levels.shape
-    piece = 4096
-    best, owner = np.empty(piece, np.uint8), np.empty(piece, np.uint8)
-    for begin in range(0, pixels, piece):
-        size = min(piece, pixels - begin)
+    chunk = 4096
+    best, owner = np.empty(chunk, np.uint8), np.empty(chunk, np.uint8)
+    for begin in range(0, pixels, chunk):
+        size = min(chunk, pixels - begin)
         best[:] = 0
         for channel in range(channels):
             row = levels[channel, begin : begin + size]
@@ -118,9 +118,9 @@ def _keep_highest(levels):  # type: ignore[no-untyped-def]
 
 
 def masks_to_runs(levels: NDArray[np.uint8], rules: Sequence[ClassPostprocess], *, exclusive: bool) -> list[rle.RLE]:
-    """The masks of one image as runs, one a class.
+    """The masks of one image as RLE, one per class.
 
-    levels: (C, H, W) uint8; rules: C of them. `exclusive` first leaves one class a pixel.
+    levels: (C, H, W) uint8; rules: C of them. exclusive: apply `make_exclusive` first.
     Raises ValueError when the number of rules is not C.
     """
     if len(levels) != len(rules):

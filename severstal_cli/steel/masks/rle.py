@@ -1,15 +1,15 @@
-"""Run lengths: a mask as a list of runs of pixels, and the text that tables hold.
+"""RLE: a mask as a list of runs of pixels, and its text in tables.
 
-Pixels are counted down the columns, then from left to right. The text is `start length start length ...`, starts
-counted from 1, runs sorted and apart. In an image of 4 rows and 3 columns, "2 2 8 3" is
+Pixels are counted down the columns, then from left to right. The text is `start length start length ...` with starts
+from 1 and sorted, disjoint runs. In an image of 4 rows and 3 columns, "2 2 8 3" is
 
     . . #        pixels 2 and 3 (first column, rows 1 and 2)
     # . #        pixels 8, 9 and 10 (the last of the second column, the first two of the third)
     # . .
     . # .
 
-In memory a mask is `Runs`: (K, 2) int32, a row a run: its start counted from 0, and its length. The text above is
-[[1, 2], [7, 3]]. The source of the format is the competition's evaluation page.
+In memory a mask is an `RLE`: (K, 2) int32, one row per run with its start, from 0, and its length. The text above is
+[[1, 2], [7, 3]]. The format is defined on the competition's evaluation page.
 """
 
 import re
@@ -26,29 +26,29 @@ RLE = NDArray[np.int32]
 EMPTY: RLE = np.empty((0, 2), dtype=np.int32)
 EMPTY.flags.writeable = False
 
-# A run ends at 2**31 - 1 at the latest, whatever the image: starts and lengths are int32.
+# starts and lengths are int32, so any run ends at 2**31 - 1 at the latest
 _MAX_PIXELS = 2**31 - 1
 
 
 class RLEError(ValueError):
-    """A text of run lengths is wrong. The message names the run and the number in the text."""
+    """The text of an RLE is invalid. The message names the run and the number in the text."""
 
     def __init__(self, message: str, word: str = "") -> None:
         super().__init__(message)
         self.word = word
-        """What stands where a number should; "" where it is one."""
+        """The word that is not a number; "" for other faults."""
 
 
 def from_text(text: str, *, pixels: int | None = None) -> RLE:
-    """Read the text of a mask; "" is the empty mask.
+    """Parse the text of a mask; "" is the empty mask.
 
     Args:
-        text: `start length` pairs, split by white space. Runs may touch ("1 3 4 2"), as in some annotations.
-        pixels: height x width of the image; a run that ends behind it is then an error.
+        text: `start length` pairs, separated by white space. Runs may touch ("1 3 4 2"), as in some annotations.
+        pixels: height x width of the image, to refuse runs past the end.
 
     Raises:
-        RLEError: not a number, odd count of numbers, start or length below 1, past the end, unsorted,
-            overlapping; the first of them from the left.
+        RLEError: for the first fault from the left: not a number, an odd count of numbers, a start or length below 1,
+            a run past the end, unsorted or overlapping runs.
     """
     limit = _MAX_PIXELS if pixels is None else min(pixels, _MAX_PIXELS)
     data = np.frombuffer(text.encode("utf-8", "replace"), dtype=np.uint8)
@@ -67,10 +67,10 @@ def to_text(runs: RLE) -> str:
 
 
 def encode(mask: NDArray[Any]) -> RLE:
-    """The runs of a mask.
+    """The RLE of a mask.
 
     Args:
-        mask: (H, W) bool or uint8, any memory order; non-zero pixels are in.
+        mask: (H, W) bool or uint8, in any memory order; non-zero pixels belong to the mask.
 
     Raises:
         ValueError: not two-dimensional, of another type, or 2**31 pixels or more.
@@ -78,7 +78,7 @@ def encode(mask: NDArray[Any]) -> RLE:
     if mask.ndim != 2 or mask.dtype not in (np.bool_, np.uint8):
         raise ValueError(f"a mask is (H, W) bool or uint8, found {mask.shape} {mask.dtype}")
     if mask.size > _MAX_PIXELS:
-        raise ValueError(f"a mask of {mask.size} pixels is too large for run lengths")
+        raise ValueError(f"a mask of {mask.size} pixels is too large for RLE")
     if mask.size == 0:
         return EMPTY
     runs: RLE
@@ -86,7 +86,7 @@ def encode(mask: NDArray[Any]) -> RLE:
         runs = kernels.encode_columns(_plain(mask.T).view(np.uint8).reshape(-1))
         return runs
     height, width = mask.shape
-    if width % 8:  # pad the rows to whole words of 8 pixels; a padding column holds nothing
+    if width % 8:  # pad the rows with empty columns to whole words of 8 pixels
         padded = np.zeros((height, width + -width % 8), dtype=np.uint8)
         padded[:, :width] = mask.view(np.uint8) if mask.flags.c_contiguous else mask
     else:
@@ -96,12 +96,12 @@ def encode(mask: NDArray[Any]) -> RLE:
 
 
 def decode(runs: RLE, size: tuple[int, int], *, columns: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-    """The mask of `runs`: (H, W) bool, row-major, for `size` = (H, W).
+    """The mask of an RLE: (H, W) bool, row-major.
 
     Args:
         runs: (K, 2) int32, sorted.
         size: (H, W) of the image.
-        columns: (x0, x1): only the strip of columns x0 to x1 - 1, as (H, x1 - x0). Its cost follows the strip.
+        columns: (x0, x1), to decode columns x0 to x1 - 1 only, as (H, x1 - x0), at the cost of those columns.
 
     Raises:
         ValueError: a run past the end of the image, or columns outside it.
@@ -117,18 +117,18 @@ def decode(runs: RLE, size: tuple[int, int], *, columns: tuple[int, int] | None 
 
 
 def area(runs: RLE) -> int:
-    """How many pixels a mask holds."""
+    """The number of pixels of a mask."""
     return int(kernels.area(_plain(runs)))
 
 
 def overlap(a: RLE, b: RLE) -> int:
-    """How many pixels are in both masks; no mask is built."""
+    """The number of pixels in both masks, without decoding them."""
     return int(kernels.overlap(_plain(a), _plain(b)))
 
 
-def union(parts: Sequence[RLE]) -> RLE:
-    """The pixels that are in any of the masks: `parts` may overlap, each is sorted as `Runs` are."""
-    every = np.concatenate(parts).astype(np.int64)
+def union(masks: Sequence[RLE]) -> RLE:
+    """The pixels in any of the masks, which may overlap."""
+    every = np.concatenate(masks).astype(np.int64)
     if not len(every):
         return EMPTY
     every = every[np.argsort(every[:, 0], kind="stable")]
@@ -139,41 +139,41 @@ def union(parts: Sequence[RLE]) -> RLE:
 
 
 def past_the_end(runs: RLE, pixels: int) -> str:
-    """What `from_text` says of the first run that ends behind the last of `pixels`; "" where none does."""
+    """The message of `from_text` for the first run that ends past `pixels`; "" without one."""
     if not len(runs) or int(runs[-1, 0]) + int(runs[-1, 1]) <= pixels:
         return ""
     row = int(np.argmax(runs.astype(np.int64).sum(axis=1) > pixels))
     start, length = int(runs[row, 0]) + 1, int(runs[row, 1])
     number = 2 * row + (start <= pixels)
     what = f"start {start}" if start > pixels else f"length {length}"
-    return f"{_place(number)}: {what} reaches past the end, pixel {pixels}"
+    return f"{_position(number)}: {what} reaches past the end, pixel {pixels}"
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    # Row-major and writable: to numba, read-only arrays are another type, for which it would compile all anew.
+    # row-major and writable: numba treats read-only arrays as another type and would recompile everything
     array = np.ascontiguousarray(array)
     return array if array.flags.writeable else array.copy()
 
 
 def _describe(words: Sequence[str], fault: int, number: int, limit: int) -> str:
     """The message for the `number`-th number (from 0) of a text."""
-    place = _place(number)
+    position = _position(number)
     nearby = ("", "", *words)[number : number + 3]  # the two numbers before it, and itself
     before, last, word = (each if len(each) <= 20 else each[:20] + "..." for each in nearby)
     what = f"{'length' if number % 2 else 'start'} {word}"
     if fault == kernels.NOT_A_NUMBER:
-        return f"{place}: {word!r} is not a number in plain digits"
+        return f"{position}: {word!r} is not a number in plain digits"
     if fault == kernels.BELOW_ONE:
-        return f"{place}: {what} is below 1"
+        return f"{position}: {what} is below 1"
     if fault == kernels.PAST_THE_END:
-        return f"{place}: {what} reaches past the end, pixel {limit}"
+        return f"{position}: {what} reaches past the end, pixel {limit}"
     if fault == kernels.UNSORTED:
-        return f"{place}: {what} is before the start of the run before it, {before}: unsorted"
+        return f"{position}: {what} is before the start of the run before it, {before}: unsorted"
     if fault == kernels.OVERLAPPING:
-        return f"{place}: {what} overlaps the run before it, {before} {last}"
-    return f"{place}: {what} has no length, the count of numbers is odd"
+        return f"{position}: {what} overlaps the run before it, {before} {last}"
+    return f"{position}: {what} has no length, the count of numbers is odd"
 
 
-def _place(number: int) -> str:
-    """The `number`-th number (from 0) of a text, for people."""
+def _position(number: int) -> str:
+    """The position of the `number`-th number (from 0) of a text, for messages."""
     return f"run {number // 2 + 1} (number {number + 1})"

@@ -1,26 +1,24 @@
-"""Compiled loops of `rle`: what each does to plain arrays, nothing else.
+"""The compiled loops of `rle`, on plain arrays.
 
-Arguments must come in one type and memory order each (`rle` ensures it): numba compiles every other combination
-anew.
-Arrays are indexed by slices in the innermost loops: the compiler then finds no negative index and takes many words of
-a chunk at once.
+Each argument has one type and memory order, which `rle` ensures: numba recompiles for every other combination. The
+innermost loops run over slices, so that the compiler rules out negative indices and vectorises them.
 """
 
 import numba
 import numpy as np
 
-# The faults that `parse` tells; 0 is none.
+# The faults that `parse` returns; 0 is none.
 NOT_A_NUMBER, BELOW_ONE, PAST_THE_END, UNSORTED, OVERLAPPING, ODD = range(1, 7)
-# Words of 8 pixels looked at together.
+# Words of 8 pixels per step.
 _CHUNK = 16
 _ONE = np.uint64(1)
-# The place of the lowest bit that is set in a byte.
+# The index of the lowest set bit of a byte.
 _LOWEST = np.array([0] + [(byte & -byte).bit_length() - 1 for byte in range(1, 256)], dtype=np.int64)
 
 
 @numba.njit(cache=True, nogil=True)
 def parse(data, limit):  # type: ignore[no-untyped-def]
-    """Runs, fault, index of the faulty number. `data`: the bytes of the text."""
+    """(runs, fault, index of the faulty number). data: the bytes of the text."""
     size = data.size
     runs = np.empty(((size + 3) // 4, 2), dtype=np.int32)  # a run needs four bytes: "1 1 "
     numbers = 0
@@ -36,7 +34,7 @@ def parse(data, limit):  # type: ignore[no-untyped-def]
         i = first_digit
         value = np.int64(0)
         while i < size and 48 <= data[i] <= 57:
-            # beyond any limit the value need not be exact, but must not wrap around
+            # beyond the limit the value need not be exact, but it must not overflow
             value = min(value * 10 + (data[i] - 48), np.int64(1) << 40)
             i += 1
         if i == first_digit or (i < size and not (data[i] == 32 or 9 <= data[i] <= 13)):
@@ -63,7 +61,7 @@ def parse(data, limit):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def to_bytes(runs):  # type: ignore[no-untyped-def]
-    """The bytes of the text. `runs`: (K, 2) int32."""
+    """The bytes of the text. runs: (K, 2) int32."""
     buffer = np.empty(22 * len(runs), dtype=np.uint8)  # two numbers of ten digits, two spaces
     end = 0
     for k in range(len(runs)):
@@ -73,8 +71,8 @@ def to_bytes(runs):  # type: ignore[no-untyped-def]
             while rest >= 10:
                 rest //= np.uint32(10)
                 digits += 1
-            for place in range(end + digits - 1, end - 1, -1):
-                buffer[place] = 48 + value % np.uint32(10)
+            for index in range(end + digits - 1, end - 1, -1):
+                buffer[index] = 48 + value % np.uint32(10)
                 value //= np.uint32(10)
             buffer[end + digits] = 32
             end += digits + 1
@@ -129,7 +127,7 @@ def encode_columns(pixels):  # type: ignore[no-untyped-def]
                 count += 1
                 flips &= flips - _ONE
             inside = bits >= np.uint64(128)
-    for i in range(8 * words.size, pixels.size):  # the bytes behind the last word, seven at most
+    for i in range(8 * words.size, pixels.size):  # the bytes after the last word, seven at most
         if (pixels[i] != 0) != inside:
             inside = not inside
             edges[count] = i
@@ -145,7 +143,7 @@ def encode_rows(words):  # type: ignore[no-untyped-def]
     """Runs of a mask, row after row, as (H, W // 8) uint64.
 
     A pixel that differs from the one above it is an edge. Rows are compared 8 pixels at a time, and the few edges are
-    then put in order of their columns: cheaper than turning the whole mask.
+    then sorted by column, which is cheaper than transposing the mask.
     """
     height, width = words.shape[0], 8 * words.shape[1]
     edges = np.empty(1024, dtype=np.int64)  # row * width + column
@@ -190,11 +188,11 @@ def encode_rows(words):  # type: ignore[no-untyped-def]
             ordered[filled] = x * height + rows[k]
             filled += 1
             k += 1
-        if (filled - first) % 2:  # the last run of the column reaches its foot
+        if (filled - first) % 2:  # the last run of the column reaches its bottom
             ordered[filled] = (x + 1) * height
             filled += 1
     kept = 0
-    for k in range(filled):  # a foot where the next column begins at once is no end
+    for k in range(filled):  # a bottom edge is no end where a run starts at the top of the next column
         if kept > 0 and ordered[k] == ordered[kept - 1]:
             kept -= 1
         else:
@@ -215,15 +213,15 @@ def _pair(edges):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def decode(runs, height, x0, x1):  # type: ignore[no-untyped-def]
-    """(H, x1 - x0) uint8. The pixels where the mask changes down a column are marked, then summed down the rows.
+    """(H, x1 - x0) uint8: marks the pixels where the mask changes down a column, then accumulates down the rows.
 
-    The sum takes whole rows, so its cost does not depend on the area of the mask.
+    The accumulation works on whole rows, so its cost does not depend on the area of the mask.
     """
     width = x1 - x0
     mask = np.zeros((height, width), dtype=np.uint8)
     first_pixel, last_pixel = np.int64(x0) * height, np.int64(x1) * height
     low, high = 0, len(runs)
-    while low < high:  # the first run that ends behind the beginning of the strip
+    while low < high:  # the first run that ends after the start of the strip
         middle = (low + high) // 2
         if np.int64(runs[middle, 0]) + runs[middle, 1] > first_pixel:
             high = middle
@@ -239,10 +237,10 @@ def decode(runs, height, x0, x1):  # type: ignore[no-untyped-def]
         x, y = start // height, start % height
         while True:
             mask[y, x] ^= 1
-            foot = (x + 1) * height
-            if end < foot:
+            bottom = (x + 1) * height
+            if end < bottom:
                 mask[end - x * height, x] ^= 1
-            if end <= foot:
+            if end <= bottom:
                 break
             x, y = x + 1, 0
     if any_run:

@@ -1,4 +1,4 @@
-"""What `compare` found: a row a candidate, as JSON values and as a table in Markdown."""
+"""The result of `compare`: one row per candidate, as JSON values and as a Markdown table."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ from severstal_cli.wording import between, counted, percent
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One candidate; what is of several trainings is their mean."""
+    """One candidate; figures of several trainings are their mean."""
 
     name: str
     score: ScoreResult
     trainings: tuple[float, ...]
-    """The mean Dice of each; a submission counts as one."""
+    """The mean Dice of each training; a submission counts as one."""
     parameters: int | None = None
     training_s: float | None = None
     images_per_s: float | None = None
-    """Of prediction."""
+    """Prediction speed."""
     differences: tuple[Difference, ...] = ()
-    """From the first candidate, by class and, in the end, of all together; empty for itself."""
+    """From the first candidate, the baseline: per class, and last over all classes. Empty for the baseline."""
     verdict: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareResult:
-    """What was compared, and where it is written."""
+    """The compared candidates, and the folder of the comparison."""
 
     rows: tuple[Row, ...]
     folder: Path
@@ -53,7 +53,7 @@ class CompareResult:
                     "parameters": row.parameters,
                     "training_s": row.training_s,
                     "images_per_s": row.images_per_s,
-                    "differences": [dataclasses.asdict(found) for found in row.differences],
+                    "differences": [dataclasses.asdict(difference) for difference in row.differences],
                     "verdict": row.verdict,
                 }
                 for row in self.rows
@@ -62,9 +62,9 @@ class CompareResult:
 
 
 def markdown(result: CompareResult) -> str:
-    """The table as Markdown, with the verdicts below it."""
+    """The Markdown table, with the verdicts below it."""
     first = result.rows[0].score
-    classes = [f"class {found.class_id}" for found in first.by_class]
+    classes = [f"class {score.class_id}" for score in first.by_class]
     level = percent(result.rows[-1].differences[-1].level)
     header = ["", "mean Dice", "95 % interval", "where the class is there", *classes, "masks", "weights", "training",
               "images/s", "less the first", f"{level} interval of it"]  # fmt: skip
@@ -72,24 +72,24 @@ def markdown(result: CompareResult) -> str:
     for row in result.rows:
         cells = [row.name.replace("|", "\\|"), *cells_of(row)]
         lines.append(f"| {' | '.join(cells)} |")
-    true_masks = sum(found.true_masks for found in first.by_class)
+    true_masks = sum(score.true_masks for score in first.by_class)
     nothing = ["predicting nothing", f"{first.all_empty:.4f}", "", "0.0000",
-               *(f"{found.all_empty:.4f}" for found in first.by_class), f"0 of {true_masks}"]  # fmt: skip
+               *(f"{score.all_empty:.4f}" for score in first.by_class), f"0 of {true_masks}"]  # fmt: skip
     lines.append(f"| {' | '.join(nothing + [''] * (len(header) - len(nothing)))} |")
     lines += ["", *(f"- {row.verdict}" for row in result.rows if row.verdict)]
     return "\n".join(lines) + "\n"
 
 
 def cells_of(row: Row) -> list[str]:
-    """What stands behind a candidate's name in `markdown`."""
+    """The cells after a candidate's name in `markdown`."""
     score, of_all = row.score, row.differences[-1] if row.differences else None
     spread = f" ± {np.std(row.trainings, ddof=1):.4f}" if len(row.trainings) > 1 else ""
     return [
         f"{score.mean_dice:.4f}{spread}",
         between(score.interval),
         "" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
-        *(f"{found.dice:.4f}" for found in score.by_class),
-        f"{sum(found.predicted_masks for found in score.by_class):.10g}",
+        *(f"{of_class.dice:.4f}" for of_class in score.by_class),
+        f"{sum(of_class.predicted_masks for of_class in score.by_class):.10g}",
         "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
         "" if row.training_s is None else f"{row.training_s / 60:.1f} min",
         "" if row.images_per_s is None else f"{row.images_per_s:.1f}",

@@ -1,7 +1,7 @@
-"""The competition's score: 2·|X∩Y| / (|X| + |Y|) of an image and a class, 1 where both masks are empty.
+"""The competition's score: 2·|X∩Y| / (|X| + |Y|) per image and class, 1 where both masks are empty.
 
-The score of a submission is the mean over all pairs of image and class: clean images count as much as others, and a
-false alarm on one costs its whole point. All counts are integers taken from run lengths; no mask is built.
+The score of a submission is the mean over all pairs of image and class. Clean images count as much as others, and a
+false alarm on one scores 0. All pixel counts come from RLE, without decoding masks.
 Worked example: 4 predicted pixels, 6 true ones, 3 in both: 2·3 / (4 + 6) = 0.6.
 """
 
@@ -14,19 +14,19 @@ from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.rle import RLE
 
 Masks = Mapping[tuple[str, int], RLE]
-"""(image_id, channel) -> runs. A pair without an entry is an empty mask."""
+"""(image_id, channel) -> RLE. A pair without an entry is an empty mask."""
 
 
 def dice(predicted: RLE, true: RLE) -> float:
-    """Dice of two masks as runs; 1 where both are empty, 0 where one of them is."""
+    """Dice of two masks; 1 where both are empty, 0 where one of them is."""
     total_px = rle.area(predicted) + rle.area(true)
     return 2 * rle.overlap(predicted, true) / total_px if total_px else 1.0
 
 
 def dice_matrix(predicted: Masks, true: Masks, image_ids: Sequence[str], classes: int) -> NDArray[np.float64]:
-    """Dice of every image and class: (N, C) float64, rows in the order of `image_ids`.
+    """Dice per image and class: (N, C) float64, rows in the order of `image_ids`.
 
-    Images and classes outside `image_ids` and `classes` do not count.
+    Other images and classes are ignored. Raises ValueError: an image is named twice.
     """
     scores = np.ones((len(image_ids), classes), dtype=np.float64)
     row_of = {image_id: row for row, image_id in enumerate(image_ids)}

@@ -1,6 +1,6 @@
-"""The score of masks, by class, with how sure it is, and the difference of two on the same images.
+"""The score of masks per class, with confidence intervals, and differences between scores on the same images.
 
-The score of every image and class is kept, `(N, C)`, and all else is told from it: no mask is built.
+The Dice per image and class, `(N, C)`, is stored, and all other figures are computed from it, without decoding masks.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ class ClassScore:
     class_id: int
     dice: float
     dice_present: float | None
-    """Over the images with this class; None when there are none."""
+    """Over the images with this class; None without any."""
     all_empty: float
-    """What predicting nothing scores."""
+    """The score of predicting nothing."""
     true_masks: int
     predicted_masks: float
-    """A whole number, but for the mean of several trainings."""
+    """Fractional for the mean of several trainings."""
     interval: Interval | None
-    """95 % for `dice`; None of too few images: see steel/scoring/intervals."""
+    """95 % interval of `dice`; None with too few images, see `intervals`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +40,13 @@ class Difference:
 
     difference: float
     groups: int
-    """The groups of near-duplicates in which the two differ; the others tell nothing of it."""
+    """The groups of near-duplicates in which the two differ."""
     interval: Interval | None
-    """For it; None of fewer than `intervals.LEAST` groups."""
+    """None with fewer than `intervals.LEAST` such groups."""
     level: float
-    """How sure the interval is: 0.95, or more where several are told at once."""
+    """The confidence level of the interval: 0.95, or higher for one of several comparisons."""
     probability: float | None
-    """How likely the sign holds on other images like these: the share of the bootstrap's samples with it."""
+    """The probability that the sign holds on other images like these: the share of bootstrap samples with it."""
 
     @property
     def is_real(self) -> bool:
@@ -55,13 +55,13 @@ class Difference:
 
     @property
     def few(self) -> str:
-        """In words, why no interval is told; empty where one is."""
+        """The reason for a missing interval; empty where there is one."""
         if self.interval is not None:
             return ""
         if not self.groups:
             return "their scores differ on no image"
         images = "one image" if self.groups == 1 else f"{self.groups} images"
-        return f"their scores differ on {images}, near-duplicates counted once: too few to tell which is better"
+        return f"their scores differ on {images}, near-duplicates counted once: too few to decide which is better"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,62 +70,63 @@ class ScoreResult:
 
     mean_dice: float
     mean_dice_present: float | None
-    """Over the pairs whose true mask is not empty; None when there are none."""
+    """Over the pairs whose true mask is not empty; None without any."""
     all_empty: float
-    """What predicting nothing scores on the same images."""
+    """The score of predicting nothing on the same images."""
     images: int
     by_class: tuple[ClassScore, ...]
     interval: Interval | None
-    """95 % for `mean_dice`; None of too few images."""
+    """95 % interval of `mean_dice`; None with too few images."""
     knows_duplicates: bool
-    """Near-duplicates were kept together for the intervals; else these may be too narrow."""
+    """Whether the intervals keep near-duplicates together; else they may be too narrow."""
 
     against: "ScoreResult | None" = None
     """Another score on the same images."""
     differences: tuple[Difference, ...] = ()
-    """From it, of each class and, in the end, of all together."""
+    """From `against`, per class, and last over all classes."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON values; a difference stands beside the score that it is of."""
+        """As JSON values, with each difference beside its score."""
         content = dataclasses.asdict(self)
         del content["differences"]
         if self.against is None:
             del content["against"]
             return content
         content["against"] = self.against.to_dict()
-        for place, found in zip((*content["by_class"], content), self.differences, strict=True):
-            place |= {
-                "difference": found.difference, "difference_interval": found.interval,
-                "probability": found.probability,
-            }  # fmt: skip
+        for score, difference in zip((*content["by_class"], content), self.differences, strict=True):
+            score |= {
+                "difference": difference.difference,
+                "difference_interval": difference.interval,
+                "probability": difference.probability,
+            }
         return content
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """The Dice of each image and class."""
+    """The Dice per image and class."""
 
     image_ids: tuple[str, ...]
     dice: NDArray[np.float64]
     """(N, C)"""
     there: NDArray[np.bool_]
-    """(N, C) whether there is a true mask."""
+    """(N, C) whether the true mask is not empty."""
     found: NDArray[np.bool_]
-    """(N, C) whether there is a predicted one."""
+    """(N, C) whether the predicted mask is not empty."""
     groups: NDArray[np.int64]
     """(N,) the group of near-duplicates of each image."""
     knows_duplicates: bool
     class_ids: tuple[int, ...] = ()
-    """The C classes that count; none given: 1 to C."""
+    """The C classes that count; empty: 1 to C."""
     masks: Masks = dataclasses.field(default_factory=dict, repr=False)
-    """The predicted ones, as runs."""
+    """The predicted masks."""
     images_per_s: float | None = None
-    """Of prediction, where it was made for this."""
+    """Prediction speed, where the score included prediction."""
 
     def summary(self, against: "Scores | None" = None) -> ScoreResult:
-        """Means, counts and intervals, and how far they are from others. Raises ValueError as `differences`."""
-        found = intervals.intervals(self.dice, self.groups)
-        of_classes = [None] * self.dice.shape[1] if found is None else list(map(_pair, found[:-1]))
+        """Means, counts and intervals, and the differences from `against`. Raises ValueError as `differences`."""
+        bounds = intervals.intervals(self.dice, self.groups)
+        of_classes = [None] * self.dice.shape[1] if bounds is None else list(map(_pair, bounds[:-1]))
         by_class = tuple(
             ClassScore(
                 class_id=class_id,
@@ -151,7 +152,7 @@ class Scores:
             all_empty=float((~self.there).mean()),
             images=len(self.image_ids),
             by_class=by_class,
-            interval=None if found is None else _pair(found[-1]),
+            interval=None if bounds is None else _pair(bounds[-1]),
             knows_duplicates=self.knows_duplicates,
             against=None if against is None else against.summary(),
             differences=() if against is None else tuple(differences([self], [against])),
@@ -166,10 +167,10 @@ def score_masks(
     groups: Mapping[str, int] | None = None,
     class_ids: Sequence[int] = (),
 ) -> Scores:
-    """Score masks against true ones over `image_ids` and `classes`; none is built, runs are enough.
+    """Score predicted masks against true ones over `image_ids` and `classes`, without decoding them.
 
-    groups: the group of near-duplicates of each image; None: not known. class_ids: the classes that count, where some
-    of `classes` do not: right wherever it is empty, a class that does not exist would lift every mean.
+    groups: the group of near-duplicates of each image; None: unknown. class_ids: the classes that count, where not all
+    of `classes` do: a class that does not exist would raise every mean, because empty masks are right for it.
     """
     channels = [class_id - 1 for class_id in class_ids] or list(range(classes))
     matrix = dice_matrix(predicted, true, image_ids, classes)
@@ -190,25 +191,26 @@ def score_masks(
 
 
 def differences(one: Sequence[Scores], other: Sequence[Scores], *, level: float = intervals.LEVEL) -> list[Difference]:
-    """How much better `one` is than `other`, of each class and, in the end, of all together.
+    """The mean Dice of `one` less that of `other`, per class, and last over all classes.
 
-    Each may be several trainings of one recipe by other seeds: then their means are compared, and what another seed
-    would change is part of the interval. Its standard deviation is that of the trainings of a side around their mean,
-    of both sides together, and its error follows Student's distribution. One training a side tells of these two alone.
-    What is the same on nearly all images is judged by those that differ: six of a thousand tell as little as six.
+    Each side may be several trainings of the same settings with different seeds. Then their means are compared, and the
+    interval includes the variation by seed: its standard deviation is that of the trainings around the mean of their
+    side, pooled over both sides, and its error follows Student's distribution. With one training per side the interval
+    is about these two models alone. The effective number of groups counts only those that differ: six of a thousand
+    are as little evidence as six.
 
-    Raises ValueError: not the same images and classes.
+    Raises ValueError: the images or classes differ.
     """
     first = one[0]
     if any(
         each.image_ids != first.image_ids or (each.class_ids, each.dice.shape) != (first.class_ids, first.dice.shape)
         for each in (*one, *other)
     ):
-        raise ValueError("not of the same images and classes")
+        raise ValueError("the scores are of different images or classes")
     sides = [np.stack([each.dice for each in side]) for side in (one, other)]
-    apart = sides[0].mean(axis=0) - sides[1].mean(axis=0)  # (N, C)
-    sums, sizes = intervals.of_groups(apart, first.groups)  # (G, C + 1), (G,)
-    telling = (sums != 0).sum(axis=0)
+    per_image = sides[0].mean(axis=0) - sides[1].mean(axis=0)  # (N, C)
+    sums, sizes = intervals.of_groups(per_image, first.groups)  # (G, C + 1), (G,)
+    differing = (sums != 0).sum(axis=0)
     samples = intervals.sampled_means(sums, sizes, intervals.effective(sums != 0, sizes))  # (B, C + 1)
     freedom = len(one) + len(other) - 2
     if freedom:
@@ -217,7 +219,7 @@ def differences(one: Sequence[Scores], other: Sequence[Scores], *, level: float 
         error = np.sqrt(squares / freedom * (1 / len(one) + 1 / len(other)))
         samples = samples + error * np.random.default_rng(0).standard_t(freedom, samples.shape)
     shares = (samples > 0).mean(axis=0)
-    found = np.clip(intervals.middle(samples, level), -1, 1)
+    bounds = np.clip(intervals.middle(samples, level), -1, 1)
     return [
         Difference(
             difference=float(mean),
@@ -226,12 +228,12 @@ def differences(one: Sequence[Scores], other: Sequence[Scores], *, level: float 
             level=level,
             probability=float(max(share, 1 - share)) if groups >= intervals.LEAST else None,
         )
-        for mean, groups, interval, share in zip(sums.sum(axis=0) / sizes.sum(), telling, found, shares, strict=True)
+        for mean, groups, interval, share in zip(sums.sum(axis=0) / sizes.sum(), differing, bounds, shares, strict=True)
     ]
 
 
 def _with_all(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`(..., C)` -> `(..., C + 1)`: the mean over the classes behind them."""
+    """`(..., C)` -> `(..., C + 1)`: with the mean over the classes appended."""
     return np.concatenate([means, means.mean(axis=-1, keepdims=True)], axis=-1)
 
 

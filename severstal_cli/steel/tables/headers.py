@@ -1,6 +1,6 @@
-"""What the header of a table says: which of the two layouts of the competition it has, and where its columns stand.
+"""Recognises which of the competition's two layouts a table has, by the columns in its header.
 
-Other columns, as the index that pandas writes, `Usage` or `fold`, are not looked at.
+Other columns, such as the index that pandas writes, `Usage` or `fold`, are ignored.
 """
 
 from collections import Counter
@@ -14,13 +14,13 @@ IMAGE, CLASS, PAIR, RUNS = "ImageId", "ClassId", "ImageId_ClassId", "EncodedPixe
 
 
 class Layout(StrEnum):
-    """Which of the two layouts a table has."""
+    """The two layouts of a table."""
 
     ORIGINAL = "original"
     CURRENT = "current"
 
 
-# The columns of each layout, in the order in which they are written unless told otherwise.
+# The columns of each layout, in the default order of writing.
 COLUMNS: Mapping[Layout, tuple[str, ...]] = {
     Layout.ORIGINAL: (PAIR, RUNS),
     Layout.CURRENT: (IMAGE, CLASS, RUNS),
@@ -28,10 +28,10 @@ COLUMNS: Mapping[Layout, tuple[str, ...]] = {
 
 
 def layout_of(columns: Sequence[str]) -> Layout | None:
-    """The layout whose columns are all there, each once; None without one, or where there are those of both."""
+    """The layout whose columns all occur, each once; None where neither layout matches, or both."""
     counts = Counter(columns)
-    found = [layout for layout, names in COLUMNS.items() if all(counts[name] == 1 for name in names)]
-    return found[0] if len(found) == 1 else None
+    matches = [layout for layout, names in COLUMNS.items() if all(counts[name] == 1 for name in names)]
+    return matches[0] if len(matches) == 1 else None
 
 
 def check_layout(path: Path, columns: Sequence[str]) -> Layout:
@@ -57,6 +57,6 @@ def check_layout(path: Path, columns: Sequence[str]) -> Layout:
 
 
 def show(names: Sequence[str]) -> str:
-    """Names of columns on one line, whatever is in them."""
+    """Column names on one line, escaped and truncated."""
     text = ",".join((name if name.isprintable() and name else repr(name))[:60] for name in names[:20])
     return text if len(text) <= 160 and len(names) <= 20 else text[:160] + "..."

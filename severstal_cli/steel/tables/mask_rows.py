@@ -1,10 +1,10 @@
-"""Rows of a table of masks, taken one by one: what is wrong with each, and what is taken as it was meant.
+"""Parses the rows of a table into masks, and collects the faults of each row.
 
-Several rows of one image and class, as of programs that write a row a defect, are one mask. An empty mask is an empty
+Several rows of one image and class form one mask: some programs write one row per defect. An empty mask is an empty
 field or a word that other programs write for it.
 
-Spreadsheets and databases cut long fields without a word. What is left of a mask may well read as another, smaller one,
-so it is refused where the longest field of a table has just the length at which a program cuts.
+Spreadsheets and databases truncate long fields silently. A truncated mask may still parse as a smaller one, so it is
+refused where the longest field of a table has exactly the length at which a known program truncates.
 """
 
 import re
@@ -16,7 +16,6 @@ from severstal_cli.steel.masks.rle import RLE, RLEError
 from severstal_cli.steel.tables.csv_rows import (
     RowError,
     check_count,
-    place,
     read_class,
     read_image_id,
     short,
@@ -25,7 +24,7 @@ from severstal_cli.steel.tables.csv_rows import (
 from severstal_cli.steel.tables.headers import CLASS, IMAGE, PAIR, RUNS, Layout
 
 NOT_A_NUMBER = frozenset(("nan", "-nan", "na", "<na>", "n/a", "#n/a", "#na", "none", "null"))
-"""Words that pandas reads as an empty field."""
+"""Words that pandas parses as an empty field."""
 
 EMPTY_WORDS = NOT_A_NUMBER | {"-1", "-", "nil", "[]", "()", "{}", "''", '""'}
 _LONGEST_WORD = max(map(len, EMPTY_WORDS))
@@ -34,18 +33,18 @@ CUT = {
     32_767: "Excel", 32_768: "Excel", 43_679: "SQL Server Management Studio", 50_000: "Google Sheets",
     65_535: "LibreOffice or MySQL", 65_536: "LibreOffice", 131_072: "Python's csv module",
 }  # fmt: skip
-"""Characters that are left of a longer field, and by whom (the limits that these programs document)."""
+"""Documented length limits of fields, in characters, and the programs that truncate there."""
 
 CUT_OFTEN = frozenset(
     (255, 256, 1000, 1023, 1024, 2000, 2048, 4000, 4095, 4096, 8000, 8191, 8192, 10_000, 16_384, 32_000)
 )
-"""Likewise, of databases; masks are as short by chance, so that several must be."""
+"""Length limits of databases. Masks may have such a length by chance, so several must have it."""
 _SEVERAL = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """Something wrong in a table. `line`: as `records.place` takes it; 0: the table as a whole."""
+    """A fault in a table. line: its line number; 0: the table as a whole."""
 
     line: int
     message: str
@@ -53,21 +52,21 @@ class Fault:
 
     @property
     def place(self) -> str:
-        """The line, and of a table in parts the part, for people."""
-        return place(self.line)
+        """`line 7`."""
+        return f"line {self.line}"
 
 
 class Scan:
-    """Takes rows and keeps what they say. `pixels`: of all images, or of each, where it is known."""
+    """Collects masks and faults row by row. pixels: height x width of all images, or of each known one."""
 
     def __init__(self, columns: tuple[str, ...], layout: Layout, pixels: int | Mapping[str, int] | None) -> None:
         self.image_ids: dict[str, None] = {}
         self.masks: dict[tuple[str, int], RLE] = {}
         self.lines: dict[tuple[str, int], int] = {}
         self.merged: dict[int, tuple[str, int]] = {}
-        """Line -> (image_id, channel) of rows whose image and class an earlier row has."""
+        """Line -> (image_id, channel) of each row whose image and class an earlier row has."""
         self.words: dict[str, int] = {}
-        """Words for an empty mask that pandas does not know, and the line of the first."""
+        """Words for an empty mask that pandas does not parse as empty -> the line of the first."""
         self.faults: list[Fault] = []
         self._columns, self._pixels, self._count = columns, pixels, len(columns)
         self._several: dict[tuple[str, int], list[RLE]] = {}
@@ -78,7 +77,7 @@ class Scan:
         self._image, self._class = (0, 0) if self._pair is not None else (columns.index(IMAGE), columns.index(CLASS))
 
     def add(self, line: int, fields: list[str]) -> None:
-        """Take a row, or note what is wrong with it."""
+        """Add the mask of a row, or its fault."""
         try:
             if len(fields) != self._count:
                 check_count(fields, self._columns)
@@ -113,9 +112,9 @@ class Scan:
             self.faults.append(Fault(line=line, message=str(error)))
 
     def end(self) -> None:
-        """Behind the last row: unite the masks of several rows, and see what was cut."""
-        for key, parts in self._several.items():
-            self.masks[key] = rle.union(parts)
+        """After the last row: unite the masks of several rows, and detect truncated fields."""
+        for key, masks in self._several.items():
+            self.masks[key] = rle.union(masks)
         is_cut = self._longest in CUT or (self._longest in CUT_OFTEN and len(self._at_longest) >= _SEVERAL)
         if not is_cut:
             return
@@ -124,8 +123,8 @@ class Scan:
         for line, (image_id, channel) in self._at_longest.values():
             self.masks.pop((image_id, channel), None)
             if line not in known:
-                found = f"the field has {self._longest:,} characters, the most of all rows, and {who} cuts there"
-                message = f"{short(image_id)}, class {channel + 1}: {found}: the rest of the mask is lost"
+                cut = f"the field has {self._longest:,} characters, the most of all rows, and {who} cuts there"
+                message = f"{short(image_id)}, class {channel + 1}: {cut}: the rest of the mask is lost"
                 self.faults.append(Fault(line=line, message=message))
 
     def _is_empty(self, text: str, line: int) -> bool:
@@ -137,7 +136,7 @@ class Scan:
         return True
 
     def _note_length(self, line: int, key: tuple[str, int], field: str) -> None:
-        """Keep the longest fields that differ, some of many."""
+        """Collect the longest distinct fields, up to 100."""
         if len(field) > self._longest:
             self._longest = len(field)
             self._at_longest.clear()
@@ -146,11 +145,11 @@ class Scan:
 
 
 def _cause(field: str, word: str) -> str:
-    """What other programs did to a field that is no mask. word: what stands in it where a number should."""
+    """The likely cause of a field that is not a mask, as the end of a message. word: the one that is not a number."""
     if len(field) in CUT:
         return f"; {CUT[len(field)]} cuts fields at {len(field):,} characters"
     if word[:1] in ("[", "(", "{"):
-        return "; numbers stand without brackets"
+        return "; masks have no brackets"
     if re.match(r"\d[\d.,]*[eE]\+?\d", word):
         return "; a spreadsheet has rounded it, and its digits are lost"
     if re.match(r"\d*[,;:|]", word):

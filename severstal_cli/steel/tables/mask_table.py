@@ -1,24 +1,24 @@
-"""Tables of masks as run lengths: annotations, submissions, sample files, in both layouts of the competition.
+"""Tables of masks as RLE: annotations, submissions, sample files, in both layouts of the competition.
 
-original (2019), a row for every image and class, empty where there is no defect:
+original (2019), one row per image and class, empty where there is no defect:
 
     ImageId_ClassId,EncodedPixels
     0002cc93b.jpg_1,29102 12 29346 24
     0002cc93b.jpg_2,
 
-current, usually rows for defects only; a clean image is known from the folder of images alone:
+current, usually with rows for defects only, so that clean images occur in the folder of images alone:
 
     ImageId,ClassId,EncodedPixels
     0002cc93b.jpg,1,29102 12 29346 24
 
-The header tells which it is; its columns may stand in any order, and others beside them. Rows may stand in any order
-too. Several rows of one image and class are one mask. An empty mask is an empty field, blanks, or a word for it, as
-"nan", "None" or "-1". Files are UTF-8, with or without a byte order mark, with any line ends; `table_files` lists
-how they may be compressed. RLE is defined in `steel/masks/rle`. A sample file of the current layout has one placeholder
-row per image: `0000f269f.jpg,1 409600,0`.
+The header decides the layout. Columns may have any order, with others among them, and so may rows. Several rows of one
+image and class are one mask. An empty mask is an empty field, blanks, or a word such as "nan", "None" or "-1". Files
+are UTF-8, with or without a byte order mark, with any line ends; `table_files` lists the compressions, and
+`steel/masks/rle` defines RLE. A sample file of the current layout has one placeholder row per image:
+`0000f269f.jpg,1 409600,0`.
 
-Classes that count are those that a row names. A table of a few images may lack rows of a class in the middle: an empty
-one, as `0002cc93b.jpg,2,`, says that there is such a class.
+A class counts where a row names it. A table of few images may lack rows of a class below the highest; an empty row, as
+`0002cc93b.jpg,2,`, declares that class.
 """
 
 import csv
@@ -37,7 +37,6 @@ from severstal_cli.steel.tables.csv_rows import (
     RowError,
     check_count,
     open_records,
-    place,
     read_image_id,
     read_records,
     short,
@@ -61,12 +60,12 @@ __all__ = [
     "scan_table",
     "unnamed_classes",
     "write_table",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskTable:
-    """What a table of run lengths says. A pair without an entry in `masks` is an empty mask."""
+    """The content of a table. A pair without an entry in `masks` is an empty mask."""
 
     layout: Layout
     columns: tuple[str, ...]
@@ -78,23 +77,23 @@ class MaskTable:
     classes: int
     """The highest class_id that a row names; 0 for a table without rows."""
     lines: Mapping[tuple[str, int], int]
-    """(image_id, channel) -> line of its first row, with empty mask or not."""
+    """(image_id, channel) -> line of its first row, also of empty masks."""
     class_ids: tuple[int, ...] = ()
     """Every class_id that a row names, sorted."""
     merged: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     """Line -> (image_id, channel) of the further rows of an image and class."""
     words: Mapping[str, int] = field(default_factory=dict)
-    """What stands for empty masks that pandas would not read as such, as -1, and the line of the first."""
+    """Words for an empty mask that pandas does not parse as empty, such as -1 -> the line of the first."""
     separator: str = ","
-    """What separates the columns: a comma, a semicolon or a tab."""
+    """The column separator: a comma, a semicolon or a tab."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What a sample submission or a list of images asks for."""
+    """The images and rows that a sample submission or a list of images asks for."""
 
     layout: Layout | None
-    """None for a mere list of images."""
+    """None for a list of images."""
     columns: tuple[str, ...]
     image_ids: tuple[str, ...]
     """In the order of the file, each once."""
@@ -119,7 +118,7 @@ def read_table(path: Path, *, pixels: int | Mapping[str, int] | None = None) -> 
 
 
 def scan_table(path: Path, *, pixels: int | Mapping[str, int] | None = None) -> tuple[MaskTable, list[Fault]]:
-    """Like `read_table`, but with every faulty row told. A row with a fault in its runs counts as an empty mask.
+    """Like `read_table`, but returns all faults. A row with a fault in its RLE counts as an empty mask.
 
     Raises:
         InputError: the file cannot be read or its header is neither layout's.
@@ -150,21 +149,21 @@ def scan_table(path: Path, *, pixels: int | Mapping[str, int] | None = None) -> 
 
 
 def log_merged(path: Path, table: MaskTable, progress: Progress) -> None:
-    """Say how many rows were merged with an earlier one of their image and class."""
+    """Log how many rows were merged with an earlier one of their image and class."""
     if table.merged:
         line = min(table.merged)
         image_id, channel = table.merged[line]
         progress.log(f"{path}: {counted(len(table.merged), 'row')} merged with an earlier one of the same image and "
-                     f"class: first {place(line)}, {short(image_id)}, class {channel + 1}")  # fmt: skip
+                     f"class: first line {line}, {short(image_id)}, class {channel + 1}")  # fmt: skip
 
 
 def unnamed_classes(class_ids: Sequence[int]) -> list[int]:
-    """The class ids below the highest that no row of annotations names: there may be no such class."""
+    """The class ids below the highest that no row of annotations names; they may not exist."""
     return sorted(set(range(1, max(class_ids, default=0))) - set(class_ids))
 
 
 def log_gaps(path: Path, table: MaskTable, progress: Progress) -> None:
-    """Say which classes no row of annotations names: means leave them out."""
+    """Log which classes no row of annotations names; means exclude them."""
     unnamed = unnamed_classes(table.class_ids)
     if unnamed:
         are = "classes" if len(unnamed) > 1 else "class"
@@ -174,7 +173,7 @@ def log_gaps(path: Path, table: MaskTable, progress: Progress) -> None:
 
 
 def past_the_end(table: MaskTable, pixels: Mapping[str, int]) -> Iterator[Fault]:
-    """The masks with a run past the end of their image, in the words of `scan_table`. pixels: of the images known."""
+    """The masks with a run past the end of their image. pixels: height x width of the known images."""
     for (image_id, channel), runs in table.masks.items():
         message = rle.past_the_end(runs, pixels.get(image_id, 2**31))
         if message:
@@ -183,11 +182,11 @@ def past_the_end(table: MaskTable, pixels: Mapping[str, int]) -> Iterator[Fault]
 
 
 def read_image_list(path: Path) -> Sample:
-    """Read which images, and for the original layout which rows, a sample submission or a list asks for.
+    """Read the images, and for the original layout the rows, that a sample submission or a list asks for.
 
     Args:
-        path: a CSV file with a column ImageId_ClassId or ImageId; other columns are not looked at, so that
-            annotations, `splits.csv` and the placeholders of a sample file do as well. A row may stand there twice.
+        path: a CSV file with a column ImageId_ClassId or ImageId; other columns are ignored, so annotations,
+            `splits.csv` and sample files are accepted, too. Rows may repeat.
 
     Raises:
         InputError: the file cannot be read, has neither column or both, has a wrong row, or names no image.
@@ -208,11 +207,11 @@ def read_image_list(path: Path) -> Sample:
                 if image_id not in image_ids:
                     image_id = read_image_id(image_id)
             except RowError as error:
-                raise InputError(f"{path}, {place(line)}", str(error)) from error
+                raise InputError(f"{path}, line {line}", str(error)) from error
             image_ids[image_id] = None
             rows[image_id, class_id] = None
     except BrokenRecord as broken:
-        raise InputError(f"{path}, {place(broken.line)}", str(broken)) from broken
+        raise InputError(f"{path}, line {broken.line}", str(broken)) from broken
     if not image_ids:
         raise InputError(str(path), "it names no image")
     layout = layout_of(columns)
@@ -235,7 +234,7 @@ def write_table(
     rows: Sequence[tuple[str, int]] | None = None,
     empty_rows: bool = True,
 ) -> int:
-    """Write a table, whole or not at all; the number of rows behind the header.
+    """Write a table, whole or not at all. Returns the number of rows below the header.
 
     Args:
         path: the CSV file.
@@ -244,12 +243,12 @@ def write_table(
         classes: C; channels are 0..C-1.
         layout: which layout to write.
         columns: the header, a permutation of `COLUMNS[layout]`.
-        rows: (image_id, class_id) of each row, where they are to stand in another order or are fewer.
-        empty_rows: whether empty masks get rows; False gives rows for defects only, as in annotations of today.
+        rows: (image_id, class_id) of each row, where their order differs or they are fewer.
+        empty_rows: whether empty masks get rows; False gives rows for defects only, as in the current annotations.
 
     Raises:
-        ValueError: `masks` names an image or channel that would not be written, an image is given twice, or
-            `columns` are not the layout's.
+        ValueError: `masks` names an image or channel without a row, an image is given twice, or `columns` are not the
+            layout's.
         OutputError: the file cannot be written.
     """
     header = tuple(columns or COLUMNS[layout])

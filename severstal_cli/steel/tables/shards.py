@@ -1,12 +1,12 @@
-"""A submission in the making: a folder of parts, so that a killed prediction goes on and processes can share the work.
+"""A submission in the making, as a folder of shards, so that processes share the work and a killed prediction resumes.
 
-    submission.parts/plan.json               what is predicted and by what; parts of another plan are not taken over
-    submission.parts/part-00001.csv          the table of the first images, a row for every image and class
-    submission.parts/part-00001.scores.csv   how sure its rows are
-    submission.parts/part-00001.json         written last: its fingerprint, masks by class, images that were skipped
+    submission.parts/plan.json               the settings of the prediction; shards of other settings are refused
+    submission.parts/part-00001.csv          the table of the first images, one row per image and class
+    submission.parts/part-00001.scores.csv   the confidence of its rows
+    submission.parts/part-00001.json         written last: fingerprint, masks per class, skipped images
 
-A part is finished when its JSON is there. Its fingerprint is that of its images' names, sizes and times: a part whose
-images have changed since is made again. `records.read_records` reads the tables of such a folder as one.
+A shard is finished when its JSON file exists and has the fingerprint of its images: their names, sizes and times. A
+shard whose images have changed is predicted again.
 """
 
 import hashlib
@@ -21,28 +21,34 @@ from severstal_cli import files, typed
 from severstal_cli.errors import InputError
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables import confidence, mask_table
-from severstal_cli.steel.tables.csv_rows import PLAN, part_path
 
-PARTS = 64
-"""As many as there are of a usual set: a killed prediction loses one of them at most."""
+PLAN = "plan.json"
+
+SHARDS = 64
+"""The number for usual sets: a kill loses one shard at most."""
 
 MULTIPLE, LARGEST = 16, 4096
-"""Images of a part: a multiple of usual batches, as none goes over its end; more make long waits."""
+"""Images per shard: a multiple of usual batch sizes, as no batch spans two shards; larger ones make long waits."""
 
 
 def parts_path(submission: Path) -> Path:
-    """Where the parts of a submission are kept."""
+    """The folder of the shards of a submission."""
     return submission.with_suffix(".parts")
 
 
 def shard_size(images: int) -> int:
     """Images per shard of a prediction of so many images. No batch crosses the end of a shard."""
-    return min(-(-images // (PARTS * MULTIPLE)) * MULTIPLE, LARGEST)
+    return min(-(-images // (SHARDS * MULTIPLE)) * MULTIPLE, LARGEST)
+
+
+def shard_path(folder: Path, number: int, suffix: str = ".csv") -> Path:
+    """A file of a shard; shards are numbered from 1."""
+    return folder / f"part-{number:05d}{suffix}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subset:
-    """What a finished part holds."""
+class Shard:
+    """The JSON file of a finished shard."""
 
     fingerprint: str
     """Of its images."""
@@ -53,9 +59,9 @@ class Subset:
 
 
 class Parts:
-    """The parts of one prediction.
+    """The shards of one prediction.
 
-    folder: where they are. images: all images in their order. plan: what else decides the masks, as JSON values.
+    folder: their folder. images: all images in order. plan: the other settings that decide the masks, as JSON values.
     """
 
     def __init__(
@@ -68,71 +74,71 @@ class Parts:
             for number, begin in enumerate(range(0, len(images), size), start=1)
         }
         names = hashlib.sha256("\n".join(path.name for path in images).encode()).hexdigest()[:16]
-        self._taken: dict[int, str] = {}
+        self._fingerprints: dict[int, str] = {}
         self._plan = json.loads(json.dumps({"parts": len(self.images), "images": names, "layout": layout, **plan}))
 
     def begin(self, *, resume: bool) -> None:
-        """Make the folder; with `resume`, keep the parts that are finished.
+        """Make the folder; with `resume`, keep the finished shards.
 
         Raises:
-            InputError: there are finished parts and no `resume`, or they are of another plan.
+            InputError: there are finished shards without `resume`, or of another plan.
             OutputError: the folder cannot be made.
         """
-        there = sorted(self.folder.glob("part-*.json"))
-        if there and not resume:
-            raise InputError("the parts of a prediction are in the way", f"{len(there)} in {self.folder}",
-                             "Give --resume to go on with it, or remove them")  # fmt: skip
+        existing = sorted(self.folder.glob("part-*.json"))
+        if existing and not resume:
+            raise InputError(f"{self.folder} holds {len(existing)} finished shards of an earlier prediction", "",
+                             "Give --resume to continue it, or remove the folder")  # fmt: skip
         files.remove_parts(self.folder)
-        if there:
+        if existing:
             self.check_plan()
             for number in self.images.keys() - set(self.finished()):
-                part_path(self.folder, number, ".json").unlink(missing_ok=True)
+                shard_path(self.folder, number, ".json").unlink(missing_ok=True)
         else:
             self.clear()
         files.write_text(self.folder / PLAN, json.dumps(self._plan, indent=2) + "\n")
 
     def is_finished(self, number: int) -> bool:
-        """Whether a part is there, of the images as they are now."""
+        """Whether a shard exists for the images as they are now."""
         try:
-            return self._story(number).fingerprint == _fingerprint(self.images[number])
+            return self._read(number).fingerprint == _fingerprint(self.images[number])
         except (OSError, ValueError):
             return False
 
     def is_written(self, number: int) -> bool:
-        """Whether a part is there, whatever has become of its images since it was begun."""
-        return part_path(self.folder, number, ".json").is_file()
+        """Whether a shard exists, even if its images have changed since it was begun."""
+        return shard_path(self.folder, number, ".json").is_file()
 
     def is_shared(self) -> bool:
-        """Whether the folder is the one that the first process has begun."""
+        """Whether this process sees the folder that the first process has made."""
         return (self.folder / PLAN).is_file()
 
     def check_plan(self) -> None:
-        """See that what is there is of this prediction. Raises InputError."""
+        """Check that the existing shards are of this prediction. Raises InputError."""
         path = self.folder / PLAN
         try:
-            there = typed.read_table(path)
+            existing = typed.read_table(path)
         except FileNotFoundError:
-            raise InputError(f"{path} is missing", "without it the parts beside it are of nobody knows what",
+            raise InputError(f"{path} is missing", "the settings of the shards beside it are unknown",
                              f"Remove {self.folder}, and predict again") from None  # fmt: skip
         except OSError as error:
             raise files.unreadable(path, error) from error
         except ValueError as error:
             raise InputError(f"{path} is damaged", str(error), f"Remove {self.folder}, and predict again") from error
-        other = [name for name in {**self._plan, **there} if self._plan.get(name) != there.get(name)]
-        if other:
-            raise InputError(f"the parts in {self.folder} are of another prediction", f"other {', '.join(other)}",
+        differing = [name for name in {**self._plan, **existing} if self._plan.get(name) != existing.get(name)]
+        if differing:
+            raise InputError(f"the shards in {self.folder} are of another prediction", f"other {', '.join(differing)}",
                              "Give the same command as before and on each machine, or remove them")  # fmt: skip
 
     def take(self, numbers: Iterable[int]) -> None:
-        """These parts are about to be made: they will count as made of their images as they are now."""
-        self._taken |= {number: _fingerprint(self.images[number]) for number in numbers}
+        """Note the fingerprints of shards about to be predicted, so that later changes of their images count."""
+        self._fingerprints |= {number: _fingerprint(self.images[number]) for number in numbers}
 
     def written(self) -> list[int]:
-        """The numbers of the parts that are there."""
+        """The numbers of the shards that exist."""
         return [number for number in self.images if self.is_written(number)]
 
     def finished(self) -> list[int]:
-        """The numbers of the finished parts."""
+        """The numbers of the finished shards."""
         return [number for number in self.images if self.is_finished(number)]
 
     def write(
@@ -143,58 +149,61 @@ class Parts:
         skipped: Mapping[str, str],
         classes: int,
     ) -> None:
-        """Write a part, whole or not at all. `scores`: of every image of it, in order. Raises OutputError."""
-        part_path(self.folder, number, ".json").unlink(missing_ok=True)
-        table = part_path(self.folder, number)
+        """Write a shard, whole or not at all. scores: of every image of it, in order. Raises OutputError."""
+        shard_path(self.folder, number, ".json").unlink(missing_ok=True)
+        table = shard_path(self.folder, number)
         mask_table.write_table(table, masks, list(scores), classes, layout=self.layout)
         confidence.write_scores(confidence.scores_path(table), scores)
-        story = {
-            "fingerprint": self._taken.get(number) or _fingerprint(self.images[number]),
-            "masks_by_class": [sum(channel == at for _, at in masks) for channel in range(classes)],
+        content = {
+            "fingerprint": self._fingerprints.get(number) or _fingerprint(self.images[number]),
+            "masks_by_class": [sum(channel == of_mask for _, of_mask in masks) for channel in range(classes)],
             "skipped": dict(skipped),
         }
-        files.write_text(part_path(self.folder, number, ".json"), json.dumps(story) + "\n")
+        files.write_text(shard_path(self.folder, number, ".json"), json.dumps(content) + "\n")
 
-    def read(self, number: int) -> Subset:
-        """What a finished part holds. Raises InputError: another program has changed it meanwhile."""
-        path = part_path(self.folder, number, ".json")
+    def read(self, number: int) -> Shard:
+        """The JSON file of a finished shard. Raises InputError: another program has changed it meanwhile."""
+        path = shard_path(self.folder, number, ".json")
         try:
-            return self._story(number)
+            return self._read(number)
         except OSError as error:
             raise files.unreadable(path, error) from error
         except ValueError as error:
             raise InputError(f"{path} is damaged", str(error), "Predict again with --resume") from error
 
-    def masks(self) -> Mapping[tuple[str, int], rle.RLE]:
-        """All masks of the parts, which must be finished."""
-        return mask_table.read_table(self.folder).masks
+    def masks(self) -> dict[tuple[str, int], rle.RLE]:
+        """All masks of the shards, which must be finished. Raises InputError: a table is missing or damaged."""
+        masks: dict[tuple[str, int], rle.RLE] = {}
+        for number in self.images:
+            masks |= mask_table.read_table(shard_path(self.folder, number)).masks
+        return masks
 
     def join(self, path: Path) -> None:
-        """Write the tables of the parts, which must be finished, as one, whole or not at all. Raises OutputError."""
-        _join([part_path(self.folder, number) for number in self.images], path)
+        """Write the tables of the shards, which must be finished, as one, whole or not at all. Raises OutputError."""
+        _join([shard_path(self.folder, number) for number in self.images], path)
 
     def join_scores(self, path: Path) -> None:
-        """Likewise how sure their rows are."""
-        _join([confidence.scores_path(part_path(self.folder, number)) for number in self.images], path)
+        """Likewise the confidence of their rows."""
+        _join([confidence.scores_path(shard_path(self.folder, number)) for number in self.images], path)
 
     def clear(self) -> None:
-        """Remove what is of a prediction, and nothing else.
+        """Remove the files of a prediction, and no others.
 
-        The plan goes last: a kill on the way leaves parts that count with the plan that says of what they are.
+        The plan goes last, so that after a kill the remaining shards are still known to be of that plan.
         """
         finished_first = sorted(self.folder.glob("part-*"), key=lambda path: path.suffix != ".json")
         for path in (*finished_first, self.folder / PLAN):
             path.unlink(missing_ok=True)
 
-    def _story(self, number: int) -> Subset:
-        return typed.make(Subset, typed.read_table(part_path(self.folder, number, ".json")))
+    def _read(self, number: int) -> Shard:
+        return typed.make(Shard, typed.read_table(shard_path(self.folder, number, ".json")))
 
 
-def _join(tables_of_parts: Sequence[Path], path: Path) -> None:
-    """Their rows as they are, below the one header."""
+def _join(tables: Sequence[Path], path: Path) -> None:
+    """Concatenate tables below the header of the first."""
     with files.replacing(path) as temporary, temporary.open("wb") as file:
-        for number, part in enumerate(tables_of_parts):
-            with part.open("rb") as rows:
+        for number, table in enumerate(tables):
+            with table.open("rb") as rows:
                 header = rows.readline()
                 if number == 0:
                     file.write(header)
@@ -208,6 +217,6 @@ def _fingerprint(images: Sequence[Path]) -> str:
 def _state(path: Path) -> tuple[str, int, int]:
     try:
         stat = path.stat()
-    except OSError:  # such a one may have been skipped
+    except OSError:  # a missing image may have been skipped
         return path.name, 0, 0
     return path.name, stat.st_size, stat.st_mtime_ns

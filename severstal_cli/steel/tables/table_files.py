@@ -1,8 +1,8 @@
-"""The bytes of a table: UTF-8 text, as it is or packed by gzip or zip.
+"""The bytes of a table: UTF-8 text, plain or compressed by gzip or zip.
 
-The first bytes tell how a file is packed, not its name: `train.csv.gz`, or `train.csv.zip` with one table in it.
-Unpacking is bounded, because a few kilobytes of a hostile archive may unpack to many gigabytes. Spreadsheets write
-semicolons or tabs between columns where the language of the machine has decimal commas; the header tells.
+The first bytes decide the compression, not the name: `train.csv.gz`, or `train.csv.zip` with one table in it.
+Unpacking is bounded, because a few kilobytes of a hostile archive may unpack to many gigabytes. The header decides the
+column separator: spreadsheets write semicolons or tabs where the locale has decimal commas.
 """
 
 import gzip
@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from severstal_cli import files
 from severstal_cli.errors import InputError
 
 SUFFIXES = (".csv", ".txt", ".tsv")
@@ -22,8 +23,8 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LARGEST = 1 << 31
 """Bytes of a table once unpacked."""
 RATIO, FREE = 200, 1 << 24
-"""So many times its packed size a table may have, where it has more than `FREE` bytes. Rows of empty masks are packed
-to a fiftieth at best; deflate reaches 1,032."""
+"""The highest compression ratio of a table of more than `FREE` bytes. Rows of empty masks reach about 50; deflate can
+reach 1,032."""
 
 _OTHER_KINDS = (
     (b"\xff\xfe", "it is not UTF-8 text but UTF-16, as Excel's Unicode text"),
@@ -36,12 +37,12 @@ _OTHER_KINDS = (
     (b"\xfd7zXZ\0", "it is packed by xz"),
 )
 _SAVE = "Save the table as CSV in UTF-8"
-# what zipfile raises for a damaged archive is not all its own
+# zipfile raises errors of other modules, too, for a damaged archive
 _PACKING_ERRORS = (OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
 def is_named_as_table(path: Path) -> bool:
-    """Whether a name ends as those of tables do, `.CSV` and `.csv.gz` among them."""
+    """Whether the suffix is that of a table, such as `.csv`, `.CSV` and `.csv.gz`."""
     return unpacked_name(path).suffix.lower() in SUFFIXES or path.suffix.lower() in PACKED
 
 
@@ -50,14 +51,19 @@ def unpacked_name(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in PACKED and path.stem else path
 
 
+def metadata_path(submission: Path) -> Path:
+    """The JSON file beside a submission that describes how it was made."""
+    return unpacked_name(submission).with_suffix(".json")
+
+
 def bare_name(path: Path) -> str:
-    """`s` for `s.csv`, `s.csv.gz` and the parts of it, `s.parts`; other names as they are."""
+    """`s` for `s.csv` and `s.csv.gz`; other names as they are."""
     name = unpacked_name(path)
-    return name.stem if name.stem and name.suffix.lower() in (*SUFFIXES, ".parts") else name.name
+    return name.stem if name.stem and name.suffix.lower() in SUFFIXES else name.name
 
 
 def read_text(path: Path) -> bytes:
-    """The text of a table as UTF-8, with a byte order mark where it has one.
+    """The text of a table as UTF-8, with any byte order mark.
 
     Raises:
         InputError: the file cannot be read or unpacked, is of another kind, or is not UTF-8 text.
@@ -68,7 +74,7 @@ def read_text(path: Path) -> bytes:
         packed = [name for name in (f"{path.name}{suffix}" for suffix in PACKED) if path.with_name(name).is_file()]
         raise InputError(str(path), "no such file", f"{packed[0]} is there: unpack it" if packed else "") from error
     except OSError as error:
-        raise InputError(str(path), error.strerror or str(error)) from error
+        raise files.unreadable(path, error) from error
     data = _unpack(path, data)
     for start, kind in _OTHER_KINDS:
         if data.startswith(start):
@@ -84,7 +90,7 @@ def read_text(path: Path) -> bytes:
 
 
 def separator_of(data: bytes) -> tuple[str, int]:
-    """What separates columns, and how many lines before the header say so: Excel writes `sep=;`.
+    """The column separator, and the number of lines before the header: Excel writes a line `sep=;`.
 
     It is a comma, or in a header without one a semicolon or a tab.
     """
@@ -105,24 +111,26 @@ def _unpack(path: Path, data: bytes) -> bytes:
                 return _bounded(path, stream, len(data))
     except _PACKING_ERRORS as error:
         found = "it is damaged or cut short"
-        if isinstance(error, RuntimeError):  # a password is needed, or it is packed in a way that Python does not know
+        if isinstance(error, RuntimeError):  # it needs a password, or Python does not know the compression
             found = "it has a password, or is packed in an unusual way"
         raise InputError(f"{path} cannot be unpacked", found, "Unpack it yourself, or download it again") from error
     return data
 
 
 def _only_table(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    files = [info for info in archive.infolist() if not info.is_dir()]
-    if any(info.filename == "[Content_Types].xml" for info in files):
+    members = [info for info in archive.infolist() if not info.is_dir()]
+    if any(info.filename == "[Content_Types].xml" for info in members):
         raise InputError(str(path), "it is an Excel workbook", _SAVE)
-    found = [info for info in files if _is_inside_name(PurePosixPath(info.filename))]
-    if len(found) != 1:
-        raise InputError(str(path), f"an archive with {len(found)} tables", "Name a table, or an archive of one alone")
-    return found[0]
+    tables = [info for info in members if _is_table_name(PurePosixPath(info.filename))]
+    if len(tables) != 1:
+        raise InputError(
+            str(path), f"an archive with {len(tables)} tables", "Name a table, or an archive with one table"
+        )
+    return tables[0]
 
 
-def _is_inside_name(name: PurePosixPath) -> bool:
-    """Whether a file of an archive is a table; macOS adds others of the same ending."""
+def _is_table_name(name: PurePosixPath) -> bool:
+    """Whether a file in an archive is a table; macOS adds hidden files with the same suffix."""
     return name.suffix.lower() in SUFFIXES and not name.name.startswith(".") and "__MACOSX" not in name.parts
 
 

@@ -1,14 +1,21 @@
-"""What each image adds to the mean Dice of a class, for every rule of a grid: so that images can be drawn and left out.
+"""What each image adds to the mean Dice of a class, for every post-processing of a grid.
 
-The grid has 29 thresholds, evenly spaced in log-odds, every third component size and every second mask size of the
-exact surface of `search`, and `GATES`, levels to try for `min_image_score`. An image without the class adds 1 less
-where a false alarm is left, one with it the Dice of what is left; that is its gain over the empty mask, and where
-nothing is left it is 0. Kept are, a map and a pair (threshold, component size): the gain, in whole units as in
-`search`, and how many mask sizes it passes. A map takes 6 KB, and none where it shows nothing at the lowest threshold.
+The grid that `thresholds` searches, at 256 x 1600: 29 thresholds, evenly spaced in log-odds, 22 minimum component sizes
+(1 to 40,960 px), 14 minimum mask sizes (1 to 31,393 px), and 16 gates. A cell (t, s, m) is a threshold, a minimum
+component size and a minimum mask size. Each cell is scored exactly, and separately for each image, so that images can
+be resampled and held out. A finer grid does not help: the highest of 255 x 64 x 28 cells scores no better on new images
+than the highest of these.
 
-Worked example: mask sizes (1, 50). A clean image keeps a false alarm of 40 px at some pair: gain -1 for mask size 1,
-and 0 for 50. One keeps 900 px with Dice 0.8: gain 0.8 for both. Sums of gains 1: -0.2; 50: 0.8. With one image of two
-clean the mean Dice are (1 - 0.2) / 2 and (1 + 0.8) / 2.
+The gain of an image is its Dice less that of the empty mask: -1 for a false alarm on an image without the class, the
+Dice on an image with it, 0 where nothing is left. It is stored once per pair (t, s), with the number of mask sizes that
+the mask reaches. A map takes 6 KB, and nothing where it is empty at the lowest threshold.
+
+Worked example: mask sizes (1, 50). On a clean image a false alarm of 40 px is left: gain -1 for mask size 1, and 0 for
+50. On another image 900 px are left with Dice 0.8: gain 0.8 for both. The gains sum to -0.2 and 0.8, and the mean Dice
+of the two images are (1 - 0.2) / 2 and (1 + 0.8) / 2.
+
+Gains are integers in units of 2^-42, so sums depend neither on the order of the images nor on the number of threads.
+Rounding adds at most 1.2e-13 per image; Dice of 0 and 1 are exact.
 """
 
 import threading
@@ -18,28 +25,43 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel.masks.components import Tally
+from severstal_cli.steel.masks.components import check_sizes, size_steps, tally
 from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
-from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface, place
 
+ONE = 1 << 42
+"""A Dice of 1 in the sums; leaves room for 2 million images."""
 THRESHOLDS = np.round(255 / (1 + np.exp(-np.arange(-12, 17) / 4))).astype(np.int64)
-"""(29,) levels 12 to 250, and 128 among them: steps of a quarter in log-odds, for networks crowd at the ends."""
+"""(29,) levels 12 to 250, with 128: steps of a quarter in log-odds, because networks crowd their levels at the ends."""
 GATES = np.round(255 / (1 + np.exp(-np.linspace(-1.4, 5, 16)))).astype(np.int64)
-"""(16,) levels 50 to 253: 0.2 to 0.99."""
-_AT_ONCE = 128
-"""Maps whose gains are laid out for all mask sizes at a time: 9 MB."""
+"""(16,) levels 50 to 253, probabilities 0.2 to 0.99, to try as `min_image_score`."""
+_CHUNK = 128
+"""Maps whose gains are expanded to all mask sizes at a time: 9 MB."""
 
 
-class Contributions:
-    """The gains of one class over images. Threads may add at once."""
+class PerImageGains:
+    """The gains of one class over images. Thread-safe.
 
-    def __init__(self, surface: ScoreSurface) -> None:
-        """With sizes taken from those of `surface`."""
-        self.component_sizes = surface.component_sizes[::3]
-        self.mask_sizes = surface.mask_sizes[::2]
-        self._kept: dict[int, tuple[NDArray[np.int64], NDArray[np.uint8], int]] = {}
+    component_sizes: (S,) int32 ascending from 1; mask_sizes: (M,) likewise. Raises ValueError for other sizes.
+    """
+
+    def __init__(self, *, component_sizes: NDArray[np.int32], mask_sizes: NDArray[np.int32]) -> None:
+        check_sizes(component_sizes)
+        check_sizes(mask_sizes)
+        self.component_sizes, self.mask_sizes = component_sizes, mask_sizes
+        self._stored: dict[int, tuple[NDArray[np.int64], NDArray[np.uint8], int]] = {}
         self._present: dict[int, bool] = {}
         self._lock = threading.Lock()
+
+    @classmethod
+    def for_images(cls, pixels: int) -> "PerImageGains":
+        """For images of about `pixels`: 1 px (no filter), then even steps in logarithm to about a tenth of the image.
+
+        At 256 x 1600 components continue from 10 px in steps of 50 %, masks from 53 px in steps of 70 %.
+        """
+        return cls(
+            component_sizes=size_steps(pixels, count=64, smallest=1 / 50_000, largest=0.1)[::3].copy(),
+            mask_sizes=size_steps(pixels, count=28, smallest=1 / 10_000, largest=0.1)[::2].copy(),
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -51,73 +73,95 @@ class Contributions:
         """(N,) which images have the class."""
         return np.array([self._present[image] for image in range(len(self._present))], np.bool_)
 
-    def add(self, image: int, found: Tally) -> None:
-        """Count what the `image`-th image keeps and hits, by the component sizes of the exact surface."""
-        area = np.ascontiguousarray(found.kept_area[THRESHOLDS, ::3])
+    def add(self, image: int, levels: NDArray[np.uint8], truth: NDArray[np.bool_] | None) -> None:
+        """Add the `image`-th image. levels: (H, W); truth: (H, W), or None where it is empty, which is faster.
+
+        Raises ValueError as `components.tally`.
+        """
+        areas = tally(levels, truth, self.component_sizes)
+        kept_area = areas.kept_area[THRESHOLDS]
         entry = None
-        if area[0, 0]:
-            gains = np.where(area > 0, -ONE, 0)
-            if found.overlap is not None:
-                overlap = found.overlap[THRESHOLDS, ::3]
-                gains = (2.0 * overlap / (area.astype(np.float64) + found.truth_area) * ONE + 0.5).astype(np.int64)
-            # 0: nothing is left, else one more than the place of the largest mask size that it reaches
-            reached = np.searchsorted(self.mask_sizes, area, side="right").astype(np.uint8)
-            entry = gains, reached, int((found.kept_area[GATES, 0] > 0).sum())
+        if kept_area[0, 0]:
+            gains = np.where(kept_area > 0, -ONE, 0)
+            if areas.overlap is not None:
+                total = kept_area.astype(np.float64) + areas.truth_area
+                gains = (2.0 * areas.overlap[THRESHOLDS] / total * ONE + 0.5).astype(np.int64)
+            # 0: nothing is left, else one more than the index of the largest mask size that is reached
+            reached = np.searchsorted(self.mask_sizes, kept_area, side="right").astype(np.uint8)
+            entry = gains, reached, int((areas.kept_area[GATES, 0] > 0).sum())
         with self._lock:
-            self._present[image] = found.overlap is not None
+            self._present[image] = areas.overlap is not None
             if entry is not None:
-                self._kept[image] = entry
+                self._stored[image] = entry
 
     def sums(self, fold_of: NDArray[np.int8], folds: int) -> NDArray[np.int64]:
-        """The gains of each fold's images that reach no gate or more, one or more, ...: (folds, 1 + G, T, S, M).
+        """The summed gains per fold and gate, in units of 1 / ONE: (folds, 1 + G, T, S, M).
 
-        fold_of: (N,) the fold of each image. Exact, so the order of the images does not matter.
+        Row g of the second axis sums the images that reach at least g gates; 0: all. fold_of: (N,) fold of each image.
         """
         totals = np.zeros((folds, 1 + len(GATES), *self.shape), np.int64)
-        for image, (gains, reached, gates) in self._kept.items():
+        for image, (gains, reached, gates) in self._stored.items():
             _enter(gains, reached, totals[fold_of[image], gates])
         totals = totals[..., ::-1].cumsum(axis=-1)[..., ::-1]
         return totals[:, ::-1].cumsum(axis=1)[:, ::-1]
 
+    def mean_dice(self) -> NDArray[np.float64]:
+        """(T, S, M): mean Dice of each cell without a gate. Raises ValueError before the first image."""
+        images = len(self._present)
+        if not images:
+            raise ValueError("no image was added")
+        clean = images - int(self.present.sum())
+        gains = self.sums(np.zeros(images, np.int8), 1)[0, 0]
+        means: NDArray[np.float64] = (gains + clean * ONE) / (float(ONE) * images)
+        return means
+
     def dice(self, rule: ClassPostprocess) -> NDArray[np.float64]:
-        """(N,) the Dice of each image by a rule of the grid. Raises ValueError for another rule."""
+        """(N,) the Dice of each image with post-processing of the grid. Raises ValueError for any other."""
         scores = np.where(self.present, 0.0, 1.0)
         if rule.pixel_threshold == DISABLED:
             return scores
-        t = place(THRESHOLDS, rule.pixel_threshold)
-        s = place(self.component_sizes, rule.min_component_px)
-        m = place(self.mask_sizes, rule.min_mask_px)
-        least = place(GATES, rule.min_image_score) + 1 if rule.min_image_score > rule.pixel_threshold else 0
-        for image, (gains, reached, gates) in self._kept.items():
+        t = _index_of(THRESHOLDS, rule.pixel_threshold)
+        s = _index_of(self.component_sizes, rule.min_component_px)
+        m = _index_of(self.mask_sizes, rule.min_mask_px)
+        least = _index_of(GATES, rule.min_image_score) + 1 if rule.min_image_score > rule.pixel_threshold else 0
+        for image, (gains, reached, gates) in self._stored.items():
             if gates >= least and reached[t, s] > m:
                 scores[image] += gains[t, s] / ONE
         return scores
 
-    def drawn_sums(self, weights: NDArray[np.float64], gate: int) -> NDArray[np.float64]:
-        """The gains of images that reach the `gate`-th gate (0: all), each so many times as drawn: (B, T, S, M).
+    def weighted_sums(self, weights: NDArray[np.float64], gate: int) -> NDArray[np.float64]:
+        """The summed gains of B bootstrap samples of the images that reach at least `gate` gates: (B, T, S, M).
 
-        weights: (B, N), whole numbers. A gain is rounded to a multiple of 2^-20, so that the sums have no error and do
-        not depend on the order.
+        weights: (B, N), how often each image was drawn. Gains are rounded to multiples of 2^-20, so the sums are exact
+        and do not depend on the order.
         """
         totals = np.zeros((len(weights), int(np.prod(self.shape))))
-        for images, gains in self._laid_out(gate):
+        for images, gains in self._chunks(gate):
             totals += weights[:, images] @ gains
         return totals.reshape(len(weights), *self.shape)
 
-    def _laid_out(self, gate: int) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
-        """Some images and their gains for all cells, (n, T * S * M), at a time."""
-        images = sorted(image for image, entry in self._kept.items() if entry[2] >= gate)
-        for first in range(0, len(images), _AT_ONCE):
-            some = images[first : first + _AT_ONCE]
-            gains = np.round(np.stack([self._kept[image][0] for image in some]) / (ONE >> 20)) / (1 << 20)
-            reached = np.stack([self._kept[image][1] for image in some])
+    def _chunks(self, gate: int) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
+        """Chunks of images, with their gains for all cells: (n, T * S * M)."""
+        images = sorted(image for image, entry in self._stored.items() if entry[2] >= gate)
+        for first in range(0, len(images), _CHUNK):
+            chunk = images[first : first + _CHUNK]
+            gains = np.round(np.stack([self._stored[image][0] for image in chunk]) / (ONE >> 20)) / (1 << 20)
+            reached = np.stack([self._stored[image][1] for image in chunk])
             passes = reached[..., None] > np.arange(len(self.mask_sizes))
-            yield some, np.where(passes, gains[..., None], 0.0).reshape(len(some), -1)
+            yield chunk, np.where(passes, gains[..., None], 0.0).reshape(len(chunk), -1)
+
+
+def _index_of(values: NDArray[np.integer], value: int) -> int:
+    """The index of `value` in ascending `values`. Raises ValueError where it is missing."""
+    index = int(np.searchsorted(values, value))
+    if index == len(values) or values[index] != value:
+        raise ValueError(f"{value} is none of {values}")
+    return index
 
 
 @numba.njit(cache=True, nogil=True)
 def _enter(gains, reached, totals):  # type: ignore[no-untyped-def]
-    """Add one image, (T, S), to the bins of the mask sizes that it reaches at most, (T, S, M)."""
+    """Add one image, (T, S), to the bins of the largest mask sizes that it reaches, (T, S, M)."""
     for t in range(gains.shape[0]):
         for s in range(gains.shape[1]):
             if reached[t, s]:

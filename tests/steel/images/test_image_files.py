@@ -70,9 +70,9 @@ def test_an_id_is_the_name_as_nfc(tmp_path: Path) -> None:
     path = draw(tmp_path / DECOMPOSED)
     assert image_files.id_of(path) == COMPOSED != DECOMPOSED
     assert image_files.paths_by_id([path]) == {COMPOSED: path}
-    assert image_files.in_folder(tmp_path, [COMPOSED]) == {COMPOSED: path}
-    assert image_files.in_folder(tmp_path, [COMPOSED, "b.png"]) is None
-    assert image_files.in_folder(tmp_path / "gone", [COMPOSED]) is None
+    assert image_files.in_folders([tmp_path], [COMPOSED]) == {COMPOSED: path}
+    assert image_files.in_folders([tmp_path / "gone", tmp_path], [COMPOSED, "b.png"]) == {COMPOSED: path}
+    assert image_files.in_folders([tmp_path / "gone"], [COMPOSED]) == {}
 
 
 def test_images_are_sorted_by_id(tmp_path: Path) -> None:

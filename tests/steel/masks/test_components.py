@@ -91,7 +91,7 @@ def one_pixel(size, place, level):
     ],
 )
 @pytest.mark.parametrize("truth", ["none", "empty", "full", "last pixel", "stripes"])
-def test_shapes_that_are_special(levels, truth):
+def test_special_shapes(levels, truth):
     masks = {
         "none": None,
         "empty": np.zeros(levels.shape, np.bool_),
@@ -190,7 +190,7 @@ def test_size_steps():
         (np.zeros((2, 3), np.uint8), None, SIZES[:0], "sizes must be"),
     ],
 )
-def test_wrong_arguments(levels, truth, sizes, message):
+def test_wrong_arguments_are_refused(levels, truth, sizes, message):
     with pytest.raises(ValueError, match=message):
         tally(levels, truth, sizes)
 

@@ -69,7 +69,7 @@ def test_steps_by_hand(numbers, expected):
     assert "".join("#" if pixel else "." for pixel in mask[0]) == expected
 
 
-def test_a_level_of_255_is_not_never():
+def test_a_threshold_of_255_is_not_disabled():
     assert apply_rule(np.full((2, 2), 255, np.uint8), ClassPostprocess(pixel_threshold=255)).all()
     assert not apply_rule(np.full((2, 2), 255, np.uint8), ClassPostprocess(pixel_threshold=DISABLED)).any()
 
@@ -127,7 +127,7 @@ def test_exclusive_is_its_definition(levels):
     np.testing.assert_array_equal(make_exclusive(levels), expected)
 
 
-def test_exclusive_beyond_one_piece_and_any_memory_order():
+def test_exclusive_beyond_one_chunk_and_in_any_memory_order():
     levels = np.random.default_rng(0).integers(0, 256, (4, 77, 101), np.uint8)
     expected = np.where(levels.argmax(axis=0) == np.arange(4)[:, None, None], levels, 0)
     np.testing.assert_array_equal(make_exclusive(levels), expected)

@@ -275,7 +275,7 @@ def test_a_union_is_that_of_the_pixels(masks: list[list[bool]]) -> None:
 
 
 @pytest.mark.parametrize("text", ["1 3", "2 2 9 4", "1 1 5 1 7 9", "13 1", "12 1", "1 12", "1 1 30 2 40 1"])
-def test_what_is_past_the_end_is_told_as_by_the_parser(text: str) -> None:
+def test_runs_past_the_end_have_the_message_of_the_parser(text: str) -> None:
     try:
         rle.from_text(text, pixels=12)
         said = ""

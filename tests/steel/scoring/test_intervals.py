@@ -69,7 +69,7 @@ def test_where_faults_are_rare_neither_end_misses_too_often() -> None:
 
 
 def test_samples_that_hit_the_mean_are_on_neither_side() -> None:
-    """Of 30 images one is wrong, and a third of the drawings have it once: how their sums are rounded tells nothing."""
+    """One of 30 images is wrong, and a third of the samples have it once: the rounding of their sums has no effect."""
     found = []
     for wrong in (0.5253543224757259, 0.525390625):
         scores = np.ones((30, 1))
@@ -105,12 +105,12 @@ def test_the_interval_of_a_mean_of_many_is_the_usual_one() -> None:
 
 
 @pytest.mark.parametrize("images", [6, 30])
-def test_what_never_differs_has_no_width(images: int) -> None:
+def test_equal_scores_have_an_interval_without_width(images: int) -> None:
     np.testing.assert_array_equal(intervals.intervals(np.ones((images, 2)), np.arange(images)), np.ones((3, 2)))
 
 
 @pytest.mark.parametrize("groups", [1, 5])
-def test_of_fewer_than_six_groups_none_is_told(groups: int) -> None:
+def test_fewer_than_six_groups_have_no_interval(groups: int) -> None:
     assert intervals.intervals(np.random.default_rng(0).random((60, 2)), np.arange(60) % groups) is None
 
 

@@ -32,11 +32,11 @@ def test_a_difference_worked_by_hand():
         pytest.approx([-end for end in every.interval[::-1]]),
     )
     assert back.probability == pytest.approx(every.probability, abs=1e-9)
-    # two and four images are too few to tell, however large the difference
+    # two and four images are too few to decide, however large the difference
     for found in (first, second):
         assert (found.interval, found.probability, found.is_real) == (None, None, False)
     assert (
-        second.few == "their scores differ on 2 images, near-duplicates counted once: too few to tell which is better"
+        second.few == "their scores differ on 2 images, near-duplicates counted once: too few to decide which is better"
     )
     assert not every.few
 
@@ -96,24 +96,24 @@ def test_trainings_by_other_seeds_are_no_difference(seeds):
     assert rates[1] > 0.3
 
 
-def test_a_score_against_another_is_told_with_its_differences():
+def test_a_score_against_another_has_the_differences():
     one, other = of([[1, 0.5], [0.5, 1], [0, 1]] * 6), of([[0, 0.5], [0.5, 1], [0, 1]] * 6)
-    told = one.summary(other).to_dict()
-    assert told["difference"] == pytest.approx(1 / 6)
-    assert told["difference_interval"][0] <= told["difference"] <= told["difference_interval"][1]
-    assert [found["difference"] for found in told["by_class"]] == pytest.approx([1 / 3, 0])
-    assert told["by_class"][1]["difference_interval"] is told["by_class"][1]["probability"] is None
-    assert 0.5 <= told["by_class"][0]["probability"] <= 1
-    assert told["against"]["mean_dice"] == pytest.approx(other.dice.mean())
+    content = one.summary(other).to_dict()
+    assert content["difference"] == pytest.approx(1 / 6)
+    assert content["difference_interval"][0] <= content["difference"] <= content["difference_interval"][1]
+    assert [found["difference"] for found in content["by_class"]] == pytest.approx([1 / 3, 0])
+    assert content["by_class"][1]["difference_interval"] is content["by_class"][1]["probability"] is None
+    assert 0.5 <= content["by_class"][0]["probability"] <= 1
+    assert content["against"]["mean_dice"] == pytest.approx(other.dice.mean())
     alone = one.summary().to_dict()
     assert not {"against", "differences", "difference", "probability"} & alone.keys()
-    assert alone["mean_dice"] == told["mean_dice"]
+    assert alone["mean_dice"] == content["mean_dice"]
 
 
 def test_other_images_or_classes_are_refused():
     one = of([[1.0], [0.5]])
     for other in (of([[1.0], [0.5]], names="ab"), of([[1.0, 1.0], [0.5, 1.0]])):
-        with pytest.raises(ValueError, match="not of the same images"):
+        with pytest.raises(ValueError, match="different images"):
             scores.differences([one], [other])
 
 

@@ -1,4 +1,4 @@
-"""How sure the program is of a row: against its definition, and through its file."""
+"""The confidence of a row: against its definition, and through its file."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def test_scores_through_their_file(tmp_path: Path) -> None:
         ('ImageId,ClassId,Score\n"a.png,1,1\n', "line 2: not a row of a CSV file"),
     ],
 )
-def test_wrong_scores_are_told_with_their_line(tmp_path: Path, rows: str, said: str) -> None:
+def test_wrong_scores_are_reported_with_their_line(tmp_path: Path, rows: str, said: str) -> None:
     path = tmp_path / "s.scores.csv"
     path.write_text(rows)
     with pytest.raises(InputError, match=said):

@@ -129,7 +129,7 @@ ROW_FAULTS = [
     ),
     (
         "a.jpg_1,[1 10]",
-        "a.jpg, class 1: run 1 (number 1): '[1' is not a number in plain digits; numbers stand without brackets",
+        "a.jpg, class 1: run 1 (number 1): '[1' is not a number in plain digits; masks have no brackets",
     ),
     (
         'a.jpg_1,"1, 10"',
@@ -322,7 +322,7 @@ def test_a_field_that_a_spreadsheet_cut_is_refused(tmp_path: Path, characters: i
         write(tmp_path, f"{HEADER}b_1,1 3\na_1,{text}\nc_1,{long_mask(characters + 2)}\n")
     )  # longer ones are there
     read_table(write(tmp_path, f"{HEADER}b_1,1 3\na_1,{long_mask(characters - 1)}\n"))
-    # where half a run is left, the reason is told, too
+    # where half a run is left, the message has the reason, too
     path = write(tmp_path, f"{HEADER}a_1,{long_mask(characters - 2)} 9\n")
     with pytest.raises(InputError, match=rf"line 2: a, class 1: .*; {who}.* cuts fields at {characters:,} characters"):
         read_table(path)
@@ -354,7 +354,7 @@ def test_the_classes_that_rows_name(tmp_path: Path, heard) -> None:  # type: ign
     assert unnamed_classes((1, 2, 3)) == unnamed_classes(()) == []
 
 
-def test_runs_past_the_end_are_told_in_one_way(tmp_path: Path) -> None:
+def test_runs_past_the_end_have_one_message(tmp_path: Path) -> None:
     rows = "a_1,5 1\nb_1,1 1 3 9\nc_1,1 2 9 1 11 3\nd_1,4 2\ne_1,4 2\n"
     pixels = {"a": 4, "b": 10, "c": 8, "d": 5, "e": 4}
     path = write(tmp_path, HEADER + rows)
@@ -464,7 +464,7 @@ def test_wrong_arguments_leave_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "out.csv").mkdir()
     with pytest.raises(OutputError, match=r"cannot write .*out\.csv"):
         write_table(tmp_path / "out.csv", {}, [], 0, layout=Layout.CURRENT)

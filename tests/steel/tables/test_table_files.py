@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from severstal_cli.errors import InputError
-from severstal_cli.steel.tables import csv_rows, table_files
+from severstal_cli.steel.tables import confidence, csv_rows, table_files
 from severstal_cli.steel.tables.mask_table import read_image_list, read_table
 
 TABLE = "ImageId,ClassId,EncodedPixels\na.jpg,1,1 10\n"
@@ -52,7 +52,10 @@ def test_one_table_in_many_files(tmp_path: Path, name: str, content: bytes) -> N
     [
         (gzip.compress(TABLE.encode())[:-9], " cannot be unpacked: it is damaged or cut short. Unpack it yourself, or"),
         (zipped(**{"t.csv": TABLE})[:-9], " cannot be unpacked: it is damaged or cut short"),
-        (zipped(**{"t.csv": TABLE, "u.csv": TABLE}), ": an archive with 2 tables. Name a table, or an archive of one"),
+        (
+            zipped(**{"t.csv": TABLE, "u.csv": TABLE}),
+            ": an archive with 2 tables. Name a table, or an archive with one",
+        ),
         (zipped(**{"t.png": ""}), ": an archive with 0 tables"),
         (zipped(**{"[Content_Types].xml": "", "xl/a.csv": ""}), ": it is an Excel workbook. Save the table as CSV"),
         (b"PAR1 and so on", ", line 1: it is a Parquet file"),
@@ -67,7 +70,7 @@ def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, said: str) ->
     assert str(caught.value).startswith(f"{path}{said}")
 
 
-def test_an_encrypted_archive_is_told(tmp_path: Path) -> None:
+def test_an_encrypted_archive_is_reported(tmp_path: Path) -> None:
     data = bytearray(zipped(**{"t.csv": TABLE}))
     data[6] |= 1  # the flags of the file's own header, and of the list of files
     data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -97,7 +100,7 @@ def test_unpacking_ends_at_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sum(read) < len(bomb) / 2  # the rest was not unpacked
 
 
-def test_a_packed_table_beside_the_name_is_told(tmp_path: Path) -> None:
+def test_a_compressed_table_of_the_same_name_is_reported(tmp_path: Path) -> None:
     (tmp_path / "train.csv.zip").write_bytes(zipped(**{"t.csv": TABLE}))
     with pytest.raises(InputError, match=r"train\.csv: no such file\. train\.csv\.zip is there: unpack it"):
         read_table(tmp_path / "train.csv")
@@ -105,11 +108,17 @@ def test_a_packed_table_beside_the_name_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "bare"),
-    [("s.csv", "s"), ("a/s.csv.gz", "s"), ("s.CSV", "s"), ("s.txt.zip", "s"), ("s.parts", "s"), ("s.v2", "s.v2"),
+    [("s.csv", "s"), ("a/s.csv.gz", "s"), ("s.CSV", "s"), ("s.txt.zip", "s"), ("s.parts", "s.parts"), ("s.v2", "s.v2"),
      (".csv", ".csv"), (".zip", ".zip")],
 )  # fmt: skip
 def test_names_without_their_endings(name: str, bare: str) -> None:
     assert table_files.bare_name(Path(name)) == bare
+
+
+@pytest.mark.parametrize("name", ["s.csv", "s.csv.gz", "s.csv.zip"])
+def test_the_files_beside_a_submission_are_named_without_its_compression(name: str) -> None:
+    assert table_files.metadata_path(Path("a") / name) == Path("a/s.json")
+    assert confidence.scores_path(Path("a") / name) == Path("a/s.scores.csv")
 
 
 def test_what_counts_as_a_table(tmp_path: Path) -> None:
@@ -122,7 +131,7 @@ def test_what_counts_as_a_table(tmp_path: Path) -> None:
     assert [name for name, found in tables.items() if found] == ["s", "gone.csv", "gone.TXT", "gone.csv.gz"]
 
 
-def test_a_table_that_lost_its_line_ends_is_told_at_once(tmp_path: Path) -> None:
+def test_a_table_without_line_ends_is_reported_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(",".join(["ImageId_ClassId", "EncodedPixels"] + ["a.jpg_1", "1 10"] * 500))
     for read in (read_table, read_image_list):
@@ -132,16 +141,10 @@ def test_a_table_that_lost_its_line_ends_is_told_at_once(tmp_path: Path) -> None
             read(path)
 
 
-def test_a_damaged_plan_of_parts_asks_for_no_more_than_is_there(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_table(tmp_path: Path) -> None:
     (tmp_path / "part-00001.csv").write_text(TABLE)
-    for plan, said in (('{"parts": 999999999999}', "plan.json is damaged: 999999999999 parts. Predict again"),
-                       ('{"parts": 3}', r"2 of 3 parts are missing, first part-00002\.csv")):  # fmt: skip
-        (tmp_path / "plan.json").write_text(plan)
-        with pytest.raises(InputError, match=said):
-            read_table(tmp_path)
-    for plan in ('{"parts": 1e999}', "[" * 100_000, '{"parts": null}', '{"parts": 0}'):
-        (tmp_path / "plan.json").write_text(plan)
-        with pytest.raises(InputError, match=r"plan\.json is damaged: .*Predict again"):
-            read_table(tmp_path)
     (tmp_path / "plan.json").write_text('{"parts": 1}')
-    assert read_table(tmp_path).image_ids == ("a.jpg",)
+    assert not csv_rows.is_table(tmp_path)
+    for read in (read_table, read_image_list):
+        with pytest.raises(InputError, match=r"it is a folder\. Name a CSV file$"):
+            read(tmp_path)

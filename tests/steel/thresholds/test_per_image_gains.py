@@ -1,4 +1,4 @@
-"""Gains against masks made by the rule itself, for images left out, drawn, and with a gate."""
+"""Gains against masks made by the post-processing itself: per fold, per bootstrap sample, and with a gate."""
 
 import threading
 
@@ -9,19 +9,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_rule
-from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, Contributions
-from severstal_cli.steel.thresholds.score_surface import ONE, ScoreSurface
+from severstal_cli.steel.thresholds.per_image_gains import GATES, ONE, THRESHOLDS, PerImageGains
 
-COMPONENT_SIZES = np.array([1, 2, 3, 4, 5, 6, 7], np.int32)  # kept: 1, 4, 7
-MASK_SIZES = np.array([1, 3, 5, 9], np.int32)  # kept: 1, 5
+COMPONENT_SIZES = np.array([1, 4, 7], np.int32)
+MASK_SIZES = np.array([1, 5], np.int32)
+
+
+def empty():
+    return PerImageGains(component_sizes=COMPONENT_SIZES, mask_sizes=MASK_SIZES)
 
 
 def filled(images, order=None):
-    surface = ScoreSurface(component_sizes=COMPONENT_SIZES, mask_sizes=MASK_SIZES)
-    made = Contributions(surface)
+    gains = empty()
     for number in order if order is not None else range(len(images)):
-        made.add(number, surface.add(*images[number]))
-    return made
+        gains.add(number, *images[number])
+    return gains
 
 
 def dice(image, rule):
@@ -49,10 +51,17 @@ def images(draw):
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(images(), min_size=1, max_size=5))
-def test_every_rule_of_the_grid_gives_the_dice_of_its_masks(case):
+def test_every_cell_of_the_grid_gives_the_dice_of_its_masks(case):
     made = filled(case)
+    means = made.mean_dice()
+    assert means.shape == (29, 3, 2)
     for rule in rules():
-        np.testing.assert_allclose(made.dice(rule), [dice(image, rule) for image in case], atol=1e-12)
+        expected = [dice(image, rule) for image in case]
+        np.testing.assert_allclose(made.dice(rule), expected, atol=1e-12)
+        if rule.min_image_score == 0:
+            t = int(np.searchsorted(THRESHOLDS, rule.pixel_threshold))
+            s, m = COMPONENT_SIZES.tolist().index(rule.min_component_px), int(rule.min_mask_px == 5)
+            assert means[t, s, m] == pytest.approx(np.mean(expected), abs=1e-12)
     never = [float(truth is None or not truth.any()) for _, truth in case]
     assert made.dice(ClassPostprocess(pixel_threshold=DISABLED)).tolist() == never
     assert made.present.tolist() == [not clean for clean in never]
@@ -68,13 +77,13 @@ def test_sums_are_those_of_each_fold_at_each_gate(case, random):
     clean = made.dice(ClassPostprocess(pixel_threshold=DISABLED))
     for rule in rules():
         t = int(np.searchsorted(THRESHOLDS, rule.pixel_threshold))
-        s, m = COMPONENT_SIZES[::3].tolist().index(rule.min_component_px), int(rule.min_mask_px == 5)
+        s, m = COMPONENT_SIZES.tolist().index(rule.min_component_px), int(rule.min_mask_px == 5)
         gate = 1 + GATES.tolist().index(rule.min_image_score) if rule.min_image_score > rule.pixel_threshold else 0
         gains = made.dice(rule) - clean
         for fold in range(3):
             assert sums[fold, gate, t, s, m] / ONE == pytest.approx(gains[fold_of == fold].sum(), abs=1e-12)
         weights = np.array([[random.randrange(4) for _ in case]], float)
-        drawn = made.drawn_sums(weights, gate)
+        drawn = made.weighted_sums(weights, gate)
         assert drawn.shape == (1, *made.shape)
         assert drawn[0, t, s, m] == pytest.approx(float(weights[0] @ gains), abs=1e-5)
 
@@ -87,14 +96,13 @@ def test_order_and_threads_do_not_change_a_bit():
         case.append((levels, None if number % 3 else levels > 140))
     fold_of = (np.arange(300) % 5).astype(np.int8)
     expected = filled(case)
-    surface = ScoreSurface(component_sizes=COMPONENT_SIZES, mask_sizes=MASK_SIZES)
-    shared = Contributions(surface)
+    shared = empty()
 
-    def add(part):
-        for number in range(part, 300, 4):
-            shared.add(number, surface.add(*case[number]))
+    def add(first):
+        for number in range(first, 300, 4):
+            shared.add(number, *case[number])
 
-    threads = [threading.Thread(target=add, args=(part,)) for part in range(4)]
+    threads = [threading.Thread(target=add, args=(first,)) for first in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -102,27 +110,47 @@ def test_order_and_threads_do_not_change_a_bit():
     for other in (shared, filled(case, order=range(299, -1, -1))):
         np.testing.assert_array_equal(other.sums(fold_of, 5), expected.sums(fold_of, 5))
         np.testing.assert_array_equal(other.present, expected.present)
-    drawn = expected.drawn_sums(np.ones((2, 300)), 0)
+    drawn = expected.weighted_sums(np.ones((2, 300)), 0)
     np.testing.assert_allclose(drawn[1], expected.sums(fold_of, 5).sum(axis=0)[0] / ONE, atol=1e-4)
 
 
 def test_worked_example():
-    surface = ScoreSurface(component_sizes=np.array([1], np.int32), mask_sizes=np.array([1, 9, 50], np.int32))
-    made = Contributions(surface)
+    made = PerImageGains(component_sizes=np.array([1], np.int32), mask_sizes=np.array([1, 50], np.int32))
     alarm, defect = np.zeros((10, 100), np.uint8), np.zeros((10, 100), np.uint8)
     alarm[0, :40] = defect[:9] = 200
     truth = np.zeros((10, 100), np.bool_)
     truth[3:] = True  # 600 of the 900 pixels kept, and 100 more: Dice 1200 / 1600
-    made.add(0, surface.add(alarm, None))
-    made.add(1, surface.add(defect, truth))
+    made.add(0, alarm, None)
+    made.add(1, defect, truth)
     gains = made.sums(np.zeros(2, np.int8), 1)[0, 0, 16, 0] / ONE
     assert gains.tolist() == pytest.approx([0.75 - 1, 0.75], abs=1e-12)
+    assert made.mean_dice()[16, 0].tolist() == pytest.approx([0.75 / 2, 1.75 / 2], abs=1e-12)
 
 
-def test_a_rule_off_the_grid_is_refused():
+def test_post_processing_off_the_grid_is_refused():
     made = filled([(np.full((3, 3), 200, np.uint8), None)])
     for rule in (ClassPostprocess(pixel_threshold=127), ClassPostprocess(min_component_px=2),
                  ClassPostprocess(min_mask_px=3),
                  ClassPostprocess(min_image_score=200)):  # fmt: skip
         with pytest.raises(ValueError, match="is none of"):
             made.dice(rule)
+
+
+def test_the_grid_of_the_competition_is_as_documented():
+    grid = PerImageGains.for_images(256 * 1600)
+    assert grid.shape == (29, 22, 14)
+    assert grid.component_sizes.tolist() == [1, 10, 15, 23, 34, 52, 79, 121, 184, 278, 420, 638, 967, 1466, 2223, 3371,
+                                             5111, 7750, 11750, 17816, 27014, 40960]  # fmt: skip
+    assert grid.mask_sizes.tolist() == [1, 53, 90, 153, 261, 445, 758, 1290, 2196, 3738, 6363, 10832, 18440, 31393]
+    assert PerImageGains.for_images(8 * 24).shape == (29, 7, 10)
+
+
+def test_wrong_use_is_refused():
+    with pytest.raises(ValueError, match="no image was added"):
+        empty().mean_dice()
+    with pytest.raises(ValueError, match="begin with 1"):
+        PerImageGains(component_sizes=COMPONENT_SIZES, mask_sizes=MASK_SIZES[1:])
+    broken = empty()
+    with pytest.raises(ValueError, match="levels must be"):
+        broken.add(0, np.zeros((2, 2)), None)
+    assert len(broken.present) == 0

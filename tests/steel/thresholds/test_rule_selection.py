@@ -1,4 +1,4 @@
-"""The choice: what it is told to be worth against its definition, gates, ties, and that it holds where luck fails."""
+"""The selection: its figures against their definition, gates, ties, and its score on new images."""
 
 from pathlib import Path
 
@@ -8,21 +8,19 @@ import pytest
 from severstal_cli.steel.dataset.splits import Split
 from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_rule
 from severstal_cli.steel.thresholds import rule_selection
-from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS, Contributions
-from severstal_cli.steel.thresholds.score_surface import ScoreSurface
+from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS, PerImageGains
 
 SIZE = (8, 24)
-DRAWINGS, SHAPE = 50, (29, 5, 4)
+SAMPLES, SHAPE = 50, (29, 5, 4)
 
 
 def filled(*classes):
-    """Contributions of each class's images, and the images alone with folds and groups of their own."""
+    """The gains of each class's images, their folds, and a group for each image."""
     made = []
     for images in classes:
-        surface = ScoreSurface.for_images(SIZE[0] * SIZE[1])
-        made.append(Contributions(surface))
+        made.append(PerImageGains.for_images(SIZE[0] * SIZE[1]))
         for number, image in enumerate(images):
-            made[-1].add(number, surface.add(*image))
+            made[-1].add(number, *image)
     count = len(classes[0])
     return made, (np.arange(count) % 5).astype(np.int8), np.arange(count)
 
@@ -45,7 +43,7 @@ def defect(level, peak=0, columns=12):
 
 
 def alarm(level):
-    """As large as a defect, and no filter of sizes can tell it."""
+    """As large as a defect, so that no size filter removes it."""
     return defect(level)[0], None
 
 
@@ -53,7 +51,7 @@ CLEAN = np.zeros(SIZE, np.uint8), None
 
 
 def noisy(rng, count, present=0.3):
-    """Maps whose best threshold is 0.3 or so: a soft edge around the truth, and alarms that rise to 60 or so."""
+    """Maps whose best threshold is about 0.3: soft edges around the truth, and false alarms of about level 60."""
     images = []
     for _ in range(count):
         levels = rng.integers(0, 12, SIZE).astype(np.float64)
@@ -69,7 +67,7 @@ def noisy(rng, count, present=0.3):
     return images
 
 
-def test_figures_are_those_of_the_rules_applied():
+def test_figures_match_the_applied_post_processing():
     rng = np.random.default_rng(0)
     classes = [noisy(rng, 60), noisy(rng, 60, present=0.1)]
     made, fold_of, groups = filled(*classes)
@@ -89,7 +87,7 @@ def test_figures_are_those_of_the_rules_applied():
     assert chosen.interval_held_out[0] < chosen.mean_dice_held_out < chosen.interval_held_out[1]
 
 
-def test_the_held_out_figure_is_that_of_each_fold_by_the_rules_of_the_others():
+def test_the_held_out_score_cross_validates_the_selection():
     rng = np.random.default_rng(1)
     classes = [noisy(rng, 40), noisy(rng, 40)]
     made, fold_of, groups = filled(*classes)
@@ -109,7 +107,7 @@ def test_the_held_out_figure_is_that_of_each_fold_by_the_rules_of_the_others():
     assert [choice.mean_dice_held_out for choice in chosen.choices] == pytest.approx(total.tolist(), abs=1e-12)
 
 
-def test_a_gate_that_helps_the_images_left_out_is_used():
+def test_a_gate_that_helps_held_out_images_is_used():
     images = [defect(100, peak=230), alarm(150), alarm(160), defect(100, peak=240)] * 6
     made, fold_of, groups = filled(images)
     (choice,) = rule_selection.choose(made, fold_of, groups).choices
@@ -128,7 +126,7 @@ def test_a_gate_that_helps_by_luck_is_not_used():
     assert choice.rule.min_image_score == 0
 
 
-def test_what_gains_nothing_is_left_off():
+def test_what_gains_nothing_is_off():
     made, fold_of, groups = filled([CLEAN] * 6)
     (choice,) = rule_selection.choose(made, fold_of, groups).choices
     assert choice.rule == ClassPostprocess()  # nothing is found and nothing there
@@ -141,7 +139,7 @@ def test_what_gains_nothing_is_left_off():
     assert choice.rule == ClassPostprocess()  # right at every threshold: the default does
 
 
-def test_the_default_is_looked_at_before_a_class_is_given_up():
+def test_the_default_is_tried_before_a_class_is_disabled():
     made, _, _ = filled([CLEAN] * 4)
     surface = np.full(made[0].shape, -9_000)
     cell = 20, 0, 0
@@ -152,32 +150,32 @@ def test_the_default_is_looked_at_before_a_class_is_given_up():
     assert rule_selection._rule(made[0], surface, cell, surface, 4).pixel_threshold == THRESHOLDS[20]
 
 
-def test_fifty_drawings_are_made_of_any_number_of_groups(monkeypatch: pytest.MonkeyPatch):
+def test_fifty_samples_are_drawn_of_any_number_of_groups(monkeypatch: pytest.MonkeyPatch):
     made, fold_of, groups = filled(noisy(np.random.default_rng(7), 40))
-    chosen, rows, drawn_sums = rule_selection.choose(made, fold_of, groups), [], Contributions.drawn_sums
-    monkeypatch.setattr(Contributions, "drawn_sums", lambda own, weights, gate: (
-        rows.append(len(weights)), drawn_sums(own, weights, gate))[1])  # fmt: skip
-    monkeypatch.setattr(rule_selection.intervals, "_AT_ONCE", 200)  # 5 drawings of 40 groups at once
+    chosen, rows, weighted_sums = rule_selection.choose(made, fold_of, groups), [], PerImageGains.weighted_sums
+    monkeypatch.setattr(PerImageGains, "weighted_sums", lambda own, weights, gate: (
+        rows.append(len(weights)), weighted_sums(own, weights, gate))[1])  # fmt: skip
+    monkeypatch.setattr(rule_selection.intervals, "_CHUNK", 200)  # 5 samples of 40 groups at a time
     assert rule_selection.choose(made, fold_of, groups).choices[0].rule == chosen.choices[0].rule
-    assert set(rows) == {rule_selection.DRAWINGS}
+    assert set(rows) == {rule_selection.SAMPLES}
 
 
-def test_a_fold_has_no_say_in_whether_it_gets_a_gate(monkeypatch: pytest.MonkeyPatch):
+def test_other_folds_decide_whether_a_fold_gets_a_gate(monkeypatch: pytest.MonkeyPatch):
     made, fold_of, groups = filled([defect(100, peak=230), alarm(150), alarm(160), defect(100, peak=240)] * 6)
     asked = []
 
-    def gains(differences, own):
+    def is_gain(differences, own):
         asked.append(own.tolist())
-        return len(own) == len(groups)  # all together say so, and no four fifths
+        return len(own) == len(groups)  # a gain on all folds together, and on no four of them
 
-    monkeypatch.setattr(rule_selection, "_gains", gains)
+    monkeypatch.setattr(rule_selection, "_is_gain", is_gain)
     (choice,) = rule_selection.choose(made, fold_of, groups).choices
     assert asked == [groups.tolist(), *(groups[fold_of != fold].tolist() for fold in range(5))]
     assert choice.rule.min_image_score > 0
     assert choice.mean_dice_held_out < choice.mean_dice == 1.0
 
 
-def test_a_rare_class_borrows_from_the_others():
+def test_a_rare_class_is_shrunk_towards_the_others():
     rng = np.random.default_rng(3)
     common, rare = noisy(rng, 200, present=0.5), [CLEAN] * 197 + [defect(40), defect(245), defect(245)]
     made, fold_of, groups = filled(common, rare)
@@ -187,54 +185,60 @@ def test_a_rare_class_borrows_from_the_others():
     assert abs(together - first) < abs(alone - first)
 
 
-def test_on_new_images_it_loses_less_than_the_best_of_few():
+def test_on_new_images_it_beats_the_highest_cell_of_few_images():
     rng = np.random.default_rng(4)
     new = noisy(rng, 600)
     by_luck, by_choice = [], []
     for _ in range(8):
         images = noisy(rng, 30)
-        surface = ScoreSurface.for_images(SIZE[0] * SIZE[1])
-        for image in images:
-            surface.add(*image)
-        by_luck.append(mean_dice(new, surface.best().rule))
-        by_choice.append(mean_dice(new, rule_selection.choose(*filled(images)).choices[0].rule))
+        (gains,), fold_of, groups = filled(images)
+        means = gains.mean_dice()
+        t, s, m = rule_selection.middle_of_the_top(means >= means.max() - 1e-12)
+        highest = ClassPostprocess(pixel_threshold=int(THRESHOLDS[t]), min_component_px=int(gains.component_sizes[s]),
+                                   min_mask_px=int(gains.mask_sizes[m]))  # fmt: skip
+        by_luck.append(mean_dice(new, highest))
+        by_choice.append(mean_dice(new, rule_selection.choose([gains], fold_of, groups).choices[0].rule))
     assert np.mean(by_choice) > np.mean(by_luck)
 
 
-def test_a_little_gain_that_is_not_sure_does_not_move_the_rule_far():
-    """Two cells gain alike: the one whose gain over the default rule varies more between drawings is not taken."""
-    sizes = np.zeros((DRAWINGS, *SHAPE))
+def test_a_small_uncertain_gain_does_not_move_the_selection_far():
+    """Of two similar cells, the one whose gain over the default varies more between samples is not selected."""
+    sizes = np.zeros((SAMPLES, *SHAPE))
     sizes[:, 12, 0, 0] = 1.0  # the default, always the same
-    sizes[:, 14, 0, 0] = 1.5 + 0.1 * (-1.0) ** np.arange(DRAWINGS)
-    sizes[:, 3, 0, 0] = 1.6 + 3.0 * (-1.0) ** np.arange(DRAWINGS)
+    sizes[:, 14, 0, 0] = 1.5 + 0.1 * (-1.0) ** np.arange(SAMPLES)
+    sizes[:, 3, 0, 0] = 1.6 + 3.0 * (-1.0) ** np.arange(SAMPLES)
     nothing = np.zeros(SHAPE)
-    assert rule_selection._middle(rule_selection._cells(sizes, nothing, 1)) == (14, 0, 0)
-    assert rule_selection._middle(rule_selection._cells(sizes[::2], nothing, 1)) == (3, 0, 0)  # all alike: the highest
-    assert rule_selection._middle(rule_selection._cells(sizes, nothing, 1, below=int(THRESHOLDS[13]))) == (12, 0, 0)
+    assert rule_selection._median(rule_selection._cells(sizes, nothing, 1)) == (14, 0, 0)
+    assert rule_selection._median(rule_selection._cells(sizes[::2], nothing, 1)) == (
+        3,
+        0,
+        0,
+    )  # no spread
+    assert rule_selection._median(rule_selection._cells(sizes, nothing, 1, below=int(THRESHOLDS[13]))) == (12, 0, 0)
 
 
-def test_a_class_borrows_as_if_of_four_more_images():
+def test_the_prior_is_worth_four_images():
     one, two, three = (np.full(SHAPE, float(gain)) for gain in (10, 30, 2))
-    lent = rule_selection._lent([one, two, three], [20, 60, 0])
-    for found, wanted in zip(lent, ((30 + 2) / 60 * 4, (10 + 2) / 20 * 4, (10 + 30) / 80 * 4), strict=True):
+    priors = rule_selection._priors([one, two, three], [20, 60, 0])
+    for found, wanted in zip(priors, ((30 + 2) / 60 * 4, (10 + 2) / 20 * 4, (10 + 30) / 80 * 4), strict=True):
         np.testing.assert_allclose(found, wanted)
-    np.testing.assert_array_equal(rule_selection._lent([one], [20])[0], 0)
+    np.testing.assert_array_equal(rule_selection._priors([one], [20])[0], 0)
 
 
-def test_chosen_again_spreads_around_the_choice():
+def test_choose_resampled_spreads_around_the_choice():
     rng = np.random.default_rng(6)
     made, fold_of, groups = filled(noisy(rng, 120), [alarm(255)] * 120)
     choices = rule_selection.choose(made, fold_of, groups).choices
-    cloud, never = rule_selection.chosen_again(made, choices, groups, samples=50)
-    assert cloud.shape == never.shape == (50, 2)
-    assert (never[:, 0] == DISABLED).all()
-    assert set(cloud[:, 0]) <= {*THRESHOLDS.tolist(), DISABLED}
-    assert cloud[:, 0].min() <= choices[0].rule.pixel_threshold <= cloud[:, 0].max()
-    one_group = rule_selection.chosen_again(made, choices, np.zeros(120, np.int64), samples=5)
+    cells, disabled = rule_selection.choose_resampled(made, choices, groups, samples=50)
+    assert cells.shape == disabled.shape == (50, 2)
+    assert (disabled[:, 0] == DISABLED).all()
+    assert set(cells[:, 0]) <= {*THRESHOLDS.tolist(), DISABLED}
+    assert cells[:, 0].min() <= choices[0].rule.pixel_threshold <= cells[:, 0].max()
+    one_group = rule_selection.choose_resampled(made, choices, np.zeros(120, np.int64), samples=5)
     assert len({tuple(cell) for cell in one_group[0].tolist()}) == 1  # always the same images
 
 
-def test_near_duplicates_are_dealt_to_one_fold_and_classes_to_all():
+def test_near_duplicates_share_a_fold_and_folds_are_stratified():
     names = [f"{number:03}.jpg" for number in range(200)]
     split = Split(
         path=Path("splits.csv"),
@@ -242,15 +246,31 @@ def test_near_duplicates_are_dealt_to_one_fold_and_classes_to_all():
         groups={name: number // 2 for number, name in enumerate(names)},
         class_sets={name: frozenset({1} if number % 20 < 2 else ()) for number, name in enumerate(names)},
     )
-    fold = rule_selection.deal(names, split)
+    fold = rule_selection.assign_folds(names, split)
     assert fold.tolist() == np.repeat(fold[::2], 2).tolist()
     assert np.bincount(fold).tolist() == [40] * 5
     assert np.bincount(fold[[bool(split.class_sets[name]) for name in names]]).tolist() == [4] * 5
-    assert rule_selection.deal(names[:2], split).tolist() == [0, 0]  # one group
-    assert sorted(rule_selection.deal(names[:6], split).tolist()) == [0, 0, 1, 1, 2, 2]
+    assert rule_selection.assign_folds(names[:2], split).tolist() == [0, 0]  # one group
+    assert sorted(rule_selection.assign_folds(names[:6], split).tolist()) == [0, 0, 1, 1, 2, 2]
     assert rule_selection.groups_of(names[3:6], split).tolist() == [1, 2, 2]
 
 
 def test_no_images_are_refused():
     with pytest.raises(ValueError, match="no image was added"):
         rule_selection.choose([], np.zeros(0, np.int8), np.zeros(0, np.int64))
+
+
+@pytest.mark.parametrize(("cells", "expected"), [
+    ([(t, 0, 0) for t in range(29)], (14, 0, 0)),  # all equal: the middle
+    ([(3, 0, 0), (4, 0, 0), (20, 0, 0), (21, 0, 0), (22, 0, 0)], (21, 0, 0)),  # the middle of the longer stretch
+    ([(3, 0, 0), (4, 0, 0), (20, 0, 0), (21, 0, 0)], (4, 0, 0)),  # of equally long ones the lower
+    ([(5, 0, 0), *((t, 2, 0) for t in range(29))], (5, 0, 0)),  # no filter before a flatter top
+    ([(9, 0, 2), (9, 3, 0)], (9, 3, 0)),  # a filter of components before one of masks
+    ([(9, 1, 1), (9, 2, 0)], (9, 2, 0)),  # one filter before two
+    ([(9, s, 0) for s in (1, 2, 3)], (9, 2, 0)),  # the middle of equally flat sizes
+    ([(9, 1, 0), (8, 3, 0), (9, 3, 0)], (9, 3, 0)),  # the flatter top
+])  # fmt: skip
+def test_of_equal_cells_the_simplest_is_taken_and_then_the_middle_of_the_flattest_top(cells, expected):
+    tied = np.zeros(SHAPE, np.bool_)
+    tied[tuple(np.array(cells).T)] = True
+    assert rule_selection.middle_of_the_top(tied) == expected
