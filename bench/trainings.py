@@ -29,7 +29,6 @@ change, not what other images may. Trainings at the same time (`--jobs`) should 
 """
 
 import argparse
-import csv
 import ctypes
 import dataclasses
 import json
@@ -49,6 +48,7 @@ from typing import Any
 from training_tables import TABLES, Results
 
 from severstal_cli.config import TrainConfig
+from severstal_cli.learning.training import history
 from severstal_cli.progress import TerminalProgress
 from severstal_cli.steel.dataset import splits
 from severstal_cli.steel.dataset.data_folder import open_data_folder
@@ -197,9 +197,8 @@ def run_job(job: Job, options: argparse.Namespace, place: Path) -> dict[str, Any
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    with (folder / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {"epochs": len(rows), "images_per_s": statistics.median(float(row["images_per_s"]) for row in rows)}
+    rows = history.read(folder)
+    return {"epochs": len(rows), "images_per_s": statistics.median(row.images_per_s for row in rows)}
 
 
 def scores_of(job: Job, folder: Path, call: Any) -> dict[str, Any]:

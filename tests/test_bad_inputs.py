@@ -594,7 +594,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a report of a run without thresholds", remove("models/good/thresholds.json"), "report models/good",
      "models/good/thresholds.json is missing. Search them: severstal thresholds models/good"),
     ("a history that is damaged", write("models/good/history.csv", "epoch,loss\n1,x\n"), "report models/good",
-     "models/good/history.csv is damaged: … Train again, or restore the file"),
+     "models/good/history.csv is damaged: … Restore it, or remove it"),
     ("a corrupt image in a report", write(IMAGE, b"rubbish" * 99), "report old.csv --images data/train_images",
      f"{IMAGE}: not an image, damaged, or of a kind that is not read. Replace it"),
     ("a report over other files", nothing, "report models/good --out data",

@@ -7,20 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.learning.training.history import Row
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.postprocess import ClassPostprocess
 from severstal_cli.steel.scoring import dice
 from severstal_cli.steel.scoring.scores import Scores, score_masks
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """A row of a run's history."""
-
-    epoch: int
-    loss: float
-    dice: float | None
-    dice_present: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +28,7 @@ class Candidate:
     """Of a run: (N,) whether any level of an image reaches the lowest step."""
     sure: NDArray[np.float64] | None = None
     """(N, C) the Dice that it expects; None where that is not known."""
-    history: tuple[Epoch, ...] = ()
+    history: tuple[Row, ...] = ()
     surface: Path | None = None
     """The picture of the score over thresholds and sizes."""
 
