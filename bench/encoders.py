@@ -27,7 +27,7 @@ import torch
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.learning.networks import registry
-from severstal_cli.learning.training import loop, losses
+from severstal_cli.learning.training import losses
 
 BEGINS = "<!-- written by bench/encoders.py -->"
 
@@ -65,7 +65,7 @@ repghostnet_050 csatv2 swiftformer_xs
 def try_pair(arch, encoder, half):
     """What a training would do first. Its number of weights, and the smallest side that it takes."""
     torch.manual_seed(0)
-    network = loop.sparing_single_values(registry.build(arch, encoder=encoder, classes=CLASSES, classifier=True))
+    network = registry.build(arch, encoder=encoder, classes=CLASSES, classifier=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         side = _smallest_side(network, arch, encoder)
         registry.try_out(network, arch, encoder, (1, side, side))
@@ -86,7 +86,7 @@ def try_pair(arch, encoder, half):
 def _smallest_side(network, arch, encoder):
     for side in SIDES:
         try:
-            registry.try_out(network, arch, encoder, (1, side, side), learns=True)
+            registry.try_out(network, arch, encoder, (1, side, side), images=2, learns=True)
         except InputError as error:
             refused = error
         else:

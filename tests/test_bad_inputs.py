@@ -829,7 +829,7 @@ def test_full_memory(severstal: Severstal, work: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(loop.losses, "total_loss", fail)
     before = snapshot(work)
-    check_told(severstal(TRAIN), "the batch of 8 does not fit the device's memory: … Pass …")
+    check_told(severstal(TRAIN), "a batch of 8 does not fit the device's memory: … Pass …")
     assert snapshot(work) == before
 
 

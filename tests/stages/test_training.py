@@ -510,7 +510,7 @@ def test_networks_that_cannot_take_the_pictures_are_told_before_the_training(
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"unet with encoder tu-swin.* does not take 64 x 96 pixels: .*224"):
         training.train(_config(data, tmp_path, **fixed))
-    with pytest.raises(UsageError, match=r"unet-small has no encoder for weights of a file: some\.pth"):
+    with pytest.raises(UsageError, match=r"unet-small has no encoder to load weights into: some\.pth"):
         training.train(_config(data, tmp_path, encoder_weights="some.pth"))
     assert not list(tmp_path.glob("unet*"))
 

@@ -15,6 +15,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
 from severstal_cli.learning import precision
 from severstal_cli.learning.device import check_compiler, gather, half_type, in_float32
+from severstal_cli.learning.networks import registry
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.runs.model_card import ModelCard
 from severstal_cli.learning.training import augmentation, losses, schedule
@@ -134,29 +135,10 @@ def check_precision(
     precision.share_verdicts(state.verdicts, fabric)
 
 
-def sparing_single_values(network: nn.Module) -> nn.Module:
-    """The network, whose batch norms take their running statistics where a batch has one value a channel.
-
-    One image of 32 x 32 has, in the deepest layer, and so has one of any size behind a global mean. Of one value there
-    is no spread: torch raises ValueError.
-    """
-
-    def before(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
-        if norm.training and given[0].numel() == given[0].shape[1]:
-            norm.eval()
-            spared.add(norm)
-
-    def after(norm: nn.Module, *_: Any) -> None:
-        if norm in spared:
-            spared.remove(norm)
-            norm.train()
-
-    spared: set[nn.Module] = set()
-    for part in network.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.register_forward_pre_hook(before)
-            part.register_forward_hook(after)
-    return network
+def check_smallest_batch(network: nn.Module, data: TrainingSet, config: TrainConfig) -> None:
+    """Check that the network trains on the smallest batch of `data`. Raises as `registry.try_out` does."""
+    images, height, width = data.smallest_batch
+    registry.try_out(network, config.arch, config.encoder, (1, height, width), images=images, learns=True)
 
 
 def synchronised(network: nn.Module) -> nn.Module:
