@@ -92,7 +92,7 @@ def test_a_size_that_half_precision_computes_wrongly_is_computed_in_float32(brea
         np.testing.assert_array_equal(found[number], right[number])
     [line] = heard.lines
     assert line.startswith("models/x: bfloat16 gives wrong numbers on this machine for 3 x 64 x 32 (")
-    assert line.endswith("): float32 is used for this size")
+    assert line.endswith("): using float32 for this size")
 
 
 def test_half_precision_that_fails_is_not_used(heard) -> None:  # type: ignore[no-untyped-def]
@@ -218,7 +218,7 @@ def test_a_training_uses_float32_where_half_precision_is_wrong(
     sizes = {tuple(size): agrees for *size, agrees in run_folder.read_checkpoint(found)["state"]["verdicts"]}
     assert (4, 64, 32) in sizes
     assert not any(sizes.values())
-    said = [line.partition(" (")[0] for line in heard.lines if "float32 is used" in line]
+    said = [line.partition(" (")[0] for line in heard.lines if "using float32" in line]
     assert said == [f"training: bfloat16 gives wrong numbers on this machine for {n} x 64 x 32" for n, _, _ in sizes]
 
 
@@ -228,7 +228,7 @@ def test_half_precision_stays_where_it_is_right(make_data, break_half, tmp_path:
     right = train(data, tmp_path / "right", heard)
     break_half(5, "NaN")
     assert weights_of(train(data, tmp_path / "found", heard)) == weights_of(right)
-    assert not [line for line in heard.lines if "float32 is used" in line]
+    assert not [line for line in heard.lines if "using float32" in line]
     exact = train(data, tmp_path / "exact", heard, precision="32-true")
     assert weights_of(exact) != weights_of(right)
 
@@ -243,7 +243,7 @@ def test_validation_uses_float32_where_half_precision_is_wrong(make_data, break_
     sizes = {tuple(size): agrees for *size, agrees in saved["validation_verdicts"]}
     assert sizes
     assert not any(sizes.values())
-    said = [line.partition(" (")[0] for line in heard.lines if "float32 is used" in line]
+    said = [line.partition(" (")[0] for line in heard.lines if "using float32" in line]
     assert said == [f"validation: bfloat16 gives wrong numbers on this machine for {n} x 64 x 96" for n, _, _ in sizes]
     assert all(math.isfinite(row["dice"]) for row in run_folder.read_checkpoint(folder)["history"])
 
