@@ -54,7 +54,7 @@ def test_runs_that_are_not_here_are_named(
     models: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(Path("both.json"), "models/a", "models/gone", weights=(1.0, 2.0)).absolute()
-    line = r"both\.json was searched for runs that are not here: models/gone\. Name them with --model"
+    line = r"both\.json was searched for runs that do not exist: models/gone\. Name them with --model"
     with pytest.raises(RunError, match=line):
         ensemble.runs_for((), file, models)
     elsewhere = models.absolute()
