@@ -163,7 +163,7 @@ def test_weights_of_a_network_that_computes_otherwise_are_noted(
     notes = [line for line in heard.lines if "other features" in line]
     assert len(notes) == bool(exact)
     if exact:
-        assert notes[0].startswith(f"{encoder} gives other features than the network that its weights are of")
+        assert notes[0].startswith(f"{encoder} differs from the network that its weights were trained in")
         assert notes[0].endswith(f"; {exact} is that network")
 
 

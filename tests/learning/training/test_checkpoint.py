@@ -56,7 +56,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_first_epoch(
                 f"the disk of {tmp_path}/{models}/unet-resnet18-fold0 is too full for the training: "
             )
             assert f"{free / 1e6:,.1f} MB free, its checkpoints need " in line
-            assert line.endswith(" MB. Free some space, or name another place by --models")
+            assert line.endswith(" MB. Free some space, or give another folder by --models")
             return False
         return True
 
