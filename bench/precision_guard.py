@@ -59,8 +59,8 @@ def prediction(options: argparse.Namespace, network: torch.nn.Module) -> dict[st
         list(level_maps.predict_levels([probs], pictures, fabric, batch_size=options.batch))
 
     def first() -> None:
-        assert isinstance(probs, precision.Careful), "this device multiplies float32"
-        probs.verdicts.clear()
+        assert isinstance(probs, precision.CheckedHalf), "this device multiplies float32"
+        probs.agreement.clear()
         predict()
 
     first()

@@ -30,7 +30,7 @@ from severstal_cli.progress import SILENT, Progress
 Size = tuple[int, int, int]
 """Images, height and width of a batch."""
 
-Verdicts = dict[Size, bool]
+Agreement = dict[Size, bool]
 """Whether half precision agrees with float32, by batch size."""
 
 TOLERANCE = 4.0
@@ -96,7 +96,7 @@ def excess(half: Tensor, exact: Tensor, rounding: float) -> float:
 # prediction
 
 
-class Careful:
+class CheckedHalf:
     """A network in half precision that switches to float32 for the batch sizes where both do not agree.
 
     A size is checked at its first batch, with the last image of the batch.
@@ -110,7 +110,7 @@ class Careful:
         *,
         name: str,
         emulated: Callable[[Tensor], Tensor] | None,
-        verdicts: Verdicts | None = None,
+        agreement: Agreement | None = None,
         progress: Progress = SILENT,
     ) -> None:
         """`exact()` builds the network in float32. `emulated`: the network in torch, to measure the rounding error."""
@@ -118,11 +118,11 @@ class Careful:
         self._exact: Callable[[Tensor], Tensor] | None = None
         self._emulated, self._progress = emulated, progress
         self._kind = half_type(fabric)
-        self.verdicts: Verdicts = {} if verdicts is None else verdicts
+        self.agreement: Agreement = {} if agreement is None else agreement
 
     def __call__(self, pixels: Tensor) -> Tensor:
         size = pixels.shape[0], pixels.shape[2], pixels.shape[3]
-        agrees = self.verdicts.get(size)
+        agrees = self.agreement.get(size)
         if agrees is False:
             return self.in_float32(pixels)
         if agrees:
@@ -134,8 +134,8 @@ class Careful:
             if is_memory(error):
                 raise
             error_ratio = math.inf
-        self.verdicts[size] = error_ratio <= TOLERANCE
-        if self.verdicts[size]:
+        self.agreement[size] = error_ratio <= TOLERANCE
+        if self.agreement[size]:
             return probs
         self._progress.log(_line(self._name, self._kind, size, error_ratio))
         return self.in_float32(pixels)
@@ -176,25 +176,25 @@ def _around_largest(pixels: Tensor, errors: Tensor) -> Tensor:
 # training
 
 
-def share_verdicts(verdicts: Verdicts, fabric: Fabric) -> None:
+def share_agreement(agreement: Agreement, fabric: Fabric) -> None:
     """Let all devices compute a size in float32 if half precision is wrong on one of them."""
-    for others in gather([[*size, agrees] for size, agrees in verdicts.items()], fabric):
+    for others in gather([[*size, agrees] for size, agrees in agreement.items()], fabric):
         for count, height, width, agrees in others:
             size = count, height, width
-            verdicts[size] = agrees and verdicts.get(size, True)
+            agreement[size] = agrees and agreement.get(size, True)
 
 
 def check_training(
     network: nn.Module,
     batches: Iterable[Tensor],
     fabric: Fabric,
-    verdicts: Verdicts,
+    agreement: Agreement,
     name: str,
     progress: Progress,
 ) -> None:
     """Compare half precision with float32 in training mode on `batches` of normalised pixels `(N, 1, H, W)`.
 
-    The results for new sizes are added to `verdicts`. Neither the network nor any random state changes.
+    The results for new sizes are added to `agreement`. Neither the network nor any random state changes.
     """
     kind = half_type(fabric)
     if kind is None:
@@ -202,10 +202,10 @@ def check_training(
     with torch.no_grad(), torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         for pixels in batches:
             size = pixels.shape[0], pixels.shape[2], pixels.shape[3]
-            if size in verdicts:
+            if size in agreement:
                 continue
             share = _excess_in_training(network, pixels, fabric, kind)
-            verdicts[size] = share <= 1
+            agreement[size] = share <= 1
             if share > 1:
                 progress.log(_line(name, kind, size, share * TOLERANCE))
 

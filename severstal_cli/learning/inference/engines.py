@@ -5,7 +5,7 @@
     model.xml, model.bin  exported to OpenVINO: OpenVINO
 
 Each engine is a callable: pixels `(N, 1, H, W)` float32 in [0, 1] to probs `(N, C, H, W)` float32, on the same device.
-If the device has half precision (`device.fastest_precision`), torch and OpenVINO use it, checked by `Careful`; ONNX
+If the device has half precision (`device.fastest_precision`), torch and OpenVINO use it, checked by `CheckedHalf`; ONNX
 Runtime computes in the precision of the file.
 """
 
@@ -33,7 +33,7 @@ from severstal_cli.learning.device import check_compiler, half_type
 from severstal_cli.learning.inference.fuse_norms import with_folded_norms
 from severstal_cli.learning.networks import names
 from severstal_cli.learning.networks.registry import STRIDE, Logits
-from severstal_cli.learning.precision import Careful
+from severstal_cli.learning.precision import CheckedHalf
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import SILENT, Progress
 
@@ -125,7 +125,7 @@ def load_members(
 ) -> list[Probs]:
     """The networks of runs, ready to predict. Raises as `engines_for` does, and RunError: a damaged file.
 
-    In half precision each network is a `Careful`, which logs to `progress` if it has to use float32.
+    In half precision each network is a `CheckedHalf`, which logs to `progress` if it has to use float32.
     """
     members: list[Probs] = []
     names = engines_for(folders, engine, fabric, compile_networks)
@@ -164,7 +164,7 @@ def _open(
         if half is None:
             return _on_torch(module, half, fabric, compiles)
         fast = _on_torch(copy.deepcopy(module), half, fabric, compiles)
-        return Careful(fast, lambda: module, fabric, name=name, emulated=module, progress=progress)
+        return CheckedHalf(fast, lambda: module, fabric, name=name, emulated=module, progress=progress)
     if engine == "openvino":
         member = member_of(file.parent, card) if file.name == run_folder.WEIGHTS else None
         model = to_openvino(member) if member is not None else _openvino().Core().read_model(file)
@@ -172,7 +172,9 @@ def _open(
         engine_in = partial(OpenVino, model, card.classes)
         if half is None:
             return engine_in(None)
-        return Careful(engine_in(half), partial(engine_in, None), fabric, name=name, emulated=member, progress=progress)
+        return CheckedHalf(
+            engine_in(half), partial(engine_in, None), fabric, name=name, emulated=member, progress=progress
+        )
     finite.check_onnx(file)
     return OnnxRuntime(file)
 

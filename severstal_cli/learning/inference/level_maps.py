@@ -20,7 +20,7 @@ from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.inference import tta
 from severstal_cli.learning.inference.engines import Compiled, OpenVino, Probs
 from severstal_cli.learning.networks.registry import STRIDE
-from severstal_cli.learning.precision import Careful
+from severstal_cli.learning.precision import CheckedHalf
 from severstal_cli.parallel import run_ahead
 from severstal_cli.steel.images import decoding
 from severstal_cli.steel.masks.postprocess import make_exclusive
@@ -61,7 +61,7 @@ def predict_levels(
 
 
 def _engine(member: Probs) -> Probs:
-    return member.half if isinstance(member, Careful) else member
+    return member.half if isinstance(member, CheckedHalf) else member
 
 
 def _batches_of_levels(
@@ -87,7 +87,7 @@ def _batches_of_levels(
         nonlocal done
         batch, levels = in_flight.popleft()
         wrong = levels.not_finite()
-        exact = {member for member, _ in wrong if isinstance(members[member], Careful)}
+        exact = {member for member, _ in wrong if isinstance(members[member], CheckedHalf)}
         if exact:
             levels = _levels(members, shares, batch, fabric, chosen, exclusive, exact)
             wrong = levels.not_finite()
@@ -157,7 +157,7 @@ def _levels(
     with fabric.autocast():
         for number, (member, share) in enumerate(zip(members, shares, strict=True)):
             if share > 0:
-                network = member.in_float32 if number in exact and isinstance(member, Careful) else member
+                network = member.in_float32 if number in exact and isinstance(member, CheckedHalf) else member
                 weighted = tta.mean_probs(network, pixels, views).mul(255 * share)
                 torch.sum(weighted, dim=(1, 2, 3), out=sums[number])
                 total = weighted if total is None else total.add_(weighted)

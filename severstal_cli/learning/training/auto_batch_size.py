@@ -33,8 +33,9 @@ def find_batch(network: nn.Module, data: TrainingSet, config: TrainConfig, fabri
     for images in (count for count in range(data.step_images, 0, -1) if data.step_images % count == 0):
         data.at_once = images
         fits = _fits(network, data, config, fabric)
-        gc.collect()
-        torch.cuda.empty_cache()
+        if fabric.device.type == "cuda":
+            gc.collect()
+            torch.cuda.empty_cache()
         if fits:
             data.at_once = min(gather(images, fabric))
             return

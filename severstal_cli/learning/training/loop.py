@@ -45,10 +45,10 @@ class State:
     elapsed_s: float = 0.0
     """Training time over all sessions."""
     machine: str = ""
-    """The machine that `verdicts` hold for, by `precision.machine`."""
-    verdicts: precision.Verdicts = field(default_factory=dict)
+    """The machine that `agreement` was measured on, by `precision.machine`."""
+    agreement: precision.Agreement = field(default_factory=dict)
     """The batch sizes for which half precision agrees with float32 in training; the others use float32."""
-    validation_verdicts: precision.Verdicts = field(default_factory=dict)
+    validation_verdicts: precision.Agreement = field(default_factory=dict)
     """The same for validation with the EMA weights."""
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class State:
             "steps": self.steps,
             "elapsed_s": self.elapsed_s,
             "machine": self.machine,
-            "verdicts": [[*size, agrees] for size, agrees in self.verdicts.items()],
+            "verdicts": [[*size, agrees] for size, agrees in self.agreement.items()],
             "validation_verdicts": [[*size, agrees] for size, agrees in self.validation_verdicts.items()],
         }
 
@@ -93,8 +93,8 @@ class State:
         self.best = saved.get("best", [])
         self.steps, self.elapsed_s = saved["steps"], saved["elapsed_s"]
         if saved.get("machine", "") == self.machine:  # a resumed training computes in the same precision
-            for verdicts, name in ((self.verdicts, "verdicts"), (self.validation_verdicts, "validation_verdicts")):
-                verdicts.update({(n, height, width): agrees for n, height, width, agrees in saved.get(name, ())})
+            for agreement, name in ((self.agreement, "verdicts"), (self.validation_verdicts, "validation_verdicts")):
+                agreement.update({(n, height, width): agrees for n, height, width, agrees in saved.get(name, ())})
 
 
 def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int = 1) -> State:
@@ -121,7 +121,7 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int 
 def check_precision(
     state: State, data: TrainingSet, config: TrainConfig, card: ModelCard, fabric: Fabric, progress: Progress
 ) -> None:
-    """Check half precision for each batch size of the training that `state.verdicts` lacks.
+    """Check half precision for each batch size of the training that `state.agreement` lacks.
 
     Uses `state.average`, which is not compiled and has the same weights before the first step.
     """
@@ -131,8 +131,8 @@ def check_precision(
         _changed(fed, card, hash((config.seed, number)) & 0x7FFF_FFFF)[0]
         for number, fed in enumerate(on_device(data.trials(), fabric.device))
     )
-    precision.check_training(state.average, batches, fabric, state.verdicts, "training", progress)
-    precision.share_verdicts(state.verdicts, fabric)
+    precision.check_training(state.average, batches, fabric, state.agreement, "training", progress)
+    precision.share_agreement(state.agreement, fabric)
 
 
 def check_smallest_batch(network: nn.Module, data: TrainingSet, config: TrainConfig) -> None:
@@ -226,7 +226,7 @@ def train_epoch(
         key = hash((config.seed, epoch, position)) & 0x7FFF_FFFF
         torch.manual_seed(key)
         batch, (pixels, masks) = fed[0], _changed(fed, card, key)
-        exact = not state.verdicts.get((pixels.shape[0], pixels.shape[2], pixels.shape[3]), True)
+        exact = not state.agreement.get((pixels.shape[0], pixels.shape[2], pixels.shape[3]), True)
         with fabric.no_backward_sync(state.network, enabled=not batch.ends_step):  # type: ignore[arg-type]
             with in_float32(fabric, exact):
                 logits = state.network(pixels)

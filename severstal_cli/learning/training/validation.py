@@ -11,7 +11,7 @@ from torch import nn
 from severstal_cli.learning.device import gather, half_type
 from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.inference import engines, level_maps
-from severstal_cli.learning.precision import Careful, Verdicts, share_verdicts
+from severstal_cli.learning.precision import Agreement, CheckedHalf, share_agreement
 from severstal_cli.learning.runs.model_card import ModelCard
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
@@ -29,12 +29,12 @@ class Validation:
         image_ids: Sequence[str],
         card: ModelCard,
         batch_size: int,
-        verdicts: Verdicts | None = None,
+        agreement: Agreement | None = None,
         progress: Progress = SILENT,
     ) -> None:
-        """`verdicts`: batch sizes whose half precision was checked before; new checks are added."""
+        """`agreement`: batch sizes whose half precision was checked before; new checks are added."""
         self.image_ids = tuple(image_ids)
-        self._verdicts: Verdicts = {} if verdicts is None else verdicts
+        self._agreement: Agreement = {} if agreement is None else agreement
         self._progress = progress
         self._data_folder, self._card, self._batch_size = data_folder, card, batch_size
         # the mean skips channels of class ids without annotations
@@ -60,8 +60,8 @@ class Validation:
         plain = engines.Member(network, card.mean, card.std)
         member: engines.Probs = plain
         if half_type(fabric) is not None:
-            member = Careful(plain, lambda: plain, fabric, name="validation", emulated=plain,
-                             verdicts=self._verdicts, progress=self._progress)  # fmt: skip
+            member = CheckedHalf(plain, lambda: plain, fabric, name="validation", emulated=plain,
+                             agreement=self._agreement, progress=self._progress)  # fmt: skip
         mine = self.image_ids[fabric.global_rank :: fabric.world_size]
         pixels = (cache[cache.index[image_id]] for image_id in mine)
         rules = [postprocess.ClassPostprocess()] * card.classes
@@ -78,7 +78,7 @@ class Validation:
         except NotFiniteError as error:
             raise error.of("the network", f"{mine[error.number]} in validation",
                            "Lower the learning rate; the last whole epoch is kept") from None  # fmt: skip
-        share_verdicts(self._verdicts, fabric)
+        share_agreement(self._agreement, fabric)
         scores = np.empty(self._present.shape)
         for rank, rows in enumerate(gather(own_scores.tolist(), fabric)):
             scores[rank :: fabric.world_size] = np.array(rows).reshape(-1, len(self._counted))
