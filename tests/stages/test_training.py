@@ -297,7 +297,7 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
     folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo), heard).folder
     said = "pseudo labels: 4 of 9 images are taken, with scores of at least 0.9; 2 left out: near-duplicates of "
     assert [line for line in heard.lines if line.startswith(said)]
-    assert [line for line in heard.lines if line.startswith(f"which runs made {pseudo['pseudo']} is not told")]
+    assert [line for line in heard.lines if line.startswith(f"{pseudo['pseudo'].with_suffix('.json')} is missing")]
     card, without = model_card.read_card(folder), model_card.read_card(plain)
     counts = "train_images", "validation_images", "mean", "std", "data_fingerprint"
     assert [getattr(card, name) for name in counts] == [getattr(without, name) for name in counts]

@@ -59,7 +59,7 @@ def test_runs_that_are_not_here_are_named(
         ensemble.runs_for((), file, models)
     elsewhere = models.absolute()
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    with pytest.raises(RunError, match=r"not here: models/a, models/gone\. Name"):
+    with pytest.raises(RunError, match=r"do not exist: models/a, models/gone\. Name"):
         ensemble.runs_for((), file, models)
     (elsewhere / "c").rename(elsewhere / "gone")
     assert ensemble.read((elsewhere / "gone", elsewhere / "a"), thresholds=file).weights == (2.0, 1.0)
