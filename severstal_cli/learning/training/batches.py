@@ -24,6 +24,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.training import augmentation, schedule
 from severstal_cli.learning.training.copy_paste import Donors
+from severstal_cli.learning.training.crop_sizes import Crops, crop_side
 from severstal_cli.steel.dataset.data_folder import DataFolder
 from severstal_cli.steel.dataset.pseudo_labels import PseudoLabels
 from severstal_cli.steel.images.decoding import cv2
@@ -50,31 +51,6 @@ class Batch:
     loss_weight: float
     """Weight of the mean loss: the batch's share of the step's images, times the devices, which average gradients."""
     ends_step: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Crops:
-    """Crop sizes of an epoch: `height` by one of `widths`, and the crops of a batch."""
-
-    height: int
-    widths: tuple[int, ...]
-    batch_size: int
-    halved: bool = False
-
-    @property
-    def smallest_size(self) -> tuple[int, int]:
-        """(height, width) that the network gets of the narrowest crop."""
-        scale = 2 if self.halved else 1
-        return self.height // scale, min(self.widths) // scale
-
-
-def _crop_side(side_px: int, multiple: int = STRIDE) -> int:
-    """`side_px` rounded to a multiple: down if that loses at most an eighth, else up, with reflection padding.
-
-    Rounding down is cheaper, and leaves room for random positions.
-    """
-    below = side_px // multiple * multiple
-    return below if side_px - below <= side_px / 8 else below + multiple
 
 
 class TrainingSet:
@@ -170,7 +146,7 @@ class TrainingSet:
         sizes = ((crops.batch_size, *crops.smallest_size) for crops in self._batch_sizes())
         return min(sizes, key=lambda size: (size[0], math.prod(size)))
 
-    def _batch_sizes(self) -> Iterator[_Crops]:
+    def _batch_sizes(self) -> Iterator[Crops]:
         """Each size of batch that any device trains on, as crops of one width."""
         half, whole = self._config.half_size_share, self._config.whole_image_share
         phases = [self._crops_at(0.0)] if half else []
@@ -199,29 +175,29 @@ class TrainingSet:
         # shuffled, as a step may take several batches
         return [rng.permutation(np.concatenate(both)) for both in zip(steps, added, strict=True)]
 
-    def _crops_at(self, share_done: float) -> _Crops:
+    def _crops_at(self, share_done: float) -> Crops:
         """Half-size crops in the first `half_size_share`, whole images in the last `whole_image_share`, else crops."""
         if schedule.is_half_size(self._config, share_done):
             return dataclasses.replace(self._crops(2 * STRIDE), halved=True)
         return self._crops(STRIDE) if share_done < 1 - self._config.whole_image_share else self._whole()
 
-    def _whole(self) -> _Crops:
-        crops, (height, width) = self._crops(STRIDE), (_crop_side(side) for side in self._largest)
+    def _whole(self) -> Crops:
+        crops, (height, width) = self._crops(STRIDE), (crop_side(side) for side in self._largest)
         batch_px = self.at_once * crops.height * max(crops.widths)
-        return _Crops(height=height, widths=(width,), batch_size=max(1, batch_px // (height * width)))
+        return Crops(height=height, widths=(width,), batch_size=max(1, batch_px // (height * width)))
 
-    def _crops(self, multiple: int) -> _Crops:
+    def _crops(self, multiple: int) -> Crops:
         height, width = self._largest
-        return _Crops(
-            height=_crop_side(min(height, self._config.crop_height_px), multiple),
-            widths=tuple(_crop_side(min(width, widest), multiple) for widest in self._config.crop_widths_px),
+        return Crops(
+            height=crop_side(min(height, self._config.crop_height_px), multiple),
+            widths=tuple(crop_side(min(width, widest), multiple) for widest in self._config.crop_widths_px),
             batch_size=self.at_once,
         )
 
     def _rng(self, epoch: int, position: int) -> np.random.Generator:
         return np.random.default_rng((self._config.seed, epoch, position + 1))
 
-    def _batch(self, epoch: int, start: int, step: NDArray[np.int64], first: int, crops: _Crops) -> Batch:
+    def _batch(self, epoch: int, start: int, step: NDArray[np.int64], first: int, crops: Crops) -> Batch:
         """The batch that begins with image `first` of a step; the epoch has `start` images before the step."""
         end = min(first + crops.batch_size * self._world, len(step))
         positions = list(range(first + self._rank, end, self._world))
