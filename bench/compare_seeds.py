@@ -2,12 +2,12 @@
 
     python bench/compare_seeds.py models/a-seed0 models/a-seed1 ... [--holdouts 400] [--images 300 1000] [--seed 0]
 
-The runs, six or more of one recipe, are scored once on their holdout, which is best large. Each simulated holdout draws
-that many of its images by groups of near-duplicates, with replacement, and
-- two runs at random: `score --against`, which tells of these two alone; `compare` says of runs that differ by
-  seed alone that what is between them is chance, whatever the numbers are;
-- three at random against three others: `compare --seeds` of one recipe under two names. The target is 7 % at most;
-- one against itself made worse: every tenth or fifth predicted mask left out; all masks moved two columns aside.
+The runs, six or more with the same settings, are scored once on their holdout, which should be large. Each simulated
+holdout is a bootstrap sample of that many images, by groups of near-duplicates, for the comparison of
+- two random runs: `score --against`, which compares only these two; `compare` reports runs that differ by seed alone
+  as equal but for chance, whatever their scores;
+- three random runs against three others: `compare --seeds` of equal settings under two names. The target is 7 %;
+- a run against a worse version of itself: without every tenth or fifth predicted mask; with masks shifted by 2 columns.
 `±` is 1.96 standard errors of the simulation.
 """
 
@@ -46,7 +46,7 @@ def taken(found, rows, groups):
 
 
 def draw(rng, groups, images):
-    """Rows of whole groups, drawn with replacement, and their groups; one that is drawn twice is two."""
+    """A bootstrap sample of whole groups: rows and their groups; a group that is sampled twice counts as two."""
     rows, own = [], []
     while len(rows) < images:
         members = np.flatnonzero(groups == groups[rng.integers(len(groups))])
@@ -85,14 +85,14 @@ def main():
         rng = np.random.default_rng((options.seed, images))
         calls = {}
         for _ in range(options.holdouts):
-            drawn = draw(rng, groups, images)
+            sample = draw(rng, groups, images)
             order = rng.permutation(len(every))
-            one, other = taken(every[order[0]], *drawn), taken(every[order[1]], *drawn)
+            one, other = taken(every[order[0]], *sample), taken(every[order[1]], *sample)
             calls.setdefault("two runs, by images alone", []).append(differences([one], [other])[-1].is_real)
-            sides = [[taken(every[number], *drawn) for number in order[first : first + 3]] for first in (0, 3)]
+            sides = [[taken(every[number], *sample) for number in order[first : first + 3]] for first in (0, 3)]
             calls.setdefault("three runs against three others", []).append(differences(*sides)[-1].is_real)
             for name, others in made_worse.items():
-                found = differences([taken(others[order[0]], *drawn)], [one])[-1]
+                found = differences([taken(others[order[0]], *sample)], [one])[-1]
                 calls.setdefault(name, []).append(found.is_real and found.difference < 0)
         print(f"\nholdouts of {images} images, {options.holdouts} of them: called real, or worse")
         for name, called in calls.items():

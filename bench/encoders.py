@@ -1,13 +1,12 @@
-"""Which encoders go with which networks: each pair is built, tried out and trained for a step, on random weights.
+"""Compatibility of encoders and networks: each pair is built, tried out and trained for one step, from random weights.
 
     python bench/encoders.py RESULTS.jsonl [--table docs/encoders.md] [--again refused,fails] [--only REGEX]
 
-Every encoder of segmentation-models-pytorch, and models of timm, one or two of a family, as `tu-NAME`. A pair has one
-of three outcomes: it works; it is refused in one line; it fails, which is a fault of the program. Each runs in a
-process of its own, with a bound on memory and time, as `severstal train` would run it: `registry.build`,
-`registry.try_out`, and a step with the loss of the training on two images of 64 x 64, or larger ones where it takes
-none so small, in channels last, with the classification head; the step is plain gradient descent, which takes half of
-AdamW's memory. A pair that has a line in RESULTS.jsonl is not tried again, unless its outcome is named by `--again`.
+Tests every encoder of segmentation-models-pytorch, and one or two timm models of each family, as `tu-NAME`. A pair
+works, is refused in one line, or fails, which is a bug. Each pair runs in its own process with limits on memory and
+time, like `severstal train`: `registry.build`, `registry.try_out`, and one step with the training's loss on two images
+of 64 x 64, or larger ones if it refuses these, in channels last, with the classification head. The step is plain SGD,
+which needs half of AdamW's memory. A pair with a line in RESULTS.jsonl is skipped, unless `--again` names its outcome.
 """
 
 import argparse
@@ -27,7 +26,7 @@ import torch
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.learning.networks import registry
-from severstal_cli.learning.training import loop, losses
+from severstal_cli.learning.training import losses
 
 BEGINS = "<!-- written by bench/encoders.py -->"
 
@@ -65,11 +64,11 @@ repghostnet_050 csatv2 swiftformer_xs
 def try_pair(arch, encoder, half):
     """What a training would do first. Its number of weights, and the smallest side that it takes."""
     torch.manual_seed(0)
-    network = loop.sparing_single_values(registry.build(arch, encoder=encoder, classes=CLASSES, classifier=True))
+    network = registry.build(arch, encoder=encoder, classes=CLASSES, classifier=True)
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         side = _smallest_side(network, arch, encoder)
         registry.try_out(network, arch, encoder, (1, side, side))
-    copy.deepcopy(network)  # for the averaged weights
+    copy.deepcopy(network)  # the EMA weights
     network.train()
     pixels = torch.randn(2, 1, side, side).contiguous(memory_format=torch.channels_last)
     masks = (torch.rand(2, CLASSES, side, side) < 0.1).to(torch.uint8)
@@ -86,7 +85,7 @@ def try_pair(arch, encoder, half):
 def _smallest_side(network, arch, encoder):
     for side in SIDES:
         try:
-            registry.try_out(network, arch, encoder, (1, side, side), learns=True)
+            registry.try_out(network, arch, encoder, (1, side, side), images=2, learns=True)
         except InputError as error:
             refused = error
         else:
@@ -103,7 +102,7 @@ def in_child(arch, encoder, memory, seconds, half):
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
         signal.alarm(seconds)
         began = time.monotonic()
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("default")
             try:
                 weights, side = try_pair(arch, encoder, half)
@@ -113,7 +112,7 @@ def in_child(arch, encoder, memory, seconds, half):
             except Exception as error:
                 trace = traceback.format_exc().splitlines()[-4:]
                 found = {"outcome": "fails", "found": f"{type(error).__name__}: {error}", "trace": trace}
-        found["warned"] = sorted({str(one.message)[:200] for one in told if one.category is not DeprecationWarning})
+        found["warned"] = sorted({str(one.message)[:200] for one in raised if one.category is not DeprecationWarning})
         found["seconds"] = round(time.monotonic() - began, 2)
         os.write(writing, json.dumps(found).encode()[:60_000])
         os._exit(0)

@@ -1,6 +1,6 @@
-"""What a person would write in an hour to predict with: the measure for ours. Only the network is the package's.
+"""A plain prediction script, as written in an hour: the baseline for ours. Only the network is the package's.
 
-float32, images in colour by OpenCV, one view at a time, threshold 0.5, components by OpenCV, run lengths by numpy.
+float32, images in colour by OpenCV, one view at a time, threshold 0.5, components by OpenCV, RLE by numpy.
 
     python bench/plain_predict.py IMAGES RUN --tta flips --out submission.csv
 """

@@ -1,4 +1,4 @@
-"""What a person would write in an hour: the measure for ours. It shares no code with the package.
+"""A plain training script, as written in an hour: the baseline for ours. It shares no code with the package.
 
 segmentation-models-pytorch from scratch, Adam with one-cycle, flips, BCE + Dice, bf16, threshold 0.5. It trains on the
 images of `splits.csv` that a run with `--fold 0` trains on and scores those of the holdout. The last line is JSON.

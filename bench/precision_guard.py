@@ -1,12 +1,11 @@
-"""What it costs to see whether half precision agrees with float32, and whether numbers are finite.
+"""Cost of the checks that half precision agrees with float32, and that numbers are finite.
 
     python bench/precision_guard.py [--arch unet] [--encoder resnet34] [--size 256x1600] [--batch 8] [--engine torch]
 
-On images of noise with random weights, which is the dearest case: rounding is measured, too. Seconds are of the
-processor, so others may use it meanwhile; of the clock on a GPU. Prediction: the time of the first batch of a size,
-which is compared, beyond that of a later one; as a share of predicting 32 and 500 images. Finite: the time of the sums
-over what a network gives, as a share of the network's. Training: the comparison of a batch as a share of 50 and 1,000
-steps.
+Uses noise images and random weights, the most expensive case, as the rounding error is measured, too. Times are CPU
+seconds, so other load does not matter; on a GPU wall-clock seconds. Prediction: additional time of the first batch of a
+size, which is compared, as a share of predicting 32 and 500 images. Finite: time of the sums over the network's output,
+as a share of the network's time. Training: the comparison of a batch as a share of 50 and 1,000 steps.
 """
 
 import argparse
@@ -50,17 +49,17 @@ def prediction(options: argparse.Namespace, network: torch.nn.Module) -> dict[st
         image_size=(height, width), exclusive=True, data="", data_fingerprint="", split_fingerprint="", fold=0,
         train_images=1, validation_images=1, epoch=1, validation_dice=0.5, config={}, versions={},
     )  # fmt: skip
-    pictures = list(np.random.default_rng(0).integers(0, 256, (options.batch, height, width), np.uint8))
+    images = list(np.random.default_rng(0).integers(0, 256, (options.batch, height, width), np.uint8))
     with tempfile.TemporaryDirectory() as folder:
         run_folder.write_model(Path(folder), network, card)
         [probs] = engines.load_members([Path(folder)], [card], fabric, engine=options.engine)
 
     def predict() -> None:
-        list(level_maps.predict_levels([probs], pictures, fabric, batch_size=options.batch))
+        list(level_maps.predict_levels([probs], images, fabric, batch_size=options.batch))
 
     def first() -> None:
-        assert isinstance(probs, precision.Careful), "this device multiplies float32"
-        probs.verdicts.clear()
+        assert isinstance(probs, precision.CheckedHalf), "this device multiplies float32"
+        probs.agreement.clear()
         predict()
 
     first()

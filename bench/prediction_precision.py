@@ -1,10 +1,10 @@
-"""What half precision and other engines change: mean Dice on the holdout beside that of torch in float32.
+"""Effect of half precision and other engines on the mean Dice of the holdout, relative to torch in float32.
 
     python bench/prediction_precision.py RUN [RUN...] [--engines torch openvino] [--tta none] [--precision auto]
 
-Each run predicts the holdout of its data by torch in float32, and then as `severstal predict` does, by each engine in
-the fastest precision of the device; all by the run's own thresholds. The difference is to stay within 0.001. With
-`--precision bf16-mixed` in that, also where the device has no instructions for it and it is slow.
+Each run predicts its holdout with torch in float32, and then like `severstal predict` with each engine in the fastest
+precision of the device, always with the run's own thresholds. The target is a difference of at most 0.001.
+`--precision bf16-mixed` uses bfloat16 even if the device has no instructions for it, which is slow.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Memory of a prediction by the number of its images, and the rate of an ensemble.
+"""Peak memory of a prediction for several numbers of images, and the speed of an ensemble.
 
     python bench/prediction_scale.py IMAGES RUN [RUN...] [--counts 500 5500] [--tta none] [--batch-size 8]
 
-`severstal predict` in a process of its own for the first images of the folder, as many as each of `--counts` says:
-images/s, and the most memory that it held. For the ensemble of the competition name nine runs and `--tta hflip,vflip`;
-the last line says how long its 5,506 images would take.
+For each of `--counts`, `severstal predict` runs in a process of its own on that many images of the folder, and its
+images/s and peak memory are printed. For an ensemble as in the competition give 9 runs and `--tta hflip,vflip`; the
+last line estimates the time for the competition's 5,506 images.
 """
 
 import argparse
@@ -44,10 +44,10 @@ def main():
             _, status, usage = os.wait4(process.pid, 0)
             if status:
                 sys.exit(f"{' '.join(map(str, command))} ended with {os.waitstatus_to_exitcode(status)}")
-            story = json.loads(out.with_suffix(".json").read_text())
+            metadata = json.loads(out.with_suffix(".json").read_text())
         peaks.append(usage.ru_maxrss / 1024)
-        rate = story["images_per_s"]
-        print(f"{count} images, {len(options.runs)} runs by {story['engines'][0]}, views {story['tta']}: "
+        rate = metadata["images_per_s"]
+        print(f"{count} images, {len(options.runs)} runs by {metadata['engines'][0]}, views {metadata['tta']}: "
               f"{rate:.2f} images/s, at most {peaks[-1]:,.0f} MiB", flush=True)  # fmt: skip
     if len(peaks) > 1:
         print(f"memory of the last over the first: {peaks[-1] / peaks[0]:.3f}")

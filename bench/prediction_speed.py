@@ -1,4 +1,4 @@
-"""Prediction from files to submission.csv over the network alone, and over a plain script: images/s and ratios.
+"""Speed of prediction from files to submission.csv, relative to the network alone and to a plain script.
 
     severstal synth set --images 600
     severstal split --data set
@@ -7,11 +7,11 @@
     python bench/prediction_speed.py set/train_images models/unet-resnet34-fold0 [RUN...] [--engines openvino torch]
         [--tta none flips] [--images 64] [--rounds 3] [--batch-size 8]
 
-For each run, engine and set of views, in turn and `--rounds` times: `severstal predict` as it is, but for opening the
-network, which is done once before; then the network alone, `--images` times, on a batch with all views that is there
-already; then `bench/plain_predict.py` on a quarter of the images. Ratios are medians over the rounds, with the
-lowest and the highest. The targets are 0.90 of the network alone, and on a CPU 3 times the plain script with OpenVINO
-and 2 times with torch. With --profile also what all but the network takes, part by part.
+For each run, engine and set of TTA views, `--rounds` times: `severstal predict` with a network that is loaded already;
+then the network alone on a prepared batch with all views, for `--images` images; then `bench/plain_predict.py` on a
+quarter of the images. Ratios are medians over the rounds, with the lowest and the highest. The targets are 0.90 of the
+network alone, and on a CPU 3 times the plain script with OpenVINO and 2 times with torch. --profile adds the time of
+each step other than the network.
 """
 
 import argparse
@@ -45,9 +45,9 @@ def timed(function):
 def alone(member, pixels, fabric, count):
     """The network on `pixels` again and again, until it has seen `count` of them."""
     member = getattr(member, "half", member)  # without what sees whether half precision agrees
-    if isinstance(member, engines.OpenVino):  # without what gathers the pictures to a batch
-        request, picture = member._request(pixels.shape[2:]), pixels[:1].numpy()
-        return lambda: [request.infer([picture], share_inputs=True, share_outputs=True) for _ in range(count)]
+    if isinstance(member, engines.OpenVino):  # without the loop over the images of a batch
+        request, image = member._request(pixels.shape[2:]), pixels[:1].numpy()
+        return lambda: [request.infer([image], share_inputs=True, share_outputs=True) for _ in range(count)]
 
     def run():
         with torch.inference_mode(), fabric.autocast():
@@ -57,7 +57,7 @@ def alone(member, pixels, fabric, count):
     return run
 
 
-def told(ratios):
+def shown(ratios):
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
@@ -138,7 +138,7 @@ def measure(options, paths, size, fabric, plain, engine, how, members, views):
         for name, target in (("network alone", 0.90), ("plain script", {"openvino": 3, "torch": 2}.get(engine))):
             if rates[name]:
                 ratios = [a / b for a, b in zip(rates["ours"], rates[name], strict=True)]
-                print(f"    over {name}: {told(ratios)}; reach {target}", flush=True)
+                print(f"    over {name}: {shown(ratios)}; reach {target}", flush=True)
         if components:
             print(f"    the plain script found {components[0] / len(some):.1f} components an image", flush=True)
 

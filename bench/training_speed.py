@@ -3,13 +3,12 @@
     python bench/training_speed.py [--arch unet] [--encoder resnet34] [--batch 4] [--size 256x1600] [--precision auto]
                                    [--device auto] [--steps 3] [--rounds 3] [--images 24] [--no-plain]
 
-Synthetic steel is drawn into a temporary folder. `loop.train_epoch` runs `--steps` steps on whole images from a
-`TrainingSet`, then as many on one of its batches, on the device already, again and again; the two alternate `--rounds`
-times, and ratios are medians over the rounds. Then the same images in the way of `bench/plain_script.py`, whose own
-functions do it: masks as float32 images, decoded one by one in the main process. Ours and plain each have a process, so
-that each has a peak of memory: resident on the CPU, allocated on CUDA. Both start with a step that does not count. The
-target of the first ratio is 0.95. An epoch of few steps hides less of its first batch than a long one: on CUDA give
---steps 200.
+`loop.train_epoch` runs `--steps` steps on whole synthetic images from a `TrainingSet`, then as many steps on one batch
+that is on the device already. The two alternate `--rounds` times; ratios are medians over the rounds. Then
+`bench/plain_script.py` trains on the same images: masks as float32 images, decoded one by one in the main process. Ours
+and plain run in separate processes, so that each has its own peak memory: resident memory on the CPU, allocated memory
+on CUDA. The first step of each is a warm-up. The target of the first ratio is 0.95. A short epoch hides less of its
+first batch than a long one: on CUDA give --steps 200.
 """
 
 import argparse
@@ -83,7 +82,7 @@ def measure_ours(options, size):
     for number in range(options.rounds):
         for name, source in (("real", real), ("resident", Resident(fed, options.steps))):
             rates[name].append(images_per_s(source, number))
-    return {**rates, "peak_mib": peak_mib(), "device": fabric.device.type, "piece": real.piece}
+    return {**rates, "peak_mib": peak_mib(), "device": fabric.device.type, "crop": real.piece}
 
 
 def measure_plain(options):
@@ -143,7 +142,7 @@ def main():
         write_synthetic_set(data, seed=0, images=options.images, test_images=0, size=size)
         ours = in_a_process("ours", data, options.device)
         plain = None if options.no_plain else in_a_process("plain", data, options.device)
-    height, width = ours["piece"]
+    height, width = ours["crop"]
     print(f"{options.arch} {options.encoder}, batches of {options.batch} x {height} x {width}, {ours['device']}")
     print(f"real data path:  {median(ours['real'])}, peak memory {ours['peak_mib']:,.0f} MiB")
     print(f"resident batch:  {median(ours['resident'])}")

@@ -1,6 +1,6 @@
-"""The tables of `bench/trainings.py`, in Markdown, from the results it left.
+"""The Markdown tables of `bench/trainings.py`.
 
-`Results` are by name and by seed; a result has the scores of a training, its `epochs`, `images_per_s` and `wall_s`.
+`Results` are keyed by name and seed; a result has the scores of a training, its `epochs`, `images_per_s` and `wall_s`.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Trainings one after the other, and tables of what they reached. What is done is kept: the same command goes on.
+"""Run several trainings, and print tables of their scores. Finished trainings are kept: the same command resumes.
 
     python bench/trainings.py ablation --data DATA --out OUT --minutes 20 --seeds 0 1 2 --arch unet --encoder resnet18
     python bench/trainings.py ablation --data DATA --out OUT --epochs 10 --seeds 0 1 2 --arch linknet
@@ -6,30 +6,29 @@
     python bench/trainings.py study --data DATA --out OUT --minutes 30 --encoder resnet18
     python bench/trainings.py ablation --out OUT --table
 
-Each training leaves OUT/TABLE/NAME-SEED.json, its log and its run; `--table` prints what is there so far.
+Each training writes OUT/TABLE/NAME-SEED.json, a log and a run; `--table` prints the table of the finished ones.
 
-ablation  the base recipe and the base with one change each (`INGREDIENTS`). Scored on the validation fold, fold
-          SEED % folds, never on the holdout, as defaults are chosen by this table. At threshold 0.5, and with
-          thresholds of the other half of the fold (`bench/fold_score.py`); differences to the base of the same seed.
-          The same fold chose the best epoch, so all figures are a little too high, and "mean of 3 epochs", kept only
-          where it is better there, most of all. Of many rows the best one is partly luck: try it on other seeds.
-          By minutes what takes longer learns less, and nothing else may run beside; by epochs that does not matter.
-plain     `severstal train` and `thresholds --tta flips` with default settings beside `bench/plain_script.py`, at the
-          same wall-clock time, scored once on the holdout. Training gets `--minutes` less `--reserve`, which is for
-          starting both commands and for the search; the table has the minutes that both really took, their programs'
-          start counted, scoring not.
-study     the two small networks as the study this project began from trained them, at threshold 0.5, beside our unet
-          and linknet with `--minutes` of training; on the holdout. What differs from the study: one grey channel,
-          normalised; AdamW without decay, whose rate falls along a cosine to zero (theirs: Adam, 1e-3 throughout);
-          Dice by image and class, not pooled; flips drawn at random, not each image flipped too; a fold of our split
-          is left out for choosing the best epoch, not a random 15 %.
+ablation  The defaults, and the defaults with one change each (`INGREDIENTS`). Scored on the validation fold, fold
+          SEED % folds, never on the holdout, because this table chooses the defaults. At threshold 0.5, and with
+          thresholds tuned on the other half of the fold (`bench/fold_score.py`); differences are to the defaults with
+          the same seed. The fold also chose the best epoch, so all scores are slightly too high, and most of all
+          "mean of 3 epochs", which is kept only if it is better on this fold. The best of many rows is partly luck:
+          try it with other seeds. With `--minutes` slower variants train less, and nothing else may run at the same
+          time; with `--epochs` other load does not matter.
+plain     `severstal train` and `thresholds --tta flips` with default settings against `bench/plain_script.py` in the
+          same wall-clock time, scored once on the holdout. `train` gets `--minutes` minus `--reserve`, which is for
+          start-up and threshold search; the table has the real minutes, including start-up but not scoring.
+study     The two small networks of the original study, trained as in the study, at threshold 0.5, against our unet
+          and linknet with `--minutes` of training; on the holdout. Differences from the study: one grey channel,
+          normalised; AdamW without weight decay, with a cosine schedule to zero (study: Adam, constant 1e-3); Dice
+          per image and class instead of pooled; random flips instead of an additional flipped copy of each image; a
+          fold of our split instead of a random 15 % for the choice of the best epoch.
 
-Intervals are of 95 %, by Student's t over seeds: they tell what another seed (in `ablation` another fold, too) may
-change, not what other images may. Trainings at the same time (`--jobs`) should have a core for each of their threads.
+Intervals are 95 % intervals by Student's t over seeds: they cover other seeds (in `ablation` other folds, too), not
+other images. Parallel trainings (`--jobs`) need a core for each of their threads.
 """
 
 import argparse
-import csv
 import ctypes
 import dataclasses
 import json
@@ -49,6 +48,7 @@ from typing import Any
 from training_tables import TABLES, Results
 
 from severstal_cli.config import TrainConfig
+from severstal_cli.learning.training import history
 from severstal_cli.progress import TerminalProgress
 from severstal_cli.steel.dataset import splits
 from severstal_cli.steel.dataset.data_folder import open_data_folder
@@ -197,9 +197,8 @@ def run_job(job: Job, options: argparse.Namespace, place: Path) -> dict[str, Any
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    with (folder / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {"epochs": len(rows), "images_per_s": statistics.median(float(row["images_per_s"]) for row in rows)}
+    rows = history.read(folder)
+    return {"epochs": len(rows), "images_per_s": statistics.median(row.images_per_s for row in rows)}
 
 
 def scores_of(job: Job, folder: Path, call: Any) -> dict[str, Any]:
@@ -255,14 +254,14 @@ def main() -> None:
             for future in as_completed([pool.submit(run_job, job, options, place) for job in missing]):
                 error = future.exception()
                 failed |= error is not None
-                print(error or told(future.result()), flush=True)
+                print(error or summary(future.result()), flush=True)
         except KeyboardInterrupt:
             os._exit(130)  # at once, and what runs with it
     print_table(options.kind, place)
     sys.exit(1 if failed else 0)
 
 
-def told(result: dict[str, Any]) -> str:
+def summary(result: dict[str, Any]) -> str:
     scores = ", ".join(f"{name} {result[name]:.4f}" for name in ("dice", "searched") if name in result)
     return f"{result['name']}, seed {result['seed']}: {scores}; {result['wall_s'] / 60:.1f} min"
 

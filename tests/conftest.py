@@ -62,6 +62,12 @@ def draw_folder(
     return folder
 
 
+@pytest.fixture(scope="session")
+def draw_data() -> MakeData:
+    """`draw_folder`, for fixtures of a module or the session."""
+    return draw_folder
+
+
 @pytest.fixture
 def make_data(tmp_path: Path) -> MakeData:
     """`make_data(images=..., size=...)` -> a data folder with `train.csv` and `train_images/`."""

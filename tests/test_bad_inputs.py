@@ -315,7 +315,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("an unknown encoder", nothing, "train --data data --encoder resnet --encoder-weights none",
      "unknown encoder: resnet. Did you mean resnet50?"),
     ("an unknown model of timm", nothing, "train --data data --encoder tu-nothing --encoder-weights none",
-     "unknown encoder: tu-nothing. After tu- stands the name of a model of timm"),
+     "unknown encoder: tu-nothing. After tu- give the name of a timm model"),
     ("an encoder that does not fit", nothing,
      "train --data data --arch linknet --encoder mit_b0 --encoder-weights none",
      "linknet cannot use encoder mit_b0: … Choose another --encoder"),
@@ -364,9 +364,9 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("nothing to resume", nothing, f"{TRAIN} --resume",
      "nothing to resume: models/new/training.ckpt does not exist. Train without --resume"),
     ("a run of this name", nothing, RESUME.removesuffix(" --resume"),
-     "there is a run of this name: models/good. Give --resume, another --name, or remove it"),
+     "a run of this name exists: models/good. Give --resume, another --name, or remove it"),
     ("a run of this name, to predict with only", remove("models/good/training.ckpt"), RESUME.removesuffix(" --resume"),
-     "there is a run of this name: models/good. Give another --name, or remove it"),
+     "a run of this name exists: models/good. Give another --name, or remove it"),
     ("other settings", nothing, f"{RESUME} --batch-size 3",
      "models/good was trained with another number of images a step: 8, here 3. Resume with the same, or train …"),
     ("another network", nothing, RESUME.replace("unet", "linknet"),
@@ -397,7 +397,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a size that is none", change_card(image_size=5), "score --model models/good",
      "models/good/model.json is damaged: image_size is 5, not a list. Train again, or restore the file"),
     ("a run of an unknown network", change_card(arch="later"), PREDICT,
-     "models/good/model.json is of a network that this program does not have: later. Use the version of …"),
+     "models/good/model.json names a network that this program does not have: later. Use the version of …"),
     ("weights of another network", change_card(arch="linknet-small"), PREDICT,
      "models/good/model.safetensors is damaged or does not fit model.json: … Train again"),
     ("weights cut short", cut("models/good/model.safetensors"), PREDICT,
@@ -407,7 +407,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("thresholds missing", remove("models/good/thresholds.json"), PREDICT,
      "models/good/thresholds.json is missing. Search them: severstal thresholds models/good"),
     ("thresholds missing, and none to search", all_of(change_card(fold=None), remove("models/good/thresholds.json")),
-     "score --model models/good", "models/good/thresholds.json is missing. models/good left no fold out to search …"),
+     "score --model models/good", "models/good/thresholds.json is missing. models/good was trained on all folds, so …"),
     ("thresholds cut short", cut("models/good/thresholds.json"), PREDICT,
      "models/good/thresholds.json is damaged: … Search the thresholds again"),
     ("thresholds out of range", change("models/good/thresholds.json", rules=[RULE | {"pixel_threshold": 999}] * 2),
@@ -419,9 +419,9 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "models/good/thresholds.json is of another version: format 7, this program reads 1. Search the thresholds again"),
     ("no such thresholds", nothing, f"{PREDICT} --thresholds gone.json", "gone.json is missing. Check the path"),
     ("thresholds of runs that are gone", ENSEMBLE, "predict data/train_images --thresholds both.json --out old.csv",
-     "both.json was searched for runs that are not here: models/gone. Name them with --model"),
+     "both.json was searched for runs that do not exist: models/gone. Name them with --model"),
     ("an ensemble to score that is gone", ENSEMBLE, "score --thresholds both.json",
-     "both.json was searched for runs that are not here: models/gone. Name them with --model"),
+     "both.json was searched for runs that do not exist: models/gone. Name them with --model"),
     ("weights of other runs in thresholds", change("models/good/thresholds.json", weights=[1, 2]), PREDICT,
      "models/good/thresholds.json is damaged: weights [1.0, 2.0] of 1 runs. Search the thresholds again"),
     # thresholds
@@ -470,7 +470,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
      f"{PREDICT} --sample sample.csv",
      "images that the sample asks for are missing: 1, first gone.png. Give the folder that the sample belongs to"),
     ("a sample of fewer classes", write("sample.csv", f"{PAIRS}000000001.png_1,\n"), f"{PREDICT} --sample sample.csv",
-     "sample.csv asks for classes 1 to 1: the runs predict 2. Take a run of as many classes, or give --layout current"),
+     "sample.csv asks for classes 1 to 1: the runs predict 2. Use a run with as many classes, or …"),
     ("a sample of no images", table(name="sample.csv"), f"{PREDICT} --sample sample.csv",
      "sample.csv: it names no image"),
     ("a result that is a folder", nothing, PREDICT.replace("old.csv", "data"),
@@ -595,7 +595,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a report of a run without thresholds", remove("models/good/thresholds.json"), "report models/good",
      "models/good/thresholds.json is missing. Search them: severstal thresholds models/good"),
     ("a history that is damaged", write("models/good/history.csv", "epoch,loss\n1,x\n"), "report models/good",
-     "models/good/history.csv is damaged: … Train again, or restore the file"),
+     "models/good/history.csv is damaged: … Restore it, or remove it"),
     ("a corrupt image in a report", write(IMAGE, b"rubbish" * 99), "report old.csv --images data/train_images",
      f"{IMAGE}: not an image, damaged, or of an unsupported format. Replace it"),
     ("a report over other files", nothing, "report models/good --out data",
@@ -830,7 +830,7 @@ def test_full_memory(severstal: Severstal, work: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(loop.losses, "total_loss", fail)
     before = snapshot(work)
-    check_told(severstal(TRAIN), "the batch of 8 does not fit the device's memory: … Pass …")
+    check_told(severstal(TRAIN), "a batch of 8 does not fit the device's memory: … Pass …")
     assert snapshot(work) == before
 
 

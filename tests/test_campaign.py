@@ -152,7 +152,7 @@ def test_models_lists_damaged_runs_and_predict_takes_the_best_of_the_others(
     code, out, err = command(monkeypatch, capfd, "predict", str(trained[0] / "train_images"), "--models", str(models),
                              "--out", str(models / "s.csv"))  # fmt: skip
     assert code == 0, err
-    assert err.count("is passed over") == len(cards) + 2
+    assert err.count("is skipped") == len(cards) + 2
     assert f"predicting with {models / 'good'}" in err
     assert "\x1b" not in err
 

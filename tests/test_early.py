@@ -16,7 +16,7 @@ ALL = (
     ("train --data data --encoder-weights ssl", "resnet34 has no weights of this name: ssl."),
     ("train --data gone", "no such data folder: gone."),
     ("train --data data --init models/gone", "no such run: models/gone."),
-    ("train --data data --name good", "there is a run of this name: models/good."),
+    ("train --data data --name good", "a run of this name exists: models/good."),
     ("train --data data --config settings.json", "unknown encoder: resnet19."),
     ("thresholds models/gone", "no such run: models/gone."),
     ("thresholds models/empty", "models/empty/model.json is missing."),

@@ -157,7 +157,7 @@ def test_12_bit_images_are_trained_and_predicted_by_one_scale(severstal: Run) ->
     assert tables[0] == tables[1]
 
     code, _, err = severstal("predict deep/train_images --model models/data --out x.csv")
-    assert (code, f"{said}, measured here, as the training had none" in err) == (0, True), err
+    assert (code, f"{said}, measured on these images, as the training had none" in err) == (0, True), err
 
     code, _, err = severstal("predict bright --model models/deep --out b.csv")
     assert code == 1
@@ -168,7 +168,7 @@ def test_12_bit_images_are_trained_and_predicted_by_one_scale(severstal: Run) ->
     card = json.loads(Path("models/data/model.json").read_text())
     Path("models/data/model.json").write_text(json.dumps(card | {"bits": 16}))
     code, _, err = severstal("predict bright --model models/deep --model models/data --out y.csv")
-    assert (code, "12 bits and 16 bits. Take runs of the same data" in last(err)) == (1, True), err
+    assert (code, "12 bits and 16 bits. Use runs of the same data" in last(err)) == (1, True), err
 
 
 @pytest.mark.parametrize("bits", [7, 12.0, "12", 400, [12]])
@@ -187,7 +187,7 @@ def test_changed_pixels_are_noticed_by_every_command_that_goes_on(severstal: Run
         code, _, err = severstal(line)
         assert code == 1
         assert re.search(
-            r"the images of data have changed since models/good was trained: pixels \w{16}, here", last(err)
+            r"the images of data have changed since models/good was trained: pixels \w{16}, now", last(err)
         )
     invert("data/train_images")
     code, _, err = severstal("thresholds models/good --data data")
@@ -200,7 +200,7 @@ def test_a_run_of_an_earlier_version_is_taken_with_a_word(severstal: Run) -> Non
     del card["bits"], card["pixels_fingerprint"]
     path.write_text(json.dumps(card))
     code, _, err = severstal("thresholds models/good --data data")
-    assert (code, "models/good is of an earlier version: whether the pixels of data have changed" in err) == (0, True)
+    assert (code, "models/good was trained by an earlier version, so changes of the pixels of data" in err) == (0, True)
     deepen("data/train_images", 16)  # those it read nearly black
     code, _, err = severstal("thresholds models/good --data data")
     assert (code, "an earlier version, which read 16-bit images too dark" in last(err)) == (1, True), err

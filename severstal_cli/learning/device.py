@@ -16,7 +16,7 @@ from severstal_cli.learning import distributed, launching
 
 
 def fastest_precision(device: str) -> str:
-    """A Fabric precision for "cpu" or "cuda": bfloat16 where the hardware multiplies it, else float16 or float32."""
+    """The Fabric precision for "cpu" or "cuda": bfloat16 if the hardware multiplies it, else float16 or float32."""
     if device == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     if device == "cpu":
@@ -27,42 +27,43 @@ def fastest_precision(device: str) -> str:
 
 
 def chosen_precision(precision: str, device: str) -> str:
-    """The Fabric precision that "auto" or a name of one stands for on "cpu" or "cuda"."""
+    """`precision`, with "auto" resolved for "cpu" or "cuda"."""
     return fastest_precision(device) if precision == "auto" else precision
 
 
 def open_device(precision: str = "auto") -> Fabric:
-    """A Fabric on the best device there is, in a worker together with all others.
+    """A Fabric on the best available device; a worker joins the others.
 
     `precision`: "auto" or one of Fabric's names. Raises MachineError: there are more workers than GPUs.
     """
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our own lines tell what is used
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # our own progress lines name device and precision
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     chosen: Any = chosen_precision(precision, accelerator)
     if chosen == "16-mixed" and accelerator == "cpu":
-        chosen = "bf16-mixed"  # autocast of a CPU has no float16
-    world, here = (
+        chosen = "bf16-mixed"  # autocast on a CPU has no float16
+    world, local = (
         int(os.environ[name]) if distributed.is_worker() else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
     )
     strategy = "auto"
     if world > 1:
-        launching.check_gpus(here)
-        if world % here:
-            raise MachineError("the machines have different numbers of workers", f"{world} in all, {here} here",
+        launching.check_gpus(local)
+        if world % local:
+            raise MachineError("the machines have different numbers of workers",
+                               f"{world} in all, {local} on this machine",
                                "Give each the same --nproc-per-node")  # fmt: skip
-        if accelerator == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # they share its cores
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
+        if accelerator == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # the workers share its cores
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))
         strategy = "ddp"
-    how: dict[str, Any] = {"precision": chosen}
+    mode: dict[str, Any] = {"precision": chosen}
     if chosen.endswith("-mixed"):
-        how = {"plugins": Mixed(chosen, accelerator)}
-    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=here, num_nodes=world // here, **how)
+        mode = {"plugins": Mixed(chosen, accelerator)}
+    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=local, num_nodes=world // local, **mode)
     fabric.launch()
     return fabric
 
 
 class Mixed(MixedPrecision):
-    """Fabric's mixed precision, which `in_float32` switches off."""
+    """Fabric's mixed precision, which `in_float32` can switch off."""
 
     is_off = False
 
@@ -75,7 +76,7 @@ class Mixed(MixedPrecision):
 
 @contextmanager
 def in_float32(fabric: Fabric, wanted: bool = True) -> Iterator[None]:
-    """Compute in float32 what `fabric` would compute in half precision, if `wanted`."""
+    """Switch off the mixed precision of `fabric`, if `wanted`."""
     mixed = fabric.strategy.precision
     if not wanted or not isinstance(mixed, Mixed):
         yield
@@ -88,26 +89,26 @@ def in_float32(fabric: Fabric, wanted: bool = True) -> Iterator[None]:
 
 
 def half_type(fabric: Fabric) -> torch.dtype | None:
-    """That which autocast multiplies in; None: it stays with float32."""
+    """The dtype that autocast multiplies in; None for float32."""
     with fabric.autocast():
         kind = fabric.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def check_compiler(device: torch.device) -> None:
-    """See that torch.compile works here, before anything is trained. Raises MachineError."""
+    """Check that torch.compile works on this machine. Raises MachineError."""
     try:
         torch.compile(lambda values: values * 2 + 1)(torch.ones(4, device=device))
-    except Exception as error:  # it lacks a compiler, triton, support for this Python: each has its own
+    except Exception as error:  # a missing compiler, triton or Python support each raise another kind
         check_memory(error, "compiling")
         found = " ".join((str(error) or type(error).__name__).partition("\n\n")[0].split())[:120]
         raise MachineError("torch.compile does not work on this machine", found, "Leave out --compile") from error
 
 
 def gather(value: Any, fabric: Fabric) -> list[Any]:
-    """The `value` of each device, the first one's first, as JSON has it: numbers, texts, lists.
+    """The `value` of each device, in order of rank; any JSON value.
 
-    torch's own way for objects unpickles what arrives at a socket.
+    `torch.distributed.all_gather_object` would unpickle bytes from a socket.
     """
     if fabric.world_size == 1:
         return [value]
@@ -115,6 +116,6 @@ def gather(value: Any, fabric: Fabric) -> list[Any]:
     sizes = [torch.zeros(1, dtype=torch.int64, device=fabric.device) for _ in range(fabric.world_size)]
     torch.distributed.all_gather(sizes, torch.tensor([len(own)], device=fabric.device))
     longest = int(max(sizes))
-    found = [torch.zeros(longest, dtype=torch.uint8, device=fabric.device) for _ in sizes]
-    torch.distributed.all_gather(found, torch.nn.functional.pad(own, (0, longest - len(own))))
-    return [json.loads(bytes(text[: int(size)].tolist())) for text, size in zip(found, sizes, strict=True)]
+    texts = [torch.zeros(longest, dtype=torch.uint8, device=fabric.device) for _ in sizes]
+    torch.distributed.all_gather(texts, torch.nn.functional.pad(own, (0, longest - len(own))))
+    return [json.loads(bytes(text[: int(size)].tolist())) for text, size in zip(texts, sizes, strict=True)]

@@ -1,8 +1,8 @@
-"""Work on several devices: a process each, a worker, started by `--devices` here or by `torchrun` on many machines.
+"""Work on several devices: one worker process per device, started by `--devices` or, on several machines, `torchrun`.
 
-Each worker reads in its environment who it is: `RANK` of `WORLD_SIZE`, of which `LOCAL_WORLD_SIZE` are on its machine.
-The first one, rank 0, writes and reports; the others are silent. `--devices` (see launching) opens no port to others;
-`torchrun` does: see docs/security.md.
+The environment of a worker gives its `RANK`, the number of workers (`WORLD_SIZE`) and how many of them are on its
+machine (`LOCAL_WORLD_SIZE`). Only rank 0 writes files and reports progress. `--devices` (see launching) opens no
+network port; `torchrun` does: see docs/security.md.
 """
 
 import os
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Shared(Protocol):
-    """The config of what several processes can do together."""
+    """A config of a stage that can run on several devices."""
 
     @property
     def devices(self) -> int: ...
@@ -31,22 +31,22 @@ class Shared(Protocol):
 C = TypeVar("C", bound=Shared)
 
 LAST_WORDS_S = 15.0
-"""How long a worker that failed leaves the word to another one, whose end may take seconds on a busy machine."""
+"""Grace period before a failing worker reports: another rank may hold the root cause."""
 
 
 def is_worker() -> bool:
-    """Whether a launcher started this process, here or by torchrun."""
+    """Whether `--devices` or torchrun started this process."""
     return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
 
 
 def is_first() -> bool:
-    """Whether this process is to write and tell: the only one, or the first worker."""
+    """Whether this process writes files and reports: the only process, or the worker of rank 0."""
     return not is_worker() or os.environ["RANK"] == "0"
 
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Let one worker tell what went wrong: the first one where all found the same, else the one where it began."""
+    """Let one worker report an error: rank 0 if all raise the same error, else the worker with the root cause."""
     if is_worker():
         signal.signal(signal.SIGINT, interrupt_once)
     try:
@@ -57,10 +57,10 @@ def one_voice() -> Iterator[None]:
         leave(128 + signal.SIGINT)
     except Exception as error:
         if is_worker():
-            # meanwhile the launcher sees how another one ended, and ends this one
+            # during the grace period the launcher notices how another worker ended, and ends this one
             if not is_first():
                 time.sleep(LAST_WORDS_S)
-            if isinstance(error, RuntimeError):  # that another worker has gone, which is never the cause
+            if isinstance(error, RuntimeError):  # a lost connection to another worker: a consequence, not the cause
                 time.sleep(LAST_WORDS_S)
         raise
 
@@ -68,9 +68,9 @@ def one_voice() -> Iterator[None]:
 def on_devices(
     stage: Callable[[C, Progress], T],
 ) -> Callable[..., T]:
-    """Decorator of a stage: it runs in as many workers as its config asks for, unless a launcher started them.
+    """Decorator: run a stage in `config.devices` workers, unless this process is a worker already.
 
-    Of several workers only the first one reports its progress. Raises what `run` raises, too.
+    Only rank 0 reports progress. The stage then raises what `run` raises, too.
     """
 
     @wraps(stage)

@@ -1,4 +1,4 @@
-"""Numbers of a run that must be finite: NaN would become a submission that is empty, and confident of it."""
+"""Checks that the numbers of a run are finite: NaN would become an empty submission with high confidence."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from torch import Tensor
 from severstal_cli.errors import RunError
 
 SMALLEST_STD = 1e-3
-"""Of the pixels, in shares of the full range: images of one grey have 1/255."""
+"""Smallest standard deviation of pixels in [0, 1]; a data folder of constant images gets 1/255."""
 
 REMEDY = "Train again, or restore the file"
 
 
 def check_pixels(card: Path, mean: float, std: float) -> None:
-    """Raise RunError unless these may be mean and standard deviation of pixels in [0, 1]."""
+    """Raise RunError unless these can be mean and standard deviation of pixels in [0, 1]."""
     for name, value, least in (("mean", mean, 0.0), ("std", std, SMALLEST_STD)):
         if not least <= value <= 1:
             raise RunError(f"{card} is damaged", f"{name} is {value!r:.40}, not between {least:g} and 1", REMEDY)
@@ -32,14 +32,14 @@ def check_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
 
 def check_constants(file: Path, model: Any) -> None:
     """Raise RunError unless all weights of an `openvino.Model` are finite."""
-    for part in model.get_ops():
-        is_weight = part.get_type_name() == "Constant" and part.get_element_type().is_real()
-        if is_weight and not np.isfinite(part.get_data()).all():
-            raise not_finite(file, part.get_friendly_name())
+    for node in model.get_ops():
+        is_weight = node.get_type_name() == "Constant" and node.get_element_type().is_real()
+        if is_weight and not np.isfinite(node.get_data()).all():
+            raise not_finite(file, node.get_friendly_name())
 
 
 def check_onnx(file: Path) -> None:
-    """Raise RunError unless all weights of an ONNX file are finite; without the library `onnx` nothing is seen."""
+    """Raise RunError unless all weights of an ONNX file are finite. Without the library `onnx`, nothing is checked."""
     if importlib.util.find_spec("onnx") is None:
         return
     import onnx
@@ -51,19 +51,19 @@ def check_onnx(file: Path) -> None:
 
 
 def not_finite(file: Path, name: str) -> RunError:
-    """The error that the weight `name` of a file has numbers that are not finite."""
+    """The error for a weight `name` of a file that is not finite."""
     return RunError(f"{file} has numbers that are not finite", name, REMEDY)
 
 
 class NotFiniteError(RunError):
-    """A network's probabilities for an image are not finite: NaN, or made of logits that are not finite."""
+    """The probabilities of a network for an image are not finite."""
 
     def __init__(self, number: int, member: int) -> None:
         super().__init__(f"run {member + 1} gives numbers that are not finite", f"for image {number + 1}")
         self.number, self.member = number, member
-        """Places of the image among those predicted and of the network among the members, counted from 0."""
+        """Index of the image among the predicted ones, and of the network among the members, from 0."""
 
     def of(self, run: object, image: object, remedy: str = "") -> RunError:
-        """The same by their names."""
+        """The error with the names of run and image."""
         remedy = remedy or "Its weights are too large or damaged: restore its files, or train again"
         return RunError(f"{run} gives numbers that are not finite", f"for {image}", remedy)

@@ -1,8 +1,7 @@
-"""Worker processes on this machine, for `--devices`: started, waited for, and ended whatever happens.
+"""Worker processes on this machine, for `--devices`. None outlives the call that started them.
 
 No network is needed. The workers meet at a file in a folder that only this user can open, and exchange tensors over
-the loopback interface. Results and errors come back through a pipe that only the worker holds, and nothing that
-arrives at a socket is unpickled.
+the loopback interface. Results and errors come back through an anonymous pipe; nothing from a socket is unpickled.
 """
 
 import multiprocessing
@@ -29,28 +28,28 @@ from severstal_cli.errors import MachineError, SeverstalError
 
 T = TypeVar("T")
 
-REMEDY = "With --resume the same command goes on from what is finished"
+REMEDY = "With --resume the same command continues after the finished work"
 
 END_S = 30.0
 """How long a worker may take to end after Ctrl-C; then it is killed."""
 
 
 def check_gpus(devices: int) -> None:
-    """See whether each device of this machine would be a GPU of its own. Raises MachineError; a CPU can be shared."""
+    """Check that there is a GPU for each device; without any GPU the workers share the CPU. Raises MachineError."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else devices
     if devices > gpus:
-        raise MachineError("too few GPUs", f"{devices} asked for, {gpus} there", f"Give --devices {gpus} at most")
+        raise MachineError("too few GPUs", f"{devices} asked for, {gpus} available", f"Give --devices {gpus} at most")
 
 
 def run(function: Callable[..., T], devices: int, *args: object) -> T:
-    """Call `function` in as many workers on this machine; what it returns in the first one.
+    """Call `function` in `devices` workers on this machine. Returns the result of rank 0.
 
     No worker is left when this returns or raises, nor when this process is killed.
 
     Raises:
         MachineError: too few GPUs, a worker was killed, or this machine has no loopback interface.
-        KeyboardInterrupt: as ever.
-        Exception: what `function` raised in a worker, one of them if it was several.
+        KeyboardInterrupt: Ctrl-C.
+        Exception: the first error that `function` raised in a worker.
     """
     check_gpus(devices)
     started: list[_Worker] = []
@@ -69,19 +68,19 @@ def run(function: Callable[..., T], devices: int, *args: object) -> T:
         finally:
             _end(started, last_signal)
             if sys.stderr.isatty():
-                sys.stderr.write("\x1b[?25h")  # a bar hides the cursor, and a worker that is ended leaves it so
+                sys.stderr.write("\x1b[?25h")  # show the cursor: a killed worker leaves it hidden by its progress bar
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Worker:
     process: SpawnProcess
-    words: "connection.Connection[Any, Any]"
-    """Where its result or its error arrives; it is closed when the worker ends."""
+    pipe: "connection.Connection[Any, Any]"
+    """Receives the worker's result or error; closed when the worker ends."""
 
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let signals that would end this process at once end its workers first. Only the main thread can."""
+    """Let SIGTERM, SIGHUP and SIGQUIT end the workers before this process. Only the main thread can."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -101,10 +100,10 @@ def _ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def _starting() -> Iterator[None]:
-    """What workers take over from this process: Ctrl-C waits until they can end in order, and torch is quiet."""
+    """State that new workers inherit: SIGINT stays blocked until they handle it, and torch logs fatal errors only."""
     name = "TORCH_CPP_LOG_LEVEL"
     is_quiet = os.environ.get("SEVERSTAL_DEBUG") != "1" and name not in os.environ
-    resource_tracker.ensure_running()  # else the first start does, and unblocks the signal
+    resource_tracker.ensure_running()  # the first start would otherwise do it, and unblock the signal
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         if is_quiet:
@@ -117,29 +116,29 @@ def _starting() -> Iterator[None]:
 
 
 def _start(rank: int, devices: int, store: Path, function: Callable[..., object], args: tuple[object, ...]) -> _Worker:
-    """Start a worker. It needs no shared memory: that may be missing in a container."""
-    listening, speaking = multiprocessing.Pipe(duplex=False)
+    """Start a worker, without shared memory: a container may have none."""
+    receiving, sending = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_work, args=(rank, devices, store, speaking, function, args))
+    process = context.Process(target=_work, args=(rank, devices, store, sending, function, args))
     try:
         process.start()
     finally:
-        speaking.close()
-    return _Worker(process=process, words=listening)
+        sending.close()
+    return _Worker(process=process, pipe=receiving)
 
 
 def _outcome(started: Sequence[_Worker]) -> Any:
-    """What the first worker returned, after all have ended well. Raises as soon as one has not."""
+    """The result of rank 0, after all workers succeeded. Raises as soon as one fails."""
     results: dict[int, Any] = {}
-    open_ones = {worker.words: number for number, worker in enumerate(started)}
-    while open_ones:
+    open_pipes = {worker.pipe: number for number, worker in enumerate(started)}
+    while open_pipes:
         ended = []
-        for words in connection.wait(list(open_ones)):
-            assert isinstance(words, connection.Connection)
-            number = open_ones.pop(words)
+        for pipe in connection.wait(list(open_pipes)):
+            assert isinstance(pipe, connection.Connection)
+            number = open_pipes.pop(pipe)
             try:
                 # an anonymous pipe from a process of our own: nobody else can write to it
-                is_error, results[number] = words.recv()
+                is_error, results[number] = pipe.recv()
             except (EOFError, OSError):
                 ended.append(number)
                 continue
@@ -148,7 +147,7 @@ def _outcome(started: Sequence[_Worker]) -> Any:
         for number in ended:
             started[number].process.join(END_S)
             code = started[number].process.exitcode or 0
-            if code == 128 + signal.SIGINT:  # it has seen Ctrl-C before this process did
+            if code == 128 + signal.SIGINT:  # the worker received Ctrl-C before this process did
                 raise KeyboardInterrupt
             end = f"was killed (signal {-code})" if code < 0 else f"ended with exit code {code}"
             raise MachineError(f"worker {number + 1} of {len(started)} {end}", "", REMEDY)
@@ -158,7 +157,7 @@ def _outcome(started: Sequence[_Worker]) -> Any:
 
 
 def _end(started: Sequence[_Worker], number: signal.Signals) -> None:
-    """End what still runs, by this signal, and in the end by one that cannot be ignored."""
+    """Send this signal to the workers that still run, and SIGKILL after `END_S`."""
     until = time.monotonic() + END_S
     try:
         for worker in started:
@@ -166,22 +165,22 @@ def _end(started: Sequence[_Worker], number: signal.Signals) -> None:
                 os.kill(worker.process.pid, number)
         for worker in started:
             worker.process.join(max(0.0, until - time.monotonic()))
-    finally:  # also at a second Ctrl-C
+    finally:  # also after a second Ctrl-C
         for worker in started:
             worker.process.kill()
             worker.process.join()
-            worker.words.close()
+            worker.pipe.close()
 
 
 def _work(
     rank: int,
     devices: int,
     store: Path,
-    words: "connection.Connection[Any, Any]",
+    pipe: "connection.Connection[Any, Any]",
     function: Callable[..., object],
     args: tuple[object, ...],
 ) -> NoReturn:
-    """What a worker of `run` does: one message with the result or the error, and an end."""
+    """Run a worker: send one message with the result or the error, then exit."""
     try:
         signal.signal(signal.SIGINT, interrupt_once)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -191,18 +190,18 @@ def _work(
     except KeyboardInterrupt:
         leave(128 + signal.SIGINT)
     except Exception as error:
-        travels: Exception = error
-        if not isinstance(error, SeverstalError | OSError | MemoryError):  # others may not
-            travels = RuntimeError(f"{type(error).__name__}: {error}")
-        travels.add_note(traceback.format_exc())
-        words.send((True, travels))
+        sent: Exception = error
+        if not isinstance(error, SeverstalError | OSError | MemoryError):  # other kinds may not be picklable
+            sent = RuntimeError(f"{type(error).__name__}: {error}")
+        sent.add_note(traceback.format_exc())
+        pipe.send((True, sent))
         leave(1)
-    words.send(message)
+    pipe.send(message)
     leave(0)
 
 
 def _end_with_parent(folder: Path) -> None:
-    """A worker must not outlive the process that started it, whatever ended that, nor `folder`, where they met."""
+    """End this worker with its parent process, and remove `folder`, where the workers met."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -211,7 +210,7 @@ def _end_with_parent(folder: Path) -> None:
 
 
 def _join(rank: int, devices: int, store: Path) -> None:
-    """Make this process one of a group that meets at the file `store`. Raises MachineError."""
+    """Join the process group that meets at the file `store`. Raises MachineError."""
     os.environ.update({
         "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0",
         "WORLD_SIZE": str(devices), "LOCAL_WORLD_SIZE": str(devices), "TORCHELASTIC_RUN_ID": "severstal",
@@ -219,7 +218,7 @@ def _join(rank: int, devices: int, store: Path) -> None:
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     if loopback is None:
         raise MachineError("several devices need the loopback interface", "this machine has none", "Give --devices 1")
-    # what the user set for several machines would open ports to them, and here are none
+    # a user's setting for several machines would open ports to the network
     os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
     is_gpu = torch.cuda.is_available()
     if is_gpu:
@@ -239,13 +238,13 @@ def _join(rank: int, devices: int, store: Path) -> None:
 
 
 def interrupt_once(*_: object) -> NoReturn:
-    """A terminal sends Ctrl-C to all and the launcher passes it on: the second must not disturb what the first ends."""
+    """Raise KeyboardInterrupt at the first SIGINT and ignore the next: terminal and launcher both send one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def leave(code: int) -> NoReturn:
-    """End a worker that failed, at once: what NCCL does at an ordinary end may wait for the other workers for ever."""
+    """Exit without cleanup: NCCL's cleanup in a failed worker may wait for the other workers for ever."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

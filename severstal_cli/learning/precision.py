@@ -1,12 +1,12 @@
-"""Half precision, where it agrees with float32.
+"""Half precision, used only where it agrees with float32.
 
-Some processors compute some sizes wrongly in half precision: a 3 x 3 convolution of stride 2 over an input two columns
-wide, for one, in bfloat16 by AMX. The numbers may look plausible. So before a size of batch is computed in half
-precision, the network's output for one real batch (and in training the running statistics of its batch norms) is
-compared with float32. How far rounding alone takes it differs by network, weights and size, from 0.0003 to 0.8 of the
-output's spread. So it is measured: the network is computed once more in float32, with what goes into and comes out of
-each convolution and matrix product rounded to half precision. A difference of more than `TOLERANCE` times that, or one
-of numbers that are not finite, is a fault, and the size is computed in float32.
+Some processors compute some batch sizes wrongly in half precision, e.g. in bfloat16 by AMX a 3 x 3 convolution of
+stride 2 over an input two columns wide. The wrong numbers may look plausible. So before a batch size is computed in
+half precision, the network's output for one real batch is compared with float32; in training, the running statistics
+of the batch norms are compared, too. The error by rounding alone depends on network, weights and size: it is 0.0003 to
+0.8 of the output's standard deviation. So it is measured: float32 is computed once more, with inputs and outputs of
+each convolution and matrix product rounded to half precision. If half precision differs by more than `TOLERANCE` times
+that error, or is not finite, the batch size is computed in float32.
 """
 
 import copy
@@ -30,28 +30,28 @@ from severstal_cli.progress import SILENT, Progress
 Size = tuple[int, int, int]
 """Images, height and width of a batch."""
 
-Verdicts = dict[Size, bool]
-"""Whether half precision agrees with float32 for a size."""
+Agreement = dict[Size, bool]
+"""Whether half precision agrees with float32, by batch size."""
 
 TOLERANCE = 4.0
-"""How many times as far from float32 as rounding explains. Where nothing is wrong it is 2.4 at most."""
+"""Largest accepted error of the output, as a multiple of the rounding error. Correct hardware reaches 2.4."""
 
 STATISTICS_TOLERANCE = 8.0
-"""The same of a layer's running statistics, which may be few numbers. Where nothing is wrong it is 4 at most."""
+"""The same for the running statistics of a layer, which may be few numbers. Correct hardware reaches 4."""
 
 HEAD_TOLERANCE = 16.0
-"""The same of the logits of the classification head in training, one an image and class: the largest of so few differs
-by chance. Where nothing is wrong it is 6.1 at most."""
+"""The same for the classification head in training, which has one logit per image and class: the largest of few numbers
+varies by chance. Correct hardware reaches 6.1."""
 
 FLOOR = 0.01
-"""Of a logit: less changes no probability by more than 0.0025."""
+"""Error of a logit that is always accepted: it changes no probability by more than 0.0025."""
 
 SURELY_ROUNDING = 0.1
-"""Of the spread of an image's logits: so much is put down to rounding without measuring it. Wrong numbers that make
-less of a difference would make hardly any to a mask."""
+"""Error that is accepted without measuring the rounding error, as a share of the standard deviation of an image's
+logits. A smaller error hardly changes a mask."""
 
-PART_PX = 256
-"""Side of the part of an image that rounding is measured on in prediction; a multiple of what networks take."""
+CROP_PX = 256
+"""Side of the crop on which prediction measures the rounding error; a multiple of the networks' stride."""
 
 _ROUNDED = {
     "convolution", "conv1d", "conv2d", "conv3d", "conv_transpose2d", "addmm", "mm", "bmm", "baddbmm", "matmul",
@@ -59,11 +59,11 @@ _ROUNDED = {
     "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention",
     "_scaled_dot_product_fused_attention_overrideable", "_scaled_dot_product_attention_math",
 }  # fmt: skip
-"""What autocast computes in half precision, by its name without gradients and, where that is another, in inference."""
+"""Operations that autocast computes in half precision, by their names with autograd and in inference mode."""
 
 
 class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """In it, float32 is rounded to `half` wherever autocast would compute in that."""
+    """Context that rounds float32 to `half` wherever autocast would compute in `half`."""
 
     def __init__(self, half: torch.dtype) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -80,15 +80,15 @@ class Rounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def excess(half: Tensor, exact: Tensor, rounding: float) -> float:
-    """How many times as far `half` is from `exact` as `rounding` explains; infinity where it is not finite.
+    """The largest error of `half` as a multiple of `rounding`; infinity if `half` is not finite.
 
-    0 where float32 is not finite, either: then half precision is not what is wrong.
+    0 if `exact` is not finite either: then half precision is not the cause.
     """
     half, exact = half.float(), exact.float()
     error = float((half - exact).abs().max())
     if error != error or error == float("inf"):
         return float("inf") if bool(exact.isfinite().all()) else 0.0
-    if not math.isfinite(rounding):  # then it explains nothing
+    if not math.isfinite(rounding):  # an unknown rounding error explains nothing
         return float("inf") if error > FLOOR else 0.0
     return error / rounding
 
@@ -96,10 +96,10 @@ def excess(half: Tensor, exact: Tensor, rounding: float) -> float:
 # prediction
 
 
-class Careful:
-    """Probs of a network in half precision, and in float32 for the sizes where that does not agree.
+class CheckedHalf:
+    """A network in half precision that switches to float32 for the batch sizes where both do not agree.
 
-    A size is tried at its first batch, by the last image of it.
+    A size is checked at its first batch, with the last image of the batch.
     """
 
     def __init__(
@@ -110,45 +110,45 @@ class Careful:
         *,
         name: str,
         emulated: Callable[[Tensor], Tensor] | None,
-        verdicts: Verdicts | None = None,
+        agreement: Agreement | None = None,
         progress: Progress = SILENT,
     ) -> None:
-        """`exact()` makes the network in float32. `emulated`: it by torch, by which rounding can be measured."""
+        """`exact()` builds the network in float32. `emulated`: the network in torch, to measure the rounding error."""
         self.half, self._make_exact, self._name = half, exact, name
         self._exact: Callable[[Tensor], Tensor] | None = None
         self._emulated, self._progress = emulated, progress
         self._kind = half_type(fabric)
-        self.verdicts: Verdicts = {} if verdicts is None else verdicts
+        self.agreement: Agreement = {} if agreement is None else agreement
 
     def __call__(self, pixels: Tensor) -> Tensor:
         size = pixels.shape[0], pixels.shape[2], pixels.shape[3]
-        agrees = self.verdicts.get(size)
+        agrees = self.agreement.get(size)
         if agrees is False:
             return self.in_float32(pixels)
         if agrees:
             return self.half(pixels)
         try:
             probs = self.half(pixels)
-            found = self._excess(probs[-1:], pixels[-1:])
-        except RuntimeError as error:  # a processor may not have what the engine takes it to have
+            error_ratio = self._excess(probs[-1:], pixels[-1:])
+        except RuntimeError as error:  # the processor may lack instructions that the engine expects
             if is_memory(error):
                 raise
-            found = math.inf
-        self.verdicts[size] = found <= TOLERANCE
-        if self.verdicts[size]:
+            error_ratio = math.inf
+        self.agreement[size] = error_ratio <= TOLERANCE
+        if self.agreement[size]:
             return probs
-        self._progress.log(_line(self._name, self._kind, size, found))
+        self._progress.log(_line(self._name, self._kind, size, error_ratio))
         return self.in_float32(pixels)
 
     def in_float32(self, pixels: Tensor) -> Tensor:
-        """The probs by float32."""
+        """The probs, computed in float32."""
         if self._exact is None:
             self._exact = self._make_exact()
         with torch.autocast(pixels.device.type, enabled=False):
             return self._exact(pixels)
 
     def _excess(self, probs: Tensor, pixels: Tensor) -> float:
-        """Of one image, by logits: low probabilities would hide what is wrong."""
+        """`excess` of the logits of one image: low probabilities would hide an error."""
         logits, exact = (torch.logit(each, 1e-6) for each in (probs, self.in_float32(pixels)))
         spread = float(exact.std())
         if float((logits - exact).abs().max()) <= max(FLOOR, SURELY_ROUNDING * spread):
@@ -156,18 +156,18 @@ class Careful:
         rounding = SURELY_ROUNDING * spread / TOLERANCE
         if self._emulated is not None and self._kind is not None:
             with torch.autocast(pixels.device.type, enabled=False):
-                part = _around_largest(pixels, (logits - exact).abs().nan_to_num())
-                plain = torch.logit(self._emulated(part), 1e-6)
+                crop = _around_largest(pixels, (logits - exact).abs().nan_to_num())
+                plain = torch.logit(self._emulated(crop), 1e-6)
                 with Rounding(self._kind):
-                    rounding = float((torch.logit(self._emulated(part), 1e-6) - plain).abs().max())
+                    rounding = float((torch.logit(self._emulated(crop), 1e-6) - plain).abs().max())
         return excess(logits, exact, max(rounding, FLOOR))
 
 
 def _around_largest(pixels: Tensor, errors: Tensor) -> Tensor:
-    """`pixels` `(1, 1, H, W)` around the largest of `errors` `(1, C, H, W)`, `PART_PX` high and wide at most."""
-    place = int(errors.amax(dim=(0, 1)).argmax())
-    for axis, at in enumerate(divmod(place, errors.shape[-1]), start=2):
-        length = min(PART_PX, pixels.shape[axis])
+    """The crop of `pixels: (1, 1, H, W)` around the largest of `errors: (1, C, H, W)`, with sides up to `CROP_PX`."""
+    largest = int(errors.amax(dim=(0, 1)).argmax())
+    for axis, at in enumerate(divmod(largest, errors.shape[-1]), start=2):
+        length = min(CROP_PX, pixels.shape[axis])
         begin = max(0, min(at - length // 2, pixels.shape[axis] - length))
         pixels = pixels.narrow(axis, begin, length)
     return pixels.contiguous(memory_format=torch.channels_last)
@@ -176,25 +176,25 @@ def _around_largest(pixels: Tensor, errors: Tensor) -> Tensor:
 # training
 
 
-def share_verdicts(verdicts: Verdicts, fabric: Fabric) -> None:
-    """Let all devices compute a size in float32 where one of them has seen that it must."""
-    for others in gather([[*size, agrees] for size, agrees in verdicts.items()], fabric):
+def share_agreement(agreement: Agreement, fabric: Fabric) -> None:
+    """Let all devices compute a size in float32 if half precision is wrong on one of them."""
+    for others in gather([[*size, agrees] for size, agrees in agreement.items()], fabric):
         for count, height, width, agrees in others:
             size = count, height, width
-            verdicts[size] = agrees and verdicts.get(size, True)
+            agreement[size] = agrees and agreement.get(size, True)
 
 
 def check_training(
     network: nn.Module,
     batches: Iterable[Tensor],
     fabric: Fabric,
-    verdicts: Verdicts,
+    agreement: Agreement,
     name: str,
     progress: Progress,
 ) -> None:
-    """Try `network` in training on each of `batches`, pixels `(N, 1, H, W)` as it learns from them.
+    """Compare half precision with float32 in training mode on `batches` of normalised pixels `(N, 1, H, W)`.
 
-    `verdicts` gets the sizes that it has not yet. Nothing of the network changes, nor any random state.
+    The results for new sizes are added to `agreement`. Neither the network nor any random state changes.
     """
     kind = half_type(fabric)
     if kind is None:
@@ -202,12 +202,12 @@ def check_training(
     with torch.no_grad(), torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
         for pixels in batches:
             size = pixels.shape[0], pixels.shape[2], pixels.shape[3]
-            if size in verdicts:
+            if size in agreement:
                 continue
-            found = _excess_in_training(network, pixels, fabric, kind)
-            verdicts[size] = found <= 1
-            if found > 1:
-                progress.log(_line(name, kind, size, found * TOLERANCE))
+            share = _excess_in_training(network, pixels, fabric, kind)
+            agreement[size] = share <= 1
+            if share > 1:
+                progress.log(_line(name, kind, size, share * TOLERANCE))
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
@@ -220,7 +220,7 @@ class _Trained(NamedTuple):
 
 
 def _excess_in_training(network: nn.Module, pixels: Tensor, fabric: Fabric, kind: torch.dtype) -> float:
-    """The largest excess of outputs and running statistics, each as a share of what is tolerated."""
+    """The largest `excess` of outputs and running statistics, each as a share of its tolerance."""
     exact = _trained(network, pixels)
     with fabric.autocast():
         half = _trained(network, pixels.to(kind))
@@ -240,13 +240,12 @@ def _excess_in_training(network: nn.Module, pixels: Tensor, fabric: Fabric, kind
 
 
 def _trained(network: nn.Module, pixels: Tensor) -> _Trained:
-    """What a copy gives for a batch in training: batch norms take its statistics, and nothing is dropped."""
+    """Outputs and running statistics of a copy of the network, with batch norms in training mode and no dropout."""
     trial = copy.deepcopy(network).eval()
-    for part in trial.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.train()
-    logits = trial(pixels)
-    outputs = [part for part in logits if part is not None]
+    for module in trial.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    outputs = [logits for logits in trial(pixels) if logits is not None]
     return _Trained(outputs, dict(running_statistics(trial)))
 
 
@@ -257,24 +256,21 @@ def running_statistics(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, value
 
 
-# what is remembered
-
-
 def machine(fabric: Fabric) -> str:
-    """A fingerprint of what the kernels depend on: on another machine each size is tried again."""
+    """A fingerprint of everything the kernels depend on: on another machine each size is checked again."""
     device = fabric.device.type
-    found = [
+    facts = [
         torch.__version__, platform.machine(), torch.get_num_threads(), str(half_type(fabric)), device,
         torch.cuda.get_device_name(fabric.device) if device == "cuda" else sorted(torch.cpu.get_capabilities().items()),
         os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
     ]  # fmt: skip
-    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-def _line(name: str, kind: torch.dtype | None, size: Size, found: float) -> str:
+def _line(name: str, kind: torch.dtype | None, size: Size, error_ratio: float) -> str:
     images, height, width = size
-    how = "none, or not finite" if found == math.inf else f"it differs {found:.0f} times as much as rounding explains"
+    why = "none, or not finite" if error_ratio == math.inf else f"error {error_ratio:.0f} times the rounding error"
     return (
         f"{name}: {str(kind).removeprefix('torch.')} gives wrong numbers on this machine for {images} x {height} x "
-        f"{width} ({how}): float32 is used for this size"
+        f"{width} ({why}): using float32 for this size"
     )

@@ -7,20 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.learning.training.history import Row
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.postprocess import ClassPostprocess
 from severstal_cli.steel.scoring import dice
 from severstal_cli.steel.scoring.scores import Scores, score_masks
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """A row of a run's `history.csv`."""
-
-    epoch: int
-    loss: float
-    dice: float | None
-    dice_present: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +28,7 @@ class Candidate:
     """(N,) whether any level of an image reaches the lowest step; None for a submission."""
     confidence: NDArray[np.float64] | None = None
     """(N, C) expected Dice; None if unknown."""
-    history: tuple[Epoch, ...] = ()
+    history: tuple[Row, ...] = ()
     surface: Path | None = None
     """Plot of the validation score over thresholds and sizes."""
 

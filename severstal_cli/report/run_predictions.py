@@ -1,21 +1,18 @@
 """Predictions of a run for the page: its masks in memory, its levels as files of the report."""
 
-import csv
-import math
 import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli import files
-from severstal_cli.errors import RunError
 from severstal_cli.learning.inference.ensemble import Ensemble
 from severstal_cli.learning.inference.held_out import Subset
+from severstal_cli.learning.training import history
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import Progress
 from severstal_cli.report import folder, levels
-from severstal_cli.report.content import Candidate, Epoch
+from severstal_cli.report.content import Candidate
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.tables import confidence
 
@@ -58,37 +55,6 @@ def predict(
         steps=steps,
         has_levels=has_levels,
         confidence=expected_dice,
-        history=_history(run / "history.csv"),
+        history=history.read(run),
         surface=surface if surface.is_file() and not surface.is_symlink() else None,
     )
-
-
-def _history(path: Path) -> tuple[Epoch, ...]:
-    """The epochs of a run; empty for a run without `history.csv`, such as an exported one."""
-    if not path.is_file():
-        return ()
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return tuple(
-                Epoch(
-                    epoch=int(row["epoch"]),
-                    loss=_finite(row["loss"]),
-                    dice=_number(row["dice"]),
-                    dice_present=_number(row["dice_present"]),
-                )
-                for row in csv.DictReader(file)
-            )
-    except OSError as error:
-        raise files.unreadable(path, error, RunError) from error
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise RunError(f"{path} is damaged", repr(error), "Train again, or restore the file") from error
-
-
-def _number(text: str) -> float | None:
-    return _finite(text) if text else None
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text} is not a finite number")
-    return value

@@ -6,7 +6,6 @@ seeds may change where there are several; for several comparisons at once each i
 them together are wrong in one comparison of twenty.
 """
 
-import csv
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import numpy as np
 
 from severstal_cli import files
 from severstal_cli.config import CompareConfig, ScoreConfig, ThresholdsConfig, TrainConfig
-from severstal_cli.errors import InputError, RunError
+from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import scoring
 from severstal_cli.steel import drawing
@@ -200,21 +199,14 @@ def _facts(candidate: _Candidate) -> dict[str, Any]:
     if not candidate.runs:
         return {}
     from severstal_cli.learning.runs import model_card, run_folder
+    from severstal_cli.learning.training import history
 
     card = model_card.read_card(candidate.runs[0])
     try:
         parameters = sum(value.numel() for value in run_folder.load_network(candidate.runs[0], card).parameters())
     except InputError:  # an exported one has none
         parameters = None
-    times = []
-    for folder in candidate.runs:
-        path = folder / "history.csv"
-        if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                try:
-                    times += [float(row["elapsed_s"]) for row in csv.DictReader(file)][-1:]
-                except (KeyError, TypeError, ValueError) as error:
-                    raise RunError(f"{path} is damaged", str(error), "Restore it, or remove it") from error
+    times = [rows[-1].elapsed_s for folder in candidate.runs if (rows := history.read(folder))]
     speeds = [found.images_per_s for found in candidate.scores if found.images_per_s]
     return {
         "parameters": parameters,

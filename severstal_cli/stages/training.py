@@ -125,14 +125,16 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
     data = TrainingSet(data_folder, train_ids, config, pseudo, rank=fabric.global_rank, world=fabric.world_size)
     card = describe(config, data_folder, split, train_ids, validation_ids, pseudo, seen, fabric)
     with fabric.rank_zero_first(local=True):  # weights that must be fetched
-        network = loop.sparing_single_values(initial_weights.build(config, card, progress, fresh=saved is None))
+        network = initial_weights.build(config, card, progress, fresh=saved is None)
+    with fabric.autocast():
+        loop.check_smallest_batch(network, data, config)
     if saved is None:
         height, width = (STRIDE * math.ceil(side / STRIDE) for side in card.image_size)
         with fabric.autocast():
-            registry.try_out(network, config.arch, config.encoder, (card.in_channels, *data.piece), learns=True)
             registry.try_out(network, config.arch, config.encoder, (card.in_channels, height, width))  # to be judged by
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step worth waiting for
         auto_batch_size.find_batch(network, data, config, fabric)
+        loop.check_smallest_batch(network, data, config)
     if config.batch_size is None:
         found = {"batch_size": data.at_once, "step_images": data.step_images}
         card = dataclasses.replace(card, config=card.config | found)

@@ -158,7 +158,7 @@ def test_the_run_is_the_one_that_a_training_here_gives(
     assert not list((folder.parent / ".kaggle").glob("*/*"))
     # it can be used, and is known, as any other
     threshold_search.search(ThresholdsConfig(runs=(folder,)))
-    with pytest.raises(InputError, match="there is a run of this name"):
+    with pytest.raises(InputError, match="a run of this name exists"):
         train()
 
 

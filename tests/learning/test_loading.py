@@ -77,8 +77,8 @@ def test_a_network_that_torch_would_unpickle_is_not_read(
     found = CliRunner().invoke(app, ["predict", str(trained[0] / "train_images"), "--model", str(folder)])
     assert found.exit_code == 1
     assert (
-        f"severstal: {folder} has its network as model.pt2 alone: a file of this format can run code when it is read, "
-        "so it is not. Export the run that it was made from again, with --format onnx or openvino\n"
+        f"severstal: {folder} has its network as model.pt2 alone: this format can run code while it is read. "
+        "Export the original run again, with --format onnx or openvino\n"
     ) in found.output
     assert set(export.FORMATS) == {"onnx", "openvino"}
     shutil.copyfile(

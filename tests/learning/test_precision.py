@@ -18,7 +18,7 @@ from severstal_cli.learning.inference import engines
 from severstal_cli.learning.inference.engines import Member
 from severstal_cli.learning.inference.level_maps import predict_levels
 from severstal_cli.learning.networks import names, registry
-from severstal_cli.learning.precision import Careful
+from severstal_cli.learning.precision import CheckedHalf
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.training import loop
 from severstal_cli.learning.training.batches import Batch, TrainingSet
@@ -70,8 +70,8 @@ def member_of(encoder: str = "resnet18", arch: str = "unet") -> Member:
     return Member(registry.build(arch, encoder=encoder, classes=2, classifier=True), 0.4, 0.2).eval()
 
 
-def careful(member: Member, fabric: Fabric, heard: Any) -> Careful:
-    return Careful(member, lambda: member, fabric, name="models/x", emulated=member, progress=heard)
+def checked(member: Member, fabric: Fabric, heard: Any) -> CheckedHalf:
+    return CheckedHalf(member, lambda: member, fabric, name="models/x", emulated=member, progress=heard)
 
 
 # prediction
@@ -85,14 +85,14 @@ def test_a_size_that_half_precision_computes_wrongly_is_computed_in_float32(brea
     float32 = list(predict_levels([member], data_folder, exact))
     right = list(predict_levels([member], data_folder, half))
     break_half(2, fault)
-    found = list(predict_levels([careful(member, half, heard)], data_folder, half))
+    found = list(predict_levels([checked(member, half, heard)], data_folder, half))
     for number in (0, 1, 2, 5, 6, 7):
         np.testing.assert_array_equal(found[number], float32[number])
     for number in (3, 4):
         np.testing.assert_array_equal(found[number], right[number])
     [line] = heard.lines
     assert line.startswith("models/x: bfloat16 gives wrong numbers on this machine for 3 x 64 x 32 (")
-    assert line.endswith("): float32 is used for this size")
+    assert line.endswith("): using float32 for this size")
 
 
 def test_half_precision_that_fails_is_not_used(heard) -> None:  # type: ignore[no-untyped-def]
@@ -100,7 +100,7 @@ def test_half_precision_that_fails_is_not_used(heard) -> None:  # type: ignore[n
     half, member = on_cpu("bf16-mixed"), member_of()
     data_folder = pictures([(64, 32)] * 2)
     expected = list(predict_levels([member], data_folder, on_cpu("32-true")))
-    probs = careful(member, half, heard)
+    probs = checked(member, half, heard)
 
     def fails(pixels: Tensor) -> Tensor:
         raise RuntimeError("could not create a primitive")
@@ -113,10 +113,10 @@ def test_half_precision_that_fails_is_not_used(heard) -> None:  # type: ignore[n
 def test_each_number_of_images_and_each_view_is_a_size_of_its_own(break_half, heard) -> None:  # type: ignore[no-untyped-def]
     half, member = on_cpu("bf16-mixed"), member_of()
     break_half(2, "other channels", batch=1)
-    probs = careful(member, half, heard)
+    probs = checked(member, half, heard)
     list(predict_levels([probs], pictures([(64, 32)] * 3), half, batch_size=2))
     list(predict_levels([probs], pictures([(50, 70)]), half, batch_size=2, views="larger"))
-    assert probs.verdicts == {(2, 64, 32): True, (1, 64, 32): False, (1, 64, 96): True, (1, 64, 128): True}
+    assert probs.agreement == {(2, 64, 32): True, (1, 64, 32): False, (1, 64, 96): True, (1, 64, 128): True}
     assert len(heard.lines) == 1
 
 
@@ -130,14 +130,14 @@ def test_rounding_alone_is_no_fault(arch: str, is_trained: bool, heard) -> None:
         for seed in range(5):
             member.network(torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(seed)) * 5 - 2)
         member.eval()
-    probs = careful(member, half, heard)
+    probs = checked(member, half, heard)
     list(predict_levels([probs], pictures([(64, 96)] * 4 + [(64, 32), (96, 160)]), half))
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(*size, generator=generator) * 5 - 2 for size in ((4, 1, 64, 96), (1, 1, 64, 32))]
-    verdicts: precision.Verdicts = {}
-    precision.check_training(member.network, batches, half, verdicts, "training", heard)
+    agreement: precision.Agreement = {}
+    precision.check_training(member.network, batches, half, agreement, "training", heard)
     assert heard.lines == []
-    assert len(verdicts) == 2
+    assert len(agreement) == 2
 
 
 class _Overflows(nn.Module):
@@ -154,9 +154,9 @@ def test_float16_that_overflows_is_computed_in_float32(monkeypatch: pytest.Monke
     member = Member(_Overflows(), 0.0, 1.0)
     dark, bright = np.zeros((32, 32), np.uint8), np.full((32, 32), 200, np.uint8)
     expected = list(predict_levels([member], [dark, bright], exact))
-    probs = careful(member, half, heard)
+    probs = checked(member, half, heard)
     found = [next(predict_levels([probs], [picture], half)) for picture in (dark, bright)]
-    assert probs.verdicts == {(1, 32, 32): True}
+    assert probs.agreement == {(1, 32, 32): True}
     np.testing.assert_array_equal(found, expected)
 
 
@@ -177,11 +177,11 @@ def test_engines_in_half_precision_are_careful(trained, with_openvino: None, hea
     [plain] = engines.load_members([folder], [card], on_cpu("32-true"), engine=engine)
     expected = list(predict_levels([plain], data_folder, on_cpu("32-true")))
     [probs] = engines.load_members([folder], [card], half, engine=engine, progress=heard)
-    assert isinstance(probs, Careful)
+    assert isinstance(probs, CheckedHalf)
     right = probs.half
     assert np.abs(np.stack(list(predict_levels([probs], data_folder, half))).astype(int) - expected).max() <= 10
     heard.lines.clear()  # where the processor has no bfloat16, OpenVINO fails
-    probs.verdicts.clear()
+    probs.agreement.clear()
     probs.half = lambda pixels: right(pixels).flip(-1)
     for found, wanted in zip(predict_levels([probs], data_folder, half), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
@@ -191,7 +191,7 @@ def test_engines_in_half_precision_are_careful(trained, with_openvino: None, hea
 # training
 
 NARROW = {
-    "arch": "unet", "encoder": "resnet18", "encoder_weights": "none", "crop_widths_px": (32,), "epochs": 2,
+    "arch": "unet", "encoder": "resnet18", "encoder_weights": "none", "crop_widths_px": (32,), "epochs": 1,
     "batch_size": 4, "precision": "bf16-mixed",
 }  # fmt: skip
 
@@ -205,32 +205,49 @@ def weights_of(folder: Path) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in state["network"].items()}
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.fixture(scope="module")
+def exact(draw_data: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """A data folder, and the weights that a training in float32 gets from it."""
+    root = tmp_path_factory.mktemp("exact")
+    data = draw_data(root / "data", images=18)
+    return data, weights_of(train(data, root, SILENT, precision="32-true"))
+
+
+@pytest.mark.parametrize("fault", ["one column", "NaN"])
 def test_a_training_uses_float32_where_half_precision_is_wrong(
-    make_data, break_half, tmp_path: Path, heard, fault: str
+    exact: tuple[Path, dict[str, bytes]], break_half, tmp_path: Path, heard, fault: str
 ) -> None:  # type: ignore[no-untyped-def]
-    data = make_data(images=18)
-    exact = train(data, tmp_path / "exact", heard, precision="32-true")
+    data, weights = exact
     break_half(2, fault)
-    heard.lines.clear()
-    found = train(data, tmp_path / "found", heard)
-    assert weights_of(found) == weights_of(exact)
-    sizes = {tuple(size): agrees for *size, agrees in run_folder.read_checkpoint(found)["state"]["verdicts"]}
+    trained = train(data, tmp_path, heard)
+    assert weights_of(trained) == weights
+    sizes = {tuple(size): agrees for *size, agrees in run_folder.read_checkpoint(trained)["state"]["verdicts"]}
     assert (4, 64, 32) in sizes
     assert not any(sizes.values())
-    said = [line.partition(" (")[0] for line in heard.lines if "float32 is used" in line]
-    assert said == [f"training: bfloat16 gives wrong numbers on this machine for {n} x 64 x 32" for n, _, _ in sizes]
+    lines = [line.partition(" (")[0] for line in heard.lines if "using float32" in line]
+    assert lines == [f"training: bfloat16 gives wrong numbers on this machine for {n} x 64 x 32" for n, _, _ in sizes]
 
 
-def test_half_precision_stays_where_it_is_right(make_data, break_half, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
-    """A fault at a size that the training has not changes nothing."""
-    data = make_data(images=18)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_found_before_a_training(break_half, heard, fault: str) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    network = registry.build("unet", encoder="resnet18", classes=2, classifier=True)
+    batches = [torch.rand(4, 1, 64, width) * 5 - 2 for width in (32, 128)]
+    break_half(2, fault)
+    agreement: precision.Agreement = {}
+    precision.check_training(network, batches, on_cpu("bf16-mixed"), agreement, "training", heard)
+    assert agreement == {(4, 64, 32): False, (4, 64, 128): True}
+    assert len(heard.lines) == 1
+
+
+def test_half_precision_stays_where_it_is_right(exact, break_half, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    """A fault at a size that the training does not have changes nothing."""
+    data, in_float32 = exact
     right = train(data, tmp_path / "right", heard)
     break_half(5, "NaN")
-    assert weights_of(train(data, tmp_path / "found", heard)) == weights_of(right)
-    assert not [line for line in heard.lines if "float32 is used" in line]
-    exact = train(data, tmp_path / "exact", heard, precision="32-true")
-    assert weights_of(exact) != weights_of(right)
+    assert weights_of(train(data, tmp_path / "broken", heard)) == weights_of(right)
+    assert not [line for line in heard.lines if "using float32" in line]
+    assert weights_of(right) != in_float32
 
 
 def test_validation_uses_float32_where_half_precision_is_wrong(make_data, break_half, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
@@ -243,7 +260,7 @@ def test_validation_uses_float32_where_half_precision_is_wrong(make_data, break_
     sizes = {tuple(size): agrees for *size, agrees in saved["validation_verdicts"]}
     assert sizes
     assert not any(sizes.values())
-    said = [line.partition(" (")[0] for line in heard.lines if "float32 is used" in line]
+    said = [line.partition(" (")[0] for line in heard.lines if "using float32" in line]
     assert said == [f"validation: bfloat16 gives wrong numbers on this machine for {n} x 64 x 96" for n, _, _ in sizes]
     assert all(math.isfinite(row["dice"]) for row in run_folder.read_checkpoint(folder)["history"])
 
@@ -265,20 +282,21 @@ def test_what_was_found_is_kept_for_a_resume_on_the_same_machine(
 
     monkeypatch.setattr(precision, "_excess_in_training", counting)
     break_half(2, "other channels")
-    whole = train(data, tmp_path / "whole", heard, batch_size=5)
+    settings = {"batch_size": 5, "epochs": 2}
+    whole = train(data, tmp_path / "whole", heard, **settings)
     sizes, steps_of_epoch = list(tried), run_folder.read_checkpoint(whole)["state"]["steps"] // 2
     assert len(sizes) == len(run_folder.read_checkpoint(whole)["state"]["verdicts"]) > 1
     with monkeypatch.context() as patch:
         patch.setattr(loop.State, "update_average", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(data, tmp_path / "parts", heard, batch_size=5)
+            train(data, tmp_path / "parts", heard, **settings)
     tried.clear()
     heard.lines.clear()
-    parts = train(data, tmp_path / "parts", heard, batch_size=5, resume=True)
+    parts = train(data, tmp_path / "parts", heard, **settings, resume=True)
     assert tried == []
     assert weights_of(parts) == weights_of(whole)
     monkeypatch.setattr(precision, "machine", lambda _: "another")
-    train(data, tmp_path / "parts", heard, batch_size=5, epochs=3, resume=True)
+    train(data, tmp_path / "parts", heard, **settings | {"epochs": 3}, resume=True)
     assert tried == sizes
 
 

@@ -130,6 +130,6 @@ def test_without_the_photographs_of_the_training_it_asks_for_one(trained: tuple[
 def test_an_exported_run_is_no_start_for_what_needs_the_weights(trained: tuple[Path, Path], tmp_path: Path) -> None:
     made = exporting.export_run(ExportConfig(run=trained[1], format="onnx", out=tmp_path / "made")).folder
     with pytest.raises(
-        RunError, match=r"model.safetensors is missing: model.onnx. Take the run that it was exported from"
+        RunError, match=r"model.safetensors is missing: model.onnx. Use the run that it was exported from"
     ):
         run_folder.load_network(made, model_card.read_card(made))

@@ -293,9 +293,7 @@ def test_a_photograph_that_changes_under_way_is_not_waited_for(
 def test_what_is_not_of_a_submission_is_left_where_it_is(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     rules = Path(shutil.copy(trained[1] / run_folder.THRESHOLDS, tmp_path / "rules.json"))
     before = rules.read_text()
-    with pytest.raises(
-        InputError, match=r"rules\.json would be overwritten: it is of no submission\. Choose another name"
-    ):
+    with pytest.raises(InputError, match=r"rules\.json exists and is not submission metadata\. Choose another name"):
         _predict(trained, tmp_path, thresholds=rules, out=tmp_path / "rules.csv")
     assert rules.read_text() == before
     (tmp_path / "s.parts").mkdir()
@@ -312,7 +310,7 @@ def test_no_photograph_or_sample_is_written_over(trained, tmp_path: Path) -> Non
     sample.write_text(f"ImageId,EncodedPixels,ClassId\n{image.name},1 1,0\n")
     for out in (image, sample):
         before = out.read_bytes()
-        with pytest.raises(InputError, match=f"{out.name} would be overwritten: it is a image or the sample"):
+        with pytest.raises(InputError, match=f"{out.name} would be overwritten: it is an image or the sample"):
             _predict(trained, tmp_path, images=(folder,), sample=sample, out=out)
         assert out.read_bytes() == before
     for out in (Path(), Path("..")):
@@ -324,7 +322,7 @@ def test_what_is_told_of_a_submission_is_not_lost_to_parts_of_its_name(trained, 
     result = _predict(trained, tmp_path)
     story = result.path.with_suffix(".json").read_bytes()
     with pytest.raises(
-        InputError, match=r"submission\.csv is in the way: what is told of it would be told of the parts"
+        InputError, match=r"submission\.csv already exists: its metadata would describe the shards instead"
     ):
         _predict(trained, tmp_path, keep_parts=True)
     assert result.path.with_suffix(".json").read_bytes() == story

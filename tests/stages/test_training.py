@@ -164,7 +164,7 @@ def test_labels_that_saw_a_later_fold_are_refused_before_the_first(make_data, ma
     plain = model_card.read_card(training.train(_config(data, tmp_path, epochs=1, fold=0)).folder)
     record = {"folder": "teacher", "data": plain.data_fingerprint, "split": plain.split_fingerprint, "fold": 0}
     pseudo["pseudo"].with_suffix(".json").write_text(json.dumps({"runs": [record]}))
-    with pytest.raises(InputError, match="was made by teacher: its fold is 0, here 1"):
+    with pytest.raises(InputError, match="was made by teacher: its fold is 0, expected 1"):
         training.train_folds(_config(data, tmp_path / "folds", epochs=1, **pseudo))
     assert not (tmp_path / "folds").exists()
 
@@ -176,7 +176,7 @@ def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:  # type: ignore[n
     split = read_splits(data / "splits.csv")
     assert [model_card.read_card(result.folder).fold for result in results] == list(range(len(results)))
     assert len(results) == len(set(split.parts.values()) - {HOLDOUT}) > 2
-    with pytest.raises(InputError, match="there is a run of this name"):
+    with pytest.raises(InputError, match="a run of this name exists"):
         training.train_folds(config)
     # one is missing and one is to go on
     shutil.rmtree(results[1].folder)
@@ -267,7 +267,7 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(make_data, trained, tmp
     data, folder = trained
     saved = run_folder.read_checkpoint(folder)
     same = _config(data, folder.parent, epochs=3, batch_size=8, average_decay=0.5)
-    with pytest.raises(InputError, match=r"there is a run of this name: .*--resume, another --name"):
+    with pytest.raises(InputError, match=r"a run of this name exists: .*--resume, another --name"):
         training.train(same)
     with pytest.raises(RunError, match="was trained with another seed: 0, here 7"):
         training.train(dataclasses.replace(same, resume=True, seed=7))
@@ -297,7 +297,7 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
     folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo), heard).folder
     said = "pseudo-labels: 4 of 9 images selected, with a confidence of at least 0.9; 2 excluded as near-duplicates of "
     assert [line for line in heard.lines if line.startswith(said)]
-    assert [line for line in heard.lines if line.startswith(f"which runs made {pseudo['pseudo']} is not told")]
+    assert [line for line in heard.lines if line.startswith(f"{pseudo['pseudo'].with_suffix('.json')} is missing")]
     card, without = model_card.read_card(folder), model_card.read_card(plain)
     counts = "train_images", "validation_images", "mean", "std", "data_fingerprint"
     assert [getattr(card, name) for name in counts] == [getattr(without, name) for name in counts]
@@ -512,7 +512,7 @@ def test_networks_that_cannot_take_the_pictures_are_told_before_the_training(
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"unet with encoder tu-swin.* does not take 64 x 96 pixels: .*224"):
         training.train(_config(data, tmp_path, **fixed))
-    with pytest.raises(UsageError, match=r"unet-small has no encoder for weights of a file: some\.pth"):
+    with pytest.raises(UsageError, match=r"unet-small has no encoder to load weights into: some\.pth"):
         training.train(_config(data, tmp_path, encoder_weights="some.pth"))
     assert not list(tmp_path.glob("unet*"))
 

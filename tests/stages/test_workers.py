@@ -297,7 +297,7 @@ def test_machines_with_other_photographs_do_not_mix_and_with_other_times_they_go
 def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(SeverstalError, match=r"^too few GPUs: 2 asked for, 1 there\. Give --devices 1 at most$"):
+    with pytest.raises(SeverstalError, match=r"^too few GPUs: 2 asked for, 1 available\. Give --devices 1 at most$"):
         training.train(TrainConfig(data=tmp_path, models=tmp_path, devices=2))
 
 

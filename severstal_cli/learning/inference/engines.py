@@ -1,12 +1,12 @@
-"""What runs a trained network: torch, OpenVINO or ONNX Runtime, by the file that a run has and by what is installed.
+"""Inference engines: torch, OpenVINO or ONNX Runtime, depending on the run's model file and the installed libraries.
 
     model.safetensors     the weights: torch, or OpenVINO, which converts the network in a few seconds
     model.onnx            exported to ONNX: OpenVINO or ONNX Runtime
     model.xml, model.bin  exported to OpenVINO: OpenVINO
 
 Each engine is a callable: pixels `(N, 1, H, W)` float32 in [0, 1] to probs `(N, C, H, W)` float32, on the same device.
-Where the device multiplies a half precision (`device.fastest_precision`), torch and OpenVINO do so, as `Careful`;
-ONNX Runtime multiplies in the precision of the file.
+If the device has half precision (`device.fastest_precision`), torch and OpenVINO use it, checked by `CheckedHalf`; ONNX
+Runtime computes in the precision of the file.
 """
 
 import copy
@@ -34,7 +34,7 @@ from severstal_cli.learning.inference.fuse_norms import with_folded_norms
 from severstal_cli.learning.inference.same_padding import with_fixed_padding
 from severstal_cli.learning.networks import names
 from severstal_cli.learning.networks.registry import STRIDE, Logits
-from severstal_cli.learning.precision import Careful
+from severstal_cli.learning.precision import CheckedHalf
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import SILENT, Progress
 
@@ -45,13 +45,13 @@ ENGINES = ("auto", "torch", "openvino", "onnxruntime")
 ONNX, XML = "model.onnx", "model.xml"
 
 ABLE = {run_folder.WEIGHTS: ("torch", "openvino"), ONNX: ("onnxruntime", "openvino"), XML: ("openvino",)}
-"""The engines that can run a file; on a CPU OpenVINO goes before the others, where it is installed."""
+"""The engines that can run each model file. "auto" prefers OpenVINO on a CPU, the others on a GPU."""
 
-_SIZES_KEPT = 4  # compiled networks of OpenVINO, one for each size of images
+_SIZES_KEPT = 4  # compiled networks of OpenVINO, one per image size
 
 
 class Member(nn.Module):
-    """A network and the normalisation it was trained with, as one module: pixels to probs."""
+    """A network with the normalisation it was trained with: pixels to probs."""
 
     def __init__(self, network: nn.Module, mean: float, std: float) -> None:
         super().__init__()
@@ -60,12 +60,12 @@ class Member(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """`pixels: (N, 1, H, W) float in [0, 1]` -> probs `(N, C, H, W)` float32.
 
-        Where the network has a classification head, its probability that the class is in the picture is a factor: a
-        soft gate, and thresholds are searched behind it. If a logit of an image is not finite, its probs are NaN.
+        With a classification head, the probs of a class are multiplied by the probability that the class is present.
+        Thresholds are searched on the product. If any mask logit of an image is not finite, its probs are NaN.
         """
         logits: Logits = self.network((pixels - self.mean) / self.std)
         masks = logits.masks.float()
-        # a sigmoid makes 0 or 1 of what is infinite: the mean is then not finite, and makes all of the image NaN
+        # a sigmoid turns infinite logits into 0 or 1; 0 times their mean is NaN, for the whole image
         factor = 1 + 0 * masks.mean(dim=(1, 2, 3), keepdim=True)
         if logits.classes is not None:
             factor = factor * logits.classes.float().sigmoid()[:, :, None, None]
@@ -73,7 +73,7 @@ class Member(nn.Module):
 
 
 def engine_for(folder: Path, engine: str, device: str) -> str:
-    """The engine that "auto" or a name stands for, for a run on "cpu" or "cuda".
+    """`engine`, with "auto" resolved for a run on "cpu" or "cuda".
 
     Raises:
         UsageError: no such engine, or it cannot run the file that the run has.
@@ -85,12 +85,12 @@ def engine_for(folder: Path, engine: str, device: str) -> str:
     file = _file_of(folder)
     able = ABLE[file]
     if engine == "auto":
-        liked = sorted(able, key=lambda name: (name == "openvino") != (device == "cpu"))
-        found = [name for name in liked if importlib.util.find_spec(name)]
-        engine = (found or able)[0]
+        preferred = sorted(able, key=lambda name: (name == "openvino") != (device == "cpu"))
+        installed = [name for name in preferred if importlib.util.find_spec(name)]
+        engine = (installed or able)[0]
     if engine not in able:
         convert = f"severstal export {shlex.quote(str(folder))} --format onnx"
-        remedy = convert if file == run_folder.WEIGHTS else f"Take {' or '.join(able)}"
+        remedy = convert if file == run_folder.WEIGHTS else f"Use {' or '.join(able)}"
         raise UsageError(f"{engine} cannot run {folder / file}", "", remedy)
     if not importlib.util.find_spec(engine):
         extra = "onnx" if engine == "onnxruntime" else engine
@@ -99,10 +99,12 @@ def engine_for(folder: Path, engine: str, device: str) -> str:
 
 
 def engines_for(folders: Sequence[Path], engine: str, fabric: Fabric, compile_networks: bool = False) -> list[str]:
-    """That of each run, all checked before one is opened. Raises as `engine_for` does.
+    """The engine of each run, all checked before any file is opened.
 
-    compile_networks: by torch.compile, on a GPU with CUDA graphs. It pays for many pictures of one size. Raises
-        MachineError where the machine cannot, UsageError for another engine than torch.
+    compile_networks: use torch.compile, on a GPU with CUDA graphs. It is worth its time for many images of one size.
+
+    Raises as `engine_for` does. With `compile_networks`, raises MachineError if the machine cannot compile, UsageError
+    for an engine other than torch.
     """
     if compile_networks:
         check_compiler(fabric.device)
@@ -124,7 +126,7 @@ def load_members(
 ) -> list[Probs]:
     """The networks of runs, ready to predict. Raises as `engines_for` does, and RunError: a damaged file.
 
-    In half precision each is a `Careful`, which reports to `progress` where float32 is used instead.
+    In half precision each network is a `CheckedHalf`, which logs to `progress` if it has to use float32.
     """
     members: list[Probs] = []
     names = engines_for(folders, engine, fabric, compile_networks)
@@ -134,10 +136,10 @@ def load_members(
             members.append(_open(name, file, card, fabric, compile_networks, progress))
         except SeverstalError:
             raise
-        except Exception as error:  # each library has its own for a damaged file, and torch one for each kind of damage
+        except Exception as error:  # every library has its own errors for damaged files
             check_memory(error, f"reading {file}")
-            found = " ".join(str(error).split())[:120]
-            raise RunError(f"{name} cannot open {file}", found, "Export the run again") from error
+            why = " ".join(str(error).split())[:120]
+            raise RunError(f"{name} cannot open {file}", why, "Export the run again") from error
     return members
 
 
@@ -147,10 +149,10 @@ def member_of(folder: Path, card: model_card.ModelCard) -> Member:
 
 
 def _file_of(folder: Path) -> str:
-    found = next((name for name in ABLE if (folder / name).is_file()), None)
-    if found is None:
+    file = next((name for name in ABLE if (folder / name).is_file()), None)
+    if file is None:
         names.check_has_weights(folder)
-    return found or run_folder.WEIGHTS
+    return file or run_folder.WEIGHTS
 
 
 def _open(
@@ -163,7 +165,7 @@ def _open(
         if half is None:
             return _on_torch(module, half, fabric, compiles)
         fast = _on_torch(copy.deepcopy(module), half, fabric, compiles)
-        return Careful(fast, lambda: module, fabric, name=name, emulated=module, progress=progress)
+        return CheckedHalf(fast, lambda: module, fabric, name=name, emulated=module, progress=progress)
     if engine == "openvino":
         member = member_of(file.parent, card) if file.name == run_folder.WEIGHTS else None
         model = to_openvino(member) if member is not None else _openvino().Core().read_model(file)
@@ -171,7 +173,9 @@ def _open(
         engine_in = partial(OpenVino, model, card.classes)
         if half is None:
             return engine_in(None)
-        return Careful(engine_in(half), partial(engine_in, None), fabric, name=name, emulated=member, progress=progress)
+        return CheckedHalf(
+            engine_in(half), partial(engine_in, None), fabric, name=name, emulated=member, progress=progress
+        )
     finite.check_onnx(file)
     return OnnxRuntime(file)
 
@@ -180,39 +184,39 @@ def _open(
 
 
 def _on_torch(module: nn.Module, half: torch.dtype | None, fabric: Fabric, compiles: bool) -> Probs:
-    """The module, which is on the device; what autocast would cast at each batch is cast once."""
-    for part in module.modules():
-        if half is not None and isinstance(part, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            part.to(half)
+    """`module` with the weights cast once that autocast would cast for every batch; compiled if `compiles`."""
+    for layer in module.modules():
+        if half is not None and isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            layer.to(half)
     return Compiled(module, "reduce-overhead" if fabric.device.type == "cuda" else "default") if compiles else module
 
 
 class Compiled:
-    """Probs of a network that torch.compile compiles at its first pictures of a size.
+    """A network compiled by torch.compile, at the first batch of each size.
 
-    In this mode of a GPU, torch keeps its CUDA graphs for the thread that it was imported in: call it there.
+    On a GPU, call it in the thread that imported torch: the CUDA graphs belong to that thread.
     """
 
     def __init__(self, module: nn.Module, mode: str) -> None:
         self._network = torch.compile(module, dynamic=False, mode=mode)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        # the next run of a CUDA graph writes where this one's output is
+        # the next run of the CUDA graph overwrites the output of this one
         return self._network(pixels).clone()  # type: ignore[no-any-return]
 
 
 def exported(member: Member) -> torch.export.ExportedProgram:
-    """The network as a graph for any number of pictures and any size: multiples of `STRIDE`."""
+    """The network as a graph for any batch size, and sides that are multiples of `STRIDE`."""
     dim = torch.export.Dim
     sizes = dim("n"), dim.STATIC, STRIDE * dim("h", min=1), STRIDE * dim("w", min=1)
-    trial = torch.zeros(2, 1, 2 * STRIDE, 3 * STRIDE)  # what is 1 or equal here would be so for good
+    trial = torch.zeros(2, 1, 2 * STRIDE, 3 * STRIDE)  # export would fix sizes that are 1 or equal
     with torch.no_grad():
         return torch.export.export(with_fixed_padding(member), (trial,), dynamic_shapes=(sizes,))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporters tell of their own affairs."""
+    """Suppress the log lines and warnings of the exporters."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -230,7 +234,7 @@ def quiet() -> Iterator[None]:
 
 
 def _openvino() -> Any:
-    # its conversion would tell a server of each use
+    # the conversion would report each use to a server
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -238,12 +242,12 @@ def _openvino() -> Any:
 
 
 def to_openvino(member: Member) -> Any:
-    """The `openvino.Model` of a network, for any number and size of pictures."""
+    """The `openvino.Model` of a network, for any number and size of images."""
     return _openvino().convert_model(exported(member))
 
 
 class OpenVino:
-    """Probs by OpenVINO on the CPU. Pictures go one by one, so their probs do not depend on the batch they are in."""
+    """A network in OpenVINO on the CPU. Images go one by one, so their probs do not depend on the batch."""
 
     def __init__(self, model: Any, classes: int, half: torch.dtype | None) -> None:
         self._model, self._classes = model, classes
@@ -257,13 +261,13 @@ class OpenVino:
     def __call__(self, pixels: Tensor) -> Tensor:
         request = self._request(pixels.shape[2:])
         probs = np.empty((len(pixels), self._classes, *pixels.shape[2:]), np.float32)
-        for number, picture in enumerate(pixels.cpu().numpy()):
-            found = request.infer([np.ascontiguousarray(picture[None])], share_inputs=True, share_outputs=True)
-            probs[number] = found[0][0]
+        for number, image in enumerate(pixels.cpu().numpy()):
+            results = request.infer([np.ascontiguousarray(image[None])], share_inputs=True, share_outputs=True)
+            probs[number] = results[0][0]
         return torch.from_numpy(probs).to(pixels.device)
 
     def _request(self, size: torch.Size) -> Any:
-        """For pictures of this (height, width): a network of fixed size is the quickest."""
+        """The compiled network for images of this (height, width): fixed sizes are the fastest."""
         if size not in self._compiled:
             fixed = self._model.clone()
             fixed.reshape([1, 1, *size])
@@ -279,15 +283,15 @@ class OpenVino:
 
 
 class OnnxRuntime:
-    """Probs by ONNX Runtime, on a GPU where its package for GPUs is installed, in the precision of the file."""
+    """A network in ONNX Runtime, in the precision of the file; on a GPU if onnxruntime-gpu is installed."""
 
     def __init__(self, file: Path) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        liked = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        providers = [name for name in liked if name in onnxruntime.get_available_providers()]
+        preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in preferred if name in onnxruntime.get_available_providers()]
         self._session = onnxruntime.InferenceSession(file, options, providers=providers)
 
     def __call__(self, pixels: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""What predicts, for `predict`, `score` and `submit`: runs to average, their weights, the views, and the rules.
+"""The ensemble that `predict`, `score` and `submit` use: runs to average, their weights, TTA views and thresholds.
 
-What is not said is as the rules were searched, so that what was searched is what is applied.
+Options that are not given take the values of the threshold search.
 """
 
 import hashlib
@@ -22,23 +22,23 @@ from severstal_cli.progress import SILENT, Progress
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """Runs that go together, and how their levels become masks."""
+    """Runs to average, and the post-processing of their levels."""
 
     folders: tuple[Path, ...]
     cards: tuple[model_card.ModelCard, ...]
     weights: tuple[float, ...]
-    """What each run counts in the mean; none: all the same."""
+    """Ensemble weight of each run; empty: equal weights."""
     views: str
     thresholds_path: Path
     thresholds: Thresholds
 
     def notes(self) -> Iterator[str]:
-        """What a person should know of it."""
+        """Log lines for differences between this ensemble and the threshold search."""
         path, names = self.thresholds_path, " ".join(map(str, self.folders))
         searched = self.thresholds.weights_for(self.folders)
         if searched is not None:
             if _uneven(searched) != self.weights:
-                yield f"{path} was searched with {_told(_uneven(searched))}, this is with {_told(self.weights)}"
+                yield f"{path} was searched with {_shown(_uneven(searched))}, this is with {_shown(self.weights)}"
         elif path.parent in self.folders and len(self.thresholds.runs) < 2:
             if len(self.folders) > 1:
                 yield (
@@ -47,13 +47,13 @@ class Ensemble:
                 )
         elif self.thresholds.runs:
             before, now = _uneven(self.thresholds.weights), self.weights
-            how, this = ("", "") if before == now else (f" with {_told(before)}", f" with {_told(now)}")
+            how, this = ("", "") if before == now else (f" with {_shown(before)}", f" with {_shown(now)}")
             yield f"{path} was searched for {' '.join(self.thresholds.runs)}{how}, this is {names}{this}"
         if self.views != self.thresholds.tta:
             yield f"{path} was searched with --tta {self.thresholds.tta}, this is --tta {self.views}"
 
     def story(self) -> dict[str, Any]:
-        """What a person may want to know later of how a submission was made, as JSON values."""
+        """Metadata for the JSON file beside a submission, as JSON values."""
         return {
             "runs": [
                 {"folder": str(folder), "arch": card.arch, "encoder": card.encoder, "fold": card.fold,
@@ -69,7 +69,7 @@ class Ensemble:
         }  # fmt: skip
 
     def fingerprints(self) -> dict[str, Any]:
-        """All that decides the masks of a image, as JSON values."""
+        """Everything that the masks of an image depend on, as JSON values."""
         return {
             "runs": [_fingerprint(folder) for folder in self.folders],
             "weights": self.weights,
@@ -82,10 +82,10 @@ class Ensemble:
 def runs_for(
     runs: Sequence[Path], thresholds: Path | None, models: Path, progress: Progress = SILENT
 ) -> tuple[Path, ...]:
-    """The runs that predict: these; where there are none those of the file `thresholds`, else the best one of `models`.
+    """The runs that predict: `runs`, else the runs of the file `thresholds`, else the best run in `models`.
 
-    The runs of a file are those that it was searched for, by their paths from the current folder. A file that lies in
-    the folder of a run is of that run, wherever it was moved to. Raises RunError: no run, or no thresholds.
+    A thresholds file names the runs that it was searched for, by paths relative to the current folder. A file in the
+    folder of a single run belongs to that run, even if the folder was moved. Raises RunError: no run, or no thresholds.
     """
     if runs or thresholds is None:
         return tuple(runs) or (best_run(models, progress),)
@@ -93,7 +93,7 @@ def runs_for(
     if len(searched) < 2 and (thresholds.parent / model_card.CARD).is_file():
         return (thresholds.parent,)
     if missing := [name for name in searched if not Path(name).is_dir()]:
-        raise RunError(f"{thresholds} was searched for runs that are not here", ", ".join(missing),
+        raise RunError(f"{thresholds} was searched for runs that do not exist", ", ".join(missing),
                        "Name them with --model")  # fmt: skip
     return tuple(map(Path, searched)) or (best_run(models, progress),)
 
@@ -101,17 +101,17 @@ def runs_for(
 def read(
     folders: Sequence[Path], *, thresholds: Path | None = None, views: str | None = None, weights: Sequence[float] = ()
 ) -> Ensemble:
-    """Read and check what predicts.
+    """Read and check an ensemble.
 
     Args:
-        folders: of trained models.
-        thresholds: a thresholds.json; by default that of the best validated run.
-        views: by default those that the thresholds were searched with.
-        weights: one a run; by default those that the thresholds were searched with, if it was for these runs.
+        folders: runs.
+        thresholds: a thresholds.json; by default that of the run with the best validation Dice.
+        views: TTA views; by default those of the threshold search.
+        weights: one per run; by default those of the threshold search, if it was for these runs.
 
     Raises:
-        InputError: no runs, one twice, or runs, weights or views that do not go together.
-        RunError: no run, an incomplete one, or one without thresholds.
+        InputError: no run, the same run twice, other classes, or wrong weights or views.
+        RunError: a folder is no run, is incomplete, or has no thresholds.
     """
     if views is not None:
         tta.views_of(views)
@@ -131,16 +131,16 @@ def read(
 
 
 def _uneven(weights: Sequence[float]) -> tuple[float, ...]:
-    """`weights`, or none where all are the same."""
+    """`weights`; empty if they are equal."""
     return tuple(weights) if len(set(weights)) > 1 else ()
 
 
-def _told(weights: Sequence[float]) -> str:
+def _shown(weights: Sequence[float]) -> str:
     return f"--weights {','.join(f'{weight:g}' for weight in weights)}" if weights else "equal weights"
 
 
 def _fingerprint(folder: Path) -> str:
-    """Of a run's weights and card, by their names and bytes."""
+    """Hash of the names and contents of a run's model files."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("model.*")):
         try:

@@ -1,7 +1,7 @@
-"""A trained network as one file of another format, for any number of pictures and any size: multiples of 32.
+"""A trained network as one file of another format, for any batch size, and sides that are multiples of 32.
 
-The file takes `pixels: (N, 1, H, W)` float32 in [0, 1] and gives `probs: (N, C, H, W)` float32: normalisation, sigmoid
-and the classification head are in it. `engines` runs it, and so does whatever else reads its format.
+The file maps `pixels: (N, 1, H, W)` float32 in [0, 1] to `probs: (N, C, H, W)` float32, with normalisation, sigmoid and
+classification head. `engines` and any other reader of the format can run it.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ _NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino"
 
 
 def check(form: str) -> None:
-    """See that this machine can write a format. Raises UsageError: there is none of this name; MachineError."""
+    """Check that this machine can write a format. Raises UsageError: unknown format; MachineError."""
     if form not in FORMATS:
         raise UsageError("unknown format", form, f"Choose one of {', '.join(FORMATS)}")
     missing = [name for name in _NEEDS[form] if not importlib.util.find_spec(name)]
@@ -28,7 +28,7 @@ def check(form: str) -> None:
 
 
 def write(member: Member, form: str, folder: Path) -> Path:
-    """Write the network into `folder` in one of `FORMATS`. The path of the file."""
+    """Write the network into `folder` in one of `FORMATS`. Returns the path of the file."""
     name, writer = FORMATS[form]
     with engines.quiet(), torch.no_grad():
         writer(with_folded_norms(member), folder / name)
@@ -37,7 +37,7 @@ def write(member: Member, form: str, folder: Path) -> Path:
 
 def _onnx(member: Member, path: Path) -> None:
     program = torch.onnx.export(engines.exported(member), input_names=["pixels"], output_names=["probs"], verbose=False)
-    assert program is not None, "of an exported program there is one"
+    assert program is not None, "an exported program always converts to one"
     program.save(path)
 
 

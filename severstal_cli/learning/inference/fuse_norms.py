@@ -1,4 +1,4 @@
-"""Batch norms as a part of the convolutions before them: fewer passes over memory."""
+"""Batch norms fused into the convolutions before them: fewer passes over memory."""
 
 import copy
 from typing import TypeVar
@@ -12,20 +12,20 @@ from severstal_cli.learning.networks.registry import STRIDE
 Network = TypeVar("Network", bound=nn.Module)
 
 LARGEST_FOLDING_ERROR = 1e-3
-"""Of a probability. Folding moves it by rounding alone, 1e-6; more means that it changed what the network does."""
+"""Largest accepted change of a probability. A correct fusion changes it by rounding alone, about 1e-6."""
 
 _FOLDED = (nn.Conv2d, nn.BatchNorm2d)
 
 
 def with_folded_norms(member: Network) -> Network:
-    """A copy in which each batch norm right behind a convolution is a part of its weights: fewer passes over memory.
+    """A copy with each batch norm that directly follows a convolution fused into its weights.
 
-    Modules are paired by what they pass on in a trial; where the result is another one, as when something else takes
-    the convolution's output, too, `member` itself is returned.
+    A trial run pairs modules by the tensors they pass on. If fusion changes the trial's output, e.g. because another
+    module also takes the convolution's output, `member` itself is returned.
     """
     trial = torch.rand(1, 1, 4 * STRIDE, 4 * STRIDE, generator=torch.Generator().manual_seed(0))
     folded = copy.deepcopy(member)
-    made: dict[int, tuple[nn.Module, Tensor]] = {}  # keeps the outputs, so that no two have one id
+    made: dict[int, tuple[nn.Module, Tensor]] = {}  # holds the outputs, so that their ids stay unique
     calls: list[nn.Module] = []
     pairs: list[tuple[nn.Module, nn.Module]] = []
 
@@ -36,7 +36,7 @@ def with_folded_norms(member: Network) -> Network:
         elif id(given[0]) in made:
             pairs.append((made[id(given[0])][0], module))
 
-    # subclasses of BatchNorm2d may do more than that
+    # no subclasses: those of BatchNorm2d may do more
     handles = [module.register_forward_hook(note) for module in folded.modules() if type(module) in _FOLDED]
     with torch.inference_mode():
         expected = folded(trial)

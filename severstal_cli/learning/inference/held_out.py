@@ -1,7 +1,7 @@
-"""Runs on images of their own data that none of them trained on: the folds they left out, or the holdout.
+"""Out-of-fold and holdout predictions: each run predicts only images of its data that it was not trained on.
 
-Runs that left out different folds are pooled: the images of a fold are predicted by the runs that left it out, all
-others trained on them. So five runs, each with another of five folds left out, together predict every image once.
+Runs with different validation folds are pooled: the images of a fold are predicted by the runs that validated on it,
+as all others trained on them. So five runs of a 5-fold cross-validation together predict every image once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,44 +26,45 @@ from severstal_cli.steel.images.decoding import FULL_DEPTH
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """Images of one part of the split, and which of the runs predict them."""
+    """The images of one fold or of the holdout, and the runs that predict them."""
 
     part: str
+    """The fold's number, or `HOLDOUT`."""
     members: tuple[int, ...]
-    """Places in the sequence of runs."""
+    """Indices of the runs."""
     image_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
-    """Images that the runs are tried on, and what is true of them."""
+    """Images that none of their predicting runs was trained on, with the data folder that holds their ground truth."""
 
     folders: tuple[Path, ...]
     cards: tuple[model_card.ModelCard, ...]
     weights: tuple[float, ...]
-    """What each run counts in a mean; one a run."""
+    """Ensemble weight of each run."""
     data_folder: DataFolder
     split: splits.Split
     shares: tuple[Share, ...]
 
     @property
     def image_ids(self) -> tuple[str, ...]:
-        """All images, in the order in which they are predicted."""
+        """All images, in order of prediction."""
         return tuple(image_id for share in self.shares for image_id in share.image_ids)
 
     def levels(self, *, views: str, batch_size: int, progress: Progress) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        """`(image_id, levels (C, H, W))` of each image: the weighted mean of its runs, each the mean over the views."""
+        """`(image_id, levels (C, H, W))` of each image: the weighted mean of its runs over all TTA views."""
         fabric = open_device()
         with progress.bar("predicting", len(self.image_ids), "images") as bar:
             for share in self.shares:
-                for found in self._levels_of(share, fabric, views, batch_size, progress):
-                    yield found
+                for item in self._levels_of(share, fabric, views, batch_size, progress):
+                    yield item
                     bar.advance()
 
     def _levels_of(
         self, share: Share, fabric: Fabric, views: str, batch_size: int, progress: Progress
     ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        """The runs of a share are in memory only as long as this goes on."""
+        """`levels` of one share. Its runs are in memory only while this generator is open."""
         folders = [self.folders[member] for member in share.members]
         cards = [self.cards[member] for member in share.members]
         weights = [self.weights[member] for member in share.members]
@@ -82,21 +83,21 @@ class Subset:
 def open_validation(
     folders: Sequence[Path], data: Path | None, progress: Progress, weights: Sequence[float] = ()
 ) -> Subset:
-    """The folds that these runs left out. `weights`: one a run, or none at all: every run counts the same.
+    """The validation folds of these runs. `weights`: one per run; empty for equal weights.
 
     Raises:
-        InputError: a run left no fold out, one is named twice, or runs or weights do not go together.
-        RunError: a run is incomplete, or its data or split has changed since.
+        InputError: a run has no validation fold, a run is named twice, or runs or weights do not match.
+        RunError: a run is incomplete, or its data or split has changed since its training.
     """
     cards = run_folder.read_cards(folders)
     for folder, card in zip(folders, cards, strict=True):
         if card.fold is None:
             raise InputError(f"{folder} was trained on every image", "none is left to search thresholds on",
                              "Take the thresholds of a run with a fold: predict --thresholds FILE")  # fmt: skip
-    part = _open(folders, cards, [str(card.fold) for card in cards], data, progress, weights)
+    subset = _open(folders, cards, [str(card.fold) for card in cards], data, progress, weights)
     if len(folders) > 1:
-        progress.log(_told(part))
-    return part
+        progress.log(_pooling_line(subset))
+    return subset
 
 
 def open_holdout(
@@ -115,18 +116,18 @@ def _open(
     progress: Progress,
     weights: Sequence[float],
 ) -> Subset:
-    """`left_out`: the part of the split that each run predicts."""
+    """`left_out`: the fold that each run predicts, or `HOLDOUT`."""
     check_weights(weights, len(folders))
     data_folder = open_data_folder(data or Path(cards[0].data), progress)
     split = splits.read_splits(splits.splits_path(data_folder.folder), data_folder.cache.index)
     for folder, card in zip(folders, cards, strict=True):
-        for kind, own, here in (
+        for kind, trained, current in (
             ("data", card.data_fingerprint, data_folder.fingerprint),
             ("split", card.split_fingerprint, split.fingerprint),
         ):
-            if own != here:
+            if trained != current:
                 raise RunError(f"{folder} was trained with another {kind} than that of {data_folder.folder}",
-                               f"{kind} {own}, here {here}", "Restore it, or train again")  # fmt: skip
+                               f"{kind} {trained}, now {current}", "Restore it, or train again")  # fmt: skip
         _check_pixels(folder, card, data_folder, progress)
     missing = sorted(set(left_out) - set(split.part_names()))
     if missing:
@@ -135,7 +136,7 @@ def _open(
     weights = tuple(weights) or (1.0,) * len(cards)
     members_of: dict[str, list[int]] = {part: [] for part in split.part_names()}
     for number, (part, weight) in enumerate(zip(left_out, weights, strict=True)):
-        if weight > 0:  # the others add nothing, so what they alone left out is not predicted
+        if weight > 0:  # a fold that only runs of weight 0 validated on is not predicted
             members_of[part].append(number)
     shares = tuple(
         Share(part=part, members=tuple(members), image_ids=tuple(split.ids_of(part)))
@@ -153,32 +154,33 @@ def _open(
 
 
 def _check_pixels(folder: Path, card: model_card.ModelCard, data_folder: DataFolder, progress: Progress) -> None:
-    """See that the images are those that a run was trained on, to the pixel. Raises RunError."""
+    """Check that the pixels are those that a run was trained on. Raises RunError."""
     cache = data_folder.cache
     if card.pixels_fingerprint is None:
         if cache.bits not in (None, FULL_DEPTH):
             raise RunError(f"{folder} was trained by an earlier version, which read 16-bit images too dark",
                            f"those of {data_folder.folder} use {cache.bits} bits", "Train again")  # fmt: skip
-        progress.log(f"{folder} is of an earlier version: whether the pixels of {data_folder.folder} have changed "
-                     "since its training is not known")  # fmt: skip
+        progress.log(f"{folder} was trained by an earlier version, so changes of the pixels of {data_folder.folder} "
+                     "since then cannot be detected")  # fmt: skip
     elif card.pixels_fingerprint != cache.pixels_fingerprint:
         raise RunError(f"the images of {data_folder.folder} have changed since {folder} was trained",
-                       f"pixels {card.pixels_fingerprint}, here {cache.pixels_fingerprint}",
+                       f"pixels {card.pixels_fingerprint}, now {cache.pixels_fingerprint}",
                        "Restore them, or train again")  # fmt: skip
 
 
 def batches_ahead() -> int:
-    """How many batches `Part.levels` may have done beyond those whose levels are used: none on a CPU."""
+    """How many batches `Subset.levels` may predict before their levels are used: none on a CPU."""
     return 2 * level_maps.AHEAD if open_device().device.type == "cuda" else 0
 
 
-def _told(part: Subset) -> str:
-    """Which runs predict which images, in one line."""
-    told = [
+def _pooling_line(subset: Subset) -> str:
+    """One line with the runs that predict each fold."""
+    folds = [
         f"fold {share.part}, {len(share.image_ids):,} images: "
-        + " + ".join(f"{part.weights[member]:g} x {part.folders[member]}" for member in share.members)
-        for share in part.shares
+        + " + ".join(f"{subset.weights[member]:g} x {subset.folders[member]}" for member in share.members)
+        for share in subset.shares
     ]
-    if len(part.shares) > 1:
-        told.append("so fewer runs made the maps that are searched than predict will average")
-    return "; ".join(told)
+    if len(subset.shares) > 1:
+        folds.append("note: thresholds are tuned on out-of-fold predictions, i.e. fewer models per image than "
+                     "`predict` averages")  # fmt: skip
+    return "; ".join(folds)

@@ -1,4 +1,4 @@
-"""What `predict` is to do: images, rows and runs, all checked before anything is written."""
+"""The inputs of `predict`: images, rows of the submission and ensemble, all checked before anything is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ from severstal_cli.steel.tables.table_files import metadata_path
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is to be predicted and how, all checked."""
+    """The checked inputs of a prediction."""
 
     paths: Sequence[Path]
     sample: mask_table.Sample | None
     layout: mask_table.Layout
     bits: int | None
-    """Those in use in 16-bit files; None: no image has 16 bits."""
+    """Bits in use in 16-bit files; None: no image has 16 bits."""
     classes: int
-    """Those of the runs, and those that the sample has rows for: a class that no run knows is empty everywhere."""
+    """Classes of the submission: those of the runs and of the sample. A class that no run knows is empty everywhere."""
     recipe: Ensemble
 
 
 def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
-    """Read and check all but the images themselves, of which the headers are read. Nothing is written."""
+    """Read and check everything but the pixels; of the images only the headers are read. Nothing is written."""
     if config.out.name in ("", ".."):
         raise UsageError("wrong name for a submission", str(config.out), "Name a file: submission.csv")
     if config.out.suffix == ".json":
@@ -41,21 +41,21 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
     if config.out.suffix == ".parts":
         raise UsageError("wrong name for a submission", str(config.out), "A folder of that name is made for its parts")
     if config.keep_parts and config.out.exists():
-        raise InputError(f"{config.out} is in the way", "what is told of it would be told of the parts",
+        raise InputError(f"{config.out} already exists", "its metadata would describe the shards instead",
                          "Remove it, or choose another name for --out")  # fmt: skip
-    _check_story(metadata_path(config.out))
+    _check_metadata(metadata_path(config.out))
     written = config.out, metadata_path(config.out), confidence.scores_path(config.out)
     for path in written:
         files.check_place(path)
     files.check_place(parts_path(config.out) / "part")
     runs = ensemble.runs_for(config.runs, config.thresholds, config.models, progress)
-    how = ensemble.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
+    chosen = ensemble.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
     sample = mask_table.read_image_list(config.sample) if config.sample else None
     paths = _wanted(image_files.find_images(config.images, progress), sample)
-    there = {path.resolve(): path for path in written if path.exists()}
-    lost = there.keys() & {path.resolve() for path in (*paths, config.sample) if path is not None} if there else ()
-    if lost:
-        raise InputError(f"{there[min(lost)]} would be overwritten", "it is a image or the sample",
+    existing = {path.resolve(): path for path in written if path.exists()}
+    inputs = {path.resolve() for path in (*paths, config.sample) if path is not None} if existing else set()
+    if lost := existing.keys() & inputs:
+        raise InputError(f"{existing[min(lost)]} would be overwritten", "it is an image or the sample",
                          "Choose another name for --out")  # fmt: skip
     if config.masks is not None:
         files.check_place(config.masks / f"{paths[0].stem}.png")
@@ -63,57 +63,57 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
     return Task(
         paths=paths,
         sample=sample,
-        bits=bits_in_use(paths, how.cards, progress),
+        bits=bits_in_use(paths, chosen.cards, progress),
         layout=_layout(config, sample),
-        classes=_classes_to_write(config, sample, how.cards[0].classes),
-        recipe=how,
+        classes=_classes_to_write(config, sample, chosen.cards[0].classes),
+        recipe=chosen,
     )
 
 
-def _check_story(path: Path) -> None:
-    """What another command has written there, as rules or the card of a run, is not to be lost. Raises InputError."""
+def _check_metadata(path: Path) -> None:
+    """Check that `path` is no JSON file of another command, as thresholds or a model card. Raises InputError."""
     try:
-        there = typed.read(path)
-    except (OSError, ValueError):  # nothing is there, or nothing can be (`check_place` says why), or no rules
+        content = typed.read(path)
+    except (OSError, ValueError):  # it does not exist, is no JSON, or cannot be written (`check_place` reports that)
         return
-    if not isinstance(there, dict) or "submission" not in there:
-        raise InputError(f"{path} would be overwritten", "it is of no submission", "Choose another name for --out")
+    if not isinstance(content, dict) or "submission" not in content:
+        raise InputError(f"{path} exists and is not submission metadata", "", "Choose another name for --out")
 
 
 def _wanted(paths: list[Path], sample: mask_table.Sample | None) -> list[Path]:
-    """The images of the sample, in its order; without one, all that were found."""
+    """The images of the sample, in its order; without a sample, all of `paths`."""
     if sample is None:
         return paths
-    there = image_files.paths_by_id(paths)
-    missing = [image_id for image_id in sample.image_ids if image_id not in there]
+    by_id = image_files.paths_by_id(paths)
+    missing = [image_id for image_id in sample.image_ids if image_id not in by_id]
     if missing:
         raise InputError("images that the sample asks for are missing",
-                         f"{len(missing)}, first {missing[0]}{image_files.other_ending(missing[0], there)}",
+                         f"{len(missing)}, first {missing[0]}{image_files.other_ending(missing[0], by_id)}",
                          "Give the folder that the sample belongs to")  # fmt: skip
-    return [there[image_id] for image_id in sample.image_ids]
+    return [by_id[image_id] for image_id in sample.image_ids]
 
 
 def bits_in_use(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Progress) -> int | None:
-    """Those by which 16-bit files become 8-bit, as in the training; what headers say of the images is reported.
+    """The bits in use by which 16-bit files become 8-bit, as in the training. Logs notes on the images' headers.
 
-    A run that has never seen 16-bit files leaves it to the images. Raises InputError: the runs differ.
+    They are measured on the images if no run was trained on 16-bit files. Raises InputError: the runs differ.
     """
-    found = surveys.survey(paths)  # files that cannot be read are met again when they are predicted
-    for note in found.notes:
+    headers = surveys.survey(paths)  # unreadable files are reported when they are predicted
+    for note in headers.notes:
         progress.log(note)
-    if not found.deep:
+    if not headers.deep:
         return None
     known = sorted({card.bits for card in cards if card.bits is not None})
     if len(known) > 1:
-        raise InputError("runs of 16-bit images with other bits in use cannot be averaged",
-                         " and ".join(f"{bits} bits" for bits in known), "Take runs of the same data")  # fmt: skip
+        raise InputError("runs of 16-bit images with different bits in use cannot be averaged",
+                         " and ".join(f"{bits} bits" for bits in known), "Use runs of the same data")  # fmt: skip
     depth: surveys.Depth | None
     if known:
-        depth, why = surveys.Depth(bits=known[0], files=len(found.deep)), "as in the training"
+        depth, why = surveys.Depth(bits=known[0], files=len(headers.deep)), "as in the training"
     elif all(card.pixels_fingerprint is None for card in cards):
-        depth, why = surveys.Depth(bits=decoding.FULL_DEPTH, files=len(found.deep)), "as earlier versions trained"
+        depth, why = surveys.Depth(bits=decoding.FULL_DEPTH, files=len(headers.deep)), "as earlier versions trained"
     else:
-        depth, why = surveys.depth_of(found.deep, progress), "measured here, as the training had none"
+        depth, why = surveys.depth_of(headers.deep, progress), "measured on these images, as the training had none"
     if depth is None:
         return None
     progress.log(f"{depth.note(len(paths))}, {why}")
@@ -121,11 +121,11 @@ def bits_in_use(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Pro
 
 
 def _classes_to_write(config: PredictConfig, sample: mask_table.Sample | None, classes: int) -> int:
-    """Those of the runs, and those that the sample has rows for: a class that no run knows is empty everywhere."""
+    """`Task.classes`. Raises InputError: the original layout has no room for all classes of the runs."""
     asked = max((class_id for _, class_id in sample.rows), default=0) if sample else 0
     if asked and asked < classes and _layout(config, sample) is mask_table.Layout.ORIGINAL:
         raise InputError(f"{config.sample} asks for classes 1 to {asked}", f"the runs predict {classes}",
-                         "Take a run of as many classes, or give --layout current")  # fmt: skip
+                         "Use a run with as many classes, or give --layout current")  # fmt: skip
     return max(asked, classes)
 
 

@@ -1,7 +1,7 @@
-"""From images to levels: `levels = round(255 * mean of probs over runs and views)`, uint8.
+"""From images to levels, i.e. probabilities quantised to uint8: `round(255 * mean of probs over runs and TTA views)`.
 
-Threshold search, validation, scoring and prediction all go through `predict_levels`, so what was searched is what is
-applied.
+Threshold search, validation, scoring and prediction all use `predict_levels`, so thresholds apply to the same levels
+that they were tuned on.
 """
 
 from collections import deque
@@ -20,7 +20,7 @@ from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.inference import tta
 from severstal_cli.learning.inference.engines import Compiled, OpenVino, Probs
 from severstal_cli.learning.networks.registry import STRIDE
-from severstal_cli.learning.precision import Careful
+from severstal_cli.learning.precision import CheckedHalf
 from severstal_cli.parallel import run_ahead
 from severstal_cli.steel.images import decoding
 from severstal_cli.steel.masks.postprocess import make_exclusive
@@ -28,10 +28,11 @@ from severstal_cli.steel.masks.postprocess import make_exclusive
 Grey = NDArray[np.uint8]
 
 AHEAD = 2
-"""Batches on a GPU's way, and as many whose levels wait to be used."""
+"""Batches in flight on a GPU, and as many again whose levels wait to be used."""
 
 LARGEST_BATCH_PX = 2**24
-"""Of all views: 10 images of 256 x 1600 in 4 views. A layer of 64 channels at half size takes 1 GB in float32."""
+"""Pixels of a batch over all TTA views: 10 images of 256 x 1600 in 4 views. A layer of 64 channels at half size then
+takes 1 GB in float32."""
 
 
 def predict_levels(
@@ -44,14 +45,13 @@ def predict_levels(
     weights: Sequence[float] = (),
     exclusive: bool = False,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Levels `(C, H, W)` of each image `(H, W)`, in order; None among them ends a batch and gives nothing.
+    """Levels `(C, H, W)` of each image `(H, W)`, in order. A None among the images ends a batch and has no levels.
 
-    Neighbours of one size share a batch, smaller ones of large images; other sizes than multiples of 32 are grown
-    by reflection and cut back. `weights`: what each member counts in the mean; all the same by default. `exclusive`:
-    as `postprocess.make_exclusive` leaves them. One batch is in memory; of a GPU a few, which a thread of their own
-    keeps busy while the levels of earlier ones are used.
+    Consecutive images of one size share a batch, with fewer images if they are large. Sides that are no multiple of 32
+    are padded by reflection, and the levels cropped again. `weights`: ensemble weights, equal by default. `exclusive`:
+    apply `postprocess.make_exclusive`. One batch is in memory on a CPU; on a GPU a few, which a thread keeps in flight.
 
-    Raises NotFiniteError, also where half precision is not finite and float32 neither; where that is, it is used.
+    Raises NotFiniteError: probs are not finite in float32. If only half precision is not finite, float32 is used.
     """
     batches = _batches_of_levels(members, data_folder, fabric, views, batch_size, weights, exclusive)
     if fabric.device.type == "cuda" and not any(isinstance(_engine(member), Compiled) for member in members):
@@ -61,7 +61,7 @@ def predict_levels(
 
 
 def _engine(member: Probs) -> Probs:
-    return member.half if isinstance(member, Careful) else member
+    return member.half if isinstance(member, CheckedHalf) else member
 
 
 def _batches_of_levels(
@@ -73,61 +73,61 @@ def _batches_of_levels(
     weights: Sequence[float],
     exclusive: bool,
 ) -> Iterator[Sequence[NDArray[np.uint8]]]:
-    """Those of `predict_levels`, a batch at a time."""
+    """The levels of `predict_levels`, batch by batch."""
     chosen = tta.views_of(views)
     if all(isinstance(_engine(member), OpenVino) for member in members):
-        # pictures go one by one: the maps of more would only wait, in memory that is new each time
+        # OpenVINO takes images one by one: larger batches would only hold more levels in memory
         batch_size = max(1, batch_size // len(chosen))
     shares = [weight / sum(weights) for weight in weights] or [1 / len(members)] * len(members)
-    on_the_way: deque[tuple[NDArray[np.uint8], _Levels]] = deque()
+    in_flight: deque[tuple[NDArray[np.uint8], _Levels]] = deque()
     done = 0
 
     def arrived() -> Sequence[NDArray[np.uint8]]:
-        """The levels of the first batch on the way; by float32 of the members that are not finite otherwise."""
+        """The levels of the first batch in flight; members that are not finite in half precision use float32."""
         nonlocal done
-        batch, found = on_the_way.popleft()
-        wrong = found.not_finite()
-        exact = {place for place, _ in wrong if isinstance(members[place], Careful)}
+        batch, levels = in_flight.popleft()
+        wrong = levels.not_finite()
+        exact = {member for member, _ in wrong if isinstance(members[member], CheckedHalf)}
         if exact:
-            found = _levels(members, shares, batch, fabric, chosen, exclusive, exact)
-            wrong = found.not_finite()
+            levels = _levels(members, shares, batch, fabric, chosen, exclusive, exact)
+            wrong = levels.not_finite()
         if wrong:
-            place, image = wrong[0]
-            raise NotFiniteError(done + image, place)
+            member, image = wrong[0]
+            raise NotFiniteError(done + image, member)
         done += len(batch)
-        return found.arrived()
+        return levels.arrived()
 
     for batch in _same_size(data_folder, batch_size, LARGEST_BATCH_PX // len(chosen)):
         try:
-            on_the_way.append((batch, _levels(members, shares, batch, fabric, chosen, exclusive)))
+            in_flight.append((batch, _levels(members, shares, batch, fabric, chosen, exclusive)))
         except (RuntimeError, MemoryError) as error:
             if not is_memory(error) and PRIMITIVE not in str(error):
                 raise
             count, height, width = batch.shape
             remedy = "Give a smaller --batch-size" if count > 1 else ""
             raise memory_is_full(f"predicting {count} x {height} x {width} pixels", remedy) from error
-        if fabric.device.type != "cuda" or len(on_the_way) >= AHEAD:
+        if fabric.device.type != "cuda" or len(in_flight) >= AHEAD:
             yield arrived()
-    while on_the_way:
+    while in_flight:
         yield arrived()
 
 
 class _Levels(NamedTuple):
-    """`levels: (N, C, H, W)` on the CPU, whole once `copied`."""
+    """`levels: (N, C, H, W)` on the CPU, complete after the event `copied`."""
 
     levels: Tensor
     sums: Tensor
-    """`(M, N)`: of the probs of each member for each image. They are finite where the probs are."""
+    """`(M, N)`: sums of the probs of each member for each image; finite only if all the probs are."""
     copied: torch.cuda.Event | None
     exclusive: bool
-    """Left to do."""
+    """Whether `make_exclusive` is still to be applied."""
 
     def not_finite(self) -> list[tuple[int, int]]:
-        """The members and images with probs that are not finite, those of the first image first."""
+        """(member, image) pairs whose probs are not finite, in order of the images."""
         if self.copied is not None:
             self.copied.synchronize()
-        places = np.argwhere(~np.isfinite(self.sums.numpy()))
-        return sorted(((int(member), int(image)) for member, image in places), key=lambda place: place[::-1])
+        pairs = np.argwhere(~np.isfinite(self.sums.numpy()))
+        return sorted(((int(member), int(image)) for member, image in pairs), key=lambda pair: pair[::-1])
 
     def arrived(self) -> Sequence[NDArray[np.uint8]]:
         levels = self.levels.numpy()
@@ -144,7 +144,7 @@ def _levels(
     exclusive: bool,
     exact: AbstractSet[int] = frozenset(),
 ) -> _Levels:
-    """`batch: (N, H, W) uint8` -> its levels, which a GPU may still be working on. `exact`: members to use float32."""
+    """The levels of `batch: (N, H, W) uint8`; a GPU may still compute them. `exact`: members that use float32."""
     height, width = batch.shape[1:]
     grey = torch.from_numpy(decoding.pad_to_multiple(batch, STRIDE))
     is_gpu = fabric.device.type == "cuda"
@@ -152,15 +152,15 @@ def _levels(
         grey = grey.pin_memory()
     pixels = grey.to(fabric.device, non_blocking=True).unsqueeze(1).float().div_(255)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    total: Tensor | None = None  # in few passes: on a CPU each takes a percent of what a network does
+    total: Tensor | None = None  # few passes over memory: on a CPU each costs 1 % of the network
     sums = torch.zeros(len(members), len(batch), device=fabric.device)
     with fabric.autocast():
-        for place, (member, share) in enumerate(zip(members, shares, strict=True)):
+        for number, (member, share) in enumerate(zip(members, shares, strict=True)):
             if share > 0:
-                network = member.in_float32 if place in exact and isinstance(member, Careful) else member
-                part = tta.mean_probs(network, pixels, views).mul(255 * share)
-                torch.sum(part, dim=(1, 2, 3), out=sums[place])
-                total = part if total is None else total.add_(part)
+                network = member.in_float32 if number in exact and isinstance(member, CheckedHalf) else member
+                weighted = tta.mean_probs(network, pixels, views).mul(255 * share)
+                torch.sum(weighted, dim=(1, 2, 3), out=sums[number])
+                total = weighted if total is None else total.add_(weighted)
     assert total is not None
     levels = total.round_().to(torch.uint8)[:, :, :height, :width]
     if not is_gpu:
@@ -177,7 +177,7 @@ def _levels(
 
 
 def _keep_highest(levels: Tensor) -> None:
-    """What `make_exclusive` does, on any device: `(N, C, H, W)` uint8, changed in place."""
+    """`make_exclusive` on any device: `(N, C, H, W)` uint8, changed in place."""
     best, owner = levels[:, 0].clone(), torch.zeros_like(levels[:, 0])
     for channel in range(1, levels.shape[1]):
         higher = levels[:, channel] > best
@@ -188,7 +188,7 @@ def _keep_highest(levels: Tensor) -> None:
 
 
 def _same_size(data_folder: Iterable[Grey | None], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:
-    """Neighbours of equal size stacked to `(N, H, W)`: at most `batch_size` of them, and `pixels` unless N is 1."""
+    """Consecutive images of one size as `(N, H, W)`, up to `batch_size` images and, for N > 1, `pixels` pixels."""
     waiting: list[Grey] = []
     for image in data_folder:
         if waiting and (

@@ -1,9 +1,9 @@
-"""From files to masks, so that nothing waits but for the network:
+"""From files to masks, as a pipeline that keeps the network busy:
 
     threads decode -> batches of uint8 -> levels, on the device -> threads make masks -> results, in order
 
-All queues are bounded: memory does not grow with the number of files. Decoding and what follows the network leave the
-interpreter's lock alone (OpenCV, numba), so on a CPU they take what the network leaves, and beside a GPU every core.
+All queues are bounded: memory does not grow with the number of files. Decoding and post-processing release the GIL
+(OpenCV, numba), so they use every core that the network leaves.
 """
 
 from collections import deque
@@ -34,36 +34,40 @@ def from_files(
     bits: int = FULL_DEPTH,
     runs: Sequence[Path] = (),
 ) -> Generator[tuple[Path, Result | InputError], None, None]:
-    """What `finish` makes of each file's levels, in order; for a file that cannot be read, why.
+    """`(path, finish(path, levels))` for each file, in order; for an unreadable file the error in place of the result.
 
-    groups: files whose pictures share batches; no batch has pictures of two groups, so a group's levels do not depend
-    on which others are predicted by the same process. predict: pictures `(H, W)` to levels `(C, H, W)`, where None ends
-    a batch. finish: called in threads, which are waited for when the results are closed. bits: those in use in 16-bit
-    files. runs: of the networks that `predict` asks, in order, to name one whose numbers are not finite.
+    Args:
+        groups: files whose images may share batches. No batch mixes groups, so the levels of a group do not depend on
+            the other groups.
+        predict: maps images `(H, W)` to levels `(C, H, W)`; a None among the images ends a batch.
+        finish: called in threads, which have ended when the generator is closed.
+        batch_size: images per batch.
+        bits: bits in use in 16-bit files.
+        runs: the runs behind `predict`, in order, to name one whose probabilities are not finite.
 
-    Raises SeverstalError: that happened.
+    Raises SeverstalError: probabilities are not finite.
     """
-    waiting: deque[tuple[Path, InputError | None]] = deque()  # files that `predict` was given, and the wrong ones
+    waiting: deque[tuple[Path, InputError | None]] = deque()  # files without a result yet; an error if unreadable
     given: list[Path] = []
     threads = cpu_count() or 1
 
-    def pictures() -> Iterator[Grey | None]:
+    def images() -> Iterator[Grey | None]:
         files = [path for group in groups for path in group]
         last = {group[-1] for group in groups}
         read = map_in_order(partial(_read, bits=bits), files, ahead=max(32, 2 * batch_size), name="decode")
-        for path, picture in zip(files, read, strict=True):
-            if isinstance(picture, InputError):
-                waiting.append((path, picture))
+        for path, image in zip(files, read, strict=True):
+            if isinstance(image, InputError):
+                waiting.append((path, image))
             else:
                 waiting.append((path, None))
                 given.append(path)
-                yield picture
+                yield image
             if path in last:
                 yield None
 
     def levels_or_errors() -> Iterator[tuple[Path, Levels | InputError]]:
         try:
-            for levels in predict(pictures()):
+            for levels in predict(images()):
                 yield from _leading_errors(waiting)
                 yield waiting.popleft()[0], levels
         except NotFiniteError as error:
@@ -71,8 +75,8 @@ def from_files(
         yield from _leading_errors(waiting)
 
     def finished(item: tuple[Path, Levels | InputError]) -> tuple[Path, Result | InputError]:
-        path, found = item
-        return path, found if isinstance(found, InputError) else finish(path, found)
+        path, levels = item
+        return path, levels if isinstance(levels, InputError) else finish(path, levels)
 
     return map_in_order(finished, levels_or_errors(), ahead=2 * threads, name="masks")
 

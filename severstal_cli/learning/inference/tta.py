@@ -1,6 +1,6 @@
-"""Test-time augmentation: named views of a image, each a pair (apply, undo) on the last two axes.
+"""Test-time augmentation: named views of an image, each a pair (apply, undo) on the last two axes.
 
-`--tta` takes names joined by commas. The image itself is always among the views: `hflip,vflip` are three.
+`--tta` takes comma-separated names. The unchanged image is always one of the views: `hflip,vflip` makes three.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ STEP_PX = 32
 
 
 class View(NamedTuple):
-    """`apply: (N, 1, H, W)` -> what the network sees; `undo(probs, (H, W))` -> those of the image."""
+    """`apply` maps images `(N, 1, H, W)` to the network's input; `undo(probs, (H, W))` maps probs back."""
 
     apply: Callable[[Tensor], Tensor]
     undo: Callable[[Tensor, tuple[int, int]], Tensor]
@@ -50,7 +50,7 @@ SETS = {"none": (), "flips": ("hflip", "vflip", "both"), "scales": ("smaller", "
 
 
 def views_of(names: str) -> tuple[View, ...]:
-    """The views of names joined by commas, each once, the image itself first. Raises UsageError."""
+    """The views of comma-separated names, without duplicates, the unchanged image first. Raises UsageError."""
     wanted: dict[str, None] = {}
     for name in names.split(","):
         if name not in VIEWS and name not in SETS:
@@ -64,15 +64,15 @@ def views_of(names: str) -> tuple[View, ...]:
 def mean_probs(network: Callable[[Tensor], Tensor], images: Tensor, views: tuple[View, ...]) -> Tensor:
     """`images: (N, 1, H, W)` -> mean over the views of `network(images)`, `(N, C, H, W)`.
 
-    Views of one size go through the network as one batch: a device that is not full with N images runs them at once.
+    Views of one size go through the network as one batch, which uses a device better that N images do not fill.
     """
     size = (images.shape[-2], images.shape[-1])
     by_size: dict[torch.Size, list[tuple[View, Tensor]]] = {}
     for view in views:
-        seen = view.apply(images)
-        by_size.setdefault(seen.shape, []).append((view, seen))
+        viewed = view.apply(images)
+        by_size.setdefault(viewed.shape, []).append((view, viewed))
     undone = []
     for group in by_size.values():
-        probs = network(torch.cat([seen for _, seen in group]) if len(group) > 1 else group[0][1])
-        undone += [view.undo(part, size) for (view, _), part in zip(group, probs.chunk(len(group)), strict=True)]
+        probs = network(torch.cat([viewed for _, viewed in group]) if len(group) > 1 else group[0][1])
+        undone += [view.undo(chunk, size) for (view, _), chunk in zip(group, probs.chunk(len(group)), strict=True)]
     return undone[0] if len(undone) == 1 else torch.stack(undone).mean(dim=0)

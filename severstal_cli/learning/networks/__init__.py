@@ -1,10 +1,10 @@
-"""Networks by name, and the weights that their encoders start from.
+"""Networks by name, and pretrained weights for their encoders.
 
-names          names that a user gives, checked without torch
+names          checks of networks, encoders and run folders that a user names, without torch
 registry       the networks that `--arch` can name
-study          the two networks of the study this project began from
+study          the two networks of the original study
 wide_linknet   a LinkNet with a wider decoder
 pretrained     published encoder weights, from a folder or a hub
-fitting        weights of a file, fitted to an encoder
-encoder_file   encoder weights as a file, for a machine without network
+fitting        loading a weights file into an encoder
+encoder_file   download of encoder weights into a file
 """

@@ -1,4 +1,4 @@
-"""ImageNet weights of an encoder in a file, for a machine that cannot fetch them."""
+"""ImageNet weights of an encoder as a file, for a machine without internet access."""
 
 from pathlib import Path
 
@@ -7,19 +7,19 @@ from severstal_cli.learning.networks import registry
 
 
 def fetch(encoder: str, path: Path) -> Path:
-    """Fetch the weights, and write them to `path` as safetensors, for `--encoder-weights`; `path`.
+    """Download the weights, and write them to `path` as safetensors, for `--encoder-weights`. Returns `path`.
 
-    Raises what `registry.build` raises; OutputError.
+    Raises as `registry.build` does, and OutputError.
     """
     from safetensors.torch import save
 
     from severstal_cli import files
 
     network = registry.build("fpn", encoder=encoder, encoder_weights="imagenet", in_channels=3, classes=1)
-    part = getattr(network, "encoder", None)
-    if part is None:
+    module = getattr(network, "encoder", None)
+    if module is None:
         raise MachineError(f"{encoder} has no weights of its own")
-    state = {name: value.detach().contiguous().clone() for name, value in part.state_dict().items()}
+    state = {name: value.detach().contiguous().clone() for name, value in module.state_dict().items()}
     with files.replacing(path) as temporary:
         temporary.write_bytes(save(state))
     return path

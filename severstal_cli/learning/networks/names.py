@@ -1,11 +1,11 @@
-"""Names that a person gives, checked without torch: to import it, and the libraries of encoders, takes seconds.
+"""Checks of the networks, encoders and runs that a user names, without importing torch, which takes seconds.
 
-Networks are read from the source of `registry`, and models of timm from its source. The encoders of
-segmentation-models-pytorch stand here, as it fills their table while it runs; a test compares both.
+Networks are read from the source of `registry`, timm models from the source of timm. The encoders of
+segmentation-models-pytorch are listed in this file, because that library fills its table at run time; a test compares
+both.
 
-An encoder is named by its architecture alone. timm would take more as a name: `hf-hub:USER/MODEL` asks a server, with
-the user's token, and `local-dir:FOLDER` reads any folder. As a name may come from a card that others wrote, neither is
-an encoder here.
+An encoder name is an architecture alone. timm would accept more: `hf-hub:USER/MODEL` asks a server, with the user's
+token, and `local-dir:FOLDER` reads any folder. Both are refused, as a name may come from someone else's model card.
 """
 
 import difflib
@@ -48,34 +48,34 @@ _WEIGHTS = {
 ENCODERS: dict[str, tuple[str, ...]] = {
     encoder: tuple(weights.split()) for weights, encoders in _WEIGHTS.items() for encoder in encoders.split()
 }
-"""The encoders of segmentation-models-pytorch, and the names of the weights that it has for each."""
+"""The encoders of segmentation-models-pytorch, with the names of their weights."""
 
 WEIGHTS = frozenset(name for names in ENCODERS.values() for name in names)
-"""All names of weights; any other is the path of a file."""
+"""All names of weights; anything else is the path of a file."""
 
 CARD, WEIGHTS_FILE, CHECKPOINT = "model.json", "model.safetensors", "training.ckpt"
 """Files of a run."""
 
 TIMM = "tu-"
-"""What stands before the name of a model of timm."""
+"""Prefix of a timm model."""
 
 
 @cache
 def networks() -> dict[str, bool]:
-    """The names of the registry, in its order, and whether each takes an encoder."""
+    """The names of the registry, in order, and whether each network takes an encoder."""
     source = Path(__file__).with_name("registry.py").read_text(encoding="utf-8")
     found = re.findall(r'^@register\("([\w-]+)"(, has_encoder=False)?\)', source, re.MULTILINE)
     return {name: not without for name, without in found}
 
 
 def check_network(arch: str) -> None:
-    """See that there is a network of this name. Raises UsageError."""
+    """Check that a network exists. Raises UsageError."""
     if arch not in networks():
         raise UsageError("unknown architecture", arch, f"Choose one of {', '.join(sorted(networks()))}")
 
 
 def check_encoder(encoder: str) -> None:
-    """See that there is an encoder of this name. Raises UsageError."""
+    """Check that an encoder exists. Raises UsageError."""
     if encoder in ENCODERS:
         return
     if not encoder.startswith(TIMM):
@@ -83,19 +83,19 @@ def check_encoder(encoder: str) -> None:
     model = encoder.removeprefix(TIMM)
     if not re.fullmatch(r"\w+(\.\w+)?", model, re.ASCII):
         raise UsageError("not the name of an encoder", encoder,
-                         "After tu- stands the name of a model of timm alone, as tu-convnext_tiny")  # fmt: skip
+                         "After tu- give the name of a timm model alone, e.g. tu-convnext_tiny")  # fmt: skip
     models, sources = _timm()
     name = model.partition(".")[0]
     if name not in models and not any(f"{quote}{name}{quote}" in sources for quote in "'\""):
         near = _meant(name, models, TIMM)
-        raise UsageError("unknown encoder", encoder, f"{near}After tu- stands the name of a model of timm")
+        raise UsageError("unknown encoder", encoder, f"{near}After tu- give the name of a timm model")
 
 
 def check_weights(encoder: str, weights: str | None) -> None:
-    """See that there is a file, or that the library has weights of this name for an encoder.
+    """Check that `weights` is a file, or the name of the library's weights for an encoder.
 
     Raises:
-        UsageError: it has none of this name.
+        UsageError: the encoder has no weights of this name.
         InputError: no such file.
     """
     if weights is None:
@@ -106,7 +106,7 @@ def check_weights(encoder: str, weights: str | None) -> None:
             raise InputError("no such file of encoder weights", weights, f"{near}Give a file, or {named}, or none")
     elif encoder.startswith(TIMM):
         if weights != "imagenet":
-            raise UsageError(f"{encoder} has no weights of this name", weights, "Those of timm stand in the name: "
+            raise UsageError(f"{encoder} has no weights of this name", weights, "For timm they are part of the name: "
                              "--encoder tu-resnet18.fb_ssl_yfcc100m_ft_in1k --encoder-weights imagenet")  # fmt: skip
     elif weights not in ENCODERS[encoder]:
         raise UsageError(f"{encoder} has no weights of this name", weights,
@@ -114,7 +114,7 @@ def check_weights(encoder: str, weights: str | None) -> None:
 
 
 def check_run(folder: Path) -> None:
-    """See that a folder is that of a run. Raises RunError: it is not there, or has no card."""
+    """Check that a folder is a run. Raises RunError: it does not exist, or has no card."""
     if not folder.is_dir():
         raise RunError("no such run", str(folder), "`severstal models` lists the trained runs")
     if not (folder / CARD).exists():
@@ -123,13 +123,13 @@ def check_run(folder: Path) -> None:
 
 
 def check_any_run(models: Path) -> None:
-    """See that there is a run in a folder. Raises RunError."""
+    """Check that a folder has at least one run. Raises RunError."""
     if not any(models.glob(f"*/{CARD}")):
         raise RunError(f"no trained run in {models}", "", "Train one: severstal train --arch unet --data DATA")
 
 
 def check_candidate(name: str) -> None:
-    """See that what is compared is a network or a run. Raises InputError, RunError."""
+    """Check that a candidate of `compare` is a network or a run. Raises InputError, RunError."""
     if name in networks():
         return
     if not Path(name).is_dir():
@@ -139,7 +139,7 @@ def check_candidate(name: str) -> None:
 
 
 def folder_for(config: TrainConfig) -> Path:
-    """Where the run of a training is kept. Raises UsageError: unknown architecture."""
+    """The run folder of a training. Raises UsageError: unknown architecture."""
     check_network(config.arch)
     encoder = f"-{config.encoder}" if networks()[config.arch] else ""
     fold = "nofold" if config.fold is None else f"fold{config.fold}"
@@ -147,15 +147,15 @@ def folder_for(config: TrainConfig) -> Path:
 
 
 def check_new(folder: Path) -> None:
-    """See that no run stands where one is to be made. Raises InputError."""
+    """Check that a folder holds no run yet. Raises InputError."""
     if (folder / CHECKPOINT).exists():
-        raise InputError("there is a run of this name", str(folder), "Give --resume, another --name, or remove it")
+        raise InputError("a run of this name exists", str(folder), "Give --resume, another --name, or remove it")
     if (folder / CARD).exists():
-        raise InputError("there is a run of this name", str(folder), "Give another --name, or remove it")
+        raise InputError("a run of this name exists", str(folder), "Give another --name, or remove it")
 
 
 def check_encoder_of(folder: Path, encoder: str) -> None:
-    """See that the card of a run names an encoder. Raises RunError."""
+    """Check that the model card of a run names an encoder. Raises RunError."""
     try:
         check_encoder(encoder)
     except UsageError as error:
@@ -164,21 +164,20 @@ def check_encoder_of(folder: Path, encoder: str) -> None:
 
 
 def check_has_weights(folder: Path) -> None:
-    """See that a run has weights for torch. Raises RunError."""
+    """Check that a run has weights for torch. Raises RunError."""
     if (folder / WEIGHTS_FILE).exists():
         return
     exported = [path.name for path in sorted(folder.glob("model.*")) if path.name != CARD]
     if exported == ["model.pt2"]:
-        raise RunError(f"{folder} has its network as model.pt2 alone", "a file of this format can run code when it is "
-                       "read, so it is not", "Export the run that it was made from again, with --format onnx or "
-                       "openvino")  # fmt: skip
-    remedy = "Take the run that it was exported from" if exported else "Train again, or restore the file"
+        raise RunError(f"{folder} has its network as model.pt2 alone", "this format can run code while it is read",
+                       "Export the original run again, with --format onnx or openvino")  # fmt: skip
+    remedy = "Use the run that it was exported from" if exported else "Train again, or restore the file"
     raise RunError(f"{folder / WEIGHTS_FILE} is missing", ", ".join(exported), remedy)
 
 
 @cache
 def _timm() -> tuple[tuple[str, ...], str]:
-    """The models of timm, and its source, where older names stand, too. Both empty where it is not installed."""
+    """The models of timm, and its source, which has deprecated names, too; both empty if timm is not installed."""
     found = importlib.util.find_spec("timm")
     if found is None or found.origin is None:
         return (), ""
@@ -188,7 +187,7 @@ def _timm() -> tuple[tuple[str, ...], str]:
 
 
 def _remedy(encoder: str) -> str:
-    """What may be meant by a name that is no encoder: the library once had more models of timm, as `timm-...`."""
+    """A suggestion for an unknown encoder. The library once had more timm models, as `timm-...`."""
     models, name = _timm()[0], encoder.removeprefix("timm-").replace("-", "_")
     for model in (f"tf_{name}", name):
         if model in models:

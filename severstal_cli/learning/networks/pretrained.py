@@ -1,4 +1,4 @@
-"""Weights of encoders that others trained: where they come from, a folder or a hub."""
+"""Sources of pretrained encoder weights: a folder or a hub."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 def find_file(encoders: Path, encoder: str) -> Path | None:
-    """The file in the folder `encoders` with the weights of an encoder, or None."""
-    # not with_suffix: names of timm have points
+    """The weights file of an encoder in the folder `encoders`, or None."""
+    # not with_suffix: timm names contain dots
     paths = [encoders / f"{encoder}{suffix}" for suffix in (".safetensors", ".pth")]
     return next((path for path in paths if path.is_file()), None)
 
 
 @contextmanager
 def hub() -> Iterator[str]:
-    """Yield what keeps us from the hub of weights, or ""; if anything does, only weights fetched before are used.
+    """Yield "", or the reason why the hub is unreachable; then the libraries use only weights in the local cache.
 
-    The hub's library alone would ask six times in half a minute, with a line for each.
+    Without this, the hub's library would retry six times in half a minute, and print a line for each.
     """
     from huggingface_hub import constants, get_session
 
@@ -25,7 +25,7 @@ def hub() -> Iterator[str]:
     try:
         if not was_offline:
             get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:  # which kinds there are depends on the library's version
+    except Exception as error:  # the kinds depend on the library's version
         constants.HF_HUB_OFFLINE, reason = True, f"{constants.ENDPOINT}: {error}"
     try:
         yield reason
@@ -35,30 +35,30 @@ def hub() -> Iterator[str]:
 
 @contextmanager
 def offline() -> Iterator[str]:
-    """Ask no hub, whatever the libraries would: for networks that get their weights elsewhere."""
+    """Keep the libraries from asking the hub, for networks without downloaded weights."""
     from huggingface_hub import constants
 
     was_offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     try:
-        yield "weights are not fetched here"
+        yield "downloads are switched off"
     finally:
         constants.HF_HUB_OFFLINE = was_offline
 
 
 def note_on(encoder: str) -> str:
-    """What a person should know of the weights that were trained for an encoder, or ""."""
+    """A warning about the pretrained weights of an encoder, or ""."""
     exact = _exact(encoder)
     return exact and (
-        f"{encoder} gives other features than the network that its weights are of (there the padding and batch norm's "
-        f"epsilon are TensorFlow's); {exact} is that network"
+        f"{encoder} differs from the network that its weights were trained in, which had TensorFlow's padding and "
+        f"batch norm epsilon; {exact} is that network"
     )
 
 
 def _exact(encoder: str) -> str:
-    """The name of the network whose weights segmentation-models-pytorch has for an encoder that computes otherwise.
+    """The encoder that the pretrained weights of `encoder` really belong to, or "".
 
-    All its EfficientNets out of timm's parts leave out what timm passes for weights of TensorFlow (`pad_type="same"`,
-    `bn_eps=1e-3`). Its SKNets, the only others that are made so, differ from timm's in shape, which is told by itself.
+    The EfficientNets that segmentation-models-pytorch builds from timm's modules lack timm's settings for TensorFlow
+    weights (`pad_type="same"`, `bn_eps=1e-3`). Its SKNets are built so, too, but differ in shape, which is an error.
     """
     if encoder.startswith("timm-efficientnet-"):
         return f"tu-tf_efficientnet_{encoder.removeprefix('timm-efficientnet-')}"

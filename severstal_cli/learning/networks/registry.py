@@ -1,8 +1,8 @@
-"""The networks that `--arch` can name: one dict, filled by a decorator.
+"""The networks that `--arch` can name, in one dict that a decorator fills.
 
 An entry is a factory `(encoder, encoder_weights, in_channels, classes, classifier) -> nn.Module`. The module takes
-`images: (N, in_channels, H, W) float`, H and W multiples of `STRIDE`, and returns `Logits`. A new entry is one
-decorated function; every command and the conformance test reach it by its name.
+`images: (N, in_channels, H, W) float`, H and W multiples of `STRIDE`, and returns `Logits`. To add a network, decorate
+one function; every command and the conformance test then find it by its name.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from severstal_cli.learning.networks import fitting, names, pretrained, study
 from severstal_cli.progress import SILENT, Progress
 
 STRIDE = 32
-"""Height and width of what a network is given are multiples of this; it is the deepest stride of the encoders."""
+"""Height and width of a network's input are multiples of this, the total stride of the encoders."""
 
 
 class Logits(NamedTuple):
-    """What every network returns. `masks: (N, C, H, W)`; `classes: (N, C)` from the classification head, or None."""
+    """Output of every network. `masks: (N, C, H, W)`; `classes: (N, C)` from the classification head, or None."""
 
     masks: Tensor
     classes: Tensor | None
@@ -34,7 +34,7 @@ Factory = Callable[[str, str | None, int, int, bool], nn.Module]
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A registered network: its factory, one line about it, and whether it takes an encoder from a library."""
+    """A registered network."""
 
     factory: Factory
     about: str
@@ -45,7 +45,7 @@ REGISTRY: dict[str, Entry] = {}
 
 
 def register(name: str, *, has_encoder: bool = True) -> Callable[[Factory], Factory]:
-    """Decorator: put a factory into the registry under `name`; the first line of its docstring describes it."""
+    """Decorator: register a factory under `name`; the first line of its docstring becomes `Entry.about`."""
 
     def put(factory: Factory) -> Factory:
         if name in REGISTRY:
@@ -58,7 +58,7 @@ def register(name: str, *, has_encoder: bool = True) -> Callable[[Factory], Fact
 
 
 def entry(arch: str) -> Entry:
-    """The entry of a name. Raises UsageError."""
+    """The entry called `arch`. Raises UsageError."""
     if arch not in REGISTRY:
         names.check_network(arch)
     return REGISTRY[arch]
@@ -75,28 +75,28 @@ def build(
     encoders: Path = Path("models/encoders"),
     progress: Progress = SILENT,
 ) -> nn.Module:
-    """The network `arch`, ready to train. Without `encoder_weights`, or with those of a file, it asks no network.
+    """The network `arch`, ready to train. Only named encoder weights may be downloaded.
 
     Args:
         arch: a name in `REGISTRY`.
-        encoder: an encoder of segmentation-models-pytorch; entries without one ignore it.
-        encoder_weights: None (random), the name of weights that the library has for the encoder, as "imagenet" (fetched
-            from a hub), or the path of a file with the encoder's state dict, as `torch.save` or safetensors writes it.
-        in_channels: 1 for grey pictures. Weights for three channels are summed over the channels.
+        encoder: an encoder of segmentation-models-pytorch; networks without an encoder ignore it.
+        encoder_weights: None (random), the name of the library's weights for the encoder, e.g. "imagenet" (downloaded
+            from a hub), or the path of the encoder's state dict, written by `torch.save` or safetensors.
+        in_channels: 1 for grey images. Weights for three channels are summed over the channels.
         classes: number of masks.
-        classifier: add a head that tells for each class whether it is in the picture at all.
-        encoders: where a person may put files for `pretrained.find_file`; told when fetching fails.
-        progress: is given a line about the weights that were taken.
+        classifier: add a classification head, which predicts whether each class is present in the image.
+        encoders: folder for weight files, named in the message if a download fails.
+        progress: gets one line about the loaded weights.
 
     Raises:
-        UsageError: unknown architecture, encoder or weights, or weights of a file for a network without an encoder.
-        InputError: a pair that does not go together, or a wrong file of weights.
-        MachineError: the weights could not be fetched, or the memory is too small.
+        UsageError: unknown architecture, encoder or weights, or a weights file for a network without an encoder.
+        InputError: the network cannot use the encoder, or the weights file is wrong.
+        MachineError: the download failed, or the memory is too small.
     """
     chosen = entry(arch)
     from_file = encoder_weights is not None and encoder_weights not in names.WEIGHTS
     if from_file and not chosen.has_encoder:
-        raise UsageError(f"{arch} has no encoder for weights of a file", str(encoder_weights),
+        raise UsageError(f"{arch} has no encoder to load weights into", str(encoder_weights),
                          "Leave --encoder-weights out")  # fmt: skip
     if not chosen.has_encoder:
         return chosen.factory(encoder, None, in_channels, classes, classifier)
@@ -109,30 +109,34 @@ def build(
             network = chosen.factory(encoder, fetched, in_channels, classes, classifier)
     except (OSError, RuntimeError) as error:
         if fetched is None or is_memory(error):
-            raise _refused(error, f"{arch} cannot use encoder {encoder}") from error
+            raise refused(error, f"{arch} cannot use encoder {encoder}") from error
         raise MachineError(
             f"the {'ImageNet' if fetched == 'imagenet' else fetched} weights of {encoder} could not be fetched",
             _short(unreachable or error),
             f"Pass --encoder-weights none, or put them at {encoders / encoder}.safetensors",
         ) from error
-    except Exception as error:  # two libraries and a thousand encoders: each refuses in its own way what it cannot do
-        raise _refused(error, f"{arch} cannot use encoder {encoder}") from error
+    except Exception as error:  # each of a thousand encoders has its own error
+        raise refused(error, f"{arch} cannot use encoder {encoder}") from error
     if encoder_weights is not None and (note := pretrained.note_on(encoder)):
         progress.log(note)
     if from_file:
-        # entries with an encoder have this attribute: see _Segmenter
+        # networks with an encoder are a _Segmenter, which has this attribute
         progress.log(fitting.load(network.encoder, encoder, Path(str(encoder_weights)), in_channels))  # type: ignore[arg-type]
     return network
 
 
-def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, int], *, learns: bool = False) -> None:
-    """See that a network takes pictures of `shape: (in_channels, height, width)`, and `learns` from them.
+def try_out(
+    network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, int], *, images: int = 1, learns: bool = False
+) -> None:
+    """Check that a network takes images of `shape: (in_channels, height, width)`, and with `learns` trains on them.
 
-    Some encoders take pictures of one size alone, and tell so when they get another one. The network keeps its weights,
-    laid out as a training has them (channels last, which not every network takes), and the random numbers their state.
+    Some encoders accept one image size only. Batch norm cannot train on one value per channel: the deepest layer has
+    one for a single image of 32 x 32, and a norm after global pooling has one for any single image. So `images` is the
+    size of the smallest batch; two are tried if it is larger. Weights, buffers and random states stay as they are; the
+    memory format becomes channels last.
 
     Raises:
-        InputError: it does not.
+        InputError: the network refuses the size.
         MachineError: the memory is too small.
     """
     does_not, size = f"{arch} with encoder {encoder} does not", f"{shape[1]} x {shape[2]} pixels"
@@ -140,14 +144,14 @@ def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, 
     kept = {name: value.clone() for name, value in network.named_buffers()} if learns else {}
     try:
         network.to(memory_format=torch.channels_last)
-        pixels = torch.zeros(1, *shape).contiguous(memory_format=torch.channels_last)
+        pixels = torch.zeros(min(images, 2), *shape).contiguous(memory_format=torch.channels_last)
         with torch.random.fork_rng(devices=[]), torch.inference_mode(not learns):
             logits: Logits = network.train(learns)(pixels)
             if learns:
                 what = f"{does_not} learn from {size}"
                 sum(part.sum() for part in logits if part is not None).backward()  # type: ignore[union-attr]
-    except Exception as error:  # what is not made for such a size fails anywhere
-        raise _refused(error, what) from error
+    except Exception as error:  # encoders fail in many ways on sizes that they are not made for
+        raise refused(error, what) from error
     network.zero_grad(set_to_none=True)
     if tuple(logits.masks.shape[2:]) != shape[1:]:
         raise InputError(what, f"its masks are {logits.masks.shape[2]} x {logits.masks.shape[3]}",
@@ -157,10 +161,13 @@ def try_out(network: nn.Module, arch: str, encoder: str, shape: tuple[int, int, 
             value.copy_(kept[name])
 
 
-def _refused(error: Exception, what: str) -> SeverstalError:
-    """What to tell of an error of the libraries."""
+def refused(error: Exception, what: str) -> SeverstalError:
+    """An error of the network libraries as one line; `what`: what the network cannot do."""
     if isinstance(error, SeverstalError):
         return error
+    if "more than 1 value per channel" in str(error):
+        return InputError(what, "batch norm cannot train on one value per channel (a batch of a single image)",
+                          "Use larger crops, or a batch size that leaves no batch with a single image")  # fmt: skip
     if is_memory(error):
         return MachineError(what, "the memory is too small for it", "Free some, or choose a smaller --encoder")
     found = _short(error).rstrip(" .") or type(error).__name__
@@ -168,12 +175,12 @@ def _refused(error: Exception, what: str) -> SeverstalError:
 
 
 def _short(found: object) -> str:
-    """One line of it."""
+    """An error or text as one short line."""
     return " ".join(str(found).split())[:120] or type(found).__name__
 
 
 class _Segmenter(nn.Module):
-    """A network of segmentation-models-pytorch that always returns `Logits`, with or without the head."""
+    """A network of segmentation-models-pytorch that returns `Logits`."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -181,7 +188,7 @@ class _Segmenter(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """The pretrained part, for loading weights."""
+        """The part that pretrained weights are loaded into."""
         encoder: nn.Module = self.network.encoder  # type: ignore[assignment]
         return encoder
 
@@ -191,7 +198,7 @@ class _Segmenter(nn.Module):
 
 
 class _Small(nn.Module):
-    """A network of the original study that returns `Logits`, with a head on its deepest features if wanted."""
+    """A network of the original study that returns `Logits`; the optional head takes the deepest features."""
 
     def __init__(self, network: study.SmallNetwork, classes: int, classifier: bool) -> None:
         super().__init__()
@@ -215,7 +222,7 @@ def _from_library(
     import segmentation_models_pytorch as smp
 
     if encoder.startswith("tu-") and weights:
-        weights = True  # its names of weights are part of the encoder's
+        weights = True  # an encoder name of timm includes the name of its weights
     aux = {"classes": classes, "pooling": "avg", "dropout": 0.2} if head else None
     maker: Callable[..., nn.Module] = getattr(smp, kind) if isinstance(kind, str) else kind
     return _Segmenter(maker(encoder, encoder_weights=weights, in_channels=in_channels, classes=classes, aux_params=aux))
@@ -223,13 +230,13 @@ def _from_library(
 
 @register("unet")
 def unet(encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool) -> nn.Module:
-    """U-Net: features of the encoder are concatenated on the way up (Ronneberger et al., 2015)."""
+    """U-Net: skip connections are concatenated (Ronneberger et al., 2015)."""
     return _from_library("Unet", encoder, encoder_weights, in_channels, classes, classifier)
 
 
 @register("linknet")
 def linknet(encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool) -> nn.Module:
-    """LinkNet: features of the encoder are added on the way up (Chaurasia and Culurciello, 2017)."""
+    """LinkNet: skip connections are added (Chaurasia and Culurciello, 2017)."""
     return _from_library("Linknet", encoder, encoder_weights, in_channels, classes, classifier)
 
 
@@ -245,7 +252,7 @@ def linknet_wide(
 
 @register("fpn")
 def fpn(encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool) -> nn.Module:
-    """Feature pyramid: all scales are predicted from and added (Kirillov et al., 2017)."""
+    """Feature pyramid: predictions of all scales are added (Kirillov et al., 2017)."""
     return _from_library("FPN", encoder, encoder_weights, in_channels, classes, classifier)
 
 
@@ -261,7 +268,7 @@ def unetplusplus(
 def unet_small(
     encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool
 ) -> nn.Module:
-    """The study's U-Net from scratch: 8 filters at the top, one convolution a level."""
+    """The study's U-Net, trained from scratch: 8 filters at the top, one convolution per level."""
     return _Small(study.SmallNetwork(in_channels, classes, concatenate=True), classes, classifier)
 
 
@@ -269,5 +276,5 @@ def unet_small(
 def linknet_small(
     encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool
 ) -> nn.Module:
-    """The study's LinkNet from scratch: 8 filters at the top, one convolution a level."""
+    """The study's LinkNet, trained from scratch: 8 filters at the top, one convolution per level."""
     return _Small(study.SmallNetwork(in_channels, classes, concatenate=False), classes, classifier)

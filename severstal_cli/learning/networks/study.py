@@ -1,8 +1,9 @@
-"""The two networks of the study this project began from (gourav19102/Image-Segmentation), in one class.
+"""The two networks of the original study (gourav19102/Image-Segmentation), in one class.
 
-Four levels down from 8 filters to 128: a 3 x 3 convolution, batch norm and ReLU a level, halved by max pooling; up
-again by transposed 3 x 3 convolutions. U-Net concatenates the features of the way down, LinkNet adds them. With three
-channels in and four classes out they have 295,972 and 247,012 weights, the 736 running statistics included.
+The encoder has four levels, from 8 filters to 128 in the deepest layer: per level a 3 x 3 convolution, batch norm, ReLU
+and max pooling. The decoder uses transposed 3 x 3 convolutions. U-Net concatenates the skip connections, LinkNet adds
+them. With three input channels and four classes they have 295,972 and 247,012 weights, including 736 running
+statistics.
 """
 
 from torch import Tensor, cat, nn
@@ -13,7 +14,7 @@ DROPOUT = 0.2
 
 
 class _Block(nn.Sequential):
-    """One convolution, normalised. `(N, ins, H, W) -> (N, outs, H, W)`."""
+    """Convolution, batch norm and ReLU. `(N, ins, H, W) -> (N, outs, H, W)`."""
 
     def __init__(self, ins: int, outs: int) -> None:
         super().__init__(nn.Conv2d(ins, outs, 3, padding=1), nn.BatchNorm2d(outs), nn.ReLU(inplace=True))

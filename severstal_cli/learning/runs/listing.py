@@ -12,21 +12,21 @@ from severstal_cli.progress import SILENT, Progress
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """What lies in a folder of runs."""
+    """The runs in a folder."""
 
     trained: tuple[tuple[Path, ModelCard], ...]
-    """The best validated first."""
+    """Sorted by validation Dice, the best first."""
     damaged: tuple[tuple[Path, SeverstalError], ...]
-    """Those whose card cannot be read, and why."""
+    """Runs whose card cannot be read, with the error."""
 
 
 def find_runs(models: Path) -> Runs:
-    """The runs under a folder; folders that are no runs, or of a training in its first epoch, are passed over."""
+    """The runs in a folder. Folders without a card, e.g. of a training in its first epoch, are skipped."""
     trained: list[tuple[Path, ModelCard]] = []
     damaged: list[tuple[Path, SeverstalError]] = []
     for folder in sorted(path for path in models.glob("*") if path.is_dir()):
         try:
-            (folder / CARD).lstat()  # a link to nothing is a card that is gone
+            (folder / CARD).lstat()  # a broken link counts as a damaged card
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -41,19 +41,19 @@ def find_runs(models: Path) -> Runs:
 
 
 def validation_rank(card: ModelCard) -> float:
-    """What runs are compared by: the validation Dice; a run without one comes last."""
+    """Sort key of runs: the validation Dice; -1 without a validation."""
     return -1.0 if card.validation_dice is None else card.validation_dice
 
 
 def best_run(models: Path, progress: Progress = SILENT) -> Path:
-    """The run under `models` with the highest validation Dice. Raises RunError when there is none.
+    """The run in `models` with the highest validation Dice. Raises RunError if there is none.
 
-    A damaged one is passed over, and that is reported: it may have been the best.
+    A warning names each damaged run, as it may have been the best.
     """
     names.check_any_run(models)
     runs = find_runs(models)
     for folder, error in runs.damaged:
-        progress.log(f"warning: {folder} is passed over: {error}")
+        progress.log(f"warning: {folder} is skipped: {error}")
     if not runs.trained:
         damaged = f"{len(runs.damaged)} damaged" if runs.damaged else ""
         raise RunError(f"no trained run in {models}", damaged, "Train one: severstal train --arch unet --data DATA")

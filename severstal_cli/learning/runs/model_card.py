@@ -1,4 +1,4 @@
-"""The card of a run, `model.json`: what its weights are and what they were trained on."""
+"""`model.json`: a run's model card, with the network, its training data and its settings."""
 
 import dataclasses
 import json
@@ -17,32 +17,32 @@ from severstal_cli.steel.images.decoding import DEPTHS
 from severstal_cli.steel.tables.csv_rows import MAX_CLASS_ID
 
 FORMAT = 1
-"""Of the run's files. A program of another format says so instead of guessing."""
+"""Version of the run's file formats. Other versions are refused."""
 
 LARGEST = 2**31 - 1
-"""Of a count in a card: far above any, and a number that all that takes it can hold."""
+"""Largest accepted count in a card; it fits into 32 bits."""
 
 CARD = names.CARD
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What a set of weights is: everything that prediction and honest scoring need to know."""
+    """Description of a set of weights: everything that prediction and leakage checks need."""
 
     format: int = FORMAT
     arch: str
     encoder: str | None
-    """None for a network that has none."""
+    """None for a network without an encoder."""
     in_channels: int
     classes: int
     classifier: bool
     mean: float
-    """Of the training images, in shares of the full range."""
+    """Mean pixel of the training images, in [0, 1]."""
     std: float
     image_size: tuple[int, int]
     """(height, width) of most training images."""
     exclusive: bool
-    """The training annotations never overlap: of two classes at a pixel only the higher level counts."""
+    """No training annotations overlap, so only the class with the highest level counts at each pixel."""
     data: str
     data_fingerprint: str
     split_fingerprint: str
@@ -50,32 +50,32 @@ class ModelCard:
     train_images: int
     validation_images: int
     epoch: int
-    """The one that the weights are of, counted from 1; of a mean of epochs, the best of them."""
+    """Epoch of the weights, counted from 1; with checkpoint averaging the best of the averaged epochs."""
     validation_dice: float | None
     """Mean Dice at threshold 0.5 on the validation fold; None without one."""
     config: dict[str, Any]
     versions: dict[str, str]
     environment: dict[str, str | int] = field(default_factory=dict)
-    """The machine of the last sitting; empty, as the following ones, in runs from before it was noted."""
+    """The machine of the last session. This and the following fields are empty in runs of earlier versions."""
     averaged: tuple[int, ...] = ()
-    """The epochs that the weights are the mean of, where it is more than one."""
+    """The epochs of checkpoint averaging; empty without it."""
     pixels_fingerprint: str | None = None
-    """Of the pixels of all images of the data; None in runs from before it was noted."""
+    """Fingerprint of the pixels of all images in the data folder."""
     bits: int | None = None
-    """Those in use in the 16-bit files among the images, by which 16-bit images become 8-bit; None: there was none."""
+    """Bits in use in 16-bit images, by which they become 8-bit; None: no image has 16 bits."""
     pseudo_fingerprint: str | None = None
-    """Of the images and masks of pseudo labels; None without any."""
+    """Fingerprint of images and masks of the pseudo-labels; None without pseudo-labels."""
     seen: tuple[dict[str, Any], ...] = ()
-    """Records (`leakage`) of what it has seen through other runs: the run that it started from, those that made its
-    pseudo-labels, and the runs that these in turn started from."""
+    """Leakage records (`leakage`) of other runs: the run that the weights started from, the runs that made the
+    pseudo-labels, and the runs that these started from."""
 
     def records(self) -> tuple[dict[str, Any], ...]:
-        """Records (`leakage`) of all images that this model has seen, by its own training and through other runs."""
+        """Leakage records of all images that this model has seen, in its own training or through other runs."""
         return {"data": self.data_fingerprint, "split": self.split_fingerprint, "fold": self.fold}, *self.seen
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The card of a run. Raises RunError: no run, an incomplete one, or one of another version."""
+    """The card of a run. Raises RunError: the folder is no run, is incomplete, or of another version."""
     names.check_run(folder)
     path = folder / CARD
     with reading(path, ""):
@@ -88,14 +88,14 @@ def read_card(folder: Path) -> ModelCard:
     if card.encoder is not None:
         names.check_encoder_of(folder, card.encoder)
     if card.arch not in registry.REGISTRY:
-        raise RunError(f"{path} is of a network that this program does not have", card.arch,
+        raise RunError(f"{path} names a network that this program does not have", card.arch,
                        "Use the version of severstal that wrote it")  # fmt: skip
     finite.check_pixels(path, card.mean, card.std)
     return card
 
 
 def card_from(fields: Mapping[str, Any]) -> ModelCard:
-    """The card whose fields were written as JSON or into a checkpoint. Raises ValueError: it is damaged."""
+    """The card with these fields of a JSON file or a checkpoint. Raises ValueError: the fields are damaged."""
     card = typed.make(ModelCard, fields)
     limits = {
         "in_channels": (card.in_channels, 1, 1),
@@ -116,13 +116,13 @@ def card_from(fields: Mapping[str, Any]) -> ModelCard:
 
 
 def write_card(folder: Path, card: ModelCard) -> None:
-    """Write the card alone. Raises OutputError."""
+    """Write the card, without weights. Raises OutputError."""
     files.write_text(folder / CARD, json.dumps(dataclasses.asdict(card), indent=2) + "\n")
 
 
 @contextmanager
 def reading(path: Path, if_missing: str, if_damaged: str = "Train again, or restore the file") -> Iterator[None]:
-    """Report in one line what is wrong with a file of a run, and what helps. Raises RunError."""
+    """Turn errors while reading a file of a run into a RunError with a remedy."""
     try:
         yield
     except FileNotFoundError as error:

@@ -1,14 +1,14 @@
-"""A run: the folder of one trained model, all that prediction needs.
+"""A run: the folder of one trained model, with everything that prediction needs.
 
-    model.safetensors     the averaged weights of the best epoch
-    model.json            the `ModelCard`: what the weights are and what they were trained on
-    training.ckpt         to go on with an interrupted training; tensors and plain values only
-    history.csv, .png     a row an epoch; the curves
-    tensorboard/          the same for TensorBoard, where it is installed
-    thresholds.json, .png the `Thresholds` of the run, and how they were found; their picture
+    model.safetensors     the EMA weights of the best epoch
+    model.json            the `ModelCard`: network, training data and settings
+    training.ckpt         the checkpoint for `--resume`; tensors and plain values only
+    history.csv, .png     one row per epoch; its plot
+    tensorboard/          the same for TensorBoard, if it is installed
+    thresholds.json, .png the `Thresholds` of the run, with details of their search; a plot of the scores
     score.json            the score on the holdout with these weights and thresholds
 
-Every file appears whole or not at all, and nothing is pickled.
+All files are written atomically, and none contains pickled objects.
 """
 
 import io
@@ -34,7 +34,7 @@ THRESHOLDS, SCORE = "thresholds.json", "score.json"
 
 
 def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
-    """Write weights and card; thresholds of other weights are removed. Raises OutputError."""
+    """Write weights and card, and remove the thresholds of earlier weights. Raises OutputError."""
     from safetensors.torch import save
 
     remove_thresholds(folder)
@@ -42,20 +42,20 @@ def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     # safetensors stores plain tensors: contiguous, none shared
     state = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
     with files.replacing(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(save(state))  # its own way to a file tells no full disk, and lets nobody else read
+        temporary.write_bytes(save(state))  # safetensors.save_file hides a full disk, and makes the file private
     write_card(folder, card)
 
 
 def remove_thresholds(folder: Path) -> None:
-    """Remove the rules of a run, their picture, and the score that was reached with them."""
+    """Remove the thresholds of a run, their plot, and the score that depends on them."""
     for name in (THRESHOLDS, str(Path(THRESHOLDS).with_suffix(".png")), SCORE):
         (folder / name).unlink(missing_ok=True)
 
 
 def load_network(folder: Path, card: ModelCard) -> nn.Module:
-    """The network with its trained weights, on the CPU, in evaluation mode. Needs no network access.
+    """The network with its trained weights, on the CPU, in evaluation mode. Works offline.
 
-    Raises RunError: weights missing, damaged or of another network.
+    Raises RunError: the weights are missing, damaged or of another network.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -70,7 +70,7 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
     names.check_has_weights(folder)
     path = folder / WEIGHTS
     try:
-        path.open("rb").close()  # what the system says against it, safetensors words in other ways
+        path.open("rb").close()  # raises the system's own OSError, which safetensors would reword
         network.load_state_dict(load_file(path))
     except OSError as error:
         raise files.unreadable(path, error, RunError) from error
@@ -84,15 +84,15 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
 
 
 def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Write what `--resume` needs. Raises OutputError."""
-    content = io.BytesIO()  # straight to a file, torch would not tell that the disk is full
+    """Write the checkpoint for `--resume`. Raises OutputError."""
+    content = io.BytesIO()  # torch does not report a full disk when it writes a file itself
     torch.save({"format": FORMAT, **state}, content)
     with files.replacing(folder / CHECKPOINT) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
-    """What `write_checkpoint` wrote. Raises RunError: missing, damaged or of another version."""
+    """The content of `write_checkpoint`. Raises RunError: the file is missing, damaged or of another version."""
     path = folder / CHECKPOINT
     remedy = f"Remove {folder} or give another --name, and train again"
     try:
@@ -104,7 +104,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
         raise files.unreadable(path, error, RunError) from error
     except MemoryError:
         raise
-    except Exception as error:  # a damaged archive raises many kinds
+    except Exception as error:  # a damaged archive raises many kinds of errors
         check_memory(error, f"reading {path}")
         raise RunError(f"{path} is damaged", type(error).__name__, remedy) from error
     if not isinstance(state, dict):
@@ -116,26 +116,26 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def write_thresholds(path: Path, thresholds: Thresholds, report: dict[str, Any]) -> None:
-    """Write the rules, and with them how they were found and what they gave. Raises OutputError."""
+    """Write thresholds together with the report of their search. Raises OutputError."""
     content = {"format": FORMAT, **thresholds.to_dict(), **report}
     files.write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def thresholds_of(folder: Path, card: ModelCard) -> Thresholds:
-    """The rules that belong to a run. Raises RunError as `read_thresholds` does."""
-    none_left = f"{folder} left no fold out to search them on: put those of a run like it there"
-    return read_thresholds(folder / THRESHOLDS, classes=card.classes, remedy=none_left if card.fold is None else "")
+    """The thresholds of a run. Raises RunError as `read_thresholds` does."""
+    no_fold = f"{folder} was trained on all folds, so there is nothing to tune on; copy thresholds.json from a " \
+              "comparable run"  # fmt: skip
+    return read_thresholds(folder / THRESHOLDS, classes=card.classes, remedy=no_fold if card.fold is None else "")
 
 
 def read_thresholds(path: Path, *, classes: int | None = None, remedy: str = "") -> Thresholds:
-    """The rules of a file. Raises RunError: missing, damaged, or not for `classes` classes, where that is known.
+    """The thresholds of a file. Raises RunError: it is missing, damaged, or not for `classes` classes, if given.
 
-    `remedy`: what helps where the file is missing, if it is not to search them.
+    `remedy`: for a missing file; by default to search thresholds.
     """
     again = "Search the thresholds again"
-    with model_card.reading(
-        path, remedy or f"Search them: severstal thresholds {shlex.quote(str(path.parent))}", again
-    ):
+    missing = remedy or f"Search them: severstal thresholds {shlex.quote(str(path.parent))}"
+    with model_card.reading(path, missing, again):
         raw = typed.read_table(path)
     if raw.get("format", FORMAT) != FORMAT:
         raise RunError(f"{path} is of another version", f"format {raw['format']}, this program reads {FORMAT}", again)
@@ -148,9 +148,9 @@ def read_thresholds(path: Path, *, classes: int | None = None, remedy: str = "")
 
 
 def read_cards(folders: Sequence[Path]) -> list[ModelCard]:
-    """The cards of runs to be averaged. Raises InputError when one is named twice, or their classes differ."""
+    """The cards of the runs of an ensemble. Raises InputError: a run is named twice, or the classes differ."""
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise InputError("a run is named twice", " ".join(map(str, folders)), "Name each once")
+        raise InputError("a run is named twice", " ".join(map(str, folders)), "Name each run once")
     cards = [read_card(folder) for folder in folders]
     for folder, card in zip(folders, cards, strict=True):
         if card.classes != cards[0].classes:

@@ -1,9 +1,9 @@
-"""`thresholds.json`: the post-processing that belongs to a run, or to several averaged ones.
+"""`thresholds.json`: the post-processing of a run or of an ensemble.
 
     {"exclusive": true, "tta": "none", "runs": ["models/a", "models/b"], "weights": [2.0, 1.0],
      "rules": [{"pixel_threshold": 131, "min_component_px": 64, "min_mask_px": 300, "min_image_score": 0}, ...], ...}
 
-`runs` and `weights` may be missing: the runs are not known, or all count the same.
+Without `runs` the runs are unknown; without `weights` they have equal weights.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,31 +18,31 @@ from severstal_cli.steel.masks.postprocess import ClassPostprocess
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """The rules of the classes, and what levels they were searched on.
+    """The post-processing of each class, and the ensemble that it was tuned for.
 
-    Raises ValueError when the weights are not those of the runs.
+    Raises ValueError: the weights do not match the runs.
     """
 
     rules: tuple[ClassPostprocess, ...]
     exclusive: bool
     tta: str
-    """The views it was searched with: prediction should use the same."""
+    """TTA views of the search; prediction should use the same."""
     runs: tuple[str, ...] = ()
-    """Folders of the runs, as they were named for the search; empty where that is not known."""
+    """Folders of the runs, as named for the search; empty if unknown."""
     weights: tuple[float, ...] = ()
-    """What each of `runs` counts in the mean of their probabilities; empty: all the same."""
+    """Ensemble weight of each of `runs`; empty: equal weights."""
     data_fingerprint: str = field(default="", compare=False)
     split_fingerprint: str = field(default="", compare=False)
-    """Of the images that they were searched on, and of their split; empty where that is not known."""
+    """Fingerprints of the data and the split of the search; empty if unknown."""
 
     def __post_init__(self) -> None:
         if self.weights and not are_weights(self.weights, len(self.runs)):
             raise ValueError(f"weights {list(self.weights)} of {len(self.runs)} runs")
 
     def weights_for(self, folders: Sequence[Path]) -> tuple[float, ...] | None:
-        """The weights that these runs were searched with, in this order; empty: all the same. None: other runs.
+        """The weights of these runs in the search, in this order; empty: equal weights. None: other runs.
 
-        Runs that were moved are known by the names of their folders.
+        Runs that were moved are recognised by the names of their folders.
         """
         known, given = ([Path(folder).resolve() for folder in some] for some in (self.runs, folders))
         for own, wanted in (
@@ -54,7 +54,7 @@ class Thresholds:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; without what is empty."""
+        """As JSON values, without empty fields."""
         return {
             "exclusive": self.exclusive,
             "tta": self.tta,
@@ -65,6 +65,6 @@ class Thresholds:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Thresholds":
-        """The thresholds of `to_dict`; there may be more. Raises ValueError where damaged."""
+        """The thresholds that `to_dict` returned; other keys are ignored. Raises ValueError: damaged values."""
         names = {field.name for field in fields(cls)}
         return typed.make(cls, {name: value for name, value in content.items() if name in names})

@@ -1,7 +1,8 @@
-"""The parts of a training; `stages/training` puts them in order.
+"""The steps of a training; `stages/training` puts them in order.
 
-new_card               the card of a model before its first epoch
+new_card               the model card before the first epoch
 batches                crops and their masks
+crop_sizes             sizes of the crops of an epoch
 augmentation           random changes of crops
 copy_paste             defects pasted into other images
 prefetch               batches copied to the device ahead of time
@@ -10,9 +11,9 @@ schedule               learning rate, crop size and validation over the epochs
 loop                   state of a training, and one epoch
 finite_checks          losses and running statistics, checked batch by batch
 validation             mean Dice on the validation fold
-checkpoint_selection   the best epoch, or the average of the best
+checkpoint_selection   the best epoch, and checkpoint averaging
 checkpoint             training.ckpt, from which a training resumes
-initial_weights        pretrained weights, or those of another run
+initial_weights        pretrained weights, or the weights of another run
 auto_batch_size        the largest batch that fits into memory
 history                history.csv and history.png
 tensorboard_log        the same for TensorBoard

@@ -1,7 +1,6 @@
-"""What is changed at random in a training image. Every draw comes from a generator that the caller keys by
-(seed, epoch, position), so nothing has to be saved for a training to go on where it was.
+"""Random augmentation. The caller seeds the generator by (seed, epoch, position), so resuming needs no saved state.
 
-Flips are made where the piece is cut, all else on the device, a batch at a time.
+Crops are flipped when they are cut; all other changes are applied on the device, batch by batch.
 """
 
 import math
@@ -19,26 +18,26 @@ from severstal_cli.config import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What is done to one image."""
+    """Augmentation of one image."""
 
     flip_columns: bool
     flip_rows: bool
     gain: float
-    """Contrast: the distance from mid-grey is multiplied by it."""
+    """Contrast: factor of the distance from mid-grey."""
     offset: float
-    """Brightness, in shares of the full range."""
+    """Brightness, as a share of the full range."""
     gamma: float
     """Exponent of the grey values."""
     detail: float
-    """Below 0 blurred, above 0 sharpened; -1 is a 3 x 3 binomial filter, 1 takes as much away."""
+    """Below 0 blurs, above 0 sharpens; -1 is a 3 x 3 binomial filter, 1 the opposite (unsharp mask)."""
     noise: float
-    """Standard deviation, in shares of the full range."""
+    """Standard deviation, as a share of the full range."""
     warp: NDArray[np.float32]
-    """`(2, 3)`: where each point of the result comes from, both in [-1, 1] across the piece (x, y, 1)."""
+    """`(2, 3)`: maps output coordinates (x, y, 1) to input coordinates, in [-1, 1] across the crop."""
 
 
 def draw(rng: np.random.Generator, config: TrainConfig) -> Change:
-    """A change within the ranges of `config`."""
+    """A random change within the limits of `config`."""
     left_right, up_down = rng.random(2) < 0.5
     contrast, brightness, gamma, detail, turn, zoom, stretch = rng.uniform(-1, 1, 7)
     noise, warped = rng.random(2)
@@ -58,7 +57,7 @@ _UNMOVED = np.eye(2, 3, dtype=np.float32)
 
 
 def _warp(turn: float, zoom: float, stretch: float, config: TrainConfig) -> NDArray[np.float32]:
-    """Turned, enlarged or reduced, and stretched along x against y."""
+    """The matrix of rotation, zoom, and stretch of x against y; each argument is in [-1, 1]."""
     angle = math.radians(turn * config.turn_deg)
     scale, aspect = math.exp(zoom * math.log1p(config.zoom)), math.exp(stretch * math.log1p(config.stretch))
     cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
@@ -67,7 +66,7 @@ def _warp(turn: float, zoom: float, stretch: float, config: TrainConfig) -> NDAr
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What is done on the device to a batch of N images: `(N,)` each but for `warp: (N, 2, 3)`; float32."""
+    """Augmentation of a batch on the device: float32 arrays `(N,)`, but `warp: (N, 2, 3)`."""
 
     gain: NDArray[np.float32]
     offset: NDArray[np.float32]
@@ -78,15 +77,15 @@ class Changes:
 
     @classmethod
     def of(cls, changes: Sequence[Change]) -> "Changes":
-        """Those of single images, stacked."""
+        """The stacked changes of single images."""
         names = ("gain", "offset", "gamma", "detail", "noise", "warp")
         return cls(**{name: np.array([getattr(change, name) for change in changes], np.float32) for name in names})
 
 
 def apply(images: Tensor, masks: Tensor, changes: Changes, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """`images: (N, 1, H, W) float in [0, 1]`, `masks: (N, C, H, W)`, 0 or 1 -> the same, changed.
+    """Augment `images: (N, 1, H, W) float in [0, 1]` and `masks: (N, C, H, W)`, 0 or 1.
 
-    `generator` is of the images' device; noise comes from it. A change that no image of the batch has costs nothing.
+    `generator`, on the device of the images, makes the noise. A change that no image of the batch has costs nothing.
     """
     if (changes.warp != _UNMOVED).any():
         images, masks = _move(images, masks, _sent(changes.warp, images))
@@ -101,7 +100,7 @@ def apply(images: Tensor, masks: Tensor, changes: Changes, generator: torch.Gene
     if changes.noise.any():
         noise = torch.randn(images.shape, generator=generator, device=images.device)
         images = images + _column(changes.noise, images) * noise
-    return images.clamp_(0, 1), masks  # clipping is meant: a camera clips too
+    return images.clamp_(0, 1), masks  # clipped on purpose, as by a camera
 
 
 def _column(values: NDArray[np.float32], images: Tensor) -> Tensor:
@@ -109,12 +108,12 @@ def _column(values: NDArray[np.float32], images: Tensor) -> Tensor:
 
 
 def _sent(values: NDArray[np.float32], images: Tensor) -> Tensor:
-    """On the device of `images`, without waiting for the work that it still has to do."""
+    """`values` on the device of `images`, without waiting for the device."""
     return torch.from_numpy(values).to(images.device, non_blocking=True)
 
 
 def _move(images: Tensor, masks: Tensor, warp: Tensor) -> tuple[Tensor, Tensor]:
-    """Image and masks through one grid; what lies outside is reflected."""
+    """Warp images and masks through one grid, with reflection at the border."""
     grid = functional.affine_grid(warp, list(images.shape), align_corners=False)
 
     def moved(pixels: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""Batches to train on: pieces cut from the memory map, their masks rasterised from the run lengths of that piece only.
+"""Training batches: crops of the cached images, with masks decoded from the RLE of the crop alone.
 
-An image of epoch `e` at position `p` depends on (seed, e, p) and on nothing before it, so a training that was
-interrupted goes on with the very pieces it would have had. A step of the optimiser may take several batches. With
-pseudo labels each step has some of their images beside the annotated ones.
+The crop at position `p` of epoch `e` depends on (seed, e, p) only, so a resumed training sees the crops that an
+uninterrupted one would see. One optimiser step may take several batches (gradient accumulation). With pseudo-labels,
+every step mixes some of their images with annotated ones.
 
-Of several devices each takes every so many-th image of a batch, so where an image stands, and with it its piece, does
-not depend on how many there are. All devices have equally many batches, as they wait for each other at each step.
+Device `r` of `n` takes every n-th image of a batch, starting with image `r`. So the position of an image, and thus its
+crop, is independent of the number of devices. All devices get the same number of batches, because they wait for each
+other at each step.
 """
 
 import copy
@@ -22,6 +23,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.training import augmentation, schedule
 from severstal_cli.learning.training.copy_paste import Donors
+from severstal_cli.learning.training.crop_sizes import Crops, crop_side
 from severstal_cli.parallel import map_in_order
 from severstal_cli.steel.dataset.data_folder import DataFolder
 from severstal_cli.steel.dataset.pseudo_labels import PseudoLabels
@@ -29,49 +31,30 @@ from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
 
 BLACK = 12
-"""The brightest grey of an end where the strip has stopped."""
+"""The highest grey value of a blacked-out end, as where the steel strip stops."""
 
 THREADS = max(1, (os.cpu_count() or 1) // 4)
-"""They prepare batches, one each: a few beside a GPU, one where the network computes on the same few cores."""
+"""Threads that prepare batches, one batch each: few, as on a CPU the network needs the same cores."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """`images: (N, 1, h, w) uint8`, `masks: (N, C, h, w) uint8`, 0 or 1; `changes` are left to do on the device."""
+    """`images: (N, 1, h, w) uint8`, `masks: (N, C, h, w) uint8`, 0 or 1; `changes` are applied on the device."""
 
     image_ids: tuple[str, ...]
-    """Empty where the images were too few for all devices: then `images` has one of another device, of weight 0."""
+    """Empty if the batch has fewer images than devices: `images` then repeats one of another device, with weight 0."""
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     changes: augmentation.Changes
     halved: bool
-    """The device is to halve both sides first."""
+    """Whether the device halves height and width first."""
     loss_weight: float
-    """Weight of its mean loss: its share of the step's images, times the devices, as these average gradients."""
+    """Weight of the mean loss: the batch's share of the step's images, times the devices, which average gradients."""
     ends_step: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Pieces:
-    """What an epoch trains on: pieces of `height` by one of `widths`, so many at once."""
-
-    height: int
-    widths: tuple[int, ...]
-    at_once: int
-    halved: bool = False
-
-
-def _piece_side(side_px: int, multiple: int = STRIDE) -> int:
-    """The side as a multiple, of `STRIDE` at least: a little less than it is, or else grown by reflection.
-
-    Less is better, as it costs less and shifts the piece at random, unless too much of the image would be left out.
-    """
-    below = side_px // multiple * multiple
-    return below if side_px - below <= side_px / 8 else below + multiple
-
-
 class TrainingSet:
-    """The images of some parts of the split, as batches of equally large pieces."""
+    """The training images of a split, as batches of crops of one size."""
 
     def __init__(
         self,
@@ -83,23 +66,23 @@ class TrainingSet:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """`rank`: which one of `world` devices the batches are for."""
+        """The batches are for device `rank` of `world`."""
         if not image_ids:
             raise ValueError("no images to train on")
         self._rank, self._world = rank, world
         self.image_ids, self.classes = tuple(image_ids), data_folder.classes
         cache, masks = data_folder.cache, data_folder.masks
         self.step_images = config.images_of_step
-        """Of one device."""
+        """Effective batch size of one device."""
         self._global_step_images = world * self.step_images
         self.at_once = config.batch_size or self.step_images
-        """Pieces of a batch but where a step has fewer; may be lowered before the first one."""
+        """Crops per batch, fewer at the end of a step. May be lowered before the first batch."""
         self._masks, self._config = dict(masks), config
-        self._photographs = [(image_id, cache, cache.index[image_id]) for image_id in image_ids]
+        self._images = [(image_id, cache, cache.index[image_id]) for image_id in image_ids]
         self._pseudo_of_step = 0
-        if pseudo is not None:  # its names are others, so one mapping holds all masks
+        if pseudo is not None:  # no image id is in both, so one mapping holds all masks
             self._masks |= pseudo.masks
-            self._photographs += [(name, pseudo.cache, pseudo.cache.index[name]) for name in pseudo.image_ids]
+            self._images += [(name, pseudo.cache, pseudo.cache.index[name]) for name in pseudo.image_ids]
             wanted = round(self._global_step_images * config.pseudo_share)
             self._pseudo_of_step = min(max(wanted, 1), self._global_step_images - 1)
         self._donors = Donors(cache, image_ids, masks, self.classes)
@@ -108,123 +91,129 @@ class TrainingSet:
 
     @property
     def piece(self) -> tuple[int, int]:
-        """(height, width) of the largest pieces but for whole images."""
-        pieces = self._crops(STRIDE)
-        return pieces.height, max(pieces.widths)
+        """(height, width) of the largest crops, whole images aside."""
+        crops = self._crops(STRIDE)
+        return crops.height, max(crops.widths)
 
     def __len__(self) -> int:
-        """Steps an epoch. The last one may have fewer images."""
+        """Steps per epoch. The last one may have fewer images."""
         return math.ceil(len(self.image_ids) / (self._global_step_images - self._pseudo_of_step))
 
     @property
     def epoch_images(self) -> int:
-        """Images of a whole epoch on all devices, those of pseudo labels included."""
+        """Images per epoch on all devices, pseudo-labelled ones included."""
         return len(self.image_ids) + len(self) * self._pseudo_of_step
 
     @property
     def largest_batch(self) -> tuple[int, int, int]:
         """(images, height, width) of the batches with the most pixels."""
-        stages = [self._crops(STRIDE), *([self._whole()] if self._config.whole_image_share else [])]
-        shapes = [(min(stage.at_once, self.step_images), stage.height, max(stage.widths)) for stage in stages]
+        phases = [self._crops(STRIDE), *([self._whole()] if self._config.whole_image_share else [])]
+        shapes = [(min(phase.batch_size, self.step_images), phase.height, max(phase.widths)) for phase in phases]
         return max(shapes, key=math.prod)
 
     def batches(self, epoch: int, share_done: float = 0.0) -> Iterator[Batch]:
-        """The batches of an epoch for this device, each annotated image on one of them; prepared ahead in threads.
+        """The batches of an epoch for this device, prepared ahead in threads; the devices share the annotated images.
 
-        `share_done`: how much of the whole training is done as the epoch begins, which decides on what it trains.
+        `share_done`: the share of the whole training before this epoch, which decides on the crop size.
         """
-        pieces = self._pieces(share_done)
+        crops = self._crops_at(share_done)
         items = (
             (number * self._global_step_images, step, first)
             for number, step in enumerate(self._steps(epoch))
-            for first in range(0, len(step), pieces.at_once * self._world)
+            for first in range(0, len(step), crops.batch_size * self._world)
         )
         return map_in_order(
-            lambda item: self._batch(epoch, *item, pieces), items, threads=THREADS, ahead=THREADS + 1, name="batches"
+            lambda item: self._batch(epoch, *item, crops), items, threads=THREADS, ahead=THREADS + 1, name="batches"
         )
 
     def trials(self) -> Iterator[Batch]:
-        """A batch of each size that the training may have on any device, of images of the first epoch.
-
-        The same on all devices.
-        """
+        """One batch of each size that any device trains on, with images of the first epoch; equal on all devices."""
         alone = copy.copy(self)
         alone._rank, alone._world = 0, 1
+        longest = max(self._steps(0), key=len)
+        for crops in self._batch_sizes():
+            yield alone._batch(0, 0, longest[: crops.batch_size], 0, crops)
+
+    @property
+    def smallest_batch(self) -> tuple[int, int, int]:
+        """(images, height, width) of the batches with the fewest images, and of these with the fewest pixels."""
+        sizes = ((crops.batch_size, *crops.smallest_size) for crops in self._batch_sizes())
+        return min(sizes, key=lambda size: (size[0], math.prod(size)))
+
+    def _batch_sizes(self) -> Iterator[Crops]:
+        """Each size of batch that any device trains on, as crops of one width."""
         half, whole = self._config.half_size_share, self._config.whole_image_share
-        stages = [self._pieces(0.0)] if half else []
-        stages += [self._crops(STRIDE)] if half + whole < 1 else []
-        stages += [self._whole()] if whole else []
-        steps = self._steps(0)
-        for stage in stages:
-            most = stage.at_once * self._world
-            ends = {(first, min(first + most, size)) for size in {len(step) for step in steps}
-                    for first in range(0, size, most)}  # fmt: skip
+        phases = [self._crops_at(0.0)] if half else []
+        phases += [self._crops(STRIDE)] if half + whole < 1 else []
+        phases += [self._whole()] if whole else []
+        steps = {len(step) for step in self._steps(0)}
+        for phase in phases:
+            most = phase.batch_size * self._world
+            ends = {(first, min(first + most, size)) for size in steps for first in range(0, size, most)}
             counts = {max(1, len(range(first + rank, end, self._world)))
                       for first, end in ends for rank in range(self._world)}  # fmt: skip
-            longest = max(steps, key=len)
             for count in sorted(counts, reverse=True):
-                for width in stage.widths:
-                    pieces = dataclasses.replace(stage, widths=(width,), at_once=count)
-                    yield alone._batch(0, 0, longest[:count], 0, pieces)
+                for width in phase.widths:
+                    yield dataclasses.replace(phase, widths=(width,), batch_size=count)
 
     def _steps(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The images of each step, as positions in `_photographs`: the annotated ones stand first there."""
+        """The images of each step, as positions in `_images`, which has the annotated ones first."""
         order = self._rng(epoch, -1).permutation(len(self.image_ids))
         of_step = self._global_step_images - self._pseudo_of_step
         steps = [order[start : start + of_step] for start in range(0, len(order), of_step)]
         if not self._pseudo_of_step:
             return steps
         rng = np.random.default_rng((self._config.seed, epoch, 0, 2))  # a stream of its own
-        pseudo = rng.permutation(np.arange(len(order), len(self._photographs)))
-        drawn = np.resize(pseudo, (len(steps), self._pseudo_of_step))  # begins anew where they are too few
-        # mixed, as a step may take several batches
-        return [rng.permutation(np.concatenate(both)) for both in zip(steps, drawn, strict=True)]
+        pseudo = rng.permutation(np.arange(len(order), len(self._images)))
+        added = np.resize(pseudo, (len(steps), self._pseudo_of_step))  # repeats them if they are too few
+        # shuffled, as a step may take several batches
+        return [rng.permutation(np.concatenate(both)) for both in zip(steps, added, strict=True)]
 
-    def _pieces(self, share_done: float) -> _Pieces:
-        """Half-size pieces first, whole images last, pieces at full size between: in the shares of the settings."""
+    def _crops_at(self, share_done: float) -> Crops:
+        """Half-size crops in the first `half_size_share`, whole images in the last `whole_image_share`, else crops."""
         if schedule.is_half_size(self._config, share_done):
             return dataclasses.replace(self._crops(2 * STRIDE), halved=True)
         return self._crops(STRIDE) if share_done < 1 - self._config.whole_image_share else self._whole()
 
-    def _whole(self) -> _Pieces:
-        crops, (height, width) = self._crops(STRIDE), (_piece_side(side) for side in self._largest)
-        of_batch = self.at_once * crops.height * max(crops.widths)
-        return _Pieces(height=height, widths=(width,), at_once=max(1, of_batch // (height * width)))
+    def _whole(self) -> Crops:
+        crops, (height, width) = self._crops(STRIDE), (crop_side(side) for side in self._largest)
+        batch_px = self.at_once * crops.height * max(crops.widths)
+        return Crops(height=height, widths=(width,), batch_size=max(1, batch_px // (height * width)))
 
-    def _crops(self, multiple: int) -> _Pieces:
+    def _crops(self, multiple: int) -> Crops:
         height, width = self._largest
-        return _Pieces(
-            height=_piece_side(min(height, self._config.crop_height_px), multiple),
-            widths=tuple(_piece_side(min(width, widest), multiple) for widest in self._config.crop_widths_px),
-            at_once=self.at_once,
+        return Crops(
+            height=crop_side(min(height, self._config.crop_height_px), multiple),
+            widths=tuple(crop_side(min(width, widest), multiple) for widest in self._config.crop_widths_px),
+            batch_size=self.at_once,
         )
 
     def _rng(self, epoch: int, position: int) -> np.random.Generator:
         return np.random.default_rng((self._config.seed, epoch, position + 1))
 
-    def _batch(self, epoch: int, start: int, step: NDArray[np.int64], first: int, pieces: _Pieces) -> Batch:
-        """The images of a step from its `first` one on, as many as are taken at once; `start` images came before."""
-        end = min(first + pieces.at_once * self._world, len(step))
-        places = list(range(first + self._rank, end, self._world))
-        counted = len(places)
-        places = places or [first]  # a device without a batch would keep the others waiting
-        chunk = step[places]
+    def _batch(self, epoch: int, start: int, step: NDArray[np.int64], first: int, crops: Crops) -> Batch:
+        """The batch that begins with image `first` of a step; the epoch has `start` images before the step."""
+        end = min(first + crops.batch_size * self._world, len(step))
+        positions = list(range(first + self._rank, end, self._world))
+        counted = len(positions)
+        positions = positions or [first]  # the other devices would wait for ever for one without a batch
+        chunk = step[positions]
         # one width for all batches of a step, from a stream of its own
-        width = np.random.default_rng((self._config.seed, epoch, start, 1)).choice(pieces.widths)
-        images = np.empty((len(chunk), 1, pieces.height, width), np.uint8)
-        masks = np.zeros((len(chunk), self.classes, pieces.height, width), np.uint8)
+        width = np.random.default_rng((self._config.seed, epoch, start, 1)).choice(crops.widths)
+        images = np.empty((len(chunk), 1, crops.height, width), np.uint8)
+        masks = np.zeros((len(chunk), self.classes, crops.height, width), np.uint8)
         changes = []
-        for row, (place, number) in enumerate(zip(places, chunk, strict=True)):
-            rng = self._rng(epoch, start + place)
+        for row, (position, number) in enumerate(zip(positions, chunk, strict=True)):
+            rng = self._rng(epoch, start + position)
             changes.append(augmentation.draw(rng, self._config))
             self._cut(rng, number, changes[-1], images[row, 0], masks[row])
             self._add(rng, images[row, 0], masks[row])
         return Batch(
-            image_ids=tuple(self._photographs[number][0] for number in chunk[:counted]),
+            image_ids=tuple(self._images[number][0] for number in chunk[:counted]),
             images=images,
             masks=masks,
             changes=augmentation.Changes.of(changes),
-            halved=pieces.halved,
+            halved=crops.halved,
             loss_weight=counted * self._world / len(step),
             ends_step=end == len(step),
         )
@@ -237,23 +226,23 @@ class TrainingSet:
         image_out: NDArray[np.uint8],
         masks_out: NDArray[np.uint8],
     ) -> None:
-        """Write one piece of an image, flipped, and its masks into the rows of a batch."""
-        image_id, cache, position = self._photographs[number]
+        """Write one crop of an image, flipped, and its masks into the rows of a batch."""
+        image_id, cache, position = self._images[number]
         image = cache[position]
         height, width = image.shape
         present = [channel for channel in range(self.classes) if (image_id, channel) in self._masks]
-        piece = piece_height, piece_width = image_out.shape
-        y, x = self._corner(rng, image_id, present, (height, width), piece)
-        bottom, right = min(y + piece_height, height), min(x + piece_width, width)
+        crop = crop_height, crop_width = image_out.shape
+        y, x = self._corner(rng, image_id, present, (height, width), crop)
+        bottom, right = min(y + crop_height, height), min(x + crop_width, width)
         rows = slice(None, None, -1 if change.flip_rows else 1)
         columns = slice(None, None, -1 if change.flip_columns else 1)
-        image_out[:] = _fill(image[y:bottom, x:right], piece)[rows, columns]
+        image_out[:] = _fill(image[y:bottom, x:right], crop)[rows, columns]
         for channel in present:
             strip = rle.decode(self._masks[image_id, channel], (height, width), columns=(x, right))
-            masks_out[channel] = _fill(strip[y:bottom].view(np.uint8), piece)[rows, columns]
+            masks_out[channel] = _fill(strip[y:bottom].view(np.uint8), crop)[rows, columns]
 
     def _add(self, rng: np.random.Generator, image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> None:
-        """Paste a defect, or black out an end as where the strip stops, in the shares that the settings give."""
+        """Paste a defect with probability `paste_share`; black out an end with probability `black_end_share`."""
         paste, end, side = rng.random(3)
         if paste < self._config.paste_share:
             self._donors.paste(rng, image, masks)
@@ -269,10 +258,10 @@ class TrainingSet:
         image_id: str,
         present: list[int],
         size: tuple[int, int],
-        piece: tuple[int, int],
+        crop: tuple[int, int],
     ) -> tuple[int, int]:
-        """Top left of the piece: laid over a pixel of a defect for a share of the pieces, else anywhere."""
-        room = [max(0, size[axis] - piece[axis]) for axis in range(2)]
+        """Top left corner of a crop: with probability `defect_share` the crop contains a defect pixel, else uniform."""
+        room = [max(0, size[axis] - crop[axis]) for axis in range(2)]
         corner = [int(rng.integers(0, space + 1)) for space in room]
         over_defect, which = rng.random(2)
         if present and any(room) and over_defect < self._config.defect_share:
@@ -281,14 +270,14 @@ class TrainingSet:
             pixel = int(run[0] + rng.integers(run[1]))
             x, y = divmod(pixel, size[0])
             for axis, at in enumerate((y, x)):
-                offset = int(rng.integers(piece[axis]))
+                offset = int(rng.integers(crop[axis]))
                 corner[axis] = min(max(at - offset, 0), room[axis])
         return corner[0], corner[1]
 
 
-def _fill(part: NDArray[np.uint8], piece: tuple[int, int]) -> NDArray[np.uint8]:
-    """`part`, grown by reflection at the bottom and at the right where the image is smaller than a piece."""
-    down, right = piece[0] - part.shape[0], piece[1] - part.shape[1]
+def _fill(pixels: NDArray[np.uint8], crop: tuple[int, int]) -> NDArray[np.uint8]:
+    """`pixels`, padded by reflection at the bottom and at the right if the image is smaller than the crop."""
+    down, right = crop[0] - pixels.shape[0], crop[1] - pixels.shape[1]
     if down or right:
-        return cv2.copyMakeBorder(part, 0, down, 0, right, cv2.BORDER_REFLECT_101)  # type: ignore[return-value]
-    return part
+        return cv2.copyMakeBorder(pixels, 0, down, 0, right, cv2.BORDER_REFLECT_101)  # type: ignore[return-value]
+    return pixels

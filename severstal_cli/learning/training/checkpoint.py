@@ -1,4 +1,4 @@
-"""`training.ckpt`: what a training writes after each epoch, and goes on from."""
+"""`training.ckpt`: the state after each epoch, from which a training resumes."""
 
 import dataclasses
 import shutil
@@ -25,10 +25,10 @@ FOLLOWED = (
 images of a step, the number of images a step may not: it may only be gathered otherwise."""
 
 _MARGIN_BYTES = 1_000_000
-"""For what a run has beside its weights: history, curves, names of tensors."""
+"""Bytes of a run beside its weights: history, plots, names of tensors."""
 
 _NO_MATTER = {"name", "resume", "init", "encoder_weights"}
-"""Settings that say nothing of a training that has begun."""
+"""Settings without any effect on a training that has begun."""
 
 
 def save(folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequence[history.Row]) -> None:
@@ -38,10 +38,10 @@ def save(folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequ
 
 
 def check_space(folder: Path, state: loop.State, config: TrainConfig, epochs: int) -> None:
-    """See that the run of `folder`, whose training has done `epochs`, will fit its disk. Raises OutputError.
+    """Check that the disk has room for the run of `folder`, whose training has done `epochs`. Raises OutputError.
 
-    Each file is whole before it replaces the one before it, so that a checkpoint needs its size twice from the second
-    on. What an earlier session has written is part of what the run takes.
+    A new file is complete before it replaces the old one, so from the second checkpoint on two of them need space.
+    Files of an earlier session count as space of the run.
     """
     weights = _size(state.average.state_dict().values())
     moments = 2 * _size(weight for weight in state.network.parameters() if weight.requires_grad)  # AdamW has two
@@ -55,24 +55,27 @@ def check_space(folder: Path, state: loop.State, config: TrainConfig, epochs: in
     needed = times * checkpoint + weights + _MARGIN_BYTES - sum(path.stat().st_size for path in written)
     free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
     if free < needed:
-        raise OutputError(f"the disk of {folder} is too full for the training", f"{_told(free)} free, its checkpoints "
-                          f"need {_told(needed)}", "Free some space, or name another place by --models")  # fmt: skip
+        raise OutputError(
+            f"the disk of {folder} is too full for the training",
+            f"{_megabytes(free)} free, its checkpoints need {_megabytes(needed)}",
+            "Free some space, or give another folder by --models",
+        )
 
 
 def _size(tensors: Iterable[Tensor]) -> int:
-    """In bytes."""
+    """Size in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _told(size: int) -> str:
+def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
 def restore(folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequence[history.Row]) -> None:
-    """Write what a checkpoint tells of the run again, where a kill came before it was written. Raises OutputError."""
+    """Write the files again that a kill after the last checkpoint may have left out. Raises OutputError."""
     try:
-        there = model_card.read_card(folder)
-        is_whole = (there.epoch, there.averaged) == (card.epoch, card.averaged)
+        written = model_card.read_card(folder)
+        is_whole = (written.epoch, written.averaged) == (card.epoch, card.averaged)
     except RunError:
         is_whole = False
     network = None if is_whole else checkpoint_selection.kept(state, card, len(rows))
@@ -86,17 +89,17 @@ def restore(folder: Path, state: loop.State, card: model_card.ModelCard, rows: S
 def go_on(
     folder: Path, saved: dict[str, Any], card: model_card.ModelCard, state: loop.State
 ) -> tuple[list[history.Row], model_card.ModelCard]:
-    """Put a checkpoint into `state`; its epochs and its card. `card` is what a training from here would have.
+    """Load a checkpoint into `state`. Returns its epochs and its card; `card` is the card of the resumed training.
 
     Raises RunError: the checkpoint is damaged, or of other data or settings.
     """
     try:
-        before = model_card.card_from(_part(saved, "card"))
+        before = model_card.card_from(_entry(saved, "card"))
         _check_same(folder, saved["card"], card)
-        rows = [typed.make(history.Row, row, "history") for row in _part(saved, "history", list)]
+        rows = [typed.make(history.Row, row, "history") for row in _entry(saved, "history", list)]
         if [row.epoch for row in rows] != list(range(1, len(rows) + 1)):
             raise ValueError("the epochs of its history are not counted from 1")
-        _take_over(state, _part(saved, "state"))
+        _take_over(state, _entry(saved, "state"))
         card = dataclasses.replace(
             card,
             epoch=before.epoch,
@@ -113,8 +116,8 @@ def go_on(
         ) from error
 
 
-def _part(saved: Any, name: str, kind: type = dict) -> Any:
-    """A part of a checkpoint. Raises ValueError: it is missing, or of another type."""
+def _entry(saved: Any, name: str, kind: type = dict) -> Any:
+    """An entry of a checkpoint. Raises ValueError: it is missing, or of another type."""
     if not isinstance(saved, dict) or name not in saved:
         raise ValueError(f"{name} is missing")
     if not isinstance(saved[name], kind):
@@ -123,19 +126,19 @@ def _part(saved: Any, name: str, kind: type = dict) -> Any:
 
 
 def _take_over(state: loop.State, saved: dict[str, Any]) -> None:
-    """Put a saved state into `state`. Raises ValueError or RuntimeError: it is not one of this network."""
+    """Load a saved state into `state`. Raises ValueError or RuntimeError: it is damaged, or of another network."""
     steps = typed.as_type(int, saved.get("steps"), "steps")
     elapsed_s = typed.as_type(float, saved.get("elapsed_s"), "elapsed_s")
     weights = state.average.state_dict()
-    best = _part({"best": []} | saved, "best", list)
+    best = _entry({"best": []} | saved, "best", list)
     for kept in best:
         for name, kind in (("dice", float), ("epoch", int)):
             typed.as_type(kind, kept.get(name) if isinstance(kept, dict) else None, f"best.{name}")
-        _check_tensors(_part(kept, "weights"), weights, "best.weights")
+        _check_tensors(_entry(kept, "weights"), weights, "best.weights")
     for name in ("network", "average"):
-        _check_tensors(_part(saved, name), weights, name)
+        _check_tensors(_entry(saved, name), weights, name)
     optimizer = state.optimizer.state_dict()
-    of_weights = _part(_part(saved, "optimizer"), "state")
+    of_weights = _entry(_entry(saved, "optimizer"), "state")
     sizes = {
         number: weight
         for group, own in zip(state.optimizer.param_groups, optimizer["param_groups"], strict=True)
@@ -144,23 +147,23 @@ def _take_over(state: loop.State, saved: dict[str, Any]) -> None:
     for number, moments in of_weights.items():
         if number not in sizes or not isinstance(moments, dict):
             raise ValueError("its optimizer is of another network")
-        alike = {"step": torch.zeros(()), "exp_avg": sizes[number], "exp_avg_sq": sizes[number]}
-        _check_tensors(moments, alike, "optimizer")
-    for name in ("verdicts", "validation_verdicts"):  # an earlier version had none
+        expected = {"step": torch.zeros(()), "exp_avg": sizes[number], "exp_avg_sq": sizes[number]}
+        _check_tensors(moments, expected, "optimizer")
+    for name in ("verdicts", "validation_verdicts"):  # missing in checkpoints of earlier versions
         typed.as_type(tuple[tuple[int, int, int, bool], ...], saved.get(name, ()), name)
-    # its settings are those of this training, which are the same
+    # the optimiser's settings come from this training, whose config is equal
     state.load_state_dict(saved | {
         "best": best, "steps": steps, "elapsed_s": elapsed_s,
         "optimizer": {"state": of_weights, "param_groups": optimizer["param_groups"]},
     })  # fmt: skip
 
 
-def _check_tensors(found: dict[str, Any], wanted: Mapping[str, torch.Tensor], what: str) -> None:
-    """Raises ValueError unless `found` has tensors of the same names, shapes and kinds of number as `wanted`."""
-    if found.keys() != wanted.keys():
+def _check_tensors(saved: dict[str, Any], expected: Mapping[str, torch.Tensor], what: str) -> None:
+    """Raise ValueError unless `saved` has tensors of the names, shapes and dtypes of `expected`."""
+    if saved.keys() != expected.keys():
         raise ValueError(f"{what} has other weights than the network")
-    for name, value in wanted.items():
-        other = found[name]
+    for name, value in expected.items():
+        other = saved[name]
         if not isinstance(other, torch.Tensor) or (other.shape, other.dtype) != (value.shape, value.dtype):
             raise ValueError(f"{what} does not fit the network at {name}")
 

@@ -1,4 +1,4 @@
-"""Which weights of a training are kept: those of the epoch that validated best, or the mean of several such epochs."""
+"""The weights that a run keeps: those of the best epoch, or the average of the best epochs (checkpoint averaging)."""
 
 import copy
 import dataclasses
@@ -15,10 +15,10 @@ from severstal_cli.progress import Progress
 
 
 def offer(state: State, row: Row, card: ModelCard, count: int) -> tuple[nn.Module | None, ModelCard]:
-    """An epoch that has ended: its network and card where it is the best so far, or where there is no fold to tell.
+    """Consider a finished epoch. Returns its EMA network and its card if it is the best so far, else None and `card`.
 
-    Of equal ones the later counts, as it has learnt longer. Else None, and `card` as it was. With `count` above 1 the
-    weights of so many of the best epochs are remembered.
+    Of equal epochs the later one wins; without a validation fold every epoch does. With `count` above 1, `state.best`
+    keeps the weights of the `count` best epochs.
     """
     if row.dice is not None and count > 1:
         weights = {name: value.detach().cpu().clone() for name, value in state.average.state_dict().items()}
@@ -33,29 +33,29 @@ def offer(state: State, row: Row, card: ModelCard, count: int) -> tuple[nn.Modul
 def offer_mean(
     state: State, validation: Validation, card: ModelCard, fabric: Fabric, progress: Progress
 ) -> tuple[nn.Module | None, ModelCard]:
-    """The mean of the epochs remembered, and its card, where it validates better than what `card` is of; else None."""
+    """Average the best epochs. Returns the network and its card if it validates better, else None and `card`."""
     epochs = tuple(sorted(kept["epoch"] for kept in state.best))
-    if len(epochs) < 2 or epochs == card.averaged:  # nothing to average, or it was kept in an earlier sitting
+    if len(epochs) < 2 or epochs == card.averaged:  # nothing to average, or an earlier session kept the average
         return None, card
     network = _mean(state)
     scores = validation.score(network, fabric)
-    told = f"the mean of epochs {', '.join(map(str, epochs))}"
+    name = f"the average of epochs {', '.join(map(str, epochs))}"
     if scores is None or card.validation_dice is None or scores[0] <= card.validation_dice:
-        progress.log(f"{told} is not better than the best of them")
+        progress.log(f"{name} is not better than the best of them")
         return None, card
-    progress.log(f"{told} is kept: Dice {scores[0]:.4f}")
+    progress.log(f"{name} is kept: Dice {scores[0]:.4f}")
     return network, dataclasses.replace(card, averaged=epochs, validation_dice=scores[0])
 
 
 def kept(state: State, card: ModelCard, epochs: int) -> nn.Module | None:
-    """The network that `card` is of, where the state after so many epochs still has it; else None."""
+    """The network that `card` describes, if the state after `epochs` epochs still has it; else None."""
     if card.averaged:
         return _mean(state) if card.averaged == tuple(sorted(each["epoch"] for each in state.best)) else None
     return state.average if card.epoch == epochs else None
 
 
 def _mean(state: State) -> nn.Module:
-    """A network with the mean weights of the epochs remembered, running statistics included."""
+    """A network with the mean of the weights in `state.best`, running statistics included."""
     every = [kept["weights"] for kept in state.best]
     mean = {name: value.clone() for name, value in every[0].items()}
     for name, value in mean.items():

@@ -1,4 +1,4 @@
-"""Defects cut from one image and set into another, rare classes as often as common ones."""
+"""Copy-paste augmentation: defects of one image pasted into another, with equal frequency of the classes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,11 +10,11 @@ from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
 
 FEATHER_PX = 6
-"""Over so many pixels around the mask the donor fades into the other image."""
+"""Width in pixels of the blend around a pasted mask."""
 
 
 class Donors:
-    """The annotated defects of some images. `masks` may hold those of other images, too."""
+    """The annotated defects of the images `image_ids`; `masks` may have other images, too."""
 
     def __init__(
         self, cache: ImageCache, image_ids: Sequence[str], masks: Mapping[tuple[str, int], rle.RLE], classes: int
@@ -27,34 +27,34 @@ class Donors:
         }
 
     def paste(self, rng: np.random.Generator, image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> None:
-        """Set one defect, of a class drawn evenly, into `image: (h, w)` and `masks: (C, h, w)`, in place.
+        """Paste one defect of a random class into `image: (h, w)` and `masks: (C, h, w)`, in place.
 
-        Nothing is done where it would touch a defect that is there already.
+        The image stays unchanged if the defect would touch another one.
         """
         if not self._of_class:
             return
         channel = list(self._of_class)[int(rng.integers(len(self._of_class)))]
         donors = self._of_class[channel]
-        patch, part = self._defect(rng, donors[int(rng.integers(len(donors)))], channel, image.shape)
-        top, left = (int(rng.integers(0, image.shape[axis] - part.shape[axis] + 1)) for axis in range(2))
-        place = np.s_[top : top + part.shape[0], left : left + part.shape[1]]
-        around = cv2.dilate(part, np.ones((3, 3), np.uint8)).astype(bool)
-        if masks[(slice(None), *place)][:, around].any():
+        patch, mask = self._defect(rng, donors[int(rng.integers(len(donors)))], channel, image.shape)
+        top, left = (int(rng.integers(0, image.shape[axis] - mask.shape[axis] + 1)) for axis in range(2))
+        window = np.s_[top : top + mask.shape[0], left : left + mask.shape[1]]
+        around = cv2.dilate(mask, np.ones((3, 3), np.uint8)).astype(bool)
+        if masks[(slice(None), *window)][:, around].any():
             return
-        far = cv2.distanceTransform(1 - part, cv2.DIST_L2, 3)
-        share = np.clip(1 - far / FEATHER_PX, 0, 1)
-        ring = part == 0
-        below = image[place].astype(np.float32)
-        # what surrounds the defect gets the brightness of where it goes
+        distance = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 3)
+        alpha = np.clip(1 - distance / FEATHER_PX, 0, 1)
+        ring = mask == 0
+        below = image[window].astype(np.float32)
+        # shift the patch so that its surroundings have the brightness of the target
         shift = float(below[ring].mean() - patch[ring].mean()) if ring.any() else 0.0
-        blended = below + share * (patch + shift - below)
-        image[place] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
-        masks[(channel, *place)] |= part
+        blended = below + alpha * (patch + shift - below)
+        image[window] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+        masks[(channel, *window)] |= mask
 
     def _defect(
         self, rng: np.random.Generator, image_id: str, channel: int, limit: tuple[int, ...]
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """One component of a mask with its surroundings, no larger than `limit`: grey values, and 1 in the defect."""
+        """One component of a mask with its surroundings, at most `limit` large: grey values, and its mask (0 or 1)."""
         image = self._cache[self._cache.index[image_id]]
         mask = rle.decode(self._masks[image_id, channel], (image.shape[0], image.shape[1])).view(np.uint8)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -62,7 +62,7 @@ class Donors:
         spans = []
         for axis, (start, length) in enumerate((stats[chosen, [1, 3]], stats[chosen, [0, 2]])):
             first, last = max(0, start - FEATHER_PX), min(image.shape[axis], start + length + FEATHER_PX)
-            if last - first > limit[axis]:  # a long defect: some stretch of it
+            if last - first > limit[axis]:  # a defect that is too long: a random section
                 first = int(rng.integers(first, last - limit[axis] + 1))
                 last = first + limit[axis]
             spans.append(slice(int(first), int(last)))

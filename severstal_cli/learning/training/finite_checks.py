@@ -1,4 +1,4 @@
-"""Losses and running statistics of a training, checked batch by batch: it ends where they are not finite."""
+"""Losses and running statistics, checked after each batch: the training ends if they are not finite."""
 
 import math
 
@@ -10,22 +10,22 @@ from severstal_cli.learning.training.batches import Batch
 
 
 class Losses:
-    """The losses of an epoch's batches, each read when the next one is under way: a GPU would stand still meanwhile.
+    """The losses of an epoch, and the largest values of the running statistics (names and tensors).
 
-    With them the largest values of the running statistics, `names` and tensors.
+    Each loss is read while the next batch is computed, so that a GPU does not idle.
     """
 
     def __init__(self, epoch: int, statistics: tuple[list[str], list[Tensor]]) -> None:
         self.total, self.images = 0.0, 0
-        """Sum over images, and their number, of what was read."""
+        """Sum of the losses read so far, over images, and the number of these images."""
         self._epoch, self._batches = epoch, 0
         self._names, self._statistics = statistics
         self._last: tuple[Batch, Tensor] | None = None
 
     def add(self, batch: Batch, loss: Tensor) -> None:
-        """Read the loss before this one, on a CPU this one. Raises SeverstalError: it is not finite."""
+        """Add a loss, and read the previous one; on a CPU this one, too. Raises SeverstalError: it is not finite."""
         self.settle()
-        # all in one tensor, which is read at once; where a value is not finite, the largest is not
+        # one tensor needs one transfer; the largest value is finite only if all values are
         largest = torch._foreach_norm(self._statistics, ord=math.inf) if self._statistics else ()
         self._last = batch, torch.stack([loss.float(), *largest])
         if loss.device.type == "cpu":

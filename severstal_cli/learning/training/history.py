@@ -1,4 +1,4 @@
-"""`history.csv` and `history.png` of a run: a row an epoch, and its curves."""
+"""`history.csv` of a run, one row per epoch: written and read here alone. `history.png` plots it."""
 
 import csv
 import dataclasses
@@ -7,50 +7,77 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli import files
+from severstal_cli import files, typed
+from severstal_cli.errors import RunError
 from severstal_cli.steel import drawing
+
+NAME = "history.csv"
 
 BLUE, RED = drawing.PALETTE[5], drawing.PALETTE[6]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One epoch. The Dice are of the averaged weights on the validation fold, None without one."""
+    """One epoch. Both Dice are those of the EMA weights on the validation fold; None without a validation."""
 
     epoch: int
     """Counted from 1."""
     loss: float
-    """Mean over the training images."""
+    """Mean training loss per image."""
     dice: float | None
     dice_present: float | None
-    """Over the (image, class) pairs whose true mask is not empty."""
+    """Mean over the (image, class) pairs whose ground-truth mask is not empty."""
     learning_rate: float
-    """At the last step."""
+    """Learning rate of the last step."""
     images_per_s: float
-    """Of training, without validation."""
+    """Training throughput, without validation."""
     validation_s: float
     elapsed_s: float
-    """Since the training began, over all sittings."""
+    """Training time since the first epoch, over all sessions."""
 
 
 def line(row: Row, epochs: int) -> str:
-    """An epoch in one line, for the terminal."""
+    """The progress line of an epoch."""
     score = "" if row.dice is None else f", Dice {row.dice:.4f}"
     if row.dice_present is not None:
-        score += f" ({row.dice_present:.4f} where the class is there)"
+        score += f" ({row.dice_present:.4f} where the class is present)"
     rate = f"{row.images_per_s:.1f} images/s, {row.elapsed_s:.0f} s"
     return f"epoch {row.epoch}/{epochs}: loss {row.loss:.4f}{score}, {rate}"
 
 
 def write(folder: Path, rows: Sequence[Row]) -> None:
-    """Write both files. Raises OutputError."""
+    """Write `history.csv` and `history.png`. Raises OutputError."""
     text = io.StringIO()
     table = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)], lineterminator="\n")
     table.writeheader()
     table.writerows(dataclasses.asdict(row) for row in rows)
-    files.write_text(folder / "history.csv", text.getvalue())
+    files.write_text(folder / NAME, text.getvalue())
     with files.replacing(folder / "history.png") as temporary:
         _draw(temporary, rows)
+
+
+def read(folder: Path) -> tuple[Row, ...]:
+    """The epochs of a run; none if the run has no history, as after an export.
+
+    Raises RunError: the file cannot be read, or is damaged.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return ()
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return tuple(typed.make(Row, {name: _value(name, text) for name, text in cells.items()})
+                         for cells in csv.DictReader(file))  # fmt: skip
+    except OSError as error:
+        raise files.unreadable(path, error, RunError) from error
+    except (TypeError, ValueError, csv.Error) as error:
+        raise RunError(f"{path} is damaged", str(error), "Restore it, or remove it") from error
+
+
+def _value(name: str, text: str) -> float | None:
+    if name == "epoch":
+        return int(text)
+    return float(text) if text else None
 
 
 def _draw(path: Path, rows: Sequence[Row]) -> None:

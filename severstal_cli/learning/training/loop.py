@@ -1,4 +1,4 @@
-"""The parts of a training: its state and one epoch. `stages/training.py` puts them in order."""
+"""The state of a training, and one epoch; `stages/training.py` runs the epochs."""
 
 import copy
 import time
@@ -15,6 +15,7 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
 from severstal_cli.learning import precision
 from severstal_cli.learning.device import check_compiler, gather, half_type, in_float32
+from severstal_cli.learning.networks import registry
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.runs.model_card import ModelCard
 from severstal_cli.learning.training import augmentation, losses, schedule
@@ -24,47 +25,47 @@ from severstal_cli.learning.training.prefetch import Fed, on_device
 from severstal_cli.progress import Bar, Progress
 
 ENCODER_RATES = 8
-"""Learning rates of an encoder at most, where its first layer has one of its own."""
+"""Largest number of learning rates in an encoder, with `first_layer_rate` below 1."""
 
 SYNCHRONISED_BELOW = 16
-"""Images of a batch below which batch norm takes its statistics over all devices: of fewer they are too uncertain."""
+"""Batch norm is synchronised over the devices below this batch size: statistics of few images are too noisy."""
 
 
 @dataclass(kw_only=True)
 class State:
-    """Everything that changes during a training."""
+    """The changing state of a training."""
 
     network: nn.Module
     average: nn.Module
-    """Exponential moving average of the network, running statistics included; it is the one that is kept."""
+    """The network with EMA weights and averaged running statistics; validation and prediction use it."""
     optimizer: torch.optim.Optimizer
     best: list[dict[str, Any]] = field(default_factory=list)
-    """Of the epochs that validated best, best first: `{"dice", "epoch", "weights"}`, weights as `average` had them."""
+    """The best epochs for checkpoint averaging, best first: `{"dice", "epoch", "weights"}` with EMA weights."""
     steps: int = 0
     elapsed_s: float = 0.0
-    """Over all sittings of a training that was resumed."""
+    """Training time over all sessions."""
     machine: str = ""
-    """That of `verdicts`, by `precision.machine`."""
-    verdicts: precision.Verdicts = field(default_factory=dict)
-    """Where half precision agrees with float32 in training; float32 is used for the other sizes."""
-    validation_verdicts: precision.Verdicts = field(default_factory=dict)
-    """The same of the average in validation."""
+    """The machine that `agreement` was measured on, by `precision.machine`."""
+    agreement: precision.Agreement = field(default_factory=dict)
+    """The batch sizes for which half precision agrees with float32 in training; the others use float32."""
+    validation_verdicts: precision.Agreement = field(default_factory=dict)
+    """The same for validation with the EMA weights."""
 
     def __post_init__(self) -> None:
-        # looked up once: to walk through both networks takes longer than a step of a small one on a GPU
+        # collected once: walking through both networks takes longer than a step of a small network on a GPU
         averaged, current = self.average.state_dict(), self.network.state_dict()
         named = [(name, current[name]) for name, _ in precision.running_statistics(self.average)]
         self.statistics = [name for name, _ in named], [value for _, value in named]
         """Names and tensors of the network's running means and variances."""
         floats = [name for name, value in averaged.items() if value.is_floating_point()]
-        counters = [name for name in averaged if name not in floats]  # of batch norm
+        counters = [name for name in averaged if name not in floats]  # num_batches_tracked of batch norms
         self._floats, self._counters = (
             ([averaged[name] for name in names], [current[name] for name in names]) for names in (floats, counters)
         )
 
     @torch.no_grad()
     def update_average(self, highest_decay: float) -> None:
-        """Move the average towards the network; early on faster, so that it forgets the random start."""
+        """Update the EMA weights, with a lower decay in the first steps so that they forget the initial weights."""
         decay = min(highest_decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(*self._floats, 1 - decay)
         if self._counters[0]:
@@ -80,29 +81,29 @@ class State:
             "steps": self.steps,
             "elapsed_s": self.elapsed_s,
             "machine": self.machine,
-            "verdicts": [[*size, agrees] for size, agrees in self.verdicts.items()],
+            "verdicts": [[*size, agrees] for size, agrees in self.agreement.items()],
             "validation_verdicts": [[*size, agrees] for size, agrees in self.validation_verdicts.items()],
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Load the result of `state_dict`."""
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.best = saved.get("best", [])
         self.steps, self.elapsed_s = saved["steps"], saved["elapsed_s"]
-        if saved.get("machine", "") == self.machine:  # so that what goes on computes as before
-            for verdicts, name in ((self.verdicts, "verdicts"), (self.validation_verdicts, "validation_verdicts")):
-                verdicts.update({(n, height, width): agrees for n, height, width, agrees in saved.get(name, ())})
+        if saved.get("machine", "") == self.machine:  # a resumed training computes in the same precision
+            for agreement, name in ((self.agreement, "verdicts"), (self.validation_verdicts, "validation_verdicts")):
+                agreement.update({(n, height, width): agrees for n, height, width, agrees in saved.get(name, ())})
 
 
 def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int = 1) -> State:
-    """A state before its first step: `network` on the device, AdamW without decay on biases and norms.
+    """The state before the first step: `network` on the device, AdamW without weight decay on biases and norms.
 
-    `at_once`: images of its batches. Raises MachineError: the network is to be compiled, and the machine cannot.
+    `at_once`: the batch size. Raises MachineError: the machine cannot compile the network.
     """
-    # torch has it on GPUs alone. On CPUs each worker normalises by its own batch, and the first one's running
-    # statistics count: it hands them to the others before each step, and after the epoch (see `train_epoch`)
+    # torch synchronises batch norm on GPUs only. On CPUs each worker normalises by its own batch, and all take the
+    # running statistics of rank 0 before each step and after the epoch (see `train_epoch`)
     if fabric.world_size > 1 and fabric.device.type == "cuda" and at_once < SYNCHRONISED_BELOW:
         network = synchronised(network)
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
@@ -112,7 +113,7 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int 
     average = copy.deepcopy(network).requires_grad_(False).eval()
     if config.compile:
         check_compiler(fabric.device)
-        network = torch.compile(network)  # type: ignore[assignment]  # names and weights stay those of the network
+        network = torch.compile(network)  # type: ignore[assignment]  # keeps the names of the weights
     network, optimizer = fabric.setup(network, optimizer)
     return State(network=network, average=average, optimizer=optimizer, machine=precision.machine(fabric))
 
@@ -120,9 +121,9 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int 
 def check_precision(
     state: State, data: TrainingSet, config: TrainConfig, card: ModelCard, fabric: Fabric, progress: Progress
 ) -> None:
-    """Try half precision for each size of batch that there will be, but for those in `state.verdicts`.
+    """Check half precision for each batch size of the training that `state.agreement` lacks.
 
-    By the average, which is not compiled; its weights are the network's at the start.
+    Uses `state.average`, which is not compiled and has the same weights before the first step.
     """
     if half_type(fabric) is None:
         return
@@ -130,40 +131,21 @@ def check_precision(
         _changed(fed, card, hash((config.seed, number)) & 0x7FFF_FFFF)[0]
         for number, fed in enumerate(on_device(data.trials(), fabric.device))
     )
-    precision.check_training(state.average, batches, fabric, state.verdicts, "training", progress)
-    precision.share_verdicts(state.verdicts, fabric)
+    precision.check_training(state.average, batches, fabric, state.agreement, "training", progress)
+    precision.share_agreement(state.agreement, fabric)
 
 
-def sparing_single_values(network: nn.Module) -> nn.Module:
-    """The network, whose batch norms take their running statistics where a batch has one value a channel.
-
-    One image of 32 x 32 has, in the deepest layer, and so has one of any size behind a global mean. Of one value there
-    is no spread: torch raises ValueError.
-    """
-
-    def before(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
-        if norm.training and given[0].numel() == given[0].shape[1]:
-            norm.eval()
-            spared.add(norm)
-
-    def after(norm: nn.Module, *_: Any) -> None:
-        if norm in spared:
-            spared.remove(norm)
-            norm.train()
-
-    spared: set[nn.Module] = set()
-    for part in network.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.register_forward_pre_hook(before)
-            part.register_forward_hook(after)
-    return network
+def check_smallest_batch(network: nn.Module, data: TrainingSet, config: TrainConfig) -> None:
+    """Check that the network trains on the smallest batch of `data`. Raises as `registry.try_out` does."""
+    images, height, width = data.smallest_batch
+    registry.try_out(network, config.arch, config.encoder, (1, height, width), images=images, learns=True)
 
 
 def synchronised(network: nn.Module) -> nn.Module:
-    """The network with batch norm over all devices."""
+    """The network with synchronised batch norms."""
     import timm.layers
 
-    # of timm, as its batch norm holds an activation, too, which torch's own way would drop
+    # torch's own conversion would drop the activations inside timm's batch norms
     return timm.layers.convert_sync_batchnorm(network)  # type: ignore
 
 
@@ -173,9 +155,9 @@ def optimizer_of(network: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """The weights by what the optimiser does to them, the decoder's first; `factor` is of the learning rate."""
-    part = getattr(network, "encoder", None)
-    encoder = list(part.parameters()) if part is not None else []
+    """Parameter groups of the optimiser, the decoder's first; `factor` multiplies the learning rate."""
+    module = getattr(network, "encoder", None)
+    encoder = list(module.parameters()) if module is not None else []
     count = min(ENCODER_RATES, len(encoder))
     factors = {
         id(weight): config.first_layer_rate ** (1 - (number * count // len(encoder)) / count)
@@ -191,9 +173,9 @@ def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
 
 
 def _freeze_unused(network: nn.Module, fabric: Fabric) -> None:
-    """Freeze weights that nothing comes from, as EfficientNet has: devices would wait for their gradients for ever."""
+    """Freeze weights without effect on the output, as in EfficientNet: DDP would wait for their gradients for ever."""
     logits = network.eval()(torch.zeros(1, 1, 2 * STRIDE, 2 * STRIDE, device=fabric.device))
-    sum(part.sum() for part in logits if part is not None).backward()
+    sum(each.sum() for each in logits if each is not None).backward()
     for weight in network.parameters():
         weight.requires_grad_(weight.grad is not None)
         weight.grad = None
@@ -202,7 +184,7 @@ def _freeze_unused(network: nn.Module, fabric: Fabric) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochResult:
-    """What an epoch of training gave. `ended`: the time limit cut it short."""
+    """Result of one epoch. `ended`: the time limit cut it short."""
 
     loss: float
     images: int
@@ -220,12 +202,11 @@ def train_epoch(
     share_done: Callable[[int], float],
     bar: Bar,
 ) -> EpochResult:
-    """One pass over the training images. `share_done(steps)`: of the whole training, after so many steps of this pass.
+    """One pass over the training images. `share_done(steps)`: share of the whole training after `steps` of this pass.
 
-    Every device ends it with the same average, and with loss and images of all.
+    Afterwards all devices have the same EMA weights, and the loss over all devices.
 
-    Raises SeverstalError when the loss, running statistics or the weights are not finite; nothing is saved from such an
-    epoch.
+    Raises SeverstalError: loss, running statistics or weights are not finite. Nothing of such an epoch is saved.
     """
     state.network.train()
     began, count, steps = time.monotonic(), Losses(epoch, state.statistics), 0
@@ -240,12 +221,12 @@ def train_epoch(
             rate = schedule.rate_of_step(config, share, step_share=step_share, is_first=state.steps == 0)
             for group in state.optimizer.param_groups:
                 group["lr"] = rate * group.get("factor", 1.0)
-        # dropout draws from the global generator: key it like everything else, so that resuming needs no saved state
-        place = number * fabric.world_size + fabric.global_rank
-        key = hash((config.seed, epoch, place)) & 0x7FFF_FFFF
+        # dropout uses the global generator: seed it by position, so that resuming needs no saved state
+        position = number * fabric.world_size + fabric.global_rank
+        key = hash((config.seed, epoch, position)) & 0x7FFF_FFFF
         torch.manual_seed(key)
         batch, (pixels, masks) = fed[0], _changed(fed, card, key)
-        exact = not state.verdicts.get((pixels.shape[0], pixels.shape[2], pixels.shape[3]), True)
+        exact = not state.agreement.get((pixels.shape[0], pixels.shape[2], pixels.shape[3]), True)
         with fabric.no_backward_sync(state.network, enabled=not batch.ends_step):  # type: ignore[arg-type]
             with in_float32(fabric, exact):
                 logits = state.network(pixels)
@@ -260,14 +241,14 @@ def train_epoch(
         state.steps, steps = state.steps + 1, steps + 1
         state.update_average(config.average_decay)
         rate = count.images * fabric.world_size / max(time.monotonic() - began, 1e-9)
-        loss_note = f"loss {count.total / count.images:.4f}, {rate:.1f} images/s" if count.images else "its first step"
+        loss_note = f"loss {count.total / count.images:.4f}, {rate:.1f} images/s" if count.images else "first step"
         bar.advance(note=f"epoch {epoch + 1}, {loss_note}")
     count.settle()
     total, images = count.total, count.images
     if fabric.world_size > 1:
-        for statistic in state.average.buffers():  # all else is the same everywhere, as the gradients were
+        for statistic in state.average.buffers():  # the weights are equal already, as all devices share gradients
             torch.distributed.broadcast(statistic, 0)
-        total, images = (sum(part) for part in zip(*gather((total, images), fabric), strict=True))
+        total, images = (sum(values) for values in zip(*gather((total, images), fabric), strict=True))
     if not all(torch.isfinite(value).all() for value in state.average.state_dict().values()):
         raise SeverstalError(
             f"the weights are not finite at the end of epoch {epoch + 1}",
@@ -282,7 +263,7 @@ def train_epoch(
 
 
 def _changed(fed: Fed, card: ModelCard, seed: int) -> tuple[Tensor, Tensor]:
-    """Normalised pixels `(N, 1, h, w)` and true masks `(N, C, h, w)` of a batch on its device, changed at random."""
+    """Augmented, normalised pixels `(N, 1, h, w)` and ground-truth masks `(N, C, h, w)` of a batch on its device."""
     batch, pixels, masks = fed
     pixels = pixels.float() / 255
     if batch.halved:

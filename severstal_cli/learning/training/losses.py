@@ -1,6 +1,6 @@
-"""What training minimises. Per image and class, as the competition scores: pooling over a batch hides small masks.
+"""Loss functions, per image and class like the competition's score: pooling over a batch would hide small masks.
 
-All take `logits, masks: (N, C, H, W)`, masks 0 or 1, and return a scalar.
+Their arguments are `logits, masks: (N, C, H, W)`, masks 0 or 1; they return a scalar.
 """
 
 import torch
@@ -10,15 +10,15 @@ from torch.nn import functional
 from severstal_cli.config import TrainConfig
 
 FALSE_ALARM_SHARE = 0.05
-"""A false alarm of this share of the pixels costs half of what a missed mask does."""
+"""A false alarm that covers this share of the image costs half as much as a missed mask."""
 
 
 def total_loss(
     masks_logits: Tensor, classes_logits: Tensor | None, masks: Tensor, config: TrainConfig, share_done: float = 1.0
 ) -> Tensor:
-    """The weighted sum of the parts that `config` gives a weight, in float32.
+    """The sum of the losses with their weights in `config`, in float32.
 
-    `classes_logits: (N, C)` from the classification head, None without one. `share_done`: of the whole training.
+    `classes_logits: (N, C)` from the classification head, or None. `share_done`: share of the whole training.
     """
     logits, masks = masks_logits.float(), masks.float()
     loss = config.bce_weight * cross_entropy(logits, masks, config.class_weights, config.focal_gamma)
@@ -33,28 +33,27 @@ def total_loss(
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, class_weights: tuple[float, ...] = (), gamma: float = 0.0) -> Tensor:
-    """Binary cross-entropy over pixels; focal (Lin et al., 2017) with `gamma` above 0: right pixels count less.
+    """Binary cross-entropy over pixels; with `gamma` above 0 the focal loss (Lin et al., 2017).
 
-    `class_weights`: one a class, whose mean is taken as 1; none: equal ones.
+    `class_weights`: one per class, normalised to a mean of 1; empty: equal weights.
     """
     cost = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
     if gamma:
-        # the share that is missing to certainty; at 0 a power below 1 has no gradient
+        # clamped, as a power below 1 has an infinite gradient at 0
         cost = cost * (logits.sigmoid() - masks).abs().clamp_min(1e-6).pow(gamma)
-    of_class = cost.mean(dim=(0, 2, 3))
+    by_class = cost.mean(dim=(0, 2, 3))
     if class_weights:
-        weights = of_class.new_tensor(class_weights)
-        of_class = of_class * weights / weights.mean()
-    return of_class.mean()
+        weights = by_class.new_tensor(class_weights)
+        by_class = by_class * weights / weights.mean()
+    return by_class.mean()
 
 
 def soft_dice_loss(logits: Tensor, masks: Tensor, false_alarm_weight: float = 1.0) -> Tensor:
-    """Mean of 1 - soft Dice over the (image, class) pairs with a true mask, plus the mean cost of false alarms.
+    """Mean of 1 - soft Dice over (image, class) pairs with a ground-truth mask, plus the mean cost of false alarms.
 
-    Where the true mask is empty, Dice has no gradient to speak of until
-    the very last false pixel is gone, yet such pairs are most of the score. There `a / (a + s)` is the cost of a
-    predicted area a: smooth, growing at once, 1/2 at s = `FALSE_ALARM_SHARE` of the pixels. The two means are added
-    rather than pooled, as a class may be in one image of fifty.
+    If the ground truth is empty, Dice has hardly any gradient until the last false pixel is gone, yet such pairs are
+    most of the score. So a predicted area a costs `a / (a + s)`, with s = `FALSE_ALARM_SHARE` of the pixels: smooth,
+    steep at 0, and 1/2 at s. The two means are added, not pooled, because a class may be in only one of fifty images.
     """
     probs = logits.sigmoid()
     area, true_area = probs.sum(dim=(2, 3)), masks.sum(dim=(2, 3))
@@ -65,14 +64,14 @@ def soft_dice_loss(logits: Tensor, masks: Tensor, false_alarm_weight: float = 1.
 
 
 def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
-    """The mean of the chosen values; 0 without any."""
+    """Mean of the chosen values; 0 if none is chosen."""
     return torch.where(chosen, values, 0.0).sum() / chosen.sum().clamp_min(1)
 
 
 def lovasz_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Lovasz hinge: a convex extension of 1 - Jaccard index (Berman et al., 2018), mean over (image, class) pairs.
 
-    Where the true mask is empty it is the margin of the worst false pixel.
+    For an empty ground truth it is the margin of the worst false pixel.
     """
     pairs, true = logits.flatten(2).flatten(0, 1), masks.flatten(2).flatten(0, 1)
     errors, order = (1 - pairs * (2 * true - 1)).sort(dim=1, descending=True)

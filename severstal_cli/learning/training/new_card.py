@@ -1,4 +1,4 @@
-"""What is known of a model before it is trained: the card that `model.json` will hold."""
+"""The model card of a training before its first epoch."""
 
 import dataclasses
 import os
@@ -22,7 +22,7 @@ from severstal_cli.steel.dataset.pseudo_labels import PseudoLabels
 from severstal_cli.steel.images.decoding import cv2
 
 STATISTICS_IMAGES = 500
-"""Images that mean and standard deviation are measured on: their error is then far below any augmentation."""
+"""Images for the mean and standard deviation of the pixels; their error is far below any augmentation."""
 
 
 def describe(
@@ -35,12 +35,12 @@ def describe(
     seen: tuple[dict[str, Any], ...],
     fabric: Fabric,
 ) -> model_card.ModelCard:
-    """What will be known of the model, but for the epoch and its score."""
+    """The card of the model, without epoch and validation Dice."""
     mean, std = _statistics(data_folder, train_ids)
     settings = {
         name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
     }
-    settings["devices"] = fabric.world_size  # torchrun decides it past the setting
+    settings["devices"] = fabric.world_size  # torchrun overrides the setting
     return model_card.ModelCard(
         arch=config.arch,
         encoder=config.encoder if registry.entry(config.arch).has_encoder else None,
@@ -79,8 +79,8 @@ def describe(
 
 
 def _environment(fabric: Fabric, precision: str) -> dict[str, str | int]:
-    """The machine, by what changes results or speed: no names of hosts or people, no paths."""
-    found: dict[str, str | int] = {
+    """The properties of the machine that affect results or speed; no host names, user names or paths."""
+    facts: dict[str, str | int] = {
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "cpu": _cpu_name(),
@@ -91,21 +91,21 @@ def _environment(fabric: Fabric, precision: str) -> dict[str, str | int]:
         "precision": chosen_precision(precision, fabric.device.type),
     }
     if fabric.device.type == "cuda":
-        found |= {"gpu": torch.cuda.get_device_name(fabric.device), "cuda": torch.version.cuda or ""}
-    return found
+        facts |= {"gpu": torch.cuda.get_device_name(fabric.device), "cuda": torch.version.cuda or ""}
+    return facts
 
 
 def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # Linux alone has it
+    except OSError:  # only Linux has this file
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 
 
 def _statistics(data_folder: DataFolder, train_ids: list[str]) -> tuple[float, float]:
-    """Mean and standard deviation of the training pixels, in shares of the full range."""
+    """Mean and standard deviation of the training pixels, in [0, 1]."""
     cache, step = data_folder.cache, max(1, len(train_ids) // STATISTICS_IMAGES)
     counts = np.zeros(256, np.int64)
     for image_id in train_ids[::step]:
@@ -113,4 +113,4 @@ def _statistics(data_folder: DataFolder, train_ids: list[str]) -> tuple[float, f
     values = np.arange(256) / 255
     mean = float(np.average(values, weights=counts))
     std = float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
-    return mean, max(std, 1 / 255)  # one even grey must not divide by zero
+    return mean, max(std, 1 / 255)  # constant images have a standard deviation of 0

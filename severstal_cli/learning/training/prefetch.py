@@ -1,4 +1,4 @@
-"""Batches on their way to the device: on a GPU the next one arrives while the last one is computed with."""
+"""Batches on the device: on a GPU the next batches are copied while the current one is computed."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,17 +9,17 @@ from severstal_cli.learning.training.batches import Batch
 from severstal_cli.parallel import map_in_order
 
 Fed = tuple[Batch, Tensor, Tensor]
-"""A batch, and its `images` and `masks` on the device, uint8 as they travel."""
+"""A batch, with its `images` and `masks` on the device as uint8."""
 
 AHEAD = 2
-"""Batches on the device before they are asked for."""
+"""Batches that are copied to the device in advance."""
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Fed]:
     """Each of `batches` with its arrays on `device`, in order.
 
-    On a GPU a thread copies them to pinned memory and sends them by a stream of their own, so neither the thread that
-    starts the network's work nor that work waits for them.
+    On a GPU a thread copies them through pinned memory in a CUDA stream of its own, so neither the main thread nor the
+    network waits for the copies.
     """
     if device.type != "cuda":
         for batch in batches:
@@ -39,5 +39,5 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Iterator[Fed]:
         computing = torch.cuda.current_stream(device)
         computing.wait_event(event)
         for tensor in fed[1:]:
-            tensor.record_stream(computing)  # its memory is free again when that has gone past it
+            tensor.record_stream(computing)  # keeps its memory until the computing stream has used it
         yield fed

@@ -1,4 +1,4 @@
-"""How far a training is, and what follows: the learning rate, the size of the pieces, which epochs are validated."""
+"""Progress of a training, and what depends on it: learning rate, half-size crops, validated epochs."""
 
 import math
 import time
@@ -8,33 +8,33 @@ from dataclasses import dataclass, field
 from severstal_cli.config import TrainConfig
 
 GUESS_STEPS = 3
-"""Steps of an epoch before the time of a validation is guessed by them; a guess is never above half the time limit."""
+"""Steps before the duration of a validation is estimated from them; the estimate is at most half the time limit."""
 
 
 @dataclass(kw_only=True)
 class Clock:
-    """How much of a training is done, as one of its epochs goes on: of the epochs or of the time, whichever is more."""
+    """Share of a training that is done, within an epoch: the share of the epochs or of the time limit, if larger."""
 
     config: TrainConfig
     epoch: int
     """Counted from 0."""
     steps_an_epoch: int
-    """With other devices than before, others than in the epochs before."""
+    """Steps per epoch with the current number of devices."""
     elapsed_s: float
-    """Of the training as the epoch begins."""
+    """Training time before the epoch."""
     validation_s: float | None
-    """What the last validation will take: it belongs to the time, too, and so does that of the best epochs' mean. None:
-    there was none yet; it is guessed."""
+    """Time reserved for the final validation (twice, if best epochs are averaged). None: estimated, as there was no
+    validation yet."""
     validation_steps: float
-    """Steps that take about as long as a validation, for the guess."""
+    """Number of steps that take about as long as a validation, for the estimate."""
     agree: Callable[[float], float]
-    """Gives all devices the time of the first one: each has a clock of its own, but they must stop together."""
+    """Returns the time of rank 0 on all devices: their clocks differ, but they must stop together."""
     began: float = field(default_factory=lambda: time.monotonic())  # noqa: PLW0108 (a test sets the clock)
     _first_s: float | None = field(default=None, init=False)
-    """Of the first step, which may have taken far longer than others: what compiles does so then."""
+    """Duration of the first step, which may be far longer than others because of compilation."""
 
     def share_done(self, step: int) -> float:
-        """After so many steps of the epoch."""
+        """The share of the training after `step` steps of the epoch."""
         share = (self.epoch + step / self.steps_an_epoch) / self.config.epochs
         if self.config.time_limit_s is None:
             return share
@@ -53,7 +53,7 @@ class Clock:
 
 
 def learning_rate(config: TrainConfig, share_done: float) -> float:
-    """Linear warm-up, then a cosine to zero, by the share of the training that is done."""
+    """Linear warm-up, then a cosine to zero."""
     if share_done < config.warmup_share:
         return config.learning_rate * (share_done / config.warmup_share)
     after = (share_done - config.warmup_share) / (1 - config.warmup_share)
@@ -61,10 +61,11 @@ def learning_rate(config: TrainConfig, share_done: float) -> float:
 
 
 def rate_of_step(config: TrainConfig, share: float, *, step_share: float, is_first: bool) -> float:
-    """The learning rate of a step that begins at `share` of the training and is `step_share` of it.
+    """The learning rate of a step that begins at `share` of the training and takes `step_share` of it.
 
-    In the warm-up that of its middle: at its beginning the first one, which may be the only one, would learn nothing.
-    With a time limit nobody knows how long the first one takes: then the middle of the warm-up at least.
+    During the warm-up the rate at the middle of the step: at its beginning the first step, which may be the only one,
+    would have rate 0. With a time limit the length of the first step is unknown, so it gets at least the rate at the
+    middle of the warm-up.
     """
     if share < config.warmup_share:
         share += step_share / 2
@@ -74,13 +75,13 @@ def rate_of_step(config: TrainConfig, share: float, *, step_share: float, is_fir
 
 
 def is_half_size(config: TrainConfig, share_done: float) -> bool:
-    """Whether an epoch that begins here is trained at half size."""
+    """Whether an epoch that begins at `share_done` trains on half-size crops."""
     return share_done < config.half_size_share
 
 
 def validates(config: TrainConfig, epoch: int, share_done: float) -> bool:
-    """Whether an epoch, counted from 0, that begins here is worth a validation: at half size one in four is.
+    """Whether an epoch, counted from 0, that begins at `share_done` is validated: at half size every fourth one.
 
-    Such an epoch takes a quarter of the time of others, and the best one comes later.
+    Half-size epochs take a quarter of the time, and the best epoch comes later.
     """
     return epoch % 4 == 3 or not is_half_size(config, share_done)

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run, where TensorBoard is installed: the columns of its history, in RUN/tensorboard/."""
+"""The columns of a run's history for TensorBoard, in RUN/tensorboard/, if TensorBoard is installed."""
 
 import dataclasses
 import time
@@ -14,28 +14,28 @@ FOLDER = "tensorboard"
 
 @contextmanager
 def open_scalars(folder: Path | None, rows: Sequence[Row]) -> Iterator[Callable[[Row], None]]:
-    """Yield what takes an epoch more of the run in `folder`; `rows` are its epochs so far, written afresh.
+    """Yield a function that logs one more epoch of the run in `folder`; its epochs so far, `rows`, are written again.
 
-    Afresh, because an earlier sitting may have written an epoch that its checkpoint does not hold. Without
-    TensorBoard, or a folder, nothing is written or said. Raises OutputError.
+    An earlier session may have logged an epoch that its checkpoint lacks, so old logs are removed. Without TensorBoard
+    or a folder, nothing is written or reported. Raises OutputError.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except Exception:  # not there, or broken, as with a protobuf of another version: nothing depends on it
+    except Exception:  # missing, or broken by another version of protobuf: nothing depends on it
         folder = None
     if folder is None:
         yield lambda row: None
         return
-    place = folder / FOLDER
-    with files.writing(place):
-        for old in place.glob("events.out.tfevents.*"):
+    logs = folder / FOLDER
+    with files.writing(logs):
+        for old in logs.glob("events.out.tfevents.*"):
             old.unlink()
-        writer = SummaryWriter(str(place))
-    # its axis of time shows the seconds of training, without the pauses between sittings
+        writer = SummaryWriter(str(logs))
+    # the time axis shows seconds of training, without the pauses between sessions
     began = time.time() - (rows[-1].elapsed_s if rows else 0.0)
 
     def add(row: Row) -> None:
-        with files.writing(place):
+        with files.writing(logs):
             for name, value in dataclasses.asdict(row).items():
                 if name != "epoch" and value is not None:
                     writer.add_scalar(name, value, row.epoch, walltime=began + row.elapsed_s)

@@ -16,7 +16,7 @@ from severstal_cli.learning.inference import engines, export, fuse_norms
 from severstal_cli.learning.inference.engines import Member
 from severstal_cli.learning.inference.level_maps import predict_levels
 from severstal_cli.learning.networks import registry
-from severstal_cli.learning.precision import Careful
+from severstal_cli.learning.precision import CheckedHalf
 from severstal_cli.learning.runs import model_card
 
 PICTURES = [
@@ -171,7 +171,7 @@ def test_weights_are_cast_once_to_what_the_device_multiplies(exported: dict[str,
     card = model_card.read_card(exported["weights"])
     fabric = on_cpu("bf16-mixed")
     [probs] = engines.load_members([exported["weights"]], [card], fabric, engine="torch")
-    assert isinstance(probs, Careful)
+    assert isinstance(probs, CheckedHalf)
     assert isinstance(probs.half, nn.Module)
     kinds = {
         weight.dtype for part in probs.half.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()
@@ -189,7 +189,7 @@ def test_a_gpu_without_bfloat16_multiplies_float16(exported: dict[str, Path], mo
     card, exact, half = model_card.read_card(exported["weights"]), on_cpu("32-true"), on_cpu("32-true")
     monkeypatch.setattr(half, "autocast", lambda: torch.autocast("cpu", torch.float16))  # Fabric has it on GPUs alone
     [probs] = engines.load_members([exported["weights"]], [card], half, engine="torch")
-    assert isinstance(probs, Careful)
+    assert isinstance(probs, CheckedHalf)
     assert isinstance(probs.half, nn.Module)
     kinds = {
         weight.dtype for part in probs.half.modules() if isinstance(part, nn.Conv2d) for weight in part.parameters()

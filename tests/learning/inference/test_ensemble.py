@@ -54,12 +54,12 @@ def test_runs_that_are_not_here_are_named(
     models: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(Path("both.json"), "models/a", "models/gone", weights=(1.0, 2.0)).absolute()
-    line = r"both\.json was searched for runs that are not here: models/gone\. Name them with --model"
+    line = r"both\.json was searched for runs that do not exist: models/gone\. Name them with --model"
     with pytest.raises(RunError, match=line):
         ensemble.runs_for((), file, models)
     elsewhere = models.absolute()
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    with pytest.raises(RunError, match=r"not here: models/a, models/gone\. Name"):
+    with pytest.raises(RunError, match=r"do not exist: models/a, models/gone\. Name"):
         ensemble.runs_for((), file, models)
     (elsewhere / "c").rename(elsewhere / "gone")
     assert ensemble.read((elsewhere / "gone", elsewhere / "a"), thresholds=file).weights == (2.0, 1.0)

@@ -71,7 +71,7 @@ def test_the_folds_of_several_runs_are_pooled(trained: tuple[Path, Path], member
     check_equal(levels_of(part), pair | alone)
     assert heard.lines == [
         f"fold 0, {len(pair)} images: 3 x {a} + 1 x {b}; fold 1, {len(alone)} images: 1 x {c}; "
-        "so fewer runs made the maps that are searched than predict will average"
+        "note: thresholds are tuned on out-of-fold predictions, i.e. fewer models per image than `predict` averages"
     ]
 
 
@@ -111,7 +111,7 @@ def test_what_would_score_trained_images_is_refused(members: dict[str, Path], tm
     other = Path(shutil.copytree(members["c"], tmp_path / "other"))
     fields = vars(model_card.read_card(other))
     model_card.write_card(other, model_card.card_from({**fields, "split_fingerprint": "another"}))
-    with pytest.raises(RunError, match=r"other was trained with another split than that of .*: split another, here "):
+    with pytest.raises(RunError, match=r"other was trained with another split than that of .*: split another, now "):
         held_out.open_validation([a, other], None, SILENT)
     model_card.write_card(other, model_card.card_from({**fields, "data_fingerprint": "another"}))
     with pytest.raises(RunError, match="other was trained with another data"):

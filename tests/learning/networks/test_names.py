@@ -49,10 +49,10 @@ def test_every_model_of_timm_is_known_by_its_source() -> None:
         ("timm-res2net50_26w_4s", "unknown encoder: timm-res2net50_26w_4s. Its name is tu-res2net50_26w_4s"),
         ("timm-mobilenetv3_large_100", "unknown encoder: timm-mobilenetv3_large_100. Its name is "
                                        "tu-tf_mobilenetv3_large_100"),
-        ("tu-convnext_tinny", "unknown encoder: tu-convnext_tinny. Did you mean tu-convnext_tiny? After tu- stands the "
-                              "name of a model of timm"),
-        *((f"tu-{name}", f"not the name of an encoder: tu-{name}. After tu- stands the name of a model of timm alone, "
-                         "as tu-convnext_tiny")
+        ("tu-convnext_tinny", "unknown encoder: tu-convnext_tinny. Did you mean tu-convnext_tiny? After tu- give the "
+                              "name of a timm model"),
+        *((f"tu-{name}", f"not the name of an encoder: tu-{name}. After tu- give the name of a timm model alone, "
+                         "e.g. tu-convnext_tiny")
           for name in ("hf-hub:x/y", "hf_hub:x/y", "local-dir:/models", "../resnet18", "resnet18@main", "a/b",
                        "ｒesnet18", "resnet18.a.b")),
     ],
@@ -70,9 +70,9 @@ def test_an_encoder_that_is_none_is_told(encoder: str, line: str) -> None:
                             "file"),
         ("resnext101_32x16d", "imagenet", "resnext101_32x16d has no weights of this name: imagenet. Pass "
                                           "--encoder-weights instagram, ssl, swsl, none or a file"),
-        ("tu-resnet18", "noisy-student", "tu-resnet18 has no weights of this name: noisy-student. Those of timm stand "
-                                         "in the name: --encoder tu-resnet18.fb_ssl_yfcc100m_ft_in1k --encoder-weights "
-                                         "imagenet"),
+        ("tu-resnet18", "noisy-student", "tu-resnet18 has no weights of this name: noisy-student. For timm they "
+                                         "are part of the name: --encoder tu-resnet18.fb_ssl_yfcc100m_ft_in1k "
+                                         "--encoder-weights imagenet"),
         ("resnet18", "imagnet", "no such file of encoder weights: imagnet. Did you mean imagenet? Give a file, or "
                                 "imagenet, ssl, swsl, or none"),
     ],

@@ -160,10 +160,10 @@ def test_weights_of_a_network_that_computes_otherwise_are_noted(
     assert heard.lines == [], "random weights are of none"
     torch.save(given.state_dict(), tmp_path / "file.pth")
     build("unet", encoder=encoder, encoder_weights=str(tmp_path / "file.pth"), classes=2, progress=heard)
-    notes = [line for line in heard.lines if "other features" in line]
+    notes = [line for line in heard.lines if "differs from the network" in line]
     assert len(notes) == bool(exact)
     if exact:
-        assert notes[0].startswith(f"{encoder} gives other features than the network that its weights are of")
+        assert notes[0].startswith(f"{encoder} differs from the network that its weights were trained in")
         assert notes[0].endswith(f"; {exact} is that network")
 
 

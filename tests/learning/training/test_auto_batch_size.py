@@ -77,7 +77,7 @@ def test_the_search_leaves_no_trace(make_data) -> None:  # type: ignore[no-untyp
 
 
 def test_where_not_one_image_fits_is_told(make_data) -> None:  # type: ignore[no-untyped-def]
-    line = r"the batch of 1 does not fit the device's memory: pieces of 64 x 96\. Take another --encoder"
+    line = r"a batch of 1 does not fit the device's memory: crops of 64 x 96\. Choose another --encoder"
     with pytest.raises(MachineError, match=line):
         _find(make_data(), _Limited(0, 0))
 
@@ -87,7 +87,7 @@ def test_where_not_one_image_fits_is_told(make_data) -> None:  # type: ignore[no
     [
         ({"batch_size": 6}, r"Pass --batch-size auto --step-images 6, or a smaller --batch-size"),
         ({"batch_size": None}, r"Pass --batch-size 4 --step-images 8"),
-        ({"batch_size": 1}, r"Take another --encoder"),
+        ({"batch_size": 1}, r"Choose another --encoder"),
     ],
 )
 def test_a_full_memory_in_training_is_told(
@@ -100,6 +100,6 @@ def test_a_full_memory_in_training_is_told(
 
     monkeypatch.setattr(loop.losses, "total_loss", full)
     images = settings["batch_size"] or 8
-    line = rf"^the batch of {images} does not fit the device's memory: pieces of 64 x 96\. {remedy}"
+    line = rf"^a batch of {images} does not fit the device's memory: crops of 64 x 96\. {remedy}"
     with pytest.raises(MachineError, match=line):
         training.train(TrainConfig(data=make_data(), models=tmp_path, arch="unet-small", epochs=1, **settings))

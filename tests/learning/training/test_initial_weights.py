@@ -51,17 +51,17 @@ def test_a_training_can_start_from_a_run(make_data, trained, heard, tmp_path: Pa
     # other classes: all but the last layer; a head that the run lacks stays as it is
     more = make_data("more", classes=3)
     training.train(dataclasses.replace(config, data=more, head_weight=0.5, name="more"), heard)
-    assert f"starting from {folder}, but for head, network.out" in heard.lines
-    unknown = [line for line in heard.lines if "cannot be told" in line]
-    assert unknown == [f"{folder} learnt from other data with another split: whether it saw images that this training "
-                       "is judged by cannot be told"]  # fmt: skip
+    assert f"starting from {folder}, except head, network.out" in heard.lines
+    unknown = [line for line in heard.lines if "cannot be ruled out" in line]
+    assert unknown == [f"{folder} was trained on other data with another split, so leakage into validation cannot be "
+                       "ruled out"]  # fmt: skip
 
 
 def test_a_training_starts_from_no_run_that_saw_its_validation(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
-    with pytest.raises(InputError, match=r"cannot start from .*its fold is 0, here 1"):
+    with pytest.raises(InputError, match=r"cannot start from .*its fold is 0, expected 1"):
         training.train(_config(data, tmp_path, init=folder, fold=1))
-    with pytest.raises(InputError, match=r"cannot start from .*its network is unet-small, here linknet-small"):
+    with pytest.raises(InputError, match=r"cannot start from .*its network is unet-small, expected linknet-small"):
         training.train(_config(data, tmp_path, init=folder, arch="linknet-small"))
     assert not list(tmp_path.glob("*/model.json"))
     training.train(_config(data, tmp_path, init=folder, fold=None, epochs=1))  # nothing is validated there
@@ -80,7 +80,7 @@ def test_what_was_seen_by_way_of_others_is_kept_and_refused(
     training.train(_config(more, tmp_path, epochs=2, init=folder, name="first", resume=True))
     assert model_card.read_card(first).seen == (own,)
     # by way of other images, back to those whose fold 1 the first run of all was trained on
-    with pytest.raises(InputError, match=r"cannot start from .*first: its fold is 0, here 1"):
+    with pytest.raises(InputError, match=r"cannot start from .*first: its fold is 0, expected 1"):
         training.train(_config(data, tmp_path, init=first, fold=1, name="second"))
     again = training.train(_config(data, tmp_path, epochs=1, init=first, name="second")).folder
     assert model_card.read_card(again).seen == (card.records()[0], own)
@@ -88,8 +88,10 @@ def test_what_was_seen_by_way_of_others_is_kept_and_refused(
     pseudo = make_pseudo()
     story = {"folder": "models/teacher", **own, "seen": [card.records()[0]]}
     (tmp_path / "pseudo" / "train.json").write_text(json.dumps({"runs": [story]}))
-    with pytest.raises(InputError, match=r"train.csv was made by models/teacher: its fold is 0, here 1\. Take pseudo"):
+    with pytest.raises(InputError, match=r"train.csv was made by models/teacher: its fold is 0, expected 1\. Use"):
         training.train(_config(data, tmp_path, fold=1, name="third", **pseudo))
     third = training.train(_config(data, tmp_path, epochs=1, name="third", **pseudo), heard).folder
-    assert [line.split(" learnt")[0] for line in heard.lines if "cannot be told" in line] == ["models/teacher"]
+    assert [line.split(" was trained")[0] for line in heard.lines if "cannot be ruled out" in line] == [
+        "models/teacher"
+    ]
     assert model_card.read_card(third).seen == (own, card.records()[0])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.errors import MachineError
+from severstal_cli.errors import InputError, MachineError
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.runs import model_card, run_folder
@@ -130,20 +130,47 @@ def test_a_machine_that_cannot_compile_is_told_before_the_first_step(
     assert not list(tmp_path.glob("unet-small*"))
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-skresnet18"])
-def test_one_image_of_one_deepest_pixel_can_be_learnt_from(encoder: str) -> None:
-    """The second encoder normalises means over the whole picture."""
-    network = loop.sparing_single_values(registry.build("unet", encoder=encoder, classes=2, classifier=True))
-    norms = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
-    for images, size in ((1, 32), (2, 32), (1, 128)):
-        before = [norm.running_mean.clone() for norm in norms]  # type: ignore[union-attr]
-        network.train()
-        logits = network(torch.rand(images, 1, size, size))
-        sum(part.sum() for part in logits).backward()
-        assert all(norm.training for norm in norms)
-        moved = [not torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before, strict=True)]  # type: ignore[arg-type]
-        assert any(moved)
-        assert all(moved) == (images == 2 or (size == 128 and encoder == "resnet18"))
+@pytest.mark.parametrize(
+    ("encoder", "images", "size", "settings"),
+    [
+        ("resnet18", 17, (32, 32), {}),  # the last batch of an epoch has one image
+        ("resnet18", 24, (32, 32), {"batch_size": 1}),
+        ("resnet18", 17, (64, 64), {"half_size_share": 0.5}),
+        ("tu-skresnet18", 24, (64, 64), {"batch_size": 1}),  # it normalises means over the whole image
+    ],
+)
+def test_one_value_per_channel_is_refused_before_the_training(
+    make_data, encoder: str, images: int, size: tuple[int, int], settings: dict[str, Any]
+) -> None:  # type: ignore[no-untyped-def]
+    data = _training_set(make_data(images=images, size=size), **settings)
+    config = TrainConfig(encoder=encoder, **settings)
+    network = registry.build("unet", encoder=encoder, classes=2, classifier=True)
+    line = r"^unet with encoder \S+ does not take .* pixels: batch norm cannot train on one value per channel"
+    with pytest.raises(InputError, match=line):
+        loop.check_smallest_batch(network, data, config)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "images", "size", "settings"),
+    [
+        ("resnet18", 24, (32, 32), {}),
+        ("resnet18", 17, (64, 64), {}),
+        ("tu-skresnet18", 24, (32, 32), {}),
+    ],
+)
+def test_small_crops_train_where_no_batch_has_one_value_per_channel(
+    make_data, encoder: str, images: int, size: tuple[int, int], settings: dict[str, Any]
+) -> None:  # type: ignore[no-untyped-def]
+    data = _training_set(make_data(images=images, size=size), **settings)
+    network = registry.build("unet", encoder=encoder, classes=2, classifier=True)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    loop.check_smallest_batch(network, data, TrainConfig(encoder=encoder))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def _training_set(folder: Path, **settings: Any) -> TrainingSet:
+    data_folder = open_data_folder(folder)
+    return TrainingSet(data_folder, data_folder.cache.image_ids, TrainConfig(data=folder, **settings))
 
 
 def test_synchronised_batch_norm_keeps_the_activations_that_it_holds() -> None:
