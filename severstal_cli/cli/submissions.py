@@ -56,15 +56,12 @@ def predict(
         str, typer.Option(metavar="stop|skip", help="At a wrong image: stop, or skip it and leave its rows empty.")
     ] = configs.PredictConfig.on_error,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what a killed prediction finished.")] = False,
-    keep_parts: Annotated[
-        bool, typer.Option("--keep-parts", help="Leave many small tables in OUT.parts/ instead of one file.")
-    ] = False,
 ) -> None:
     """Predict the masks of images: a submission.csv."""
     config = configs.PredictConfig(
         images=tuple(images), runs=tuple(model or ()), models=models, tta=tta, out=out, layout=layout, sample=sample,
         masks=masks, thresholds=thresholds, weights=weights or (), batch_size=batch_size, engine=engine,
-        compile=compile_networks, devices=devices, on_error=on_error, resume=resume, keep_parts=keep_parts,
+        compile=compile_networks, devices=devices, on_error=on_error, resume=resume,
     )  # fmt: skip
     early.check_prediction(config)
     from severstal_cli.learning import distributed

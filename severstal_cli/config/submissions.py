@@ -40,8 +40,6 @@ class PredictConfig:
     """What to do at a image that cannot be read: "stop", or "skip": its rows are empty."""
     resume: bool = False
     """Go on with the parts that an earlier prediction left."""
-    keep_parts: bool = False
-    """Leave the parts as they are, instead of one file."""
 
     def __post_init__(self) -> None:
         check_unpacked(self.out)

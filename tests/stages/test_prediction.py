@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from severstal_cli import files
-from severstal_cli.config import CheckConfig, PredictConfig, ScoreConfig, ThresholdsConfig
+from severstal_cli.config import PredictConfig, ThresholdsConfig
 from severstal_cli.errors import InputError, MachineError, OutputError, RunError, UsageError
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.inference import engines, level_maps
 from severstal_cli.learning.runs import model_card, run_folder
-from severstal_cli.stages import checking, prediction, scoring, threshold_search
+from severstal_cli.stages import prediction, threshold_search
 from severstal_cli.steel.images import decoding, image_files
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.tables import confidence, mask_table
@@ -320,16 +320,6 @@ def test_no_photograph_or_sample_is_written_over(trained, tmp_path: Path) -> Non
             _predict(trained, tmp_path, out=out)
 
 
-def test_what_is_told_of_a_submission_is_not_lost_to_parts_of_its_name(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    result = _predict(trained, tmp_path)
-    story = result.path.with_suffix(".json").read_bytes()
-    with pytest.raises(
-        InputError, match=r"submission\.csv is in the way: what is told of it would be told of the parts"
-    ):
-        _predict(trained, tmp_path, keep_parts=True)
-    assert result.path.with_suffix(".json").read_bytes() == story
-
-
 def test_a_photograph_that_changes_while_its_part_is_made_counts_as_it_was(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = _broken(trained, tmp_path, 40)
     paths = image_files.find_images([folder])
@@ -393,25 +383,6 @@ def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tm
     everything = _broken(trained, tmp_path / "all", *range(45))
     result = _predict(trained, tmp_path, images=(everything,), out=tmp_path / "none.csv", on_error="skip")
     assert (len(result.skipped), result.masks_by_class) == (45, (0, 0))
-
-
-def test_parts_can_stay_parts_and_are_read_as_one_table(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    data, _ = trained
-    one = _predict(trained, tmp_path)
-    many = _predict(trained, tmp_path, out=tmp_path / "many.csv", keep_parts=True)
-    assert many.path == tmp_path / "many.parts"
-    assert not (tmp_path / "many.csv").exists()
-    assert (many.rows, many.masks_by_class) == (one.rows, one.masks_by_class)
-    table, parts = mask_table.read_table(one.path), mask_table.read_table(many.path)
-    assert list(parts.lines) == list(table.lines)
-    assert all(np.array_equal(parts.masks[key], runs) for key, runs in table.masks.items())
-    truth = shutil.copy(data / "train.csv", tmp_path / "truth.csv")  # beside its split, what trained on them counts
-    scores = [scoring.score(ScoreConfig(submission=path, truth=truth)) for path in (one.path, many.path)]
-    assert scores[0] == scores[1]
-    assert checking.check(CheckConfig(submission=many.path, images=data / "train_images")).is_valid
-    (many.path / "part-00002.csv").unlink()
-    with pytest.raises(InputError, match=r"many\.parts is not complete: 1 of 3 parts are missing, first part-00002"):
-        scoring.score(ScoreConfig(submission=many.path, truth=truth))
 
 
 def test_batches_of_one_and_of_sixteen_give_the_same_bytes_in_float32(

@@ -39,9 +39,6 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
         raise UsageError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
     if config.out.suffix == ".parts":
         raise UsageError("wrong name for a submission", str(config.out), "A folder of that name is made for its parts")
-    if config.keep_parts and config.out.exists():
-        raise InputError(f"{config.out} is in the way", "what is told of it would be told of the parts",
-                         "Remove it, or choose another name for --out")  # fmt: skip
     _check_story(config.out.with_suffix(".json"))
     written = config.out, config.out.with_suffix(".json"), confidence.scores_path(config.out)
     for path in written:
