@@ -408,7 +408,7 @@ def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     alone = _predict(trained, tmp_path, out=tmp_path / "alone.csv").path.read_bytes()
     assert _predict(trained, tmp_path, **settings, weights=(5.0, 0.0)).path.read_bytes() == alone
     assert _predict(trained, tmp_path, **settings).path.read_bytes() != alone
-    with pytest.raises(InputError, match=r"wrong weights: 1, 2, 3\. Give 2, one a run, none below 0 and not all 0"):
+    with pytest.raises(InputError, match=r"wrong weights: 1, 2, 3\. Give 2, one per run, none below 0 and not all 0"):
         _predict(trained, tmp_path, **settings, weights=(1.0, 2.0, 3.0))
     with pytest.raises(InputError, match="a run is named twice"):
         _predict(trained, tmp_path, runs=(folder, folder))

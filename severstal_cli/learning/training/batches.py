@@ -89,7 +89,7 @@ class TrainingSet:
         self._rank, self._world = rank, world
         self.image_ids, self.classes = tuple(image_ids), data_folder.classes
         cache, masks = data_folder.cache, data_folder.masks
-        self.step_images = config.images_of_step
+        self.step_images = config.effective_batch_size
         """Of one device."""
         self._global_step_images = world * self.step_images
         self.at_once = config.batch_size or self.step_images

@@ -1,6 +1,5 @@
 """What is known of a model before it is trained: the card that `model.json` will hold."""
 
-import dataclasses
 import os
 import platform
 from importlib.metadata import version
@@ -37,10 +36,7 @@ def describe(
 ) -> model_card.ModelCard:
     """What will be known of the model, but for the epoch and its score."""
     mean, std = _statistics(data_folder, train_ids)
-    settings = {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
-    }
-    settings["devices"] = fabric.world_size  # torchrun decides it past the setting
+    settings = config.as_json() | {"devices": fabric.world_size}  # torchrun sets it
     return model_card.ModelCard(
         arch=config.arch,
         encoder=config.encoder if registry.entry(config.arch).has_encoder else None,
