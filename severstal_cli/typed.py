@@ -94,7 +94,8 @@ def as_type(kind: Any, value: Any, what: str) -> Any:
         for one in parts:
             with suppress(ValueError):
                 return as_type(one, value, what)
-        raise _wrong(kind, value, what)
+        if float not in parts:
+            raise _wrong(kind, value, what)
     if is_dataclass(kind):
         return make(kind, value, what)  # type: ignore[arg-type]
     if origin is tuple and isinstance(value, list | tuple):
@@ -109,6 +110,8 @@ def as_type(kind: Any, value: Any, what: str) -> Any:
         return float(value)
     if kind in (str, int, bool, type(None)) and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
+    if isinstance(value, float) and not _is_finite(value):
+        raise ValueError(f"{what} is {value}, not a finite number")
     raise _wrong(kind, value, what)
 
 

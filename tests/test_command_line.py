@@ -227,6 +227,8 @@ def test_settings_of_a_file_are_taken_and_options_win(severstal: Severstal, conf
         ('{"epochs": "many"}', "epochs is 'many', not a whole number"),
         ('{"epochs": true}', "epochs is True, not"),
         ('{"noise": null}', "noise is None, not a number"),
+        ('{"noise": NaN}', "noise is nan, not a finite number"),
+        ('{"time_limit_s": -Infinity}', "time_limit_s is -inf, not a finite number"),
         ('{"data": 1}', "data is 1, not a path"),
         ('{"class_weights": ["a"]}', "class_weights[0] is 'a', not a number"),
     ],

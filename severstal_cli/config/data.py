@@ -93,8 +93,8 @@ class EncodeConfig:
     """"current": rows for defects only; "original": a row for every image and class."""
     label_images: bool = False
     """One file an image, whose pixel values or colours are classes, instead of one an image and class."""
-    class_id: int = 0
-    """The class of all masks, which are named as their images; 0: the names say it."""
+    class_id: int | None = None
+    """Class of all masks, which have the names of their images; None: the file names hold the class."""
     colours: str = ""
     """Which colours are which classes: `ff0000=1,00ff00=2`, 0 for the background; `voc`; or a labelmap.txt."""
     images: Path | None = None
@@ -112,8 +112,8 @@ class EncodeConfig:
         check_unpacked(self.out)
         check(self.layout in ("current", "original"), "layout", self.layout, "current or original")
         check(0 <= self.classes <= 254, "number of classes", self.classes, "between 0 and 254")
-        check(0 <= self.class_id <= 254, "class", self.class_id, "between 1 and 254")
-        check(not (self.class_id and self.label_images), "class", self.class_id, "left out with --label-images")
+        check(self.class_id is None or 1 <= self.class_id <= 254, "class", self.class_id, "between 1 and 254")
+        check(self.class_id is None or not self.label_images, "class", self.class_id, "left out with --label-images")
         is_suffix = re.fullmatch(r"(\.[A-Za-z0-9]+)?", self.suffix) is not None
         check(is_suffix, "suffix", self.suffix, "a dot and the ending of the images, as .png")
         fit = all(self.class_names) and len(set(self.class_names)) == len(self.class_names)
