@@ -1,4 +1,4 @@
-"""Work in threads: results in order, and never more than some of them early."""
+"""Work in threads, with results in order and a bounded queue."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -13,10 +13,10 @@ Result = TypeVar("Result")
 def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int, name: str
 ) -> Generator[Result, None, None]:
-    """Yield `function(item)` of each item in order, worked out by `threads` (default: one a core).
+    """Yield `function(item)` for each item in order, computed by `threads` threads (default: one per core).
 
-    Items are taken in this thread, up to `ahead` of them before the first result is given out. The error of an item is
-    raised at its place, after the results before it. `name` is what the threads are called in a profile.
+    Items are taken in this thread, at most `ahead` of them before the first result. An error is raised in its turn,
+    after the results of earlier items. `name`: the threads' name in a profile.
     """
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads or cpu_count() or 1, thread_name_prefix=name)
@@ -32,10 +32,9 @@ def map_in_order(
 
 
 def run_ahead(items: Iterable[Item], *, ahead: int, name: str) -> Generator[Item, None, None]:
-    """Yield `items`, which are made in a thread of their own, up to `ahead` of them early.
+    """Yield `items`, which another thread produces, at most `ahead` of them in advance.
 
-    An error in making one is raised at its place. When the results are closed, the one that is being made is waited
-    for. `name` is what the thread is called in a profile.
+    An error is raised in its turn. Closing waits for the item in production. `name`: the thread's name in a profile.
     """
     iterator, end = iter(items), object()
     pool = ThreadPoolExecutor(1, thread_name_prefix=name)

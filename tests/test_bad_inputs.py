@@ -213,7 +213,7 @@ ENSEMBLE = write("both.json", json.dumps(
 RESUME = "train --data data --arch unet-small --epochs 4 --name good --resume"
 REMOVE = "Remove models/good or give another --name, and train again"
 NO_COLUMNS = "A table has ImageId_ClassId,EncodedPixels or ImageId,ClassId,EncodedPixels"
-PATHS = "Name another place or mend its permissions"
+PATHS = "Name another folder or change its permissions"
 
 OPTION = re.compile(r"wrong [a-z -]+: |wrong name\. |unknown (architecture|encoder|test-time augmentation): ")
 """What is said of an option that cannot have its value, whatever the files: wrong usage, exit code 2."""
@@ -334,7 +334,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a learning rate that is no number", nothing, f"{TRAIN} --learning-rate nan",
      "wrong learning rate: nan. It must be above 0"),
     ("runs below a file", nothing, f"{TRAIN} --models old.csv",
-     "cannot write old.csv/new/training.ckpt: old.csv is a file. Name another place"),
+     "cannot write old.csv/new/training.ckpt: old.csv is a file. Name another folder"),
     # pseudo labels
     ("pseudo labels without images", nothing, f"{TRAIN} --pseudo new.csv",
      "wrong pseudo labels: new.csv. It must be a submission together with the folder of its images"),
@@ -475,7 +475,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a result that is a folder", nothing, PREDICT.replace("old.csv", "data"),
      "cannot write data: it is a folder. Name a file"),
     ("a result below a file", nothing, PREDICT.replace("old.csv", "old.csv/new.csv"),
-     "cannot write old.csv/new.csv: old.csv is a file. Name another place"),
+     "cannot write old.csv/new.csv: old.csv is a file. Name another folder"),
     ("a result named as its own story", nothing, PREDICT.replace("old.csv", "old.json"),
      "wrong name for a submission: old.json. A JSON of that name is written beside it"),
     ("a folder where its story should be", folder_at("old.json"), PREDICT,
@@ -485,7 +485,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a submission named as the folder of its parts", nothing, f"{PREDICT.replace('old.csv', 'old.parts')}",
      "wrong name for a submission: old.parts. A folder of that name is made for its parts"),
     ("pictures below a file", nothing, f"{PREDICT} --masks old.csv",
-     "cannot write old.csv/000000000.png: old.csv is a file. Name another place"),
+     "cannot write old.csv/000000000.png: old.csv is a file. Name another folder"),
     ("pictures over the images", nothing, f"{PREDICT} --masks data/train_images",
      "data/train_images holds the images: pictures among them would be taken for some. Name another folder for …"),
     # score
@@ -602,7 +602,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a report over a file", nothing, "report models/good --out old.csv",
      "old.csv is there, and is no report. Name another folder with --out"),
     ("a report below a file", nothing, "report models/good --out old.csv/new",
-     "cannot write old.csv/new: old.csv is a file. Name another place"),
+     "cannot write old.csv/new: old.csv is a file. Name another folder"),
     # check
     ("nothing to check", nothing, "check gone.csv", "gone.csv: no such file"),
     ("a folder to check", nothing, "check data", "data: it is a folder. Name a CSV file"),

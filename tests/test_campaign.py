@@ -186,7 +186,7 @@ def test_permission_is_no_damage(models: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(RunError) as caught:
         run_folder.read_checkpoint(path.parent)
-    assert str(caught.value) == f"cannot read {path}: Permission denied. Mend its permissions"
+    assert str(caught.value) == f"cannot read {path}: Permission denied. Change its permissions"
 
 
 def test_thresholds(models: Path) -> None:

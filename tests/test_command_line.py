@@ -281,7 +281,7 @@ FULL = (
          r"severstal: cannot use a\xff\x1b[1m.csv: Permission denied. Check the path and its permissions"),
         (MemoryError("8 GiB"), FULL),
         (RuntimeError("cannot cache function 'x': no locator available for file 'y'"),
-         "severstal: numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"),
+         "severstal: numba cannot write its compiled code anywhere. Set NUMBA_CACHE_DIR to a writable folder"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried to allocate 9 bytes"),
          FULL),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried to"), FULL),
@@ -386,9 +386,9 @@ def test_what_was_searched_is_shown_and_how_to_go_on(
     rows = [line.split() for line in out.splitlines()]
     assert ["1", "0.200", "1", "1", "0.800", "0.8000", "0.9000", "0.7000"] in rows
     assert ["2", "0.502", "1", "1", "0.8000", "0.9000", "0.7000"] in rows
-    assert (f"expected on new images: {held_out or 0:.4f}, 95 % interval 0.7500 to 0.9500" in out) == told
+    assert (f"estimate for new images: {held_out or 0:.4f}, 95 % interval 0.7500 to 0.9500" in out) == told
     assert ("all of these are near-duplicates of each other" in " ".join(out.split())) == (held_out is None)
-    assert ("gains nothing over a threshold of 0.5" in " ".join(out.split())) == (held_out == 0.8)
+    assert ("no gain over a threshold of 0.5" in " ".join(out.split())) == (held_out == 0.8)
     assert out.endswith("wrote e.json; next: severstal predict IMAGES --thresholds e.json\n")
     assert severstal("thresholds", "a").out.endswith("next: severstal predict IMAGES --model a\n")
 
@@ -448,14 +448,14 @@ def test_submissions_are_compared_on_the_command_line(severstal: Severstal) -> N
 def test_a_submission_is_scored_against_another_on_the_command_line(severstal: Severstal) -> None:
     outcome = severstal("score", "all.csv", "--truth", "truth.csv", "--against", "good.csv")
     told = " ".join(outcome.out.split())
-    assert re.search(r"0\.\d+ to 0\.\d+: 95 % interval of the mean on images like these; near-duplicates are not", told)
+    assert re.search(r"0\.\d+ to 0\.\d+: 95 % interval of the mean, perhaps too narrow: near-duplicates are", told)
     assert re.search(r"all 0\.8667 0\.6000 \+0\.2667 \+0\.\d+ to \+0\.\d+ (>99\.9|99\.\d) %", told)
-    assert "on images like these it is better; this is of these two, not of their recipes" in told
+    assert "significantly better; this compares these two models, not their training settings" in told
     content = json.loads(severstal("score", "all.csv", "--truth", "truth.csv", "--against", "good.csv", "--json").out)
     assert content["difference"] == pytest.approx(8 / 30)
     Path("three.csv").write_text("ImageId\n00.png\n12.png\n29.png\n")
     few = severstal("score", "all.csv", "--truth", "truth.csv", "--images", "three.csv", "--against", "good.csv").out
-    assert "too few images to tell how sure the mean is" in few
+    assert "too few images for an interval" in few
     assert "their scores differ on one image, near-duplicates counted once: too few to tell" in " ".join(few.split())
 
 

@@ -250,7 +250,7 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     assert process.returncode == 130, err
     assert out == ""
     rest = [line for line in err.splitlines() if line and not re.match(r"epoch \d|unet-small-fold0: \d", line)]
-    assert rest == [f"{tmp_path}/unet-small-fold0: with --resume the same command goes on after the last whole epoch, "
+    assert rest == [f"{tmp_path}/unet-small-fold0: give --resume to continue after the last complete epoch, "
                     "if there is one", "severstal: interrupted"]  # fmt: skip
     until = time.monotonic() + 120
     while _alive(process.pid) and time.monotonic() < until:
