@@ -387,7 +387,7 @@ def test_what_was_searched_is_shown_and_how_to_go_on(
     assert ["1", "0.200", "1", "1", "0.800", "0.8000", "0.9000", "0.7000"] in rows
     assert ["2", "0.502", "1", "1", "0.8000", "0.9000", "0.7000"] in rows
     assert (f"estimate for new images: {held_out or 0:.4f}, 95 % interval 0.7500 to 0.9500" in out) == told
-    assert ("all of these are near-duplicates of each other" in " ".join(out.split())) == (held_out is None)
+    assert ("all of these images are near-duplicates of each other" in " ".join(out.split())) == (held_out is None)
     assert ("no gain over a threshold of 0.5" in " ".join(out.split())) == (held_out == 0.8)
     assert out.endswith("wrote e.json; next: severstal predict IMAGES --thresholds e.json\n")
     assert severstal("thresholds", "a").out.endswith("next: severstal predict IMAGES --model a\n")
