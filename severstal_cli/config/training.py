@@ -131,7 +131,7 @@ class TrainConfig:
     dice_weight: float = setting(1.0, NOT_NEGATIVE)
     false_alarm_weight: float = setting(0.0, NOT_NEGATIVE)
     """Weight, within the Dice loss, of false positives on crops without a mask. The classification head makes it
-    needless, and it suppresses rare classes; without a head use 1."""
+    redundant, and it suppresses rare classes; without a head use 1."""
     lovasz_weight: float = setting(0.0, NOT_NEGATIVE)
     lovasz_share: float = setting(1.0, SHARE)
     """Last share of the training, with the Lovasz loss."""
