@@ -296,8 +296,8 @@ def test_plans_of_parts_and_what_belongs_to_a_submission(trained: tuple[Path, Pa
                 refused += fails_in_one_line(lambda: prediction.predict(replace(config, resume=True)))
         path.write_bytes(good)
     assert refused > 30
-    told = json.loads((tmp_path / "s.json").read_text())
-    for content in (*TEXTS, *changed(told, 6, 80)):
+    metadata = json.loads((tmp_path / "s.json").read_text())
+    for content in (*TEXTS, *changed(metadata, 6, 80)):
         write(tmp_path / "s.json", content)
         for folder_name, record in leakage.records_of(tmp_path / "s.csv"):
             assert isinstance(folder_name, str)

@@ -45,8 +45,8 @@ def test_lines_bars_and_tables_show_what_cannot_be_obeyed(capfd: pytest.CaptureF
     progress.log(f"run {CONTROL}")
     with progress.bar(CONTROL, 1, "images") as bar:
         bar.advance(note=CONTROL)
-    with progress.waiting(CONTROL) as tell:
-        tell(CONTROL)
+    with progress.waiting(CONTROL) as show:
+        show(CONTROL)
     print_table(CONTROL, ("run", CONTROL), [(CONTROL, "1")], f"one\n{CONTROL}")
     out, err = capfd.readouterr()
     assert err.splitlines()[0] == f"run {SHOWN}"

@@ -32,7 +32,7 @@ def compare(
         ),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Data folder (default: data for networks to train, else that of the first run).")
+        Path | None, typer.Option(help="Data folder (default: data for networks to train, else that of each run).")
     ] = None,
     encoder: Annotated[str, typer.Option(help="Encoder of the networks to train.")] = configs.TrainConfig.encoder,
     encoder_weights: Annotated[
