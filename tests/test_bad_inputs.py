@@ -891,7 +891,7 @@ def break_writing(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
 @pytest.mark.parametrize(
     ("code", "found"),
     [
-        (errno.ENOSPC, "No space left on device. Free some space or name another place"),
+        (errno.ENOSPC, "No space left on device. Free some space or name another folder"),
         (errno.EACCES, f"Permission denied. {PATHS}"),
     ],
     ids=["full disk", "no permission"],
@@ -971,7 +971,7 @@ def test_a_disk_that_fills_up(severstal: Severstal, work: Path, small_disk: Path
     masks = "".join(f"{number}.png,1,{rle.to_text(rle.encode(noise))}\n" for number in range(60))
     Path("noise.csv").write_text(HEADER + masks)
     before = snapshot(work)
-    told = f"cannot write {path}: No space left on device. Free some space or name another place"
+    told = f"cannot write {path}: No space left on device. Free some space or name another folder"
     if line.startswith("train"):
         told = f"the disk of {Path(path).parent} is too full for the training: 0.0 MB free, its checkpoints need …"
     check_told(severstal(line), told)

@@ -274,7 +274,7 @@ FULL = (
     [
         (InputError("no folder", "steel/", "Make it"), "severstal: no folder: steel/. Make it"),
         (OSError(errno.ENOSPC, "No space left on device", "a.csv"),
-         "severstal: cannot use a.csv: No space left on device. Free some space or name another place"),
+         "severstal: cannot use a.csv: No space left on device. Free some space or name another folder"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a.csv"),
          "severstal: cannot use a.csv: File name too long. Give a shorter one"),
         (PermissionError(errno.EACCES, "Permission denied", b"a\xff\x1b[1m.csv"),

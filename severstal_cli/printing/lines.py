@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SHOWN_FAULTS = 20
 
-_REMEDIES = {errno.ENAMETOOLONG: "Give a shorter one", errno.ENOSPC: "Free some space or name another place"}
+_REMEDIES = {errno.ENAMETOOLONG: "Give a shorter one", errno.ENOSPC: "Free some space or name another folder"}
 """Remedies for errors of the file system that no stage catches."""
 
 

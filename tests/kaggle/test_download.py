@@ -315,7 +315,7 @@ def test_a_disk_too_small(storage: Storage, download: Download, data: Path, monk
     usual = shutil.disk_usage(data.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usual._replace(free=1000))
     outcome = download()
-    assert re.fullmatch(r"severstal: not enough space in \S+: 0\.00 GB needed, .*another place\n", outcome.err)
+    assert re.fullmatch(r"severstal: not enough space in \S+: 0\.00 GB needed, .*another folder\n", outcome.err)
     assert (outcome.code, tree(data)) == (1, {})
 
 
