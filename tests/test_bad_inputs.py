@@ -337,9 +337,9 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "cannot write old.csv/new/training.ckpt: old.csv is a file. Name another folder"),
     # pseudo labels
     ("pseudo labels without images", nothing, f"{TRAIN} --pseudo new.csv",
-     "wrong pseudo labels: new.csv. It must be a submission together with the folder of its images"),
+     "wrong pseudo-labels: new.csv. It must be a submission together with the folder of its images"),
     ("images without pseudo labels", nothing, f"{TRAIN} --pseudo-images more",
-     "wrong pseudo labels: more. It must be a submission together with the folder of its images"),
+     "wrong pseudo-labels: more. It must be a submission together with the folder of its images"),
     ("no pseudo labels", nothing, PSEUDO, "new.csv: no such file"),
     ("pseudo labels without scores", all_of(pseudo(), remove("new.scores.csv")), PSEUDO,
      "new.scores.csv is missing: it tells how sure a submission is of its rows. Predict again: this version of …"),

@@ -64,7 +64,7 @@ class TrainConfig:
     fold: int | None = 0
     """Fold for validation; None: train on everything but the holdout set."""
     epochs: int = setting(30, AT_LEAST_1, on_resume="new")
-    time_limit_s: float | None = setting(None, POSITIVE, on_resume="new")
+    time_limit_s: float | None = setting(None, Bounds(POSITIVE.hold, "above 0 s"), on_resume="new")
     """Wall-clock budget; the schedule is scaled to it."""
     seed: int = setting(0, Bounds(lambda value: 0 <= value < 2**32, "at least 0 and below 2^32"),
                         changes_training=False)  # fmt: skip
