@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the one place for what belongs to a data folder but is no data."""
+"""Atomic writes, locks of folders, and the folder for caches and splits of a data folder."""
 
 import errno
 import hashlib
@@ -18,8 +18,8 @@ from severstal_cli.errors import InputError, MachineError, OutputError, Seversta
 def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
     """Yield a temporary file beside `path`, empty; rename it to `path` at the end, remove it on any failure.
 
-    The folder that it lies in is made when it is missing. A reader sees what was there or what is new, never a part.
-    What a writer that was killed left there is removed. `mode`: its permissions, less what the umask takes.
+    A missing parent folder is created. A reader sees the old file or the complete new one. Temporary files of killed
+    writers are removed. `mode`: permissions, before the umask.
 
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full.
@@ -31,7 +31,7 @@ def replacing(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Likewise a folder, where there is nothing at `path`."""
+    """Like `replacing`, for a folder; `path` must not exist."""
     with writing(path), _held(path, None) as temporary:
         yield temporary
         temporary.rename(path)
@@ -40,14 +40,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 _PART = f".{'[0-9a-f]' * 16}.part"
 """The names of temporary files and folders."""
 _swept: set[Path] = set()
-"""A folder may hold thousands of files, each written by a call of its own: it is looked through once."""
+"""Folders whose old temporary files are removed already: one scan serves thousands of writes."""
 
 
 @contextmanager
 def _held(path: Path, mode: int | None) -> Iterator[Path]:
-    """A new file of this mode, for None a folder, beside `path`, held until the end of the block, and removed then.
+    """Yield a new locked file of this mode (None: a folder) beside `path`, and remove it after the block.
 
-    Held by a lock, not named after a process: containers that share a volume have the same numbers of processes.
+    A lock marks it as in use, not a process id: containers that share a volume have equal process ids.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent not in _swept:
@@ -60,7 +60,7 @@ def _held(path: Path, mode: int | None) -> Iterator[Path]:
         else:
             part.touch(mode, exist_ok=False)
         handle = _hold(part)
-        # between the two lines another process may have taken it for one that was left
+        # another process may have removed it between creation and lock
         if part.exists():
             break
         if handle is not None:
@@ -77,7 +77,7 @@ def _held(path: Path, mode: int | None) -> Iterator[Path]:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what writers that were killed left in `folder`. What a living one holds, on any machine, stays."""
+    """Remove temporary files of killed writers from `folder`. Files that a running writer has locked stay."""
     with suppress(OSError):
         for part in sorted(folder.glob(_PART)):
             handle = _hold(part)
@@ -90,12 +90,12 @@ def remove_parts(folder: Path) -> None:
 
 
 def _hold(part: Path) -> int | None:
-    """Lock a file or folder: the handle to close; None where another process has it, or there are no locks."""
+    """Lock a file or folder and return its handle; None if another process holds the lock or there are no locks."""
     import fcntl  # POSIX alone has it
 
     handle = None
     try:
-        handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # no link, nor a pipe without a writer
+        handle = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # no link, no pipe
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         if handle is not None:
@@ -106,27 +106,27 @@ def _hold(part: Path) -> int | None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tell in one line that `path` cannot be written. Raises OutputError."""
+    """Turn an OSError of writing `path` into an OutputError."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, shutil.Error):  # a list of (from, to, why), which says nothing in Python's own words
+        if isinstance(error, shutil.Error):  # its argument is a list of (from, to, reason)
             error = OSError(None, str(error.args[0][0][2])) if error.args and error.args[0] else OSError()
         found = error.strerror or str(error)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in found
-        remedy = "Free some space or name another place" if full else "Name another place or mend its permissions"
+        remedy = "Free some space or name another folder" if full else "Name another folder or change its permissions"
         raise OutputError(f"cannot write {path}", found, remedy) from error
 
 
 def unreadable(path: Path, error: OSError, kind: type[SeverstalError] = InputError) -> SeverstalError:
-    """One line for a file that the system does not let us read. It may be whole: nothing is to be removed or redone.
+    """The error for a file that the system cannot read. The file may be intact, so the remedy is not to remove it.
 
     Raises MachineError: the memory is full.
     """
     check_memory(error, f"reading {path}")
     remedy = "Check the disk, and try again"
     if isinstance(error, PermissionError):
-        remedy = "Mend its permissions"
+        remedy = "Change its permissions"
     elif isinstance(error, IsADirectoryError):
         remedy = "Move that folder away"
     elif error.errno == errno.ENAMETOOLONG:
@@ -153,11 +153,13 @@ def lock(handle: int, *, wait: bool = False) -> bool:
 
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Keep `folder` to this process. It is made, and removed at the end with what was made above it if all is empty.
+    """Lock `folder` for this process. It is created, and removed afterwards with its new parents if they are empty.
 
-    Where the file system has no locks, nothing is kept.
+    On a file system without locks there is no protection.
 
-    Raises MachineError: another process holds it, which `what` tells; OutputError: it cannot be made.
+    Raises:
+        MachineError: another process holds the lock; `what` is the message.
+        OutputError: the folder cannot be created.
     """
     own = [folder, *(above for above in folder.parents if not above.exists())]
     with writing(folder):
@@ -177,11 +179,11 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """See whether `needed` bytes fit on the disk of `folder`. Raises OutputError."""
+    """Raises OutputError unless `needed` bytes fit on the disk of `folder`."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         found = f"{needed / 1e9:,.2f} GB needed, {free / 1e9:,.2f} GB free"
-        raise OutputError(f"not enough space in {folder}", found, "Free some space or name another place")
+        raise OutputError(f"not enough space in {folder}", found, "Free some space or name another folder")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -191,14 +193,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def check_place(path: Path) -> None:
-    """See now whether `path` can be written later, after hours of work perhaps. Nothing is made. Raises OutputError."""
+    """Raises OutputError if `path` cannot be written, before hours of work are lost. Nothing is created."""
     folder = next(above for above in path.absolute().parents if above.exists())
     if path.is_dir():
         raise OutputError(f"cannot write {path}", "it is a folder", "Name a file")
     if not folder.is_dir():
-        raise OutputError(f"cannot write {path}", f"{folder.name} is a file", "Name another place")
+        raise OutputError(f"cannot write {path}", f"{folder.name} is a file", "Name another folder")
     if not is_writable(folder):
-        raise OutputError(f"cannot write {path}", "no permission, or no space", "Name another place")
+        raise OutputError(f"cannot write {path}", "no permission, or no space", "Name another folder")
 
 
 def nfc(name: str) -> str:
@@ -207,7 +209,7 @@ def nfc(name: str) -> str:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether files can be made in `folder` (asked by making one: permission bits do not tell on every mount)."""
+    """Whether files can be created in `folder`, by creating one: permission bits are not reliable on every mount."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -216,11 +218,10 @@ def is_writable(folder: Path) -> bool:
 
 
 def beside(folder: Path, name: str, *, new: bool = False) -> Path:
-    """The path for `name`, kept with the data folder `folder`: in it, or where it is read-only in the user's cache.
+    """The path of `name` in the data folder `folder`, or in the user's cache if that folder is read-only.
 
-    A Kaggle notebook mounts its input read-only; then `name` goes to a folder of its own under
-    $XDG_CACHE_HOME/severstal (default ~/.cache/severstal). What came with read-only data counts until there is one of
-    the user's own. `new`: one is about to be written.
+    A Kaggle notebook mounts its input read-only; then `name` goes to a subfolder of $XDG_CACHE_HOME/severstal (default
+    ~/.cache/severstal). A file in the read-only folder is used until the cache has one. `new`: to write the file.
     """
     given = folder / name
     if is_writable(folder):

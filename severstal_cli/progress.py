@@ -1,4 +1,4 @@
-"""How a stage tells what it is doing, without knowing whether a person, a pipe or nobody listens.
+"""How a stage reports progress, without knowing whether a person, a pipe or nobody reads it.
 
 A stage takes `progress: Progress = SILENT`. The command line passes a `TerminalProgress`: a live bar on a terminal,
 a plain line now and then elsewhere. All of it goes to stderr; results go to stdout.
@@ -11,51 +11,35 @@ from typing import Any
 
 from severstal_cli.errors import shown
 
+BYTES = "bytes"
+"""The unit of a bar that shows its steps as kB, MB or GB."""
+
 
 class Bar:
-    """One task of known length. This one shows nothing."""
+    """One task of known length. This class shows nothing."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """`steps` more are done; `note` is a short text to show beside the bar."""
+        """Count `steps` more as done and show `note` beside the bar."""
 
 
 class Progress:
-    """Where a stage reports. This one is silent."""
+    """Where a stage reports. This class is silent."""
 
     def log(self, line: str) -> None:
-        """One line for the person: what was found, chosen or written."""
+        """Report one line."""
 
     @contextmanager
     def bar(self, label: str, total: int, unit: str) -> Iterator[Bar]:
-        """A bar for `total` steps of `unit`, open as long as the block runs."""
+        """Yield a bar of `total` steps of `unit`, which closes at the end of the block."""
         yield Bar()
 
     @contextmanager
     def waiting(self, label: str) -> Iterator[Callable[[str], None]]:
-        """For what takes its own time elsewhere; what is yielded is called with its state, as often as it is asked."""
+        """For work that another process or server does: yield a function that shows its current state."""
         yield lambda state: None
 
 
 SILENT = Progress()
-
-
-def megabytes(size: int) -> int:
-    """How many megabytes hold `size` bytes: the length of a bar for a `MegabyteBar`."""
-    return -(-size // 1_000_000)
-
-
-class MegabyteBar:
-    """Shows bytes on a bar of megabytes."""
-
-    def __init__(self, bar: Bar) -> None:
-        self._bar, self._done = bar, 0
-
-    def reach(self, done: int, note: str = "") -> None:
-        """`done` bytes are there in all; fewer than before show nothing."""
-        steps = megabytes(done) - megabytes(self._done)
-        if steps > 0:
-            self._bar.advance(steps, note)
-        self._done = max(self._done, done)
 
 
 class _RichBar(Bar):
@@ -67,7 +51,7 @@ class _RichBar(Bar):
 
 
 class _PlainBar(Bar):
-    """A line at the end, and one every `seconds` before it: a log stays short."""
+    """Prints a line at the end and one every `seconds` before it, so that a log stays short."""
 
     def __init__(self, console: Any, label: str, total: int, unit: str, seconds: float = 30.0) -> None:
         self._console, self._label, self._total, self._unit = console, label, total, unit
@@ -80,14 +64,20 @@ class _PlainBar(Bar):
         now = time.monotonic()
         if self._done == self._total or now - self._last >= self._seconds:
             self._last = now
-            rate = self._done / max(now - self._start, 1e-9)
-            rate_text = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
-            text = f"{self._label}: {self._done}/{self._total} {self._unit}, {rate_text}/s"
+            text = f"{self._label}: {self._amounts(self._done / max(now - self._start, 1e-9))}"
             self._console.print(shown(f"{text}, {self._note}" if self._note else text), soft_wrap=True)
+
+    def _amounts(self, rate: float) -> str:
+        if self._unit == BYTES:
+            from rich.filesize import decimal
+
+            return f"{decimal(self._done)} of {decimal(self._total)}, {decimal(int(rate))}/s"
+        rate_text = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+        return f"{self._done}/{self._total} {self._unit}, {rate_text}/s"
 
 
 class _PlainWait:
-    """A line for each change of state, and one every `seconds` while nothing changes."""
+    """Prints a line for each change of state, and one every `seconds` while nothing changes."""
 
     def __init__(self, console: Any, label: str, seconds: float = 600.0) -> None:
         self._console, self._label, self._seconds = console, label, seconds
@@ -122,10 +112,13 @@ class TerminalProgress(Progress):
             return
         from rich import progress as rich_progress
 
+        amounts: rich_progress.ProgressColumn = rich_progress.DownloadColumn()
+        if unit != BYTES:
+            amounts = rich_progress.TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}")
         columns = (
             rich_progress.TextColumn("{task.description}", markup=False),
             rich_progress.BarColumn(bar_width=20),
-            rich_progress.TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+            amounts,
             rich_progress.TextColumn("{task.fields[note]}", markup=False),
             rich_progress.TimeRemainingColumn(compact=True),
         )

@@ -1,6 +1,6 @@
-"""JSON files that another hand may have changed: read within bounds, each value checked against the type it must have.
+"""JSON files of untrusted content: bounded reading, and values checked against their types.
 
-The standard reader ends in RecursionError on deep nesting, and takes NaN, and numbers that are infinite as a float.
+The standard reader raises RecursionError on deep nesting and accepts NaN and infinite numbers.
 """
 
 import json
@@ -17,14 +17,14 @@ from typing import Any, TypeVar, get_args, get_origin
 T = TypeVar("T")
 
 DEEPEST = 100
-"""Lists and tables within each other. Ours have five."""
-_TOO_DEEP = f"more than {DEEPEST} lists and tables within each other"
+"""Levels of nested lists and tables; our files have five."""
+_TOO_DEEP = f"more than {DEEPEST} levels of lists and tables"
 
 
 def read(path: Path) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
-    Raises OSError where it cannot be read, FileNotFoundError among them; ValueError where it is damaged, saying how.
+    Raises OSError (such as FileNotFoundError) if it cannot be read; ValueError, with the reason, if it is damaged.
     """
     data = path.read_bytes()
     try:
@@ -50,7 +50,7 @@ def parse(text: str) -> Any:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """What a JSON file holds that must be a table. Raises as `read` does."""
+    """The content of a JSON file that must be a table. Raises as `read` does."""
     content = read(path)
     if not isinstance(content, dict):
         raise ValueError("it holds no table of values")
@@ -58,7 +58,7 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def _depth(content: Any) -> int:
-    """How many lists and tables lie within each other. Without recursion, whose limit is the point."""
+    """Levels of nested lists and tables, counted without recursion, which has a limit itself."""
     depth, level = 0, [content]
     while level := [each for each in level if isinstance(each, dict | list)]:
         depth += 1
@@ -69,9 +69,9 @@ def _depth(content: Any) -> int:
 
 
 def make(kind: type[T], values: Any, what: str = "") -> T:
-    """A dataclass made of a table of its fields, each checked by `as_type`; those with a default may be missing.
+    """A dataclass from a table of its fields, each checked by `as_type`; fields with a default may be missing.
 
-    `what`: names the table in messages. Raises ValueError, also what the dataclass raises.
+    `what`: the table's name in messages. Raises ValueError, and the errors of the dataclass.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{what or kind.__name__} is {reprlib.repr(values)}, not a table of values")
@@ -86,9 +86,9 @@ def make(kind: type[T], values: Any, what: str = "") -> T:
 
 
 def as_type(kind: Any, value: Any, what: str) -> Any:
-    """A value that JSON held, as one of type `kind`; lists become tuples, and whole numbers floats, where it says so.
+    """A JSON value as type `kind`; lists become tuples and whole numbers floats where `kind` asks for it.
 
-    Numbers must be finite; True is no number. Raises ValueError: it is of another type.
+    Numbers must be finite; True is no number. Raises ValueError: the value has another type.
     """
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
@@ -99,7 +99,8 @@ def as_type(kind: Any, value: Any, what: str) -> Any:
         for one in parts:
             with suppress(ValueError):
                 return as_type(one, value, what)
-        raise _wrong(kind, value, what)
+        if float not in parts:
+            raise _wrong(kind, value, what)
     if is_dataclass(kind):
         return make(kind, value, what)  # type: ignore[arg-type]
     if origin is tuple and isinstance(value, list | tuple):
@@ -114,6 +115,8 @@ def as_type(kind: Any, value: Any, what: str) -> Any:
         return float(value)
     if kind in (str, int, bool, type(None)) and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
+    if isinstance(value, float) and not _is_finite(value):
+        raise ValueError(f"{what} is {value}, not a finite number")
     raise _wrong(kind, value, what)
 
 

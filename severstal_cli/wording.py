@@ -1,4 +1,4 @@
-"""Numbers in the words that results and messages share."""
+"""Numbers and lists as text, for results and messages."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ def counted(number: int, what: str = "image") -> str:
 
 
 def between(interval: tuple[float, float] | None, *, signed: bool = False) -> str:
-    """`0.8000 to 0.9000`, or signed `-0.0100 to +0.0200`; nothing for None."""
+    """`0.8000 to 0.9000`, or signed `-0.0100 to +0.0200`; empty for None."""
     return "" if interval is None else " to ".join(f"{end:{'+' if signed else ''}.4f}" for end in interval)
 
 
@@ -19,13 +19,13 @@ def percent(level: float) -> str:
 
 
 def listed(items: Sequence[object], most: int = 8) -> str:
-    """`1, 2, 3`, and of many the first: `1, 2, 3 and 6 more`."""
+    """`1, 2, 3`, or shortened `1, 2, 3 and 6 more`."""
     text = ", ".join(map(str, items[:most]))
     return f"{text} and {len(items) - most:,} more" if len(items) > most else text
 
 
 def spans(numbers: Sequence[int]) -> str:
-    """Sorted numbers in words: `1`, `1 and 3`, `1, 3 to 6 and 8`."""
+    """Sorted numbers as text: `1`, `1 and 3`, `1, 3 to 6 and 8`."""
     found: list[list[int]] = []
     for number in numbers:
         if found and number == found[-1][-1] + 1:

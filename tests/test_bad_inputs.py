@@ -213,7 +213,7 @@ ENSEMBLE = write("both.json", json.dumps(
 RESUME = "train --data data --arch unet-small --epochs 4 --name good --resume"
 REMOVE = "Remove models/good or give another --name, and train again"
 NO_COLUMNS = "A table has ImageId_ClassId,EncodedPixels or ImageId,ClassId,EncodedPixels"
-PATHS = "Name another place or mend its permissions"
+PATHS = "Name another folder or change its permissions"
 
 OPTION = re.compile(r"wrong [a-z -]+: |wrong name\. |unknown (architecture|encoder|test-time augmentation): ")
 """What is said of an option that cannot have its value, whatever the files: wrong usage, exit code 2."""
@@ -335,12 +335,12 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a learning rate that is no number", nothing, f"{TRAIN} --learning-rate nan",
      "wrong learning rate: nan. It must be above 0"),
     ("runs below a file", nothing, f"{TRAIN} --models old.csv",
-     "cannot write old.csv/new/training.ckpt: old.csv is a file. Name another place"),
+     "cannot write old.csv/new/training.ckpt: old.csv is a file. Name another folder"),
     # pseudo labels
     ("pseudo labels without images", nothing, f"{TRAIN} --pseudo new.csv",
-     "wrong pseudo labels: new.csv. It must be a submission together with the folder of its images"),
+     "wrong pseudo-labels: new.csv. It must be a submission together with the folder of its images"),
     ("images without pseudo labels", nothing, f"{TRAIN} --pseudo-images more",
-     "wrong pseudo labels: more. It must be a submission together with the folder of its images"),
+     "wrong pseudo-labels: more. It must be a submission together with the folder of its images"),
     ("no pseudo labels", nothing, PSEUDO, "new.csv: no such file"),
     ("pseudo labels without scores", all_of(pseudo(), remove("new.scores.csv")), PSEUDO,
      "new.scores.csv is missing: it holds the confidence of the rows of the submission. Predict again: …"),
@@ -368,7 +368,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a run of this name, to predict with only", remove("models/good/training.ckpt"), RESUME.removesuffix(" --resume"),
      "a run of this name exists: models/good. Give another --name, or remove it"),
     ("other settings", nothing, f"{RESUME} --batch-size 3",
-     "models/good was trained with another number of images a step: 8, here 3. Resume with the same, or train …"),
+     "models/good was trained with another effective batch size: 8, here 3. Resume with the same, or train …"),
     ("another network", nothing, RESUME.replace("unet", "linknet"),
      "models/good was trained with another arch: unet-small, here linknet-small. Resume with the same, or train …"),
     ("other data", annotate("000000001.png,2,1 3"), RESUME, "models/good was trained with another data: … --name"),
@@ -436,7 +436,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("several runs and no place", nothing, "thresholds models/good models/good",
      "several runs: their thresholds belong to none of them. Give --out FILE.json"),
     ("weights of another number of runs", nothing, "thresholds models/good --weights 1,2",
-     "wrong weights: 1, 2. Give 1, one a run, none below 0 and not all 0"),
+     "wrong weights: 1, 2. Give 1, one per run, none below 0 and not all 0"),
     ("thresholds named as their picture", nothing, "thresholds models/good --out t.png",
      "wrong name for thresholds: t.png. A picture of that name is written beside them"),
     ("a folder for thresholds", nothing, "thresholds models/good --out data",
@@ -476,7 +476,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a result that is a folder", nothing, PREDICT.replace("old.csv", "data"),
      "cannot write data: it is a folder. Name a file"),
     ("a result below a file", nothing, PREDICT.replace("old.csv", "old.csv/new.csv"),
-     "cannot write old.csv/new.csv: old.csv is a file. Name another place"),
+     "cannot write old.csv/new.csv: old.csv is a file. Name another folder"),
     ("a result named as its own story", nothing, PREDICT.replace("old.csv", "old.json"),
      "wrong name for a submission: old.json. A JSON of that name is written beside it"),
     ("a folder where its story should be", folder_at("old.json"), PREDICT,
@@ -486,7 +486,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a submission named as the folder of its parts", nothing, f"{PREDICT.replace('old.csv', 'old.parts')}",
      "wrong name for a submission: old.parts. A folder of that name is made for its parts"),
     ("pictures below a file", nothing, f"{PREDICT} --masks old.csv",
-     "cannot write old.csv/000000000.png: old.csv is a file. Name another place"),
+     "cannot write old.csv/000000000.png: old.csv is a file. Name another folder"),
     ("pictures over the images", nothing, f"{PREDICT} --masks data/train_images",
      "data/train_images holds the images: the overlays would be taken for images next time. Name another folder …"),
     # score
@@ -551,9 +551,9 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "compare old.csv new.csv --truth data/train.csv --images data/train_images",
      "new.csv, line 2: 000000001.png, class …: run 1 (number 2): … past the end, pixel 6144. Masks must be drawn …"),
     ("a candidate twice", nothing, "compare old.csv old.csv --truth data/train.csv",
-     "wrong list of candidates: old.csv old.csv. It must be without doubles"),
+     "wrong list of candidates: old.csv old.csv. It must be without duplicates"),
     ("a seed twice", nothing, "compare unet linknet --seeds 1,1",
-     "wrong list of seeds: 1,1. It must be without doubles"),
+     "wrong list of seeds: 1,1. It must be without duplicates"),
     # report
     ("nothing to show", nothing, "report gone.csv",
      "gone.csv: no such file or folder. Name the folder of a run, or a submission"),
@@ -603,7 +603,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a report over a file", nothing, "report models/good --out old.csv",
      "old.csv exists and is not a report. Name another folder with --out"),
     ("a report below a file", nothing, "report models/good --out old.csv/new",
-     "cannot write old.csv/new: old.csv is a file. Name another place"),
+     "cannot write old.csv/new: old.csv is a file. Name another folder"),
     # check
     ("nothing to check", nothing, "check gone.csv", "gone.csv: no such file"),
     ("a folder to check", nothing, "check data", "data: it is a folder. Name a CSV file"),
@@ -646,7 +646,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("colours that are none", nothing, "encode masks --out fresh.csv --colours red=1",
      "wrong colours: 'red=1'. Give RRGGBB=CLASS, as ff0000=1,00ff00=2; 0 is the background"),
     ("a suffix that is none", nothing, "encode masks --out fresh.csv --suffix *.png",
-     "wrong suffix: .*.png. It must be a dot and the ending of the images, as .png"),
+     "wrong suffix: .*.png. It must be a dot and the file extension of the images, as .png"),
     ("a class and label images", nothing, "encode masks --out fresh.csv --class 1 --label-images",
      "wrong class: 1. It must be left out with --label-images"),
     ("numbers of images", all_of(mask("In_8.png", BOX), mask("Pa_3.png", BOX), mask("Sc_7.png", BOX)),
@@ -892,7 +892,7 @@ def break_writing(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
 @pytest.mark.parametrize(
     ("code", "found"),
     [
-        (errno.ENOSPC, "No space left on device. Free some space or name another place"),
+        (errno.ENOSPC, "No space left on device. Free some space or name another folder"),
         (errno.EACCES, f"Permission denied. {PATHS}"),
     ],
     ids=["full disk", "no permission"],
@@ -972,7 +972,7 @@ def test_a_disk_that_fills_up(severstal: Severstal, work: Path, small_disk: Path
     masks = "".join(f"{number}.png,1,{rle.to_text(rle.encode(noise))}\n" for number in range(60))
     Path("noise.csv").write_text(HEADER + masks)
     before = snapshot(work)
-    told = f"cannot write {path}: No space left on device. Free some space or name another place"
+    told = f"cannot write {path}: No space left on device. Free some space or name another folder"
     if line.startswith("train"):
         told = f"the disk of {Path(path).parent} is too full for the training: 0.0 MB free, its checkpoints need …"
     check_told(severstal(line), told)

@@ -113,7 +113,7 @@ def test_the_readme_names_every_command(name: str) -> None:
     assert re.search(rf"\bseverstal {name}\b", (ROOT / "README.md").read_text(encoding="utf-8"))
 
 
-def test_the_module_is_the_command_and_tells_its_version() -> None:
+def test_the_module_is_the_command_and_prints_its_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == __version__
     command = [sys.executable, "-m", "severstal_cli", "--version"]
@@ -227,6 +227,8 @@ def test_settings_of_a_file_are_taken_and_options_win(severstal: Severstal, conf
         ('{"epochs": "many"}', "epochs is 'many', not a whole number"),
         ('{"epochs": true}', "epochs is True, not"),
         ('{"noise": null}', "noise is None, not a number"),
+        ('{"noise": NaN}', "noise is nan, not a finite number"),
+        ('{"time_limit_s": -Infinity}', "time_limit_s is -inf, not a finite number"),
         ('{"data": 1}', "data is 1, not a path"),
         ('{"class_weights": ["a"]}', "class_weights[0] is 'a', not a number"),
     ],
@@ -272,14 +274,14 @@ FULL = (
     [
         (InputError("no folder", "steel/", "Make it"), "severstal: no folder: steel/. Make it"),
         (OSError(errno.ENOSPC, "No space left on device", "a.csv"),
-         "severstal: cannot use a.csv: No space left on device. Free some space or name another place"),
+         "severstal: cannot use a.csv: No space left on device. Free some space or name another folder"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "a.csv"),
          "severstal: cannot use a.csv: File name too long. Give a shorter one"),
         (PermissionError(errno.EACCES, "Permission denied", b"a\xff\x1b[1m.csv"),
          r"severstal: cannot use a\xff\x1b[1m.csv: Permission denied. Check the path and its permissions"),
         (MemoryError("8 GiB"), FULL),
         (RuntimeError("cannot cache function 'x': no locator available for file 'y'"),
-         "severstal: numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"),
+         "severstal: numba cannot write its compiled code anywhere. Set NUMBA_CACHE_DIR to a writable folder"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried to allocate 9 bytes"),
          FULL),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: not enough memory: you tried to"), FULL),
@@ -324,9 +326,9 @@ def test_an_interrupted_training_tells_how_to_go_on(severstal: Severstal, monkey
     make_train_raise(monkeypatch, KeyboardInterrupt())
     outcome = severstal("train", "--name", "mine")
     assert (outcome.code, outcome.out) == (130, "")
-    told, last = outcome.err.split("\n\n")
-    assert told.startswith("\nmodels/mine: ")
-    assert "--resume" in told
+    printed, last = outcome.err.split("\n\n")
+    assert printed.startswith("\nmodels/mine: ")
+    assert "--resume" in printed
     assert last == "severstal: interrupted\n"
 
 
@@ -365,9 +367,9 @@ def choice(held_out: float | None, **rule: int) -> Choice:
                   present=2, mean_dice_held_out=held_out)  # fmt: skip
 
 
-@pytest.mark.parametrize(("held_out", "told"), [(0.85, True), (0.8, True), (None, False)])
-def test_what_was_searched_is_shown_and_how_to_go_on(
-    severstal: Severstal, monkeypatch: pytest.MonkeyPatch, held_out: float | None, told: bool
+@pytest.mark.parametrize(("held_out", "printed"), [(0.85, True), (0.8, True), (None, False)])
+def test_what_was_searched_is_shown_with_the_next_command(
+    severstal: Severstal, monkeypatch: pytest.MonkeyPatch, held_out: float | None, printed: bool
 ) -> None:
     choices = (choice(held_out, pixel_threshold=51, min_image_score=204), choice(held_out))
     interval = None if held_out is None else (0.75, 0.95)
@@ -384,9 +386,9 @@ def test_what_was_searched_is_shown_and_how_to_go_on(
     rows = [line.split() for line in out.splitlines()]
     assert ["1", "0.200", "1", "1", "0.800", "0.8000", "0.9000", "0.7000"] in rows
     assert ["2", "0.502", "1", "1", "0.8000", "0.9000", "0.7000"] in rows
-    assert (f"expected on new images: {held_out or 0:.4f}, 95 % interval 0.7500 to 0.9500" in out) == told
-    assert ("all of these are near-duplicates of each other" in " ".join(out.split())) == (held_out is None)
-    assert ("gains nothing over a threshold of 0.5" in " ".join(out.split())) == (held_out == 0.8)
+    assert (f"estimate for new images: {held_out or 0:.4f}, 95 % interval 0.7500 to 0.9500" in out) == printed
+    assert ("all of these images are near-duplicates of each other" in " ".join(out.split())) == (held_out is None)
+    assert ("no gain over a threshold of 0.5" in " ".join(out.split())) == (held_out == 0.8)
     assert out.endswith("wrote e.json; next: severstal predict IMAGES --thresholds e.json\n")
     assert severstal("thresholds", "a").out.endswith("next: severstal predict IMAGES --model a\n")
 
@@ -430,10 +432,10 @@ def test_submissions_are_compared_on_the_command_line(severstal: Severstal) -> N
     assert (outcome.code, outcome.err.splitlines()[0]) == (
         0, "counting the 30 images in good.csv; --images DIR or LIST.csv counts others"
     )  # fmt: skip
-    told = " ".join(outcome.out.split())
-    assert "30 images with 24 true masks" in told
-    assert re.search(r"good 0\.6000 0\.4\d+ to 0\.7\d+ 0\.5000 12 all 0\.8667", told)
-    assert re.search(r"all is better than good by 0\.2667 \(\+0\.0\d+ to \+0\.4\d+, 95 % interval\)", told)
+    printed = " ".join(outcome.out.split())
+    assert "30 images with 24 true masks" in printed
+    assert re.search(r"good 0\.6000 0\.4\d+ to 0\.7\d+ 0\.5000 12 all 0\.8667", printed)
+    assert re.search(r"all is better than good by 0\.2667 \(\+0\.0\d+ to \+0\.4\d+, 95 % interval\)", printed)
     assert outcome.out.endswith("wrote here/comparison.md, .json\n")
     content = json.loads(severstal("compare", "good.csv", "all.csv", "--truth", "truth.csv", "--json").out)
     assert content == json.loads(Path("here/comparison.json").read_text())
@@ -445,15 +447,15 @@ def test_submissions_are_compared_on_the_command_line(severstal: Severstal) -> N
 @pytest.mark.usefixtures("submissions")
 def test_a_submission_is_scored_against_another_on_the_command_line(severstal: Severstal) -> None:
     outcome = severstal("score", "all.csv", "--truth", "truth.csv", "--against", "good.csv")
-    told = " ".join(outcome.out.split())
-    assert re.search(r"0\.\d+ to 0\.\d+: 95 % interval of the mean on images like these; near-duplicates are not", told)
-    assert re.search(r"all 0\.8667 0\.6000 \+0\.2667 \+0\.\d+ to \+0\.\d+ (>99\.9|99\.\d) %", told)
-    assert "on images like these it is better; this is of these two, not of their recipes" in told
+    printed = " ".join(outcome.out.split())
+    assert re.search(r"0\.\d+ to 0\.\d+: 95 % interval of the mean, perhaps too narrow: near-duplicates are", printed)
+    assert re.search(r"all 0\.8667 0\.6000 \+0\.2667 \+0\.\d+ to \+0\.\d+ (>99\.9|99\.\d) %", printed)
+    assert "significantly better; this compares these two models, not their training settings" in printed
     content = json.loads(severstal("score", "all.csv", "--truth", "truth.csv", "--against", "good.csv", "--json").out)
     assert content["difference"] == pytest.approx(8 / 30)
     Path("three.csv").write_text("ImageId\n00.png\n12.png\n29.png\n")
     few = severstal("score", "all.csv", "--truth", "truth.csv", "--images", "three.csv", "--against", "good.csv").out
-    assert "too few images to tell how sure the mean is" in few
+    assert "too few images for an interval" in few
     assert "their scores differ on one image, near-duplicates counted once: too few to decide" in " ".join(few.split())
 
 
@@ -465,8 +467,8 @@ def test_runs_are_compared_on_the_command_line(
     shutil.copytree(folder, "other")
     outcome = severstal("compare", str(folder), "other", "--data", str(data), "--out", "here")
     assert outcome.code == 0, outcome.err
-    told = " ".join(outcome.out.split())
-    assert "other and unet-small-fold0: their scores differ on no image" in told
+    printed = " ".join(outcome.out.split())
+    assert "other and unet-small-fold0: their scores differ on no image" in printed
     assert outcome.out.endswith("wrote here/comparison.md, .json, .png\n")
     for option in ("--seeds", "--epochs"):
         assert f"{option} does nothing for runs" in severstal("compare", str(folder), "other", option, "1").err

@@ -1,4 +1,4 @@
-"""Wrong names are told at once: before torch, or the libraries of encoders, are imported, which takes seconds."""
+"""Wrong names are reported before torch and the libraries of encoders are imported, which takes seconds."""
 
 import json
 import subprocess
@@ -15,6 +15,8 @@ ALL = (
     ("train --data data --encoder-weights gone.pth", "no such file of encoder weights: gone.pth."),
     ("train --data data --encoder-weights ssl", "resnet34 has no weights of this name: ssl."),
     ("train --data gone", "no such data folder: gone."),
+    ("train --data split --fold 9", "no such fold: 9. The split has folds 0, 1; or --fold none"),
+    ("train --data split --fold none --arch unett", "unknown architecture: unett."),
     ("train --data data --init models/gone", "no such run: models/gone."),
     ("train --data data --name good", "a run of this name exists: models/good."),
     ("train --data data --config settings.json", "unknown encoder: resnet19."),
@@ -41,14 +43,14 @@ import contextlib, io, json, shlex, sys
 from severstal_cli.cli import main
 found = []
 for command in json.loads(sys.stdin.read()):
-    sys.argv, told, code = ["severstal", *shlex.split(command)], io.StringIO(), 0
-    with contextlib.redirect_stderr(told):
+    sys.argv, stderr, code = ["severstal", *shlex.split(command)], io.StringIO(), 0
+    with contextlib.redirect_stderr(stderr):
         try:
             main()
         except SystemExit as end:
             code = end.code
     loaded = [name for name in ("torch", "timm", "segmentation_models_pytorch") if name in sys.modules]
-    found.append((code, told.getvalue(), loaded))
+    found.append((code, stderr.getvalue(), loaded))
 print(json.dumps(found))
 """
 
@@ -57,7 +59,11 @@ print(json.dumps(found))
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, list[str]]]:
     """What each command gave in a process of its own: exit code, standard error, heavy libraries that it imported."""
     root: Path = tmp_path_factory.mktemp("early")
-    (root / "data/train_images").mkdir(parents=True)
+    for name in ("data", "split"):
+        (root / name / "train_images").mkdir(parents=True)
+        (root / name / "train.csv").write_text("ImageId,ClassId,EncodedPixels\n")
+    rows = "a.png,0,0,1\nb.png,1,1,\nc.png,holdout,2,\n"
+    (root / "split/splits.csv").write_text("ImageId,Part,Group,Classes\n" + rows)
     for name in ("good", "empty"):
         (root / "models" / name).mkdir(parents=True)
     (root / "models/good/model.json").write_text("{}")
@@ -70,11 +76,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
 
 
 @pytest.mark.parametrize(("command", "line"), ALL, ids=[command for command, _ in ALL])
-def test_a_wrong_name_is_told_before_torch_is_imported(
+def test_a_wrong_name_is_reported_before_torch_is_imported(
     found: dict[str, tuple[int, str, list[str]]], command: str, line: str
 ) -> None:
-    code, told, loaded = found[command]
-    assert told.startswith(f"severstal: {line}")
-    assert told.count("\n") == 1
+    code, stderr, loaded = found[command]
+    assert stderr.startswith(f"severstal: {line}")
+    assert stderr.count("\n") == 1
     assert code in (1, 2)
     assert loaded == []

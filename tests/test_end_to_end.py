@@ -67,7 +67,7 @@ def rows_of(path: str) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_from_photographs_to_a_scored_submission(severstal: Run, make_data: Callable[..., Path]) -> None:
+def test_from_images_to_a_scored_submission(severstal: Run, make_data: Callable[..., Path]) -> None:
     data = make_data(images=60, size=SIZE, classes=2)
     draw_third_class(data)
     image_ids = as_bmp(data, every=4)

@@ -162,13 +162,13 @@ def test_a_name_as_long_as_a_disk_takes_is_written(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["y" * 255]
 
 
-def test_a_list_of_faults_is_told_as_its_first(tmp_path: Path) -> None:
+def test_a_list_of_faults_is_reported_as_its_first(tmp_path: Path) -> None:
     full = shutil.Error([("from", "to", "[Errno 28] No space left on device: 'to'"), ("more", "to", "more")])
     with pytest.raises(OutputError) as caught, files.writing(tmp_path / "report"):
         raise full
     assert str(caught.value) == (
         f"cannot write {tmp_path}/report: [Errno 28] No space left on device: 'to'. "
-        "Free some space or name another place"
+        "Free some space or name another folder"
     )
     with pytest.raises(OutputError), files.writing(tmp_path / "report"):
         raise shutil.Error([])

@@ -281,7 +281,7 @@ def test_an_image_bomb_is_refused_by_name_and_can_be_skipped(severstal: Run, mon
     assert code == 1
     assert "severstal: new/b.pgm: 50,000 x 60,000 pixels, more than 134,217,728" in last(err)
     code, out, err = severstal("predict new --model models/good --out x.csv --on-error skip")
-    assert (code, "skipped: new/b.pgm: 50,000 x 60,000" in err, "1 of them skipped" in out) == (0, True, True), err
+    assert (code, "skipped: new/b.pgm: 50,000 x 60,000" in err, "; 1 image skipped" in out) == (0, True, True), err
     monkeypatch.setenv("SEVERSTAL_MAX_PIXELS", "6143")
     save("masks/a_1.png", np.zeros(SIZE, np.uint8))
     for line in ("encode masks --out x2.csv", "predict new/a.png --model models/good --out x3.csv"):

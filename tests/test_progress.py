@@ -6,33 +6,17 @@ import pytest
 
 from severstal_cli.errors import LONGEST, InputError, shown
 from severstal_cli.printing.table import print_table
-from severstal_cli.progress import Bar, MegabyteBar, TerminalProgress, megabytes
+from severstal_cli.progress import BYTES, TerminalProgress
 
 CONTROL = "a\x1b[2J\x1b]0;owned\x07\r\u202eb\u2028\x9b\udcff\x00"
 SHOWN = r"a\x1b[2J\x1b]0;owned\x07\r\u202eb\u2028\x9b\xff\x00"
 
 
-class Counted(Bar):
-    """Adds up what it is advanced by."""
-
-    steps = 0
-
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        assert steps > 0
-        self.steps += steps
-
-
-@pytest.mark.parametrize("size", [1, 999_999, 1_000_000, 1_000_001, 3_700_000])
-def test_bytes_fill_a_bar_of_megabytes(size: int) -> None:
-    """Whatever the pieces, though a transfer falls back between, and not before the last byte."""
-    counted = Counted()
-    shown = MegabyteBar(counted)
-    for done in (0, size // 3, size // 4, size // 2, size - 1, 0, size - 1):
-        shown.reach(done)
-        assert counted.steps <= megabytes(size)
-    assert counted.steps == megabytes(size - 1)
-    shown.reach(size)
-    assert counted.steps == megabytes(size) == -(-size // 1_000_000)
+def test_a_bar_of_bytes_shows_their_usual_units(capfd: pytest.CaptureFixture[str]) -> None:
+    with TerminalProgress().bar("downloading", 3_700_000, BYTES) as bar:
+        bar.advance(1_200_000)
+        bar.advance(2_500_000)
+    assert capfd.readouterr().err.startswith("downloading: 3.7 MB of 3.7 MB, ")
 
 
 def test_control_characters_are_shown_not_obeyed() -> None:
@@ -61,8 +45,8 @@ def test_lines_bars_and_tables_show_what_cannot_be_obeyed(capfd: pytest.CaptureF
     progress.log(f"run {CONTROL}")
     with progress.bar(CONTROL, 1, "images") as bar:
         bar.advance(note=CONTROL)
-    with progress.waiting(CONTROL) as tell:
-        tell(CONTROL)
+    with progress.waiting(CONTROL) as show:
+        show(CONTROL)
     print_table(CONTROL, ("run", CONTROL), [(CONTROL, "1")], f"one\n{CONTROL}")
     out, err = capfd.readouterr()
     assert err.splitlines()[0] == f"run {SHOWN}"

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -201,3 +202,42 @@ def test_torch_is_one_that_loads_weights_without_running_code() -> None:
     [torch] = [SpecifierSet(each.removeprefix("torch")) for each in wanted if each.startswith("torch>")]
     assert "2.10" in torch
     assert "2.9.1" not in torch
+
+
+RETIRED = re.compile(
+    r"\b(photographs?|sittings?|tells?|told|dealt|alike|drawn anew|surer|how sure|goes on|go on)\b",
+    re.IGNORECASE,
+)
+"""Words of an earlier vocabulary; docs/glossary.md has the terms in use."""
+
+CLEAN = (
+    "errors.py", "files.py", "parallel.py", "progress.py", "typed.py", "wording.py", "__main__.py", "__init__.py",
+    "cli", "config", "printing",
+)  # fmt: skip
+"""Files and folders of the package whose texts are checked."""
+
+
+def texts_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of what a person reads in a file: lines of a page; strings and comments of code."""
+    if path.suffix != ".py":
+        yield from enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        return
+    with path.open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type in (tokenize.STRING, tokenize.COMMENT, FSTRING):
+                for offset, text in enumerate(token.string.splitlines()):
+                    yield token.start[0] + offset, text
+
+
+FSTRING = getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)
+PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PAGES if path.name != "kaggle.md"]
+    + [path for path in FILES if path.relative_to(PACKAGE).parts[0] in CLEAN],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_texts_use_the_terms_of_the_field(path: Path) -> None:
+    assert [f"{line}: {text.strip()}" for line, text in texts_of(path) if RETIRED.search(text)] == []

@@ -28,10 +28,10 @@ def test_without_a_command_the_pipeline_is_told_in_order() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().splitlines()
     assert max(map(len, lines)) <= 80
-    told = [
+    printed = [
         line.split()[-len(example.split()) :] for line in lines for _, example in PIPELINE if line.endswith(example)
     ]
-    assert [" ".join(words) for words in told] == [example for _, example in PIPELINE]
+    assert [" ".join(words) for words in printed] == [example for _, example in PIPELINE]
 
 
 @pytest.mark.parametrize("example", [example for _, example in PIPELINE])

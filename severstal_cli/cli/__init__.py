@@ -1,4 +1,4 @@
-"""The commands: options in, one call, a table out. Each file registers its commands on `app`, in the order of help."""
+"""The commands: each builds a config, calls a stage and prints the result. Files register them in the order of help."""
 
 from severstal_cli.cli.app import app
 

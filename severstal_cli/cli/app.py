@@ -1,4 +1,4 @@
-"""The program as a whole: its group of commands, and how what goes wrong is told."""
+"""The group of all commands, and the one line that reports an error."""
 
 import os
 import sys
@@ -12,16 +12,16 @@ from severstal_cli.errors import UsageError
 
 
 class _Commands(TyperGroup):
-    """Turns what goes wrong in a command into one line and an exit code: 1, 2 for a wrong option, 130 for Ctrl-C."""
+    """Turns the error of a command into one line and an exit code: 1, 2 for a wrong option, 130 for Ctrl-C."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:
-            found = super().invoke(ctx)
+            result = super().invoke(ctx)
             if "TORCHELASTIC_RUN_ID" in os.environ:
                 from severstal_cli.learning import launching
 
-                launching.leave(0)  # what torch's threads do at an ordinary end may abort the process
-            return found
+                launching.leave(0)  # torch's threads may abort a process that ends normally
+            return result
         except Exception as error:
             line = printing.line_of(error)
             if line is None or os.environ.get("SEVERSTAL_DEBUG") == "1":
@@ -67,17 +67,17 @@ PIPELINE = (
     ("look", "severstal report models/linknet-resnet34-fold0 --open"),
     ("submit", "severstal submit models/linknet-resnet34-fold0"),
 )
-"""The way from images to a score, with an example each."""
+"""The steps from images to a score, each with an example."""
 
 DATA, RUNS, SUBMISSIONS = "Data", "Networks and runs", "Submissions and scores"
 """Panels of the help, in the order of the pipeline."""
 
 
-def _tell_pipeline() -> None:
+def _print_pipeline() -> None:
     typer.echo("From steel images and run-length annotations to a scored submission.csv.\n")
     for step, example in PIPELINE:
         typer.echo(f"  {step:11}  {example}")
-    typer.echo("\n`severstal COMMAND --help` tells its options, `severstal --help` all commands.")
+    typer.echo("\n`severstal COMMAND --help` lists the options, `severstal --help` all commands.")
 
 
 @app.callback()
@@ -88,4 +88,4 @@ def _options(
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        _tell_pipeline()
+        _print_pipeline()

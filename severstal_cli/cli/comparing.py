@@ -1,4 +1,4 @@
-"""The command that compares."""
+"""The command `compare`."""
 
 import json
 from functools import partial
@@ -11,18 +11,13 @@ from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli import completion, early
 from severstal_cli.cli.app import SUBMISSIONS, app
-from severstal_cli.cli.options import AsJson, BatchSize, Models, parse_seconds, parse_seeds
+from severstal_cli.cli.options import AsJson, BatchSize, Models, is_given, parse_seconds, parse_seeds
 from severstal_cli.progress import TerminalProgress
 
 MATTERING = (
     "data", "encoder", "encoder_weights", "epochs", "time_limit", "learning_rate", "seeds", "models", "truth", "images",
 )  # fmt: skip
-"""Options that matter to some candidates and not to others."""
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+"""Options that some kinds of candidates do not use."""
 
 
 @app.command(rich_help_panel=SUBMISSIONS)
@@ -32,35 +27,39 @@ def compare(
         list[str],
         typer.Argument(
             metavar="A B...",
-            help="Networks to train, or folders of runs; or submissions. A is the measure.",
+            help="Networks to train and run folders, or submissions. The first candidate is the baseline.",
             autocompletion=completion.candidates,
         ),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Data folder; of networks to train by default data, of runs where they were.")
+        Path | None, typer.Option(help="Data folder (default: data for networks to train, else that of each run).")
     ] = None,
-    encoder: Annotated[str, typer.Option(help="Of networks to train.")] = configs.TrainConfig.encoder,
+    encoder: Annotated[str, typer.Option(help="Encoder of the networks to train.")] = configs.TrainConfig.encoder,
     encoder_weights: Annotated[
-        str, typer.Option(help="Name of pretrained weights (imagenet, ssl, ...), none, or a file.")
+        str, typer.Option(help="Pretrained weights of the encoder: a name (imagenet, ssl, ...), none, or a file.")
     ] = configs.TrainConfig.encoder_weights,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = configs.TrainConfig.epochs,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.")] = configs.TrainConfig.epochs,
     time_limit: Annotated[
-        float | None, typer.Option(parser=parse_seconds, metavar="TIME", help="Of each training, as 25m.")
+        float | None,
+        typer.Option(parser=parse_seconds, metavar="TIME", help="Wall-clock budget per training, e.g. 25m."),
     ] = None,
-    learning_rate: Annotated[float, typer.Option(help="Its highest value.")] = configs.TrainConfig.learning_rate,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = configs.TrainConfig.learning_rate,
     seeds: Annotated[
-        Any, typer.Option(parser=parse_seeds, metavar="N,N,...", help="Train once with each: a recipe is compared.")
+        Any,
+        typer.Option(
+            parser=parse_seeds, metavar="N,N,...", help="Random seeds; each network is trained once per seed."
+        ),
     ] = "0",
     models: Models = configs.TrainConfig.models,
-    truth: Annotated[Path | None, typer.Option(help="Annotations to score submissions against.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Ground truth to score submissions against.")] = None,
     images: Annotated[
-        Path | None, typer.Option(help="The images that count for submissions: a folder, or a list with ImageId.")
+        Path | None, typer.Option(help="Images to score submissions on: a folder, or a CSV with ImageId.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write; default: comparisons/A-B.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder (default: comparisons/A-B).")] = None,
     batch_size: BatchSize = configs.CompareConfig.batch_size,
     as_json: AsJson = False,
 ) -> None:
-    """Score networks, runs or submissions on the same images, and tell whether they differ."""
+    """Score networks, runs or submissions on the same images and test the differences."""
     from severstal_cli.stages import comparing
 
     train = configs.TrainConfig(
@@ -69,17 +68,17 @@ def compare(
     )  # fmt: skip
     config = configs.CompareConfig(
         candidates=tuple(candidates), train=train, data=data, seeds=seeds, truth=truth, images=images, out=out,
-        batch_size=batch_size, given=tuple(filter(partial(_is_given, context), MATTERING)),
+        batch_size=batch_size, given=tuple(filter(partial(is_given, context), MATTERING)),
     )  # fmt: skip
     early.check_comparison(config)
     try:
         result = comparing.compare(config, TerminalProgress())
     except KeyboardInterrupt:
-        typer.echo("\nwhat was trained is kept: the same command goes on", err=True)
+        typer.echo("\nfinished trainings are kept: the same command resumes", err=True)
         raise
     if as_json:
         typer.echo(json.dumps(result.to_dict()))
         return
     printing.print_comparison(result)
-    picture = ", .png" if result.has_picture else ""
-    typer.echo(f"wrote {result.folder}/comparison.md, .json{picture}")
+    plot = ", .png" if result.has_picture else ""
+    typer.echo(f"wrote {result.folder}/comparison.md, .json{plot}")

@@ -1,4 +1,4 @@
-"""What the shell offers after TAB for networks and runs; it imports nothing heavy, as it runs at every TAB."""
+"""Shell completion of networks and runs. It runs at every TAB, so it imports nothing heavy."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ def networks(incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[str]:
-    """Folders of runs under `models/`, or under what has been typed."""
+    """Run folders in `models/` or in the typed folder."""
     typed = Path(incomplete or "models")
     folders = {typed, typed.parent, Path("models")}
-    found = {str(card.parent) for folder in folders for card in folder.glob("*/model.json")}
-    return sorted(name for name in found if name.startswith(incomplete))
+    matches = {str(card.parent) for folder in folders for card in folder.glob("*/model.json")}
+    return sorted(name for name in matches if name.startswith(incomplete))
 
 
 def candidates(incomplete: str) -> list[str]:
-    """Both."""
+    """Networks and runs."""
     return [*networks(incomplete), *runs(incomplete)]

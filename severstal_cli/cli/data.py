@@ -1,4 +1,4 @@
-"""The commands that make or change data: images, annotations, splits."""
+"""The commands on data: download, demo, synth, split, encode, decode."""
 
 import shlex
 from pathlib import Path
@@ -9,27 +9,27 @@ import typer
 from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli.app import DATA, app
-from severstal_cli.cli.options import Data, Layout, Overwrite, Seed, Size, parse_seconds, parse_suffix
+from severstal_cli.cli.options import Data, Overwrite, Seed, Size, parse_seconds, parse_suffix
 from severstal_cli.progress import TerminalProgress
 
 
 @app.command(rich_help_panel=DATA)
 def download(
-    data: Annotated[Path, typer.Option(help="Folder to fill.")] = configs.DownloadConfig.data,
+    data: Annotated[Path, typer.Option(help="Output folder.")] = configs.DownloadConfig.data,
     stall: Annotated[
         float,
-        typer.Option(parser=parse_seconds, metavar="TIME", help="End when nothing arrives for so long, as 60s."),
+        typer.Option(parser=parse_seconds, metavar="TIME", help="Abort when no data arrives for this time, e.g. 60s."),
     ] = f"{configs.DownloadConfig.stall_s:.0f}s",  # type: ignore[assignment]  # the parser makes it a number
 ) -> None:
-    """Fetch the competition's data from Kaggle, checked and unpacked."""
+    """Download, verify and unpack the competition's data."""
     from severstal_cli.stages import downloading
 
     try:
         result = downloading.download(configs.DownloadConfig(data=data, stall_s=stall), TerminalProgress())
     except KeyboardInterrupt:
-        typer.echo(f"\n{data}: what arrived is kept, the same command goes on", err=True)
+        typer.echo(f"\n{data}: the downloaded bytes are kept, the same command resumes", err=True)
         raise
-    done = "complete already, nothing to do" if result.was_there else "downloaded"
+    done = "already complete, nothing to do" if result.was_there else "downloaded"
     found = result.counts
     typer.echo(
         f"{data}: {done}; {found.train_images:,} train images with {found.masks:,} masks, "
@@ -45,27 +45,30 @@ def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder.")],
     seed: Seed = configs.DemoConfig.seed,
 ) -> None:
-    """Write a synthetic steel set and run every stage on it."""
+    """Draw a synthetic data set and run the whole pipeline on it."""
     from severstal_cli.stages import demo
 
     result = demo.demonstrate(configs.DemoConfig(out=out, seed=seed), TerminalProgress())
     printing.print_demo(result)
-    typer.echo(f"image, truth and each model's mask: {result.picture}")
+    typer.echo(f"image, ground truth and predicted masks: {result.picture}")
 
 
 @app.command(rich_help_panel=DATA)
 def synth(
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder.")],
-    images: Annotated[int | None, typer.Option(min=1, help="Training images.")] = configs.SynthConfig.images,
-    test_images: Annotated[int, typer.Option(min=0, help="Test images.")] = configs.SynthConfig.test_images,
+    images: Annotated[int | None, typer.Option(min=1, help="Number of training images.")] = configs.SynthConfig.images,
+    test_images: Annotated[int, typer.Option(min=0, help="Number of test images.")] = configs.SynthConfig.test_images,
     size: Size = None,
-    annotations: Annotated[Path | None, typer.Option(help="Draw under the masks of this train.csv.")] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Draw images that match the masks of this train.csv.")
+    ] = None,
     image_list: Annotated[
-        Path | None, typer.Option("--list", help="With --annotations: the images, clean ones too (a column ImageId).")
+        Path | None,
+        typer.Option("--list", help="With --annotations: CSV with ImageId of all images, clean ones included."),
     ] = None,
     seed: Seed = configs.SynthConfig.seed,
 ) -> None:
-    """Write a synthetic set of steel images in the competition's layout."""
+    """Draw a synthetic data set in the competition's layout."""
     from severstal_cli.stages import synthesis
 
     config = configs.SynthConfig(
@@ -79,11 +82,13 @@ def synth(
 @app.command(rich_help_panel=DATA)
 def split(
     data: Data = configs.SplitConfig.data,
-    holdout: Annotated[float, typer.Option(help="Share of the images kept for score.")] = configs.SplitConfig.holdout,
-    folds: Annotated[int, typer.Option(help="Equal parts of the rest.")] = configs.SplitConfig.folds,
+    holdout: Annotated[
+        float, typer.Option(help="Share of the images in the holdout set, which only scoring reads.")
+    ] = configs.SplitConfig.holdout,
+    folds: Annotated[int, typer.Option(help="Number of folds of the remaining images.")] = configs.SplitConfig.folds,
     seed: Seed = configs.SplitConfig.seed,
 ) -> None:
-    """Deal the images to folds and a holdout, near-duplicates kept together."""
+    """Assign images to folds and a holdout set, keeping near-duplicates together."""
     from severstal_cli.stages import splitting
 
     config = configs.SplitConfig(data=data, holdout=holdout, folds=folds, seed=seed)
@@ -91,8 +96,8 @@ def split(
     printing.print_split(result)
     if result.largest_group > 1:
         typer.echo(
-            f"near-duplicates: images in groups, the largest of {result.largest_group}; images with one in another "
-            f"part: {result.apart} (image by image it would be {result.apart_if_single})"
+            f"near-duplicates: the largest group has {result.largest_group} images; images with a near-duplicate in "
+            f"another subset: {result.apart} (without grouping: {result.apart_if_single})"
         )
 
 
@@ -102,39 +107,46 @@ def encode(
         Path,
         typer.Argument(
             metavar="MASKS",
-            help="Mask files (IMAGE_CLASS.png, label images) or COCO, YOLO, labelme, CVAT, Supervisely.",
+            help="Folder of masks (IMAGE_CLASS.png or label images), or COCO, YOLO, labelme, CVAT or Supervisely data.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The table.")],
-    layout: Layout = configs.EncodeConfig.layout,
+    out: Annotated[Path, typer.Option(help="Output CSV.")],
+    layout: Annotated[
+        str, typer.Option(help="CSV layout: current (ImageId,ClassId,...) or original (ImageId_ClassId,...).")
+    ] = configs.EncodeConfig.layout,
     label_images: Annotated[
-        bool, typer.Option("--label-images", help="One file an image; pixel values or colours are classes.")
+        bool, typer.Option("--label-images", help="One mask file per image, whose pixel values or colours are classes.")
     ] = False,
     class_id: Annotated[
-        int,
-        typer.Option(
-            "--class", metavar="N", help="Class of all masks, which are named as their images.", show_default=False
-        ),
+        int | None,
+        typer.Option("--class", metavar="N", help="Class of all masks, which have the names of their images."),
     ] = configs.EncodeConfig.class_id,
     colours: Annotated[
         str,
         typer.Option(
             metavar="RRGGBB=N,...",
-            help="Class of each colour, e.g. ff0000=1,00ff00=2 (0: background); voc; or a labelmap.txt.",
+            help="Class of each colour: ff0000=1,00ff00=2 (0: background), voc, or a labelmap.txt.",
         ),
     ] = configs.EncodeConfig.colours,
-    images: Annotated[Path | None, typer.Option(help="The images, clean ones too: a folder or a list.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="All images, clean ones included: a folder, or a CSV with ImageId.")
+    ] = None,
     suffix: Annotated[
-        str, typer.Option(parser=parse_suffix, metavar="SUFFIX", help="Ending of the images; only without --images.")
+        str,
+        typer.Option(
+            parser=parse_suffix, metavar="SUFFIX", help="File extension of the images; only without --images."
+        ),
     ] = configs.EncodeConfig.suffix,
-    classes: Annotated[int, typer.Option(help="Number of classes; 0: as found.")] = configs.EncodeConfig.classes,
+    classes: Annotated[
+        int, typer.Option(help="Number of classes; 0: the highest class id in the masks.")
+    ] = configs.EncodeConfig.classes,
     class_names: Annotated[
         str,
-        typer.Option(metavar="A,B,...", help="Class names by id, for annotations of other tools."),
+        typer.Option(metavar="A,B,...", help="Class names in the order of their ids, for COCO, YOLO and the like."),
     ] = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Mask files, or annotations of other tools, to a table of RLE."""
+    """Convert masks or annotations of other tools to an RLE table."""
     from severstal_cli.stages import encoding
 
     config = configs.EncodeConfig(
@@ -152,16 +164,18 @@ def encode(
 
 @app.command(rich_help_panel=DATA)
 def decode(
-    table: Annotated[Path, typer.Argument(help="Annotations or a submission.")],
-    out: Annotated[Path, typer.Option(metavar="MASKS_DIR", help="Folder for IMAGE_CLASS.png, 0 and 255.")],
+    table: Annotated[Path, typer.Argument(help="Annotations or a submission, as CSV.")],
+    out: Annotated[
+        Path, typer.Option(metavar="MASKS_DIR", help="Output folder for IMAGE_CLASS.png, with values 0 and 255.")
+    ],
     size: Size = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images, whose sizes are used.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, to read their sizes from.")] = None,
     trust_size: Annotated[
         bool, typer.Option("--trust-size", help="Accept --size even if it makes the masks jagged.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """A table of run lengths to masks as PNG."""
+    """Convert an RLE table to PNG masks."""
     from severstal_cli.stages import encoding
 
     config = configs.DecodeConfig(

@@ -1,7 +1,6 @@
-"""Checks of names (networks, encoders, runs, folders) before torch is imported, which takes seconds.
+"""Checks of names (networks, encoders, runs, folders, folds) before the slow import of torch.
 
-Stages check all of it again, and more. Processes that torchrun started check nothing here: in the stage one of them
-reports for all.
+The stages repeat these checks. Workers of torchrun skip them here, so that one worker reports for all in the stage.
 """
 
 import os
@@ -14,11 +13,13 @@ from severstal_cli.learning.networks import names, pretrained
 
 
 def check_training(config: TrainConfig, *, folds: bool = False) -> None:
-    """Check what `train` names. `folds`: it trains a run for each fold. Raises SeverstalError."""
+    """Check the names in the config of `train`. `folds`: it trains one run per fold. Raises SeverstalError."""
     if _is_worker():
         return
     _check_network(config)
     _check_data(config.data)
+    if config.fold is not None:
+        _check_fold(config.data, config.fold)
     if config.init is not None:
         names.check_run(config.init)
     if not folds and not config.resume:
@@ -26,7 +27,7 @@ def check_training(config: TrainConfig, *, folds: bool = False) -> None:
 
 
 def check_runs(runs: Sequence[Path], data: Path | None = None) -> None:
-    """Check that runs exist, and the data folder where one is given. Raises SeverstalError."""
+    """Check that the runs and the data folder exist. Raises SeverstalError."""
     if _is_worker():
         return
     for folder in runs:
@@ -36,7 +37,7 @@ def check_runs(runs: Sequence[Path], data: Path | None = None) -> None:
 
 
 def check_prediction(config: PredictConfig) -> None:
-    """Check what `predict` names. Raises SeverstalError."""
+    """Check the names in the config of `predict`. Raises SeverstalError."""
     if _is_worker():
         return
     check_runs(config.runs)
@@ -48,7 +49,7 @@ def check_prediction(config: PredictConfig) -> None:
 
 
 def check_score(config: ScoreConfig) -> None:
-    """Check the runs that `score` names. Raises SeverstalError."""
+    """Check the runs in the config of `score`. Raises SeverstalError."""
     runs = [*config.runs]
     if config.submission is not None and config.truth is None and not _is_table(config.submission):
         runs.append(config.submission)
@@ -56,7 +57,7 @@ def check_score(config: ScoreConfig) -> None:
 
 
 def check_comparison(config: CompareConfig) -> None:
-    """Check the networks and runs that `compare` names. Raises SeverstalError."""
+    """Check the candidates of `compare`. Raises SeverstalError."""
     if any(_is_table(Path(name)) for name in config.candidates):
         return
     networks = [name for name in config.candidates if name in names.networks()]
@@ -69,7 +70,7 @@ def check_comparison(config: CompareConfig) -> None:
 
 
 def check_report(config: ReportConfig) -> None:
-    """Check that what `report` shows exists. Raises SeverstalError."""
+    """Check that the runs and submissions of `report` exist. Raises SeverstalError."""
     for path in config.shown:
         if not path.exists():
             raise InputError(str(path), "no such file or folder", "Name the folder of a run, or a submission")
@@ -94,9 +95,17 @@ def _check_network(config: TrainConfig, arch: str = "") -> None:
     is_default = config.encoder_weights == "imagenet" and pretrained.find_file(
         config.models / "encoders", config.encoder
     )
-    starts = not config.resume and config.init is None  # else the weights come from there
+    starts = not config.resume and config.init is None  # else the weights come from a run
     if starts and config.encoder_weights != "none" and not is_default:
         names.check_weights(config.encoder, config.encoder_weights)
+
+
+def _check_fold(folder: Path, fold: int) -> None:
+    from severstal_cli.steel.dataset import splits
+
+    split = splits.split_in(folder)
+    if split is not None:
+        splits.check_fold(split, fold)
 
 
 def _check_data(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The commands that make trained runs."""
+"""The commands on networks and runs: train, thresholds, export, models."""
 
 import shlex
 from pathlib import Path
@@ -18,6 +18,7 @@ from severstal_cli.cli.options import (
     Seed,
     Tta,
     Weights,
+    is_given,
     parse_batch_size,
     parse_fold,
     parse_seconds,
@@ -32,90 +33,90 @@ def train(
     context: typer.Context,
     data: Data = configs.TrainConfig.data,
     arch: Annotated[
-        str, typer.Option(help="A network of `severstal models`.", autocompletion=completion.networks)
+        str, typer.Option(help="Network; `severstal models` lists them.", autocompletion=completion.networks)
     ] = configs.TrainConfig.arch,
-    encoder: Annotated[str, typer.Option(help="Its encoder.")] = configs.TrainConfig.encoder,
+    encoder: Annotated[str, typer.Option(help="Encoder of the network.")] = configs.TrainConfig.encoder,
     encoder_weights: Annotated[
-        str, typer.Option(help="Name of pretrained weights (imagenet, ssl, ...), none, or a file.")
+        str, typer.Option(help="Pretrained weights of the encoder: a name (imagenet, ssl, ...), none, or a file.")
     ] = configs.TrainConfig.encoder_weights,
     init: Annotated[
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="A run to start from, instead of the encoder's weights.",
+            help="Run to initialise the weights from, instead of the encoder's pretrained ones.",
             autocompletion=completion.runs,
         ),
     ] = configs.TrainConfig.init,
-    fold: Annotated[str, typer.Option(help="Fold kept for validation; all: one run for each; or none.")] = str(
-        configs.TrainConfig.fold
-    ),
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = configs.TrainConfig.epochs,
-    time_limit: Annotated[
+    fold: Annotated[
+        str, typer.Option(help="Fold for validation; all: one run per fold; none: train on every fold.")
+    ] = str(configs.TrainConfig.fold),
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.")] = configs.TrainConfig.epochs,
+    time_limit_s: Annotated[
         float | None,
         typer.Option(
+            "--time-limit",
             parser=parse_seconds,
             metavar="TIME",
-            help="End after this time of training, of each fold, as 25m; the schedule fits.",
+            help="Wall-clock budget per fold, e.g. 25m; the LR schedule is scaled to it.",
         ),
     ] = None,
     seed: Seed = configs.TrainConfig.seed,
     models: Models = configs.TrainConfig.models,
-    name: Annotated[str | None, typer.Option(help="The run's folder; default ARCH-ENCODER-foldN.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with this run after its last whole epoch.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the run (default: ARCH-ENCODER-foldN).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run after its last complete epoch.")] = False,
     batch_size: Annotated[
-        str, typer.Option(metavar="N|auto", help="Images a device takes at once; auto: as many as fit its memory.")
+        str, typer.Option(metavar="N|auto", help="Batch size per device; auto: as many images as fit the GPU's memory.")
     ] = str(configs.TrainConfig.batch_size),
     step_images: Annotated[
-        int | None, typer.Option(min=1, help="Images of a step, gathered over batches; default one batch, for auto 8.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Effective batch size per device, by gradient accumulation (default: --batch-size; 8 with auto).",
+        ),
     ] = configs.TrainConfig.step_images,
-    compile_network: Annotated[
-        bool, typer.Option("--compile", help="Compile the network's training with torch.compile.")
+    compile: Annotated[  # noqa: A002 (the name of the setting)
+        bool, typer.Option("--compile", help="Compile the network with torch.compile.")
     ] = configs.TrainConfig.compile,
-    learning_rate: Annotated[float, typer.Option(help="Its highest value.")] = configs.TrainConfig.learning_rate,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on the CPU.")] = configs.TrainConfig.devices,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = configs.TrainConfig.learning_rate,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Number of GPUs, or of processes on the CPU.")
+    ] = configs.TrainConfig.devices,
     pseudo: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A submission to train on, too, where it is sure: pseudo labels."),
+        typer.Option(metavar="FILE", help="Submission CSV to use as pseudo-labels (confident images only)."),
     ] = None,
-    pseudo_images: Annotated[Path | None, typer.Option(help="Folder of its images.")] = None,
+    pseudo_images: Annotated[Path | None, typer.Option(help="Folder of the pseudo-labelled images.")] = None,
     pseudo_share: Annotated[
-        float, typer.Option(help="Share of them in the images of a step.")
+        float, typer.Option(help="Share of pseudo-labelled images in each step.")
     ] = configs.TrainConfig.pseudo_share,
     pseudo_min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Take images whose every row has this score.")
+        float, typer.Option(min=0, max=1, help="Minimum confidence that every row of an image must reach.")
     ] = configs.TrainConfig.pseudo_min_score,
     config_file: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="Settings: a run's model.json, or some of them; options win."),
+        typer.Option(
+            "--config", metavar="FILE", help="JSON file of settings, e.g. the model.json of a run; options override it."
+        ),
     ] = None,
     on: Annotated[
-        str, typer.Option("--on", metavar="here|kaggle", help="kaggle: in a private notebook on its two GPUs.")
+        str,
+        typer.Option(
+            "--on", metavar="here|kaggle", help="Where to train; kaggle: in a private notebook with two GPUs."
+        ),
     ] = PLACES[0],
-    cancel: Annotated[bool, typer.Option("--cancel", help="With --on kaggle: end the notebook of this run.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="With --on kaggle: stop the notebook of this run.")] = False,
     discard: Annotated[
         bool,
-        typer.Option("--discard", help="With --cancel: delete the notebook if nothing else ends it."),
+        typer.Option("--discard", help="With --cancel: delete the notebook if it cannot be stopped otherwise."),
     ] = False,
 ) -> None:
-    """Train a network: a run under models/."""
-    options = {
-        "data": data, "arch": arch, "encoder": encoder, "encoder_weights": encoder_weights, "init": init,
-        "fold": None if fold == "all" else parse_fold(fold),
-        "epochs": epochs, "time_limit": time_limit, "seed": seed, "models": models, "name": name, "resume": resume,
-        "batch_size": parse_batch_size(batch_size), "step_images": step_images, "compile_network": compile_network,
-        "learning_rate": learning_rate, "devices": devices,
-        "pseudo": pseudo, "pseudo_images": pseudo_images, "pseudo_share": pseudo_share,
-        "pseudo_min_score": pseudo_min_score,
-    }  # fmt: skip
-    settings = configs.read_settings(config_file) if config_file is not None else {}
-    fields = {"time_limit": "time_limit_s", "compile_network": "compile"}
-    for option, value in options.items():
-        field, source = fields.get(option, option), context.get_parameter_source(option)
-        if field not in settings or (source is not None and source.name == "COMMANDLINE"):
-            settings[field] = value
+    """Train a network and save it as a run in models/."""
+    options = locals() | {"fold": parse_fold(fold), "batch_size": parse_batch_size(batch_size)}
+    options = {name: options[name] for name in configs.TrainConfig.__dataclass_fields__ if name in options}
+    of_file = configs.read_settings(config_file) if config_file is not None else {}
+    settings = options | {name: value for name, value in of_file.items() if not is_given(context, name)}
     if on != PLACES[0] or cancel or discard:
-        source = context.get_parameter_source("devices")
-        if source is not None and source.name != "COMMANDLINE" and settings["devices"] == 1:
+        if settings["devices"] == 1 and not is_given(context, "devices"):
             settings["devices"] = GPUS
         remote.train(settings, on=on, cancel=cancel, discard=discard, every_fold=fold == "all")
         return
@@ -131,13 +132,13 @@ def train(
             results = [training.train(config, TerminalProgress())]
     except KeyboardInterrupt:
         typer.echo(
-            f"\n{config.models if fold == 'all' else names.folder_for(config)}: with --resume the same command goes on "
-            "after the last whole epoch, if there is one",
+            f"\n{config.models if fold == 'all' else names.folder_for(config)}: give --resume to continue "
+            "after the last complete epoch, if there is one",
             err=True,
         )
         raise
     if not distributed.is_first():
-        return  # the first of torchrun's processes tells it
+        return  # the first of torchrun's processes prints the result
     for line in printing.training_lines(results):
         typer.echo(line)
 
@@ -146,17 +147,19 @@ def train(
 def thresholds(
     run: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="models/NAME; several are averaged.", autocompletion=completion.runs),
+        typer.Argument(
+            metavar="RUN...", help="Run folder, models/NAME; several are averaged.", autocompletion=completion.runs
+        ),
     ],
     data: MaybeData = None,
     weights: Weights = None,
     tta: Tta = configs.ThresholdsConfig.tta,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="For several runs: the file to write, for predict --thresholds.")
+        Path | None, typer.Option(metavar="FILE", help="With several runs: output file, for predict --thresholds.")
     ] = None,
     batch_size: BatchSize = configs.ThresholdsConfig.batch_size,
 ) -> None:
-    """Find the best post-processing of a run, or of the mean of several, on the folds that they left out."""
+    """Search the post-processing of a run or an ensemble on its validation folds."""
     config = configs.ThresholdsConfig(
         runs=tuple(run), weights=weights or (), data=data, tta=tta, out=out, batch_size=batch_size
     )
@@ -171,14 +174,16 @@ def thresholds(
 
 @app.command(rich_help_panel=RUNS)
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="models/NAME.", autocompletion=completion.runs)],
-    form: Annotated[str, typer.Option("--format", metavar="onnx|openvino", help="Of the network's file.")],
-    out: Annotated[Path | None, typer.Option(help="The folder to write; default: RUN-FORMAT.")] = None,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder, models/NAME.", autocompletion=completion.runs)
+    ],
+    form: Annotated[str, typer.Option("--format", metavar="onnx|openvino", help="Export format.")],
+    out: Annotated[Path | None, typer.Option(help="Output folder (default: RUN-FORMAT).")] = None,
     image: Annotated[
-        Path | None, typer.Option(help="A image to check it with; default: one that it was trained on.")
+        Path | None, typer.Option(help="Image to compare both networks on (default: a training image).")
     ] = None,
 ) -> None:
-    """Write a run in another format, checked, for `predict` here and other programs elsewhere."""
+    """Export a run to ONNX or OpenVINO, for `predict` and other programs, and check the result."""
     config = configs.ExportConfig(run=run, format=form, out=out, image=image)
     early.check_runs([run])
     from severstal_cli.stages import exporting
@@ -189,7 +194,7 @@ def export(
 
 @app.command(rich_help_panel=RUNS)
 def models(models: Models = configs.TrainConfig.models) -> None:
-    """List the networks to train and the trained runs."""
+    """List the networks and the trained runs."""
     from severstal_cli.learning.networks import registry
     from severstal_cli.learning.runs import listing, run_folder
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are read."""
+"""Options that several commands share, and the parsers of their values."""
 
 import re
 from pathlib import Path
@@ -29,9 +29,15 @@ def parse_seconds(text: str) -> float:
     return float(3600 * hours + 60 * minutes + seconds + bare)
 
 
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def parse_fold(text: str) -> int | None:
-    """ "2" -> 2, "none" -> None."""
-    if text == "none":
+    """ "2" -> 2, "none" or "all" -> None."""
+    if text in ("none", "all"):
         return None
     if not (text.isascii() and text.isdecimal()):
         raise typer.BadParameter(f"{text!r} is neither the number of a fold, nor all, nor none", param_hint="'--fold'")
@@ -65,23 +71,26 @@ def parse_weights(text: str) -> tuple[float, ...]:
         ) from None
 
 
-Data = Annotated[Path, typer.Option(help="Folder with train.csv and train_images/.")]
-MaybeData = Annotated[Path | None, typer.Option(help="Data folder; by default the one the run was trained on.")]
-Tta = Annotated[str, typer.Option(help="Views to average: none, flips, scales, hflip, vflip, ..., joined by commas.")]
+Data = Annotated[Path, typer.Option(help="Data folder, with train.csv and train_images/.")]
+MaybeData = Annotated[Path | None, typer.Option(help="Data folder (default: the one that the run was trained on).")]
+Tta = Annotated[str, typer.Option(help="TTA views: none, flips, scales, hflip, vflip, ..., comma-separated.")]
 TtaOfThresholds = Annotated[
-    str | None, typer.Option("--tta", help="Views, as flips,larger. Default: as the thresholds were searched.")
+    str | None, typer.Option("--tta", help="TTA views, e.g. flips,larger (default: those of the threshold search).")
 ]
 Thresholds = Annotated[
-    Path | None, typer.Option(help="A thresholds.json instead of the run's own; it may name runs and weights, too.")
+    Path | None,
+    typer.Option(help="Use this thresholds.json, which may also name runs and their weights (default: the run's own)."),
 ]
-# Any, as of a tuple typer would make an option with two values
+# Any: typer would turn a tuple into an option with two values
 Weights = Annotated[
-    Any, typer.Option(parser=parse_weights, metavar="W,W,...", help="What each run counts in the mean.")
+    Any, typer.Option(parser=parse_weights, metavar="W,W,...", help="Ensemble weight of each run, comma-separated.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
-Models = Annotated[Path, typer.Option(help="Folder of the trained runs.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images at once.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of all that is random.")]
-Layout = Annotated[str, typer.Option(help="auto, current (ImageId,ClassId,...) or original (ImageId_ClassId,...).")]
-Size = Annotated[Any, typer.Option(parser=parse_size, metavar="HxW", help="Height x width, as 256x1600.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+Models = Annotated[Path, typer.Option(help="Folder of trained runs.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
+Layout = Annotated[
+    str, typer.Option(help="CSV layout: auto, current (ImageId,ClassId,...) or original (ImageId_ClassId,...).")
+]
+Size = Annotated[Any, typer.Option(parser=parse_size, metavar="HxW", help="Image size as HEIGHTxWIDTH, e.g. 256x1600.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]

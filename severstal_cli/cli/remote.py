@@ -1,4 +1,4 @@
-"""`train --on kaggle`: what the command does then."""
+"""`train --on kaggle`."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from severstal_cli.progress import TerminalProgress
 
 
 def train(settings: dict[str, Any], *, on: str, cancel: bool, discard: bool, every_fold: bool) -> None:
-    """Train there, or end it, and print what came of it. `settings`: of a `TrainConfig`."""
+    """Train on Kaggle or stop a training there, and print the result. `settings`: those of a `TrainConfig`."""
     check(on in PLACES, "on", on, " or ".join(PLACES))
     if on != "kaggle":
         raise UsageError("--cancel and --discard are for trainings on Kaggle", f"--on {on}", "Give --on kaggle")
@@ -28,14 +28,14 @@ def train(settings: dict[str, Any], *, on: str, cancel: bool, discard: bool, eve
         names.check_encoder(config.train.encoder)
     if cancel:
         ended = remote_training.cancel(config, TerminalProgress())
-        typer.echo("the notebook has ended" + ("" if ended else "; it left no whole epoch"))
+        typer.echo("the notebook has ended" + ("" if ended else "; it completed no epoch"))
         for line in printing.remote_lines(ended) if ended else ():
             typer.echo(line)
         return
     try:
         result = remote_training.train(config, TerminalProgress())
     except KeyboardInterrupt:
-        typer.echo("\nwhat runs on Kaggle goes on there: the same command comes back to it, --cancel ends it", err=True)
+        typer.echo("\nthe notebook keeps running on Kaggle: the same command reconnects, --cancel stops it", err=True)
         raise
     for line in printing.remote_lines(result):
         typer.echo(line)

@@ -1,4 +1,4 @@
-"""The command that shows."""
+"""The command `report`."""
 
 import webbrowser
 from pathlib import Path
@@ -19,23 +19,26 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RUN|SUBMISSION...",
-            help="Folders of runs, or submissions, side by side.",
+            help="Run folders or submissions, shown side by side.",
             autocompletion=completion.runs,
         ),
     ],
     data: MaybeData = configs.ReportConfig.data,
     part: Annotated[
-        str, typer.Option(metavar="holdout|validation", help="The images of runs: validation is the fold left out.")
+        str,
+        typer.Option(
+            metavar="holdout|validation", help="Images to show of a run: its holdout set or its validation fold."
+        ),
     ] = configs.ReportConfig.part,
-    truth: Annotated[Path | None, typer.Option(help="Annotations of the images of submissions.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Ground truth of the submissions.")] = None,
     images: Annotated[
-        Path | None, typer.Option(help="The images of submissions: a folder, or a list with ImageId.")
+        Path | None, typer.Option(help="Images of the submissions: a folder, or a CSV with ImageId.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write; default: reports/NAME.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder (default: reports/NAME).")] = None,
     batch_size: BatchSize = configs.ReportConfig.batch_size,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Write a page to look at predictions: scores, a gallery, a slider over the threshold."""
+    """Write an HTML report: scores, an image gallery, and masks over a threshold slider."""
     config = configs.ReportConfig(
         shown=tuple(shown), data=data, part=part, truth=truth, images=images, out=out, batch_size=batch_size
     )
@@ -45,4 +48,4 @@ def report(
     result = reporting.report(config, TerminalProgress())
     typer.echo(f"{result.page}: {result.images:,} images, {result.size_bytes / 1e6:,.1f} MB")
     if open_page and not webbrowser.open(result.page.resolve().as_uri()):
-        typer.echo("no browser was found: open the page yourself", err=True)
+        typer.echo("no browser found: open the page yourself", err=True)

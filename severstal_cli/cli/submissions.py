@@ -1,4 +1,4 @@
-"""The commands that make and judge submissions."""
+"""The commands on submissions: predict, check, score, submit, submissions."""
 
 import json
 from pathlib import Path
@@ -26,64 +26,65 @@ from severstal_cli.progress import TerminalProgress
 
 @app.command(rich_help_panel=SUBMISSIONS)
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Folders and single files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image folders and files.")],
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A run; several are averaged. Default: those of --thresholds, or the best in models/.",
+            help="Run folder; repeat for an ensemble (default: those of --thresholds, else the best run in models/).",
             autocompletion=completion.runs,
         ),
     ] = None,
     models: Models = configs.PredictConfig.models,
     tta: TtaOfThresholds = configs.PredictConfig.tta,
-    out: Annotated[Path, typer.Option(help="The submission.")] = configs.PredictConfig.out,
+    out: Annotated[Path, typer.Option(help="Output CSV.")] = configs.PredictConfig.out,
     layout: Layout = configs.PredictConfig.layout,
     sample: Annotated[
-        Path | None, typer.Option(help="Take images, order and layout of this sample submission.")
+        Path | None, typer.Option(help="Sample submission that gives the images, their order and the layout.")
     ] = None,
-    masks: Annotated[Path | None, typer.Option(help="Folder for pictures with the masks drawn on.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Output folder for overlays of the predicted masks.")] = None,
     thresholds: Thresholds = None,
     weights: Weights = None,
     batch_size: BatchSize = configs.PredictConfig.batch_size,
     engine: Annotated[
-        str, typer.Option(metavar="auto|torch|openvino|onnxruntime", help="What runs the network.")
+        str, typer.Option(metavar="auto|torch|openvino|onnxruntime", help="Inference engine.")
     ] = configs.PredictConfig.engine,
     compile_networks: Annotated[
-        bool, typer.Option("--compile", help="Compile the network with torch.compile; for many images of one size.")
+        bool,
+        typer.Option("--compile", help="Compile the network with torch.compile; pays off for many images of one size."),
     ] = configs.PredictConfig.compile,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on the CPU.")] = configs.PredictConfig.devices,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Number of GPUs, or of processes on the CPU.")
+    ] = configs.PredictConfig.devices,
     on_error: Annotated[
-        str, typer.Option(metavar="stop|skip", help="At a wrong image: stop, or skip it and leave its rows empty.")
+        str,
+        typer.Option(metavar="stop|skip", help="At an unreadable image: stop, or skip it and leave its rows empty."),
     ] = configs.PredictConfig.on_error,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what a killed prediction finished.")] = False,
-    keep_parts: Annotated[
-        bool, typer.Option("--keep-parts", help="Leave many small tables in OUT.parts/ instead of one file.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted prediction.")] = False,
 ) -> None:
-    """Predict the masks of images: a submission.csv."""
+    """Predict masks and write a submission.csv."""
     config = configs.PredictConfig(
         images=tuple(images), runs=tuple(model or ()), models=models, tta=tta, out=out, layout=layout, sample=sample,
         masks=masks, thresholds=thresholds, weights=weights or (), batch_size=batch_size, engine=engine,
-        compile=compile_networks, devices=devices, on_error=on_error, resume=resume, keep_parts=keep_parts,
+        compile=compile_networks, devices=devices, on_error=on_error, resume=resume,
     )  # fmt: skip
     early.check_prediction(config)
     from severstal_cli.learning import distributed
     from severstal_cli.stages import prediction
 
     result = prediction.predict(config, TerminalProgress())
-    if distributed.is_first():  # the first of torchrun's processes tells it
+    if distributed.is_first():
         typer.echo(printing.prediction_line(result))
 
 
 @app.command(rich_help_panel=SUBMISSIONS)
 def check(
-    submission: Annotated[Path, typer.Argument(help="A submission.csv.")],
-    sample: Annotated[Path | None, typer.Option(help="The sample submission: which rows must be there.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The images: a folder or a list.")] = None,
+    submission: Annotated[Path, typer.Argument(help="Submission CSV.")],
+    sample: Annotated[Path | None, typer.Option(help="Sample submission with the expected rows.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Images: a folder, or a CSV with ImageId.")] = None,
     size: Size = None,
-    every: Annotated[bool, typer.Option("--all", help="Name every fault, not the first 20 alone.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print all faults, not only the first 20.")] = False,
 ) -> None:
-    """Tell every fault of a submission. Exit code 1 if there is one."""
+    """Print every fault of a submission; exit code 1 if there is one."""
     from severstal_cli.stages import checking
 
     config = configs.CheckConfig(submission=submission, sample=sample, images=images, size=size)
@@ -97,26 +98,27 @@ def check(
 @app.command(rich_help_panel=SUBMISSIONS)
 def score(
     submission: Annotated[
-        Path | None, typer.Argument(help="A submission.csv, or a run, scored on its holdout.")
+        Path | None, typer.Argument(help="Submission CSV, or a run, which is scored on its holdout set.")
     ] = None,
-    truth: Annotated[Path | None, typer.Option(help="Annotations to score it against.")] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="The images that count: a folder, or a list with ImageId.")
-    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="Ground truth of the submission.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Images to score: a folder, or a CSV with ImageId.")] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(help="A run; several are averaged.", autocompletion=completion.runs),
+        typer.Option(help="Run folder; repeat for an ensemble.", autocompletion=completion.runs),
     ] = None,
     thresholds: Thresholds = None,
     data: MaybeData = None,
     against: Annotated[
-        Path | None, typer.Option(metavar="OTHER", help="Another submission or run: how far from it, and is that real.")
+        Path | None,
+        typer.Option(
+            metavar="OTHER", help="Submission or run to compare against; prints the difference and its 95 % interval."
+        ),
     ] = None,
     tta: TtaOfThresholds = configs.ScoreConfig.tta,
     batch_size: BatchSize = configs.ScoreConfig.batch_size,
     as_json: AsJson = False,
 ) -> None:
-    """Mean Dice as the competition counts it, beside predicting nothing."""
+    """Compute the competition's mean Dice and its 95 % interval."""
     from severstal_cli.stages import scoring
 
     config = configs.ScoreConfig(
@@ -139,45 +141,47 @@ def score(
 def submit(
     run: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="models/NAME; several are averaged.", autocompletion=completion.runs),
+        typer.Argument(
+            metavar="RUN...", help="Run folder, models/NAME; several are averaged.", autocompletion=completion.runs
+        ),
     ],
     thresholds: Annotated[
-        Path | None, typer.Option(help="A thresholds.json; default: the best run's own.")
+        Path | None, typer.Option(help="Use this thresholds.json (default: that of the best run).")
     ] = configs.SubmitConfig.thresholds,
     tta: TtaOfThresholds = configs.SubmitConfig.tta,
-    again: Annotated[bool, typer.Option("--again", help="Submit what was submitted before once more.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Submit the same runs again.")] = False,
     bundle_only: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write dataset and notebook to DIR; nothing leaves the machine.")
+        Path | None, typer.Option(metavar="DIR", help="Write the dataset and the notebook to DIR and upload nothing.")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(metavar="NAME", help="For --bundle-only: the Kaggle account it will belong to.")
+        str | None, typer.Option(metavar="NAME", help="With --bundle-only: Kaggle account of the bundle.")
     ] = configs.SubmitConfig.user,
 ) -> None:
-    """Score runs on Kaggle: bundle, upload, run the offline notebook, submit, fetch the scores."""
+    """Submit runs to Kaggle by an offline notebook and print the scores."""
     config = configs.SubmitConfig(
         runs=tuple(run), thresholds=thresholds, tta=tta, again=again, bundle_only=bundle_only, user=user
     )
-    if not any(config.out.glob("*/state.json")):  # what was submitted is fetched, whatever has become of its runs
+    if not any(config.out.glob("*/state.json")):  # scores of a submission are fetched even if its runs are gone
         early.check_runs(config.runs)
     from severstal_cli.stages import submitting
 
     try:
         result = submitting.submit(config, TerminalProgress())
     except KeyboardInterrupt:
-        typer.echo("\nwhat was done is kept, and goes on at Kaggle: the same command takes it up from there", err=True)
+        typer.echo("\nfinished steps are kept and Kaggle continues: the same command resumes", err=True)
         raise
     if result.bundle is not None:
-        typer.echo(f"{result.bundle}: dataset/ and kernel/ of {result.name}; README.md has the commands that go on")
+        typer.echo(f"{result.bundle}: dataset/ and kernel/ of {result.name}; README.md has the next commands")
     for line in printing.submit_lines(result):
         typer.echo(line)
 
 
 @app.command(rich_help_panel=SUBMISSIONS)
 def submissions(
-    folder: Annotated[Path, typer.Argument(help="Holds the history.csv.")] = configs.SubmitConfig.out,
+    folder: Annotated[Path, typer.Argument(help="Folder of history.csv.")] = configs.SubmitConfig.out,
     as_json: AsJson = False,
 ) -> None:
-    """List what was submitted, beside the local scores."""
+    """List the submissions with their local and leaderboard scores."""
     from severstal_cli.kaggle import submission_log
 
     rows = submission_log.read(folder)

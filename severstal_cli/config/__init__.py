@@ -1,6 +1,6 @@
-"""What each stage can be told: one frozen dataclass a stage, which owns the defaults, their units and their checks.
+"""Settings of the stages: one frozen dataclass per stage, with defaults, units and checks.
 
-The command line takes its defaults from here, so a default stands in one place.
+The command line takes its defaults from these classes.
 """
 
 from severstal_cli.config.data import (

@@ -1,10 +1,25 @@
-"""What the settings have in common: one line for a value that cannot be."""
+"""Checks that several configs share. Each reports a wrong value in one line."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from severstal_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits of a number, as a test and in words."""
+
+    hold: Callable[[float], bool]
+    words: str
+
+
+AT_LEAST_1 = Bounds(lambda value: value >= 1, "at least 1")
+POSITIVE = Bounds(lambda value: 0 < value < math.inf, "above 0")
+NOT_NEGATIVE = Bounds(lambda value: 0 <= value < math.inf, "at least 0")
+SHARE = Bounds(lambda value: 0 <= value <= 1, "between 0 and 1")
 
 
 def check(fits: bool, name: str, found: object, wanted: str) -> None:
@@ -14,23 +29,23 @@ def check(fits: bool, name: str, found: object, wanted: str) -> None:
 
 
 def check_size(size: tuple[int, int], least_px: int = 1) -> None:
-    """Raises UsageError unless run lengths can count the pixels of `size`: (height, width)."""
-    fits = min(size) >= least_px and size[0] * size[1] < 2**31  # run lengths count no further
+    """Raises UsageError unless RLE can count the pixels of `size`: (height, width)."""
+    fits = min(size) >= least_px and size[0] * size[1] < 2**31  # RLE holds int32 positions
     check(fits, "size", "{}x{}".format(*size), f"at least {least_px}x{least_px}, and fewer than 2,147,483,648 pixels")
 
 
 def check_unpacked(out: Path) -> None:
-    """Raises UsageError for a table that would be named as if it were packed: tables are written as plain CSV."""
+    """Raises UsageError for a table whose name promises compression: tables are written as plain CSV."""
     check(out.suffix.lower() not in (".gz", ".zip"), "name for a table", out, "that of a plain CSV file: pack it later")
 
 
 def are_weights(weights: Sequence[float], runs: int) -> bool:
-    """Whether the mean of so many runs can be weighted so."""
+    """Whether `weights` can weight the mean of this number of runs."""
     return len(weights) == runs and all(0 <= weight < math.inf for weight in weights) and any(weights)
 
 
 def check_weights(weights: Sequence[float], runs: int) -> None:
-    """Raises UsageError unless there are no weights, or one for each of so many runs, as a mean needs them."""
+    """Raises UsageError unless `weights` is empty or has one usable weight per run."""
     if weights and not are_weights(weights, runs):
         raise UsageError("wrong weights", ", ".join(f"{weight:g}" for weight in weights),
-                         f"Give {runs}, one a run, none below 0 and not all 0")  # fmt: skip
+                         f"Give {runs}, one per run, none below 0 and not all 0")  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the commands are told that make or change data."""
+"""Settings of the commands on data."""
 
 import re
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from severstal_cli.config.checks import check, check_size, check_unpacked
 
 @dataclass(frozen=True, kw_only=True)
 class Competition:
-    """A competition of Kaggle, and what its archive holds."""
+    """A Kaggle competition and the contents of its archive."""
 
     slug: str
-    """Its name in addresses."""
+    """Name of the competition in URLs."""
     train_images: int
     test_images: int
     masks: int
@@ -24,11 +24,11 @@ COMPETITION = Competition(slug="severstal-steel-defect-detection", train_images=
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadConfig:
-    """`download`: the competition's data, from Kaggle to a folder."""
+    """`download`: the competition's data from Kaggle."""
 
     data: Path = Path("data")
     stall_s: float = 60.0
-    """A download that stands still for so long ends; what arrived is kept."""
+    """Time without data after which the download aborts; the downloaded bytes are kept."""
     competition: Competition = COMPETITION
 
     def __post_init__(self) -> None:
@@ -37,14 +37,14 @@ class DownloadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """`split`: which images train, validate and are held out."""
+    """`split`: images to folds and a holdout set."""
 
     data: Path = Path("data")
     """Holds `train.csv` and `train_images/`."""
     holdout: float = 0.15
-    """Share of the images that only `score` and `compare` read; 0: none."""
+    """Share of the holdout set, which only `score` and `compare` read; 0: none."""
     folds: int = 5
-    """Equal parts of the rest, each in turn for validation."""
+    """Number of folds of the remaining images."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,14 +59,14 @@ class SynthConfig:
     out: Path
     """A new or empty folder, or an earlier synthetic set."""
     images: int | None = None
-    """Training images; with `annotations` at most so many, None: all of them."""
+    """Number of training images; with `annotations` an upper limit, None: all of them."""
     test_images: int = 0
     size: tuple[int, int] = (256, 1600)
     """(height, width)."""
     annotations: Path | None = None
-    """A train.csv: its masks are kept and steel is drawn under them."""
+    """A train.csv whose masks the drawn images match."""
     image_list: Path | None = None
-    """A table with a column ImageId: the images to draw under `annotations`, clean where these have no row."""
+    """With `annotations`: a CSV with ImageId of all images, clean ones included."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,29 +82,29 @@ class SynthConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig:
-    """`encode`: mask files to a table of run lengths."""
+    """`encode`: masks to an RLE table."""
 
     masks: Path
-    """A folder of `IMAGE_CLASS.png`, or of files `IMAGE.png`: label images, or masks of the class `class_id`; or a file
-    or folder of another tool."""
+    """A folder of `IMAGE_CLASS.png`, or of `IMAGE.png` (label images, or masks of the class `class_id`); or a file or
+    folder of another tool."""
     out: Path
-    """The table."""
+    """Output CSV."""
     layout: str = "current"
-    """"current": rows for defects only; "original": a row for every image and class."""
+    """"current": rows for defects only; "original": one row per image and class."""
     label_images: bool = False
-    """One file an image, whose pixel values or colours are classes, instead of one an image and class."""
-    class_id: int = 0
-    """The class of all masks, which are named as their images; 0: the names say it."""
+    """One mask file per image, whose pixel values or colours are classes, not one per image and class."""
+    class_id: int | None = None
+    """Class of all masks, which have the names of their images; None: the file names hold the class."""
     colours: str = ""
-    """Which colours are which classes: `ff0000=1,00ff00=2`, 0 for the background; `voc`; or a labelmap.txt."""
+    """Class of each colour: `ff0000=1,00ff00=2` (0: background), `voc`, or a labelmap.txt."""
     images: Path | None = None
-    """The images, clean ones too: their folder, or a table with a column ImageId."""
+    """All images, clean ones included: a folder, or a CSV with ImageId."""
     suffix: str = ".jpg"
-    """Makes the name of an image from that of its mask, where `images` is not given."""
+    """File extension of the images, used without `images`."""
     classes: int = 0
-    """The number of classes, which also says that names hold class ids; 0: the highest class id that is found."""
+    """Number of classes, which also confirms that names hold class ids; 0: the highest class id in the masks."""
     class_names: tuple[str, ...] = ()
-    """Of annotations of other tools: the classes by name, class_id 1 first; (): in the order of the format."""
+    """Class names of annotations of other tools, in the order of their ids; (): the order of the format."""
     overwrite: bool = False
     """Whether `out` may be replaced."""
 
@@ -112,27 +112,27 @@ class EncodeConfig:
         check_unpacked(self.out)
         check(self.layout in ("current", "original"), "layout", self.layout, "current or original")
         check(0 <= self.classes <= 254, "number of classes", self.classes, "between 0 and 254")
-        check(0 <= self.class_id <= 254, "class", self.class_id, "between 1 and 254")
-        check(not (self.class_id and self.label_images), "class", self.class_id, "left out with --label-images")
+        check(self.class_id is None or 1 <= self.class_id <= 254, "class", self.class_id, "between 1 and 254")
+        check(self.class_id is None or not self.label_images, "class", self.class_id, "left out with --label-images")
         is_suffix = re.fullmatch(r"(\.[A-Za-z0-9]+)?", self.suffix) is not None
-        check(is_suffix, "suffix", self.suffix, "a dot and the ending of the images, as .png")
+        check(is_suffix, "suffix", self.suffix, "a dot and the file extension of the images, as .png")
         fit = all(self.class_names) and len(set(self.class_names)) == len(self.class_names)
         check(fit, "class names", ",".join(self.class_names), "names joined by commas, each once")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeConfig:
-    """`decode`: a table of run lengths to masks as PNG, `IMAGE_CLASS.png`, 0 and 255."""
+    """`decode`: an RLE table to PNG masks `IMAGE_CLASS.png` with values 0 and 255."""
 
     table: Path
     out: Path
-    """The folder for the masks. An empty mask gets no file."""
+    """Output folder. An empty mask gets no file."""
     size: tuple[int, int] | None = None
-    """(height, width) of the images; None: as `images` have it."""
+    """(height, width) of the images; None: read from `images`."""
     images: Path | None = None
-    """The folder of the images: each size is looked up."""
+    """Folder of the images, to read their sizes from."""
     trust_size: bool = False
-    """Whether `size` is taken even where it makes the masks jagged."""
+    """Whether to accept a `size` that makes the masks jagged."""
     overwrite: bool = False
     """Whether masks in `out` may be replaced."""
 

@@ -1,4 +1,4 @@
-"""What the commands are told that work on trained runs, and the demo."""
+"""Settings of the commands on trained runs, and of the demo."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,32 +9,32 @@ from severstal_cli.config.training import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdsConfig:
-    """`thresholds`: the best post-processing for a run, found on its validation fold."""
+    """`thresholds`: the post-processing of runs, searched on their validation folds."""
 
     runs: tuple[Path, ...]
-    """Folders of trained models, averaged. They must share data and split, and each must have left a fold out."""
+    """Run folders, averaged. They must share data and split, and each needs a validation fold."""
     weights: tuple[float, ...] = ()
-    """What each of several runs counts in the mean; none: all the same."""
+    """Ensemble weight of each run; none: equal."""
     data: Path | None = None
-    """By default where the run was trained."""
+    """Data folder; default: that of the run's training."""
     tta: str = "none"
-    """Views to average: none, flips, scales, hflip, vflip, ..., joined by commas. Predict with the same."""
+    """TTA views: none, flips, scales, hflip, vflip, ..., comma-separated. `predict` uses them, too."""
     out: Path | None = None
-    """By default `thresholds.json` in the run's folder; needed for several runs."""
+    """Output file; default: `thresholds.json` in the run folder; required for several runs."""
     batch_size: int = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """`export`: a run with its network in another format."""
+    """`export`: a run to ONNX or OpenVINO."""
 
     run: Path
     format: str
     """"onnx" or "openvino"."""
     out: Path | None = None
-    """The folder to write; by default beside the run, with the format behind its name."""
+    """Output folder; default: RUN-FORMAT."""
     image: Path | None = None
-    """A image to compare the levels on; by default one that the run was trained on."""
+    """Image to compare the levels on; default: a training image of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,47 +42,47 @@ class CompareConfig:
     """`compare`: networks, runs or submissions on the same images."""
 
     candidates: tuple[str, ...]
-    """Names of the registry and folders of runs, or submissions. The others are compared with the first."""
+    """Networks and run folders, or submissions. The first candidate is the baseline."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    """How networks are trained that are not there yet, but for network, seed and name; all are scored on its `data`."""
+    """Settings for networks that are not trained yet, except network, seed and name; all are scored on its `data`."""
     data: Path | None = None
-    """Of runs alone: by default where each was trained."""
+    """Data folder of runs; default: that of each run's training."""
     seeds: tuple[int, ...] = (0,)
-    """A network is trained once with each."""
+    """Seeds; each network is trained once per seed."""
     truth: Path | None = None
-    """Annotations of the images of submissions."""
+    """Ground truth of submissions."""
     images: Path | None = None
-    """The images that count for submissions: a folder, or a table with a column ImageId."""
+    """Images to score submissions on: a folder, or a CSV with ImageId."""
     out: Path | None = None
-    """The folder to write; by default made of the candidates, under `comparisons`."""
+    """Output folder; default: `comparisons/A-B`."""
     batch_size: int = 8
     given: tuple[str, ...] = ()
-    """Names of the options that were given: those that do nothing for these candidates are refused."""
+    """Options on the command line; options that these candidates do not use are refused."""
 
     def __post_init__(self) -> None:
         check(len(self.candidates) > 1, "number of candidates", str(len(self.candidates)), "at least 2")
         different = len(set(map(Path, self.candidates)))
-        check(different == len(self.candidates), "list of candidates", " ".join(self.candidates), "without doubles")
+        check(different == len(self.candidates), "list of candidates", " ".join(self.candidates), "without duplicates")
         check(len(set(self.seeds)) == len(self.seeds) > 0, "list of seeds", ",".join(map(str, self.seeds)),
-              "without doubles")  # fmt: skip
+              "without duplicates")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """`report`: a page to look at what runs or submissions predict."""
+    """`report`: an HTML page of the predictions of runs or submissions."""
 
     shown: tuple[Path, ...]
-    """Folders of runs, and submissions."""
+    """Run folders and submissions."""
     data: Path | None = None
-    """The data folder: of runs, by default where they were trained; of submissions, where their images are."""
+    """Data folder; default for runs: that of their training."""
     part: str = "holdout"
-    """The images of runs: "holdout", or "validation": the fold that they left out."""
+    """Images of runs: "holdout", or "validation" for their validation fold."""
     truth: Path | None = None
-    """Annotations of the images of submissions; without them nothing is scored."""
+    """Ground truth of submissions; without it nothing is scored."""
     images: Path | None = None
-    """The images of submissions: a folder, or a table with a column ImageId."""
+    """Images of submissions: a folder, or a CSV with ImageId."""
     out: Path | None = None
-    """The folder to write; by default made of the names, under `reports`."""
+    """Output folder; default: `reports/NAME`."""
     batch_size: int = 8
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class ReportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """`demo`: every stage on synthetic steel."""
+    """`demo`: the whole pipeline on synthetic images."""
 
     out: Path
     """A new or empty folder, or that of an earlier demo."""

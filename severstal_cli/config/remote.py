@@ -1,4 +1,4 @@
-"""The settings of `train --on kaggle` besides those of its training."""
+"""Settings of `train --on kaggle`, besides those of `train`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from severstal_cli.config.training import TrainConfig
 PLACES = "here", "kaggle"
 """Where `train` trains."""
 GPUS = 2
-"""Of a notebook on Kaggle."""
+"""GPUs of a Kaggle notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,16 +18,16 @@ class RemoteConfig:
     """A training in a notebook on Kaggle."""
 
     train: TrainConfig
-    """`devices` are those of the notebook."""
+    """Settings of the training; `devices` counts the GPUs of the notebook."""
     cancel: bool = False
-    """End the notebook that trains this run."""
+    """Stop the notebook of this run."""
     discard: bool = False
-    """Delete it, where Kaggle does not let it be ended otherwise."""
+    """Delete the notebook if Kaggle does not let it be stopped."""
     competition: Competition = COMPETITION
     session_s: float = 11 * 3600.0 + 20 * 60
-    """After which a training is asked to end, so that its checkpoint is kept: Kaggle ends a session after 12 hours."""
+    """Time after which the training stops by itself to save its checkpoint: Kaggle ends a session after 12 hours."""
     poll_s: float = 15.0
-    """As in `SubmitConfig`, and so the others."""
+    """As in `SubmitConfig`; likewise the next fields."""
     dataset_limit_s: float = 2 * 3600.0
     kernel_limit_s: float = 24 * 3600.0
     place_limit_s: float = 24 * 3600.0
@@ -35,9 +35,9 @@ class RemoteConfig:
 
     def __post_init__(self) -> None:
         check(self.cancel or not self.discard, "discard", self.discard, "given with --cancel")
-        check(not self.train.compile, "compile", True, "left out on Kaggle, where it was never tried")
+        check(not self.train.compile, "compile", True, "left out on Kaggle, where it is untested")
 
     @property
     def work(self) -> Path:
-        """Holds a folder for each run that is trained on Kaggle."""
+        """Folder with one subfolder per run that trains on Kaggle."""
         return self.train.models / ".kaggle"

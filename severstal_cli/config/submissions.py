@@ -1,4 +1,4 @@
-"""What the commands are told that make and judge submissions."""
+"""Settings of the commands on submissions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,36 +12,34 @@ class PredictConfig:
     """`predict`: images to a submission."""
 
     images: tuple[Path, ...]
-    """Folders and single files."""
+    """Image folders and files."""
     runs: tuple[Path, ...] = ()
-    """Folders of trained models, averaged; none: those of `thresholds`, else the best validated one in `models`."""
+    """Run folders, averaged; none: those of `thresholds`, else the best run in `models`."""
     models: Path = Path("models")
     tta: str | None = None
-    """Views to average; None: those that the thresholds were searched with."""
+    """TTA views; None: those of the threshold search."""
     out: Path = Path("submissions/submission.csv")
     layout: str = "auto"
     """"auto": that of the sample, else original; or "current", "original"."""
     sample: Path | None = None
-    """A sample file: its images, in its order, in its layout."""
+    """Sample submission that gives the images, their order and the layout."""
     masks: Path | None = None
-    """A folder for pictures of the images with the predicted masks drawn on."""
+    """Output folder for overlays of the predicted masks."""
     thresholds: Path | None = None
-    """A `thresholds.json`; by default the run's own."""
+    """`thresholds.json`; default: the run's own."""
     weights: tuple[float, ...] = ()
-    """What each run counts in the mean; none: as the thresholds were searched."""
+    """Ensemble weight of each run; none: the weights of the threshold search."""
     batch_size: int = 8
     engine: str = "auto"
-    """What runs the networks: "auto", "torch", "openvino" or "onnxruntime"."""
+    """Inference engine: "auto", "torch", "openvino" or "onnxruntime"."""
     compile: bool = False
-    """Compile the networks by torch.compile, on a GPU with CUDA graphs."""
+    """Compile the networks with torch.compile, on a GPU with CUDA graphs."""
     devices: int = 1
     """GPUs, or processes on the CPU."""
     on_error: str = "stop"
-    """What to do at a image that cannot be read: "stop", or "skip": its rows are empty."""
+    """At an unreadable image: "stop", or "skip" it with empty rows."""
     resume: bool = False
-    """Go on with the parts that an earlier prediction left."""
-    keep_parts: bool = False
-    """Leave the parts as they are, instead of one file."""
+    """Resume from the shards of an interrupted prediction."""
 
     def __post_init__(self) -> None:
         check_unpacked(self.out)
@@ -52,15 +50,15 @@ class PredictConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig:
-    """`check`: is this file a valid submission?"""
+    """`check`: the faults of a submission."""
 
     submission: Path
     sample: Path | None = None
-    """A sample file: its images, and for the original layout its rows, must be there."""
+    """Sample submission: its images, and in the original layout its rows, are required."""
     images: Path | None = None
-    """The images, as a folder, which also tells their sizes, or as a table with a column ImageId."""
+    """Images: a folder, which also gives their sizes, or a CSV with ImageId."""
     size: tuple[int, int] | None = None
-    """(height, width) of every image; by default as the folder of images says."""
+    """(height, width) of every image; default: from the image folder."""
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -69,63 +67,63 @@ class CheckConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """`score`: mean Dice of a submission, or of runs on the holdout."""
+    """`score`: mean Dice of a submission, or of runs on the holdout set."""
 
     submission: Path | None = None
-    """Or the folder of a run, as one of `runs`."""
+    """Submission, or a run folder, like one of `runs`."""
     truth: Path | None = None
-    """Annotations to score the submission against."""
+    """Ground truth of the submission."""
     images: Path | None = None
-    """The images that count: a folder, or a table with a column ImageId."""
+    """Images to score: a folder, or a CSV with ImageId."""
     runs: tuple[Path, ...] = ()
-    """Folders of trained models, averaged, instead of a submission; with neither, those of `thresholds`, else the best
-    validated one in `models`."""
+    """Run folders, averaged, instead of a submission; with neither: those of `thresholds`, else the best run in
+    `models`."""
     models: Path = Path("models")
     thresholds: Path | None = None
-    """For runs: a `thresholds.json`; by default the run's own."""
+    """`thresholds.json` for runs; default: the run's own."""
     data: Path | None = None
-    """For runs: by default where they were trained."""
+    """Data folder of runs; default: that of their training."""
     against: Path | None = None
-    """Another submission or, for runs, another run: the difference on the same images is told."""
+    """Submission, or for runs another run, to compare against on the same images."""
     tta: str | None = None
-    """Views to average; None: those that the thresholds were searched with."""
+    """TTA views; None: those of the threshold search."""
     batch_size: int = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitConfig:
-    """`submit`: runs to a scored submission on Kaggle, by way of an offline notebook."""
+    """`submit`: runs to a scored Kaggle submission by an offline notebook."""
 
     runs: tuple[Path, ...]
-    """Folders of trained models, averaged."""
+    """Run folders, averaged."""
     thresholds: Path | None = None
-    """A `thresholds.json`; by default that of the best validated run."""
+    """`thresholds.json`; default: that of the best run."""
     tta: str | None = None
-    """Views to average; None: those that the thresholds were searched with."""
+    """TTA views; None: those of the threshold search."""
     again: bool = False
-    """Submit once more what was submitted before."""
+    """Submit the same runs again."""
     bundle_only: Path | None = None
-    """Write the bundle there, and stop before anything leaves the machine."""
+    """Write the bundle to this folder and upload nothing."""
     user: str | None = None
-    """The Kaggle account that the written bundle will belong to."""
+    """Kaggle account of the written bundle."""
     out: Path = Path("submissions")
-    """Holds the history, and a folder for each combination of runs."""
+    """Folder of the submission log, with a subfolder per combination of runs."""
     competition: Competition = COMPETITION
     poll_s: float = 15.0
-    """Between two questions for something that Kaggle is busy with."""
+    """Interval of polling."""
     dataset_limit_s: float = 3600.0
-    """How long Kaggle may take to unpack the dataset, then the same command goes on."""
+    """Timeout for Kaggle to unpack the dataset; the same command then resumes."""
     kernel_limit_s: float = 2 * 3600.0
-    """Likewise to run the notebook, its time in the queue counted."""
+    """Timeout of the notebook, its time in the queue included."""
     place_limit_s: float = 12 * 3600.0
-    """Likewise to have a place for the notebook: two of an account run at once."""
+    """Timeout for a free session slot: an account has two."""
     late_s: float = 120.0
-    """How long what is there may not be mounted, or listed, yet."""
+    """Delay after which a dataset must be mounted and an output listed."""
     submission_limit_s: float = 3 * 3600.0
-    """Likewise to score."""
+    """Timeout of the scoring."""
     lost_s: float = 60.0
-    """How long a submission whose answer was lost is looked for before it is made again: Kaggle may list it late."""
+    """Delay before a submission whose answer was lost is sent again: Kaggle may list it late."""
 
     def __post_init__(self) -> None:
         alone = self.user is not None and self.bundle_only is None
-        check(not alone, "user", self.user, "given with --bundle-only: else the account is that of the token")
+        check(not alone, "user", self.user, "given with --bundle-only: otherwise the token decides the account")

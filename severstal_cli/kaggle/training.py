@@ -10,7 +10,6 @@ The data is the competition's, mounted there, or a dataset of its own: one file,
 unpacks, with train.csv and train_images/.
 """
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -22,6 +21,7 @@ from typing import Any
 import severstal_cli
 from severstal_cli import files
 from severstal_cli.config import RemoteConfig, TrainConfig
+from severstal_cli.config.training import settings_with
 from severstal_cli.errors import InputError
 from severstal_cli.kaggle import names, notebook, wheels
 from severstal_cli.kaggle.bundle import script_for, write_json
@@ -37,9 +37,6 @@ from severstal_cli.steel.tables import mask_table
 
 FORMAT = 1
 DATA = "data.severstal"
-_AWAY = ("name", "models", "resume", "data", "devices", "encoder_weights", "init", "pseudo", "pseudo_images", "compile")
-"""Settings that are paths of this machine, or given as options."""
-_PATHS = ("data", "models", "name", "resume", "encoder_weights", "init", "pseudo", "pseudo_images")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +63,16 @@ def data_of(config: RemoteConfig) -> Data:
     return Data(is_own=False, annotations=notebook.digest_of(table), is_here=data_folder.exists())
 
 
-def local_settings(config: TrainConfig) -> dict[str, Any]:
-    """The settings as a card has them."""
-    return {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
-    }
-
-
 def paths_here(config: TrainConfig) -> dict[str, Any]:
-    """Those of the settings that are paths of this machine."""
-    return {name: value for name, value in local_settings(config).items() if name in _PATHS} | {"resume": False}
+    """The settings that are paths or names on this machine."""
+    local = settings_with(is_local=True)
+    return {name: value for name, value in config.as_json().items() if name in local} | {"resume": False}
 
 
 def settings_digest(config: TrainConfig) -> str:
-    """Stands for what is trained; whether it is resumed does not matter."""
-    content = {name: value for name, value in local_settings(config).items() if name not in ("resume", "models")}
+    """Fingerprint of the settings, the same for a resumed training."""
+    of_run = settings_with(names_run=True)  # the state already lies in a folder of that name
+    content = {name: value for name, value in config.as_json().items() if name not in of_run}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -98,8 +90,9 @@ def build(
         (dataset / "wheels").mkdir(parents=True)
         for wheel in wheels.missing_wheels():
             (dataset / "wheels" / wheel.name).write_bytes(wheel.content)
-        kept = {each: value for each, value in local_settings(train).items() if each not in _AWAY}
-        write_json(dataset / "settings.json", kept)
+        sent = settings_with(is_local=False, is_of_machine=False)
+        settings = {each: value for each, value in train.as_json().items() if each in sent}
+        write_json(dataset / "settings.json", settings)
         if split is not None:
             shutil.copyfile(split, dataset / "splits.csv")
         options, paths, internet = _starts_from(dataset, config, data, sends_weights, progress)

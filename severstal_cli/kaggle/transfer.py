@@ -34,7 +34,7 @@ from severstal_cli.files import check_room, writing
 from severstal_cli.kaggle.answers import host_of
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.wire import CONNECT_S
-from severstal_cli.progress import MegabyteBar, megabytes
+from severstal_cli.progress import BYTES, Bar
 
 FAILURES = 5
 """A transfer that fails more often in a row, with less than `BLOCK` between, is given up."""
@@ -175,8 +175,9 @@ def _transfer(kaggle: Kaggle, address: str, state: _State, stall_s: float) -> No
         with writing(state.part), state.part.open("ab" if first else "wb") as file:
             if not first:  # the old note stood for the bytes that are gone now
                 files.write_text(state.note, json.dumps(asdict(offered)))
-            with kaggle.progress.bar("downloading", megabytes(offered.size), "MB") as bar:
-                _copy(response, start, (first, offered.size), file, stall_s, MegabyteBar(bar))
+            with kaggle.progress.bar("downloading", offered.size, BYTES) as bar:
+                bar.advance(first)
+                _copy(response, start, (first, offered.size), file, stall_s, bar)
 
 
 @contextmanager
@@ -218,7 +219,7 @@ def _offer(response: requests.Response) -> tuple[int, _Archive]:
 
 
 def _copy(
-    response: requests.Response, block: bytes, part: tuple[int, int], file: Any, stall_s: float, shown: MegabyteBar
+    response: requests.Response, block: bytes, part: tuple[int, int], file: Any, stall_s: float, bar: Bar
 ) -> None:
     """`block` and what comes after it to `file`: `part` (first, end) of the archive. Raises _BrokenError."""
     began, count = time.monotonic(), 0
@@ -227,7 +228,7 @@ def _copy(
         block = block[: size - done]
         file.write(block)
         done, count = done + len(block), count + len(block)
-        shown.reach(done)
+        bar.advance(len(block))
         if done == size:
             return
         window_s = time.monotonic() - began

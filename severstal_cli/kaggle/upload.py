@@ -26,7 +26,7 @@ from severstal_cli.kaggle.answers import host_of
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.polling import SAME_COMMAND, request
 from severstal_cli.kaggle.wire import ANSWER_S, CONNECT_S
-from severstal_cli.progress import MegabyteBar, megabytes
+from severstal_cli.progress import BYTES
 
 CHUNK_BYTES = 4 * 2**20
 """A multiple of 256 KiB, as the storage asks for."""
@@ -83,14 +83,17 @@ def upload_folder(kaggle: Kaggle, folder: Path, memory: Memory, *, leave_out: Se
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in leave_out)
     tokens, before = {}, 0
     total = sum(path.stat().st_size for path in paths)
-    with requests.Session() as storage, kaggle.progress.bar("uploading", megabytes(total), "MB") as bar:
+    with requests.Session() as storage, kaggle.progress.bar("uploading", total, BYTES) as bar:
         storage.auth = lambda request: request  # an address is a key: nothing of ~/.netrc with it
-        shown = MegabyteBar(bar)
+        shown = 0
         for path in paths:
             name = path.relative_to(folder).as_posix()
 
             def reach(held: int, name: str = name, before: int = before) -> None:
-                shown.reach(before + held, name)
+                nonlocal shown  # a new address starts the file again: the bar waits for it
+                if before + held > shown:
+                    bar.advance(before + held - shown, name)
+                    shown = before + held
 
             tokens[name] = _upload_file(kaggle, storage, path, name, memory, reach)
             before += path.stat().st_size

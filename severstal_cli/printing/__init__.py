@@ -1,4 +1,4 @@
-"""How results look on a terminal, on stdout: lines, and tables through rich."""
+"""Results as lines and tables on stdout: `lines`, `tables`, and the one form of `table`."""
 
 from severstal_cli.printing.lines import (
     check_lines,

@@ -1,4 +1,4 @@
-"""Results that are told in lines of text."""
+"""Results that are printed as lines of text."""
 
 import errno
 import os
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from severstal_cli.errors import SeverstalError, is_memory, memory_is_full, shown
+from severstal_cli.wording import counted
 
 if TYPE_CHECKING:
     from severstal_cli.stages.checking import CheckResult
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
 
 SHOWN_FAULTS = 20
 
-_REMEDIES = {errno.ENAMETOOLONG: "Give a shorter one", errno.ENOSPC: "Free some space or name another place"}
-"""What helps against errors of the file system that no stage foresaw."""
+_REMEDIES = {errno.ENAMETOOLONG: "Give a shorter one", errno.ENOSPC: "Free some space or name another folder"}
+"""Remedies for errors of the file system that no stage catches."""
 
 
 def line_of(error: Exception) -> str | None:
-    """What to tell of an error; None for a fault of the program, and for a reader of our output that went away."""
+    """The message of an error; None for a bug of the program or a closed pipe."""
     if isinstance(error, SeverstalError):
         return str(error)
     if "no locator available" in str(error):
-        return "numba finds no folder that it may write its compiled code to. Set NUMBA_CACHE_DIR to one"
+        return "numba cannot write its compiled code anywhere. Set NUMBA_CACHE_DIR to a writable folder"
     if is_memory(error):
         return str(memory_is_full())
     if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
@@ -40,7 +41,7 @@ def line_of(error: Exception) -> str | None:
 
 
 def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
-    """What each training gave, what comes next, and the mean over folds."""
+    """The result of each training, the mean over folds, and the next command."""
     for result in results:
         kept = f"best epoch {result.best_epoch}"
         if result.averaged:
@@ -59,7 +60,7 @@ def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
 
 
 def remote_lines(result: "RemoteResult") -> Iterator[str]:
-    """What came back from Kaggle, and what comes next."""
+    """The run that was trained on Kaggle, and the next command."""
     best = "" if result.validation_dice is None or not result.best_epoch else (
         f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f}"
     )  # fmt: skip
@@ -69,25 +70,25 @@ def remote_lines(result: "RemoteResult") -> Iterator[str]:
     if result.finished:
         yield f"next: severstal submit {result.folder}"
     else:
-        yield "it is not finished: --resume goes on, in a new session or here"
+        yield "the training is not finished: --resume continues it, in a new session or on this machine"
 
 
 def submit_lines(result: "SubmitResult") -> Iterator[str]:
-    """The scores of a submission, and the places that they would have had."""
+    """The leaderboard scores of a submission, and their ranks in the competition."""
     scores = result.scores
     if scores is None:
         return
     if result.was_there:
-        yield f"{result.name} was submitted before, nothing was sent; --again submits it once more"
+        yield f"{result.name} was submitted before, nothing was sent; --again submits it again"
     for board, score, place in (("public", scores.public, scores.public_place),
                                 ("private", scores.private, scores.private_place)):  # fmt: skip
-        at = "place not known" if place is None else f"place {place:,} at the time of the competition"
-        yield f"{result.name}: {board} score " + ("not told" if score is None else f"{score:.5f}, {at}")
+        at = "rank unknown" if place is None else f"rank {place:,} in the competition"
+        yield f"{result.name}: {board} score " + ("unknown" if score is None else f"{score:.5f}, {at}")
 
 
 def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
-    """The faults of a submission, a line each, the notes, and the verdict."""
-    # a wrong row first, then what is said of the whole file: thousands of images may be missing
+    """The faults of a submission, one per line, the notes, and the verdict."""
+    # faults of rows first: the other faults may be thousands of missing images
     faults = sorted(result.faults, key=lambda fault: (fault.is_warning, not fault.line))
     count = len(faults) if every else SHOWN_FAULTS
     for fault in faults[:count]:
@@ -104,7 +105,7 @@ def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
 
 
 def class_line(result: "EncodeResult") -> str:
-    """Which class each name became, and how many masks it has."""
+    """The class id and the number of masks of each class name."""
     pairs = zip(result.names, result.masks_by_class, strict=True)
     return ", ".join(
         f"class {class_id} = {name} ({count} mask{'s' * (count != 1)})"
@@ -113,19 +114,19 @@ def class_line(result: "EncodeResult") -> str:
 
 
 def export_line(result: "ExportResult") -> str:
-    """What `export` wrote, and how far its levels are from torch's."""
-    files = result.file.parent.glob(f"{result.file.stem}.*")  # OpenVINO keeps the weights in one of their own
+    """The exported file, and how far its levels differ from those of torch."""
+    files = result.file.parent.glob(f"{result.file.stem}.*")  # OpenVINO writes the weights to a second file
     size = sum(path.stat().st_size for path in files if path.suffix != ".json") / 2**20
-    found = f"within {result.largest_difference} of 255" if result.largest_difference else "the same"
+    levels = f"differ by at most {result.largest_difference} of 255 from" if result.largest_difference else "equal"
     return (
-        f"wrote {result.file} ({size:.1f} MiB), levels {found} as torch's on {result.picture.name}; "
+        f"wrote {result.file} ({size:.1f} MiB), levels {levels} those of torch on {result.picture.name}; "
         f"next: severstal predict IMAGES --model {shlex.quote(str(result.folder))}"
     )
 
 
 def prediction_line(result: "PredictResult") -> str:
-    """What was predicted, how fast, and what was left out."""
+    """The written submission, with the speed and the number of skipped images."""
     counts = ", ".join(f"class {number}: {count}" for number, count in enumerate(result.masks_by_class, start=1))
     line = f"{result.path}: {result.rows} rows for {result.images} images ({result.images_per_s:.1f} images/s)"
-    skipped = f"; {len(result.skipped)} of them skipped" if result.skipped else ""
+    skipped = f"; {counted(len(result.skipped))} skipped" if result.skipped else ""
     return f"{line}; masks of {counts}{skipped}"

@@ -1,4 +1,4 @@
-"""The one form of table, through rich, on stdout."""
+"""The table that all commands print, by rich on stdout."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,12 @@ from severstal_cli.errors import shown
 
 
 def figure(value: float | None) -> str:
-    """Four digits after the point; nothing for None."""
+    """Four decimals; empty for None."""
     return "" if value is None else f"{value:.4f}"
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> None:
-    """Columns of numbers stand to the right, others to the left."""
+    """Print a table; columns of numbers are right-aligned."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

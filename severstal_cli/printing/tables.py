@@ -1,4 +1,4 @@
-"""Results that are told in a table each."""
+"""Results that are printed as tables."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def print_demo(result: "DemoResult") -> None:
-    """The models of the demo beside predicting nothing."""
+    """Scores of the demo's models, beside those of predicting nothing."""
     rows = [
         (name, figure(score.mean_dice), figure(score.mean_dice_present), _sum(score, "predicted_masks"))
         for name, score in result.scores.items()
@@ -25,16 +25,16 @@ def print_demo(result: "DemoResult") -> None:
     first = next(iter(result.scores.values()))
     rows.append(("predicting nothing", figure(first.all_empty), figure(0.0), "0"))
     true_masks = _sum(first, "true_masks")
-    header = ("", "mean Dice", "where the class is there", "predicted masks")
-    print_table(f"{first.images} held-out images with {true_masks} true masks", header, rows)
+    header = ("", "mean Dice", "if present", "predicted masks")
+    print_table(f"{first.images} holdout images with {true_masks} true masks", header, rows)
 
 
 def print_split(result: "SplitResult") -> None:
-    """Images of each part, by class."""
+    """Images of each fold and of the holdout set, by class."""
     with_class = result.parts[-1].with_class
-    # of many class ids most may be in no image, as in label images of other sets
+    # with many class ids, most may be in no image, as in label images of other sets
     shown = [channel for channel, images in enumerate(with_class) if images or len(with_class) < 8]
-    header = ("part", "images", "clean", *(f"class {channel + 1}" for channel in shown), "alike")
+    header = ("subset", "images", "clean", *(f"class {channel + 1}" for channel in shown), "near-duplicates")
     rows = []
     for part in result.parts:
         counts = (part.images, part.clean, *(part.with_class[channel] for channel in shown))
@@ -43,14 +43,14 @@ def print_split(result: "SplitResult") -> None:
 
 
 def print_thresholds(result: "ThresholdsResult") -> None:
-    """The rule of each class, and its Dice before and after."""
+    """The post-processing of each class, with its Dice before and after the search."""
     from severstal_cli.wording import between
 
     rows = []
     for channel in result.counted:
         choice, class_id = result.choices[channel], channel + 1
         rule = choice.rule
-        threshold = "never" if rule.pixel_threshold > 255 else f"{rule.pixel_threshold / 255:.3f}"
+        threshold = "disabled" if rule.pixel_threshold > 255 else f"{rule.pixel_threshold / 255:.3f}"
         dice = (choice.mean_dice_default, choice.mean_dice, choice.mean_dice_never)
         gate = f"{rule.min_image_score / 255:.3f}" if rule.min_image_score else ""
         sizes = (str(rule.min_component_px), str(rule.min_mask_px))
@@ -60,20 +60,20 @@ def print_thresholds(result: "ThresholdsResult") -> None:
     header = ("class", "threshold", "component px", "mask px", "gate", "at 0.5", "searched", "nothing")
     caption = ""
     if result.mean_dice_held_out is None:
-        caption = "what to expect on new images cannot be told: all of these are near-duplicates of each other"
+        caption = "no estimate for new images: all of these images are near-duplicates of each other"
     else:
         expected, interval = result.mean_dice_held_out, result.interval_held_out
-        caption = f"expected on new images: {expected:.4f}"
-        caption += ", from too few images for an interval" if interval is None else (
+        caption = f"estimate for new images: {expected:.4f}"
+        caption += ", too few images for an interval" if interval is None else (
             f", 95 % interval {between(interval)}"
         )  # fmt: skip
         if expected <= result.mean_dice_default:
-            caption += f"; the search gains nothing over a threshold of 0.5, {result.mean_dice_default:.4f}"
+            caption += f"; no gain over a threshold of 0.5: {result.mean_dice_default:.4f}"
     print_table(f"mean Dice on {result.images} validation images", header, rows, caption)
 
 
 def print_score(title: str, result: "ScoreResult") -> None:
-    """Dice of each class and over all."""
+    """Dice of each class and their mean."""
     from severstal_cli.wording import between, counted
 
     rows = []
@@ -83,39 +83,39 @@ def print_score(title: str, result: "ScoreResult") -> None:
     dice = (result.mean_dice, result.mean_dice_present, result.all_empty)
     rows.append(("all", *map(figure, dice), _sum(result, "true_masks"), _sum(result, "predicted_masks")))
     header = ("class", "Dice", "if present", "nothing", "true masks", "predicted")
-    caption = "too few images to tell how sure the mean is"
+    caption = "too few images for an interval"
     if result.interval is not None:
-        caption = f"{between(result.interval)}: 95 % interval of the mean on images like these"
+        caption = f"{between(result.interval)}: 95 % interval of the mean"
         if not result.knows_duplicates:
-            caption += "; near-duplicates are not known (severstal split), so it may be too narrow"
+            caption += ", perhaps too narrow: near-duplicates are unknown before `severstal split`"
     print_table(f"{title}: mean Dice on {counted(result.images)}", header, rows, caption)
 
 
 def print_differences(name: str, other: str, result: "ScoreResult") -> None:
-    """A score less another one, by class and over all, and whether it is real."""
+    """Difference of two scores, by class and overall, and whether it is significant."""
     from severstal_cli.wording import between, counted
 
     against = result.against
     if against is None:
-        raise ValueError("nothing to compare with")
+        raise ValueError("there is no score to compare with")
     rows = []
     pairs = [(str(one.class_id), one.dice, two.dice)
              for one, two in zip(result.by_class, against.by_class, strict=True)]  # fmt: skip
     pairs.append(("all", result.mean_dice, against.mean_dice))
     for (class_id, one, two), found in zip(pairs, result.differences, strict=True):
-        how_sure = between(found.interval, signed=True), _share(found.probability)
-        rows.append((class_id, figure(one), figure(two), f"{found.difference:+.4f}", *how_sure))
+        certainty = between(found.interval, signed=True), _share(found.probability)
+        rows.append((class_id, figure(one), figure(two), f"{found.difference:+.4f}", *certainty))
     of_all = result.differences[-1]
-    verdict = of_all.few or f"no difference that {counted(result.images)} can show"
+    verdict = of_all.few or f"no significant difference on {counted(result.images)}"
     if of_all.is_real:
-        verdict = "on images like these it is better" if of_all.difference > 0 else "on images like these it is worse"
-    header = ("class", "Dice", "other", "difference", "95 % interval", "likely")
-    caption = f"{verdict}; this is of these two, not of their recipes"
-    print_table(f"{name} less {other}", header, rows, caption)
+        verdict = "significantly better" if of_all.difference > 0 else "significantly worse"
+    header = ("class", "Dice", "other", "difference", "95 % interval", "probability")
+    caption = f"{verdict}; this compares these two models, not their training settings"
+    print_table(f"{name} minus {other}", header, rows, caption)
 
 
 def print_comparison(result: "CompareResult") -> None:
-    """Candidates beside predicting nothing; what they are by class; and whether they differ."""
+    """Scores of the candidates and of predicting nothing, overall and by class, and the verdicts."""
     from severstal_cli.steel.scoring import comparison
     from severstal_cli.wording import counted
 
@@ -136,7 +136,7 @@ def print_comparison(result: "CompareResult") -> None:
 
 
 def print_submissions(rows: Sequence[Mapping[str, str]]) -> None:
-    """The history of submissions, beside the local scores of their runs."""
+    """The submissions with the local scores of their runs."""
     shown = []
     for row in rows:
         scored = row["status"] == "complete"
@@ -158,8 +158,8 @@ def print_models(
     runs: Sequence[tuple[Path, "ModelCard", bool]],
     damaged: Sequence[tuple[Path, Exception]] = (),
 ) -> None:
-    """What can be trained, what has been, and which runs are damaged and why."""
-    print_table("networks", ("--arch", "what it is"), [(name, entry.about) for name, entry in registry.items()])
+    """The networks, the trained runs, and the damaged runs with their faults."""
+    print_table("networks", ("--arch", "description"), [(name, entry.about) for name, entry in registry.items()])
     rows = []
     for folder, card, has_thresholds in runs:
         network = card.arch if card.encoder is None else f"{card.arch} {card.encoder}"
@@ -168,11 +168,11 @@ def print_models(
     rows += [(str(folder), "damaged", "", "", "") for folder, _ in damaged]
     if rows:
         faults = "\n".join(str(error) for _, error in damaged)
-        print_table("trained runs", ("run", "network", "fold", "valid", "searched"), rows, faults)
+        print_table("trained runs", ("run", "network", "fold", "valid", "thresholds"), rows, faults)
 
 
 def _shorter(cell: str) -> str:
-    """A number with four digits after the point; another text as it is."""
+    """A number with four decimals; any other text unchanged."""
     try:
         return f"{float(cell):.4f}"
     except ValueError:
@@ -180,7 +180,7 @@ def _shorter(cell: str) -> str:
 
 
 def _share(probability: float | None) -> str:
-    """Of two thousand samples none may be on the other side, which is not certainty."""
+    """In percent; even if all 2,000 bootstrap samples agree, this is not certainty."""
     if probability is None:
         return ""
     return ">99.9 %" if probability > 0.999 else f"{100 * probability:.1f} %"

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from severstal_cli import files
-from severstal_cli.config import CompareConfig, ScoreConfig, ThresholdsConfig, TrainConfig
+from severstal_cli.config import CompareConfig, ScoreConfig, ThresholdsConfig
+from severstal_cli.config.training import different_settings, settings_with
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import scoring
@@ -30,8 +31,6 @@ from severstal_cli.steel.tables import csv_rows, table_files
 from severstal_cli.wording import between, counted, percent
 
 MARKDOWN, CONTENT, PICTURE = "comparison.md", "comparison.json", "comparison.png"
-_NO_MATTER = {"data", "models", "name", "resume", "devices", "seed"}
-"""Settings that do not make another recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +140,9 @@ def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) ->
         if not registry.entry(arch).has_encoder:  # so whatever is told of one makes no other recipe
             own = {name: there[name] for name in ("encoder", "encoder_weights") if name in there}
             wanted = dataclasses.replace(wanted, **own)
-        _check_settings(folder, there, wanted)
+        for name, before, now in different_settings(there, wanted.as_json(), settings_with(changes_training=True)):
+            raise InputError(f"{folder} was trained with other settings", f"{name} {before}, here {now}",
+                             "Give the same, or --models another folder")  # fmt: skip
     if begun or not (folder / model_card.CARD).exists():
         training.train(dataclasses.replace(wanted, resume=begun), progress)
     if not (folder / run_folder.THRESHOLDS).exists():
@@ -156,16 +157,6 @@ def _check_given(config: CompareConfig, kind: str, used: set[str]) -> None:
     if idle:
         raise InputError(f"{' and '.join(idle)} {'do' if len(idle) > 1 else 'does'} nothing for {kind}",
                          " ".join(config.candidates), f"Leave {'them' if len(idle) > 1 else 'it'} off")  # fmt: skip
-
-
-def _check_settings(folder: Path, there: dict[str, Any], wanted: TrainConfig) -> None:
-    """See that a run was trained as is asked for. Raises InputError."""
-    for name, value in dataclasses.asdict(wanted).items():
-        found = there.get(name, getattr(TrainConfig, name, None))
-        here = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-        if name not in _NO_MATTER and (list(found) if isinstance(found, tuple) else found) != here:
-            raise InputError(f"{folder} was trained with other settings", f"{name} {found}, here {here}",
-                             "Give the same, or --models another folder")  # fmt: skip
 
 
 def _rows(candidates: Sequence[_Candidate]) -> tuple[Row, ...]:
@@ -236,8 +227,9 @@ def _by_seed_alone(one: Path, other: Path) -> bool:
     from severstal_cli.learning.runs.model_card import read_card
 
     cards = [read_card(folder) for folder in (one, other)]
-    recipes = [{name: value for name, value in card.config.items() if name not in _NO_MATTER} for card in cards]
-    return recipes[0] == recipes[1] and cards[0].config.get("seed") != cards[1].config.get("seed")
+    one_config, other_config = (card.config for card in cards)
+    differ = any(different_settings(one_config, other_config, settings_with(changes_training=True)))
+    return not differ and one_config.get("seed") != other_config.get("seed")
 
 
 def _short(names: Sequence[str]) -> list[str]:

@@ -43,7 +43,6 @@ class PredictResult:
     """A written submission."""
 
     path: Path
-    """The file, or with `keep_parts` the folder of its parts."""
     runs: tuple[Path, ...]
     images: int = 0
     rows: int = 0
@@ -136,18 +135,17 @@ def _merge(
     """Make the submission of its parts, which are all there."""
     done = [parts.read(number) for number in parts.images]
     result = PredictResult(
-        path=parts.folder if config.keep_parts else config.out,
+        path=config.out,
         runs=task.recipe.folders,
         images=len(task.paths),
-        rows=task.classes * len(task.paths) if config.keep_parts else _write(config, task, parts),
+        rows=_write(config, task, parts),
         masks_by_class=tuple(sum(of_class) for of_class in zip(*(part.masks_by_class for part in done), strict=True)),
         skipped={image_id: why for part in done for image_id, why in part.skipped.items()},
         seconds=seconds,
         images_per_s=sum(len(parts.images[number]) for number in missing) / max(seconds, 1e-9),
     )
     _write_story(config, task, result, fabric, names)
-    if not config.keep_parts:
-        parts.clear()
+    parts.clear()
     return result
 
 

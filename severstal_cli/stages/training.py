@@ -228,11 +228,9 @@ def _parts(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[st
     """The images to train on and those to validate on; both in the order of the split."""
     if config.fold is None:
         return [image_id for image_id, part in split.parts.items() if part != splits.HOLDOUT], []
+    splits.check_fold(split, config.fold)
     fold = str(config.fold)
     validation = split.ids_of(fold)
-    if not validation:
-        there = ", ".join(sorted(set(split.parts.values()) - {splits.HOLDOUT}))
-        raise InputError("no such fold", fold, f"The split has folds {there}; or --fold none")
     train = [image_id for image_id, part in split.parts.items() if part not in (splits.HOLDOUT, fold)]
     if not train:
         raise InputError("no image is left to train on", f"fold {fold} and holdout take all", "Split into more folds")

@@ -111,7 +111,7 @@ def test_the_data_arrive_and_a_second_call_does_nothing(
     (data / ".download/unpacked").mkdir(parents=True)
     outcome = download()
     assert not (data / ".download").exists(), "what a killed download left stays for ever"
-    assert outcome.out == (f"{data}: complete already, nothing to do; {counts}\nnext: severstal split --data {data}\n")
+    assert outcome.out == (f"{data}: already complete, nothing to do; {counts}\nnext: severstal split --data {data}\n")
     assert (outcome.code, outcome.err, storage.server.requests, storage.kaggle.requests) == (0, "", [], [])
 
 
@@ -160,7 +160,7 @@ def test_a_killed_download_goes_on(storage: Storage, download: Download, data: P
         _, err = process.communicate()
     if signal == "SIGINT":
         assert process.returncode == 130
-        assert f"{data}: what arrived is kept, the same command goes on" in err
+        assert f"{data}: the downloaded bytes are kept, the same command resumes" in err
     kept = part.stat().st_size
     assert 0 < kept <= len(storage.content) // 2
     assert download().code == 0
@@ -315,7 +315,7 @@ def test_a_disk_too_small(storage: Storage, download: Download, data: Path, monk
     usual = shutil.disk_usage(data.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usual._replace(free=1000))
     outcome = download()
-    assert re.fullmatch(r"severstal: not enough space in \S+: 0\.00 GB needed, .*another place\n", outcome.err)
+    assert re.fullmatch(r"severstal: not enough space in \S+: 0\.00 GB needed, .*another folder\n", outcome.err)
     assert (outcome.code, tree(data)) == (1, {})
 
 
@@ -327,7 +327,7 @@ def test_a_folder_that_cannot_be_made(
 
     monkeypatch.setattr(os, "mkdir", mkdir)
     outcome = download()
-    assert re.fullmatch(r"severstal: cannot write \S+: Permission denied\. Name another place.*\n", outcome.err)
+    assert re.fullmatch(r"severstal: cannot write \S+: Permission denied\. Name another folder.*\n", outcome.err)
     assert (outcome.code, server.requests) == (1, [])
 
 

@@ -691,8 +691,8 @@ def test_nothing_secret_is_written_or_told(
                     assert TOKEN not in path.read_text()
     out, err = capfd.readouterr()
     assert_submitted_once(account)
-    assert f"{SLUG}: public score 0.88000, place 3 at the time of the competition" in out
-    assert f"{SLUG}: private score 0.87000, place 2 at the time of the competition" in out
+    assert f"{SLUG}: public score 0.88000, rank 3 in the competition" in out
+    assert f"{SLUG}: private score 0.87000, rank 2 in the competition" in out
     assert not re.search(f"{TOKEN}|{SECRET}", out + err + told + caplog.text)
     assert not uploads.exists(), "the keys to the storage do not outlive their use"
 

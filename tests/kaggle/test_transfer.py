@@ -316,7 +316,7 @@ def test_room_is_looked_for_before_the_first_byte(
     half = keep_half(storage, fetch)
     usual = shutil.disk_usage(archive.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usual._replace(free=2 * len(CONTENT) - half - 1))
-    with pytest.raises(OutputError, match=r"not enough space in .*0\.00 GB needed.*another place"):
+    with pytest.raises(OutputError, match=r"not enough space in .*0\.00 GB needed.*another folder"):
         fetch()
     assert archive.with_name("archive.zip.part").read_bytes() == CONTENT[:half]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usual._replace(free=2 * len(CONTENT) - half))

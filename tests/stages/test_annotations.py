@@ -566,7 +566,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("coco", coco(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[]), "the size of a.jpg is unknown"),
     ("coco", [{"image_id": 1}], "export.txt: annotations of an unknown format. Supported are COCO, YOLO"),
     ("coco", '{"images": [', "export.txt, line 1: not JSON"),
-    ("coco", "[" * 100_000, "export.txt: not JSON: more than 100 lists and tables within each other"),
+    ("coco", "[" * 100_000, "export.txt: not JSON: more than 100 levels of lists and tables"),
     ("coco", '{"a": ' + "9" * 5000 + "}", "export.txt: not JSON: a number with too many digits"),
     ("coco", b'{"a": "\xff"}', "export.txt: it is not UTF-8 text"),
     ("coco", b"PK\x03\x04rest", "export.txt: it is a ZIP archive. Unpack it"),

@@ -545,8 +545,9 @@ def test_configs_refuse_what_makes_no_sense(tmp_path: Path) -> None:
     for suffix in ("png", ".a/b", "*.png"):
         with pytest.raises(UsageError, match="wrong suffix: "):
             EncodeConfig(masks=tmp_path, out=tmp_path, suffix=suffix)
-    with pytest.raises(UsageError, match="wrong class: 255"):
-        EncodeConfig(masks=tmp_path, out=tmp_path, class_id=255)
+    for class_id in (0, 255, -1):
+        with pytest.raises(UsageError, match=f"wrong class: {class_id}. It must be between 1 and 254"):
+            EncodeConfig(masks=tmp_path, out=tmp_path, class_id=class_id)
     with pytest.raises(UsageError, match=r"wrong class: 1\. It must be left out with --label-images"):
         EncodeConfig(masks=tmp_path, out=tmp_path, class_id=1, label_images=True)
     with pytest.raises(UsageError, match=r"wrong size: None\. It must be given by --size or --images"):

@@ -318,16 +318,6 @@ def test_no_photograph_or_sample_is_written_over(trained, tmp_path: Path) -> Non
             _predict(trained, tmp_path, out=out)
 
 
-def test_what_is_told_of_a_submission_is_not_lost_to_parts_of_its_name(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    result = _predict(trained, tmp_path)
-    story = result.path.with_suffix(".json").read_bytes()
-    with pytest.raises(
-        InputError, match=r"submission\.csv already exists: its metadata would describe the shards instead"
-    ):
-        _predict(trained, tmp_path, keep_parts=True)
-    assert result.path.with_suffix(".json").read_bytes() == story
-
-
 def test_a_photograph_that_changes_while_its_part_is_made_counts_as_it_was(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = _broken(trained, tmp_path, 40)
     paths = image_files.find_images([folder])
@@ -416,7 +406,7 @@ def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     alone = _predict(trained, tmp_path, out=tmp_path / "alone.csv").path.read_bytes()
     assert _predict(trained, tmp_path, **settings, weights=(5.0, 0.0)).path.read_bytes() == alone
     assert _predict(trained, tmp_path, **settings).path.read_bytes() != alone
-    with pytest.raises(InputError, match=r"wrong weights: 1, 2, 3\. Give 2, one a run, none below 0 and not all 0"):
+    with pytest.raises(InputError, match=r"wrong weights: 1, 2, 3\. Give 2, one per run, none below 0 and not all 0"):
         _predict(trained, tmp_path, **settings, weights=(1.0, 2.0, 3.0))
     with pytest.raises(InputError, match="a run is named twice"):
         _predict(trained, tmp_path, runs=(folder, folder))

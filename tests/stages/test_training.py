@@ -398,7 +398,7 @@ def test_a_batch_size_that_was_found_is_recorded_and_may_be_another_one_later(
     assert (recorded["batch_size"], recorded["step_images"]) == (2, 6)
     again = dataclasses.replace(auto, epochs=2, resume=True)
     for wrong in ({"step_images": 12}, {"step_images": None}, {"step_images": None, "batch_size": 3}):
-        with pytest.raises(RunError, match=r"another number of images a step: 6, here (12|8|3)"):
+        with pytest.raises(RunError, match=r"another effective batch size: 6, here (12|8|3)"):
             training.train(dataclasses.replace(again, **wrong))
     training.train(again)  # the memory takes more now
     assert model_card.read_card(folder).config["batch_size"] == 6
@@ -535,13 +535,13 @@ def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path:
         ({"noise": -0.1}, "wrong noise: -0.1. It must be between 0 and 1"),
         ({"zoom": float("nan")}, "wrong zoom: nan. It must be at least 0"),
         ({"turn_deg": float("inf")}, "wrong turn deg: inf. It must be at least 0"),
-        ({"bce_weight": float("inf")}, "wrong weights of the loss: "),
+        ({"bce_weight": float("inf")}, "wrong bce weight: inf. It must be at least 0"),
         ({"learning_rate": float("inf")}, "wrong learning rate: inf. "),
         ({"bce_weight": 0, "dice_weight": 0}, "wrong weights of the loss: "),
         ({"batch_size": 0}, "wrong batch size: 0. It must be at least 1"),
         ({"first_layer_rate": 0}, "wrong first layer rate: 0. It must be above 0 and at most 1"),
         ({"first_layer_rate": 2.0}, "wrong first layer rate: 2.0. It must be above 0 and at most 1"),
-        ({"lovasz_weight": -1}, "wrong weights of the loss: "),
+        ({"lovasz_weight": -1}, "wrong lovasz weight: -1. It must be at least 0"),
         ({"class_weights": (1.0, 0.0)}, "wrong class weights: "),
         ({"class_weights": (1.0, 2.0, 3.0)}, "wrong number of class weights: 3. "),
         ({"pseudo_share": 1.0}, "wrong pseudo share: 1.0. It must be above 0 and below 1"),
@@ -550,7 +550,7 @@ def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path:
         ({"precision": "fp7"}, "wrong precision: fp7. It must be one of auto, 32-true"),
         ({"seed": -1}, "wrong seed: -1. "),
         ({"pseudo_min_score": -0.1}, "wrong pseudo min score: -0.1. It must be between 0 and 1"),
-        ({"pseudo": Path("s.csv"), "pseudo_images": Path("i"), "batch_size": 1}, "wrong images of a step: 1. "),
+        ({"pseudo": Path("s.csv"), "pseudo_images": Path("i"), "batch_size": 1}, "wrong effective batch size: 1. "),
     ],
 )
 def test_settings_that_make_no_sense(make_data, tmp_path: Path, settings: dict[str, Any], said: str) -> None:  # type: ignore[no-untyped-def]

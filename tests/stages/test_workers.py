@@ -250,7 +250,7 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     assert process.returncode == 130, err
     assert out == ""
     rest = [line for line in err.splitlines() if line and not re.match(r"epoch \d|unet-small-fold0: \d", line)]
-    assert rest == [f"{tmp_path}/unet-small-fold0: with --resume the same command goes on after the last whole epoch, "
+    assert rest == [f"{tmp_path}/unet-small-fold0: give --resume to continue after the last complete epoch, "
                     "if there is one", "severstal: interrupted"]  # fmt: skip
     until = time.monotonic() + 120
     while _alive(process.pid) and time.monotonic() < until:
@@ -278,16 +278,23 @@ def test_machines_with_other_photographs_do_not_mix_and_with_other_times_they_go
     other = Path(shutil.copytree(data / "train_images", tmp_path / "images"))
     for path in other.iterdir():
         os.utime(path, (1, 1))
-    config = PredictConfig(images=(data / "train_images",), runs=(folder,), out=tmp_path / "s.csv", engine="torch",
-                           keep_parts=True)  # fmt: skip
-    prediction.predict(config)
+    config = PredictConfig(images=(data / "train_images",), runs=(folder,), out=tmp_path / "s.csv", engine="torch")
+    whole = prediction.predict(config)
+
+    def predict_without_merging() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(prediction, "_merge", lambda *_: whole)
+            prediction.predict(config)
+
+    predict_without_merging()
+    submission = config.out.read_bytes()
     config = replace(config, resume=True)
     lost = [shard_path(tmp_path / "s.parts", number, suffix) for suffix in (".json", ".csv") for number in (2, 3)]
-    before = [path.read_bytes() for path in lost[2:]]
     for path in lost:
         path.unlink()
     result = launching.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
-    assert (result.images, [path.read_bytes() for path in lost[2:]]) == (45, before)
+    assert (result.images, config.out.read_bytes()) == (45, submission)
+    predict_without_merging()
     lost[0].unlink()
     next(other.iterdir()).unlink()
     with pytest.raises(InputError, match=r"the shards in .*s\.parts are of another prediction: other images"):

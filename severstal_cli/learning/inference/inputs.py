@@ -40,9 +40,6 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
         raise UsageError("wrong name for a submission", str(config.out), "A JSON of that name is written beside it")
     if config.out.suffix == ".parts":
         raise UsageError("wrong name for a submission", str(config.out), "A folder of that name is made for its parts")
-    if config.keep_parts and config.out.exists():
-        raise InputError(f"{config.out} already exists", "its metadata would describe the shards instead",
-                         "Remove it, or choose another name for --out")  # fmt: skip
     _check_metadata(metadata_path(config.out))
     written = config.out, metadata_path(config.out), confidence.scores_path(config.out)
     for path in written:

@@ -72,8 +72,8 @@ class TrainingSet:
         self._rank, self._world = rank, world
         self.image_ids, self.classes = tuple(image_ids), data_folder.classes
         cache, masks = data_folder.cache, data_folder.masks
-        self.step_images = config.images_of_step
-        """Effective batch size of one device."""
+        self.step_images = config.effective_batch_size
+        """Of one device."""
         self._global_step_images = world * self.step_images
         self.at_once = config.batch_size or self.step_images
         """Crops per batch, fewer at the end of a step. May be lowered before the first batch."""

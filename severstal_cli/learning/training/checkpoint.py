@@ -11,24 +11,14 @@ from torch import Tensor
 
 from severstal_cli import typed
 from severstal_cli.config import TrainConfig
-from severstal_cli.config.training import images_of_step
+from severstal_cli.config.training import different_settings, effective_batch_size, settings_with
 from severstal_cli.errors import OutputError, RunError, check_memory
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.training import checkpoint_selection, history, loop
 from severstal_cli.steel.images.decoding import FULL_DEPTH
 
-FOLLOWED = (
-    "data", "models", "epochs", "time_limit_s", "devices", "batch_size", "step_images", "compile", "pseudo",
-    "pseudo_images",
-)  # fmt: skip
-"""Settings that may be other ones when a training goes on; from then on they are the run's. Of the batch size and the
-images of a step, the number of images a step may not: it may only be gathered otherwise."""
-
 _MARGIN_BYTES = 1_000_000
 """Bytes of a run beside its weights: history, plots, names of tensors."""
-
-_NO_MATTER = {"name", "resume", "init", "encoder_weights"}
-"""Settings without any effect on a training that has begun."""
 
 
 def save(folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequence[history.Row]) -> None:
@@ -106,7 +96,7 @@ def go_on(
             averaged=before.averaged,
             seen=before.seen,
             validation_dice=before.validation_dice,
-            config=before.config | {name: card.config[name] for name in FOLLOWED},
+            config=before.config | {name: card.config[name] for name in settings_with(on_resume="new")},
         )
         return rows, card
     except (ValueError, RuntimeError) as error:
@@ -179,16 +169,10 @@ def _check_same(folder: Path, saved: dict[str, Any], card: model_card.ModelCard)
     elif card.bits not in (None, FULL_DEPTH):
         pairs.append(("reading of 16-bit images", FULL_DEPTH, card.bits))
     old_step, new_step = (
-        images_of_step(each.get("step_images"), each.get("batch_size")) for each in (saved["config"], card.config)
+        effective_batch_size(each.get("step_images"), each.get("batch_size")) for each in (saved["config"], card.config)
     )
-    pairs.append(("number of images a step", old_step, new_step))
-    skipped = {*FOLLOWED, *_NO_MATTER}
-    # a setting that the run's version did not have was what the default is
-    pairs += [
-        (name, saved["config"].get(name, getattr(TrainConfig, name, None)), value)
-        for name, value in card.config.items()
-        if name not in skipped
-    ]
+    pairs.append(("effective batch size", old_step, new_step))  # batch_size and step_images may differ
+    pairs += different_settings(saved["config"], card.config, settings_with(on_resume="same"))
     for name, before, now in pairs:
         if before != now:
             raise RunError(f"{folder} was trained with another {name}", f"{before}, here {now}",

@@ -1,6 +1,5 @@
 """The model card of a training before its first epoch."""
 
-import dataclasses
 import os
 import platform
 from importlib.metadata import version
@@ -37,10 +36,7 @@ def describe(
 ) -> model_card.ModelCard:
     """The card of the model, without epoch and validation Dice."""
     mean, std = _statistics(data_folder, train_ids)
-    settings = {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(config).items()
-    }
-    settings["devices"] = fabric.world_size  # torchrun overrides the setting
+    settings = config.as_json() | {"devices": fabric.world_size}  # torchrun sets it
     return model_card.ModelCard(
         arch=config.arch,
         encoder=config.encoder if registry.entry(config.arch).has_encoder else None,

@@ -134,6 +134,13 @@ def split_in(data: Path) -> Split | None:
     return read_splits(path) if path.exists() else None
 
 
+def check_fold(split: Split, fold: int) -> None:
+    """Raises InputError unless the split has this fold."""
+    if str(fold) not in split.parts.values():
+        folds = ", ".join(sorted(set(split.parts.values()) - {HOLDOUT}))
+        raise InputError("no such fold", str(fold), f"The split has folds {folds}; or --fold none")
+
+
 def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
     """Split the images of a data folder, keeping near-duplicates together, and write `splits.csv`.
 

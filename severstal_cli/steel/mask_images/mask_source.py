@@ -52,7 +52,7 @@ def masks_in_files(config: EncodeConfig, listed: Mapping[str, Path | None], prog
     """Return the masks of a folder of mask files."""
     paths, others = find_mask_files(config.masks)
     colours = _colours(config, progress)
-    class_id = config.class_id or (0 if config.label_images else None)
+    class_id = 0 if config.label_images else config.class_id
     names = ImageNames(config.images, listed, config.suffix)
     files, reading = name_masks(paths, names, class_id=class_id, classes=config.classes)
     progress.log(reading)

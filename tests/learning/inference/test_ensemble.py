@@ -124,7 +124,7 @@ def test_what_does_not_go_together_is_refused(models: Path) -> None:
     file = write(Path("both.json"), "models/a", "models/b")
     runs = (models / "a", models / "b")
     for weights in ((1.0,), (1.0, 2.0, 3.0), (-1.0, 2.0), (0.0, 0.0), (float("nan"), 1.0), (float("inf"), 1.0)):
-        with pytest.raises(UsageError, match=r"wrong weights: .*\. Give 2, one a run, none below 0 and not all 0"):
+        with pytest.raises(UsageError, match=r"wrong weights: .*\. Give 2, one per run, none below 0 and not all 0"):
             ensemble.read(runs, thresholds=file, weights=weights)
     with pytest.raises(InputError, match=r"a run is named twice: models/a models/b/\.\./a"):
         ensemble.read((models / "a", models / "b/../a"), thresholds=file)
