@@ -1,4 +1,4 @@
-"""`train --on kaggle`: what the command does then."""
+"""`train --on kaggle`."""
 
 from typing import Any
 
@@ -14,28 +14,26 @@ from severstal_cli.progress import TerminalProgress
 
 
 def train(settings: dict[str, Any], *, on: str, cancel: bool, discard: bool, every_fold: bool) -> None:
-    """Train there, or end it, and print what came of it. `settings`: of a `TrainConfig`."""
+    """Train on Kaggle, or stop a training there, and print the results. `settings`: of a `TrainConfig`."""
     check(on in PLACES, "on", on, " or ".join(PLACES))
     if on != "kaggle":
         raise UsageError("--cancel and --discard are for trainings on Kaggle", f"--on {on}", "Give --on kaggle")
-    if every_fold:
-        raise UsageError("a notebook trains one fold", "--fold all", "Give --fold 0, then 1, ...: two run at once")
     from severstal_cli.stages import remote_training
 
-    config = configs.RemoteConfig(train=configs.TrainConfig(**settings), cancel=cancel, discard=discard)
+    config = configs.RemoteConfig(
+        train=configs.TrainConfig(**settings), every_fold=every_fold, cancel=cancel, discard=discard
+    )
     names.check_network(config.train.arch)
     if names.networks()[config.train.arch]:
         names.check_encoder(config.train.encoder)
     if cancel:
-        ended = remote_training.cancel(config, TerminalProgress())
-        typer.echo("the notebook has ended" + ("" if ended else "; it left no whole epoch"))
-        for line in printing.remote_lines(ended) if ended else ():
-            typer.echo(line)
-        return
-    try:
-        result = remote_training.train(config, TerminalProgress())
-    except KeyboardInterrupt:
-        typer.echo("\nwhat runs on Kaggle goes on there: the same command comes back to it, --cancel ends it", err=True)
-        raise
-    for line in printing.remote_lines(result):
+        results = remote_training.cancel(config, TerminalProgress())
+        typer.echo("the notebook has ended" + ("" if results else "; it left no whole epoch"))
+    else:
+        try:
+            results = remote_training.train(config, TerminalProgress())
+        except KeyboardInterrupt:
+            typer.echo("\nthe notebook keeps running: the same command follows it again, --cancel stops it", err=True)
+            raise
+    for line in printing.remote_lines(results):
         typer.echo(line)

@@ -1,4 +1,4 @@
-"""The settings of `train --on kaggle` besides those of its training."""
+"""The settings of `train --on kaggle` besides the training settings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ class RemoteConfig:
     """A training in a notebook on Kaggle."""
 
     train: TrainConfig
-    """`devices` are those of the notebook."""
+    """`devices` counts the notebook's GPUs."""
+    every_fold: bool = False
+    """Train a run for each fold of the split, one after the other; `train.fold` is ignored."""
     cancel: bool = False
     """End the notebook that trains this run."""
     discard: bool = False
@@ -35,7 +37,6 @@ class RemoteConfig:
 
     def __post_init__(self) -> None:
         check(self.cancel or not self.discard, "discard", self.discard, "given with --cancel")
-        check(not self.train.compile, "compile", True, "left out on Kaggle, where it was never tried")
 
     @property
     def work(self) -> Path:
