@@ -131,7 +131,7 @@ def train_in_image(python: Path, place: Path, data: Path) -> str:
     config = RemoteConfig(train=settings)
     found = training.data_of(config)
     split = training.split_of(config, found, SILENT)
-    task = training.build(place / "task", config, found, split, sends_weights=False, progress=SILENT)
+    task = training.build(place / "task", config, found, split, runs=(settings,), sends_weights=False, progress=SILENT)
     for source in task.sources:
         shutil.copytree(source.folder, place / "inputs" / "datasets/somebody" / source.slug)
     script, working = place / "train.py", place / "training"
@@ -141,10 +141,11 @@ def train_in_image(python: Path, place: Path, data: Path) -> str:
     shutil.rmtree(place / "mounted")
     run_offline(python, script, place / "inputs", working)
     left = json.loads((working / notebook.OUTPUT).read_bytes())
-    card = model_card.read_card(working / left["name"])
-    run_folder.load_network(working / left["name"], card)
-    assert left["finished"]
-    assert f"{left['name']}/{run_folder.THRESHOLDS}" in left["files"]
+    ((name, finished),) = left["finished"].items()
+    card = model_card.read_card(working / name)
+    run_folder.load_network(working / name, card)
+    assert finished
+    assert f"{name}/{run_folder.THRESHOLDS}" in left["files"]
     return f"training in the image: Python {card.versions['python']}, validation Dice {card.validation_dice:.4f}"
 
 

@@ -14,28 +14,28 @@ from severstal_cli.progress import TerminalProgress
 
 
 def train(settings: dict[str, Any], *, on: str, cancel: bool, discard: bool, every_fold: bool) -> None:
-    """Train on Kaggle or stop a training there, and print the result. `settings`: those of a `TrainConfig`."""
+    """Train on Kaggle or stop a training there, and print the results. `settings`: those of a `TrainConfig`."""
     check(on in PLACES, "on", on, " or ".join(PLACES))
     if on != "kaggle":
         raise UsageError("--cancel and --discard are for trainings on Kaggle", f"--on {on}", "Give --on kaggle")
-    if every_fold:
-        raise UsageError("a notebook trains one fold", "--fold all", "Give --fold 0, then 1, ...: two run at once")
     from severstal_cli.stages import remote_training
 
-    config = configs.RemoteConfig(train=configs.TrainConfig(**settings), cancel=cancel, discard=discard)
+    config = configs.RemoteConfig(
+        train=configs.TrainConfig(**settings), every_fold=every_fold, cancel=cancel, discard=discard
+    )
     names.check_network(config.train.arch)
     if names.networks()[config.train.arch]:
         names.check_encoder(config.train.encoder)
     if cancel:
-        ended = remote_training.cancel(config, TerminalProgress())
-        typer.echo("the notebook has ended" + ("" if ended else "; it completed no epoch"))
-        for line in printing.remote_lines(ended) if ended else ():
-            typer.echo(line)
-        return
-    try:
-        result = remote_training.train(config, TerminalProgress())
-    except KeyboardInterrupt:
-        typer.echo("\nthe notebook keeps running on Kaggle: the same command reconnects, --cancel stops it", err=True)
-        raise
-    for line in printing.remote_lines(result):
+        results = remote_training.cancel(config, TerminalProgress())
+        typer.echo("the notebook has ended" + ("" if results else "; it completed no epoch"))
+    else:
+        try:
+            results = remote_training.train(config, TerminalProgress())
+        except KeyboardInterrupt:
+            typer.echo(
+                "\nthe notebook keeps running on Kaggle: the same command reconnects, --cancel stops it", err=True
+            )
+            raise
+    for line in printing.remote_lines(results):
         typer.echo(line)

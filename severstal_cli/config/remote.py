@@ -19,6 +19,8 @@ class RemoteConfig:
 
     train: TrainConfig
     """Settings of the training; `devices` counts the GPUs of the notebook."""
+    every_fold: bool = False
+    """Train a run for each fold of the split, one after the other; `train.fold` is ignored."""
     cancel: bool = False
     """Stop the notebook of this run."""
     discard: bool = False
@@ -35,7 +37,6 @@ class RemoteConfig:
 
     def __post_init__(self) -> None:
         check(self.cancel or not self.discard, "discard", self.discard, "given with --cancel")
-        check(not self.train.compile, "compile", True, "left out on Kaggle, where it is untested")
 
     @property
     def work(self) -> Path:

@@ -1,7 +1,7 @@
-"""What Kaggle's answers say, in both forms that its errors have.
+"""Kaggle's error messages, in both of their forms.
 
-{"code": 403, "message": "..."}                                             as its client reads them
-{"error": {"code": 400, "message": "...", "status": "FAILED_PRECONDITION"}} as the gateway in front sends them
+{"code": 403, "message": "..."}                                             the form that kagglesdk reads
+{"error": {"code": 400, "message": "...", "status": "FAILED_PRECONDITION"}} the form of the gateway
 """
 
 import json
@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import requests
 
 LONGEST = 300
-"""Letters of what is quoted."""
+"""Characters of a quoted body."""
 
 
 def status_of(error: requests.HTTPError) -> int:
-    """The status of a failed call; some arrive as 200 with the true one in the body. 0: unknown."""
+    """The status of a failed call. Some answers are 200 with the real status in the body. 0: unknown."""
     if error.response is None:
         return 0
     code = _fault_in(error.response).get("code")
@@ -25,41 +25,40 @@ def status_of(error: requests.HTTPError) -> int:
 
 
 def message_of(error: requests.HTTPError) -> str:
-    """What the server says, as one line; nothing where it answers with a page."""
+    """The server's message as one line; "" for a page."""
     fault = {} if error.response is None else _fault_in(error.response)
     return " ".join(str(fault.get("message") or "").split()).rstrip(". ")
 
 
 def host_of(url: str) -> str:
-    """The host alone: the rest of an address of stored data is a key to it."""
+    """The host of an address. The rest may be a signature."""
     return urlsplit(url).hostname or "?"
 
 
 def exchange(response: requests.Response | None, hide: Callable[[str], str]) -> str:
-    """What was sent, what came back and where to report it, in one line without keys to stored data.
+    """The request and the answer of an unknown failure in one line, to report as an issue; without signatures.
 
-    For failures that nobody knows: this program was never tried on Kaggle itself. hide: takes secrets out of a text,
-    before anything of it is cut.
+    hide: removes secrets from a text. It is called before the text is cut.
     """
     if response is None:
         return ""
     sent = response.request
     call = urlsplit(sent.url or "").path.rpartition("/v1/")[2]
     body = sent.body.decode("utf-8", "replace") if isinstance(sent.body, bytes) else str(sent.body or "")
-    came = f"{response.status_code} {_quoted(hide(_text_of(response)))}"
+    received = f"{response.status_code} {_quoted(hide(_text_of(response)))}"
     return (
         f"This call was never tried on Kaggle itself. Report this line as an issue of severstal: "
-        f"sent {call} {_quoted(hide(body))}, came {came}"
+        f"sent {call} {_quoted(hide(body))}, received {received}"
     )
 
 
 def open_address(text: str) -> str:
-    """`text`, and of each address nothing after its question mark: that is where signatures stand."""
+    """`text` with addresses cut at the question mark: a signature may follow."""
     return re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']+", r"\1?...", text)
 
 
 def _quoted(text: str) -> str:
-    """A body as one short line: long values cut, tokens hidden."""
+    """A body as one short line; long values are cut, tokens hidden."""
     try:
         text = json.dumps(_short(json.loads(text)))
     except ValueError:
@@ -86,7 +85,7 @@ def _text_of(response: requests.Response) -> str:
 
 
 def _fault_in(response: requests.Response) -> dict[str, Any]:
-    """The object with `code` and `message`; empty where there is none."""
+    """The object with `code` and `message`; {} if there is none."""
     try:
         body = response.json()
     except (ValueError, requests.RequestException, RuntimeError):

@@ -1,9 +1,9 @@
-"""A zip archive that someone else made, unpacked so that nothing can land outside its folder, or fill the disk.
+"""Safe unpacking of a zip archive from others: nothing outside the folder, and no full disk.
 
-All names are looked at before the first byte is written. Refused are absolute paths, `..`, drive letters, backslashes,
-control characters, links and devices, encrypted members, unknown packings, and names that would be one file on some
-disk: doubled, or differing in case or in the composition of accents only; and paths that are long or deep. What a
-member unpacks to is bounded by the size that it declares, and its check sum must be right.
+All names are checked before the first byte is written. Refused are absolute paths, `..`, drive letters, backslashes,
+control characters, links and devices, encrypted members, unknown compression methods, long or deep paths, and names
+that are the same file on some disks: duplicates, or names that differ in case or in the composition of accents only.
+A member's content is limited to its declared size, and its checksum must be right.
 """
 
 import stat
@@ -19,23 +19,23 @@ from severstal_cli.progress import SILENT, Progress
 
 _BLOCK = 1 << 20
 _DISK_BLOCK = 4096
-"""What the smallest file takes on a disk."""
+"""Disk space of the smallest file."""
 
 DEEPEST, LONGEST = 32, 1000
-"""Folders within each other, and characters of a path, that a member may have; the competition's have two and 40."""
+"""Most nested folders, and most characters of a path. The competition's archive has 2 and 40."""
 
 LONGEST_NAME = 255
 
 _DAMAGES = (BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError)
-"""What zipfile raises for bytes that are no good zip; RuntimeError: a version or a packing of zip that it lacks."""
+"""Exceptions of zipfile for damaged archives; RuntimeError: an unsupported version or compression method."""
 
 
 def unpack(archive: Path, folder: Path, progress: Progress = SILENT) -> None:
     """Unpack `archive` into `folder`, which is new.
 
     Raises:
-        InputError: a member that must not be unpacked (nothing is written then), or damage.
-        OutputError: not enough room (seen before), a full disk, no permission.
+        InputError: a member that must not be unpacked (before anything is written), or damage.
+        OutputError: not enough space (checked first), a full disk, no permission.
     """
     with _reading():
         opened = ZipFile(archive)
@@ -53,7 +53,7 @@ def unpack(archive: Path, folder: Path, progress: Progress = SILENT) -> None:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Tell in one line that the archive is no good. Raises InputError."""
+    """Report a damaged archive in one line. Raises InputError."""
     try:
         yield
     except _DAMAGES as error:
@@ -95,18 +95,18 @@ def _fault(member: ZipInfo) -> str:
     if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in _parts(member)):
         return f"a name in its path is longer than {LONGEST_NAME} bytes, which no disk takes"
     if any(part in ("", ".", "..") for part in _parts(member)):
-        return "its name leads out of the folder"
+        return "its path leaves the folder"
     if kind not in (0, stat.S_IFDIR if _is_folder(member) else stat.S_IFREG):
         return "it is a link, a device or the like"
     if member.flag_bits & 0x1:
         return "it is encrypted"
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        return f"it is packed in an unknown way, {member.compress_type}"
+        return f"its compression method {member.compress_type} is unknown"
     return ""
 
 
 def _clash(member: ZipInfo, known: dict[str, tuple[str, bool]]) -> str:
-    """Enter a member and the folders above it into `known`: folded path -> (path, is a folder)."""
+    """Add a member and its parent folders to `known`: normalised path -> (path, is a folder)."""
     parts = _parts(member)
     for depth in range(1, len(parts) + 1):
         path, is_folder = "/".join(parts[:depth]), depth < len(parts) or _is_folder(member)
@@ -114,7 +114,7 @@ def _clash(member: ZipInfo, known: dict[str, tuple[str, bool]]) -> str:
         former = known.get(folded)
         if former is None:
             known[folded] = path, is_folder
-        elif former != (path, True) or not is_folder:  # only a folder may be met again
+        elif former != (path, True) or not is_folder:  # only a folder may occur twice
             return f"it is the same file as {former[0]!r} on some disks"
     return ""
 

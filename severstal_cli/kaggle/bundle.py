@@ -1,15 +1,15 @@
-"""The bundle that an offline notebook predicts with, made without network or credentials.
+"""The bundle for predictions in an offline notebook, made without network or credentials.
 
     dataset/severstal-bundle.json   how to predict, and the SHA-256 of every file below
     dataset/runs/1/                 model.safetensors, model.json of the first run
-    dataset/thresholds.json         the rules, one set for all runs
-    dataset/wheels/*.whl            this program, and what it needs that the notebook image lacks
+    dataset/thresholds.json         the post-processing, one set for all runs
+    dataset/wheels/*.whl            this program, and the packages that the notebook image lacks
     dataset/dataset-metadata.json   for `kaggle datasets create`
     kernel/script.py                `notebook.py`, with the hash of the severstal-bundle.json it belongs to
     kernel/kernel-metadata.json     private, without internet, with a GPU; for `kaggle kernels push`
-    README.md                       the commands of Kaggle's own tool that take it from there
+    README.md                       the commands of Kaggle's own tool for the next steps
 
-The same runs give the same bytes, and none of them tells of this machine: no path, no user but the Kaggle account's.
+The same runs give the same bytes. The bundle has no local path, and no user name except the Kaggle account's.
 """
 
 import dataclasses
@@ -42,11 +42,11 @@ from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import SILENT, Progress
 
 FORMAT = 1
-"""Of severstal-bundle.json."""
+"""Format of severstal-bundle.json."""
 
 README = "README.md"
 DATASET_CARD = "dataset-metadata.json"
-"""Meant for Kaggle's own tool, no part of the dataset."""
+"""For Kaggle's own tool; not part of the dataset."""
 _KERNEL_CARD = "kernel-metadata.json"
 _UNFINISHED = ".severstal-bundle-"
 
@@ -60,16 +60,16 @@ class Bundle:
     kernel: Path
     """The folder with script.py and kernel-metadata.json."""
     slug: str
-    """The name of the dataset; the notebook has one of its own (`names.notebook_of`)."""
+    """The name of the dataset; `names.notebook_of` derives the notebook's name."""
     fingerprint: str
-    """SHA-256 over what decides the masks: weights, cards, rules, views, layout, competition. The wheels and the script
-    do not count: the same runs in a newer version of this program are no new submission."""
+    """SHA-256 of everything that determines the masks: weights, model cards, post-processing, TTA views, layout and
+    competition; not the wheels or the script, so a newer version of this program makes no new submission."""
     contents: str
-    """SHA-256 of severstal-bundle.json, by which the script knows its dataset; every file of that counts."""
+    """SHA-256 of severstal-bundle.json, which covers every file of the dataset; the script contains it."""
     runs: tuple[str, ...]
-    """Their names."""
+    """The names of the runs."""
     validation_dice: float | None
-    """Of a single run."""
+    """The validation Dice of a single run."""
 
 
 def build(
@@ -82,28 +82,28 @@ def build(
     competition: str = COMPETITION.slug,
     progress: Progress = SILENT,
 ) -> Bundle:
-    """Write `folder`/dataset and `folder`/kernel, in place of those of an earlier bundle.
+    """Write `folder`/dataset and `folder`/kernel, replacing an earlier bundle.
 
     Args:
-        folder: made when it is missing; other files in it are left alone.
+        folder: created if it is missing; its other files stay.
         runs: folders of trained models, averaged.
         thresholds: a thresholds.json; by default that of the best validated run.
-        tta: views to average; by default those that the thresholds were searched with.
+        tta: TTA views to average; by default those of the threshold search.
         user: the Kaggle account that dataset and kernel will belong to.
 
     Raises:
-        InputError: runs that do not go together, a wrong name, or `folder` holds something else.
+        InputError: incompatible runs, a wrong name, or `folder` has other files of these names.
         RunError: no run, an incomplete or damaged one, or one without thresholds.
-        MachineError: something that the notebook needs cannot be bundled.
+        MachineError: a required package cannot be bundled.
         OutputError: the bundle cannot be written.
     """
     if user is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", user):
-        raise InputError("wrong name of a Kaggle account", user, "It is the one in the address of your profile")
+        raise InputError("wrong name of a Kaggle account", user, "Give the name in the address of your profile")
     _check_place(folder)
     how = _read(runs, thresholds, tta)
     for note in how.notes():
         progress.log(note)
-    names = tuple(_unlike([path.resolve().name for path in how.folders]))
+    names = tuple(_distinct([path.resolve().name for path in how.folders]))
     slug = slug_of(names)
     packed = wheels.missing_wheels()
     staging = None
@@ -147,21 +147,21 @@ def estimate_s(
     tta: str | None = None,
     images: int = COMPETITION.test_images,
 ) -> tuple[float, str]:
-    """(seconds for `images` images on this machine, its device), measured on a few images of noise.
+    """(seconds for `images` images on this machine, its device), measured with a few images of noise.
 
-    The networks and their views alone: reading and post-processing run beside them. Raises as `build` does.
+    It times the networks only: decoding and post-processing run in parallel. Raises as `build` does.
     """
     how = _read(runs, thresholds, tta)
     fabric = open_device()
     members = engines.load_members(how.folders, how.cards, fabric, engine="torch")  # as the notebook
     noise = np.random.default_rng(0).integers(0, 256, how.cards[0].image_size, np.uint8)
-    batch = 1 if fabric.device.type == "cpu" else 8  # a CPU is no quicker with more, and one is measured sooner
+    batch = 1 if fabric.device.type == "cpu" else 8  # a CPU is not faster with more
 
     def predict() -> None:
         for _ in level_maps.predict_levels(members, [noise] * batch, fabric, views=how.views, batch_size=batch):
             pass
 
-    predict()  # the first is slower
+    predict()  # warm-up
     began, done, elapsed_s = time.monotonic(), 0, 0.0
     while elapsed_s < 1.0:
         predict()
@@ -171,7 +171,7 @@ def estimate_s(
 
 def slug_of(names: Sequence[str]) -> str:
     """The name of the dataset of runs with these names."""
-    return slugs.slug_of(_unlike(names))
+    return slugs.slug_of(_distinct(names))
 
 
 def _read(runs: Sequence[Path], thresholds: Path | None, views: str | None) -> Ensemble:
@@ -181,15 +181,15 @@ def _read(runs: Sequence[Path], thresholds: Path | None, views: str | None) -> E
 
 
 def _check_place(folder: Path) -> None:
-    """What would be replaced must be a bundle."""
+    """Raises InputError: files that are not a bundle would be replaced."""
     for name, mark in (("dataset", CONTENTS), ("kernel", _KERNEL_CARD)):
-        there = folder / name
-        if there.exists() and not (there / mark).is_file():
-            raise InputError(f"{there} is in the way", f"it holds no {mark}, so it is no bundle", "Name another folder")
+        path = folder / name
+        if path.exists() and not (path / mark).is_file():
+            raise InputError(f"{path} exists and is not a bundle", f"it has no {mark}", "Name another folder")
 
 
-def _unlike(names: Sequence[str]) -> list[str]:
-    """`names`, those that come again with a number: folders of one name may lie in different places."""
+def _distinct(names: Sequence[str]) -> list[str]:
+    """`names`, with numbers on the duplicates: two folders may have the same name."""
     found: list[str] = []
     for name in names:
         number, other = 2, name
@@ -202,18 +202,18 @@ def _unlike(names: Sequence[str]) -> list[str]:
 def _write_dataset(
     dataset: Path, how: Ensemble, names: Sequence[str], packed: Sequence[wheels.Wheel], competition: str
 ) -> dict[str, Any]:
-    """Write all but the two cards. Returns what belongs into severstal-bundle.json."""
-    stories = []
+    """Write all but the two JSON files. Returns the content of severstal-bundle.json."""
+    described = []
     for number, (name, source, card) in enumerate(zip(names, how.folders, how.cards, strict=True), start=1):
-        run_folder.load_network(source, card)  # damaged weights are told here, not after an hour in the notebook
-        target = dataset / "runs" / str(number)  # Kaggle refuses names with & or @
+        run_folder.load_network(source, card)  # damaged weights must be reported now, not in the notebook
+        target = dataset / "runs" / str(number)  # Kaggle refuses & and @ in paths
         target.mkdir(parents=True)
         shutil.copyfile(source / run_folder.WEIGHTS, target / run_folder.WEIGHTS)
-        # where the data lay and how it was trained is this machine's affair
+        # without local paths and training settings
         model_card.write_card(target, dataclasses.replace(card, data="", config={}))
-        stories.append({"name": name, "folder": f"runs/{number}", "arch": card.arch, "encoder": card.encoder,
+        described.append({"name": name, "folder": f"runs/{number}", "arch": card.arch, "encoder": card.encoder,
                         "fold": card.fold, "validation_dice": card.validation_dice})  # fmt: skip
-    # where the runs lay is this machine's affair, too: weights go with their names here
+    # names instead of local paths: the ensemble weights refer to them
     thresholds = dataclasses.replace(how.thresholds, runs=tuple(names) if how.weights else (), weights=how.weights)
     run_folder.write_thresholds(dataset / run_folder.THRESHOLDS, thresholds, {})
     (dataset / "wheels").mkdir()
@@ -224,23 +224,24 @@ def _write_dataset(
         "format": FORMAT,
         "severstal": severstal_cli.__version__,
         "competition": competition,
-        "runs": stories,
+        "runs": described,
         "thresholds": run_folder.THRESHOLDS,
         "tta": how.views,
-        "layout": "original",  # the one that is known to score
+        "layout": "original",  # the layout that is known to score
         "files": {path.relative_to(dataset).as_posix(): notebook.digest_of(path) for path in written},
     }
 
 
 def _fingerprint(contents: dict[str, Any]) -> str:
-    """Of what decides the masks; each file counts by its own SHA-256, those of a run under its name."""
+    """SHA-256 of everything that determines the masks: the hashes of the files, by the run's name, and the options."""
     names = {f"{each['folder']}/": f"runs/{each['name']}/" for each in contents["runs"]}
 
     def named(path: str) -> str:
         return next((path.replace(folder, name, 1) for folder, name in names.items() if path.startswith(folder)), path)
 
     hashes = {named(path): digest for path, digest in contents["files"].items() if not path.startswith("wheels/")}
-    hashes = dict(sorted(hashes.items(), key=lambda item: Path(item[0])))  # as when the folders had the names
+    # the order of earlier versions, whose folders had the names of the runs
+    hashes = dict(sorted(hashes.items(), key=lambda item: Path(item[0])))
     parts = [hashes, contents["tta"], contents["layout"], contents["competition"]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -249,12 +250,12 @@ def script_for(digest: str) -> str:
     """The notebook's script for the severstal-bundle.json of this hash."""
     source = Path(notebook.__file__).read_text(encoding="utf-8")
     before, blank, after = source.partition('\nBUNDLE = ""\n')
-    assert blank, "notebook.py has lost its place for the hash"
+    assert blank, "notebook.py has no line for the hash"
     return f'{before}\nBUNDLE = "{digest}"\n{after}'
 
 
 def _dataset_card(slug: str, user: str) -> dict[str, Any]:
-    # the wheels have licences of their own, which they carry along
+    # the wheels include their own licences
     return {"title": slug, "id": f"{user}/{slug}", "licenses": [{"name": "other"}]}
 
 
@@ -262,7 +263,7 @@ def _kernel_card(slug: str, user: str, competition: str) -> dict[str, Any]:
     name = slugs.notebook_of(slug)
     return {
         "id": f"{user}/{name}",
-        "title": name,  # Kaggle makes the address of a kernel from its title: they must agree
+        "title": name,  # Kaggle derives the address from the title
         "code_file": "script.py",
         "language": "python",
         "kernel_type": "script",

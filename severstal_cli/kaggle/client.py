@@ -1,7 +1,8 @@
-"""Calls to Kaggle: who asks, how long an answer may take, and what an error means.
+"""Calls to Kaggle: credentials, time-outs, retries and errors.
 
-kagglehub finds the credentials and kagglesdk makes the calls. Three things are added, as neither has them: no request
-waits for ever, a busy server is asked again, and every error is one line that holds no secret.
+kagglehub finds the credentials and kagglesdk makes the calls. This module adds time-outs, retries, and errors of one
+line without secrets. urllib3's `Retry` cannot replace the retry loop: it does not see status codes in the body of a
+200, which Kaggle sends, it cannot renew a login, and it sleeps silently for as long as `Retry-After` asks.
 """
 
 import logging
@@ -23,16 +24,16 @@ from severstal_cli.kaggle.wire import ANSWER_S, Wire
 from severstal_cli.progress import SILENT, Progress
 
 LONGEST_MESSAGE = 300
-"""Characters of what Kaggle says. They are cut after secrets are out: the half of one is no longer known as one."""
+"""Characters of Kaggle's message. It is cut after secrets are removed: half a secret would not be recognised."""
 TRIES = 4
 LONGEST_PAUSE_S = 60.0
-"""A server that asks for a longer pause is not waited for."""
+"""The longest pause that a server may ask for."""
 
 Answer = TypeVar("Answer")
 
 
 class RefusedError(InputError):
-    """Kaggle refuses: `code` is the status, `message` its reason, "" where it gives none."""
+    """Kaggle refuses: `code` is the status, `message` the reason, "" for none."""
 
     def __init__(self, what: str, found: str = "", remedy: str = "", *, code: int = 0, message: str = "") -> None:
         super().__init__(what, found, remedy)
@@ -40,7 +41,7 @@ class RefusedError(InputError):
 
 
 class NotThereError(RefusedError):
-    """Kaggle does not know what was asked for: a wrong name, or something so new that it is not known everywhere."""
+    """Kaggle does not know the object: a wrong name, or an object that is too new."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,27 +51,29 @@ class Kaggle:
     sdk: KaggleClient = field(repr=False)
     competition: str
     secrets: tuple[str, ...] = field(repr=False)
-    """Never to be shown."""
+    """Texts that are never printed."""
     username: str | None
-    """Known at once with a user name and a key, asked for by `user` with a token."""
+    """None with a token: `user` asks Kaggle for it."""
     progress: Progress
     pause_s: float
-    """Before the second try; it doubles with each."""
+    """Pause before the second try; it doubles with each try."""
     wire: Wire = field(repr=False)
     renew: Callable[[], str] | None = field(default=None, repr=False)
-    """A new token, where a login gave one that lives for hours only."""
+    """Returns a new token, if the token of a login expires."""
 
     def call(
         self, what: str, ask: Callable[[KaggleClient], Answer], *, repeat: bool = True, remedy: str = ""
     ) -> Answer:
-        """What `ask` returns. A busy or failing server is asked up to `TRIES` times.
+        """Return the result of `ask`. A busy or failing server is asked up to `TRIES` times.
 
-        `repeat=False`: for what must not be done twice; then only 429 is tried again, as it was not done.
-        `remedy`: for 400 and 404, which say little, where the usual one does not fit.
+        Args:
+            what: names the call in errors, as in "download the data".
+            repeat: False: the call must not happen twice, so only 429 is retried.
+            remedy: for 400 and 404, instead of the usual one.
 
         Raises:
             NotThereError: Kaggle answers 404.
-            RefusedError: it refuses. What was asked for was not done.
+            RefusedError: it refuses, and has done nothing.
             MachineError: no answer, a busy or a failing server.
         """
         renewed = False
@@ -99,13 +102,13 @@ class Kaggle:
         session.auth = self.sdk.http_client().BearerAuth(token)
 
     def get(self, path: str, parameters: dict[str, str]) -> requests.Response:
-        """A signed GET of what has no binding that is known to work, its body still to be read.
+        """A signed GET of a path without a binding in kagglesdk. The body is not read yet.
 
         Raises requests.RequestException.
         """
         http = self.sdk.http_client()
         url = http._get_request_url("", "").rstrip("/") + path
-        with requests.Session() as session:  # one of its own: another thread may use the client's
+        with requests.Session() as session:  # not the client's session: another thread may use it
             for scheme in ("https://", "http://"):
                 session.mount(scheme, Wire(self.wire.answer_s))
             headers = {"User-Agent": http._user_agent, "Accept": "text/event-stream, */*"}
@@ -119,17 +122,17 @@ class Kaggle:
             return self.username
 
         def ask(sdk: KaggleClient) -> Any:
-            # the one call that tells it has no binding; with this type of answer the raw one is passed on
+            # this call has no binding in kagglesdk; for this type it returns the raw response
             return sdk.http_client().call("api.v1.DiagnosticsService", "Hello", ApiGetModelRequest(), HttpRedirect)
 
         answer = self.call("ask Kaggle for your user name", ask)
         try:
             return str(answer.json()["userName"])
         except (ValueError, KeyError, TypeError):
-            raise InputError("Kaggle did not tell your user name", "", "Give it as KAGGLE_USERNAME") from None
+            raise InputError("Kaggle returned no user name", "", "Give it as KAGGLE_USERNAME") from None
 
     def explain(self, what: str, error: Exception, remedy: str = "") -> SeverstalError:
-        """One line for a failed request; `what`: what was being done, as in "download the data"."""
+        """The error for a failed request. `what`: as in `call`."""
         what = f"cannot {what}"
         if isinstance(error, requests.HTTPError):
             message = self.without_secrets(answers.message_of(error))[:LONGEST_MESSAGE].rstrip(". ")
@@ -139,42 +142,42 @@ class Kaggle:
             return MachineError(what, "the proxy does not answer", "Check HTTPS_PROXY and HTTP_PROXY")
         if isinstance(error, requests.exceptions.SSLError):
             return MachineError(what, "the certificate of the server is not trusted",
-                                "Check the clock; behind a proxy of your company set REQUESTS_CA_BUNDLE")  # fmt: skip
+                                "Check the clock; behind a company's proxy set REQUESTS_CA_BUNDLE")  # fmt: skip
         if isinstance(error, requests.Timeout):
-            return MachineError(what, "Kaggle does not answer", "Try again later: what was done is kept")
+            return MachineError(what, "Kaggle does not answer", "Try again later: finished steps are kept")
         if isinstance(error, requests.RequestException):
-            return MachineError(what, "no connection to Kaggle",
-                                "Check the network; behind a proxy set HTTPS_PROXY. What was done is kept")  # fmt: skip
-        return MachineError(what, "Kaggle answered something that this program does not understand",
+            remedy = "Check the network; behind a proxy set HTTPS_PROXY. Finished steps are kept"
+            return MachineError(what, "no connection to Kaggle", remedy)
+        return MachineError(what, "Kaggle's answer has an unknown format",
                             "Try again later, or update severstal, kagglehub and kagglesdk. "
                             + self._exchange(self.wire.last))  # fmt: skip
 
     def _exchange(self, response: requests.Response | None) -> str:
-        """What was sent, what came back, and where to report it, for a failure that nobody knows."""
+        """The request and the answer of an unknown failure, to report."""
         return answers.exchange(response, self.without_secrets)
 
     def _explain_status(self, what: str, code: int, message: str, remedy: str, exchange: str) -> SeverstalError:
         found = f"Kaggle answers {code}" + (f", {message}" if message else "")
         page = f"https://www.kaggle.com/competitions/{self.competition}"
         if code == 429:
-            return MachineError(what, found, "Too many requests: try again later, what was done is kept")
+            return MachineError(what, found, "Too many requests: try again later, finished steps are kept")
         if code >= 500:
-            return MachineError(what, found, "Kaggle has a fault: try again later, what was done is kept")
+            return MachineError(what, found, "Kaggle has a fault: try again later, finished steps are kept")
         kind, remedies = (
             RefusedError,
             {
                 401: f"The credentials are wrong or expired. {credentials.WHERE}",
                 403: f"Accept the rules on {page}/rules, verify your phone on https://www.kaggle.com/settings, and "
-                "check that the token may do this",
+                "check the permissions of the token",
             },
         )
         if code == 404:
-            kind, remedies = NotThereError, {404: remedy or f"Check the name, and that {page} is there"}
+            kind, remedies = NotThereError, {404: remedy or f"Check the name, and that {page} exists"}
         remedy = remedies.get(code, remedy or f"See {page}")
         return kind(what, found, f"{remedy}. {exchange}" if exchange else remedy, code=code, message=message)
 
     def without_secrets(self, text: str) -> str:
-        """`text`, whatever a server put into it."""
+        """`text` with every secret replaced by ***."""
         signed = getattr(self.sdk.http_client()._session.auth, "token", None)  # it may have been renewed
         for secret in (*self.secrets, *credentials.forms_of(signed)):
             text = text.replace(secret, "***")
@@ -184,14 +187,14 @@ class Kaggle:
 def connect(
     competition: str, progress: Progress = SILENT, *, answer_s: float = ANSWER_S, pause_s: float = 1.0
 ) -> Kaggle:
-    """A client with the credentials of this user; no request is made, but for a login that has to be renewed.
+    """A client with the user's credentials. It makes no request, except to renew a login.
 
-    Raises InputError: no credentials anywhere, a damaged file, or a login that is over.
+    Raises InputError: no credentials, a damaged file, or an expired login.
     """
-    logging.getLogger("kagglehub").setLevel(logging.ERROR)  # it prints to stdout, where results go
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # below that it writes whole addresses, which may be keys
+    logging.getLogger("kagglehub").setLevel(logging.ERROR)  # it prints to stdout, which is for results
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # at lower levels it logs signed addresses
     found = credentials.find(answer_s)
-    # not kagglehub's own client, which prints every header to stdout where it takes the server for a test
+    # not kagglehub's client, which prints every header to stdout in its test environment
     sdk = credentials.client(username=found.username, password=found.key, api_token=found.token)
     wire = wires.mount(sdk, answer_s)
     return Kaggle(
@@ -207,6 +210,6 @@ def connect(
 
 
 def _asked_pause_s(response: requests.Response | None) -> float | None:
-    """What Retry-After says in seconds; None where it does not, or gives a date."""
+    """The seconds of Retry-After; None for no header, or a date."""
     text = "" if response is None else response.headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdecimal() else None

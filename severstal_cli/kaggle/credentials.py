@@ -1,7 +1,7 @@
-"""Who asks Kaggle: a token, a user name with a key, or the login of Kaggle's own tool.
+"""Credentials for Kaggle: a token, a user name with a key, or the login of Kaggle's own tool.
 
-kagglehub knows all but the last: `kaggle auth login` leaves ~/.kaggle/credentials.json, whose token lives for hours and
-is renewed by another one (OAuth, `kagglesdk.kaggle_creds`).
+kagglehub finds all but the last. `kaggle auth login` writes ~/.kaggle/credentials.json: an access token for some hours,
+and a refresh token (OAuth, `kagglesdk.kaggle_creds`).
 """
 
 import base64
@@ -29,9 +29,9 @@ WHERE = (
     "or log in by `kaggle auth login`"
 )
 SHORTEST = 8
-"""Digits of base64 that are still looked for: fewer may stand anywhere."""
+"""Digits of the shortest base64 text to hide: a shorter one may occur anywhere."""
 _SOON = timedelta(minutes=10)
-"""A token that lives no longer is renewed at once."""
+"""A token that expires within this time is renewed at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,9 @@ class Credentials:
     key: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     others: tuple[str, ...] = field(default=(), repr=False)
-    """What must not be shown either."""
+    """Further secrets."""
     renew: Callable[[], str] | None = field(default=None, repr=False)
-    """Another token for the one that is over."""
+    """Returns a new token for an expired one."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -53,10 +53,10 @@ class Credentials:
 
 
 def forms_of(*secrets: str | None) -> tuple[str, ...]:
-    """The forms in which a server may echo a secret, the longest first: as it is, in an address, and in base64.
+    """The forms in which a server may echo a secret, the longest first: plain, URL-quoted, hexadecimal and base64.
 
-    A header has base64 of user and key; the ends of base64 depend on what stands beside the secret, so each of its
-    three alignments is taken without its first and last digits.
+    A header has base64 of user and key. The ends of base64 depend on the text around the secret, so each of the three
+    alignments is used without its first and last digits.
     """
     forms = set()
     for text in filter(None, secrets):
@@ -71,7 +71,7 @@ def forms_of(*secrets: str | None) -> tuple[str, ...]:
 
 
 def find(answer_s: float) -> Credentials:
-    """The credentials of this user. Raises InputError: none anywhere, a damaged file, or a login that is over."""
+    """The user's credentials. Raises InputError: none, a damaged file, or an expired login."""
     try:
         found = hub.get_kaggle_credentials()
         login = None if found else KaggleCredentials.load(client())
@@ -88,7 +88,7 @@ def find(answer_s: float) -> Credentials:
     expires = login._access_token_expiration
     if expires is not None and expires.tzinfo is None:
         expires = expires.replace(tzinfo=UTC)
-    # kagglesdk takes a token for good until half an hour after its end
+    # kagglesdk uses a token until half an hour after its expiry
     is_good = login._access_token and expires is not None and expires > datetime.now(UTC) + _SOON
     token = str(login._access_token) if is_good else renew()
     return Credentials(
@@ -97,19 +97,19 @@ def find(answer_s: float) -> Credentials:
 
 
 def client(**options: str | None) -> KaggleClient:
-    """A client of kagglesdk, signed by `options` or not at all."""
+    """A client of kagglesdk, with the credentials of `options` or with none."""
     return KaggleClient(env=get_env(), user_agent=f"severstal/{severstal_cli.__version__}", **options)
 
 
 def _renew(login: Any, answer_s: float) -> str:
-    """A new token of a login, kept for the next time where that can be written. Raises InputError, MachineError."""
+    """A new token of a login, saved if the file is writable. Raises InputError, MachineError."""
     mount(login._client, answer_s)
     again = "Log in again: kaggle auth login"
     try:
         answer = login.generate_access_token()
     except requests.HTTPError as error:
         found = f"Kaggle answers {answers.status_of(error)}"
-        raise InputError("the login of `kaggle auth login` is over", found, again) from None
+        raise InputError("the login of `kaggle auth login` has expired", found, again) from None
     except requests.RequestException:
         raise MachineError("cannot renew the login of `kaggle auth login`", "no answer", "Try again later") from None
     login._access_token = answer.token

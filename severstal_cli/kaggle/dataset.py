@@ -25,18 +25,18 @@ from severstal_cli.kaggle.polling import SAME_COMMAND, RemoteError, request, wai
 
 
 class NameTakenError(RefusedError):
-    """Something else of this account has the name: datasets, notebooks and models share one name space."""
+    """The name is taken: datasets, notebooks and models of an account share one name space."""
 
 
 IN_USE = "already in use"
-"""What Kaggle says then."""
+"""A part of Kaggle's message for a name that is taken."""
 
 ABSENT = (403, 404)
-"""What Kaggle answers for what is not there: 403 hides whether something of another person is."""
+"""Kaggle's codes for a missing object: 403 hides whether another account has it."""
 
 
 def version_of(kaggle: Kaggle, user: str, slug: str) -> int | None:
-    """The current version of a dataset, 0 where Kaggle does not tell; None: there is none. Raises SeverstalError."""
+    """The current version of a dataset, 0 if Kaggle does not return it; None: no dataset. Raises SeverstalError."""
 
     def ask(sdk: KaggleClient) -> int | None:
         message = request(ApiGetDatasetRequest, owner_slug=user, dataset_slug=slug)
@@ -51,7 +51,7 @@ def version_of(kaggle: Kaggle, user: str, slug: str) -> int | None:
 
 
 def check_ours(kaggle: Kaggle, user: str, slug: str) -> None:
-    """Raises InputError: the dataset of this name holds something else."""
+    """Raises InputError: the dataset of this name is not a bundle."""
     message = request(ApiListDatasetFilesRequest, owner_slug=user, dataset_slug=slug, page_size=200)
     answer = kaggle.call(
         f"list the dataset {user}/{slug}", lambda sdk: sdk.datasets.dataset_api_client.list_dataset_files(message)
@@ -63,7 +63,7 @@ def check_ours(kaggle: Kaggle, user: str, slug: str) -> None:
 
 
 def publish(kaggle: Kaggle, user: str, slug: str, tokens: dict[str, str], *, exists: bool, notes: str) -> None:
-    """Make the dataset, private, or a new version of it, of uploaded files: `tokens` by their paths.
+    """Create the private dataset, or a new version of it, from uploaded files. `tokens`: by path.
 
     Raises SeverstalError: Kaggle refuses. It may be repeated: a second version of the same files does no harm.
     """
@@ -93,11 +93,11 @@ def publish(kaggle: Kaggle, user: str, slug: str, tokens: dict[str, str], *, exi
     if answer.error or (answer.status or "").lower() == "error":
         kind = NameTakenError if IN_USE in (answer.error or "") and not exists else RefusedError
         raise kind(f"cannot make the dataset {user}/{slug}", kaggle.without_secrets(answer.error or "no reason"),
-                   "Mend that on Kaggle, or rename the run. The same command goes on")  # fmt: skip
+                   "Fix that on Kaggle, or rename the run. The same command resumes")  # fmt: skip
 
 
 def wait_until_ready(kaggle: Kaggle, user: str, slug: str, *, after: int, poll_s: float, limit_s: float) -> None:
-    """Wait until Kaggle has unpacked a version later than `after`, 0: the first one.
+    """Wait until Kaggle has unpacked a version later than `after`; 0: the first version.
 
     Raises:
         RemoteError: Kaggle could not unpack it.
@@ -109,7 +109,7 @@ def wait_until_ready(kaggle: Kaggle, user: str, slug: str, *, after: int, poll_s
         try:
             return sdk.datasets.dataset_api_client.get_dataset_status(message)
         except requests.HTTPError as error:
-            if status_of(error) in ABSENT:  # or not yet
+            if status_of(error) in ABSENT:  # or it is too new
                 raise NotThereError(f"Kaggle does not know the dataset {user}/{slug}",
                                     f"it answers {status_of(error)}", SAME_COMMAND) from None  # fmt: skip
             raise
@@ -119,27 +119,27 @@ def wait_until_ready(kaggle: Kaggle, user: str, slug: str, *, after: int, poll_s
         state = answer.status.name.lower().replace("_", " ")
         if answer.status in (Status.FAILED, Status.DELETED):
             raise RemoteError(
-                f"Kaggle could not take in the dataset {user}/{slug}", state, "The same command tries again"
+                f"Kaggle could not process the dataset {user}/{slug}", state, "The same command tries again"
             )
         if answer.status is not Status.READY:
             return state, None
-        # a new version is not there at once: until it is, the status is that of the one before
+        # a new version appears late: until then the status is that of the previous version
         version = version_of(kaggle, user, slug)
         is_new = version == 0 or (version is not None and version > after)
-        return ("ready", True) if is_new else ("the version before is ready", None)
+        return ("ready", True) if is_new else ("the previous version is ready", None)
 
     wait_for("dataset", look, kaggle.progress, poll_s=poll_s, limit_s=limit_s)
 
 
 def _folder(name: str, tokens: dict[str, str]) -> ApiUploadDirectoryInfo:
-    """{"a": ..., "d/b": ...}: a folder with a file and a folder."""
+    """The folder tree of {"a": token, "d/b": token}."""
     below: dict[str, dict[str, str]] = {}
-    here = []
+    own = []
     for path, token in tokens.items():
         first, _, rest = path.partition("/")
         if rest:
             below.setdefault(first, {})[rest] = token
         else:
-            here.append(request(ApiDatasetNewFile, token=token))
+            own.append(request(ApiDatasetNewFile, token=token))
     folders = [_folder(inside, paths) for inside, paths in below.items()]
-    return request(ApiUploadDirectoryInfo, name=name, files=here, directories=folders)
+    return request(ApiUploadDirectoryInfo, name=name, files=own, directories=folders)

@@ -1,8 +1,9 @@
-"""A run that a notebook trained: fetched, verified, and put in its place as if it had been trained here."""
+"""The runs that a notebook trained: downloaded, verified, and moved to the models folder."""
 
 import dataclasses
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,76 +20,100 @@ from severstal_cli.progress import Bar
 
 SPLITS = "splits.csv"
 READY = "ready"
-"""The folder with a run that is verified: only to be moved."""
+"""The folder of verified runs, which only have to be moved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """What came of a session."""
+    """The outcome of a session."""
 
-    finished: bool
+    finished: Mapping[str, bool]
+    """By the name of a run. An unfinished run has a checkpoint to resume from."""
     splits: Path | None
-    """The split, where the notebook made it."""
+    """The split, if the notebook made it."""
 
 
-def fetch(kaggle: Kaggle, user: str, slug: str, version: int, work: Path, config: TrainConfig) -> Fetched | None:
-    """Fetch and verify what a version left, to `work`/ready; None: neither a run nor a checkpoint.
+@dataclass(frozen=True, kw_only=True)
+class _Manifest:
+    """severstal-output.json."""
+
+    files: Mapping[str, str]
+    """SHA-256 by path; "" if it is unknown."""
+    finished: Mapping[str, bool]
+    folder: str
+    """The folder of the runs in the notebook."""
+
+
+def fetch(
+    kaggle: Kaggle, user: str, slug: str, version: int, work: Path, runs: Sequence[TrainConfig]
+) -> Fetched | None:
+    """Download and verify what a version left of `runs`, to `work`/ready/NAME; None: neither a run nor a checkpoint.
 
     Raises:
-        MachineError: the network or the storage fails; the same command fetches what is missing.
-        RunError: what came is no run of this kind.
+        MachineError: the network or the storage fails; the same command fetches the missing files.
+        RunError: the files are not those of a run.
     """
-    folder = folder_for(config)
     addresses = output.read(kaggle, user, slug, version).addresses
-    place = work / "fetched"
-    manifest = _manifest(kaggle, addresses, place)
-    if manifest is None:  # it was cancelled, or ended by Kaggle: the checkpoint is all that is needed
-        names = [name for name in addresses if Path(name).name == run_folder.CHECKPOINT]
-        hashes = {f"{folder.name}/{run_folder.CHECKPOINT}": ""} if names else {}
-    else:
-        hashes = {str(name): str(digest) for name, digest in manifest["files"].items()}
-    wanted = {name: digest for name, digest in hashes.items() if Path(name).parts[0] == folder.name}
-    splits = place / SPLITS if SPLITS in hashes else None
-    if not any(Path(name).name in (run_folder.CHECKPOINT, run_folder.WEIGHTS) for name in wanted):
+    target = work / "fetched"
+    manifest = _read_manifest(kaggle, addresses, target)
+    hashes = dict(manifest.files)
+    for name in (folder_for(each).name for each in runs):
+        if name not in manifest.finished:  # cancelled, or ended by Kaggle: the checkpoint is enough to resume
+            checkpoint = f"{name}/{run_folder.CHECKPOINT}"
+            listed = [path for path in addresses if path == checkpoint or len(runs) == 1]
+            if any(Path(path).name == run_folder.CHECKPOINT for path in listed):
+                hashes[checkpoint] = ""
+    if any(".." in Path(path).parts or Path(path).is_absolute() for path in hashes):
+        raise RunError("the notebook lists files outside its folder", OUTPUT, "Train again")
+    usable = {Path(path).parts[0] for path in hashes if Path(path).name in (run_folder.CHECKPOINT, run_folder.WEIGHTS)}
+    left = [each for each in runs if folder_for(each).name in usable]
+    if not left:
         return None
-    if any(".." in Path(name).parts or Path(name).is_absolute() for name in hashes):
-        raise RunError("the notebook names files outside its folder", OUTPUT, "Train again")
-    with kaggle.progress.bar("fetching", len(hashes), "files") as bar:
-        for name, digest in hashes.items():
-            _fetch_one(kaggle, addresses, name, place / name, bar, digest)
-    finished = bool(manifest and manifest["finished"])
-    _verify(place / folder.name, config, finished)
-    _localise(place / folder.name, config, str(manifest["folder"]) if manifest else "")
+    with kaggle.progress.bar("downloading", len(hashes), "files") as bar:
+        for path, digest in hashes.items():
+            _fetch_one(kaggle, addresses, path, target / path, bar, digest)
+    finished = {folder_for(each).name: manifest.finished.get(folder_for(each).name, False) for each in left}
+    for each in left:
+        name = folder_for(each).name
+        _verify(target / name, each, finished[name])
+        _localise(target / name, each, manifest.folder and f"{manifest.folder}/{name}")
     shutil.rmtree(work / READY, ignore_errors=True)
-    (place / folder.name).rename(work / READY)
-    return Fetched(finished=finished, splits=splits)
+    (work / READY).mkdir()
+    for name in finished:
+        (target / name).rename(work / READY / name)
+    return Fetched(finished=finished, splits=target / SPLITS if SPLITS in hashes else None)
 
 
-def _manifest(kaggle: Kaggle, addresses: dict[str, str], place: Path) -> dict[str, Any] | None:
+def _read_manifest(kaggle: Kaggle, addresses: dict[str, str], folder: Path) -> _Manifest:
+    """Download severstal-output.json; an empty manifest if the notebook left none. Raises MachineError."""
     if OUTPUT not in addresses:
-        return None
-    path = place / OUTPUT
+        return _Manifest(files={}, finished={}, folder="")
+    path = folder / OUTPUT
     path.unlink(missing_ok=True)
     output.fetch_file(kaggle, addresses[OUTPUT], path, Bar())
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
-        return {"files": dict(content["files"]), "finished": content["finished"], "folder": content["folder"]}
-    except (ValueError, KeyError, TypeError) as error:
+        return _Manifest(
+            files={str(name): str(digest) for name, digest in content["files"].items()},
+            finished={str(name): bool(done) for name, done in content["finished"].items()},
+            folder=str(content["folder"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MachineError(f"{OUTPUT} of the notebook is damaged", type(error).__name__, "Try again later") from None
 
 
 def _fetch_one(kaggle: Kaggle, addresses: dict[str, str], name: str, path: Path, bar: Bar, digest: str) -> None:
     address = addresses.get(name)
-    if address is None:  # listed without its folder, or not at all
-        alike = [found for found in addresses if Path(found).name == Path(name).name]
-        if len(alike) != 1:
+    if address is None:  # Kaggle lists it without its folder, or not at all
+        same_name = [listed for listed in addresses if Path(listed).name == Path(name).name]
+        if len(same_name) != 1:
             raise MachineError(f"Kaggle does not list {name} of the notebook", "", "The same command looks again")
-        address = addresses[alike[0]]
+        address = addresses[same_name[0]]
     output.fetch_file(kaggle, address, path, bar, sha256=digest)
 
 
 def _verify(folder: Path, config: TrainConfig, finished: bool) -> None:
-    """See that a run can be used, or a checkpoint resumed. Raises RunError."""
+    """Check that a finished run loads, and that an unfinished run can be resumed. Raises RunError."""
     if not finished:
         run_folder.read_checkpoint(folder)
         return
@@ -98,31 +123,35 @@ def _verify(folder: Path, config: TrainConfig, finished: bool) -> None:
         run_folder.thresholds_of(folder, card)
 
 
-def _localise(folder: Path, config: TrainConfig, there: str) -> None:
-    """Put the paths of this machine in place of the notebook's: in the card, the checkpoint and the thresholds."""
-    here = training.paths_here(config)
+def _localise(folder: Path, config: TrainConfig, remote: str) -> None:
+    """Replace the notebook's paths by local paths in the model card, the checkpoint and the thresholds.
+
+    `remote`: the run's folder in the notebook, "" if it is unknown.
+    """
+    paths = training.local_paths(config)
     if (folder / model_card.CARD).exists():
         card = model_card.read_card(folder)
         data = str(config.data.resolve())
-        model_card.write_card(folder, dataclasses.replace(card, data=data, config=card.config | here))
+        model_card.write_card(folder, dataclasses.replace(card, data=data, config=card.config | paths))
     if (folder / run_folder.CHECKPOINT).exists():
         saved = run_folder.read_checkpoint(folder)
-        saved["card"] |= {"data": str(config.data.resolve()), "config": saved["card"]["config"] | here}
+        saved["card"] |= {"data": str(config.data.resolve()), "config": saved["card"]["config"] | paths}
         run_folder.write_checkpoint(folder, {name: value for name, value in saved.items() if name != "format"})
     path = folder / run_folder.THRESHOLDS
-    if there and path.exists():
-        text = path.read_text(encoding="utf-8").replace(json.dumps(there), json.dumps(str(folder_for(config))))
+    if remote and path.exists():
+        text = path.read_text(encoding="utf-8").replace(json.dumps(remote), json.dumps(str(folder_for(config))))
         files.write_text(path, text)
 
 
-def put(work: Path, folder: Path) -> None:
-    """Move the verified run to `folder`, in place of what is resumed. What a kill leaves is done by the next call."""
+def put(work: Path, models: Path) -> None:
+    """Move the verified runs to `models`, replacing those that were resumed. After a kill, call it again."""
     ready, old = work / READY, work / "old"
-    if not ready.exists():
-        return
-    with files.writing(folder):
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        ready.rename(folder)
+    for path in sorted(ready.iterdir()) if ready.exists() else ():
+        folder = models / path.name
+        with files.writing(folder):
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+            path.rename(folder)
+    shutil.rmtree(ready, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)

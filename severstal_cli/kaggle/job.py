@@ -1,7 +1,7 @@
-"""A command of severstal in a notebook: its datasets, the notebook, its end. `submit` and `train --on kaggle` share it.
+"""A severstal command in a notebook: its datasets, the notebook, its end. For `submit` and `train --on kaggle`.
 
-The outcome of each step is kept once it is known, so that the next run of the command goes on from there. Where an
-answer was lost, Kaggle is asked what became of it before anything is done again.
+The result of each step is saved, so that the next run of the command resumes there. After a lost answer, Kaggle is
+asked for the result before a step is repeated.
 """
 
 import time
@@ -21,13 +21,13 @@ from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.kaggle.state import DatasetState, JobState
 
 NAMES = 5
-"""Names that are tried for a notebook or a dataset."""
+"""Names to try for a notebook or a dataset."""
 MOUNTS = 2
-"""How often a notebook is pushed again because its dataset was not mounted yet."""
+"""Repeated pushes of a notebook whose dataset was not mounted yet."""
 
 
 class Waits(Protocol):
-    """How long is waited for what; the configs have it."""
+    """Time limits of the waits; the configs have them."""
 
     @property
     def poll_s(self) -> float: ...
@@ -48,45 +48,45 @@ class Source:
     folder: Path
     slug: str
     contents: str
-    """Stands for its files."""
+    """Digest of its files."""
     named_by_contents: bool = False
-    """The slug stands for the files: what is there of this name need not be uploaded again."""
+    """The slug contains the digest: an existing dataset of this name is not uploaded again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a notebook is to do."""
+    """The task of a notebook."""
 
     sources: tuple[Source, ...]
     """The bundle first."""
     kernel: str
-    """The slug wanted for the notebook."""
+    """The preferred slug of the notebook."""
     script: str
     competition: bool = True
     internet: bool = False
     limit_s: int | None = None
     outputs: tuple[str, ...] = ()
-    """The files that it must leave."""
+    """The files that the notebook must write."""
     notes: str = ""
-    """Of the versions of the datasets."""
+    """Notes of the dataset versions."""
 
 
 Watch = Callable[[int], str]
-"""Waits for the end of a version of the notebook: why it failed, "" where it did not."""
+"""Waits for the end of a notebook's version. Returns the failure, "" for none."""
 
 
 class Job:
-    """The steps of a task; each does nothing where the state says that it is done."""
+    """The steps of a task. A finished step does nothing."""
 
     def __init__(
         self, kaggle: Kaggle, user: str, task: Task, known: JobState, keep: Callable[[JobState], None], *,
         folder: Path, waits: Waits,
     ) -> None:  # fmt: skip
-        """`folder` holds the memory of uploads; `keep` is called with each new state."""
+        """`folder` has the state of uploads. `keep` is called with each new state."""
         self._kaggle, self._user, self._task, self._keep = kaggle, user, task, keep
         self._folder, self._waits, self._progress = folder, waits, kaggle.progress
         self.state = known
-        # the script that will be pushed reads the dataset of its own bundle only; one that is pushed has its own
+        # a script reads only the dataset of its own bundle; a pushed script keeps its dataset
         if known.kernel_version is None:
             made = {each.contents: each for each in known.datasets}
             slugs = [*(each.slug for each in known.datasets), *(source.slug for source in task.sources)]
@@ -105,7 +105,7 @@ class Job:
 
     @property
     def slug(self) -> str:
-        """Of the notebook."""
+        """The slug of the notebook."""
         return self.state.kernel
 
     def _save(self, **changes: object) -> None:
@@ -119,7 +119,7 @@ class Job:
         return datasets[number]
 
     def make_datasets(self) -> None:
-        """Upload what the notebook reads, and wait until Kaggle has taken it in. Raises SeverstalError."""
+        """Upload the datasets, and wait until Kaggle has processed them. Raises SeverstalError."""
         for number, source in enumerate(self._task.sources[: len(self.state.datasets)]):
             if not self.state.datasets[number].made:
                 self._publish(number, source)
@@ -140,8 +140,8 @@ class Job:
         while True:
             known = self.state.datasets[number]
             version, before = dataset.version_of(self._kaggle, self._user, known.slug), known.before
-            # a version after the one that we began from: it was made, but the answer was lost. Should it not be ours,
-            # the notebook says so: it knows its bundle by its hash
+            # a version newer than `before` exists: ours, whose answer was lost. If it is another one, the notebook
+            # reports it, as the script has the hash of its bundle
             if before is not None and (version or 0) > before:
                 break
             if version is not None and before is None:
@@ -159,16 +159,16 @@ class Job:
                 other = numbered(source.slug, known.slug, NAMES)
                 if other is None:
                     raise
-                self._progress.log(f"something else on Kaggle is named {known.slug}: the dataset becomes {other}")
+                self._progress.log(f"the name {known.slug} is taken on Kaggle: the dataset becomes {other}")
                 self._save_dataset(number, slug=other, before=None)
-            except InputError:  # the tokens may be used up or too old
+            except InputError:  # the tokens may be used up or expired
                 memory.forget()
                 raise
         self._save_dataset(number, made=True)
         memory.forget()
 
     def push(self) -> int:
-        """The version of the notebook that runs, or has run. Raises SeverstalError."""
+        """Push the notebook once. Returns its version. Raises SeverstalError."""
         if self.state.kernel_version is None:
             try:
                 self._save(kernel_version=self._push_somehow())
@@ -179,10 +179,10 @@ class Job:
         return self.state.kernel_version
 
     def run(self, watch: Watch) -> None:
-        """Push the notebook, and wait until it has run and left its files.
+        """Push the notebook, and wait for its end and its files.
 
         Raises:
-            RemoteError: it failed, was cancelled, or left no such file; the next call pushes it anew.
+            RemoteError: it failed, was cancelled, or wrote no such file; the next call pushes it again.
             SeverstalError: a call fails, or it takes too long.
         """
         while not self.state.kernel_done:
@@ -192,8 +192,8 @@ class Job:
             except DatasetError:
                 self._save(kernel_version=None, kernel_before=None)
                 if [each.contents for each in self.state.datasets] != [each.contents for each in self._task.sources]:
-                    raise  # the script here is of another bundle: the next run of the command makes its dataset
-                if self.state.mounts == MOUNTS:  # then it is not only late
+                    raise  # the local bundle is a newer one: the next command uploads it
+                if self.state.mounts == MOUNTS:  # then it is not just late
                     self._lose_datasets()
                     raise
                 self._save(mounts=self.state.mounts + 1)
@@ -210,7 +210,7 @@ class Job:
         return f"{self._waits.late_s / 60:.0f} min"
 
     def _lose_datasets(self) -> None:
-        """The next run of the command uploads them again."""
+        """Let the next run of the command upload them again."""
         lost = tuple(replace(each, made=False, ready=False, before=None) for each in self.state.datasets)
         self._save(kernel_version=None, kernel_before=None, datasets=lost, mounts=0)
 
@@ -223,12 +223,12 @@ class Job:
             )
             if not missing:
                 return
-            reason = f"it left no {', '.join(missing)}"
+            reason = f"it wrote no {', '.join(missing)}"
         raise kernel.failure(self._kaggle, self._user, self.slug, reason, output.read(*names).log)
 
     def _push_somehow(self) -> int:
-        """Push, under another name where something has this one, once there is a place for it; the version."""
-        began, told = time.monotonic(), False
+        """Push, with another name if this one is taken, when a notebook may run. Returns the version."""
+        began, reported = time.monotonic(), False
         while True:
             try:
                 return self._push()
@@ -245,13 +245,13 @@ class Job:
             except kernel.NoPlaceError as error:
                 if time.monotonic() - began > self._waits.place_limit_s:
                     raise
-                if not told:
-                    self._progress.log(f"{error.found}: waiting for a place. Ctrl-C ends that; {polling.SAME_COMMAND}")
-                    told = True
+                if not reported:
+                    self._progress.log(f"{error.found}: waiting. Ctrl-C ends the wait; {polling.SAME_COMMAND}")
+                    reported = True
                 time.sleep(4 * self._waits.poll_s)
 
     def _push(self) -> int:
-        """The version of the notebook that was pushed now, or before, where the answer was lost."""
+        """The version that is pushed now, or was pushed before its answer was lost."""
         found, before = kernel.find(self._kaggle, self._user, self.slug), self.state.kernel_before
         if (
             found

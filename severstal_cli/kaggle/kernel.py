@@ -1,4 +1,4 @@
-"""A notebook on Kaggle: pushed, its state, and its end."""
+"""A notebook on Kaggle: push, state, stop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,35 +24,35 @@ from severstal_cli.kaggle.notebook import CONTENTS, NO_WEIGHTS, UPLOAD_AGAIN
 from severstal_cli.kaggle.polling import SAME_COMMAND, RemoteError, request
 
 MACHINE = "NvidiaTeslaT4"
-"""Two of them. The default may be a P100, which new builds of torch leave out."""
+"""Two GPUs. The default may be a P100, which new builds of torch do not support."""
 LOG_LINES = 15
-NO_PLACE, NO_QUOTA, STUCK = "session count", "quota", "not found"
-"""In what Kaggle says: two notebooks run already; the week's hours are used up; a name that it can no longer use."""
+TOO_MANY, NO_QUOTA, STUCK = "session count", "quota", "not found"
+"""Parts of Kaggle's messages: two notebooks run already; the week's quota is used up; the name is unusable."""
 
 
 class DatasetError(RemoteError):
-    """The notebook lacks its dataset, or has one that does not go with it."""
+    """The notebook has no dataset, or another version of it."""
 
 
 class WeightsError(RemoteError):
-    """The notebook could not fetch the weights of its encoder."""
+    """The notebook could not download the encoder weights."""
 
 
 class CancelledError(RemoteError):
-    """Somebody cancelled the notebook."""
+    """The notebook was cancelled."""
 
 
 class NoPlaceError(MachineError):
-    """As many notebooks of this account run as may."""
+    """The account runs as many notebooks as Kaggle allows."""
 
 
 class NoQuotaError(RefusedError):
-    """The account's hours of this week are used up."""
+    """The account's GPU hours of this week are used up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """A notebook that is on Kaggle."""
+    """A notebook on Kaggle."""
 
     version: int
     source: str
@@ -60,16 +60,16 @@ class Kernel:
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What is pushed."""
+    """A notebook to push."""
 
     text: str
     datasets: tuple[str, ...]
-    """Slugs, of the same account."""
+    """Slugs of the account's datasets."""
     competition: bool
-    """Whether the competition's data is mounted."""
+    """Mount the competition's data."""
     internet: bool = False
     limit_s: int | None = None
-    """After which Kaggle ends it."""
+    """Kaggle's time limit for the session."""
 
 
 def page(user: str, slug: str) -> str:
@@ -77,7 +77,7 @@ def page(user: str, slug: str) -> str:
 
 
 def find(kaggle: Kaggle, user: str, slug: str) -> Kernel | None:
-    """The notebook of this name in its latest version; None: there is none. Raises SeverstalError."""
+    """The latest version of a notebook; None: there is no notebook. Raises SeverstalError."""
 
     def ask(sdk: KaggleClient) -> Kernel | None:
         message = request(ApiGetKernelRequest, user_name=user, kernel_slug=slug)
@@ -93,25 +93,26 @@ def find(kaggle: Kaggle, user: str, slug: str) -> Kernel | None:
 
 
 def check_ours(found: Kernel, user: str, slug: str) -> None:
-    """Raises InputError: the notebook of this name is something else."""
+    """Raises InputError: another program made the notebook of this name."""
     if found.source and CONTENTS not in found.source:
         raise InputError(f"the notebook {user}/{slug} is not one of severstal", f"it does not name {CONTENTS}",
                          "Rename it on Kaggle, or rename the run")  # fmt: skip
 
 
 def push(kaggle: Kaggle, user: str, slug: str, script: Script) -> int:
-    """Save a private script with a GPU, and run it; its version.
+    """Push a private script with a GPU, and run it. Returns its version.
 
     Raises:
         DatasetError: Kaggle does not know a dataset.
-        NameTakenError: something else has the name, or Kaggle can no longer use it.
-        NoPlaceError, NoQuotaError: no GPU now, or none this week.
+        NameTakenError: the name is taken or unusable.
+        NoPlaceError: too many notebooks run.
+        NoQuotaError: no GPU time is left this week.
         SeverstalError: Kaggle refuses, or does not know the competition.
     """
     message = request(
         ApiSaveKernelRequest,
         slug=f"{user}/{slug}",
-        new_title=slug,  # Kaggle makes the address of a kernel from its title: they must agree
+        new_title=slug,  # Kaggle derives the address from the title
         text=script.text,
         language="python",
         kernel_type="script",
@@ -132,22 +133,22 @@ def push(kaggle: Kaggle, user: str, slug: str, script: Script) -> int:
         _check_reason(f"cannot {what}", error.message)
         raise
     if answer.invalid_dataset_sources:
-        raise DatasetError(f"cannot {what}", "its dataset is gone from Kaggle", "The same command uploads it again")
+        raise DatasetError(f"cannot {what}", "its dataset is missing on Kaggle", "The same command uploads it again")
     if answer.error or answer.invalid_competition_sources:
         found = answer.error or f"Kaggle does not know {', '.join(answer.invalid_competition_sources)}"
         found = kaggle.without_secrets(found).rstrip(". ")
         _check_reason(f"cannot {what}", found)
         rules = f"https://www.kaggle.com/competitions/{kaggle.competition}/rules"
         raise RefusedError(f"cannot {what}", found,
-                           f"Accept {rules}, verify your phone, see that GPU time is left", message=found)  # fmt: skip
+                           f"Accept {rules}, verify your phone, check the GPU time left", message=found)  # fmt: skip
     if not answer.version_number:
-        raise MachineError(f"cannot {what}", "Kaggle told no version", "The same command looks for it")
+        raise MachineError(f"cannot {what}", "Kaggle returned no version", "The same command looks for it")
     return int(answer.version_number)
 
 
 def _check_reason(what: str, reason: str) -> None:
-    """Raises what a refusal for this reason is, where it is known."""
-    if NO_PLACE in reason:
+    """Raises the error for a known reason."""
+    if TOO_MANY in reason:
         raise NoPlaceError(what, reason, SAME_COMMAND)
     if NO_QUOTA in reason.lower():
         raise NoQuotaError(what, reason, SAME_COMMAND)
@@ -156,14 +157,14 @@ def _check_reason(what: str, reason: str) -> None:
 
 
 def look_at(kaggle: Kaggle, user: str, slug: str, version: int) -> Callable[[], tuple[str, str | None]]:
-    """A function that asks for the state of a version, and at its end for the failure, "" for none.
+    """Make a function that returns the state of a version, and after its end the failure, "" for none.
 
     It raises:
-        NotThereError: Kaggle does not know it, which it may not for a while after the push.
-        CancelledError: it was cancelled.
+        NotThereError: Kaggle does not know the version, as happens shortly after the push.
+        CancelledError: the version was cancelled.
         SeverstalError: a call fails.
     """
-    # without a version the answer may be that of the session before
+    # without a version, Kaggle may return the state of the previous session
     labelled = {"user_name": user, "kernel_slug": slug, "version_label": output.label(version)}
 
     def ask(sdk: KaggleClient) -> Any:
@@ -173,7 +174,7 @@ def look_at(kaggle: Kaggle, user: str, slug: str, version: int) -> Callable[[], 
             )
         except requests.HTTPError as error:
             code = status_of(error)
-            if code == 400 and labelled.pop("version_label", ""):  # as one project was answered in September 2026
+            if code == 400 and labelled.pop("version_label", ""):  # seen by one project in September 2026
                 return ask(sdk)
             if code == 403:
                 raise _not_there(user, slug, code) from None
@@ -201,7 +202,7 @@ def _not_there(user: str, slug: str, code: int) -> NotThereError:
 
 
 def failure(kaggle: Kaggle, user: str, slug: str, reason: str, log: list[str]) -> RemoteError:
-    """What a notebook's bad end is; the end of its log is shown."""
+    """The error for a failed notebook. Prints the end of its log."""
     for line in log[-LOG_LINES:]:
         kaggle.progress.log(f"  {line}")
     kinds = {UPLOAD_AGAIN: DatasetError, NO_WEIGHTS: WeightsError}
@@ -211,7 +212,7 @@ def failure(kaggle: Kaggle, user: str, slug: str, reason: str, log: list[str]) -
 
 
 def cancel(kaggle: Kaggle, user: str, slug: str, session: int) -> None:
-    """Ask Kaggle to end the session of this number. Raises SeverstalError."""
+    """Stop the session of this number. Raises SeverstalError."""
     message = request(ApiCancelKernelSessionRequest, kernel_session_id=session)
     what = f"cancel the notebook {user}/{slug}"
     answer = kaggle.call(what, lambda sdk: sdk.kernels.kernels_api_client.cancel_kernel_session(message))
@@ -221,7 +222,7 @@ def cancel(kaggle: Kaggle, user: str, slug: str, session: int) -> None:
 
 
 def delete(kaggle: Kaggle, user: str, slug: str) -> None:
-    """Delete a notebook with all that it left, which ends its session. Raises SeverstalError."""
+    """Delete a notebook with its output, which also stops its session. Raises SeverstalError."""
     message = request(ApiDeleteKernelRequest, user_name=user, kernel_slug=slug)
     what = f"delete the notebook {user}/{slug}"
     answer = kaggle.call(what, lambda sdk: sdk.kernels.kernels_api_client.delete_kernel(message))

@@ -1,18 +1,18 @@
-"""Names on Kaggle. Datasets, notebooks and models of an account share one name space, so each has a name of its own."""
+"""Names on Kaggle. Datasets, notebooks and models of an account share one name space, so their names differ."""
 
 import hashlib
 import re
 from collections.abc import Sequence
 
 LIMIT = 50
-"""Letters of a title, which has at least 6. The address of a notebook is made of its title: they must agree."""
+"""Characters of the longest title; the shortest has 6. Kaggle derives a notebook's address from its title."""
 NOTEBOOK = "-notebook"
 
 
 def slug_of(names: Sequence[str], end: str = "") -> str:
-    """The slug of things with these names: `severstal-unet-resnet34-fold0`. What has to be cut is told by a hash.
+    """The slug for these names: `severstal-unet-resnet34-fold0`. A hash replaces the characters beyond the limit.
 
-    `end`: what it ends with, in letters of a slug.
+    `end`: the last characters of the slug.
     """
     whole = "-".join(["severstal", *names])
     slug = re.sub(r"[^a-z0-9]+", "-", whole.lower()).strip("-")
@@ -23,14 +23,14 @@ def slug_of(names: Sequence[str], end: str = "") -> str:
 
 
 def notebook_of(slug: str) -> str:
-    """The slug of the notebook that goes with the dataset `slug`."""
+    """The slug of the notebook for the dataset `slug`."""
     if len(slug) + len(NOTEBOOK) <= LIMIT:
         return slug + NOTEBOOK
     return slug_of([slug.removeprefix("severstal-")], NOTEBOOK)
 
 
 def numbered(first: str, taken: str, count: int) -> str | None:
-    """The name after `taken` in `first`, `first-2`, ..., of which there are `count`; None: there is none."""
+    """The name after `taken` in the `count` names `first`, `first-2`, ...; None after the last one."""
     names = [first, *(f"{first[: LIMIT - 2]}-{number}" for number in range(2, count + 1))]
     following = names.index(taken) + 1 if taken in names else 1
     return names[following] if following < count else None

@@ -1,11 +1,9 @@
-"""The script of a Kaggle notebook: it runs one command of severstal, `predict` or `train`, with the attached bundle.
+"""The script of a Kaggle notebook: it runs `predict` or `train` of severstal with the attached bundle.
 
-It is copied out of severstal, and needs nothing but Python and what the notebook image brings. It writes to the current
-folder alone, which Kaggle keeps, and to a temporary one. Where the inputs are mounted is found, not known: the places
-have changed over the years. A failure ends with one line and a code other than 0.
-
-`predict` leaves submission.csv and, beside it, .json and .scores.csv. `train` leaves the folder of the run, whose
-checkpoint a later session resumes from, and at its end severstal-output.json with the SHA-256 of each file.
+It needs only Python and the notebook image, and searches for the mounted inputs, as Kaggle has changed their paths over
+the years. It writes to the current folder, whose files Kaggle keeps, and to a temporary folder. A failure is one line.
+`predict` writes submission.csv, and its metadata beside it. `train` writes a folder for each run, whose checkpoint a
+later session resumes from, and after each run severstal-output.json with the SHA-256 of each file.
 """
 
 import hashlib
@@ -23,20 +21,15 @@ from pathlib import Path
 from typing import Any
 
 BUNDLE = ""
-"""SHA-256 of the severstal-bundle.json that belongs to this script, put in when the bundle is made."""
+"""SHA-256 of the severstal-bundle.json that belongs to this script; filled in when the bundle is made."""
 
 INPUT = os.environ.get("SEVERSTAL_INPUT", "/kaggle/input")
 NEEDS_GPU = "SEVERSTAL_CPU" not in os.environ
-CONTENTS = "severstal-bundle.json"
-OUTPUT = "severstal-output.json"
-UPLOAD_AGAIN = "upload the dataset again"
-"""The remedy where the dataset is at fault; it is looked for in the notebook's log."""
-NO_WEIGHTS = "send the weights of the encoder along"
-"""Likewise where the notebook cannot reach the internet."""
-DEPTH = 5
-"""How far below INPUT is looked."""
-GRACE_S = 120.0
-"""How long a training that is told to end may take to."""
+CONTENTS, OUTPUT = "severstal-bundle.json", "severstal-output.json"
+UPLOAD_AGAIN, NO_WEIGHTS = "upload the dataset again", "send the encoder weights in the bundle"
+"""Remedies for a faulty dataset and for a notebook without internet; the command searches the log for them."""
+DEPTH = 5  # levels of folders to search below INPUT
+Folders = dict[Path, set[str]]  # the names in each folder
 
 VERSIONS = """
 import sys, cv2, numba, numpy, torch
@@ -50,18 +43,22 @@ except RuntimeError:
     sys.exit(75)
 sys.exit(80 + min(gpus, 8))
 """
-"""Ends with 75 where there is a GPU that this torch cannot use (new builds leave old GPUs out), else with 80 and the
-number of GPUs."""
+"""Exits with 75 if this torch cannot use a GPU (new builds drop old GPUs), else with 80 plus the number of GPUs."""
 
+COMPILES = """
+import torch
+from severstal_cli.learning.device import check_compiler
+check_compiler(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+"""
 HUB = "from huggingface_hub import constants, get_session; get_session().head(constants.ENDPOINT, timeout=20)"
-"""Fails where the hub of weights cannot be reached."""
+"""Both fail: if torch.compile does not work, and if the notebook cannot reach the model hub."""
 
 
 def main() -> None:
     """Find and unpack the bundle, then run its command."""
     began = time.monotonic()
     say(f"Python {sys.version.split()[0]}")
-    # the session's number, by which alone it can be cancelled; no call of Kaggle's public API gives it
+    # a session is cancelled by its number, which no call of Kaggle's public API returns
     if found := re.search(r"\d{6,}", os.environ.get("KAGGLE_CONTAINER_NAME", "")):
         say(f"session {found[0]}")
     if sys.version_info < (3, 11):  # noqa: UP036 (the notebook image chooses the Python)
@@ -69,188 +66,197 @@ def main() -> None:
     folders = walk(Path(INPUT), DEPTH)
     root = find_bundle(folders)
     bundle = json.loads((root / CONTENTS).read_text(encoding="utf-8"))
-    say(f"bundle {root}")
     with tempfile.TemporaryDirectory(prefix="severstal-") as temporary:
-        place = Path(temporary)
-        collect(root, bundle["files"], place)
-        for wheel in sorted(place.glob("wheels/*.whl")):
-            with zipfile.ZipFile(wheel) as archive:  # a pure-Python wheel is installed by unpacking it
-                archive.extractall(place / "site")
-        environment = environment_in(place, internet=bundle.get("internet", False))
+        work = Path(temporary)
+        collect(root, bundle["files"], work)
+        for wheel in sorted(work.glob("wheels/*.whl")):
+            zipfile.ZipFile(wheel).extractall(work / "site")  # a pure-Python wheel is installed by unpacking it
+        environment = environment_in(work, internet=bundle.get("internet", False))
         if bundle.get("command") == "train":
-            train(bundle, place, folders, environment, began)
+            train(bundle, work, folders, environment, began)
         else:
-            predict(bundle, place, folders, environment)
+            predict(bundle, work, folders, environment)
 
 
-def predict(bundle: dict[str, Any], place: Path, folders: dict[Path, set[str]], environment: dict[str, str]) -> None:
-    """The submission of the test images."""
+def predict(bundle: dict[str, Any], work: Path, folders: Folders, environment: dict[str, str]) -> None:
+    """Predict the test images: submission.csv."""
     submission = Path.cwd() / "submission.csv"
     submission.unlink(missing_ok=True)
     data = find_folder(folders, {"test_images", "sample_submission.csv"})
-    say(f"images {data / 'test_images'}")
     gpus = count_gpus(environment)
-    command = ["predict", str(data / "test_images")]
-    (place / "named").mkdir()
-    for run in bundle["runs"]:  # the folders of the bundle have numbers: a run's name may hold any letter
-        command += ["--model", str((place / run["folder"]).rename(place / "named" / run["name"]))]
-    command += ["--thresholds", str(place / bundle["thresholds"]), "--tta", bundle["tta"]]
+    command = ["predict", str(data / "test_images"), "--out", str(submission)]
+    (work / "named").mkdir()
+    for run in bundle["runs"]:  # the bundle numbers its folders, as a run's name may have letters that Kaggle refuses
+        command += ["--model", str((work / run["folder"]).rename(work / "named" / run["name"]))]
+    command += ["--thresholds", str(work / bundle["thresholds"]), "--tta", bundle["tta"]]
     command += ["--sample", str(data / "sample_submission.csv"), "--layout", bundle["layout"]]
-    if gpus > 1:
-        command += ["--devices", str(gpus)]
-    code = severstal([*command, "--out", str(submission)], environment)
+    command += ["--devices", str(gpus)] if gpus > 1 else []
+    code = severstal(command, environment)
     if code or not submission.is_file():
-        raise failure(f"the prediction failed with code {code}", "the lines above say why")
+        raise failure(f"the prediction failed with code {code}", "see the lines above")
     say(f"wrote {submission.name}, {submission.stat().st_size:,} bytes")
 
 
-def train(
-    bundle: dict[str, Any], place: Path, folders: dict[Path, set[str]], environment: dict[str, str], began: float
-) -> None:
-    """A run, its thresholds where the training is finished, and what tells whether it is."""
-    name, options = bundle["name"], list(bundle["options"])
-    working = Path.cwd()
+def train(bundle: dict[str, Any], work: Path, folders: Folders, environment: dict[str, str], began: float) -> None:
+    """Train the runs in order, each with its thresholds, until the session's time is up."""
+    working, finished = Path.cwd(), dict[str, bool]()
     (working / OUTPUT).unlink(missing_ok=True)
-    data = data_folder(bundle, place, folders)
+    data = data_folder(bundle, work, folders)
     gpus = count_gpus(environment)
-    if (
-        bundle["internet"]
-        and subprocess.run([sys.executable, "-P", "-c", HUB], env=environment, check=False).returncode
-    ):
-        raise failure("the notebook cannot reach the internet, which has the weights of the encoder", NO_WEIGHTS)
+    if bundle["internet"] and ends_with(HUB, environment):
+        raise failure("the notebook has no internet to download the encoder weights", NO_WEIGHTS)
     devices = min(bundle["devices"], gpus) if gpus else bundle["devices"]
-    say(f"training {name} on {devices} {'GPU' if gpus else 'CPU process'}{'' if devices == 1 else 's'}")
+    options = ["train", "--config", str(work / "settings.json"), *bundle["options"]]
     for option, path in bundle["paths"].items():
-        options += [option, str(data / "test_images" if path == "test_images" else place / path)]
-    if bundle["resume"]:
-        shutil.copytree(place / "resume", working / name, dirs_exist_ok=True)
-        options += ["--resume"]
-    options += ["--data", str(data), "--models", str(working), "--name", name, "--devices", str(devices)]
-    left_s = bundle["session_s"] - (time.monotonic() - began)
-    code = severstal(["train", "--config", str(place / "settings.json"), *options], environment, limit_s=left_s)
-    finished = code == 0
-    if finished and bundle["thresholds"]:
-        code = severstal(["thresholds", str(working / name), "--data", str(data)], environment)
-    kept = sorted(path for path in (working / name).rglob("*") if path.is_file() and not path.name.startswith("."))
-    if bundle["splits"]:
-        shutil.copyfile(data / "splits.csv", working / "splits.csv")
-        kept.append(working / "splits.csv")
+        options += [option, str(data / "test_images" if path == "test_images" else work / path)]
+    options += ["--data", str(data), "--models", str(working), "--devices", str(devices)]
+    options += ["--compile"] if bundle["compile"] and can_compile(environment) else []
+    for run in bundle["runs"]:
+        name, fold = run["name"], run["fold"]
+        left_s = bundle["session_s"] - (time.monotonic() - began)
+        code: int | None = None
+        if left_s > 0:
+            say(f"training {name} on {devices} {'GPU' if gpus else 'CPU process'}{'' if devices == 1 else 's'}")
+            own = ["--name", name, "--fold", "none" if fold is None else str(fold)]
+            if run["resume"]:
+                shutil.copytree(work / run["resume"], working / name, dirs_exist_ok=True)
+                own += ["--resume"]
+            code = severstal([*options, *own], environment, limit_s=left_s)
+            finished[name] = code == 0
+            if code == 0 and fold is not None:
+                code = severstal(["thresholds", str(working / name), "--data", str(data)], environment)
+        write_manifest(bundle, working, data, finished)
+        if code is None:
+            say("the session's time is used up: --resume resumes in another one")
+            return
+        if code:
+            what = "threshold search" if finished[name] else "training"
+            raise failure(f"the {what} of {name} failed with code {code}", "see the lines above")
+
+
+def write_manifest(bundle: dict[str, Any], working: Path, data: Path, finished: dict[str, bool]) -> None:
+    """Write severstal-output.json: which runs are finished, and the SHA-256 of their files."""
+    paths = (path for name in finished for path in sorted((working / name).rglob("*")))
+    kept = [path for path in paths if path.is_file() and not path.name.startswith(".")]
+    if bundle["splits"] and (data / "splits.csv").exists():
+        kept.append(Path(shutil.copyfile(data / "splits.csv", working / "splits.csv")))
     files = {path.relative_to(working).as_posix(): digest_of(path) for path in kept}
-    content = {"bundle": BUNDLE, "name": name, "folder": str(working / name), "finished": finished, "files": files}
-    (working / OUTPUT).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    if code is None:
-        say("the session's time is used up: --resume goes on in another one")
-    elif code:
-        raise failure(f"{'the search of thresholds' if finished else 'the training'} failed with code {code}",
-                      "the lines above say why")  # fmt: skip
+    content = {"bundle": BUNDLE, "folder": str(working), "finished": finished, "files": files}
+    temporary = working / f".{OUTPUT}"
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(working / OUTPUT)
 
 
-def data_folder(bundle: dict[str, Any], place: Path, folders: dict[Path, set[str]]) -> Path:
-    """A folder that can be written, with the annotations, the images and the split."""
-    data = place / "data"
+def data_folder(bundle: dict[str, Any], work: Path, folders: Folders) -> Path:
+    """Make a writable data folder: the annotations, the images and the split."""
+    data = work / "data"
     data.mkdir()
     names = {"train.csv", "train_images"}
-    if bundle["data"]:  # a dataset of its own, packed so that nobody unpacks it on the way
+    if bundle["data"]:  # a dataset of its own, with a suffix that Kaggle does not unpack
         file = bundle["data"]["file"]
-        for source in (folder / file for folder, inside in folders.items() if file in inside):
-            if digest_of(source) == bundle["data"]["sha256"]:
-                with zipfile.ZipFile(source) as archive:
-                    archive.extractall(data)
-                break
-        else:
+        packed = [folder / file for folder, inside in folders.items() if file in inside]
+        packed = [path for path in packed if digest_of(path) == bundle["data"]["sha256"]]
+        if not packed:
             raise failure("the data is missing or damaged", UPLOAD_AGAIN)
+        zipfile.ZipFile(packed[0]).extractall(data)
     else:
         source = find_folder(folders, names)
-        say(f"data {source}")
         for name in {*names, "test_images", "sample_submission.csv"} & folders[source]:
             (data / name).symlink_to(source / name)
         wanted = bundle["annotations"]
         if wanted and digest_of(data / "train.csv") != wanted:
-            raise failure("the competition's train.csv is another one than yours",
-                          "give your data another folder than the competition's, with all its images")  # fmt: skip
-    if (place / "splits.csv").exists():
-        shutil.copyfile(place / "splits.csv", data / "splits.csv")
+            raise failure("the competition's train.csv differs from yours",
+                          "keep your data in another folder, with all of its images")  # fmt: skip
+    if (work / "splits.csv").exists():
+        shutil.copyfile(work / "splits.csv", data / "splits.csv")
     return data
 
 
 def count_gpus(environment: dict[str, str]) -> int:
-    """The GPUs that can be used. Ends the script where there is none."""
-    code = subprocess.run([sys.executable, "-P", "-c", VERSIONS], env=environment, check=False).returncode
+    """Count the usable GPUs. Ends the script if there is none."""
+    code = ends_with(VERSIONS, environment)
     if NEEDS_GPU and code == 75:
         raise failure("this torch cannot use the GPU", "choose GPU T4 x2 in the notebook's settings")
     if NEEDS_GPU and code == 80:
-        raise failure("the notebook was given no GPU", "see that GPU time is left this week, and that your phone is "
-                      "verified, and choose GPU T4 x2 in the notebook's settings")  # fmt: skip
+        raise failure("the notebook has no GPU", "check the GPU time left and your phone's verification; choose T4 x2")
     if code == 75:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return max(code - 80, 0)
 
 
+def ends_with(code: str, environment: dict[str, str]) -> int:
+    """Run Python code in a process; its exit code."""
+    return subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=False).returncode
+
+
+def can_compile(environment: dict[str, str]) -> bool:
+    """Whether torch.compile works; if not, a line says why."""
+    command = [sys.executable, "-P", "-c", COMPILES]
+    done = subprocess.run(command, env=environment, check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        say(f"training without --compile: {(done.stderr.strip() or 'no reason').splitlines()[-1].partition(': ')[2]}")
+    return not done.returncode
+
+
 def severstal(arguments: list[str], environment: dict[str, str], limit_s: float | None = None) -> int | None:
-    """The exit code of a command of severstal; None: it was ended after `limit_s` seconds."""
-    command = [sys.executable, "-P", "-m", "severstal_cli", *arguments]
-    with subprocess.Popen(command, env=environment) as process:
+    """Run a severstal command; its exit code, or None if it was interrupted after `limit_s` seconds."""
+    with subprocess.Popen([sys.executable, "-P", "-m", "severstal_cli", *arguments], env=environment) as process:
         try:
             return process.wait(limit_s)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            return None
+        try:
+            process.wait(120.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        return None
 
 
 def walk(top: Path, depth: int) -> dict[Path, set[str]]:
-    """{folder: names in it} for `top` and the folders below it, without the images."""
+    """{folder: names in it} for `top` and the folders below it; image folders are not entered."""
     found: dict[Path, set[str]] = {}
-    for place, folders, files in os.walk(top, followlinks=True):
-        here = Path(place)
-        found[here] = {*folders, *files}
-        deep = len(here.relative_to(top).parts) >= depth
-        folders[:] = [] if deep else sorted(set(folders) - {"train_images", "test_images"})
+    for path, folders, files in os.walk(top, followlinks=True):
+        folder = Path(path)
+        found[folder] = {*folders, *files}
+        deeper = set(folders) - {"train_images", "test_images"} if len(folder.relative_to(top).parts) < depth else ()
+        folders[:] = sorted(deeper)
     if not found:
         raise failure(f"there is no {top}", "run this as a Kaggle notebook")
     return found
 
 
-def find_bundle(folders: dict[Path, set[str]]) -> Path:
-    """The folder of the bundle that this script was made with."""
-    found = [folder for folder, names in folders.items() if CONTENTS in names]
-    for folder in found:
-        if hashlib.sha256((folder / CONTENTS).read_bytes()).hexdigest() == BUNDLE:
-            return folder
+def find_bundle(folders: Folders) -> Path:
+    """The folder of this script's bundle."""
+    found = {digest_of(folder / CONTENTS): folder for folder, names in folders.items() if CONTENTS in names}
+    if BUNDLE in found:
+        return found[BUNDLE]
     if found:
-        raise failure(
-            "the attached bundle is of another version than this script",
-            f"attach the newest version of the dataset, or {UPLOAD_AGAIN}",
-        )
+        raise failure("the attached bundle belongs to another version of this script",
+                      f"attach the newest version of the dataset, or {UPLOAD_AGAIN}")  # fmt: skip
     raise failure(f"no {CONTENTS} under {INPUT}", f"attach the dataset to the notebook, or {UPLOAD_AGAIN}")
 
 
-def find_folder(folders: dict[Path, set[str]], wanted: set[str]) -> Path:
-    """The folder of the competition's data, which holds these names."""
+def find_folder(folders: Folders, wanted: set[str]) -> Path:
+    """The folder of the competition's data, which contains these names."""
     for folder, names in folders.items():
         if wanted <= names:
             return folder
-    first, second = sorted(wanted, reverse=True)
-    raise failure(f"no {first} beside a {second} under {INPUT}", "attach the competition's data")
+    raise failure(f"no {' beside '.join(sorted(wanted, reverse=True))} under {INPUT}", "attach the competition's data")
 
 
-def collect(root: Path, files: dict[str, str], place: Path) -> None:
-    """Link each file of the bundle to where it belongs below `place`, however the dataset is laid out; check it."""
+def collect(root: Path, files: dict[str, str], work: Path) -> None:
+    """Link each file of the bundle to its path below `work`. Names and hashes identify the files."""
     by_name: dict[str, list[Path]] = {}
-    for packed in root.glob("*.zip"):  # as Kaggle's own tool sends folders; Kaggle unpacks them, as far as is known
-        with zipfile.ZipFile(packed) as archive:
-            archive.extractall(place / "unpacked" / packed.stem)
-    for top in (root, place / "unpacked"):
+    for packed in root.glob("*.zip"):  # Kaggle's own tool uploads folders so, and Kaggle may not unpack them
+        zipfile.ZipFile(packed).extractall(work / "unpacked" / packed.stem)
+    for top in (root, work / "unpacked"):
         for folder, names in walk(top, DEPTH).items() if top.exists() else ():
             for name in names:
                 by_name.setdefault(name, []).append(folder / name)
     for path, digest in files.items():
         for source in by_name.get(Path(path).name, ()):
             if source.is_file() and digest_of(source) == digest:
-                link = place / path
+                link = work / path
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(source.resolve())
                 break
@@ -260,33 +266,30 @@ def collect(root: Path, files: dict[str, str], place: Path) -> None:
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def environment_in(place: Path, *, internet: bool = False) -> dict[str, str]:
-    """That of the command: our packages before the image's, every cache in `place`, nothing fetched but by request."""
-    behind = os.environ.get("PYTHONPATH", "")
-    caches = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "TRITON_CACHE_DIR", "MPLCONFIGDIR")
+def environment_in(work: Path, *, internet: bool = False) -> dict[str, str]:
+    """The command's environment: our packages before the image's, every cache in `work`, no downloads by default."""
+    caches = ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "TRITON_CACHE_DIR", "MPLCONFIGDIR")
     return {
+        "NUMBA_CACHE_DIR": str(work / "cache/numba"),
         **os.environ,
-        "PYTHONPATH": str(place / "site") + (os.pathsep + behind if behind else ""),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(work / "site"), os.environ.get("PYTHONPATH")])),
         **({} if internet else {"HF_HUB_OFFLINE": "1"}),
-        **{name: str(place / "cache" / name.lower()) for name in caches},
+        **{name: str(work / "cache" / name.lower()) for name in caches},
     }
 
 
 def say(line: str) -> None:
-    """A line for the notebook's log, at once."""
+    """Print a line to the notebook's log, unbuffered."""
     sys.stdout.write(f"severstal: {line}\n")
     sys.stdout.flush()
 
 
 def failure(what: str, remedy: str) -> SystemExit:
-    """What ends the script: one line on stderr, and code 1."""
+    """The exception that ends the script: one line on stderr, exit code 1."""
     return SystemExit(f"severstal: {what}: {remedy}")
 
 

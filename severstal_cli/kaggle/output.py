@@ -1,7 +1,12 @@
-"""What a notebook left: listed minutes after its end at times, and fetched file by file."""
+"""The output of a notebook: its files, which Kaggle may list minutes after its end, and its log.
 
+Kaggle keeps the log as JSON: [{"stream_name": "stderr", "time": 1.5, "data": "..."}, ...].
+"""
+
+import json
+import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,35 +19,34 @@ from kagglesdk.kernels.types.kernels_api_service import (
 
 from severstal_cli import files
 from severstal_cli.errors import MachineError, SeverstalError
-from severstal_cli.kaggle.answers import host_of
+from severstal_cli.kaggle.answers import host_of, open_address
 from severstal_cli.kaggle.client import Kaggle, RefusedError
-from severstal_cli.kaggle.log import log_lines
 from severstal_cli.kaggle.notebook import digest_of
 from severstal_cli.kaggle.polling import SAME_COMMAND, pages, request
 from severstal_cli.kaggle.wire import ANSWER_S, CONNECT_S
 from severstal_cli.progress import Bar
 
 FAULTS = 5
-"""Failures in a row after which a file is given up."""
+"""Failures in a row after which a download is given up."""
 BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What a version of a notebook left."""
+    """The files and the log of a notebook's version."""
 
     addresses: dict[str, str]
-    """By the file's name, as "unet/model.json"; an address is a key to its file."""
+    """The signed address of each file, by its path: {"unet/model.json": ...}. Each is a secret."""
     log: list[str]
 
 
 def label(version: int) -> str:
-    """The bare number would be taken for a label of that name, and answered by 404."""
+    """The API's name of a version. It answers 404 to the bare number."""
     return f"v{version}"
 
 
 def read(kaggle: Kaggle, user: str, slug: str, version: int) -> Output:
-    """The files and the log of a version. Raises SeverstalError."""
+    """List the files of a version, and read its log. Raises SeverstalError."""
 
     def fetch(token: str) -> Any:
         message = request(
@@ -52,7 +56,7 @@ def read(kaggle: Kaggle, user: str, slug: str, version: int) -> Output:
         if token:
             message.page_token = token
         return kaggle.call(
-            f"list what the notebook {user}/{slug} left",
+            f"list the output of the notebook {user}/{slug}",
             lambda sdk: sdk.kernels.kernels_api_client.list_kernel_session_output(message),
         )
 
@@ -67,12 +71,12 @@ def read(kaggle: Kaggle, user: str, slug: str, version: int) -> Output:
 def wait_until_listed(
     kaggle: Kaggle, user: str, slug: str, version: int, wanted: Collection[str], *, poll_s: float, late_s: float
 ) -> list[str]:
-    """Wait until each of `wanted` is listed with a size, at most `late_s` seconds; those that are not there then.
+    """Wait until Kaggle lists each of `wanted` with a size, at most `late_s` seconds. Returns the missing ones.
 
-    Kaggle lists them up to minutes after the notebook's end. A submission that is made before that is refused or fails,
-    and counts. Raises SeverstalError.
+    Kaggle lists files up to minutes after the notebook's end. A submission before that fails, and counts against the
+    allowance. Raises SeverstalError.
     """
-    began, told = time.monotonic(), False
+    began, reported = time.monotonic(), False
     while True:
         sizes, listed = _sizes(kaggle, user, slug, version), _names(kaggle, user, slug, version)
         is_over = time.monotonic() - began >= late_s
@@ -81,9 +85,9 @@ def wait_until_listed(
             return []
         if is_over:
             return missing
-        if not told:
+        if not reported:
             kaggle.progress.log(f"waiting until Kaggle lists {', '.join(wanted)} of the notebook")
-            told = True
+            reported = True
         time.sleep(max(poll_s, 0.001))
 
 
@@ -97,7 +101,7 @@ def _names(kaggle: Kaggle, user: str, slug: str, version: int) -> Collection[str
 
 
 def _sizes(kaggle: Kaggle, user: str, slug: str, version: int) -> dict[str, int]:
-    """The sizes of the files; none where Kaggle does not tell them."""
+    """The sizes of the files; {} if Kaggle does not return them."""
 
     def fetch(token: str) -> Any:
         message = request(
@@ -119,16 +123,16 @@ def _sizes(kaggle: Kaggle, user: str, slug: str, version: int) -> dict[str, int]
 
 
 def fetch_file(kaggle: Kaggle, address: str, path: Path, bar: Bar, *, sha256: str = "") -> None:
-    """Download a file, whole or not at all, resumed where it broke off; what is there with this hash is kept.
+    """Download a file completely or not at all, and resume after a break. A file with this hash is kept.
 
-    Raises MachineError: the storage refuses, breaks off too often, or sends something else. OutputError.
+    Raises MachineError: the storage refuses, breaks off too often, or sends another file. OutputError.
     """
     if sha256 and path.is_file() and digest_of(path) == sha256:
         return
     part = path.with_name(f"{path.name}.part")
     with files.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not sha256:  # nothing would tell that what an earlier process left is of another file
+        if not sha256:  # an earlier process may have left a part of another file
             part.unlink(missing_ok=True)
     faults = 0
     while True:
@@ -141,31 +145,51 @@ def fetch_file(kaggle: Kaggle, address: str, path: Path, bar: Bar, *, sha256: st
             faults = 1 if part.exists() and part.stat().st_size > before else faults + 1
             if faults == FAULTS or 400 <= code < 500:
                 found = f"{host_of(address)} answers {code}" if code else f"the connection to {host_of(address)} broke"
-                raise MachineError(f"cannot fetch {path.name}", found, SAME_COMMAND) from None
+                raise MachineError(f"cannot download {path.name}", found, SAME_COMMAND) from None
             time.sleep(kaggle.pause_s * 2 ** (faults - 1))
     with files.writing(path):
         if sha256 and digest_of(part) != sha256:
             part.unlink()
-            raise MachineError(f"cannot fetch {path.name}", "its SHA-256 is wrong", "The same command fetches it again")
+            raise MachineError(
+                f"cannot download {path.name}", "its SHA-256 is wrong", "The same command downloads it again"
+            )
         part.replace(path)
     bar.advance(note=path.name)
 
 
 def _transfer(address: str, part: Path) -> None:
-    """Fetch what is missing of a file. Raises requests.RequestException."""
+    """Download the rest of a file. Raises requests.RequestException."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with requests.Session() as session:
-        session.auth = lambda request: request  # the address is the key: nothing of ~/.netrc with it
+        session.auth = lambda request: request  # a signed address: send no password of ~/.netrc
         with session.get(address, headers=headers, stream=True, timeout=(CONNECT_S, ANSWER_S)) as answer:
-            if answer.status_code == 416:  # all of it is here
+            if answer.status_code == 416:  # nothing is missing
                 return
             answer.raise_for_status()
-            goes_on = answer.status_code == 206
+            resumes = answer.status_code == 206
             length = answer.headers.get("Content-Length", "")
-            size = int(length) + (have if goes_on else 0) if length.isdecimal() else None
-            with files.writing(part), part.open("ab" if goes_on else "wb") as file:
+            size = int(length) + (have if resumes else 0) if length.isdecimal() else None
+            with files.writing(part), part.open("ab" if resumes else "wb") as file:
                 for block in answer.iter_content(BLOCK):
                     file.write(block)
     if size is not None and part.stat().st_size < size:
         raise requests.ConnectionError("it ended early")
+
+
+def log_lines(log: str) -> list[str]:
+    """The lines of a stored log, without blank lines, control characters and signatures of addresses."""
+    try:
+        text = "".join(str(event["data"]) for event in json.loads(log))
+    except (ValueError, TypeError, KeyError):
+        text = log
+    return list(clean(text.splitlines()))
+
+
+def clean(lines: list[str]) -> Iterator[str]:
+    """Lines that may be printed."""
+    for line in lines:
+        shown = open_address(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line))
+        shown = "".join(letter for letter in shown if letter.isprintable()).rstrip()
+        if shown:
+            yield shown

@@ -1,4 +1,4 @@
-"""Waiting for what Kaggle does in its own time: unpacking a dataset, running a notebook, scoring."""
+"""Waiting for Kaggle: unpacking a dataset, running a notebook, scoring."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,21 +8,21 @@ from severstal_cli.errors import InputError, MachineError
 from severstal_cli.kaggle.client import NotThereError
 from severstal_cli.progress import Progress
 
-SAME_COMMAND = "The same command goes on from here"
+SAME_COMMAND = "The same command resumes from here"
 
 SILENCE_S = 600.0
-"""A wait is given up after so long without an answer: hours of it must outlast a fault of the network."""
+"""A wait ends after this time without an answer. A wait of hours must outlast a network fault."""
 
 Message = TypeVar("Message")
 Found = TypeVar("Found")
 
 
 class RemoteError(InputError):
-    """What Kaggle was to do came to a bad end there; asking for it anew is another try."""
+    """Kaggle accepted a task and failed. The same command is a new try."""
 
 
 def request(kind: type[Message], **fields: object) -> Message:
-    """A message of kagglesdk with `fields` set: its own classes take none when they are made."""
+    """A message of kagglesdk with `fields` set: its constructors take no arguments."""
     message = kind()
     for name, value in fields.items():
         setattr(message, name, value)
@@ -30,7 +30,7 @@ def request(kind: type[Message], **fields: object) -> Message:
 
 
 def pages(fetch: Callable[[str], Any]) -> Iterator[Any]:
-    """Every page of a list: `fetch("")` is the first one, and each names the next in `next_page_token`."""
+    """Every page of a list. `fetch("")` returns the first; `next_page_token` names the next."""
     token, seen = "", {""}
     while True:
         page = fetch(token)
@@ -49,27 +49,28 @@ def wait_for(
     poll_s: float,
     limit_s: float,
 ) -> Found:
-    """Look every `poll_s` seconds, show the state, and return what `look` finds beside it once that is there.
+    """Call `look` every `poll_s` seconds, and show its state, until it returns a result beside the state.
 
     Raises:
-        InputError: as soon as `look` does, as Kaggle refuses (RemoteError: it failed).
-        MachineError: nothing found in `limit_s` seconds, or no answer for `SILENCE_S`.
-        NotThereError: not there, for as long.
+        InputError: `look` raises it: Kaggle refuses (RemoteError: Kaggle failed).
+        MachineError: no result within `limit_s` seconds, or no answer for `SILENCE_S`.
+        NotThereError: the object is unknown for `SILENCE_S`.
     """
-    began = heard = time.monotonic()
+    began = answered = time.monotonic()
     state = "asking"
     with progress.waiting(label) as show:
         while True:
             try:
                 state, found = look()
-                heard = time.monotonic()
+                answered = time.monotonic()
                 if found is not None:
                     return found
-            except (MachineError, NotThereError):  # what was just made may not be known everywhere yet
-                if time.monotonic() - heard + poll_s > SILENCE_S:
+            except (MachineError, NotThereError):  # a new object may be unknown for a while
+                if time.monotonic() - answered + poll_s > SILENCE_S:
                     raise
                 state = "no answer, asking again"
             show(state)
             if time.monotonic() - began + poll_s > limit_s:
-                raise MachineError(f"{label}: no end after {limit_s / 60:.0f} min", f"last seen: {state}", SAME_COMMAND)
+                what = f"{label}: timed out after {limit_s / 60:.0f} min"
+                raise MachineError(what, f"last state: {state}", SAME_COMMAND)
             time.sleep(poll_s)

@@ -1,6 +1,6 @@
-"""What Kaggle tells before anything is sent: may this account take part, and how much is left to it.
+"""Checks before an upload: is the account entered, and how many submissions and GPU hours are left.
 
-Each is told in a line. What is certain to be refused ends here; what Kaggle does not tell is not waited for.
+Each check prints a line. The command ends if Kaggle is certain to refuse. A check without an answer is skipped.
 """
 
 from collections.abc import Callable
@@ -22,26 +22,26 @@ from severstal_cli.kaggle.polling import SAME_COMMAND, request
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """The GPU time of an account in this week."""
+    """The account's GPU time of this week."""
 
     used_s: float
     reserved_s: float
-    """By notebooks that run."""
+    """By running notebooks."""
     allowed_s: float
     renewed: datetime | None
-    """When the week begins anew, UTC."""
+    """Start of the next week, UTC."""
     may_buy: bool
 
     @property
     def when(self) -> str:
-        return f"the week begins anew at {self.renewed:%Y-%m-%d %H:%M} UTC" if self.renewed else ""
+        return f"the next week begins at {self.renewed:%Y-%m-%d %H:%M} UTC" if self.renewed else ""
 
 
 def check(kaggle: Kaggle, *, submits: bool, needs_gpu: bool) -> None:
-    """Tell what the account may do. Raises InputError: it cannot go well, or the credentials are wrong."""
+    """Print what the account may do. Raises InputError: Kaggle would refuse, or the credentials are wrong."""
     _check_competition(kaggle, submits=submits)
     if submits:
-        _tell_submissions(kaggle)
+        _report_submissions(kaggle)
     if needs_gpu:
         _check_gpu(kaggle)
 
@@ -57,12 +57,12 @@ def _check_competition(kaggle: Kaggle, *, submits: bool) -> None:
     if submits and found.submissions_disabled:
         raise InputError(f"{kaggle.competition} takes no submissions", "Kaggle has disabled them", f"See {page}")
     daily = f", {found.max_daily_submissions} submissions a day" if found.max_daily_submissions else ""
-    entered = "entered" if found.user_has_entered else f"not entered, as Kaggle tells: accept the rules on {page}/rules"
+    entered = "entered" if found.user_has_entered else f"not entered: accept the rules on {page}/rules"
     kaggle.progress.log(f"competition {kaggle.competition}: {entered}{daily}")
 
 
-def _tell_submissions(kaggle: Kaggle) -> None:
-    """How many are left today; whether one more may be made Kaggle decides."""
+def _report_submissions(kaggle: Kaggle) -> None:
+    """Print how many are left. Kaggle decides whether it accepts one more."""
     message = request(ApiGetSubmissionLimitsRequest, competition_name=kaggle.competition)
     limits = _ask(
         kaggle,
@@ -73,7 +73,7 @@ def _tell_submissions(kaggle: Kaggle) -> None:
         return
     if limits.num_allowed_now > 0:
         kaggle.progress.log(f"submissions left today: {limits.num_allowed_now}")
-    # all zero is also what an account without a team is told, and its first submission makes the team
+    # an account without a team gets all zeros, too; its first submission creates the team
     elif limits.limited_by_total:
         kaggle.progress.log(f"no submission is left: {limits.num_total} were made, the competition may allow no more")
     elif limits.num_today:
@@ -93,7 +93,7 @@ def _check_gpu(kaggle: Kaggle) -> None:
 
 
 def gpu_quota(kaggle: Kaggle) -> Quota | None:
-    """None where Kaggle does not tell. Raises InputError: wrong credentials."""
+    """The GPU time; None if Kaggle does not return it. Raises InputError: wrong credentials."""
     found = _ask(
         kaggle,
         "ask for the GPU time that is left",
@@ -114,7 +114,7 @@ def gpu_quota(kaggle: Kaggle) -> Quota | None:
 
 
 def _ask(kaggle: Kaggle, what: str, ask: Callable[[KaggleClient], Any]) -> Any:
-    """The answer; None where Kaggle does not tell, which is said. Raises InputError: wrong credentials."""
+    """The answer; None after an error, which is printed. Raises InputError: wrong credentials."""
     try:
         return kaggle.call(what, ask)
     except RefusedError as error:

@@ -1,16 +1,18 @@
-"""How far a submission or a training has come: `state.json`, so that the same command goes on after any break.
+"""`state.json`: the finished steps of a submission or a training, so that the same command resumes after any break.
 
-It holds no secret. What belongs to an upload that is under way is kept apart (`upload.Memory`).
+It holds no secret. `upload.Memory` keeps the state of an upload in a file of its own.
 """
 
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from severstal_cli import files, typed
 
 NAME = "state.json"
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,15 +20,15 @@ class DatasetState:
     """A dataset that a notebook reads."""
 
     slug: str
-    """The one that it was made by: another one than was wanted where something else has that."""
+    """Its name on Kaggle: a numbered one if the wanted name was taken."""
     contents: str
-    """Stands for its files."""
+    """Digest of its files."""
     before: int | None = None
-    """The version before ours was made, 0: there was none; None: not looked yet."""
+    """The version on Kaggle before ours; 0: no dataset; None: not asked yet."""
     made: bool = False
     ready: bool = False
     failed: bool = False
-    """Kaggle could not take it in."""
+    """Kaggle could not process it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,40 +40,40 @@ class JobState:
     kernel: str = ""
     """The slug of the notebook, as `DatasetState.slug`."""
     kernel_before: int | None = None
-    """As `DatasetState.before`, of the notebook."""
+    """The version of the notebook, as `DatasetState.before`."""
     kernel_version: int | None = None
-    """Of the notebook that was pushed."""
+    """The version that was pushed."""
     kernel_done: bool = False
     mounts: int = 0
-    """How often it was pushed again, as its dataset was not mounted yet."""
+    """How often the notebook was pushed again because its dataset was not mounted yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """A submission that Kaggle is done with."""
+    """The scores of a submission, or Kaggle's error."""
 
     status: str
     """"complete" or "error"."""
     public: float | None = None
     private: float | None = None
     public_place: int | None = None
-    """The one that the score would have had; None: not known."""
+    """The rank that the score would have had; None: unknown."""
     private_place: int | None = None
     error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """The steps that are done, for one bundle of one account."""
+    """The finished steps for one bundle of one account."""
 
     user: str
     fingerprint: str
-    """Of the bundle: what is submitted."""
+    """The bundle's fingerprint."""
     job: JobState = JobState()
     attempt: int = 1
-    """Counts the submissions of this bundle."""
+    """The number of this submission of the bundle, from 1."""
     submitting: bool = False
-    """Kaggle was asked to take this attempt; whether it did may be unknown."""
+    """The request was sent; Kaggle's answer may be unknown."""
     ref: int | None = None
     """Kaggle's number of the submission."""
     scores: Scores | None = None
@@ -83,30 +85,31 @@ class TrainingState:
 
     user: str
     settings: str
-    """Stands for what is trained."""
+    """Digest of the training settings."""
+    folds: tuple[int, ...] = ()
+    """The folds that are trained one after the other; (): one run."""
     job: JobState = JobState()
     sends_weights: bool = False
-    """The notebook cannot fetch those of its encoder."""
+    """The bundle must include the encoder weights: the notebook cannot download them."""
     session: int = 0
-    """Kaggle's number of the session, which the notebook tells; 0: not known."""
-    splits: bool = False
-    """The split is made in the notebook."""
+    """Kaggle's number of the session, from the notebook's log; 0: unknown."""
 
 
 def load(folder: Path) -> State | None:
-    """What was saved in `folder` of a submission; None: nothing, or nothing that this version understands."""
-    try:
-        content = typed.read_table(folder / NAME)
-        known = {each.name for each in fields(State)}  # an older version had the job's fields here
-        return typed.make(State, {name: value for name, value in content.items() if name in known})
-    except (OSError, ValueError):
-        return None
+    """The state of the submission in `folder`; None: no file, or a format that this version cannot read."""
+    return _load(State, folder)
 
 
 def load_training(folder: Path) -> TrainingState | None:
-    """As `load`, of a training."""
+    """The state of the training in `folder`; None as in `load`."""
+    return _load(TrainingState, folder)
+
+
+def _load(kind: type[Kind], folder: Path) -> Kind | None:
     try:
-        return typed.make(TrainingState, typed.read_table(folder / NAME))
+        content = typed.read_table(folder / NAME)
+        known = {each.name for each in fields(kind)}  # type: ignore[arg-type]  # older versions had other fields, too
+        return typed.make(kind, {name: value for name, value in content.items() if name in known})
     except (OSError, ValueError):
         return None
 

@@ -1,7 +1,7 @@
 """The steps of a submission after its bundle: dataset and notebook (`job`), submission, scores.
 
-The outcome of each is saved once it is known, so that the next run of the command goes on from there. Where an answer
-was lost, Kaggle is asked what became of it before anything is done again.
+The result of each step is saved, so that the next run of the command resumes there. After a lost answer, Kaggle is
+asked for the result before a step is repeated.
 """
 
 import time
@@ -21,13 +21,13 @@ from severstal_cli.kaggle.submission import Submission
 
 
 class Steps:
-    """The steps of one bundle; each does nothing where the state says that it is done."""
+    """The steps of one bundle. A finished step does nothing."""
 
     def __init__(
         self, config: SubmitConfig, kaggle: Kaggle, bundle: Bundle, folder: Path, known: State,
         *, about: Mapping[str, object],
     ) -> None:  # fmt: skip
-        """`folder` holds the state; `about` goes into the history beside what Kaggle tells."""
+        """`folder` has the state; `about` is added to the row in the history."""
         self._config, self._kaggle, self._bundle, self._folder = config, kaggle, bundle, folder
         self._user, self._slug, self._progress = known.user, bundle.slug, kaggle.progress
         self._about = about
@@ -49,9 +49,9 @@ class Steps:
         state.save(self._folder, self.state)
 
     def find(self) -> bool:
-        """Find this attempt on Kaggle: an answer, or the state, may have been lost. With --again step to the next.
+        """Find this attempt on Kaggle, as an answer or the state may be lost. --again moves on to the next attempt.
 
-        Returns whether it had been submitted as far as anybody knew.
+        Returns whether the attempt was known to be submitted.
         """
         if self._config.again and self.state.scores is not None:
             self._next_attempt()
@@ -63,7 +63,7 @@ class Steps:
             if self._config.again and found.status != "pending" and not self.state.submitting:
                 self._next_attempt()
                 continue
-            self._progress.log(f"found on Kaggle: submission {found.ref}")
+            self._progress.log(f"submission {found.ref} exists on Kaggle")
             was_there = not self.state.submitting
             self._keep(found.ref, found.date)
         return was_there
@@ -73,12 +73,12 @@ class Steps:
 
     @property
     def _description(self) -> str:
-        """Tells this attempt from all others of the account."""
+        """Identifies this attempt among the account's submissions."""
         again = f" #{self.state.attempt}" if self.state.attempt > 1 else ""
         return f"{self._slug} {self._bundle.fingerprint[:12]}{again}"
 
     def _search(self) -> Submission | None:
-        """This attempt as Kaggle lists it. One that was asked for may be listed late, so it is waited for."""
+        """Kaggle's entry of this attempt. Kaggle may list a new submission late, so a requested one is waited for."""
         began = time.monotonic()
 
         def look() -> tuple[str, tuple[Submission | None] | None]:
@@ -95,13 +95,13 @@ class Steps:
         return found
 
     def make_dataset(self) -> None:
-        """Upload the bundle, and wait until Kaggle has taken it in. Raises SeverstalError."""
+        """Upload the bundle, and wait until Kaggle has processed it. Raises SeverstalError."""
         (known,) = self._job.state.datasets
-        self._progress.log(f"2/5 dataset {self._user}/{known.slug}" + (": is there" if known.ready else ""))
+        self._progress.log(f"2/5 dataset {self._user}/{known.slug}" + (": uploaded" if known.ready else ""))
         self._job.make_datasets()
 
     def run_kernel(self) -> None:
-        """Push the notebook, and wait until it has run. Raises SeverstalError."""
+        """Push the notebook, and wait for its end. Raises SeverstalError."""
         job = self._job.state
         done = f": version {job.kernel_version} has run" if job.kernel_done else ""
         self._progress.log(f"3/5 notebook {self._job.page}{done}")
@@ -114,32 +114,32 @@ class Steps:
         )  # fmt: skip
 
     def send(self) -> None:
-        """Submit what the notebook left. Raises SeverstalError."""
+        """Submit the notebook's output. Raises SeverstalError."""
         self._progress.log(f"4/5 submission {self._description!r}")
         version = self._job.push()
         self._save(submitting=True)
         try:
             ref = submission.create(self._kaggle, self._user, self._job.slug, version, self._description)
-        except InputError:  # refused, so nothing is lost that had to be looked for
+        except InputError:  # refused: there is no submission to look for
             self._save(submitting=False)
             raise
         date = None
         if not ref:
             found = self._search()
             if found is None:
-                raise InputError("Kaggle told no number of the submission", "", "The same command looks for it")
+                raise InputError("Kaggle returned no number of the submission", "", "The same command looks for it")
             ref, date = found.ref, found.date
         self._keep(ref, date)
 
     def _keep(self, ref: int, date: datetime | None) -> None:
-        """A submission that is on Kaggle."""
+        """Record a submission that Kaggle has."""
         fields = {"name": self._slug, "bundle": self._bundle.fingerprint[:12], "status": "pending", **self._about}
         submission_log.record(self._config.out, ref, {**fields, "date": _text(date)})
         self._save(ref=ref)
 
 
 def fetch_scores(config: SubmitConfig, kaggle: Kaggle, folder: Path, known: State) -> State:
-    """Wait for the scores of the submission that `known`, the state in `folder`, has; the state with them.
+    """Wait for the scores of a submission. `known`: the state in `folder`. Returns the state with the scores.
 
     Raises SeverstalError: a call fails, or it takes too long.
     """
@@ -150,8 +150,8 @@ def fetch_scores(config: SubmitConfig, kaggle: Kaggle, folder: Path, known: Stat
         status=found.status,
         public=found.public,
         private=found.private,
-        public_place=_place(kaggle, found.public, public=True),
-        private_place=_place(kaggle, found.private, public=False),
+        public_place=_rank(kaggle, found.public, public=True),
+        private_place=_rank(kaggle, found.private, public=False),
         error=kaggle.without_secrets(found.error),
     )
     fields = {
@@ -161,19 +161,19 @@ def fetch_scores(config: SubmitConfig, kaggle: Kaggle, folder: Path, known: Stat
     }  # fmt: skip
     submission_log.record(
         config.out, known.ref, fields
-    )  # first: once the state has the scores they are not asked for again
+    )  # before the state: with the scores in it, they are not fetched again
     known = replace(known, scores=result)
     state.save(folder, known)
     return known
 
 
-def _place(kaggle: Kaggle, score: float | None, *, public: bool) -> int | None:
+def _rank(kaggle: Kaggle, score: float | None, *, public: bool) -> int | None:
     if score is None:
         return None
     try:
-        return submission.place(kaggle, score, public=public)
-    except SeverstalError as error:  # the score is what counts
-        kaggle.progress.log(f"the place is not known: {error}")
+        return submission.rank(kaggle, score, public=public)
+    except SeverstalError as error:  # the rank is optional
+        kaggle.progress.log(f"the rank is unknown: {error}")
         return None
 
 

@@ -1,4 +1,4 @@
-"""Submissions of a code competition: made once, watched, and the place that a score would have had."""
+"""Submissions of a code competition: submit once, wait for the scores, and rank a score on the leaderboard."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ PAGE = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A submission as Kaggle tells it."""
+    """Kaggle's entry of a submission."""
 
     ref: int
     status: str
@@ -38,7 +38,7 @@ class Submission:
 
 
 def find(kaggle: Kaggle, description: str) -> Submission | None:
-    """The submission of this account with this description. Raises SeverstalError."""
+    """The account's submission with this description; None: there is none. Raises SeverstalError."""
 
     def fetch(token: str) -> Any:
         message = request(ApiListSubmissionsRequest, competition_name=kaggle.competition, page_size=PAGE)
@@ -53,9 +53,9 @@ def find(kaggle: Kaggle, description: str) -> Submission | None:
 
 
 def create(kaggle: Kaggle, user: str, slug: str, version: int, description: str) -> int:
-    """Submit the output of a notebook's version; the number of the submission, 0 where Kaggle does not tell.
+    """Submit the output of a notebook's version. Returns the number of the submission, 0 if Kaggle returns none.
 
-    Never repeated by itself. Raises SeverstalError: Kaggle refuses, or nobody knows whether it took it.
+    It is not retried. Raises SeverstalError: Kaggle refuses, or its answer was lost.
     """
     message = request(
         ApiCreateCodeSubmissionRequest,
@@ -72,24 +72,23 @@ def create(kaggle: Kaggle, user: str, slug: str, version: int, description: str)
             what,
             lambda sdk: sdk.competitions.competition_api_client.create_code_submission(message),
             repeat=False,
-            remedy=f"Join the competition, see that the notebook has run and left {OUTPUT}, and that a submission is "
-            "left today",
+            remedy=f"Join the competition, check that the notebook wrote {OUTPUT}, and that a submission is left today",
         )
     except RefusedError as error:
         if error.code != 403 or DENIED not in error.message:
             raise
-        # what it says is not why: the token may do this, while a submission is left
+        # the message is misleading: the token has the permission as long as a submission is left
         raise RefusedError(
             f"cannot {what}", error.found,
-            "Kaggle says so where the day's allowance of submissions is used up: the same command submits tomorrow "
-            f"(the day begins at 00:00 UTC). Else press Submit to Competition on {kernel.page(user, slug)}",
+            "The day's allowance of submissions is probably used up: the same command submits tomorrow "
+            f"(the day begins at 00:00 UTC). Or press Submit to Competition on {kernel.page(user, slug)}",
             code=error.code, message=error.message,
         ) from None  # fmt: skip
     return int(answer.ref)
 
 
 def wait_until_scored(kaggle: Kaggle, ref: int, *, poll_s: float, limit_s: float) -> Submission:
-    """Wait until a submission is complete or failed. Raises SeverstalError: not within `limit_s` seconds."""
+    """Wait until a submission is scored or has failed. Raises SeverstalError, also after `limit_s` seconds."""
     message = request(ApiGetSubmissionRequest, ref=ref)
 
     def ask(sdk: KaggleClient) -> Any:
@@ -97,7 +96,7 @@ def wait_until_scored(kaggle: Kaggle, ref: int, *, poll_s: float, limit_s: float
             return sdk.competitions.competition_api_client.get_submission(message)
         except requests.HTTPError as error:
             code = status_of(error)
-            if code == 403:  # one that was just made is not there yet
+            if code == 403:  # a new submission may be unknown
                 raise NotThereError(f"Kaggle does not know submission {ref}", f"it answers {code}", SAME_COMMAND,
                                     code=code) from None  # fmt: skip
             raise
@@ -109,10 +108,10 @@ def wait_until_scored(kaggle: Kaggle, ref: int, *, poll_s: float, limit_s: float
     return wait_for("submission", look, kaggle.progress, poll_s=poll_s, limit_s=limit_s)
 
 
-def place(kaggle: Kaggle, score: float, *, public: bool) -> int | None:
-    """The place that `score` would have on the public or the private leaderboard: 1 and the number of better teams.
+def rank(kaggle: Kaggle, score: float, *, public: bool) -> int | None:
+    """The rank of `score` on the public or the private leaderboard: 1 plus the number of better teams.
 
-    None where Kaggle shows no usable board. Raises SeverstalError.
+    None if the leaderboard is unusable. Raises SeverstalError.
     """
 
     def fetch(token: str) -> Any:
@@ -129,9 +128,9 @@ def place(kaggle: Kaggle, score: float, *, public: bool) -> int | None:
     for page in pages(fetch):
         scores += [value for row in page.submissions if (value := _figure(row.score)) is not None]
         if scores and scores[-1] < score:
-            break  # it is sorted: whoever follows is worse
-    # boards with the same score for everyone have been seen (Kaggle/kaggle-cli issue 584), and of a board that ends
-    # before our score nobody knows whether it is whole
+            break  # it is sorted
+    # Kaggle has returned leaderboards with one score for everyone (Kaggle/kaggle-cli issue 584), and a leaderboard that
+    # ends above our score may be incomplete
     if not scores or (len(scores) > 1 and scores[0] == scores[-1]) or scores[-1] > score:
         return None
     return 1 + sum(other > score for other in scores)

@@ -1,10 +1,10 @@
-"""`submissions/history.csv`: a row for each submission, beside what was known of its runs before.
+"""`submissions/history.csv`: a row for each submission, with its scores and the scores of its runs.
 
     date,name,runs,validation_dice,holdout_dice,ref,status,public,private,public_place,private_place,bundle
     2026-11-23T04:55:00Z,severstal-unet-fold0,unet-fold0,0.91,,7001,complete,0.88,0.87,812,1043,0123456789ab
 
-Several runs stand in one cell, separated by spaces. It is a file for people: columns that they add are kept, and a
-file of which something would be lost is refused.
+A cell holds several runs, separated by spaces. People may edit the file: columns that they add are kept, and a file
+whose cells would be lost is refused.
 """
 
 import csv
@@ -27,9 +27,9 @@ Row = dict[str, str]
 
 
 def read(folder: Path) -> list[Row]:
-    """The rows of `folder/history.csv`, with every one of `COLUMNS`; none where there is no such file.
+    """The rows of `folder/history.csv`, each with all of `COLUMNS`; [] if there is no file.
 
-    Raises InputError: it cannot be read, or holds cells that would be lost when it is written.
+    Raises InputError: it is unreadable, or writing it would lose cells.
     """
     path = folder / NAME
     try:
@@ -37,9 +37,9 @@ def read(folder: Path) -> list[Row]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise InputError(f"cannot read {path}", error.strerror or "", "Mend its permissions") from error
+        raise InputError(f"cannot read {path}", error.strerror or "", "Fix its permissions") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"cannot read {path}", f"byte {error.start} is no UTF-8", "Save it as UTF-8") from None
+        raise InputError(f"cannot read {path}", f"byte {error.start} is not UTF-8", "Save it as UTF-8") from None
     return list(_rows(path, text))
 
 
@@ -52,7 +52,7 @@ def _rows(path: Path, text: str) -> Iterator[Row]:
     for cells in _records(path, reader):
         pairs = list(zip_longest(names, cells, fillvalue=""))
         if any(cell and not name for name, cell in pairs):
-            raise InputError(f"{path}, line {reader.line_num}", "a cell that no column is named for",
+            raise InputError(f"{path}, line {reader.line_num}", "a cell without a column name",
                              "Name its column in the first line")  # fmt: skip
         if any(cells):
             yield empty | {name: cell for name, cell in pairs if name}
@@ -62,11 +62,11 @@ def _records(path: Path, reader: Any) -> Iterator[list[str]]:
     try:
         yield from reader
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}", str(error), "Mend the line") from None
+        raise InputError(f"{path}, line {reader.line_num}", str(error), "Fix the line") from None
 
 
 def record(folder: Path, ref: int, fields: Mapping[str, object]) -> None:
-    """Write what is known of submission `ref` over its row, or into a new one at the end. None is an empty cell.
+    """Update the row of submission `ref`, or append one. None becomes an empty cell.
 
     Raises InputError as `read` does, OutputError: it cannot be written.
     """

@@ -1,26 +1,29 @@
-"""The bundle that a notebook trains with.
+"""The bundle for a training on Kaggle.
 
-    severstal-bundle.json   how to train, and the SHA-256 of every file below
-    settings.json           the settings, without paths of this machine
-    splits.csv              which image is in which fold, where that is known here
-    wheels/*.whl            this program, and what it needs that the notebook image lacks
-    encoder/..., init/..., resume/training.ckpt, pseudo/...   what the training starts from, where it does
+    severstal-bundle.json     the runs to train, and the SHA-256 of every file below
+    settings.json             the training settings, without local paths
+    splits.csv                the split, if the data folder has one
+    wheels/*.whl              this program, and the packages that the notebook image lacks
+    encoder/, init/, pseudo/  encoder weights, the run of --init, pseudo-labels
+    resume/1/training.ckpt    the checkpoint of the first run, if it is resumed
 
-The data is the competition's, mounted there, or a dataset of its own: one file, a zip archive under a name that nobody
-unpacks, with train.csv and train_images/.
+Kaggle mounts the competition's data. Other data becomes a dataset of its own with one file: a zip archive of train.csv
+and train_images/, whose suffix is not .zip, so that Kaggle does not unpack it.
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import severstal_cli
 from severstal_cli import files
-from severstal_cli.config import RemoteConfig, TrainConfig
+from severstal_cli.config import RemoteConfig, SplitConfig, TrainConfig
 from severstal_cli.config.training import settings_with
 from severstal_cli.errors import InputError
 from severstal_cli.kaggle import names, notebook, wheels
@@ -35,56 +38,103 @@ from severstal_cli.steel.dataset import splits
 from severstal_cli.steel.images import image_files
 from severstal_cli.steel.tables import mask_table
 
-FORMAT = 1
+FORMAT = 2
 DATA = "data.severstal"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What is trained on."""
+    """The training data."""
 
     is_own: bool
-    """A dataset of its own, not the competition's."""
+    """Other data than the competition's: it is uploaded as a dataset of its own."""
     annotations: str = ""
-    """SHA-256 of the train.csv here, if it is the competition's and here at all."""
+    """SHA-256 of the local train.csv, if that is the competition's."""
     is_here: bool = False
+    """The images are on this machine."""
 
 
 def data_of(config: RemoteConfig) -> Data:
-    """Whether the folder of data holds the competition's, or other data. Raises InputError: it cannot be read."""
+    """Decide whether the data folder holds the competition's data or other data. Raises InputError: unreadable."""
     folder, competition = config.train.data, config.competition
-    table, data_folder = folder / "train.csv", folder / "train_images"
-    if not table.exists() and not data_folder.exists():
+    table, images = folder / "train.csv", folder / "train_images"
+    if not table.exists() and not images.exists():
         return Data(is_own=False)
     masks = len(mask_table.read_table(table).masks)
-    count = len(image_files.find_images([data_folder])) if data_folder.exists() else competition.train_images
+    count = len(image_files.find_images([images])) if images.exists() else competition.train_images
     if (count, masks) != (competition.train_images, competition.masks):
         return Data(is_own=True, is_here=True)
-    return Data(is_own=False, annotations=notebook.digest_of(table), is_here=data_folder.exists())
+    return Data(is_own=False, annotations=notebook.digest_of(table), is_here=images.exists())
 
 
-def paths_here(config: TrainConfig) -> dict[str, Any]:
+def name_of(config: RemoteConfig) -> str:
+    """The name that dataset, notebook and state are called after: the run's, or ARCH-ENCODER-folds for every fold."""
+    if not config.every_fold:
+        return folder_for(config.train).name
+    return f"{config.train.name or folder_for(config.train).name.removesuffix('-nofold')}-folds"
+
+
+def folds_of(config: RemoteConfig) -> tuple[int, ...]:
+    """The folds of the local split, or of the split that will be made; () if one run is trained. Raises InputError."""
+    if not config.every_fold:
+        return ()
+    found = splits.split_in(config.train.data)
+    if found is None:
+        return tuple(range(SplitConfig.folds))
+    return tuple(sorted(int(part) for part in set(found.parts.values()) - {splits.HOLDOUT}))
+
+
+def runs_of(config: RemoteConfig, folds: Sequence[int]) -> tuple[TrainConfig, ...]:
+    """The settings of each run, named as a local `--fold all` names them."""
+    train = config.train
+    if not config.every_fold:
+        return (train,)
+    return tuple(
+        dataclasses.replace(train, fold=fold, name=train.name and f"{train.name}-fold{fold}") for fold in folds
+    )
+
+
+def is_finished(config: TrainConfig) -> bool:
+    """Whether a run needs no further session: it has its thresholds, and all of its epochs. Raises RunError."""
+    folder = folder_for(config)
+    if not (folder / model_card.CARD).exists() or not (folder / run_folder.CHECKPOINT).exists():
+        return (folder / model_card.CARD).exists()  # without a checkpoint nothing can be resumed
+    return (folder / run_folder.THRESHOLDS).exists() and len(
+        run_folder.read_checkpoint(folder)["history"]
+    ) >= config.epochs
+
+
+def local_paths(config: TrainConfig) -> dict[str, Any]:
     """The settings that are paths or names on this machine."""
     local = settings_with(is_local=True)
     return {name: value for name, value in config.as_json().items() if name in local} | {"resume": False}
 
 
-def settings_digest(config: TrainConfig) -> str:
+def settings_digest(config: RemoteConfig) -> str:
     """Fingerprint of the settings, the same for a resumed training."""
     of_run = settings_with(names_run=True)  # the state already lies in a folder of that name
-    content = {name: value for name, value in config.as_json().items() if name not in of_run}
+    content = {name: value for name, value in config.train.as_json().items() if name not in of_run}
+    if config.every_fold:
+        content["fold"] = "all"
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def build(
-    folder: Path, config: RemoteConfig, data: Data, split: Path | None, *, sends_weights: bool, progress: Progress
+    folder: Path,
+    config: RemoteConfig,
+    data: Data,
+    split: Path | None,
+    *,
+    runs: Sequence[TrainConfig],
+    sends_weights: bool,
+    progress: Progress,
 ) -> Task:
-    """Write `folder`/dataset, and `folder`/data where the data is no competition's; what a notebook does with them.
+    """Write `folder`/dataset, and `folder`/data if the data is not the competition's. Returns the notebook's task.
 
     Raises InputError: something to start from is missing or wrong; RunError; MachineError; OutputError.
     """
     train, dataset = config.train, folder / "dataset"
-    name = folder_for(train).name
+    name = name_of(config)
     shutil.rmtree(dataset, ignore_errors=True)
     with files.writing(folder):
         (dataset / "wheels").mkdir(parents=True)
@@ -95,20 +145,22 @@ def build(
         write_json(dataset / "settings.json", settings)
         if split is not None:
             shutil.copyfile(split, dataset / "splits.csv")
-        options, paths, internet = _starts_from(dataset, config, data, sends_weights, progress)
+        described = [_describe(dataset, number, each) for number, each in enumerate(runs, start=1)]
+        options, paths, internet = _starts_from(
+            dataset, config, data, sends_weights, progress, resumes=all(each["resume"] for each in described)
+        )
         source = _pack_data(folder / "data", config, progress) if data.is_own else None
         written = sorted(path for path in dataset.rglob("*") if path.is_file())
         digest = hashlib.sha256(write_json(dataset / CONTENTS, {
             "format": FORMAT,
             "severstal": severstal_cli.__version__,
             "command": "train",
-            "name": name,
+            "runs": described,
             "options": options,
             "paths": paths,
             "devices": train.devices,
-            "resume": train.resume,
+            "compile": train.compile,
             "internet": internet,
-            "thresholds": train.fold is not None,
             "splits": split is None,
             "session_s": config.session_s,
             "annotations": data.annotations,
@@ -129,36 +181,46 @@ def build(
     )
 
 
+def _describe(dataset: Path, number: int, config: TrainConfig) -> dict[str, Any]:
+    """A run in severstal-bundle.json. Its checkpoint is copied to a numbered folder: Kaggle refuses & and @."""
+    checkpoint, resume = folder_for(config) / run_folder.CHECKPOINT, ""
+    if config.resume and checkpoint.exists():
+        resume = f"resume/{number}"
+        _copy(checkpoint, dataset / resume / run_folder.CHECKPOINT)
+    return {"name": folder_for(config).name, "fold": config.fold, "resume": resume}
+
+
 def _starts_from(
-    dataset: Path, config: RemoteConfig, data: Data, sends_weights: bool, progress: Progress
+    dataset: Path, config: RemoteConfig, data: Data, sends_weights: bool, progress: Progress, *, resumes: bool
 ) -> tuple[list[str], dict[str, str], bool]:
-    """Copy what a training starts from; the options, those with a path in the bundle, and whether it needs internet."""
+    """Copy the initial weights and the pseudo-labels. `resumes`: every run has a checkpoint.
+
+    Returns the options, the options whose value is a path in the bundle, and whether the notebook needs the internet.
+    """
     train = config.train
     options: list[str] = []
     paths: dict[str, str] = {}
     internet = False
-    if train.resume:
-        _copy(folder_for(train) / run_folder.CHECKPOINT, dataset / "resume" / run_folder.CHECKPOINT)
-    elif train.init is not None:
+    if train.init is not None and not resumes:
         model_card.read_card(train.init)
         for name in (model_card.CARD, run_folder.WEIGHTS):
             _copy(train.init / name, dataset / "init" / name)
         paths["--init"] = "init"
     if train.pseudo is not None and train.pseudo_images is not None:
         if train.pseudo_images.resolve() != (train.data / "test_images").resolve() and data.is_here:
-            raise InputError("these images of pseudo labels are not on Kaggle", str(train.pseudo_images),
+            raise InputError("these images of pseudo-labels are not on Kaggle", str(train.pseudo_images),
                              f"Put them into {train.data / 'test_images'}")  # fmt: skip
         for path in (train.pseudo, train.pseudo.with_suffix(".json"), train.pseudo.with_suffix(".scores.csv")):
             if path == train.pseudo or path.exists():
                 _copy(path, dataset / "pseudo" / f"pseudo{path.name.removeprefix(train.pseudo.stem)}")
         paths |= {"--pseudo": "pseudo/pseudo.csv", "--pseudo-images": "test_images"}
-    if not registry.entry(train.arch).has_encoder or train.resume or train.init is not None:
+    if not registry.entry(train.arch).has_encoder or resumes or train.init is not None:
         return [*options, "--encoder-weights", "none"], paths, internet
     weights = None if train.encoder_weights in ("imagenet", "none") else Path(train.encoder_weights)
     if train.encoder_weights == "imagenet":
         weights = pretrained.find_file(train.models / "encoders", train.encoder)
         if weights is None and sends_weights:
-            progress.log(f"fetching the ImageNet weights of {train.encoder} here: the notebook has no internet")
+            progress.log(f"downloading the ImageNet weights of {train.encoder} here: the notebook has no internet")
             weights = encoder_file.fetch(train.encoder, dataset.parent / "fetched.safetensors")
         internet = weights is None
     if weights is None:
@@ -175,10 +237,10 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _pack_data(folder: Path, config: RemoteConfig, progress: Progress) -> Source:
-    """The data in one file: thousands of small ones take an hour to upload. The same data gives the same bytes."""
+    """Pack the data into one file: thousands of small ones take an hour to upload. Same data, same bytes."""
     data = config.train.data
-    parts = ["train_images", *(["test_images"] if config.train.pseudo is not None else [])]
-    paths = [data / "train.csv", *(path for part in parts for path in image_files.find_images([data / part]))]
+    folders = ["train_images", *(["test_images"] if config.train.pseudo is not None else [])]
+    paths = [data / "train.csv", *(path for name in folders for path in image_files.find_images([data / name]))]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     with (
@@ -196,7 +258,7 @@ def _pack_data(folder: Path, config: RemoteConfig, progress: Progress) -> Source
 
 
 def split_of(config: RemoteConfig, data: Data, progress: Progress) -> Path | None:
-    """The split that goes along, made now where the images are here; None: the notebook makes it.
+    """The split to send, made now if the images are on this machine; None: the notebook makes it.
 
     Raises InputError as `splits.ensure_splits` does.
     """

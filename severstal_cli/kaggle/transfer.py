@@ -1,14 +1,13 @@
-"""The archive of a competition, from Kaggle's storage to a file; a download that ended early goes on where it was.
+"""A resumable download of the competition's archive from Kaggle's storage.
 
-kagglehub's own `competition_download` is not used: its first request has no time-out, a resume that meets an error
-page appends the page to the file, a file that is already whole is taken without its MD5, and it unpacks any name
-without a look at the disk. Of the libraries remains the call for the signed address of the archive; the address is a
-key to the data, so it is written nowhere and errors name its host alone.
+`kagglehub.competition_download` is not used: its first request has no time-out, a resume appends an error page to the
+file, a complete file is accepted without its MD5, and it unpacks any name without checking the disk space. kagglesdk
+returns the signed address of the archive. It is a secret: it is not written to a file, and errors name its host only.
 
-Two files hold the state, beside `archive.zip`, which stands only where it is whole and its MD5 is right:
+Two files are the state of an unfinished download. `archive.zip` exists only when it is complete and its MD5 is right:
 
     archive.zip.part   the bytes so far
-    archive.json       which archive they are of: {"size": 167, "etag": "\\"5d41\\"", "md5": "XUFAKrxLKna5cZ2REBfFkg=="}
+    archive.json       which archive it is: {"size": 167, "etag": "\\"5d41\\"", "md5": "XUFAKrxLKna5cZ2REBfFkg=="}
 """
 
 import base64
@@ -37,9 +36,9 @@ from severstal_cli.kaggle.wire import CONNECT_S
 from severstal_cli.progress import BYTES, Bar
 
 FAILURES = 5
-"""A transfer that fails more often in a row, with less than `BLOCK` between, is given up."""
+"""Failures in a row, with less than `BLOCK` received between them, after which a transfer is given up."""
 SLOWEST = 1024
-"""Bytes a second; less is a stall."""
+"""Bytes a second. A slower transfer counts as stalled."""
 BLOCK = 1 << 20
 MB = 1_000_000
 
@@ -48,13 +47,13 @@ WHAT = "download the data"
 
 @dataclass(frozen=True, kw_only=True)
 class _Archive:
-    """What tells an archive from its next version."""
+    """The identity of an archive's version."""
 
     size: int
     etag: str
-    """"" where there is none, or one that does not stand for the very bytes."""
+    """The strong ETag, or ""."""
     md5: str
-    """In base64, "" where it is not told."""
+    """In base64; "" if it is unknown."""
 
     def same(self, other: "_Archive") -> bool:
         if self.md5 and other.md5:
@@ -63,7 +62,7 @@ class _Archive:
 
 
 class _BrokenError(Exception):
-    """A transfer ended before its time. `again`: another try may help; `renew`: with a new address."""
+    """A transfer ended early. `again`: a retry may help; `renew`: with a new address."""
 
     def __init__(self, found: str, *, again: bool = True, renew: bool = False) -> None:
         super().__init__(found)
@@ -78,16 +77,16 @@ class _State:
     note: Path
 
     def read(self) -> tuple[_Archive | None, int]:
-        """Which archive is being fetched, and how many of its bytes are there to go on from."""
+        """The archive of the unfinished download, and its bytes to resume after."""
         try:
             archive = typed.make(_Archive, typed.read_table(self.note))
             kept = self.part.stat().st_size
-            is_sure = kept == archive.size or (kept < archive.size and bool(archive.etag or archive.md5))
+            is_same = kept == archive.size or (kept < archive.size and bool(archive.etag or archive.md5))
         except (OSError, ValueError):
             return None, 0
-        return archive, kept if is_sure else 0
+        return archive, kept if is_same else 0
 
-    def told(self) -> str:
+    def __str__(self) -> str:
         archive, kept = self.read()
         return f"{kept / MB:,.1f} of {archive.size / MB:,.1f} MB are kept" if archive and kept else "nothing is kept"
 
@@ -97,14 +96,14 @@ class _State:
 
 
 def fetch(kaggle: Kaggle, path: Path, *, stall_s: float) -> None:
-    """Download the archive of the competition to `path`, in a folder that only this process writes to.
+    """Download the competition's archive to `path`, in a folder that only this process writes to.
 
-    A transfer that breaks is taken up again by itself, one that stalls ends: no byte for `stall_s`, or in such a time
-    fewer than `SLOWEST` a second. What arrived is kept for the next call.
+    A broken transfer resumes automatically. A stalled one ends: no byte for `stall_s` seconds, or fewer than `SLOWEST`
+    a second in that time. The next call resumes after the received bytes.
 
     Raises:
-        SeverstalError: Kaggle or its storage refuses, breaks or stalls; what arrived has another MD5 (it is removed).
-        OutputError: no room for the archive and its content, a full disk, no permission.
+        SeverstalError: Kaggle or its storage refuses, breaks or stalls; the MD5 is wrong (the file is removed).
+        OutputError: no space for the archive and its content, a full disk, no permission.
     """
     state = _State(part=path.with_name(f"{path.name}.part"), note=path.with_suffix(".json"))
     address, failures = "", 0
@@ -119,11 +118,11 @@ def fetch(kaggle: Kaggle, path: Path, *, stall_s: float) -> None:
             failures = 1 if state.read()[1] - kept >= BLOCK else failures + 1
             if not broken.again or failures > FAILURES:
                 raise MachineError(
-                    f"cannot {WHAT}", f"{broken}; {state.told()}", "Try again later: the same command goes on"
+                    f"cannot {WHAT}", f"{broken}; {state}", "Try again later: the same command resumes"
                 ) from None
             address = "" if broken.renew else address
             wait_s = kaggle.pause_s * 2 ** (failures - 1)
-            kaggle.progress.log(f"{broken}; {state.told()}: going on in {wait_s:.0f} s")
+            kaggle.progress.log(f"{broken}; {state}: resuming in {wait_s:.0f} s")
             time.sleep(wait_s)
     with writing(path):
         _check_md5(state, archive)
@@ -141,7 +140,7 @@ def _address(kaggle: Kaggle) -> str:
         session.max_redirects, usual = 0, session.max_redirects
         try:
             sdk.competitions.competition_api_client.download_data_files(request)
-        except requests.TooManyRedirects as stop:  # the binding follows the answer, and would begin the download
+        except requests.TooManyRedirects as stop:  # kagglesdk would follow the redirect, and start the download
             if stop.response is not None:
                 return urljoin(stop.response.url, stop.response.headers["Location"])
         finally:
@@ -152,7 +151,7 @@ def _address(kaggle: Kaggle) -> str:
 
 
 def _transfer(kaggle: Kaggle, address: str, state: _State, stall_s: float) -> None:
-    """Fetch what is missing, or all where the archive is another now. Raises _BrokenError, OutputError."""
+    """Download the rest, or everything if the archive has changed. Raises _BrokenError, OutputError."""
     archive, kept = state.read()
     headers = {"Accept-Encoding": "identity"}
     if archive is not None and kept:
@@ -160,20 +159,20 @@ def _transfer(kaggle: Kaggle, address: str, state: _State, stall_s: float) -> No
         if archive.etag:
             headers["If-Range"] = archive.etag
     with _answer(kaggle, address, headers, stall_s) as response:
-        is_new = response.status_code == 416  # nothing is left after the bytes that are here
+        is_new = response.status_code == 416  # the archive ends before our offset
         first, offered = (kept, None) if is_new else _offer(response)
         if first not in (0, kept):
-            raise _BrokenError(f"{host_of(address)} sends another part than the one asked for")
+            raise _BrokenError(f"{host_of(address)} sends another range than the requested one")
         if offered is None or (first and not (archive is not None and offered.same(archive))):
             state.note.unlink(missing_ok=True)
-            raise _BrokenError("the archive at Kaggle is a new one: starting again")
+            raise _BrokenError("Kaggle has a new archive: starting again")
         start = b"" if first else _read(response, stall_s, least=2)
-        if not first and not start.startswith(b"PK"):  # a page that says 200: it must not replace what is there
+        if not first and not start.startswith(b"PK"):  # a page with status 200 must not replace the received bytes
             raise _BrokenError(f"{host_of(address)} sends no zip archive", renew=True)
-        there = state.part.stat().st_size if state.part.exists() else 0
-        check_room(state.part.parent, 2 * offered.size - there)  # pictures fill as much space out of a zip as in it
+        received = state.part.stat().st_size if state.part.exists() else 0
+        check_room(state.part.parent, 2 * offered.size - received)  # unpacked images are about as large as the archive
         with writing(state.part), state.part.open("ab" if first else "wb") as file:
-            if not first:  # the old note stood for the bytes that are gone now
+            if not first:  # the old note belongs to the overwritten bytes
                 files.write_text(state.note, json.dumps(asdict(offered)))
             with kaggle.progress.bar("downloading", offered.size, BYTES) as bar:
                 bar.advance(first)
@@ -182,10 +181,10 @@ def _transfer(kaggle: Kaggle, address: str, state: _State, stall_s: float) -> No
 
 @contextmanager
 def _answer(kaggle: Kaggle, address: str, headers: dict[str, str], stall_s: float) -> Iterator[requests.Response]:
-    """What the storage answers, if with the archive or a part of it. Raises _BrokenError, MachineError."""
+    """The storage's response with the archive or a range of it. Raises _BrokenError, MachineError."""
     host = host_of(address)
     with requests.Session() as session:
-        session.auth = lambda request: request  # the address is the key: nothing of ~/.netrc with it
+        session.auth = lambda request: request  # a signed address: send no password of ~/.netrc
         try:
             response = session.get(address, headers=headers, stream=True, timeout=(min(CONNECT_S, stall_s), stall_s))
         except (requests.exceptions.ProxyError, requests.exceptions.SSLError) as error:
@@ -202,7 +201,7 @@ def _answer(kaggle: Kaggle, address: str, headers: dict[str, str], stall_s: floa
 
 
 def _offer(response: requests.Response) -> tuple[int, _Archive]:
-    """Where in the archive the answer begins, and which archive it is. Raises _BrokenError."""
+    """The offset of the response in the archive, and the archive. Raises _BrokenError."""
     headers = response.headers
     if response.status_code == 206:
         part = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", headers.get("Content-Range", ""), re.ASCII)
@@ -212,7 +211,7 @@ def _offer(response: requests.Response) -> tuple[int, _Archive]:
         size = int(length[0]) if length else 0
         first, last = 0, size - 1
     if size <= 0 or last != size - 1:
-        raise _BrokenError(f"{host_of(response.url)} does not tell the size of the archive")
+        raise _BrokenError(f"{host_of(response.url)} does not send the size of the archive")
     etag = headers.get("ETag", "")
     md5 = re.search(r"\bmd5=([A-Za-z0-9+/]{22}==)", headers.get("x-goog-hash", ""))
     return first, _Archive(size=size, etag="" if etag.startswith("W/") else etag, md5=md5[1] if md5 else "")
@@ -221,7 +220,7 @@ def _offer(response: requests.Response) -> tuple[int, _Archive]:
 def _copy(
     response: requests.Response, block: bytes, part: tuple[int, int], file: Any, stall_s: float, bar: Bar
 ) -> None:
-    """`block` and what comes after it to `file`: `part` (first, end) of the archive. Raises _BrokenError."""
+    """Write `block` and the rest of the response to `file`. `part`: (offset, size). Raises _BrokenError."""
     began, count = time.monotonic(), 0
     done, size = part
     while True:
@@ -242,9 +241,9 @@ def _copy(
 
 
 def _read(response: requests.Response, stall_s: float, least: int = 1) -> bytes:
-    """What has arrived, at least `least` bytes; less: the end. Raises _BrokenError."""
+    """The next bytes, at least `least`; fewer at the end. Raises _BrokenError."""
     try:
-        # read and iter_content wait for a whole block, which a trickle never fills
+        # read and iter_content wait for a whole block, which a slow transfer does not fill
         block = response.raw.read1(BLOCK, decode_content=False)
         while 0 < len(block) < least and (more := response.raw.read1(BLOCK, decode_content=False)):
             block += more
@@ -256,11 +255,11 @@ def _read(response: requests.Response, stall_s: float, least: int = 1) -> bytes:
 
 
 def _check_md5(state: _State, archive: _Archive) -> None:
-    """Remove what is not the archive. Raises MachineError."""
+    """Remove a file with a wrong MD5. Raises MachineError."""
     with state.part.open("rb") as file:
         found = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
     if archive.md5 and found != archive.md5:
         state.remove()
         raise MachineError(
-            f"cannot {WHAT}", "the MD5 of what arrived is wrong", "It was removed: the same command starts again"
+            f"cannot {WHAT}", "the MD5 of the download is wrong", "It was removed: the same command starts again"
         )

@@ -1,10 +1,10 @@
-"""Files to Kaggle's storage, each resumed where it broke off.
+"""Resumable uploads of files to Kaggle's storage.
 
-kagglehub uploads too, but forgets everything at the end of a process, and sends a file in one request, whose time-out
-must then be as long as the whole. Here a file goes in chunks, each acknowledged by the storage (the protocol of
-resumable uploads of Google Cloud Storage: `Content-Range: bytes 0-99/1000`, answered by 308 and the `Range` it holds).
+`kagglehub.dataset_upload` is not used: it forgets its state at the end of a process, and sends a file in one request,
+whose time-out would have to cover the whole file. Here a file goes in chunks, and the storage acknowledges each (Google
+Cloud Storage's resumable uploads: `Content-Range: bytes 0-99/1000`, answered by 308 and the stored `Range`).
 
-What is there already is remembered in a file that only its owner may read, as an upload's address and token are keys.
+The state is a file that only its owner may read, because it contains the upload's signed address and its token.
 """
 
 import hashlib
@@ -29,16 +29,16 @@ from severstal_cli.kaggle.wire import ANSWER_S, CONNECT_S
 from severstal_cli.progress import BYTES
 
 CHUNK_BYTES = 4 * 2**20
-"""A multiple of 256 KiB, as the storage asks for."""
+"""The storage requires a multiple of 256 KiB."""
 FAULTS = 5
-"""Failures in a row, with nothing new on the other side, after which an upload is given up."""
+"""Failures in a row without a new chunk after which an upload is given up."""
 MEMORY_S = 24 * 3600.0
-"""An upload that is older is begun again: addresses live for a week, tokens for an unknown time."""
+"""An older upload starts again: addresses expire after a week, tokens after an unknown time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Upload:
-    """One file on its way."""
+    """The upload of a file."""
 
     sha256: str
     token: str
@@ -48,12 +48,12 @@ class _Upload:
 
 
 class Memory:
-    """What is uploaded already, by path in the folder; in a file of mode 0600."""
+    """The uploads by path in the folder, in a file of mode 0600."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._uploads: dict[str, _Upload] = {}
-        with suppress(OSError, ValueError):  # none, or damaged: everything is uploaded again
+        with suppress(OSError, ValueError):  # a missing or damaged file: everything is uploaded again
             self._uploads = {name: typed.make(_Upload, fields) for name, fields in typed.read_table(path).items()}
 
     def find(self, name: str, sha256: str) -> _Upload | None:
@@ -74,17 +74,17 @@ class Memory:
 
 
 def upload_folder(kaggle: Kaggle, folder: Path, memory: Memory, *, leave_out: Sequence[str] = ()) -> dict[str, str]:
-    """Upload every file under `folder`; the tokens that a dataset is made of, by path in the folder.
+    """Upload every file under `folder`, except names in `leave_out`. Returns the tokens by path, for a dataset.
 
-    Files named in `leave_out` stay here. What is there already, as `memory` knows, is not sent again.
+    Files that `memory` has are not sent again.
 
-    Raises SeverstalError: a call or the storage fails for good; the next call goes on with what is there.
+    Raises SeverstalError: a call or the storage fails repeatedly; the next call resumes.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in leave_out)
     tokens, before = {}, 0
     total = sum(path.stat().st_size for path in paths)
     with requests.Session() as storage, kaggle.progress.bar("uploading", total, BYTES) as bar:
-        storage.auth = lambda request: request  # an address is a key: nothing of ~/.netrc with it
+        storage.auth = lambda request: request  # a signed address: send no password of ~/.netrc
         shown = 0
         for path in paths:
             name = path.relative_to(folder).as_posix()
@@ -103,7 +103,7 @@ def upload_folder(kaggle: Kaggle, folder: Path, memory: Memory, *, leave_out: Se
 def _upload_file(
     kaggle: Kaggle, storage: requests.Session, path: Path, name: str, memory: Memory, reach: Callable[[int], None]
 ) -> str:
-    """The token of a file that is there as a whole."""
+    """Upload a file completely; its token."""
     with path.open("rb") as stream:
         sha256, size = hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size
         upload = memory.find(name, sha256)
@@ -111,7 +111,7 @@ def _upload_file(
             reach(size)
             return upload.token
         held = None if upload else 0
-        """Bytes that the storage has; None: it is asked."""
+        """Bytes that the storage has; None: ask it."""
         best, faults = 0, 0
         while True:
             if upload is None:
@@ -121,7 +121,7 @@ def _upload_file(
             try:
                 answer = _put(storage, upload.address, stream, held, size)
                 code, fault = answer.status_code, f"{host} answers {answer.status_code}"
-            except requests.RequestException:  # its text holds the address
+            except requests.RequestException:  # its text contains the address
                 code, fault = 0, f"{host} does not answer"
             if code in (200, 201):
                 memory.keep(name, replace(upload, done=True))
@@ -134,7 +134,7 @@ def _upload_file(
                 reach(held)
                 continue
             if 400 <= code < 500 and code != 429:
-                upload = None  # this address is used up: another one is asked for
+                upload = None  # this address is used up: ask for another one
             faults += 1
             if faults == FAULTS:
                 raise MachineError(f"cannot upload {name}", fault, SAME_COMMAND)
@@ -152,12 +152,12 @@ def _begin(kaggle: Kaggle, path: Path, sha256: str, size: int) -> _Upload:
     )
     answer = kaggle.call(f"upload {path.name}", lambda sdk: sdk.blobs.blob_api_client.start_blob_upload(message))
     if not answer.create_url or not answer.token:
-        raise MachineError(f"cannot upload {path.name}", "Kaggle named no place for it", "Try again later")
+        raise MachineError(f"cannot upload {path.name}", "Kaggle returned no address for it", "Try again later")
     return _Upload(sha256=sha256, token=answer.token, address=answer.create_url, began_s=time.time())
 
 
 def _put(storage: requests.Session, address: str, stream: BinaryIO, held: int | None, size: int) -> requests.Response:
-    """Send the chunk after the `held` bytes; None: ask how much is there."""
+    """Send the chunk after the `held` bytes; None: ask how many bytes the storage has."""
     chunk = b""
     headers = {"Content-Type": "application/octet-stream"}
     if held is None:
@@ -166,12 +166,12 @@ def _put(storage: requests.Session, address: str, stream: BinaryIO, held: int | 
         stream.seek(held)
         chunk = stream.read(CHUNK_BYTES)
         headers["Content-Range"] = f"bytes {held}-{held + len(chunk) - 1}/{size}"
-    # a stream goes out in pieces, each with the time-out of the connection: bytes would have to go out whole in it
+    # requests sends a stream in blocks, each with its own time-out, but bytes all at once
     body = io.BytesIO(chunk) if chunk else b""
     return storage.put(address, data=body, headers=headers, timeout=(CONNECT_S, ANSWER_S), allow_redirects=False)
 
 
 def _held(answer: requests.Response) -> int:
-    """How many bytes the storage has: "bytes=0-99" is 100, no header is none."""
+    """The bytes that the storage has: 100 for "bytes=0-99", 0 without the header."""
     last = answer.headers.get("Range", "").rpartition("-")[2]
     return int(last) + 1 if last.isascii() and last.isdecimal() else 0

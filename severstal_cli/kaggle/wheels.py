@@ -1,16 +1,16 @@
-"""Wheels of what the notebook image lacks, made from what is installed here: no index is asked, there or here.
+"""Wheels of the packages that the notebook image lacks, made from the installed packages, without a package index.
 
-The notebook then runs the very versions that were tried on this machine. A pure-Python wheel is a zip archive of the
-files that installation would put in place, so it can be made again from them; all that is bundled must be pure, as a
-notebook may run another Python.
+So the notebook runs the versions that were tried on this machine. A pure-Python wheel is a zip archive of the installed
+files, so it can be rebuilt from them. Bundled packages must be pure Python, as the notebook may run another version.
+`pip download` is not used: it needs an index, may choose other versions, and cannot package a checkout of this program.
 
-What the image has is taken from three public lists, none of which is the image itself:
+The packages of the image are taken from three public lists, none of which is the image itself:
 - Kaggle/docker-python, Dockerfile.tmpl: the image is Google Colab's, with kaggle_requirements.txt on top;
 - Kaggle/docker-python, kaggle_requirements.txt: fastai, easyocr, transformers, pytorch-lightning, shap and others;
 - googlecolab/backend-info, pip-freeze.gpu.txt of August 2026: every name in `IN_IMAGE`, for Python 3.13 (torch 2.11.0,
   torchvision 0.26.0, numpy 2.1.3, numba 0.61.2, opencv 5.0.0, safetensors 0.8.0, huggingface-hub 1.27.0, ...). Until
   June it was Python 3.12; Kaggle's own image was at 3.13 by October.
-It also lists typer, rich and timm. They are bundled all the same: they are small, and their versions matter to us.
+It also lists typer, rich and timm. They are bundled nevertheless: they are small, and their versions matter.
 """
 
 import base64
@@ -36,16 +36,16 @@ IN_IMAGE = frozenset({
     "fsspec", "huggingface-hub", "matplotlib", "numba", "numpy", "opencv-python", "packaging", "pillow", "pydantic",
     "pyyaml", "safetensors", "torch", "torchvision", "tqdm", "typing-extensions",
 })  # fmt: skip
-"""What prediction or training imports and the notebook image brings, by its normalised name."""
+"""Packages that prediction or training imports and the image has, by normalised name."""
 
 NOT_NEEDED = frozenset({"jinja2", "kagglehub", "kagglesdk", "pandas", "requests", "urllib3"})
-"""What neither imports there."""
+"""Requirements that neither imports in the notebook."""
 
-_THERE = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux", "extra": ""}
-"""The notebook's machine, for the conditions of requirements."""
+_NOTEBOOK = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux", "extra": ""}
+"""The notebook's environment, for the markers of requirements."""
 
 _NOT_BUNDLED = {"RECORD", "WHEEL", "INSTALLER", "REQUESTED", "direct_url.json"}
-"""Of a dist-info folder: written anew, or true of this machine only (direct_url.json holds a path of it)."""
+"""Files of dist-info that are rewritten, or describe this machine (direct_url.json has a local path)."""
 
 _COMPILED = {".so", ".pyd", ".dll", ".dylib"}
 
@@ -55,20 +55,20 @@ class Wheel:
     """A wheel in memory. The same installed files give the same bytes."""
 
     name: str
-    """The file's, as `timm-1.0.31-py3-none-any.whl`."""
+    """The file name, as `timm-1.0.31-py3-none-any.whl`."""
     content: bytes
 
 
 def missing_wheels() -> list[Wheel]:
-    """Wheels of this program and of all that it needs to predict and the image lacks, by name.
+    """Wheels of this program and its requirements that the image lacks, by name.
 
-    Raises MachineError: something needed is not installed, or cannot be made a pure-Python wheel of.
+    Raises MachineError: a requirement is not installed, or is not pure Python.
     """
     return [make_wheel(found) for found in missing_distributions()]
 
 
 def missing_distributions(root: str = OWN) -> list[Distribution]:
-    """What `root` needs to predict and the image lacks, itself included, by name. Raises MachineError."""
+    """`root` and its requirements that the image lacks, by name. Raises MachineError."""
     found: dict[str, Distribution] = {}
     waiting = [(root, "this program")]
     while waiting:
@@ -86,21 +86,21 @@ def missing_distributions(root: str = OWN) -> list[Distribution]:
 
 
 def _requirements(found: Distribution) -> Iterator[str]:
-    """The names that it asks for on the notebook's machine, without extras."""
+    """The names of its requirements in the notebook, without extras."""
     for line in found.requires or ():
         try:
             requirement = Requirement(line)
-            if requirement.marker is None or requirement.marker.evaluate(_THERE):
+            if requirement.marker is None or requirement.marker.evaluate(_NOTEBOOK):
                 yield requirement.name
         except (InvalidRequirement, UndefinedEnvironmentName):
-            raise MachineError(f"cannot read what {found.name} needs", line, "Install it again") from None
+            raise MachineError(f"cannot read the requirements of {found.name}", line, "Install it again") from None
 
 
 def make_wheel(found: Distribution) -> Wheel:
     """A wheel of an installed distribution: tag py3-none-any, RECORD with SHA-256 (PEP 427).
 
-    Raises MachineError: it is not pure Python, its files are not listed or not there, or it is a checkout other than
-    this program's own.
+    Raises MachineError: it is not pure Python, its files are not listed or missing, or it is a checkout of another
+    program.
     """
     name = canonicalize_name(found.name).replace("-", "_")
     version = found.version.replace("-", "_")
@@ -108,9 +108,9 @@ def make_wheel(found: Distribution) -> Wheel:
     members = dict(_members(found, info))
     compiled = sorted(path for path in members if Path(path).suffix in _COMPILED)
     if compiled or _is_for_a_platform(found):
-        reason = f"not pure Python, it holds {compiled[0]}" if compiled else "it is made for one kind of machine"
+        reason = f"not pure Python, it contains {compiled[0]}" if compiled else "it is built for one platform"
         raise MachineError(f"cannot bundle {found.name}", reason,
-                           "The notebook image would have to bring it: see IN_IMAGE in kaggle/wheels.py")  # fmt: skip
+                           "The notebook image would need it: see IN_IMAGE in kaggle/wheels.py")  # fmt: skip
     generator = f"severstal {severstal_cli.__version__}"
     members[f"{info}/WHEEL"] = (
         f"Wheel-Version: 1.0\nGenerator: {generator}\nRoot-Is-Purelib: true\nTag: py3-none-any\n".encode()
@@ -120,7 +120,7 @@ def make_wheel(found: Distribution) -> Wheel:
 
 
 def _members(found: Distribution, info: str) -> Iterator[tuple[str, bytes]]:
-    """(path in the wheel, content) of its files, its metadata in the folder `info`."""
+    """(path in the wheel, content) of its files, with the metadata in the folder `info`."""
     own = canonicalize_name(found.name) == OWN
     remedy = "Install it again with pip"
     if found.files is None:
@@ -134,14 +134,14 @@ def _members(found: Distribution, info: str) -> Iterator[tuple[str, bytes]]:
             if path.partition("/")[2] in _NOT_BUNDLED:
                 continue
             path = f"{info}/{path.partition('/')[2]}"
-        # a file outside is a command's script, which pip makes anew from entry_points.txt
+        # a file outside is the script of a command, which pip creates from entry_points.txt
         elif own or ".." in file.parts or file.suffix in (".pyc", ".pth") or Path(path).is_absolute():
             continue
         try:
             yield path, Path(str(file.locate())).read_bytes()
         except OSError as error:
             raise MachineError(f"cannot bundle {found.name}", f"{path}: {error.strerror}", remedy) from None
-    if own:  # its files as they run now: a checkout, which is installed by a reference alone, as well as a package
+    if own:  # the imported files: an editable install lists a reference only
         yield from _own_members()
 
 
@@ -159,7 +159,7 @@ def _is_for_a_platform(found: Distribution) -> bool:
 
 
 def _record(members: dict[str, bytes], own_path: str) -> bytes:
-    """path, hash, size of every member; of itself the path alone. Paths with commas are quoted."""
+    """Path, hash and size of each member; for RECORD itself the path only. Paths with commas are quoted."""
 
     def quoted(path: str) -> str:
         return '"' + path.replace('"', '""') + '"' if set(path) & set(',"') else path
@@ -172,11 +172,11 @@ def _record(members: dict[str, bytes], own_path: str) -> bytes:
 
 
 def _archive(members: dict[str, bytes], *, last: str) -> bytes:
-    """A zip archive without the dates and permissions of this machine; the folder `last` at its end."""
+    """A zip archive without local dates and permissions, with the folder `last` at its end."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(members, key=lambda path: (path.startswith(f"{last}/"), path)):
             member = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
-            member.create_system, member.external_attr = 3, 0o100644 << 16  # as on Unix, whatever this is
+            member.create_system, member.external_attr = 3, 0o100644 << 16  # as on Unix, on every system
             archive.writestr(member, members[path], zipfile.ZIP_DEFLATED)
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""The way to Kaggle: no request waits for ever, and the last exchange is remembered."""
+"""The transport: every request has a time-out, and the last response is kept for error messages."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from kagglesdk.kaggle_client import KaggleClient
 from requests.adapters import HTTPAdapter
 
 ANSWER_S = 60.0
-"""How long one answer may take to begin, and how long it may pause."""
+"""Time-out for the start of an answer, and for a pause within it."""
 CONNECT_S = 15.0
 
 
 class Wire(HTTPAdapter):
-    """Gives every request a time-out: kagglesdk sets none, and would wait for ever. Remembers the last exchange."""
+    """Adds time-outs, which kagglesdk does not set, and keeps the last response."""
 
     def __init__(self, answer_s: float) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Wire(HTTPAdapter):
 
 
 def mount(sdk: KaggleClient, answer_s: float) -> Wire:
-    """Bound the requests of a client."""
+    """Use a `Wire` for the requests of a client."""
     http = sdk.http_client()
     http._init_session()
     wire = Wire(answer_s)

@@ -59,18 +59,21 @@ def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
         yield f"next: {shlex.join(['severstal', 'thresholds', str(results[0].folder)])}"
 
 
-def remote_lines(result: "RemoteResult") -> Iterator[str]:
-    """The run that was trained on Kaggle, and the next command."""
-    best = "" if result.validation_dice is None or not result.best_epoch else (
-        f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f}"
-    )  # fmt: skip
-    if result.nothing_dice is not None:
-        best += f" (predicting nothing {result.nothing_dice:.4f})"
-    yield f"{result.folder}: {result.epochs} epochs in {result.seconds / 60:.1f} min on Kaggle{best}"
-    if result.finished:
-        yield f"next: severstal submit {result.folder}"
-    else:
-        yield "the training is not finished: --resume continues it, in a new session or on this machine"
+def remote_lines(results: "Sequence[RemoteResult]") -> Iterator[str]:
+    """Each run from Kaggle, the mean over folds, and the next command."""
+    for result in results:
+        best = "" if result.validation_dice is None or not result.best_epoch else (
+            f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f}"
+        )  # fmt: skip
+        if result.nothing_dice is not None:
+            best += f" (predicting nothing {result.nothing_dice:.4f})"
+        unfinished = "" if result.finished else "; not finished: --resume resumes it, on Kaggle or here"
+        yield f"{result.folder}: {result.epochs} epochs in {result.seconds / 60:.1f} min on Kaggle{best}{unfinished}"
+    scored = [result.validation_dice for result in results if result.validation_dice is not None]
+    if len(scored) > 1:
+        yield f"{len(scored)} folds: mean validation Dice {sum(scored) / len(scored):.4f}"
+    if results and all(result.finished for result in results):
+        yield f"next: {shlex.join(['severstal', 'submit', *(str(result.folder) for result in results)])}"
 
 
 def submit_lines(result: "SubmitResult") -> Iterator[str]:

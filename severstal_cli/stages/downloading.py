@@ -1,12 +1,11 @@
-"""`download`: the competition's data, fetched from Kaggle, unpacked, looked at, and only then put in place.
+"""`download`: download the competition's data from Kaggle, unpack it, check it, and move it to the data folder.
 
-All work is done in `.download` within the folder, in steps of which each leaves something that the next run of the
-command takes up:
+Each step leaves files in `.download` within the folder, from which the next run of the command resumes:
 
-    archive.zip.part, archive.json   the transfer (kaggle/transfer)
-    archive.zip                      whole, its MD5 right
-    unpacked/                        begun anew when it was interrupted
-    ready/                           unpacked, and found to be right: only to be moved
+    archive.zip.part, archive.json   an unfinished transfer (kaggle/transfer)
+    archive.zip                      complete, with the right MD5
+    unpacked/                        starts again after an interruption
+    ready/                           unpacked and checked; only has to be moved
 """
 
 import os
@@ -28,13 +27,13 @@ TRAIN, TEST, TABLE, SAMPLE = "train_images", "test_images", "train.csv", "sample
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What a folder holds."""
+    """The content of a data folder."""
 
     train_images: int
     test_images: int
     masks: int
     missing: tuple[str, ...]
-    """Of the four names that a data folder has."""
+    """The missing ones of its four files and folders."""
 
     def __str__(self) -> str:
         missing = f", no {' and no '.join(self.missing)}" if self.missing else ""
@@ -47,15 +46,15 @@ class DownloadResult:
 
     counts: Counts
     was_there: bool
-    """Nothing had to be done."""
+    """It was complete already."""
 
 
 def download(config: DownloadConfig, progress: Progress = SILENT) -> DownloadResult:
-    """Fill the data folder, or go on filling it; a complete one is left as it is, without a look at the network.
+    """Fill the data folder, or resume an earlier download. A complete folder needs no network.
 
     Raises:
-        InputError: the folder holds other data; no credentials, or Kaggle refuses them; the archive is not as expected.
-        OutputError: no room, no permission.
+        InputError: the folder has other data; no credentials, or Kaggle refuses them; the archive has other data.
+        OutputError: no space, no permission.
         MachineError: the network or Kaggle fails, another process fills this folder.
     """
     work = config.data / ".download"
@@ -92,14 +91,14 @@ def _unpack(zipped: Path, folder: Path, progress: Progress) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         archive.unpack(zipped, folder, progress)
-    except InputError as error:  # it would be no better the next time
+    except InputError as error:  # unpacking it again would fail, too
         zipped.unlink()
         raise InputError(error.what, error.found, "It was removed: the same command downloads it again") from None
 
 
 def _check(folder: Path, competition: Competition, progress: Progress) -> None:
-    """See whether what came is what the competition has, and can be read. Raises InputError."""
-    remedy = f"Remove {folder.parent} and run this again; if it stays so, Kaggle has changed its data"
+    """Check that the archive has the competition's data, and that it is readable. Raises InputError."""
+    remedy = f"Remove {folder.parent} and run this again; if the error persists, Kaggle has changed its data"
     try:
         read_table(folder / TABLE)
         counts = _count(folder)
@@ -133,7 +132,7 @@ def _is_complete(counts: Counts, competition: Competition) -> bool:
 
 
 def _images(folder: Path) -> list[Path]:
-    """The images of a folder; none where there is none."""
+    """The images of a folder; [] if it has none."""
     with suppress(InputError):
         return image_files.find_images([folder])
     return []
@@ -141,10 +140,10 @@ def _images(folder: Path) -> list[Path]:
 
 def _move(ready: Path, data: Path) -> None:
     for name in (TRAIN, TEST, TABLE, SAMPLE):
-        if (ready / name).exists():  # else a former run of the command has moved it
+        if (ready / name).exists():  # else an earlier run of the command has moved it
             if (data / name).exists():
                 raise OutputError(
-                    f"cannot move {ready / name} to {data}", "something of this name is there", "Move that away"
+                    f"cannot move {ready / name} to {data}", "the name exists", "Move that file or folder away"
                 )
             with files.writing(data / name):
                 (ready / name).rename(data / name)

@@ -1,7 +1,7 @@
-"""`train --on kaggle`: a training in a private notebook on Kaggle's GPUs, and its run here at the end.
+"""`train --on kaggle`: runs that are trained in a private notebook on Kaggle's GPUs, and fetched at the end.
 
-After each step its outcome is kept in `models/.kaggle/NAME/state.json`, so the same command comes back after any break:
-to the upload, to the notebook that runs, to what it left.
+`models/.kaggle/NAME/state.json` records each finished step, so the same command resumes after any break: at the upload,
+at the running notebook, or at its output.
 """
 
 import json
@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from severstal_cli import files
-from severstal_cli.config import RemoteConfig
+from severstal_cli.config import RemoteConfig, TrainConfig
 from severstal_cli.errors import InputError, SeverstalError
 from severstal_cli.kaggle import client, fetching, kernel, notebook, output, preflight, state, training, watching
 from severstal_cli.kaggle.client import Kaggle, RefusedError
 from severstal_cli.kaggle.job import Job, Task
 from severstal_cli.kaggle.polling import RemoteError
-from severstal_cli.kaggle.state import JobState, TrainingState
+from severstal_cli.kaggle.state import TrainingState
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.networks.names import check_new, folder_for
 from severstal_cli.learning.runs import model_card, run_folder
@@ -26,65 +26,68 @@ from severstal_cli.steel.dataset import splits
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteResult:
-    """A run that came back from Kaggle."""
+    """A run from Kaggle."""
 
     folder: Path
     finished: bool
-    """The others go on by --resume, in another session."""
+    """False: --resume continues it in another session."""
     epochs: int
     best_epoch: int | None
     validation_dice: float | None
     nothing_dice: float | None
-    """What predicting nothing scores on the same images."""
+    """The Dice of predicting nothing on the same images."""
     seconds: float
 
 
-def train(config: RemoteConfig, progress: Progress = SILENT) -> RemoteResult:
-    """Train in a notebook on Kaggle, follow it, fetch its run, verify it and put it to the others.
+def train(config: RemoteConfig, progress: Progress = SILENT) -> list[RemoteResult]:
+    """Train in a notebook on Kaggle, show its log, and fetch and verify its runs: one, or one for each fold.
 
     Raises:
         InputError: wrong data or settings, a run of this name exists, no credentials, or Kaggle refuses.
-        RunError: nothing to resume, or what came back is no run.
-        MachineError: no network, Kaggle has a fault or takes too long: the same command goes on.
-        OutputError: something cannot be written.
+        RunError: nothing to resume, or the notebook left no valid run.
+        MachineError: no network, or Kaggle fails or takes too long; the same command resumes.
+        OutputError: a file cannot be written.
     """
-    folder = folder_for(config.train)
     registry.entry(config.train.arch)
-    work = config.work / folder.name
+    work = config.work / training.name_of(config)
     files.check_place(work / state.NAME)
-    with files.locked(work, f"another process trains {folder.name} on Kaggle"):
-        session = _Session(config, folder, work, progress)
-        return session.run()
+    with files.locked(work, f"another process trains {work.name} on Kaggle"):
+        return _Session(config, work, progress).run()
 
 
-def cancel(config: RemoteConfig, progress: Progress = SILENT) -> RemoteResult | None:
-    """End the notebook that trains a run; what its last whole epoch left, to resume, where there was one.
+def cancel(config: RemoteConfig, progress: Progress = SILENT) -> list[RemoteResult]:
+    """Stop the notebook of a training, and fetch its runs; those that it did not finish can be resumed.
 
-    Raises InputError: none runs, or Kaggle does not let it be ended. Else as `train`.
+    Raises InputError: no notebook runs, or Kaggle refuses to stop it. Else as `train`.
     """
-    folder = folder_for(config.train)
-    work = config.work / folder.name
-    with files.locked(work, f"another process trains {folder.name} on Kaggle: end it by Ctrl-C first"):
-        return _Session(config, folder, work, progress).cancel()
+    work = config.work / training.name_of(config)
+    with files.locked(work, f"another process trains {work.name} on Kaggle: end it by Ctrl-C first"):
+        return _Session(config, work, progress).cancel()
 
 
 class _Session:
-    """A training on Kaggle, as far as it has come."""
+    """A training on Kaggle and its state."""
 
-    def __init__(self, config: RemoteConfig, folder: Path, work: Path, progress: Progress) -> None:
-        self._config, self._folder, self._work, self._progress = config, folder, work, progress
+    def __init__(self, config: RemoteConfig, work: Path, progress: Progress) -> None:
+        self._config, self._work, self._progress = config, work, progress
+        self._name = work.name
         self._known = state.load_training(work)
+        self._folds = self._known.folds if self._known is not None else training.folds_of(config)
+
+    @property
+    def _runs(self) -> tuple[TrainConfig, ...]:
+        return training.runs_of(self._config, self._folds)
 
     def _connect(self) -> tuple[Kaggle, str]:
         kaggle = client.connect(self._config.competition.slug, self._progress, pause_s=min(1.0, self._config.poll_s))
         user = kaggle.user()
         if self._known is not None and self._known.user != user:
-            raise InputError(f"{self._folder.name} is trained by another account", f"{self._known.user}, not {user}",
+            raise InputError(f"another account trains {self._name}", f"{self._known.user}, not {user}",
                              "Use its token, or another --name")  # fmt: skip
         return kaggle, user
 
-    def run(self) -> RemoteResult:
-        """All that is not done yet."""
+    def run(self) -> list[RemoteResult]:
+        """Do the steps that are left."""
         self._check()
         kaggle, user = self._connect()
         while True:
@@ -96,7 +99,7 @@ class _Session:
                     task = Task(sources=(), kernel="", script="", outputs=(notebook.OUTPUT,))
                 job = self._job(kaggle, user, task)
                 if not job.state.kernel_done:
-                    self._progress.log("2/4 datasets" + ("" if job.state.kernel_version is None else ": are there"))
+                    self._progress.log("2/4 datasets" + ("" if job.state.kernel_version is None else ": uploaded"))
                     job.make_datasets()
                     job.push()
                     self._progress.log(f"3/4 notebook {job.page}; Ctrl-C leaves it running")
@@ -108,27 +111,32 @@ class _Session:
                     raise
                 self._save(sends_weights=True)
             except RefusedError as error:
-                # what it says where an account may not use the internet is not known; that it says so is likely
+                # Kaggle's message for an account without internet is unknown; it probably contains this word
                 if "internet" not in error.message.lower() or self._known is None or self._known.sends_weights:
                     raise
-                self._progress.log(f"{error.found}: the weights of the encoder are sent along")
+                self._progress.log(f"{error.found}: the bundle will include the encoder weights")
                 self._save(sends_weights=True)
         return self._take(kaggle, user, job)
 
     def _check(self) -> None:
-        """What another training of this name, here or there, says against this one."""
-        digest = training.settings_digest(self._config.train)
+        """Refuse settings that contradict a training of this name, local or on Kaggle."""
+        digest = training.settings_digest(self._config)
         if self._known is not None and self._known.settings != digest and self._known.job.kernel_version is None:
-            self._forget()  # nothing runs that it would be of
+            self._forget()  # no notebook runs with the earlier settings
+            self._folds = training.folds_of(self._config)
         if self._known is not None and self._known.settings != digest:
-            raise InputError(f"{self._folder.name} is trained on Kaggle with other settings", str(self._work),
-                             "Give the same ones, or another --name, or end it by --cancel")  # fmt: skip
-        if self._known is None and (self._work / fetching.READY).exists():
-            shutil.rmtree(self._work / fetching.READY)
-        if self._known is None and self._config.train.resume:
-            run_folder.read_checkpoint(self._folder)
-        elif self._known is None:
-            check_new(self._folder)
+            raise InputError(f"{self._name} is trained on Kaggle with other settings", str(self._work),
+                             "Give the same settings, or another --name, or stop it with --cancel")  # fmt: skip
+        if self._known is not None:
+            return
+        shutil.rmtree(self._work / fetching.READY, ignore_errors=True)
+        if not self._config.train.resume:
+            for each in self._runs:
+                check_new(folder_for(each))
+        elif not self._config.every_fold:
+            run_folder.read_checkpoint(folder_for(self._config.train))
+        elif all(map(training.is_finished, self._runs)):
+            raise InputError(f"every fold of {self._name} is trained", "", "Give more --epochs, or another --name")
 
     def _save(self, **changes: object) -> None:
         assert self._known is not None
@@ -139,24 +147,24 @@ class _Session:
         self._progress.log("1/4 bundle")
         preflight.check(kaggle, submits=False, needs_gpu=True)
         data = training.data_of(self._config)
-        self._progress.log("the data is sent along" if data.is_own else "the data is the competition's, mounted there")
+        self._progress.log("data: uploaded as a private dataset" if data.is_own else "data: the competition's, mounted")
         split = training.split_of(self._config, data, self._progress)
         if self._known is None:
-            self._known = TrainingState(user=user, settings=training.settings_digest(self._config.train))
-        self._save(splits=split is None)
-        return training.build(
-            self._work, self._config, data, split, sends_weights=self._known.sends_weights, progress=self._progress
-        )
+            digest = training.settings_digest(self._config)
+            self._known = TrainingState(user=user, settings=digest, folds=self._folds)
+        self._save()
+        skips = self._config.every_fold and self._config.train.resume
+        runs = [each for each in self._runs if not (skips and training.is_finished(each))]
+        return training.build(self._work, self._config, data, split, runs=runs, progress=self._progress,
+                              sends_weights=self._known.sends_weights)  # fmt: skip
 
     def _job(self, kaggle: Kaggle, user: str, task: Task) -> Job:
         assert self._known is not None
-        return Job(kaggle, user, task, self._known.job, self._save_job, folder=self._work, waits=self._config)
-
-    def _save_job(self, job: JobState) -> None:
-        self._save(job=job)
+        job = self._known.job
+        return Job(kaggle, user, task, job, lambda job: self._save(job=job), folder=self._work, waits=self._config)
 
     def _follow(self, kaggle: Kaggle, user: str, job: Job) -> None:
-        """Wait until the notebook has run; of one that ends badly its last whole epoch is kept."""
+        """Wait for the end of the notebook. If it fails, keep the last whole epoch of each run."""
         versions: list[int] = []
 
         def watch(version: int) -> str:
@@ -176,75 +184,66 @@ class _Session:
             raise
         except RemoteError as error:
             if versions and self._keep_what_is_left(kaggle, user, job, versions[-1]):
-                raise RemoteError(error.what, error.found, "--resume goes on after its last whole epoch") from None
+                raise RemoteError(error.what, error.found, "--resume resumes after the last whole epoch") from None
             raise
 
-    def _keep_what_is_left(self, kaggle: Kaggle, user: str, job: Job, version: int) -> bool:
-        """Fetch the checkpoint of a notebook that ended badly, where there is one. Whether there was."""
-        wanted = f"{self._folder.name}/{run_folder.CHECKPOINT}"
+    def _keep_what_is_left(self, kaggle: Kaggle, user: str, job: Job, version: int) -> list[RemoteResult]:
+        """Fetch the runs and checkpoints of a notebook that failed or was stopped; [] if there are none."""
         try:
             output.wait_until_listed(
-                kaggle, user, job.slug, version, (wanted,), poll_s=self._config.poll_s, late_s=self._config.late_s
-            )
-            fetched = fetching.fetch(kaggle, user, job.slug, version, self._work, self._config.train)
+                kaggle, user, job.slug, version, (f"{folder_for(self._runs[0]).name}/{run_folder.CHECKPOINT}",),
+                poll_s=self._config.poll_s, late_s=self._config.late_s,
+            )  # fmt: skip
+            fetched = fetching.fetch(kaggle, user, job.slug, version, self._work, self._runs)
         except SeverstalError as error:
-            self._progress.log(f"nothing of it can be fetched: {error}")
-            return False
+            self._progress.log(f"the notebook's output cannot be fetched: {error}")
+            return []
         if fetched is None:
-            return False
-        self._put(fetched)
-        self._progress.log(f"{self._folder}: its last whole epoch is here, and --resume goes on from it")
-        return True
+            return []
+        results = self._put(fetched)
+        for result in results:
+            if not result.finished:
+                self._progress.log(f"{result.folder}: fetched up to the last whole epoch; --resume resumes it")
+        return results
 
-    def _take(self, kaggle: Kaggle, user: str, job: Job) -> RemoteResult:
-        self._progress.log(f"4/4 run {self._folder}")
-        fetched = fetching.fetch(kaggle, user, job.slug, job.push(), self._work, self._config.train)
+    def _take(self, kaggle: Kaggle, user: str, job: Job) -> list[RemoteResult]:
+        self._progress.log(f"4/4 output of {self._name}")
+        fetched = fetching.fetch(kaggle, user, job.slug, job.push(), self._work, self._runs)
         if fetched is None:
             self._forget()
             raise RemoteError(f"the notebook {user}/{job.slug} left no run", f"its log is on {job.page}",
-                              "The same command trains it anew")  # fmt: skip
-        self._put(fetched)
-        return self._result(fetched.finished)
+                              "The same command trains again")  # fmt: skip
+        return self._put(fetched)
 
-    def _put(self, fetched: fetching.Fetched) -> None:
-        if fetched.splits is not None:  # made once: the next training takes it along
+    def _put(self, fetched: fetching.Fetched) -> list[RemoteResult]:
+        if fetched.splits is not None:  # the next training uses the same split
             with files.writing(self._config.train.data):
                 self._config.train.data.mkdir(parents=True, exist_ok=True)
             path = splits.splits_path(self._config.train.data, new=True)
             if not path.exists():
                 files.write_text(path, fetched.splits.read_text(encoding="utf-8"))
-                self._progress.log(f"{path}: the split that the notebook made")
-        fetching.put(self._work, self._folder)
+                self._progress.log(f"{path}: the split, made in the notebook")
+        fetching.put(self._work, self._config.train.models)
         self._forget()
+        left = sum(not training.is_finished(each) for each in self._runs) if self._config.every_fold else 0
+        if left:
+            self._progress.log(f"{left} of {len(self._runs)} folds are left: --resume trains them in another session")
+        return [_result(self._config.train.models / name, done) for name, done in fetched.finished.items()]
 
     def _forget(self) -> None:
-        """Remove the state first: a run that is here is not fetched again."""
+        """Remove the state first: after a kill, a fetched run is not fetched again."""
         (self._work / state.NAME).unlink(missing_ok=True)
         self._known = None
         for path in self._work.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def _result(self, finished: bool) -> RemoteResult:
-        rows = run_folder.read_checkpoint(self._folder)["history"]
-        card = model_card.read_card(self._folder) if (self._folder / model_card.CARD).exists() else None
-        found = self._folder / run_folder.THRESHOLDS
-        return RemoteResult(
-            folder=self._folder,
-            finished=finished,
-            epochs=len(rows),
-            best_epoch=card.epoch if card else None,
-            validation_dice=card.validation_dice if card else None,
-            nothing_dice=json.loads(found.read_bytes()).get("mean_dice_never") if found.exists() else None,
-            seconds=float(rows[-1]["elapsed_s"]) if rows else 0.0,
-        )
-
-    def cancel(self) -> RemoteResult | None:
-        """End the notebook, fetch what it left, and forget it."""
+    def cancel(self) -> list[RemoteResult]:
+        """Stop the notebook, fetch its runs, and remove the state."""
         known = self._known
         if known is None or known.job.kernel_version is None:
             if known is not None:
                 self._forget()
-            raise InputError(f"no notebook trains {self._folder.name}", "", "Nothing had to be ended")
+            raise InputError(f"no notebook trains {self._name}", "", "Nothing had to be stopped")
         kaggle, user = self._connect()
         job = self._job(kaggle, user, Task(sources=(), kernel="", script="", outputs=(notebook.OUTPUT,)))
         version = known.job.kernel_version
@@ -252,22 +251,22 @@ class _Session:
             _, failure = kernel.look_at(kaggle, user, job.slug, version)()
         except kernel.CancelledError:
             failure = "cancelled"
-        if failure is None and not self._end(kaggle, user, job, version, known.session):
+        if failure is None and not self._stop(kaggle, user, job, version, known.session):
             self._forget()
-            return None
+            return []
         kept = self._keep_what_is_left(kaggle, user, job, version)
         if self._known is not None:
             self._forget()
-        return self._result(False) if kept else None
+        return kept
 
-    def _end(self, kaggle: Kaggle, user: str, job: Job, version: int, session: int) -> bool:
-        """End the notebook, or delete it; whether it is still there. Raises SeverstalError."""
+    def _stop(self, kaggle: Kaggle, user: str, job: Job, version: int, session: int) -> bool:
+        """Stop the notebook, or delete it with --discard. Returns whether it still exists. Raises SeverstalError."""
         session = session or watching.session_of(kaggle, user, job.slug, version)
-        found = "its log does not tell the number of its session, without which Kaggle ends none"
+        found = "its log has no session number, which Kaggle needs to stop it"
         try:
             if session:
                 kernel.cancel(kaggle, user, job.slug, session)
-                self._progress.log(f"the notebook {job.page} is told to end")
+                self._progress.log(f"Kaggle stops the notebook {job.page}")
                 watching.watch(
                     kaggle, user, job.slug, version, watching.Screen(SILENT),
                     poll_s=self._config.poll_s, limit_s=600.0,
@@ -279,10 +278,25 @@ class _Session:
             found = error.found
         if not self._config.discard:
             raise InputError(
-                f"cannot end the notebook {user}/{job.slug}", found,
-                f"Press Stop on {job.page}, which keeps its last epoch; or --cancel --discard deletes the notebook, "
-                "which ends it and loses that",
+                f"cannot stop the notebook {user}/{job.slug}", found,
+                f"Press Stop on {job.page}, which keeps its last epoch; or --cancel --discard deletes the notebook "
+                "with everything that it trained",
             )  # fmt: skip
         kernel.delete(kaggle, user, job.slug)
-        self._progress.log(f"the notebook {user}/{job.slug} is deleted, and what it had trained with it")
+        self._progress.log(f"the notebook {user}/{job.slug} is deleted, with everything that it trained")
         return False
+
+
+def _result(folder: Path, finished: bool) -> RemoteResult:
+    rows = run_folder.read_checkpoint(folder)["history"]
+    card = model_card.read_card(folder) if (folder / model_card.CARD).exists() else None
+    thresholds = folder / run_folder.THRESHOLDS
+    return RemoteResult(
+        folder=folder,
+        finished=finished,
+        epochs=len(rows),
+        best_epoch=card.epoch if card else None,
+        validation_dice=card.validation_dice if card else None,
+        nothing_dice=json.loads(thresholds.read_bytes()).get("mean_dice_never") if thresholds.exists() else None,
+        seconds=float(rows[-1]["elapsed_s"]) if rows else 0.0,
+    )

@@ -1,8 +1,8 @@
-"""`submit`: runs to a scored submission: bundle, dataset, notebook, submission, scores.
+"""`submit`: from runs to a scored submission: bundle, dataset, notebook, submission, scores.
 
-After each step its outcome is saved in `submissions/NAME/state.json`, so the same command goes on after any break, and
-what was submitted is not submitted again. What was submitted is told by the fingerprint of its bundle: that of the
-weights and of how to predict with them, so a newer version of this program makes no new submission of the same runs.
+`submissions/NAME/state.json` records each finished step, so the same command resumes after any break and submits the
+same runs only once. The bundle's fingerprint identifies a submission. It covers the weights and the settings of the
+prediction, so a newer version of this program makes no new submission of the same runs.
 """
 
 from collections.abc import Mapping
@@ -22,18 +22,18 @@ from severstal_cli.learning.runs.run_folder import SCORE
 from severstal_cli.progress import SILENT, Progress
 
 LIMIT_S = 3600.0
-"""The notebook may run for so long."""
+"""The notebook's time limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitResult:
-    """A bundle, and what Kaggle made of it."""
+    """A bundle, and its scores."""
 
     name: str
     bundle: Path | None
-    """The folder with the bundle, where no more was asked for."""
+    """The folder of the bundle with --bundle-only."""
     was_there: bool = False
-    """It had been submitted before: nothing was sent."""
+    """It was submitted before: nothing was sent."""
     scores: state.Scores | None = None
 
 
@@ -43,18 +43,18 @@ def submit(config: SubmitConfig, progress: Progress = SILENT) -> SubmitResult:
     Raises:
         InputError: wrong runs, no credentials, Kaggle refuses, or the notebook or the submission failed.
         RunError: no run, or an incomplete one.
-        MachineError: no network, Kaggle has a fault, or takes too long: the same command goes on. Or another process
+        MachineError: no network, Kaggle has a fault, or takes too long: the same command resumes. Or another process
             submits these runs.
         OutputError: the bundle, the state or the history cannot be written.
     """
     if config.bundle_only is not None:
         bundle = _build(config, config.bundle_only, progress, user=config.user)
-        _tell_time(config, progress)
+        _print_time(config, progress)
         return SubmitResult(name=bundle.slug, bundle=config.bundle_only)
     folder = config.out / bundles.slug_of([path.resolve().name for path in config.runs])
     for path in (folder / state.NAME, config.out / submission_log.NAME):
         files.check_place(path)
-    submission_log.read(config.out)  # a damaged one is told before anything is sent
+    submission_log.read(config.out)  # a damaged file must be reported before anything is sent
     kaggle = client.connect(config.competition.slug, progress, pause_s=min(1.0, config.poll_s))
     with files.locked(folder, f"another process submits {folder.name}"):
         return _submit(config, kaggle, folder)
@@ -63,10 +63,10 @@ def submit(config: SubmitConfig, progress: Progress = SILENT) -> SubmitResult:
 def _submit(config: SubmitConfig, kaggle: Kaggle, folder: Path) -> SubmitResult:
     known = state.load(folder)
     is_scored = known is not None and known.scores is not None and not config.again
-    user = "" if is_scored else kaggle.user()  # credentials that are wrong are told before the bundle is built
+    user = "" if is_scored else kaggle.user()  # wrong credentials must be reported before the bundle is built
     is_fresh = False
     if known is not None and known.ref is not None and known.scores is None and known.user == user:
-        # it counts whatever has become of the runs since
+        # its scores belong to it even if the runs have changed
         known, is_fresh = fetch_scores(config, kaggle, folder, known), True
     kaggle.progress.log("1/5 bundle")
     bundle = _build(config, folder / "bundle", kaggle.progress)
@@ -81,7 +81,7 @@ def _submit(config: SubmitConfig, kaggle: Kaggle, folder: Path) -> SubmitResult:
         needs_gpu = steps.state.job.kernel_version is None
         preflight.check(kaggle, submits=True, needs_gpu=needs_gpu)
         if needs_gpu:
-            _tell_time(config, kaggle.progress)
+            _print_time(config, kaggle.progress)
         steps.make_dataset()
         steps.run_kernel()
         steps.send()
@@ -95,8 +95,8 @@ def _build(config: SubmitConfig, folder: Path, progress: Progress, user: str | N
     )  # fmt: skip
 
 
-def _tell_time(config: SubmitConfig, progress: Progress) -> None:
-    """Say how long the notebook would take here."""
+def _print_time(config: SubmitConfig, progress: Progress) -> None:
+    """Print how long the notebook would take on this machine."""
     images = config.competition.test_images
     seconds, device = bundles.estimate_s(runs=config.runs, thresholds=config.thresholds, tta=config.tta, images=images)
     faster = "; Kaggle's GPU is faster" if device == "cpu" else ""
@@ -110,13 +110,13 @@ def _result(bundle: Bundle, known: State, *, was_there: bool) -> SubmitResult:
     found = known.scores
     assert found is not None
     if found.status == "error":
-        raise InputError(f"Kaggle could not score {bundle.slug}", found.error or "it gives no reason",
+        raise InputError(f"Kaggle could not score {bundle.slug}", found.error or "without a reason",
                          "--again submits it once more")  # fmt: skip
     return SubmitResult(name=bundle.slug, bundle=None, was_there=was_there, scores=found)
 
 
 def _about(config: SubmitConfig, bundle: Bundle) -> Mapping[str, object]:
-    """What the history tells of the runs."""
+    """The runs' columns of the history."""
     return {
         "runs": " ".join(bundle.runs),
         "validation_dice": bundle.validation_dice,
@@ -125,7 +125,7 @@ def _about(config: SubmitConfig, bundle: Bundle) -> Mapping[str, object]:
 
 
 def _holdout_dice(runs: tuple[Path, ...]) -> float | None:
-    """Of a single run that `severstal score --model RUN` was used on. Raises RunError: the file is damaged."""
+    """The holdout Dice of a single run, if `severstal score --model RUN` wrote it. Raises RunError: a damaged file."""
     if len(runs) != 1:
         return None
     path = runs[0] / SCORE

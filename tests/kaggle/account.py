@@ -1,4 +1,8 @@
-"""An account on the local Kaggle: storage, datasets, notebooks and submissions, as far as `submit` needs them."""
+"""An account on the local Kaggle: storage, datasets, notebooks and submissions, as far as `submit` needs them.
+
+Requests and answers have the fields of kagglesdk 0.1.37, as `DatasetApiClient` and its neighbours send and parse them:
+kagglesdk/SERVICE/types/SERVICE_api_service.py. Where Kaggle itself was seen to answer otherwise, a comment says where.
+"""
 
 import json
 import os
@@ -47,7 +51,7 @@ NAMES = {
         "competitions.CompetitionApiService",
     ),
 }
-"""The calls, and the service of each."""
+"""The service of each call."""
 
 
 Fault = Callable[[Request, Reply], None]
@@ -71,32 +75,32 @@ def drop(request: Request, reply: Reply) -> None:
 
 @dataclass(kw_only=True)
 class Account:
-    """What is there, and what goes wrong."""
+    """The objects of the account, and its faults."""
 
     server: Server
     blobs: list[Blob] = field(default_factory=list)
     slug: str = "severstal-unet-fold0"
-    """Of the dataset that `versions` is of."""
+    """The dataset of `versions`."""
     datasets: dict[str, list[dict[str, bytes]]] = field(default_factory=dict)
-    """By slug, the versions of each: its files by path."""
+    """The versions of each dataset, by slug: the files by path."""
     taken: dict[str, str] = field(default_factory=dict)
-    """Names that something else has: {slug: "notebook"}."""
+    """Taken names: {slug: "notebook"}."""
     kernels: list[dict[str, Any]] = field(default_factory=list)
-    """What was pushed, in its order; "version" counts by slug."""
+    """The pushed notebooks in order."""
     ended: dict[tuple[str, int], tuple[dict[str, Any], str, tuple[str, ...]]] = field(default_factory=dict)
-    """Of the sessions that have ended, by slug and version: the status, the log and what it left."""
+    """Ended sessions, by slug and version: the status, the log and the files."""
     refusals: list[str] = field(default_factory=list)
-    """Why the next pushes are refused, by an answer that says 200."""
+    """Reasons to refuse the next pushes, in answers with status 200."""
     unseen: dict[str, int] = field(default_factory=dict)
-    """How many questions a call answers by 403, as Kaggle does for what was just made."""
+    """How many requests a call answers by 403, as Kaggle does for new objects."""
     unmounted: int = 0
-    """How many sessions come before the dataset is mounted."""
+    """How many sessions run before the dataset is mounted."""
     unlisted: int = 0
-    """How many questions for the files of a session that has ended are answered by an empty list."""
+    """How many listings of an ended session's files are empty."""
     looks: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """At the files of a session once they are listed: first they have no size."""
+    """Listings of a session's files: the first has sizes of 0."""
     sizes_are_secret: bool = False
-    """A login by `kaggle auth login` was refused the list of files by others: "Permission 'kernels.get' was denied"."""
+    """Refuse the list of files, as others saw with `kaggle auth login`: "Permission 'kernels.get' was denied"."""
     competition: dict[str, Any] = field(
         default_factory=lambda: {"userHasEntered": True, "maxDailySubmissions": 5, "isKernelsSubmissionsOnly": True}
     )
@@ -108,15 +112,15 @@ class Account:
     )
     submissions: list[dict[str, Any]] = field(default_factory=list)
     listed_at: int = 0
-    """How many questions for the list of submissions are answered by an empty one."""
+    """How many listings of submissions are empty."""
     before: dict[str, list[Fault | None]] = field(default_factory=dict)
-    """Instead of the next answers to a call, "PUT" for those of the storage; nothing is done. None: no fault."""
+    """Faults instead of the next answers to a call, "PUT" for the storage; nothing is done. None: no fault."""
     after: dict[str, list[Fault | None]] = field(default_factory=dict)
-    """Likewise, but what was asked for is done."""
+    """Faults after the request was processed."""
     dataset_states: list[str] = field(default_factory=list)
-    """What comes before "READY"."""
+    """The states before "READY"."""
     kernel_states: list[str] = field(default_factory=list)
-    """What comes before `kernel_end`."""
+    """The states before `kernel_end`."""
     kernel_end: str = "COMPLETE"
     failure: str = ""
     log: str = "[]"
@@ -129,15 +133,16 @@ class Account:
     boards: dict[bool, list[list[str]]] = field(
         default_factory=lambda: {True: [["0.92", "0.90"], ["0.88", "0.88", "0.5"]], False: [["0.9"], ["0.86"]]}
     )
-    """Pages of scores: of the public board (True) and the private one."""
+    """Pages of scores: of the public leaderboard (True) and the private one."""
 
     def __post_init__(self) -> None:
         for name, service in NAMES.items():
             self.server.handlers[f"{service}/{name}"] = self._handler(name, getattr(self, name))
+        self.server.handlers["security.OAuthService/IntrospectToken"] = self._handler("IntrospectToken", introspect)
 
     @property
     def versions(self) -> list[dict[str, bytes]]:
-        """Of the bundle's dataset."""
+        """The versions of the bundle's dataset."""
         return self.datasets.setdefault(self.slug, [])
 
     @versions.setter
@@ -149,7 +154,7 @@ class Account:
         return [kernel for kernel in self.kernels if kernel["slug"] == f"{USER}/{slug}"]
 
     def calls(self, name: str = "") -> list[str]:
-        """The names of the calls that arrived, without those to the storage; or those of this name."""
+        """The names of the received calls, except to the storage; all, or those with this name."""
         found = [path.rpartition("/")[2] for path in self.server.paths() if "/storage/" not in path]
         return [call for call in found if name in ("", call)]
 
@@ -163,7 +168,7 @@ class Account:
                 return
             if self.unseen.get(name):
                 # Kaggle/kaggle-cli, kaggle_api_extended.py, kernels_status: "Permission 'kernels.get' was denied" is
-                # what it answers for a notebook that it does not know, also for one that was just pushed
+                # its answer for an unknown notebook, also for a new one
                 self.unseen[name] -= 1
                 reply.json(gateway(403, "Permission 'kernels.get' was denied"), 403)
                 return
@@ -182,9 +187,11 @@ class Account:
         return faults[name].pop(0) if faults.get(name) else None
 
     def Hello(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        # kagglehub 1.0.2, kagglehub/auth.py: DiagnosticsService/Hello, "userName"
         return {"userName": USER}
 
     def StartBlobUpload(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        # kaggle 2.2.4, kaggle_api_extended.py, upload_complete: PUT to "createUrl"; 308 and "Range" resume an upload
         assert asked["type"] == "DATASET"
         number = len(self.blobs)
         self.blobs.append(Blob(name=asked["name"], size=asked.get("contentLength", 0)))
@@ -197,11 +204,11 @@ class Account:
             return
         blob = self.blobs[int(request.path.rpartition("/")[2].partition("?")[0])]
         part = request.headers.get("Content-Range", "").removeprefix("bytes ")
-        if not part and request.body:  # Kaggle's own tool sends a file at once
+        if not part and request.body:  # Kaggle's own tool sends the whole file
             blob.content += request.body
         elif part and not part.startswith("*"):
             first = int(part.partition("-")[0])
-            assert first == len(blob.content), "a gap, or bytes that are there"
+            assert first == len(blob.content), "a gap, or stored bytes again"
             assert int(part.partition("-")[2].partition("/")[0]) == first + len(request.body) - 1
             blob.content += request.body
         if fault := self._next(self.after, "PUT"):
@@ -214,6 +221,7 @@ class Account:
     def GetDataset(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
         versions = self.datasets.get(asked["datasetSlug"])
         if not versions:
+            # recorded by several projects in 2026: 403 for a missing dataset, too
             return 403, "Permission 'datasets.get' was denied"
         return {"ref": f"{USER}/{asked['datasetSlug']}", "currentVersionNumber": len(versions), "isPrivate": True}
 
@@ -228,7 +236,7 @@ class Account:
         if self.datasets.get(slug):
             return {"status": "Error", "error": "the title is already in use by a dataset"}
         if slug in self.taken or self.of(slug):
-            # Kaggle/kaggle-cli pull request 1180: a dataset cannot have the slug of a notebook either
+            # Kaggle/kaggle-cli pull request 1180: a dataset cannot have the slug of a notebook
             kind = self.taken.get(slug, "notebook")
             return {"status": "Error", "error": f"The requested slug {slug!r} is already in use by a {kind}."}
         return self._publish(slug, asked)
@@ -290,10 +298,13 @@ class Account:
         return {"ref": f"/code/{asked['slug']}", "versionNumber": len(self.of(slug))}
 
     def started(self, pushed: dict[str, Any], version: int) -> None:
-        """A session of a notebook begins."""
+        """Start a session of a notebook."""
 
     def _key(self, asked: dict[str, Any]) -> tuple[str, int]:
-        """Which version is meant; without one that before the last, as Kaggle may do after a push. 0: none."""
+        """The requested version; without a label the previous one, as Kaggle may answer after a push. 0: unknown.
+
+        kaggle 2.2.4, kaggle_api_extended.py, _kernel_version_label: the API answers 404 to a bare number.
+        """
         slug = asked["kernelSlug"]
         label = asked.get("versionLabel", f"v{max(1, len(self.of(slug)) - 1)}")
         return slug, int(label[1:]) if label.startswith("v") else 0
@@ -309,7 +320,7 @@ class Account:
         status = {"status": self.kernel_end, **({"failureMessage": self.failure} if self.failure else {})}
         self.ended[key] = status, self.log, self.outputs
         if self.unmounted:
-            # others run a notebook again two minutes after its dataset was READY: the first one had no such folder
+            # others run a notebook again two minutes after its dataset was READY: the first session had no such folder
             self.unmounted -= 1
             log = f"severstal: no severstal-bundle.json under /kaggle/input: {notebook.UPLOAD_AGAIN}"
             self.ended[key] = {"status": "ERROR"}, json.dumps([{"stream_name": "stderr", "data": log}]), ()
@@ -322,18 +333,18 @@ class Account:
         _, log, outputs = self.ended[key]
         if self.unlisted > 0:
             outputs = ()
-        number = int(asked.get("pageToken", "0"))
+        number = int(asked.get("pageToken") or 0)
         files = [{"fileName": name, "url": self.address(key, name)} for name in outputs[number : number + 1]]
         more = {"nextPageToken": str(number + 1)} if number + 1 < len(outputs) else {}
         return {"files": files, "log": log, **more}
 
     def address(self, key: tuple[str, int], name: str) -> str:
-        """Of a file that a session left."""
+        """The signed address of a session's file."""
         return f"https://storage/?sig={SECRET}"
 
     def ListKernelFiles(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
-        # others saw the output of a session listed minutes after it was COMPLETE, and two submissions lost that were
-        # made within half a minute of that: "Notebook is still running. Did not find provided Notebook Output File."
+        # others saw the output listed minutes after COMPLETE, and lost two submissions within half a minute of it:
+        # "Notebook is still running. Did not find provided Notebook Output File."
         key = self._key(asked)
         if key not in self.ended:
             return 404, "no such session"
@@ -357,7 +368,7 @@ class Account:
         assert asked["fileName"] == "submission.csv"
         assert len(self.of(asked["kernelSlug"])) >= asked["kernelVersion"]
         if self.looks[asked["kernelSlug"], asked["kernelVersion"]] < 2 and not self.sizes_are_secret:
-            # the body that another project captured, with what it had in place of the first sentence
+            # another project captured this body, with another first sentence
             found = "Submission not allowed: Notebook is still running. Did not find provided Notebook Output File."
             return 400, found, "FAILED_PRECONDITION"
         number = 7000 + len(self.submissions)
@@ -368,7 +379,7 @@ class Account:
         if self.listed_at and self.submissions:
             self.listed_at -= 1
             return {}
-        number = int(asked.get("pageToken", "0"))
+        number = int(asked.get("pageToken") or 0)
         rows = [self._row(found) for found in self.submissions[number : number + 1]]
         return {
             "submissions": rows,
@@ -387,7 +398,7 @@ class Account:
 
     def GetLeaderboard(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         pages = self.boards[asked.get("overridePublic", False)]
-        number = int(asked.get("pageToken", "0"))
+        number = int(asked.get("pageToken") or 0)
         more = {"nextPageToken": str(number + 1)} if number + 1 < len(pages) else {}
         rows = [
             {"teamId": place, "score": score} for place, score in enumerate(pages[number] if pages else [], start=1)
@@ -395,13 +406,18 @@ class Account:
         return {"submissions": rows, **more}
 
 
+def introspect(asked: dict[str, Any]) -> dict[str, Any]:
+    """Kaggle's own tool asks for it at its start: kaggle 2.2.4, kaggle_api_extended.py, _introspect_token."""
+    return {"active": asked["token"] == TOKEN, "username": USER}
+
+
 def gateway(status: int, message: str, kind: str = "UNKNOWN") -> dict[str, Any]:
-    """An error as Kaggle sends it in 2026, as several projects captured it: the client reads another form alone."""
+    """An error of Kaggle in 2026, as several projects captured it. kagglesdk reads another form only."""
     return {"error": {"code": status, "message": message, "status": kind}}
 
 
 def failing(status: int, times: int = 4, message: str = f"no, {TOKEN}") -> list[Fault | None]:
-    """Answers `times` times with `status`; the token is in the message."""
+    """`times` answers with `status`, and the token in the message."""
     content = gateway(status, message)
     return [lambda request, reply: reply.json(content, status)] * times
 

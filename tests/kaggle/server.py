@@ -1,11 +1,16 @@
-"""A server on 127.0.0.1 that speaks Kaggle's protocol as far as a test teaches it."""
+"""A server on 127.0.0.1 with Kaggle's protocol; a test adds the handlers."""
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, cast
+
+import pytest
+from kagglesdk import kaggle_env
 
 from severstal_cli.progress import Progress
 
@@ -13,7 +18,7 @@ TOKEN = "KGAT_secret0123456789abcdef0123456789"
 
 
 class Said(Progress):
-    """Remembers what was said."""
+    """Records the printed lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -24,7 +29,7 @@ class Said(Progress):
 
 @dataclass(kw_only=True)
 class Request:
-    """What arrived."""
+    """A received request."""
 
     method: str
     path: str
@@ -37,10 +42,10 @@ class Request:
 
 
 class Reply(BaseHTTPRequestHandler):
-    """What a handler answers with: `json`, `status`, `redirect`, or the methods of `BaseHTTPRequestHandler`."""
+    """A handler answers by `json`, `bytes`, `redirect`, or the methods of `BaseHTTPRequestHandler`."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # it holds every answer back for 40 ms
+    disable_nagle_algorithm = True  # it delays every answer by 40 ms
 
     def json(self, content: dict[str, Any], status: int = 200, **headers: str) -> None:
         self.bytes(json.dumps(content).encode(), status, **{"Content-Type": "application/json", **headers})
@@ -104,3 +109,17 @@ class Server:
 
     def paths(self) -> list[str]:
         return [request.path.removeprefix("/v1/") for request in self.requests]
+
+
+@contextmanager
+def local_kaggle(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that both client libraries take for Kaggle, and a token for it; no credentials of this machine."""
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR", "KAGGLE_API_ENVIRONMENT", "HTTP_PROXY",
+                 "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy"):  # fmt: skip
+        patch.delenv(name, raising=False)
+    patch.setenv("HOME", str(home))
+    patch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    server = Server()
+    patch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, server.url)
+    yield server
+    server.close()

@@ -1,4 +1,4 @@
-"""An account whose notebooks run: each as a process of this machine, without a network, its inputs read-only."""
+"""An account whose notebooks run: each is a local process without network, with read-only inputs."""
 
 import json
 import os
@@ -17,11 +17,13 @@ from typing import Any
 from account import SECRET, USER, Account
 from server import Reply, Request
 
+from severstal_cli.kaggle import notebook
+
 LAYOUTS = {
     "old": ("{slug}", "{competition}"),
     "new": ("datasets/{user}/{slug}", "competitions/{competition}"),
 }
-"""Where a dataset and the competition's data are mounted, relative to the inputs."""
+"""Mount paths of a dataset and of the competition's data, relative to the inputs."""
 
 
 def can_unshare() -> bool:
@@ -33,13 +35,13 @@ ALONE = ["unshare", "--net", "--mount"] + ([] if os.getuid() == 0 else ["--user"
 
 @dataclass(kw_only=True)
 class Session:
-    """A notebook that runs, or has run."""
+    """A running or ended notebook."""
 
     working: Path
     process: subprocess.Popen[bytes] | None
-    """None: one that is played again."""
+    """None: a replayed session."""
     number: int
-    """By which it is cancelled."""
+    """Kaggle's number, to cancel it."""
     events: list[dict[str, str]] = field(default_factory=list)
     """Its log."""
     state: str = "RUNNING"
@@ -47,29 +49,29 @@ class Session:
 
 
 Played = dict[tuple[str, str], tuple[list[dict[str, str]], Path]]
-"""What sessions that were COMPLETE said and left, by layout and script, which holds the hash of its bundle."""
+"""The logs and files of COMPLETE sessions, by layout and script, which contains the hash of its bundle."""
 
 
 @dataclass(kw_only=True)
 class Sessions(Account):
-    """`SaveKernel` starts a process, or plays again what the same script did in the same layout."""
+    """`SaveKernel` starts a process, or replays a session with the same script and layout."""
 
     root: Path
-    """Holds a folder for each session."""
+    """Has a folder for each session."""
     played: Played = field(default_factory=dict)
     real: int = 0
-    """Sessions that were processes."""
+    """The number of sessions that were processes."""
     layout: str = "new"
     competition_data: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
-    """Of the notebook's process."""
+    """Environment of the notebook's process."""
     sessions: dict[tuple[str, int], Session] = field(default_factory=dict)
     holds: Callable[[], bool] = lambda: False
-    """Whether a session that is played again still runs."""
+    """Whether a replayed session keeps running."""
     cuts: int = 0
-    """How many streams of the log break after their first event."""
+    """How many log streams break after their first event."""
     streams: bool = True
-    """Whether the log of a session that runs is given at all."""
+    """Whether the log of a running session is available."""
     may_cancel: bool = True
     deleted: list[str] = field(default_factory=list)
 
@@ -146,7 +148,7 @@ class Sessions(Account):
         session = self.sessions.get(self._key(asked))
         if session is None:
             return 404, "no such session"
-        if session.process is None and not self.holds():
+        if session.process is None and not session.ended.is_set() and not self.holds():
             session.state = "COMPLETE"
             session.ended.set()
         if session.ended.is_set():
@@ -176,22 +178,27 @@ class Sessions(Account):
     def CancelKernelSession(self, asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:  # noqa: N802
         found = [session for session in self.sessions.values() if session.number == asked["kernelSessionId"]]
         if not self.may_cancel or not found:
-            # several projects, 2026: what a token of the newer kind is answered; Kaggle/kaggle-cli issues 1169, 1172:
-            # no call tells the number, which a notebook has in KAGGLE_CONTAINER_NAME
+            # several projects, 2026: the answer to a newer token. Kaggle/kaggle-cli issues 1169, 1172: no call returns
+            # the number, which a notebook has in KAGGLE_CONTAINER_NAME
             return 403, "Permission 'kernelSessions.cancel' was denied"
-        found[0].state = "CANCEL_REQUESTED"
-        assert found[0].process is not None
-        os.killpg(found[0].process.pid, signal.SIGKILL)
+        (session,) = found
+        if session.process is None:  # a replayed one: without the manifest, which is written last
+            (session.working / notebook.OUTPUT).unlink()
+            session.state = "CANCEL_ACKNOWLEDGED"
+            session.ended.set()
+            return {}
+        session.state = "CANCEL_REQUESTED"
+        os.killpg(session.process.pid, signal.SIGKILL)
         return {}
 
     def DeleteKernel(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        # one project measured it: the GPU's time stops to count at once
+        # one project measured that the GPU time stops at once
         self.deleted.append(asked["kernelSlug"])
         self.end_all()
         return {}
 
     def stream(self, slug: str) -> None:
-        """Answer for the log of a notebook. Kaggle/kaggle-cli, kaggle_api_extended.py, kernels_logs_stream."""
+        """Serve the log of a notebook: kaggle 2.2.4, kaggle_api_extended.py, kernels_logs_stream."""
         self.server.handlers[f"kernels/logs/stream/{USER}/{slug}"] = self._stream
 
     def _stream(self, request: Request, reply: Reply) -> None:

@@ -1,4 +1,4 @@
-"""A storage as the signed address leads to: it knows ranges, and fails as it is told."""
+"""The storage behind a signed address: it supports ranges, and fails on request."""
 
 import base64
 import hashlib
@@ -18,13 +18,13 @@ Fault = Callable[[Request, Reply, "Storage"], None]
 
 @dataclass(kw_only=True)
 class Storage:
-    """`faults` answer the first requests, one each."""
+    """Each of `faults` answers one request."""
 
     kaggle: Server
     content: bytes
     etag: str = '"one"'
     md5: str | None = None
-    """None: the right one; "": not told."""
+    """None: the right one; "": no header."""
     faults: list[Fault] = field(default_factory=list)
     server: Server = field(default_factory=Server)
 
@@ -39,7 +39,7 @@ class Storage:
             self.give(request, reply)
 
     def give(self, request: Request, reply: Reply, *, share: float = 1.0) -> None:
-        """The archive or the asked part of it; `share`: end the connection after so much of it."""
+        """The archive or the requested range. `share`: close the connection after this share."""
         first = self.first(request)
         body = self.content[first:]
         if not body:
@@ -72,12 +72,12 @@ class Storage:
 
 
 def breaks(request: Request, reply: Reply, storage: Storage) -> None:
-    """Half of what was asked for, then the connection ends."""
+    """Half of the requested bytes, then the connection closes."""
     storage.give(request, reply, share=0.5)
 
 
 def stalls(request: Request, reply: Reply, storage: Storage) -> None:
-    """Half of the content, then nothing, for as long as the client stays."""
+    """Half of the content, then nothing."""
     reply.wfile.flush()
     share = storage.content[storage.first(request) :]
     reply.send_response(200)
@@ -89,7 +89,7 @@ def stalls(request: Request, reply: Reply, storage: Storage) -> None:
 
 
 def status(code: int) -> Fault:
-    """A page of an error."""
+    """An error page."""
 
     def fault(request: Request, reply: Reply, storage: Storage) -> None:
         reply.bytes(b"<Error><Code>AccessDenied</Code></Error>" * 100, code, **{"Content-Type": "application/xml"})

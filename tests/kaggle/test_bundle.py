@@ -1,4 +1,4 @@
-"""The bundle: the same for the same runs, nothing of this machine in it, and refused where the notebook would fail."""
+"""The bundle: reproducible, without local data, and refused if the notebook would fail."""
 
 import errno
 import hashlib
@@ -27,7 +27,7 @@ Build = Callable[..., bundle.Bundle]
 
 @pytest.fixture(autouse=True)
 def small_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wheels have tests of their own; here one stands for all."""
+    """One wheel instead of all, which have tests of their own."""
     monkeypatch.setattr(wheels, "missing_wheels", lambda: [wheels.Wheel(name="toy-1-py3-none-any.whl", content=b"x")])
 
 
@@ -84,7 +84,7 @@ def test_it_holds_what_the_notebook_needs(build: Build, model: Path) -> None:
     assert made.validation_dice == model_card.read_card(model).validation_dice
 
 
-def test_the_cards_are_for_a_private_notebook_without_internet(build: Build) -> None:
+def test_the_metadata_is_for_a_private_notebook_without_internet(build: Build) -> None:
     made = build(user="Some-Body", competition="another")
     kernel = json.loads((made.kernel / "kernel-metadata.json").read_text())
     assert kernel == kernel | {
@@ -98,7 +98,7 @@ def test_the_cards_are_for_a_private_notebook_without_internet(build: Build) -> 
 
 
 def test_names_of_runs_may_hold_any_letter(build: Build, model: Path) -> None:
-    """Kaggle refuses files of a dataset whose paths hold & or @, as others saw."""
+    """Kaggle refuses & and @ in the paths of a dataset, as others saw."""
     odd = model.rename(model.parent / "r&d @home (1), ünï")
     made = build("out", odd)
     assert all(re.fullmatch(r"[A-Za-z0-9._/-]+", path) for path in files_of(made))
@@ -106,9 +106,9 @@ def test_names_of_runs_may_hold_any_letter(build: Build, model: Path) -> None:
     assert [(each["name"], each["folder"]) for each in contents["runs"]] == [(odd.name, "runs/1")]  # type: ignore
 
 
-def test_the_fingerprint_is_the_one_of_the_versions_before(build: Build, model: Path) -> None:
-    """Else what was submitted would be submitted once more."""
-    other = Path(shutil.copytree(model, model.parent / f"{model.name}-2"))  # its path sorts otherwise as a text
+def test_the_fingerprint_is_that_of_earlier_versions(build: Build, model: Path) -> None:
+    """Else the same runs would be submitted again."""
+    other = Path(shutil.copytree(model, model.parent / f"{model.name}-2"))  # its path sorts differently as text
     made = build("out", model, other)
     contents = contents_of(made)
     files = {f"runs/{each.name}/{file}": run_file for number, each in enumerate((model, other), start=1)
@@ -127,7 +127,7 @@ def test_the_readme_has_commands_that_can_be_copied(build: Build) -> None:
     assert f"-k Some-Body/{made.slug}-notebook -v 1 -f submission.csv" in text
     assert by_hand.NOBODY not in text
     unknown = (build("other").dataset.parent / bundle.README).read_text()
-    assert unknown.startswith("Put the name of your Kaggle account")
+    assert unknown.startswith(f"First replace {by_hand.NOBODY} by the name of your Kaggle account")
     assert by_hand.NOBODY in unknown
 
 
@@ -141,7 +141,7 @@ def test_what_it_holds_loads_and_predicts_the_same(build: Build, model: Path) ->
     assert rules == replace(run_folder.thresholds_of(model, card), runs=())
 
 
-def test_the_same_runs_give_the_same_bytes_and_what_decides_the_masks_another_fingerprint(
+def test_the_same_runs_give_the_same_bytes_and_other_masks_another_fingerprint(
     build: Build, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, of_user = build("a"), build("b"), build("c", user="somebody")
@@ -157,15 +157,13 @@ def test_the_same_runs_give_the_same_bytes_and_what_decides_the_masks_another_fi
     assert len(found) == 4
     monkeypatch.setattr(wheels, "missing_wheels", lambda: [wheels.Wheel(name="toy-1-py3-none-any.whl", content=b"y")])
     newer = build("g")
-    assert newer.fingerprint == other.fingerprint, "a changed program alone is no new submission"
+    assert newer.fingerprint == other.fingerprint, "a newer program is no new submission"
     assert newer.contents != other.contents, "but its script needs a dataset of its own"
     digest = hashlib.sha256((newer.dataset / "severstal-bundle.json").read_bytes()).hexdigest()
     assert (newer.contents, f'\nBUNDLE = "{digest}"\n' in (newer.kernel / "script.py").read_text()) == (digest, True)
 
 
-def test_nothing_of_this_machine_is_in_it(
-    build: Build, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_has_no_local_data(build: Build, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_never_to_be_seen")
     monkeypatch.setenv("KAGGLE_USERNAME", "environments-user")
     thresholds = json.loads((model / run_folder.THRESHOLDS).read_text())
@@ -179,7 +177,7 @@ def test_nothing_of_this_machine_is_in_it(
 
 
 def test_several_runs_share_one_set_of_rules(build: Build, model: Path, trained: tuple[Path, Path]) -> None:
-    """Without --thresholds those of the best run, as `predict` takes them; folders of one name are told apart."""
+    """Without --thresholds those of the best run, as in `predict`; folders with the same name get numbers."""
     card = model_card.read_card(model)
     model_card.write_card(model, replace(card, validation_dice=(card.validation_dice or 0) - 0.1))
     run_folder.write_thresholds(
@@ -200,7 +198,7 @@ def test_several_runs_share_one_set_of_rules(build: Build, model: Path, trained:
 def test_an_ensemble_keeps_its_weights_by_the_names_in_the_bundle(
     build: Build, model: Path, trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    runs = (model, trained[1])  # of one name
+    runs = (model, trained[1])  # with the same name
     searched = Thresholds(rules=(ClassPostprocess(),) * 2, exclusive=True, tta="none", runs=tuple(map(str, runs[::-1])))
     for name, weights in (("even", ()), ("weighted", (1.0, 3.0)), ("other", (1.0, 2.0))):
         run_folder.write_thresholds(
@@ -223,7 +221,7 @@ def test_an_ensemble_keeps_its_weights_by_the_names_in_the_bundle(
     other, even = (build("out", *runs, thresholds=tmp_path / f"{name}.json") for name in ("other", "even"))
     assert len({made.fingerprint, even.fingerprint, other.fingerprint}) == 3
     written = json.loads((even.dataset / "thresholds.json").read_text())
-    assert set(written) == {"format", "exclusive", "tta", "rules"}  # as ever: no new submission of what was submitted
+    assert set(written) == {"format", "exclusive", "tta", "rules"}  # as before: no new submission of the same runs
 
 
 def test_an_earlier_bundle_is_replaced_and_the_rest_of_the_folder_stays(build: Build, tmp_path: Path) -> None:
@@ -242,10 +240,10 @@ def test_an_earlier_bundle_is_replaced_and_the_rest_of_the_folder_stays(build: B
 
 
 @pytest.mark.parametrize("name", ["dataset", "kernel"])
-def test_a_folder_of_others_is_not_replaced(build: Build, tmp_path: Path, name: str) -> None:
+def test_other_files_are_not_replaced(build: Build, tmp_path: Path, name: str) -> None:
     (tmp_path / "out" / name).mkdir(parents=True)
     (tmp_path / "out" / name / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match=f"{name} is in the way"):
+    with pytest.raises(InputError, match=f"{name} exists and is not a bundle"):
         build()
     assert [path.name for path in (tmp_path / "out").rglob("*")] == [name, "thesis.txt"]
 
@@ -263,7 +261,7 @@ def test_a_full_disk_leaves_the_earlier_bundle(build: Build, monkeypatch: pytest
     assert sorted(path.name for path in made.dataset.parent.iterdir()) == ["README.md", "dataset", "kernel"]
 
 
-def test_a_file_in_place_of_the_folder_is_told(build: Build, tmp_path: Path) -> None:
+def test_a_file_instead_of_the_folder_is_reported(build: Build, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     with pytest.raises(OutputError, match=r"cannot write .*out: "):
         build()
@@ -285,7 +283,7 @@ def spoil_weights(model: Path) -> None:
         (lambda _: None, {"thresholds": Path("nowhere.json")}, RunError, "nowhere.json is missing"),
     ],
 )
-def test_what_would_fail_in_the_notebook_is_refused_here(
+def test_runs_that_would_fail_in_the_notebook_are_refused(
     build: Build, model: Path, tmp_path: Path, spoil: Callable[[Path], None], options: dict[str, object],
     kind: type[SeverstalError], line: str,
 ) -> None:  # fmt: skip
@@ -315,7 +313,7 @@ def test_the_slug_is_made_of_the_names(names: list[str], slug: str) -> None:
     assert bundle.slug_of(names) == slug
 
 
-def test_long_and_foreign_names_keep_apart() -> None:
+def test_long_and_non_ascii_names_get_different_slugs() -> None:
     names: list[list[str]] = [["x" * 80], ["x" * 81], ["я"], ["ю"], ["日本"], ["x" * 40, "y"], ["x" * 40, "z"]]
     slugs = [bundle.slug_of(each) for each in names]
     assert len(set(slugs)) == len(slugs)
@@ -328,10 +326,10 @@ def test_long_and_foreign_names_keep_apart() -> None:
 def test_the_time_is_measured_with_the_views_and_size_of_the_run(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = set()
 
-    def slow(members: list[object], data_folder: list[np.ndarray], *_: object, views: str, batch_size: int
+    def slow(members: list[object], images: list[np.ndarray], *_: object, views: str, batch_size: int
              ) -> Iterator[None]:  # fmt: skip
-        asked.add((len(members), data_folder[0].shape, views))
-        for _ in data_folder:
+        asked.add((len(members), images[0].shape, views))
+        for _ in images:
             now[0] += 0.1
             yield
 

@@ -1,4 +1,4 @@
-"""Calls to Kaggle: credentials, patience, and what an error says."""
+"""Calls to Kaggle: credentials, retries and errors."""
 
 import base64
 import logging
@@ -29,7 +29,7 @@ def ask(kaggle: client.Kaggle, **options: Any) -> Any:
 
 
 def failing(status: int, *, times: int = 99, **headers: str) -> Callable[[Request, Reply], None]:
-    """Answer with `status` the first `times` times, then well."""
+    """Answer `times` times with `status`, then with success."""
     count = 0
 
     def handler(request: Request, reply: Reply) -> None:
@@ -62,7 +62,7 @@ def test_a_call_is_signed_and_answered(server: Server) -> None:
         (503, MachineError, "Kaggle has a fault"),
     ],
 )
-def test_every_status_has_a_remedy_and_shows_no_secret(
+def test_every_status_has_a_remedy_and_prints_no_secret(
     server: Server, status: int, kind: type[SeverstalError], words: str
 ) -> None:
     server.handlers[LIST] = failing(status)
@@ -78,7 +78,7 @@ def test_every_status_has_a_remedy_and_shows_no_secret(
 
 @pytest.mark.parametrize("signs", ["token", "key"])
 def test_a_secret_is_hidden_in_every_form(server: Server, monkeypatch: pytest.MonkeyPatch, signs: str) -> None:
-    """A server may echo a header, an address, or an end of either."""
+    """A server may echo a header, an address, or a part of either."""
     user, key = "ann", "k/y+0123456789=abcdef"
     if signs == "key":
         monkeypatch.delenv("KAGGLE_API_TOKEN")
@@ -95,7 +95,7 @@ def test_a_secret_is_hidden_in_every_form(server: Server, monkeypatch: pytest.Mo
             ask(client.connect("steel"))
         line = str(raised.value)
         assert "***" in line or text.startswith("xxx")
-        for at in range(len(text) - 12):  # ends of base64 hold three letters of what is beside
+        for at in range(len(text) - 12):  # the ends of base64 contain three characters of the text around
             if text[at : at + 12] != "x" * 12:
                 assert text[at : at + 12] not in line, (text, line)
 
@@ -114,7 +114,7 @@ def test_a_busy_server_is_asked_again(server: Server, status: int) -> None:
     assert said.lines == [f"Kaggle is busy ({status}): asking again in 0 s"] * 2
 
 
-def test_what_must_not_happen_twice_is_repeated_after_429_only(server: Server) -> None:
+def test_a_call_that_must_not_happen_twice_is_retried_after_429_only(server: Server) -> None:
     server.handlers[LIST] = failing(500, times=1)
     with pytest.raises(MachineError, match="answers 500"):
         ask(client.connect("steel", pause_s=0), repeat=False)
@@ -122,7 +122,7 @@ def test_what_must_not_happen_twice_is_repeated_after_429_only(server: Server) -
     assert ask(client.connect("steel", pause_s=0), repeat=False).submissions == []
 
 
-def test_the_server_says_how_long_to_wait(server: Server) -> None:
+def test_retry_after_is_respected(server: Server) -> None:
     server.handlers[LIST] = failing(429, times=1, **{"Retry-After": "1"})
     began = time.monotonic()
     ask(client.connect("steel", pause_s=0))
@@ -132,7 +132,7 @@ def test_the_server_says_how_long_to_wait(server: Server) -> None:
         ask(client.connect("steel", pause_s=0))
 
 
-def test_a_server_that_never_answers_is_left(server: Server) -> None:
+def test_a_silent_server_times_out(server: Server) -> None:
     left = threading.Event()
     server.handlers[LIST] = lambda request, reply: left.wait(120)  # type: ignore[assignment, return-value]
     began = time.monotonic()
@@ -161,11 +161,11 @@ def test_no_network(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_page_instead_of_an_answer(server: Server) -> None:
     server.handlers[LIST] = lambda request, reply: reply.bytes(b"<html>", **{"Content-Type": "text/html"})
-    with pytest.raises(MachineError, match="does not understand"):
+    with pytest.raises(MachineError, match="unknown format"):
         ask(client.connect("steel"))
 
 
-def test_without_credentials_every_place_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_every_source_is_named(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     with pytest.raises(InputError, match="no Kaggle credentials") as raised:
         client.connect("steel")
@@ -175,7 +175,7 @@ def test_without_credentials_every_place_is_named(server: Server, monkeypatch: p
     assert server.requests == []
 
 
-def test_a_damaged_kaggle_json_is_told_without_its_content(
+def test_a_damaged_kaggle_json_is_reported_without_its_content(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("KAGGLE_API_TOKEN")
@@ -201,11 +201,11 @@ def test_a_token_belongs_to_a_user(server: Server) -> None:
     server.handlers["api.v1.DiagnosticsService/Hello"] = lambda request, reply: reply.json({"userName": "ann"})
     assert client.connect("steel").user() == "ann"
     server.handlers["api.v1.DiagnosticsService/Hello"] = lambda request, reply: reply.json({})
-    with pytest.raises(InputError, match="did not tell your user name"):
+    with pytest.raises(InputError, match="returned no user name"):
         client.connect("steel").user()
 
 
-def test_nothing_secret_is_printed_even_where_the_libraries_talk(
+def test_no_secret_is_printed_by_verbose_libraries(
     server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """KAGGLE_API_ENVIRONMENT=TEST makes kagglehub's client print every header."""

@@ -1,4 +1,4 @@
-"""`severstal download`: a complete folder or none, whatever happens on the way."""
+"""`severstal download`: a complete folder or none, after any failure."""
 
 import functools
 import io
@@ -29,7 +29,7 @@ STEEL = config.Competition(slug="steel", train_images=6, test_images=3, masks=4)
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a command left: exit code, standard output, standard error."""
+    """Exit code, standard output and standard error of a command."""
 
     code: int
     out: str
@@ -49,7 +49,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def source(make_data: Callable[..., Path]) -> Path:
-    """What is in the archive."""
+    """The content of the archive."""
     folder = make_data("source", images=6, size=(64, 96))
     (folder / "test_images").mkdir()
     for path in sorted((folder / "train_images").iterdir())[:3]:
@@ -97,7 +97,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_data_arrive_and_a_second_call_does_nothing(
+def test_the_data_is_downloaded_and_a_second_call_does_nothing(
     storage: Storage, download: Download, data: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = download()
@@ -110,7 +110,7 @@ def test_the_data_arrive_and_a_second_call_does_nothing(
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     (data / ".download/unpacked").mkdir(parents=True)
     outcome = download()
-    assert not (data / ".download").exists(), "what a killed download left stays for ever"
+    assert not (data / ".download").exists(), "the files of a killed download are removed"
     assert outcome.out == (f"{data}: already complete, nothing to do; {counts}\nnext: severstal split --data {data}\n")
     assert (outcome.code, outcome.err, storage.server.requests, storage.kaggle.requests) == (0, "", [], [])
 
@@ -142,7 +142,7 @@ cli.main()
 
 
 def start(storage: Storage, data: Path, **environment: str) -> subprocess.Popen[str]:
-    """The command in a process of its own, with every logger at its most talkative."""
+    """The command in a process of its own, with all loggers at DEBUG."""
     command = [sys.executable, "-c", DRIVER, storage.kaggle.url, "--data", str(data), "--stall", "20s"]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
@@ -150,7 +150,7 @@ def start(storage: Storage, data: Path, **environment: str) -> subprocess.Popen[
 
 
 @pytest.mark.parametrize("signal", ["SIGKILL", "SIGINT"])
-def test_a_killed_download_goes_on(storage: Storage, download: Download, data: Path, source: Path, signal: str) -> None:
+def test_a_killed_download_resumes(storage: Storage, download: Download, data: Path, source: Path, signal: str) -> None:
     storage.faults += [stalls]
     part = data / ".download/archive.zip.part"
     with start(storage, data) as process:
@@ -180,11 +180,11 @@ STEPS: dict[str, tuple[Any, str, int]] = {
 
 
 @pytest.mark.parametrize(("owner", "name", "call"), STEPS.values(), ids=STEPS)
-def test_interrupted_at_any_step_it_goes_on_without_a_second_download(
+def test_an_interruption_at_any_step_resumes_without_a_second_download(
     storage: Storage, download: Download, data: Path, source: Path, monkeypatch: pytest.MonkeyPatch,
     owner: Any, name: str, call: int,
 ) -> None:  # fmt: skip
-    """The `call`th use of `owner.name` does not happen any more."""
+    """KeyboardInterrupt at the `call`th call of `owner.name`."""
     usual, count = getattr(owner, name), 0
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
@@ -205,7 +205,7 @@ def test_interrupted_at_any_step_it_goes_on_without_a_second_download(
     assert len(storage.server.requests) == 1
 
 
-def test_other_data_are_left_alone(server: Server, download: Download, data: Path, source: Path) -> None:
+def test_other_data_is_kept(server: Server, download: Download, data: Path, source: Path) -> None:
     shutil.copytree(source, data)
     next((data / "train_images").iterdir()).unlink()
     before = tree(data)
@@ -217,7 +217,7 @@ def test_other_data_are_left_alone(server: Server, download: Download, data: Pat
     assert (outcome.code, outcome.out, tree(data), server.requests) == (1, "", before, [])
 
 
-def test_data_that_appear_during_a_download_are_not_overwritten(
+def test_data_that_appears_during_a_download_is_not_overwritten(
     storage: Storage, download: Download, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def check(*arguments: Any) -> None:
@@ -225,7 +225,7 @@ def test_data_that_appear_during_a_download_are_not_overwritten(
 
     monkeypatch.setattr(downloading, "_check", check)
     outcome = download()
-    assert "something of this name is there. Move that away" in outcome.err
+    assert "the name exists. Move that file or folder away" in outcome.err
     assert (data / "train.csv").read_text() == "mine"
     (data / "train.csv").unlink()
     assert download().code == 0
@@ -251,7 +251,7 @@ def test_a_hostile_archive_leaves_nothing(storage: Storage, download: Download, 
         made.writestr("../../evil", "evil")
     storage.content = packed.getvalue()
     outcome = download()
-    assert "the archive must not be unpacked: '../../evil': its name leads out of the folder" in outcome.err
+    assert "the archive must not be unpacked: '../../evil': its path leaves the folder" in outcome.err
     assert outcome.code == 1
     assert not list(data.parent.rglob("evil"))
     assert tree(data) == {}
@@ -284,7 +284,7 @@ def spoil_table(source: Path) -> None:
         (spoil_table, "in the archive: train.csv, line "),
     ],
 )
-def test_what_is_not_the_competition_is_not_put_in_place(
+def test_other_data_than_the_competitions_is_not_moved_to_the_folder(
     storage: Storage, download: Download, data: Path, source: Path, spoil: Callable[[Path], None], words: str
 ) -> None:
     spoil(source)
@@ -338,7 +338,7 @@ def test_two_at_once(storage: Storage, download: Download, data: Path) -> None:
     assert (outcome.code, storage.kaggle.requests) == (1, [])
 
 
-def test_nothing_secret_is_written_at_any_verbosity(storage: Storage, data: Path, source: Path) -> None:
+def test_no_secret_is_written_at_any_verbosity(storage: Storage, data: Path, source: Path) -> None:
     storage.faults += [breaks] * 99
     with start(storage, data, SEVERSTAL_DEBUG="1", KAGGLEHUB_VERBOSITY="debug") as process:
         out, err = process.communicate()

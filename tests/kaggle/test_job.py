@@ -1,4 +1,4 @@
-"""What Kaggle answered others in 2026, where our stand-in used to be kinder: each was seen, and stops nobody here."""
+"""Answers of Kaggle that others saw in 2026, and that the stand-in did not give before."""
 # ruff: noqa: F811 (fixtures)
 
 import json
@@ -64,14 +64,14 @@ def test_the_reason_of_a_refusal_is_read_in_every_form(server: Server, status: i
 
 
 @pytest.mark.parametrize(
-    ("answer", "came"),
+    ("answer", "received"),
     [
         (lambda reply: reply.json({"oh": f"no {TOKEN} https://a.b/c?sig={SECRET}"}, 418), '418 {"oh": "no *** '),
         (lambda reply: reply.json({"createToken": SECRET, "submissions": 7}, 200), '200 {"createToken": "***"'),
         (lambda reply: reply.bytes(b"<html>no", 400), "400 <html>no"),
     ],
 )
-def test_a_failure_that_nobody_knows_tells_what_was_sent_and_what_came(server: Server, answer: Any, came: str) -> None:
+def test_an_unknown_failure_prints_the_request_and_the_answer(server: Server, answer: Any, received: str) -> None:
     server.handlers[ASKED] = lambda request, reply: answer(reply)
     kaggle = client.connect("steel")
     message = ApiListSubmissionsRequest()
@@ -81,11 +81,11 @@ def test_a_failure_that_nobody_knows_tells_what_was_sent_and_what_came(server: S
     line = str(raised.value)
     assert "never tried on Kaggle itself. Report this line as an issue of severstal" in line
     assert f'sent {ASKED} {{"competitionName": "*** steel"' in line
-    assert f"came {came}" in line
+    assert f"received {received}" in line
     assert not re.search(f"{TOKEN}|{SECRET}|\n", line)
 
 
-def test_dataset_and_notebook_have_names_of_their_own(account: Account, send: Send) -> None:
+def test_dataset_and_notebook_have_different_names(account: Account, send: Send) -> None:
     send()
     assert_submitted_once(account)
     assert set(account.datasets) == {SLUG}
@@ -93,7 +93,7 @@ def test_dataset_and_notebook_have_names_of_their_own(account: Account, send: Se
 
 
 @pytest.mark.parametrize("length", [1, 20, 30, 31, 40, 41, 42, 100])
-def test_the_notebook_of_any_run_has_a_title_that_kaggle_takes(length: int) -> None:
+def test_the_title_of_any_notebook_is_valid(length: int) -> None:
     slug = names.slug_of(["x" * length])
     notebook = names.notebook_of(slug)
     assert notebook != slug
@@ -104,7 +104,7 @@ def test_the_notebook_of_any_run_has_a_title_that_kaggle_takes(length: int) -> N
 
 
 @pytest.mark.parametrize("refusal", ["taken", "stuck"])
-def test_a_name_that_the_notebook_cannot_have_becomes_another_one(
+def test_a_taken_or_unusable_name_of_the_notebook_gets_a_number(
     account: Account, send: Send, said: Said, refusal: str
 ) -> None:
     """`stuck`: seen by others for slugs whose first push had failed; Kaggle/kaggle-cli issues 345, 575 and 964."""
@@ -118,57 +118,73 @@ def test_a_name_that_the_notebook_cannot_have_becomes_another_one(
     assert sum(f"the notebook becomes {NOTEBOOK}-" in line for line in said.lines) == 2
     send(again=True)
     assert_submitted_once(account, times=2)
-    assert len(account.kernels) == 1, "the name is known"
+    assert len(account.kernels) == 1, "the name is saved"
 
 
-def test_names_are_not_tried_for_ever(account: Account, send: Send) -> None:
+def test_the_names_are_limited(account: Account, send: Send) -> None:
     account.refusals = ["Notebook not found."] * 99
     with pytest.raises(InputError, match=r"Notebook not found\. Delete what has this name on Kaggle, or rename"):
         send()
     assert len(account.calls("SaveKernel")) == job.NAMES
 
 
-def test_a_dataset_whose_name_a_notebook_has_becomes_another_one(account: Account, send: Send, said: Said) -> None:
+def test_a_taken_name_of_the_dataset_gets_a_number(account: Account, send: Send, said: Said) -> None:
     account.taken = {SLUG: "notebook"}
     account.slug = f"{SLUG}-2"
     send()
     assert_submitted_once(account)
     assert account.kernels[0]["datasetDataSources"] == [f"{USER}/{SLUG}-2"]
-    assert f"something else on Kaggle is named {SLUG}: the dataset becomes {SLUG}-2" in said.lines
+    assert f"the name {SLUG} is taken on Kaggle: the dataset becomes {SLUG}-2" in said.lines
     send(again=True)
     assert (len(account.versions), len(account.kernels)) == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["GetKernelSessionStatus", "GetSubmission"])
-def test_what_was_just_made_may_be_unknown_for_a_while(account: Account, send: Send, name: str) -> None:
+def test_a_new_object_may_be_unknown_for_a_while(account: Account, send: Send, name: str) -> None:
     account.unseen = {name: 3}
     send()
     assert_submitted_once(account)
     assert len(account.kernels) == 1
 
 
-def test_a_place_is_waited_for(account: Account, send: Send, said: Said) -> None:
+def test_the_status_is_asked_for_without_the_version_label_if_kaggle_refuses_it(account: Account, send: Send) -> None:
+    """Another project was answered 400 in September 2026."""
+    answer = account.GetKernelSessionStatus
+
+    def refuse(asked: dict[str, Any]) -> dict[str, Any] | tuple[int, str]:
+        return (400, "Invalid version label") if "versionLabel" in asked else answer(asked)
+
+    path = "kernels.KernelsApiService/GetKernelSessionStatus"
+    account.server.handlers[path] = account._handler("GetKernelSessionStatus", refuse)
+    account.kernel_states = ["QUEUED", "RUNNING"]
+    send()
+    assert_submitted_once(account)
+    asked = [request.json for request in account.server.requests if request.path.endswith(path)]
+    assert [each.get("versionLabel") for each in asked] == ["v1", None, None, None]
+
+
+def test_it_waits_until_a_notebook_may_run(account: Account, send: Send, said: Said) -> None:
     """Kaggle/kaggle-cli issue 185, and many logs of 2026."""
     account.refusals = ["Maximum batch GPU session count of 2 reached."] * 3
     send()
     assert_submitted_once(account)
-    waits = [line for line in said.lines if "Maximum batch GPU session count of 2 reached: waiting for a place" in line]
+    waits = [line for line in said.lines if "Maximum batch GPU session count of 2 reached: waiting." in line]
     assert len(waits) == 1
 
 
-def test_a_place_is_not_waited_for_longer_than_asked(account: Account, send: Send) -> None:
+def test_the_wait_for_a_notebook_times_out(account: Account, send: Send) -> None:
     account.refusals = ["Maximum batch GPU session count of 2 reached."] * 99_999
-    with pytest.raises(MachineError, match=r"session count of 2 reached\. The same command goes on"):
+    with pytest.raises(MachineError, match=r"session count of 2 reached\. The same command resumes"):
         send(place_limit_s=0.05)
     account.refusals.clear()
     send()
     assert_submitted_once(account)
 
 
-def test_used_up_hours_are_told_with_the_time_of_the_next_ones(account: Account, send: Send) -> None:
+def test_a_used_up_quota_is_reported_with_its_renewal(account: Account, send: Send) -> None:
     account.refusals = ["Maximum weekly GPU quota of 30.00 hours reached."]
     with pytest.raises(
-        InputError, match=r"quota of 30\.00 hours reached\. The week begins anew at 2026-11-28 00:00 UTC"
+        InputError, match=r"quota of 30\.00 hours reached\. The next week begins at 2026-11-28 00:00 UTC"
     ):
         send()
     assert len(account.versions) == 1
@@ -188,7 +204,7 @@ def test_used_up_hours_are_told_with_the_time_of_the_next_ones(account: Account,
         ),
     ],
 )
-def test_what_cannot_go_well_ends_before_anything_is_sent(
+def test_a_certain_refusal_ends_the_command_before_an_upload(
     account: Account, send: Send, competition: dict[str, Any], used: str, words: str
 ) -> None:
     account.competition = competition
@@ -198,14 +214,14 @@ def test_what_cannot_go_well_ends_before_anything_is_sent(
     assert (account.puts(), account.calls("StartBlobUpload"), account.kernels) == ([], [], [])
 
 
-def test_who_has_not_entered_is_told(account: Account, send: Send, said: Said) -> None:
+def test_an_account_that_has_not_entered_is_warned(account: Account, send: Send, said: Said) -> None:
     account.competition = {}
     send()
     rules = f"https://www.kaggle.com/competitions/{COMPETITION}/rules"
-    assert f"competition {COMPETITION}: not entered, as Kaggle tells: accept the rules on {rules}" in said.lines
+    assert f"competition {COMPETITION}: not entered: accept the rules on {rules}" in said.lines
 
 
-def test_a_dataset_that_is_mounted_late_gets_its_notebook_again(account: Account, send: Send, said: Said) -> None:
+def test_a_notebook_runs_again_if_its_dataset_was_mounted_late(account: Account, send: Send, said: Said) -> None:
     account.unmounted, account.sizes_are_secret = 2, True
     send(late_s=0.05)
     assert_submitted_once(account)
@@ -214,7 +230,7 @@ def test_a_dataset_that_is_mounted_late_gets_its_notebook_again(account: Account
     assert sum("the dataset was not mounted yet: the notebook runs again in" in line for line in said.lines) == 2
 
 
-def test_output_that_is_listed_late_is_waited_for(account: Account, send: Send, said: Said) -> None:
+def test_it_waits_until_the_output_is_listed(account: Account, send: Send, said: Said) -> None:
     account.unlisted = 4
     send(late_s=60)
     assert_submitted_once(account)
@@ -222,8 +238,8 @@ def test_output_that_is_listed_late_is_waited_for(account: Account, send: Send, 
     assert "waiting until Kaggle lists submission.csv of the notebook" in said.lines
 
 
-def test_the_denied_session_names_the_allowance_and_the_page(account: Account, send: Send) -> None:
-    """Several projects took it for a missing scope; the account's allowance of the day was used up."""
+def test_a_denied_submission_names_the_allowance_and_the_page(account: Account, send: Send) -> None:
+    """Several projects suspected a missing scope; the day's allowance was used up."""
     account.before["CreateCodeSubmission"] = failing(403, 1, "Permission 'kernelSessions.get' was denied")
     page = f"https://www.kaggle.com/code/{USER}/{NOTEBOOK}"
     with pytest.raises(InputError, match=f"day's allowance.*00:00 UTC.*press Submit to Competition on {page}"):
@@ -233,7 +249,7 @@ def test_the_denied_session_names_the_allowance_and_the_page(account: Account, s
 
 
 def log_in(home: Path, expires: datetime) -> Path:
-    """What `kaggle auth login` leaves: `kagglesdk.kaggle_creds`, `KaggleCredentials.save`."""
+    """The file of `kaggle auth login`: `kagglesdk.kaggle_creds`, `KaggleCredentials.save`."""
     path = home / ".kaggle/credentials.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({
@@ -244,7 +260,7 @@ def log_in(home: Path, expires: datetime) -> Path:
 
 
 @pytest.mark.parametrize("hours", [-1, 0.1, 5])
-def test_the_login_of_kaggles_own_tool_serves(
+def test_the_login_of_kaggles_own_tool_is_used(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hours: float
 ) -> None:
     monkeypatch.delenv("KAGGLE_API_TOKEN")
@@ -271,7 +287,7 @@ def test_the_login_of_kaggles_own_tool_serves(
     ask(kaggle)
     assert len(renewed) == (0 if hours == 5 else 1)
     server.requests += [server.requests[0]] * 3
-    renewed.append("of another process")  # the token is over in the middle of a long wait
+    renewed.append("of another process")  # the token expires during a long wait
     ask(kaggle)
     assert renewed[-1] == f"renewed-s3cret-{len(renewed) - 1}"
     saved = json.loads(path.read_text())
@@ -282,15 +298,15 @@ def test_the_login_of_kaggles_own_tool_serves(
         assert kaggle.without_secrets(f"a {secret}") == "a ***"
 
 
-def test_a_login_that_is_over_says_how_to_log_in(
+def test_an_expired_login_names_the_command_to_log_in(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     log_in(tmp_path / "home", datetime.now(UTC) - timedelta(days=1))
     server.handlers["users.AccountService/GenerateAccessToken"] = lambda request, reply: reply.json(
-        gateway(401, "refresh-s3cret is over"), 401
+        gateway(401, "refresh-s3cret has expired"), 401
     )
-    with pytest.raises(InputError, match=r"auth login` is over: Kaggle answers 401\. Log in again") as e:
+    with pytest.raises(InputError, match=r"auth login` has expired: Kaggle answers 401\. Log in again") as e:
         client.connect("steel")
     assert "s3cret" not in str(e.value)
 

@@ -1,4 +1,4 @@
-"""The bundle's script: offline it predicts what `predict` does here, and says in one line what is wrong."""
+"""The notebook's script: offline it predicts what a local `predict` does, and reports a fault in one line."""
 
 import ast
 import csv
@@ -9,11 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +44,7 @@ except OSError as error:
 
 @pytest.fixture
 def inputs(tmp_path: Path, trained: tuple[Path, Path]) -> Path:
-    """What a notebook is given of the competition: images and a sample in the current layout."""
+    """The competition's inputs of a notebook: images and a sample in the current layout."""
     folder = tmp_path / "inputs" / COMPETITION
     (folder / "test_images").mkdir(parents=True)
     images = sorted((trained[0] / "train_images").iterdir())[:6]
@@ -77,7 +79,7 @@ def image_packages(name: str, found: dict[str, set[str]]) -> None:
 
 
 def make_image(folder: Path) -> Path:
-    """A Python that has what the notebook image is known to have, in the versions of this machine, and no more."""
+    """A Python with the known packages of the notebook image only, in the local versions."""
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
     here = Path(torch.__file__).parents[1]
@@ -101,7 +103,7 @@ def can_unshare() -> bool:
 
 
 def make_linknet(folder: Path, like: Path) -> Path:
-    """A run of a library's network, untrained: what it brings along has to work too."""
+    """An untrained run of a library's network: its requirements must work, too."""
     torch.manual_seed(0)
     network = registry.build("linknet", encoder="resnet18", classes=2, classifier=True)
     fields = {**vars(model_card.read_card(like)), "arch": "linknet", "encoder": "resnet18"}
@@ -109,11 +111,11 @@ def make_linknet(folder: Path, like: Path) -> Path:
     return folder
 
 
-def test_offline_it_writes_what_predict_writes_here(
+def test_offline_it_writes_the_same_as_a_local_predict(
     inputs: Path, tmp_path: Path, trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not can_unshare():
-        pytest.skip("this machine lets nobody take the network away")
+        pytest.skip("this machine allows no network namespaces")
     runs = [trained[1], make_linknet(tmp_path / "linknet", trained[1])]
     rules = tmp_path / "rules.json"
     run_folder.write_thresholds(rules, Thresholds(
@@ -179,13 +181,13 @@ def change_version(attached: Path) -> None:
     [
         (damage, "model.safetensors of the bundle is missing or damaged: upload the dataset again"),
         (lambda attached: (attached / "thresholds.json").unlink(), "thresholds.json of the bundle is missing"),
-        (change_version, "the attached bundle is of another version than this script"),
+        (change_version, "the attached bundle belongs to another version of this script"),
         (shutil.rmtree, "no severstal-bundle.json under"),
         (lambda attached: shutil.rmtree(attached.parents[2] / COMPETITION / "test_images"), "no test_images beside"),
         (lambda attached: shutil.rmtree(attached.parents[2]), "there is no"),
     ],
 )
-def test_what_is_wrong_with_the_inputs_is_one_line(
+def test_a_fault_of_the_inputs_is_reported_in_one_line(
     attached: Path, tmp_path: Path, spoil: Callable[[Path], None], line: str
 ) -> None:
     spoil(attached)
@@ -196,15 +198,15 @@ def test_what_is_wrong_with_the_inputs_is_one_line(
     assert list((tmp_path / "working").iterdir()) == []
 
 
-def test_a_prediction_that_fails_fails_the_notebook(attached: Path, tmp_path: Path) -> None:
-    """Here nothing that it needs is there: no wheels, and an empty environment."""
+def test_a_failed_prediction_fails_the_notebook(attached: Path, tmp_path: Path) -> None:
+    """Without wheels, in an empty environment."""
     venv.create(tmp_path / "bare", symlinks=True)
     (tmp_path / "working").mkdir()
     (tmp_path / "working/submission.csv").write_text("of an earlier time")
     done = run_script(tmp_path, str(tmp_path / "bare/bin/python"))
     assert done.returncode == 1
     assert "No module named severstal_cli" in done.stderr
-    assert done.stderr.endswith("severstal: the prediction failed with code 1: the lines above say why\n")
+    assert done.stderr.endswith("severstal: the prediction failed with code 1: see the lines above\n")
     assert list((tmp_path / "working").iterdir()) == []
 
 
@@ -212,7 +214,7 @@ def test_a_prediction_that_fails_fails_the_notebook(attached: Path, tmp_path: Pa
 def called(
     attached: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[int], list[list[str]]]]:
-    """`called(code)`: the commands that `notebook.main` would run where the look for GPUs ends with `code`."""
+    """`called(code)`: the commands that `notebook.main` would run if the GPU check exits with `code`."""
 
     def main(code: int) -> list[list[str]]:
         commands: list[list[str]] = []
@@ -236,11 +238,9 @@ def called(
 
 
 @pytest.mark.parametrize(
-    ("code", "line"), [(75, "this torch cannot use the GPU: choose GPU T4 x2"), (80, "the notebook was given no GPU")]
+    ("code", "line"), [(75, "this torch cannot use the GPU: choose GPU T4 x2"), (80, "the notebook has no GPU")]
 )
-def test_without_a_gpu_it_ends_with_a_line_instead_of_hours(
-    called: Callable[[int], list[list[str]]], code: int, line: str
-) -> None:
+def test_without_a_gpu_it_ends_with_one_line(called: Callable[[int], list[list[str]]], code: int, line: str) -> None:
     with pytest.raises(SystemExit, match=f"severstal: {line}"):
         called(code)
 
@@ -248,21 +248,21 @@ def test_without_a_gpu_it_ends_with_a_line_instead_of_hours(
 @pytest.mark.parametrize(("gpus", "devices"), [(1, []), (2, ["--devices", "2"])])
 def test_both_gpus_are_used(called: Callable[[int], list[list[str]]], gpus: int, devices: list[str]) -> None:
     (command,) = called(80 + gpus)
-    assert command[-2 - len(devices) : -2] == devices
+    assert command[len(command) - len(devices) :] == devices
     assert ("--devices" in command) == bool(devices)
 
 
-def test_the_look_for_gpus_tells_their_number() -> None:
+def test_the_gpu_check_returns_their_number() -> None:
     done = subprocess.run([sys.executable, "-c", notebook.VERSIONS], check=False, capture_output=True, text=True)
     assert done.returncode == 80 + min(torch.cuda.device_count(), 8), done.stderr
 
 
-def test_an_older_python_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 10, 1))
     with pytest.raises(SystemExit, match=r"severstal: this Python is too old, severstal needs 3\.11"):
         notebook.main()
     source = Path(notebook.__file__).read_text()
-    ast.parse(source, feature_version=(3, 10))  # it gets so far
+    ast.parse(source, feature_version=(3, 10))  # it parses, so it can report the version
     names = [name.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for name in node.names]
     assert set(names) <= set(sys.stdlib_module_names)
 
@@ -279,8 +279,8 @@ def test_our_packages_come_first_and_caches_go_to_the_temporary_folder(
     assert notebook.environment_in(tmp_path)["PYTHONPATH"] == f"{tmp_path}/site"
 
 
-def test_a_dataset_that_is_laid_out_otherwise_serves(attached: Path, tmp_path: Path) -> None:
-    """All files in one folder, or one folder deeper: names and hashes find them."""
+def test_a_dataset_with_another_layout_is_accepted(attached: Path, tmp_path: Path) -> None:
+    """Names and hashes identify the files: all in one folder, or one folder deeper."""
     files = json.loads((attached / "severstal-bundle.json").read_text())["files"]
     flat = tmp_path / "flat"
     flat.mkdir()
@@ -289,6 +289,103 @@ def test_a_dataset_that_is_laid_out_otherwise_serves(attached: Path, tmp_path: P
     (flat / "deeper").mkdir()
     (flat / "thresholds.json").rename(flat / "deeper/thresholds.json")
     (flat / "thresholds.json").write_text("another file of this name")
-    notebook.collect(flat, files, tmp_path / "place")
+    notebook.collect(flat, files, tmp_path / "work")
     for path in files:
-        assert (tmp_path / "place" / path).read_bytes() == (attached / path).read_bytes()
+        assert (tmp_path / "work" / path).read_bytes() == (attached / path).read_bytes()
+
+
+def test_folders_that_stayed_zip_archives_are_unpacked(attached: Path, tmp_path: Path) -> None:
+    """Kaggle's own tool uploads each folder as an archive; Kaggle may leave it packed."""
+    files = json.loads((attached / "severstal-bundle.json").read_text())["files"]
+    contents = {path: (attached / path).read_bytes() for path in files}
+    shutil.make_archive(str(attached / "runs"), "zip", attached / "runs")
+    shutil.rmtree(attached / "runs")
+    notebook.collect(attached, files, tmp_path / "work")
+    assert any(path.startswith("runs/") for path in files)
+    for path, content in contents.items():
+        assert (tmp_path / "work" / path).read_bytes() == content
+
+
+RUNS = [{"name": "a-fold0", "fold": 0, "resume": "resume/1"}, {"name": "a-fold1", "fold": 1, "resume": ""}]
+
+
+@pytest.fixture
+def trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[list[str]]]:
+    """`trains([0, 0, None], compiler=1)`: `notebook.train` with these exit codes of its commands; the commands."""
+    files = {"work/data/train.csv": "", "work/data/splits.csv": "", "work/resume/1/training.ckpt": "before"}
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    (tmp_path / "output").mkdir()
+    monkeypatch.chdir(tmp_path / "output")
+
+    def call(codes: list[int | None], *, compiler: int = 0, **changes: object) -> list[list[str]]:
+        commands: list[list[str]] = []
+
+        def severstal(arguments: list[str], environment: dict[str, str], limit_s: float | None = None) -> int | None:
+            commands.append(arguments)
+            if arguments[0] == "train":
+                folder = Path(arguments[arguments.index("--name") + 1])
+                folder.mkdir(exist_ok=True)
+                (folder / "model.json").write_text("x")
+            else:
+                (Path(arguments[1]) / "thresholds.json").write_text("y")
+            return codes.pop(0)
+
+        monkeypatch.setattr(notebook, "severstal", severstal)
+        monkeypatch.setattr(notebook, "ends_with", lambda code, environment: 82)  # two GPUs
+        monkeypatch.setattr(notebook, "can_compile", lambda environment: not compiler)
+        monkeypatch.setattr(notebook, "data_folder", lambda bundle, work, folders: work / "data")
+        content = {"runs": RUNS, "options": ["--encoder-weights", "none"], "paths": {}, "devices": 2, "compile": True,
+                   "internet": False, "splits": True, "session_s": 99.0, **changes}  # fmt: skip
+        notebook.train(content, tmp_path / "work", {}, {}, time.monotonic())
+        return commands
+
+    return call
+
+
+def manifest() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(notebook.OUTPUT).read_text())
+    assert all(notebook.digest_of(Path(path)) == digest for path, digest in found["files"].items())
+    return found
+
+
+@pytest.mark.parametrize("compiler", [0, 1])
+def test_it_trains_the_folds_in_order_each_with_its_thresholds(
+    trains: Callable[..., list[list[str]]], compiler: int
+) -> None:
+    commands = trains([0, 0, 0, 0], compiler=compiler)
+    assert [command[0] for command in commands] == ["train", "thresholds"] * 2
+    assert ["--compile" in command for command in commands] == [not compiler, False] * 2
+    assert [command[-5:] for command in commands[::2]] == [
+        ["--name", "a-fold0", "--fold", "0", "--resume"],
+        ["2" if compiler else "--compile", "--name", "a-fold1", "--fold", "1"],
+    ]
+    assert Path("a-fold0/training.ckpt").read_text() == "before"
+    found = manifest()
+    assert found["finished"] == {"a-fold0": True, "a-fold1": True}
+    assert set(found["files"]) == {
+        "splits.csv", "a-fold0/training.ckpt",
+        *(f"a-fold{fold}/{file}" for fold in (0, 1) for file in ("model.json", "thresholds.json")),
+    }  # fmt: skip
+
+
+def test_a_session_that_ends_in_a_fold_lists_what_is_finished(
+    trains: Callable[..., list[list[str]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(trains([0, 0, None])) == 3
+    assert manifest()["finished"] == {"a-fold0": True, "a-fold1": False}
+    assert "the session's time is used up: --resume resumes in another one" in capsys.readouterr().out
+    assert trains([], session_s=-1.0) == [], "no fold begins after the end of the time"
+    assert manifest()["finished"] == {}
+
+
+def test_a_fold_that_fails_ends_the_session_and_keeps_the_folds_before(
+    trains: Callable[..., list[list[str]]],
+) -> None:
+    with pytest.raises(SystemExit, match="severstal: the training of a-fold1 failed with code 3"):
+        trains([0, 0, 3])
+    assert manifest()["finished"] == {"a-fold0": True, "a-fold1": False}
+    with pytest.raises(SystemExit, match="severstal: the threshold search of a-fold0 failed with code 4"):
+        trains([0, 4])
+    assert manifest()["finished"] == {"a-fold0": True}

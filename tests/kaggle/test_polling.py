@@ -1,4 +1,4 @@
-"""Waiting for what takes its time at Kaggle."""
+"""Waiting for Kaggle."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from severstal_cli.progress import SILENT, TerminalProgress
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock that only a wait moves, whatever the machine is busy with."""
+    """A clock that only `sleep` advances."""
     found = SimpleNamespace(now=0.0)
 
     def sleep(seconds: float) -> None:
@@ -24,10 +24,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("error", [MachineError("no network"), NotThereError("not known yet")], ids=str)
-def test_a_wait_outlasts_a_fault_of_the_network(
+def test_a_wait_outlasts_a_network_fault(
     monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace, error: SeverstalError
 ) -> None:
-    """Of 40 looks three of four fail, over a time longer than the longest silence; then none is answered."""
+    """Three of four looks fail, for longer than `SILENCE_S`; then all fail."""
     monkeypatch.setattr(polling, "SILENCE_S", 0.3)
     looks = 0
 
@@ -39,7 +39,7 @@ def test_a_wait_outlasts_a_fault_of_the_network(
         return "there", "found" if looks == 40 else None
 
     assert wait_for("it", look, SILENT, poll_s=0.01, limit_s=9) == "found"
-    assert clock.now > 0.3, "the test is about a longer time"
+    assert clock.now > 0.3, "the test needs a longer time"
     clock.now = 0.0
     with pytest.raises(type(error), match=str(error)):
         wait_for("it", look, SILENT, poll_s=0.01, limit_s=9)
@@ -47,7 +47,7 @@ def test_a_wait_outlasts_a_fault_of_the_network(
 
 
 @pytest.mark.parametrize("error", [RemoteError("it failed"), InputError("401")], ids=str)
-def test_what_another_look_does_not_mend_ends_the_wait(error: SeverstalError) -> None:
+def test_a_permanent_error_ends_the_wait(error: SeverstalError) -> None:
     looks = 0
 
     def look() -> tuple[str, None]:
@@ -60,8 +60,8 @@ def test_what_another_look_does_not_mend_ends_the_wait(error: SeverstalError) ->
     assert looks == 1
 
 
-def test_a_wait_ends_in_its_time(clock: SimpleNamespace) -> None:
-    with pytest.raises(MachineError, match="it: no end after 0 min: last seen: queued"):
+def test_a_wait_times_out(clock: SimpleNamespace) -> None:
+    with pytest.raises(MachineError, match="it: timed out after 0 min: last state: queued"):
         wait_for("it", lambda: ("queued", None), SILENT, poll_s=0.05, limit_s=0.3)
     assert 0.2 <= clock.now <= 0.3
 

@@ -25,7 +25,7 @@ def show(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     assert not end.value.code
 
 
-def test_a_row_is_added_and_then_written_over(tmp_path: Path) -> None:
+def test_a_row_is_added_and_then_updated(tmp_path: Path) -> None:
     submission_log.record(tmp_path, 7, {"status": "pending", "name": "a"})
     submission_log.record(tmp_path, 8, ROW)
     submission_log.record(tmp_path, 7, {"status": "complete", "public": 0.5, "private": None})
@@ -37,7 +37,7 @@ def test_a_row_is_added_and_then_written_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
 
 
-def test_what_people_did_to_the_file_is_kept(tmp_path: Path) -> None:
+def test_manual_edits_are_kept(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_bytes(
         b'\xef\xbb\xbfname,ref,note,\r\na,7,"good,\r\nI think",\r\n\r\nb\r\nc,9,gr\xc3\xbc\xc3\x9fe,,,\r\n'
     )
@@ -53,14 +53,14 @@ def test_what_people_did_to_the_file_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"name,ref\ngr\xfc\xdfe,7\n", r"cannot read .*history.csv: byte 11 is no UTF-8\. Save it as UTF-8"),
-        (b"name,ref\na,7\nb,8,why\n", r"history.csv, line 3: a cell that no column is named for\. Name its column"),
-        (b"name,ref,,x\na,7,why,\n", r"line 2: a cell that no column is named for"),
+        (b"name,ref\ngr\xfc\xdfe,7\n", r"cannot read .*history.csv: byte 11 is not UTF-8\. Save it as UTF-8"),
+        (b"name,ref\na,7\nb,8,why\n", r"history.csv, line 3: a cell without a column name\. Name its column"),
+        (b"name,ref,,x\na,7,why,\n", r"line 2: a cell without a column name"),
         (b"name,ref,note,note\n", r"two columns of one name"),
     ],
     ids=["latin-1", "too many cells", "no name", "two names"],
 )
-def test_a_file_that_would_lose_something_is_refused_and_left(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_file_that_would_lose_cells_is_refused_and_kept(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "history.csv").write_bytes(content)
     with pytest.raises(InputError, match=words) as raised:
         submission_log.record(tmp_path, 7, {"public": 0.5})

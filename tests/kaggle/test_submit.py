@@ -1,4 +1,4 @@
-"""`submit` against a local Kaggle: the whole chain, every break of it, and what it tells."""
+"""`submit` against a local Kaggle: all steps, an interruption of each, and the messages."""
 
 import functools
 import json
@@ -30,7 +30,7 @@ COMPETITION = "severstal-steel-defect-detection"
 
 
 def write_bundle(folder: Path, *, runs: Sequence[Path], **_: object) -> Bundle:
-    """A small stand-in for a bundle of the run's `weights` and the `program` beside it, made of such files."""
+    """A small stand-in for a bundle, made of the run's file `weights` and the file `program` beside it."""
     weights, program = (
         path.read_text() if path.exists() else "0" for path in (runs[0] / "weights", runs[0].parent / "program")
     )
@@ -97,7 +97,7 @@ def assert_submitted_once(account: Account, times: int = 1) -> None:
     assert account.versions[-1] == {"severstal-bundle.json": b"{}", "runs/unet-fold0/model": b"0" * 400_000}
 
 
-def test_the_whole_chain(account: Account, send: Send, said: Said, tmp_path: Path) -> None:
+def test_all_steps(account: Account, send: Send, said: Said, tmp_path: Path) -> None:
     account.dataset_states = ["BLOBS_RECEIVED"]
     account.kernel_states = ["QUEUED", "RUNNING"]
     account.submission_states = ["PENDING"]
@@ -130,7 +130,7 @@ def test_the_whole_chain(account: Account, send: Send, said: Said, tmp_path: Pat
     before = said.lines[: said.lines.index(f"2/5 dataset {TITLE}")]
     assert "submissions left today: 5" in before
     assert f"competition {COMPETITION}: entered, 5 submissions a day" in before
-    assert "GPU time left this week: 28.5 of 30.0 h; the week begins anew at 2026-11-28 00:00 UTC" in before
+    assert "GPU time left this week: 28.5 of 30.0 h; the next week begins at 2026-11-28 00:00 UTC" in before
     assert submission_log.read(tmp_path / "submissions") == [
         {
             "date": "2026-11-23T04:55:00Z",
@@ -149,20 +149,20 @@ def test_the_whole_chain(account: Account, send: Send, said: Said, tmp_path: Pat
     ]
 
 
-def test_what_was_submitted_is_not_submitted_again_unless_it_is_asked_for(account: Account, send: Send) -> None:
+def test_the_same_runs_are_submitted_again_with_again_only(account: Account, send: Send) -> None:
     first = send()
     before = len(account.server.requests)
     second = send()
-    assert len(account.server.requests) == before, "it is known without a question"
+    assert len(account.server.requests) == before, "the state is enough"
     assert (second.was_there, second.scores) == (True, first.scores)
     again = send(again=True)
     assert not again.was_there
     assert_submitted_once(account, times=2)
     assert [found["description"] for found in account.submissions] == [f"{SLUG} {'0' * 12}", f"{SLUG} {'0' * 12} #2"]
-    assert (len(account.versions), len(account.kernels)) == (1, 1), "dataset and notebook are there"
+    assert (len(account.versions), len(account.kernels)) == (1, 1), "dataset and notebook are reused"
 
 
-def test_a_lost_state_is_found_again_on_kaggle(account: Account, send: Send, tmp_path: Path, said: Said) -> None:
+def test_a_lost_state_is_restored_from_kaggle(account: Account, send: Send, tmp_path: Path, said: Said) -> None:
     send()
     (tmp_path / "submissions" / SLUG / "state.json").write_text("{")
     result = send()
@@ -170,7 +170,7 @@ def test_a_lost_state_is_found_again_on_kaggle(account: Account, send: Send, tmp
     assert result.scores is not None
     assert result.scores.public == 0.88
     assert_submitted_once(account)
-    assert "found on Kaggle: submission 7000" in said.lines
+    assert "submission 7000 exists on Kaggle" in said.lines
     (tmp_path / "submissions" / SLUG / "state.json").unlink()
     assert not send(again=True).was_there
     assert [found["description"][-2:] for found in account.submissions] == ["00", "#2"]
@@ -178,14 +178,14 @@ def test_a_lost_state_is_found_again_on_kaggle(account: Account, send: Send, tmp
 
 MUST_END = ("Hello", "StartBlobUpload", "GetDataset", "CreateDataset", "GetKernel", "SaveKernel",
             "ListKernelSessionOutput", "ListSubmissions", "CreateCodeSubmission")  # fmt: skip
-"""A lost answer to one of these ends the command; the others are asked again, or done without."""
-DONE_WITHOUT = ("GetSubmissionLimits", "GetCompetition", "GetAcceleratorQuotaStatistics", "ListKernelFiles")
+"""A lost answer to one of these ends the command; the other calls are retried or optional."""
+OPTIONAL = ("GetSubmissionLimits", "GetCompetition", "GetAcceleratorQuotaStatistics", "ListKernelFiles")
 CHAIN = [name for name in NAMES if name not in ("CreateDatasetVersion", "ListDatasetFiles")]
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["not done", "done, answer lost"])
 @pytest.mark.parametrize("name", CHAIN)
-def test_a_break_at_any_call_is_taken_up_by_the_same_command(
+def test_the_same_command_resumes_after_a_break_at_any_call(
     account: Account, send: Send, name: str, done: bool
 ) -> None:
     (account.after if done else account.before)[name] = [drop]
@@ -202,18 +202,18 @@ def test_a_break_at_any_call_is_taken_up_by_the_same_command(
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500])
 @pytest.mark.parametrize("name", CHAIN)
-def test_every_refusal_is_one_line_and_the_same_command_goes_on(
+def test_every_refusal_is_one_line_and_the_same_command_resumes(
     account: Account, send: Send, said: Said, name: str, status: int
 ) -> None:
     account.before[name] = failing(status, times=9999)
-    if name == "GetLeaderboard" or (name in DONE_WITHOUT and status != 401):
+    if name == "GetLeaderboard" or (name in OPTIONAL and status != 401):
         account.sizes_are_secret = True
         send(late_s=0.05)
         assert name == "ListKernelFiles" or any(f"Kaggle answers {status}, no, ***" in line for line in said.lines)
         return
-    if name in ("GetDataset", "GetKernel") and status == 403:  # "not there": the next call tells why
+    if name in ("GetDataset", "GetKernel") and status == 403:  # a missing object: the next call is refused
         account.before["CreateDataset" if name == "GetDataset" else "SaveKernel"] = failing(403)
-    late = ("GetDatasetStatus", "GetKernelSessionStatus", "GetSubmission")  # not there yet, for all that is known
+    late = ("GetDatasetStatus", "GetKernelSessionStatus", "GetSubmission")  # the object may be new
     words = "Kaggle does not know .*: it answers 403" if name in late and status == 403 else f"answers {status}, no"
     with pytest.raises(SeverstalError, match=words) as raised:
         send(late_s=0.05)
@@ -224,9 +224,7 @@ def test_every_refusal_is_one_line_and_the_same_command_goes_on(
     assert_submitted_once(account)
 
 
-def test_a_notebook_that_fails_shows_the_end_of_its_log_and_is_run_again(
-    account: Account, send: Send, said: Said
-) -> None:
+def test_a_failed_notebook_shows_the_end_of_its_log_and_runs_again(account: Account, send: Send, said: Said) -> None:
     account.kernel_end, account.failure = "ERROR", f"exit code 1, {TOKEN}"
     parts = [{"stream_name": "stdout", "data": f"line {number}\n"} for number in range(30)]
     parts.append({"stream_name": "stderr", "data": f"\x1b[31mno GPU\x1b[0m {TOKEN} https://a.b/c?sig={SECRET}\n\n"})
@@ -242,15 +240,15 @@ def test_a_notebook_that_fails_shows_the_end_of_its_log_and_is_run_again(
     assert (len(account.kernels), len(account.versions)) == (2, 1)
 
 
-def test_a_notebook_without_a_submission_is_a_failure(account: Account, send: Send, said: Said) -> None:
+def test_a_notebook_without_a_submission_has_failed(account: Account, send: Send, said: Said) -> None:
     account.outputs, account.log = ("something.csv",), "no JSON\nhere"
-    with pytest.raises(InputError, match=r"it left no submission.csv"):
+    with pytest.raises(InputError, match=r"it wrote no submission.csv"):
         send(late_s=0.05)
     assert said.lines[-2:] == ["  no JSON", "  here"]
     assert account.submissions == []
 
 
-def test_a_cancelled_notebook_is_run_again(account: Account, send: Send) -> None:
+def test_a_cancelled_notebook_runs_again(account: Account, send: Send) -> None:
     account.kernel_states = ["CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED"]
     with pytest.raises(InputError, match="was cancelled"):
         send()
@@ -262,21 +260,21 @@ def test_a_cancelled_notebook_is_run_again(account: Account, send: Send) -> None
     ("answer", "words"),
     [
         ({"error": f"GPU quota exceeded {TOKEN}"}, r"GPU quota exceeded \*\*\*"),
-        ({"invalidDatasetSources": ["ann/x"], "versionNumber": 1}, "dataset is gone from Kaggle.*uploads it again"),
+        ({"invalidDatasetSources": ["ann/x"], "versionNumber": 1}, "dataset is missing on Kaggle.*uploads it again"),
         ({"invalidCompetitionSources": ["steel"], "versionNumber": 1}, "does not know steel"),
-        ({"ref": "x"}, "told no version"),
+        ({"ref": "x"}, "returned no version"),
     ],
 )
-def test_a_notebook_that_is_refused(account: Account, send: Send, answer: dict[str, Any], words: str) -> None:
+def test_a_refused_notebook(account: Account, send: Send, answer: dict[str, Any], words: str) -> None:
     account.before["SaveKernel"] = [lambda request, reply: reply.json(answer)]
     with pytest.raises(SeverstalError, match=words):
         send()
     send()
     assert_submitted_once(account)
-    assert len(account.versions) == 1 + ("invalidDatasetSources" in answer), "only a lost dataset is uploaded again"
+    assert len(account.versions) == 1 + ("invalidDatasetSources" in answer), "only a missing dataset is uploaded again"
 
 
-def test_a_submission_that_fails_tells_why_and_can_be_made_again(account: Account, send: Send, tmp_path: Path) -> None:
+def test_a_failed_submission_shows_why_and_can_be_repeated(account: Account, send: Send, tmp_path: Path) -> None:
     account.submission_end = {"status": "ERROR", "errorDescription": f"Submission CSV Not Found {TOKEN}"}
     for _ in range(2):
         with pytest.raises(InputError, match=r"could not score.*Not Found \*\*\*\. --again"):
@@ -298,7 +296,7 @@ def test_a_submission_that_fails_tells_why_and_can_be_made_again(account: Accoun
         ({}, ""),  # an account without a team
     ],
 )
-def test_the_limits_of_the_competition_are_told(
+def test_the_submission_limits_are_printed(
     account: Account, send: Send, said: Said, limits: dict[str, Any], words: str
 ) -> None:
     account.limits = limits
@@ -308,24 +306,24 @@ def test_the_limits_of_the_competition_are_told(
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_a_refused_submission_tells_what_to_look_at_and_is_made_at_once_by_the_same_command(
+def test_a_refused_submission_has_a_remedy_and_the_same_command_submits_at_once(
     account: Account, send: Send, status: int
 ) -> None:
     account.before["CreateCodeSubmission"] = failing(status, 1)
-    with pytest.raises(InputError, match=r"Join the competition, see that .* submission\.csv.* left today"):
+    with pytest.raises(InputError, match=r"Join the competition, check that .* submission\.csv.* left today"):
         send()
     began = time.monotonic()
     send(lost_s=120)
-    assert time.monotonic() - began < 120, "nothing was lost that had to be looked for"
+    assert time.monotonic() - began < 120, "there was no lost submission to wait for"
     assert_submitted_once(account)
 
 
-@pytest.mark.parametrize("told", ["no answer", "no number"])
-def test_a_lost_submission_that_is_listed_late_is_not_made_again(
-    account: Account, send: Send, said: Said, told: str
+@pytest.mark.parametrize("lost", ["no answer", "no number"])
+def test_a_lost_submission_that_is_listed_late_is_not_repeated(
+    account: Account, send: Send, said: Said, lost: str
 ) -> None:
     account.listed_at = 2
-    if told == "no answer":
+    if lost == "no answer":
         account.after["CreateCodeSubmission"] = [drop]
         with pytest.raises(MachineError):
             send()
@@ -333,7 +331,7 @@ def test_a_lost_submission_that_is_listed_late_is_not_made_again(
         account.after["CreateCodeSubmission"] = [lambda request, reply: reply.json({"message": "done"})]
     before = len(account.calls("ListSubmissions"))
     send(lost_s=30)
-    assert len(account.calls("ListSubmissions")) - before == 3 + (told == "no number"), "the third question"
+    assert len(account.calls("ListSubmissions")) - before == 3 + (lost == "no number"), "the third question"
     assert_submitted_once(account)
 
 
@@ -346,7 +344,7 @@ def test_two_processes_do_not_submit_the_same_runs(account: Account, send: Send,
     assert_submitted_once(account)
 
 
-def test_a_damaged_history_is_told_before_anything_is_sent(account: Account, send: Send, tmp_path: Path) -> None:
+def test_a_damaged_history_is_reported_before_any_request(account: Account, send: Send, tmp_path: Path) -> None:
     (tmp_path / "submissions").mkdir()
     (tmp_path / "submissions/history.csv").write_bytes(b"name\n\xff\n")
     with pytest.raises(InputError, match="Save it as UTF-8"):
@@ -354,7 +352,7 @@ def test_a_damaged_history_is_told_before_anything_is_sent(account: Account, sen
     assert account.server.requests == []
 
 
-def test_wrong_credentials_are_told_before_the_bundle_is_built(
+def test_wrong_credentials_are_reported_before_the_bundle_is_built(
     account: Account, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[object] = []
@@ -369,7 +367,7 @@ def test_wrong_credentials_are_told_before_the_bundle_is_built(
 
 
 @pytest.mark.parametrize(("first", "second"), [("ERROR", "COMPLETE"), ("COMPLETE", "ERROR")])
-def test_the_session_before_is_not_taken_for_the_new_one(
+def test_the_previous_session_is_not_mistaken_for_the_new_one(
     account: Account, send: Send, tmp_path: Path, first: str, second: str
 ) -> None:
     account.kernel_end = first
@@ -406,8 +404,8 @@ def test_a_newer_program_makes_no_new_submission(account: Account, send: Send, t
 
 
 @pytest.mark.parametrize("name", ["GetKernel", "SaveKernel"])
-def test_the_script_gets_a_dataset_of_its_own_program(account: Account, send: Send, tmp_path: Path, name: str) -> None:
-    """The program is updated between dataset and notebook, or when the answer for the notebook was lost."""
+def test_the_script_gets_the_dataset_of_its_bundle(account: Account, send: Send, tmp_path: Path, name: str) -> None:
+    """The program is updated after the dataset, or after the notebook's answer was lost."""
     account.after[name] = [drop]
     with pytest.raises(MachineError):
         send()
@@ -419,7 +417,7 @@ def test_the_script_gets_a_dataset_of_its_own_program(account: Account, send: Se
     assert [found["asked"]["kernelVersion"] for found in account.submissions] == [len(account.kernels)]
 
 
-def test_a_notebook_that_runs_keeps_its_dataset_when_the_program_changes(
+def test_a_running_notebook_keeps_its_dataset_when_the_program_changes(
     account: Account, send: Send, tmp_path: Path
 ) -> None:
     account.before["GetKernelSessionStatus"] = failing(401, 1)
@@ -432,7 +430,7 @@ def test_a_notebook_that_runs_keeps_its_dataset_when_the_program_changes(
 
 
 @pytest.mark.parametrize("changed", ["weights", "program"])
-def test_a_submission_on_its_way_is_scored_first_whatever_changed(
+def test_a_pending_submission_is_scored_first(
     account: Account, send: Send, said: Said, tmp_path: Path, changed: str
 ) -> None:
     account.before["GetSubmission"] = failing(401, 1)
@@ -450,7 +448,7 @@ def test_a_submission_on_its_way_is_scored_first_whatever_changed(
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_again_goes_on_with_the_one_under_way(account: Account, send: Send, again: bool) -> None:
+def test_again_resumes_a_pending_submission(account: Account, send: Send, again: bool) -> None:
     send()
     account.before["GetSubmission"] = failing(401, 1)
     with pytest.raises(InputError):
@@ -459,7 +457,7 @@ def test_again_goes_on_with_the_one_under_way(account: Account, send: Send, agai
     assert_submitted_once(account, times=2)
 
 
-def test_scores_are_in_the_history_before_the_state_forgets_to_ask(
+def test_scores_are_written_to_the_history_before_the_state(
     account: Account, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -483,7 +481,7 @@ def test_a_notebook_with_a_wrong_dataset_gets_a_new_one(account: Account, send: 
     account.log = json.dumps([{"stream_name": "stderr", "data": "\n".join(lines)}])
     with pytest.raises(InputError, match="failed: error"):
         send(late_s=0.05)
-    assert len(account.kernels) == (3 if remedy else 1), "it may have been late only"
+    assert len(account.kernels) == (3 if remedy else 1), "it may have been mounted late"
     account.kernel_end = "COMPLETE"
     send()
     assert_submitted_once(account)
@@ -505,7 +503,7 @@ def test_the_notebook_waits_for_the_new_version_of_the_dataset(account: Account,
     published = account.CreateDatasetVersion
 
     def late(asked: dict[str, Any]) -> Any:
-        """The status is that of the version before for two more questions."""
+        """The status is that of the previous version for two more calls."""
         answer = published(asked)
         new = account.versions.pop()
         states = account.GetDatasetStatus
@@ -525,16 +523,16 @@ def test_the_notebook_waits_for_the_new_version_of_the_dataset(account: Account,
     assert account.kernels[0]["dataset"] == 2
 
 
-def test_a_dataset_that_cannot_be_unpacked_is_made_again(account: Account, send: Send) -> None:
+def test_a_dataset_that_cannot_be_unpacked_is_uploaded_again(account: Account, send: Send) -> None:
     account.dataset_states = ["BLOBS_RECEIVED", "FAILED"]
-    with pytest.raises(InputError, match="could not take in the dataset"):
+    with pytest.raises(InputError, match="could not process the dataset"):
         send()
     send()
     assert_submitted_once(account)
     assert len(account.versions) == 2
 
 
-def test_names_that_are_taken_by_something_else_are_left_alone(account: Account, send: Send) -> None:
+def test_objects_of_other_programs_are_not_replaced(account: Account, send: Send) -> None:
     account.versions = [{"holiday.jpg": b""}]
     with pytest.raises(InputError, match=r"the dataset ann/.* is not one of severstal.*Rename"):
         send()
@@ -545,18 +543,18 @@ def test_names_that_are_taken_by_something_else_are_left_alone(account: Account,
     assert len(account.kernels) == 1
 
 
-def test_a_dataset_that_is_refused(account: Account, send: Send) -> None:
+def test_a_refused_dataset(account: Account, send: Send) -> None:
     account.before["CreateDataset"] = [
         lambda request, reply: reply.json({"status": "Error", "error": f"title in use, {TOKEN}"})
     ]
-    with pytest.raises(InputError, match=r"title in use, \*\*\*\. Mend that on Kaggle"):
+    with pytest.raises(InputError, match=r"title in use, \*\*\*\. Fix that on Kaggle"):
         send()
     send()
     assert_submitted_once(account)
 
 
 @pytest.mark.parametrize("name", ["CreateDataset", "SaveKernel", "CreateCodeSubmission"])
-def test_what_was_done_despite_an_error_is_not_done_twice(account: Account, send: Send, name: str) -> None:
+def test_a_step_that_succeeded_despite_an_error_is_not_repeated(account: Account, send: Send, name: str) -> None:
     account.after[name] = failing(500, 1)
     with pytest.raises(MachineError, match="answers 500"):
         send()
@@ -565,7 +563,7 @@ def test_what_was_done_despite_an_error_is_not_done_twice(account: Account, send
     assert (len(account.kernels), len(account.versions)) == (1, 1)
 
 
-def test_uploads_that_are_no_longer_there_are_made_again(account: Account, send: Send) -> None:
+def test_used_up_uploads_are_repeated(account: Account, send: Send) -> None:
     account.before["CreateDataset"] = [drop]
     with pytest.raises(MachineError):
         send()
@@ -579,10 +577,10 @@ def test_uploads_that_are_no_longer_there_are_made_again(account: Account, send:
 
 
 @pytest.mark.parametrize("step", ["dataset", "kernel", "submission"])
-def test_what_takes_too_long_is_waited_for_by_the_same_command(account: Account, send: Send, step: str) -> None:
+def test_the_same_command_resumes_a_wait_that_timed_out(account: Account, send: Send, step: str) -> None:
     states = {"dataset": "BLOBS_RECEIVED", "kernel": "RUNNING", "submission": "PENDING"}
     getattr(account, f"{step}_states").extend([states[step]] * 10_000)
-    with pytest.raises(MachineError, match=r"no end after 0 min: last seen: .*\. The same command goes on"):
+    with pytest.raises(MachineError, match=r"timed out after 0 min: last state: .*\. The same command resumes"):
         send(**{f"{step}_limit_s": 0.2, "poll_s": 0.02})
     getattr(account, f"{step}_states").clear()
     send()
@@ -591,30 +589,28 @@ def test_what_takes_too_long_is_waited_for_by_the_same_command(account: Account,
 
 
 @pytest.mark.parametrize(
-    ("board", "place"),
+    ("board", "rank"),
     [
-        ([["0.9", "0.88", "0.88"], ["0.7"]], 2),  # ties share the better place
+        ([["0.9", "0.88", "0.88"], ["0.7"]], 2),  # ties share the better rank
         ([["0.87"]], 1),
-        ([["0.9"], ["0.89"]], None),  # who knows whether more follow
+        ([["0.9"], ["0.89"]], None),  # more teams may follow
         ([["0.00000", "0.00000"]], None),
         ([[]], None),
         ([["x", "0.9"], ["0.8"]], 2),
     ],
 )
-def test_the_place_that_a_score_would_have_had(
-    account: Account, send: Send, board: list[list[str]], place: int | None
-) -> None:
+def test_the_rank_of_a_score(account: Account, send: Send, board: list[list[str]], rank: int | None) -> None:
     account.boards[True] = board
     result = send()
     assert result.scores is not None
-    assert result.scores.public_place == place
+    assert result.scores.public_place == rank
 
 
 DRIVER = """
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-stub = ModuleType("severstal_cli.kaggle.bundle")  # the true one takes seconds to import
+stub = ModuleType("severstal_cli.kaggle.bundle")  # the real one takes seconds to import
 stub.Bundle, stub.slug_of = SimpleNamespace, lambda names: "severstal-" + names[0]
 stub.estimate_s, stub.DATASET_CARD = lambda **_: (1.0, "cpu"), "dataset-metadata.json"
 sys.modules[stub.__name__] = stub
@@ -631,8 +627,8 @@ test_submit.submitting.submit(test_submit.SubmitConfig(runs=(Path({run!r}),), ou
 
 
 @pytest.mark.parametrize("name", ["PUT", "SaveKernel", "CreateCodeSubmission"])
-def test_a_killed_process_is_taken_up(account: Account, send: Send, tmp_path: Path, name: str) -> None:
-    """SIGKILL when Kaggle has done what was asked, before the answer."""
+def test_a_killed_process_is_resumed(account: Account, send: Send, tmp_path: Path, name: str) -> None:
+    """SIGKILL after Kaggle has processed the request, before its answer."""
     here = Path(__file__).parent
     code = DRIVER.format(
         tests=str(here), root=str(here.parents[1]), url=account.server.url,
@@ -652,14 +648,14 @@ def test_a_killed_process_is_taken_up(account: Account, send: Send, tmp_path: Pa
     assert sum(len(request.body) for request in account.puts()) == 400_002, "no byte was sent twice"
 
 
-def test_nothing_secret_is_written_or_told(
+def test_no_secret_is_written_or_printed(
     account: Account,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The command itself, with SEVERSTAL_DEBUG=1 and every logger at its most talkative, through faults and success."""
+    """The command itself, with SEVERSTAL_DEBUG=1 and all loggers at DEBUG, through faults and success."""
     from severstal_cli.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -667,19 +663,19 @@ def test_nothing_secret_is_written_or_told(
     monkeypatch.setenv("KAGGLEHUB_VERBOSITY", "debug")
     monkeypatch.setattr(config, "SubmitConfig", functools.partial(SubmitConfig, lost_s=0))
     (tmp_path / "models/unet-fold0").mkdir(parents=True)
-    (tmp_path / "models/unet-fold0/model.json").touch()  # the command looks for it, the bundle is a made one
+    (tmp_path / "models/unet-fold0/model.json").touch()  # the command checks for it, the bundle is a stand-in
     monkeypatch.setattr(sys, "argv", ["severstal", "submit", "models/unet-fold0"])
     account.before |= {"PUT": [drop], "CreateDataset": failing(403, 1), "CreateCodeSubmission": failing(500, 1)}
-    told, seen_uploads = "", 0
+    printed, seen_uploads = "", 0
     logging.getLogger("urllib3").setLevel(logging.NOTSET)  # as in a new process
     with caplog.at_level(logging.DEBUG):
         for _ in range(3):
             try:
                 main()
             except SeverstalError as error:
-                told += str(error)
+                printed += str(error)
             except SystemExit as end:
-                told += str(end.code)
+                printed += str(end.code)
             uploads = tmp_path / "submissions" / SLUG / "uploads.json"
             if uploads.exists():
                 seen_uploads += 1
@@ -693,8 +689,8 @@ def test_nothing_secret_is_written_or_told(
     assert_submitted_once(account)
     assert f"{SLUG}: public score 0.88000, rank 3 in the competition" in out
     assert f"{SLUG}: private score 0.87000, rank 2 in the competition" in out
-    assert not re.search(f"{TOKEN}|{SECRET}", out + err + told + caplog.text)
-    assert not uploads.exists(), "the keys to the storage do not outlive their use"
+    assert not re.search(f"{TOKEN}|{SECRET}", out + err + printed + caplog.text)
+    assert not uploads.exists(), "the signed addresses are removed after use"
 
 
 def test_a_bundle_alone_needs_neither_account_nor_network(
@@ -709,7 +705,7 @@ def test_a_bundle_alone_needs_neither_account_nor_network(
     assert any("limit is 60 min" in line for line in said.lines)
 
 
-def test_ctrl_c_says_that_the_same_command_goes_on(
+def test_ctrl_c_names_the_command_to_resume(
     account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from severstal_cli.cli import main
@@ -719,7 +715,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/unet-fold0").mkdir(parents=True)
-    (tmp_path / "models/unet-fold0/model.json").touch()  # the command looks for it, the bundle is a made one
+    (tmp_path / "models/unet-fold0/model.json").touch()  # the command checks for it, the bundle is a stand-in
     monkeypatch.setattr(sys, "argv", ["severstal", "submit", "models/unet-fold0"])
     monkeypatch.setattr(steps.kernel, "look_at", interrupt)
     with pytest.raises(SystemExit, match="130"):
@@ -727,10 +723,10 @@ def test_ctrl_c_says_that_the_same_command_goes_on(
     assert "the same command takes it up" in capsys.readouterr().err
 
 
-def test_the_true_bundle(
+def test_the_real_bundle(
     account: Account, trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is pushed is what the bundle's own card says, and every file of the bundle arrives."""
+    """The pushed notebook matches the bundle's metadata, and every file of the bundle arrives."""
     monkeypatch.undo()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)

@@ -1,4 +1,8 @@
-"""`train --on kaggle` against a local Kaggle whose notebooks really run, without a network, their inputs read-only."""
+"""`train --on kaggle` against a local Kaggle whose notebooks really run, without network, with read-only inputs.
+
+A real session takes seconds of imports, so most tests replay the session of the default settings, and each real session
+checks several things.
+"""
 
 import dataclasses
 import json
@@ -9,26 +13,26 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from account import SECRET, USER, drop
-from server import TOKEN, Said, Server
+from server import TOKEN, Said, Server, local_kaggle
 from sessions import Played, Sessions, can_unshare
 
 from severstal_cli import files
-from severstal_cli.config import Competition, RemoteConfig, ThresholdsConfig, TrainConfig
+from severstal_cli.config import Competition, RemoteConfig, SplitConfig, ThresholdsConfig, TrainConfig
 from severstal_cli.errors import InputError, MachineError, RunError
-from severstal_cli.kaggle import fetching, log, polling, training, wheels
+from severstal_cli.kaggle import fetching, polling, training, watching, wheels
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.stages import remote_training, threshold_search
 from severstal_cli.stages import training as here
 from severstal_cli.steel.dataset import splits
 
-pytestmark = pytest.mark.skipif(not can_unshare(), reason="this machine lets nobody take the network away")
+pytestmark = pytest.mark.skipif(not can_unshare(), reason="this machine allows no network namespaces")
 
 NAME = "unet-small-fold0"
 NOTEBOOK = f"severstal-train-{NAME}-notebook"
@@ -37,7 +41,7 @@ KAGGLE = Competition(slug="steel", train_images=45, test_images=0, masks=0)
 
 @pytest.fixture(scope="session")
 def drawn(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder without a split; not to be changed."""
+    """A data folder without a split; read-only."""
     folder = tmp_path_factory.mktemp("drawn") / "data"
     folder.mkdir()
     shutil.copytree(trained[0] / "train_images", folder / "train_images")
@@ -47,7 +51,7 @@ def drawn(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def competition(drawn: Path) -> Competition:
-    """As which the drawn data counts."""
+    """The competition of the drawn data."""
     return dataclasses.replace(KAGGLE, masks=len((drawn / "train.csv").read_text().splitlines()) - 1)
 
 
@@ -56,26 +60,70 @@ def data(drawn: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(drawn, tmp_path / "data"))
 
 
+SITE = """
+import importlib.util, os, sys
+if "torch.cuda.device_count" in sys.orig_argv[-1]:
+    os._exit(80)
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *package: None if name == "openvino" else find_spec(name, *package)
+"""
+
+
 @pytest.fixture(scope="session")
-def played() -> Played:
-    """A session takes half a minute; those that would do the same again are played from here."""
-    return {}
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every Python of a session imports first, and a cache for numba.
+
+    It answers the GPU check, which has a test of its own, and hides OpenVINO, which Kaggle's image lacks, too.
+    """
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "sitecustomize.py").write_text(SITE)
+    return folder
+
+
+@contextmanager
+def opened(
+    server: Server, root: Path, drawn: Path, played: Played, site: Path, patch: pytest.MonkeyPatch
+) -> Iterator[Sessions]:
+    """An account whose notebooks run."""
+    patch.setattr(wheels, "missing_wheels", list)  # the session's process imports this checkout
+    patch.setattr(polling, "SILENCE_S", 0.5)
+    patch.setattr(watching, "AGAIN_S", 0.05)
+    found = Sessions(
+        server=server, root=root, played=played, slug=f"severstal-train-{NAME}",
+        competition_data=drawn, sizes_are_secret=True,
+        environment={
+            "PYTHONPATH": f"{site}{os.pathsep}{Path(here.__file__).parents[2]}",
+            "NUMBA_CACHE_DIR": str(site / "numba"),
+        },
+    )  # fmt: skip
+    found.stream(NOTEBOOK)
+    try:
+        yield found
+    finally:
+        found.end_all()
+
+
+@pytest.fixture(scope="session")
+def played(drawn: Path, competition: Competition, site: Path, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """The session of the default settings, which tests replay: it really ran, once."""
+    root, found = tmp_path_factory.mktemp("played"), Played()
+    data = Path(shutil.copytree(drawn, root / "data"))
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        local_kaggle(root / "home", patch) as server,
+        opened(server, root / "sessions", drawn, found, site, patch) as account,
+    ):
+        remote_training.train(RemoteConfig(train=settings(data), competition=competition, poll_s=0.05, late_s=0.05))
+        assert account.real == 1
+    return found
 
 
 @pytest.fixture
 def account(
-    server: Server, tmp_path: Path, drawn: Path, played: Played, monkeypatch: pytest.MonkeyPatch
+    server: Server, tmp_path: Path, drawn: Path, played: Played, site: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Sessions]:
-    monkeypatch.setattr(wheels, "missing_wheels", list)  # the process has this checkout
-    monkeypatch.setattr(polling, "SILENCE_S", 0.5)
-    monkeypatch.setattr(log, "AGAIN_S", 0.05)
-    found = Sessions(
-        server=server, root=tmp_path / "sessions", played=played, slug=f"severstal-train-{NAME}",
-        competition_data=drawn, sizes_are_secret=True, environment={"PYTHONPATH": str(Path(here.__file__).parents[2])},
-    )  # fmt: skip
-    found.stream(NOTEBOOK)
-    yield found
-    found.end_all()
+    with opened(server, tmp_path / "sessions", drawn, played, site, monkeypatch) as found:
+        yield found
 
 
 def settings(data: Path, **options: Any) -> TrainConfig:
@@ -85,11 +133,21 @@ def settings(data: Path, **options: Any) -> TrainConfig:
 
 
 @pytest.fixture
-def train(competition: Competition, data: Path, said: Said) -> Callable[..., remote_training.RemoteResult]:
-    def call(*, remote: dict[str, Any] | None = None, **options: Any) -> remote_training.RemoteResult:
-        config = RemoteConfig(**{"train": settings(data, **options), "competition": competition, "poll_s": 0.05,
-                                 "late_s": 0.05, **(remote or {})})  # fmt: skip
-        return remote_training.train(config, said)
+def remote(competition: Competition, data: Path) -> Callable[..., RemoteConfig]:
+    """`remote(epochs=..., remote={"cancel": True})`: the settings of a training on Kaggle."""
+
+    def make(*, remote: dict[str, Any] | None = None, **options: Any) -> RemoteConfig:
+        return RemoteConfig(**{"train": settings(data, **options), "competition": competition, "poll_s": 0.05,
+                               "late_s": 0.05, **(remote or {})})  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def train(remote: Callable[..., RemoteConfig], said: Said) -> Callable[..., remote_training.RemoteResult]:
+    def call(**options: Any) -> remote_training.RemoteResult:
+        (result,) = remote_training.train(remote(**options), said)
+        return result
 
     return call
 
@@ -101,22 +159,15 @@ def said() -> Said:
 
 @pytest.fixture(scope="session")
 def locally(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of the same settings, trained here."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    root = tmp_path_factory.mktemp("locally")
-    data = Path(shutil.copytree(drawn, root / "data"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "severstal_cli", "train", "--data", str(data), "--models", str(root / "models"),
-               "--arch", "unet-small", "--epochs", "2", "--config", str(root / "settings.json")]  # fmt: skip
-    (root / "settings.json").write_text('{"average_decay": 0.5}')
-    subprocess.run(command, check=True, env=environment, capture_output=True)
-    command[3:] = ["thresholds", str(root / "models" / NAME)]
-    subprocess.run(command, check=True, env=environment, capture_output=True)
-    return root / "models" / NAME
+    """A local run with the same settings."""
+    data = Path(shutil.copytree(drawn, tmp_path_factory.mktemp("locally") / "data"))
+    folder = here.train(settings(data)).folder
+    threshold_search.search(ThresholdsConfig(runs=(folder,)))
+    return folder
 
 
 def assert_same_run(there: Path, locally: Path) -> None:
-    """The very weights and rules, the cards but for paths; both resume."""
+    """Same weights, thresholds and files; same model cards except for paths."""
     assert (there / run_folder.WEIGHTS).read_bytes() == (locally / run_folder.WEIGHTS).read_bytes()
     ours, theirs = model_card.read_card(there), model_card.read_card(locally)
     paths = dict.fromkeys(training._PATHS, "")
@@ -128,11 +179,9 @@ def assert_same_run(there: Path, locally: Path) -> None:
     assert {path.name for path in there.iterdir()} >= {path.name for path in locally.iterdir()}
 
 
-@pytest.mark.parametrize("layout", ["old", "new"])
-def test_the_run_is_the_one_that_a_training_here_gives(
-    account: Sessions, train: Callable[..., Any], data: Path, locally: Path, said: Said, layout: str
+def test_the_run_equals_a_local_run(
+    account: Sessions, train: Callable[..., Any], data: Path, locally: Path, said: Said
 ) -> None:
-    account.layout = layout
     result = train()
     folder = data.parent / "models" / NAME
     assert result.folder == folder
@@ -144,7 +193,6 @@ def test_the_run_is_the_one_that_a_training_here_gives(
     assert json.loads((folder / run_folder.THRESHOLDS).read_bytes())["runs"] == [str(folder)]
     for path in folder.rglob("*"):
         assert not path.is_file() or b"/sessions/" not in path.read_bytes(), path
-    assert account.real == 1
     pushed = account.kernels[0]
     assert (pushed["slug"], pushed["isPrivate"], pushed["enableInternet"], pushed["machineShape"]) == (
         f"{USER}/{NOTEBOOK}", True, False, "NvidiaTeslaT4"
@@ -154,17 +202,16 @@ def test_the_run_is_the_one_that_a_training_here_gives(
     assert (result.epochs, result.best_epoch, result.validation_dice) == (2, card.epoch, card.validation_dice)
     assert 0 < result.nothing_dice < 1
     epochs = [line for line in said.lines if re.match(r"epoch \d/2: loss .*Dice .* images/s, ", line)]
-    assert len(epochs) == 2, "its log is shown as that of a training here"
+    assert len(epochs) == 2, "the log is shown like that of a local training"
     assert not list((folder.parent / ".kaggle").glob("*/*"))
-    # it can be used, and is known, as any other
-    threshold_search.search(ThresholdsConfig(runs=(folder,)))
     with pytest.raises(InputError, match="a run of this name exists"):
         train()
 
 
-def test_without_data_here_the_split_of_the_notebook_comes_back(
+def test_a_split_made_in_the_notebook_is_fetched(
     account: Sessions, train: Callable[..., Any], data: Path, locally: Path
 ) -> None:
+    """Without local data."""
     shutil.rmtree(data)
     train()
     assert_same_run(data.parent / "models" / NAME, locally)
@@ -175,15 +222,22 @@ def test_without_data_here_the_split_of_the_notebook_comes_back(
     account.refusals = ["GPU quota"]
     with pytest.raises(InputError, match="GPU quota"):
         train(name="again", epochs=1)
-    assert "splits.csv" in account.datasets["severstal-train-again"][-1], "made once, and sent along from then on"
+    assert "splits.csv" in account.datasets["severstal-train-again"][-1], "the next training uses the same split"
 
 
-def test_other_data_goes_to_a_dataset_of_its_own_once(
-    account: Sessions, train: Callable[..., Any], data: Path, locally: Path
+def test_own_data_is_uploaded_once_with_the_initial_run(
+    account: Sessions, train: Callable[..., Any], data: Path, locally: Path, tmp_path: Path
 ) -> None:
     other = dataclasses.replace(KAGGLE, train_images=12_568, masks=7_095)
-    train(remote={"competition": other})
-    assert_same_run(data.parent / "models" / NAME, locally)
+    account.slug = "severstal-train-unet-small-nofold"
+    account.stream(f"{account.slug}-notebook")
+    train(fold=None, init=locally, epochs=1, remote={"competition": other})
+    folder = data.parent / "models/unet-small-nofold"
+    assert model_card.read_card(folder).config["init"] == str(locally)
+    assert {"init/model.json", "init/model.safetensors"} <= set(account.versions[-1])
+    copy = Path(shutil.copytree(data, tmp_path / "local/data"))
+    expected = here.train(settings(copy, fold=None, init=locally, epochs=1)).folder
+    assert (folder / run_folder.WEIGHTS).read_bytes() == (expected / run_folder.WEIGHTS).read_bytes()
     (slug,) = set(account.datasets) - {account.slug}
     assert slug.startswith("severstal-data-")
     assert "competitionDataSources" not in account.kernels[0]
@@ -197,20 +251,23 @@ def test_other_data_goes_to_a_dataset_of_its_own_once(
     assert training.DATA not in names[uploads:]
 
 
-def test_an_own_train_csv_in_the_folder_of_the_competition_is_told(
-    account: Sessions, train: Callable[..., Any], data: Path
+def test_another_train_csv_among_the_competitions_images_is_refused(
+    account: Sessions, train: Callable[..., Any], data: Path, said: Said
 ) -> None:
     lines = (data / "train.csv").read_text().splitlines()
     lines[1] = re.sub(r"\d+ \d+", "1 1", lines[1], count=1)
     (data / "train.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError, match="failed"):
         train()
+    assert any(
+        "the competition's train.csv differs from yours: keep your data in another" in line for line in said.lines
+    )
 
 
-def test_the_time_of_a_session_is_respected_and_another_one_goes_on(
+def test_a_session_respects_its_time_limit_and_the_next_one_resumes(
     account: Sessions, train: Callable[..., Any], data: Path, said: Said
 ) -> None:
-    for session_s in (15.0, 60.0, 240.0, 960.0):  # the machine may be busy
+    for session_s in (12.0, 60.0, 240.0, 960.0):  # the machine may be busy
         with suppress(RemoteError):
             result = train(epochs=9999, remote={"session_s": session_s})
             break
@@ -219,13 +276,55 @@ def test_the_time_of_a_session_is_respected_and_another_one_goes_on(
     assert 0 < result.epochs < 9999
     assert not (folder / run_folder.THRESHOLDS).exists()
     before = run_folder.read_checkpoint(folder)["history"]
-    assert "severstal: the session's time is used up: --resume goes on in another one" in said.lines
+    assert "severstal: the session's time is used up: --resume resumes in another one" in said.lines
     result = train(epochs=len(before) + 1, resume=True)
     assert (result.finished, result.epochs) == (True, len(before) + 1)
     assert run_folder.read_checkpoint(folder)["history"][: len(before)] == before
     assert (folder / run_folder.THRESHOLDS).exists()
-    assert "resume/training.ckpt" in account.versions[-1]
-    here.train(settings(data, epochs=len(before) + 2, resume=True))  # and here, too
+    assert "resume/1/training.ckpt" in account.versions[-1]
+    here.train(settings(data, epochs=len(before) + 2, resume=True))  # a local training resumes it, too
+
+
+def test_every_fold_is_trained_and_a_second_session_trains_the_rest(
+    account: Sessions, remote: Callable[..., RemoteConfig], data: Path, tmp_path: Path, said: Said,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """In the old mount layout, and without the compiler that --compile needs. The first session ends in fold 1."""
+    splits.split_data(SplitConfig(data=data, folds=2))
+    copy = Path(shutil.copytree(data, tmp_path / "local/data"))
+    account.layout, account.slug = "old", "severstal-train-unet-small-folds"
+    account.environment["CXX"] = "/no/such/compiler"
+    account.stream(f"{account.slug}-notebook")
+    show = watching.Screen.show
+
+    def cancel_in_fold_1(screen: watching.Screen, line: str) -> None:
+        show(screen, line)
+        if line.startswith("severstal: training unet-small-fold1 "):
+            account.CancelKernelSession({"kernelSessionId": account.sessions[f"{account.slug}-notebook", 1].number})
+
+    every: dict[str, Any] = {"fold": None, "compile": True, "epochs": 1, "remote": {"every_fold": True}}
+    with monkeypatch.context() as patched:
+        patched.setattr(watching.Screen, "show", cancel_in_fold_1)
+        with pytest.raises(InputError, match=r"was cancelled.*--resume resumes after the last whole epoch"):
+            remote_training.train(remote(**every), said)
+    models = data.parent / "models"
+    assert (models / "unet-small-fold0" / run_folder.THRESHOLDS).exists()
+    assert not (models / "unet-small-fold1").exists()
+    assert "1 of 2 folds are left: --resume trains them in another session" in said.lines
+    with pytest.raises(InputError, match=r"there is a run of this name: .*unet-small-fold0"):
+        remote_training.train(remote(**every), said)
+    every["compile"] = False  # the check takes seconds
+    (result,) = remote_training.train(remote(**every, resume=True), said)
+    assert (result.folder, result.finished) == (models / "unet-small-fold1", True)
+    sent = json.loads(account.versions[-1]["severstal-bundle.json"])
+    assert [each["name"] for each in sent["runs"]] == ["unet-small-fold1"], "fold 0 is finished"
+    for expected in here.train_folds(settings(copy, epochs=1)):
+        threshold_search.search(ThresholdsConfig(runs=(expected.folder,)))
+        assert_same_run(models / expected.folder.name, expected.folder)
+    fallback = "severstal: training without --compile: torch.compile does not work on this machine: "
+    assert sum(line.startswith(fallback) for line in said.lines) == 1
+    with pytest.raises(InputError, match="every fold of unet-small-folds is trained"):
+        remote_training.train(remote(**every, resume=True), said)
 
 
 STEPS = ("StartBlobUpload", "PUT", "CreateDataset", "GetDatasetStatus", "SaveKernel", "GetKernelSessionStatus",
@@ -233,7 +332,7 @@ STEPS = ("StartBlobUpload", "PUT", "CreateDataset", "GetDatasetStatus", "SaveKer
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_break_at_any_call_is_taken_up_by_the_same_command(
+def test_the_same_command_resumes_after_a_break_at_any_call(
     account: Sessions, train: Callable[..., Any], data: Path, locally: Path, name: str
 ) -> None:
     faults = [drop] * (5 if name in ("PUT", "GET") else 1)
@@ -246,47 +345,69 @@ def test_a_break_at_any_call_is_taken_up_by_the_same_command(
     assert (len(account.kernels), len(account.versions)) == (1, 1)
 
 
-DRIVER = """
-import sys
-sys.path[:0] = {paths!r}
-from kagglesdk import kaggle_env
-kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.PROD] = {url!r}
+SPAWNER = """
+import json, os, sys, traceback
+sys.path.insert(0, sys.argv[1])
 from pathlib import Path
+from kagglesdk import kaggle_env
 from severstal_cli.config import Competition, RemoteConfig, TrainConfig
 from severstal_cli.kaggle import wheels
 from severstal_cli.progress import TerminalProgress
 from severstal_cli.stages import remote_training
 wheels.missing_wheels = list
-config = RemoteConfig(train=TrainConfig(data=Path({data!r}), models=Path({models!r}), arch="unet-small", epochs=2,
-    average_decay=0.5), competition=Competition(**{competition!r}), poll_s=0.05, late_s=0.05)
-remote_training.train(config, TerminalProgress())
+for line in sys.stdin:
+    asked = json.loads(line)
+    child = os.fork()
+    if not child:
+        try:
+            os.environ |= asked["environment"]
+            kaggle_env._env_to_endpoint[kaggle_env.KaggleEnv.PROD] = asked["url"]
+            remote_training.train(RemoteConfig(train=TrainConfig(data=Path(asked["data"]),
+                models=Path(asked["models"]), arch="unet-small", epochs=2, average_decay=0.5),
+                competition=Competition(**asked["competition"]), poll_s=0.05, late_s=0.05), TerminalProgress())
+        except BaseException:
+            traceback.print_exc()
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+"""Imports once, then forks a process for each line of stdin: a training to kill. Prints its id and its exit code."""
+
+
+@pytest.fixture(scope="module")
+def spawner() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", SPAWNER, str(Path(here.__file__).parents[2])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 @pytest.mark.parametrize("point", ["PUT", "CreateDataset", "SaveKernel", "GetKernelSessionStatus", "GET"])
-def test_a_killed_process_is_taken_up(
-    account: Sessions, train: Callable[..., Any], data: Path, locally: Path, competition: Competition, point: str
-) -> None:
-    """SIGKILL when Kaggle has done what was asked, before the answer; in the middle of the fetching, too."""
-    root = Path(here.__file__).parents[2]
-    code = DRIVER.format(
-        paths=[str(root)], url=account.server.url, data=str(data), models=str(data.parent / "models"),
-        competition=dataclasses.asdict(competition),
-    )  # fmt: skip
-    started: list[subprocess.Popen[bytes]] = []
+def test_a_killed_process_is_resumed(
+    account: Sessions, train: Callable[..., Any], data: Path, locally: Path, competition: Competition,
+    spawner: subprocess.Popen[str], point: str,
+) -> None:  # fmt: skip
+    """SIGKILL after Kaggle has processed the request, before its answer; and in the middle of a download."""
+    child: list[int] = []
 
     def kill(request: Any, reply: Any) -> None:
-        os.kill(started[0].pid, signal.SIGKILL)
+        os.kill(child[0], signal.SIGKILL)
         drop(request, reply)
 
     skip = {"PUT": 1, "GET": 3}.get(point, 0)
     (account.before if point == "GET" else account.after)[point] = [None] * skip + [kill]
-    with subprocess.Popen([sys.executable, "-c", code]) as process:
-        started.append(process)
-        try:
-            assert process.wait(300) == -9
-        finally:
-            process.kill()
+    asked = {
+        "url": account.server.url, "data": str(data), "models": str(data.parent / "models"),
+        "competition": dataclasses.asdict(competition),
+        "environment": {name: os.environ[name] for name in ("HOME", "KAGGLE_API_TOKEN")},
+    }  # fmt: skip
+    assert spawner.stdin is not None
+    assert spawner.stdout is not None
+    spawner.stdin.write(json.dumps(asked) + "\n")
+    spawner.stdin.flush()
+    child.append(int(spawner.stdout.readline()))
+    assert int(spawner.stdout.readline()) == -9
     train()
     assert_same_run(data.parent / "models" / NAME, locally)
     assert (len(account.kernels), len(account.versions)) == (1, 1)
@@ -294,10 +415,10 @@ def test_a_killed_process_is_taken_up(
 
 @pytest.mark.parametrize("kill", [0, 1, 2])
 def test_a_kill_between_the_moves_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: int) -> None:
-    work, folder = tmp_path / "work", tmp_path / "run"
-    for name, place in (("new", work / fetching.READY), ("before", folder)):
-        place.mkdir(parents=True)
-        (place / run_folder.CHECKPOINT).write_text(name)
+    work, folder = tmp_path / "work", tmp_path / "models/run"
+    for content, path in (("new", work / fetching.READY / "run"), ("before", folder)):
+        path.mkdir(parents=True)
+        (path / run_folder.CHECKPOINT).write_text(content)
     moves = iter(range(9))
     rename = Path.rename
 
@@ -310,13 +431,13 @@ def test_a_kill_between_the_moves_loses_nothing(tmp_path: Path, monkeypatch: pyt
         patched.setattr(Path, "rename", interrupted)
         if kill < 2:
             with pytest.raises(KeyboardInterrupt):
-                fetching.put(work, folder)
-    fetching.put(work, folder)
+                fetching.put(work, folder.parent)
+    fetching.put(work, folder.parent)
     assert (folder / run_folder.CHECKPOINT).read_text() == "new"
     assert list(work.iterdir()) == []
 
 
-def interrupt_after_an_epoch(train: Callable[..., Any], account: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupt_after_an_epoch(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """Ctrl-C while the notebook runs."""
 
     def show(screen: Any, line: str) -> None:
@@ -324,21 +445,19 @@ def interrupt_after_an_epoch(train: Callable[..., Any], account: Sessions, monke
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(remote_training.watching.Screen, "show", show)
+        patched.setattr(watching.Screen, "show", show)
         with pytest.raises(KeyboardInterrupt):
-            train(epochs=500)
+            train(**options)
 
 
-def test_ctrl_c_leaves_it_running_and_cancel_ends_it_with_its_last_epoch(
-    account: Sessions, train: Callable[..., Any], data: Path, competition: Competition, said: Said,
+def test_ctrl_c_leaves_the_notebook_running_and_cancel_fetches_its_last_epoch(
+    account: Sessions, train: Callable[..., Any], remote: Callable[..., RemoteConfig], data: Path, said: Said,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    interrupt_after_an_epoch(train, account, monkeypatch)
+    interrupt_after_an_epoch(train, monkeypatch, epochs=500)
     (session,) = account.sessions.values()
     assert not session.ended.is_set()
-    config = RemoteConfig(
-        train=settings(data, epochs=500), competition=competition, poll_s=0.05, late_s=0.05, cancel=True
-    )
+    config = remote(epochs=500, remote={"cancel": True})
     with pytest.raises(InputError, match=r"trained on Kaggle with other settings.*--cancel"):
         train(epochs=499)
     account.may_cancel = False
@@ -347,81 +466,80 @@ def test_ctrl_c_leaves_it_running_and_cancel_ends_it_with_its_last_epoch(
         remote_training.cancel(config, said)
     assert not session.ended.is_set()
     account.may_cancel = True
-    result = remote_training.cancel(config, said)
+    (result,) = remote_training.cancel(config, said)
     assert session.ended.is_set()
-    assert result is not None
     assert result.epochs >= 1
     assert not result.finished
+    here.train(settings(data, epochs=result.epochs + 1, resume=True))
     with pytest.raises(InputError, match="no notebook trains unet-small-fold0"):
         remote_training.cancel(config, said)
 
 
-def test_a_notebook_that_cannot_be_ended_can_be_deleted(
-    account: Sessions, train: Callable[..., Any], data: Path, competition: Competition, said: Said,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_notebook_that_cannot_be_stopped_can_be_deleted(
+    account: Sessions, train: Callable[..., Any], remote: Callable[..., RemoteConfig], locally: Path, data: Path,
+    said: Said, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    interrupt_after_an_epoch(train, account, monkeypatch)
+    account.holds = lambda: True
+    interrupt_after_an_epoch(train, monkeypatch)
     account.may_cancel = False
-    config = RemoteConfig(train=settings(data, epochs=500), competition=competition, poll_s=0.05, late_s=0.05,
-                          cancel=True, discard=True)  # fmt: skip
-    assert remote_training.cancel(config, said) is None
+    assert remote_training.cancel(remote(remote={"cancel": True, "discard": True}), said) == []
     assert account.deleted == [NOTEBOOK]
     assert not (data.parent / "models" / NAME).exists()
 
 
-def test_a_training_that_fails_there_shows_why_and_leaves_its_checkpoint(
-    account: Sessions, train: Callable[..., Any], data: Path, said: Said
-) -> None:
+def test_a_failed_training_shows_why(account: Sessions, train: Callable[..., Any], data: Path, said: Said) -> None:
     with pytest.raises(InputError, match=r"failed: error.*Its log is on"):
         train(learning_rate=1e30)
     assert any("ower the learning rate" in line for line in said.lines)
     assert not (data.parent / "models" / NAME).exists()
     train()
-    assert len(account.kernels) == 2, "with other settings, as nothing is left of it"
+    assert len(account.kernels) == 2, "other settings are accepted, as nothing is left of the first training"
 
 
-def test_somebody_cancels_it_on_kaggle(
+def test_a_notebook_cancelled_on_kaggle_leaves_its_checkpoint(
     account: Sessions, train: Callable[..., Any], data: Path, monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:
-    interrupt_after_an_epoch(train, account, monkeypatch)
+    account.holds = lambda: True
+    interrupt_after_an_epoch(train, monkeypatch)
     account.CancelKernelSession({"kernelSessionId": next(iter(account.sessions.values())).number})
-    with pytest.raises(InputError, match=r"was cancelled.*--resume goes on after its last whole epoch"):
-        train(epochs=500)
-    epochs = len(run_folder.read_checkpoint(data.parent / "models" / NAME)["history"])
-    assert train(epochs=epochs + 1, resume=True).finished
+    with pytest.raises(InputError, match=r"was cancelled.*--resume resumes after the last whole epoch"):
+        train()
+    folder = data.parent / "models" / NAME
+    assert [path.name for path in folder.iterdir()] == [run_folder.CHECKPOINT], "the rest is not in a manifest"
+    assert len(run_folder.read_checkpoint(folder)["history"]) == 2
 
 
 @pytest.mark.parametrize("how", ["cut", "refused"])
-def test_a_log_that_breaks_off_hides_nothing(
+def test_a_broken_log_stream_loses_no_line(
     account: Sessions, train: Callable[..., Any], data: Path, locally: Path, said: Said, how: str
 ) -> None:
     account.cuts = 4 if how == "cut" else 0
     account.streams = how == "cut"
-    told = "its log cannot be followed (Kaggle answers 403)"
-    account.holds = lambda: account.cuts > 0 or (how == "refused" and not any(told in line for line in said.lines))
+    refused = "the log cannot be followed (Kaggle answers 403)"
+    account.holds = lambda: account.cuts > 0 or (how == "refused" and not any(refused in line for line in said.lines))
     train()
     assert_same_run(data.parent / "models" / NAME, locally)
     epochs = [line for line in said.lines if re.match(r"epoch \d/2: ", line)]
     assert [line[:9] for line in epochs] == ["epoch 1/2", "epoch 2/2"]
-    assert any(told in line for line in said.lines) == (how == "refused")
+    assert any(refused in line for line in said.lines) == (how == "refused")
     assert account.cuts == 0
 
 
-def test_no_hours_are_left(account: Sessions, train: Callable[..., Any]) -> None:
+def test_the_gpu_quota_is_used_up(account: Sessions, train: Callable[..., Any]) -> None:
     account.quota["gpuQuota"]["timeUsed"] = "108000s"
     with pytest.raises(InputError, match=r"no GPU time is left on Kaggle: 30\.0 of 30\.0.*2026-11-28 00:00 UTC"):
         train()
     assert account.puts() == []
     account.quota["gpuQuota"]["timeUsed"] = "0s"
     account.refusals = ["Maximum weekly GPU quota of 30.00 hours reached."]
-    with pytest.raises(InputError, match="begins anew at 2026-11-28 00:00 UTC: The same command goes on"):
-        train(epochs=1)
+    with pytest.raises(InputError, match="next week begins at 2026-11-28 00:00 UTC: The same command resumes"):
+        train()
     uploads = len(account.puts())
-    train(epochs=1)
+    train()
     assert len(account.puts()) == uploads
 
 
-def test_a_damaged_file_is_fetched_again(
+def test_a_damaged_file_is_downloaded_again(
     account: Sessions, train: Callable[..., Any], data: Path, locally: Path
 ) -> None:
     def spoil(request: Any, reply: Any) -> None:
@@ -435,17 +553,7 @@ def test_a_damaged_file_is_fetched_again(
     assert len(account.kernels) == 1
 
 
-def test_what_it_starts_from_goes_along(
-    account: Sessions, train: Callable[..., Any], data: Path, locally: Path
-) -> None:
-    account.stream("severstal-train-second-notebook")
-    train(name="second", init=locally, epochs=1)
-    card = model_card.read_card(data.parent / "models/second")
-    assert card.config["init"] == str(locally)
-    assert {"init/model.json", "init/model.safetensors"} <= set(account.datasets["severstal-train-second"][-1])
-
-
-def test_weights_go_along_where_the_notebook_has_no_internet(
+def test_the_bundle_includes_the_encoder_weights_if_the_notebook_has_no_internet(
     account: Sessions, train: Callable[..., Any], data: Path, monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:
     import torch
@@ -463,12 +571,12 @@ def test_weights_go_along_where_the_notebook_has_no_internet(
         return path
 
     monkeypatch.setattr(encoder_file, "fetch", fetch)
-    account.stream("severstal-train-linknet-resnet18-fold0-notebook")
-    train(arch="linknet", encoder="resnet18", epochs=1)
+    account.stream("severstal-train-linknet-resnet18-nofold-notebook")
+    train(arch="linknet", encoder="resnet18", epochs=1, fold=None)
     assert fetched == ["resnet18"]
     assert [pushed["enableInternet"] for pushed in account.kernels] == [True, False]
-    assert (data.parent / "models/linknet-resnet18-fold0" / run_folder.WEIGHTS).exists()
-    assert model_card.read_card(data.parent / "models/linknet-resnet18-fold0").config["encoder_weights"] == "imagenet"
+    assert (data.parent / "models/linknet-resnet18-nofold" / run_folder.WEIGHTS).exists()
+    assert model_card.read_card(data.parent / "models/linknet-resnet18-nofold").config["encoder_weights"] == "imagenet"
 
 
 def test_two_processes_do_not_train_the_same_run(account: Sessions, train: Callable[..., Any], data: Path) -> None:
@@ -478,21 +586,21 @@ def test_two_processes_do_not_train_the_same_run(account: Sessions, train: Calla
     assert account.server.requests == []
 
 
-def test_nothing_to_resume_is_told_before_anything_is_sent(account: Sessions, train: Callable[..., Any]) -> None:
+def test_a_missing_checkpoint_is_reported_before_any_request(account: Sessions, train: Callable[..., Any]) -> None:
     with pytest.raises(RunError, match="nothing to resume"):
         train(resume=True)
     assert account.server.requests == []
 
 
-def test_nothing_secret_is_kept_or_told(
+def test_no_secret_is_written_or_printed(
     account: Sessions, train: Callable[..., Any], data: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.before["GET"] = [None, *[drop] * 5]
     with pytest.raises(MachineError) as raised:
-        train(epochs=1)
+        train()
     kept = b"".join(path.read_bytes() for path in (data.parent / "models").rglob("*") if path.is_file())
-    told = "\n".join([*said.lines, str(raised.value)])
-    assert not re.search(f"{TOKEN}|{SECRET}", told + kept.decode("latin1"))
+    printed = "\n".join([*said.lines, str(raised.value)])
+    assert not re.search(f"{TOKEN}|{SECRET}", printed + kept.decode("latin1"))
 
 
 def test_the_command(
@@ -505,19 +613,30 @@ def test_the_command(
     monkeypatch.chdir(data.parent)
     monkeypatch.setattr(configs, "RemoteConfig", lambda **options: RemoteConfig(
         **options, competition=competition, poll_s=0.05, late_s=0.05))  # fmt: skip
-    base = ["severstal", "train", "--on", "kaggle", "--arch", "unet-small", "--epochs", "1"]
+    (data.parent / "settings.json").write_text('{"average_decay": 0.5}')
+    base = [
+        "severstal",
+        "train",
+        "--on",
+        "kaggle",
+        "--arch",
+        "unet-small",
+        "--epochs",
+        "2",
+        "--config",
+        "settings.json",
+    ]
     monkeypatch.setattr(sys, "argv", [*base, "--devices", "1"])
     main_ends(main, 0)
     out = capsys.readouterr().out
     assert re.search(
-        rf"models/{NAME}: 1 epochs in 0\.\d min on Kaggle, best epoch 1 with validation Dice 0\.\d+ \(pred", out
+        rf"models/{NAME}: 2 epochs in 0\.\d min on Kaggle, best epoch \d with validation Dice 0\.\d+ \(pred", out
     )
     assert f"next: severstal submit models/{NAME}\n" in out
     for more, code, words in (
         (["--on", "moon"], 2, "here or kaggle"),
         (["--cancel", "--on", "here"], 2, "Give --on kaggle"),
         (["--discard"], 2, "given with --cancel"),
-        (["--fold", "all"], 2, "a notebook trains one fold"),
         (["--cancel"], 1, f"no notebook trains {NAME}"),
     ):
         monkeypatch.setattr(sys, "argv", [*base, *more])

@@ -1,4 +1,4 @@
-"""The archive arrives whole or not at all, goes on where it was, and nothing waits for ever."""
+"""The archive arrives completely or not at all, resumes, and every wait has a limit."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ Fetch = Callable[..., list[str]]
 
 @pytest.fixture
 def fetch(archive: Path) -> Fetch:
-    """`fetch()` downloads to `archive` without pauses and gives what was said."""
+    """`fetch()` downloads to `archive` without pauses. Returns the printed lines."""
 
     def run(stall_s: float = 10.0) -> list[str]:
         said = Said()
@@ -60,7 +60,7 @@ def keep_half(storage: Storage, fetch: Fetch) -> int:
     return len(CONTENT) // 2
 
 
-def test_it_arrives_as_it_is(storage: Storage, fetch: Fetch, archive: Path) -> None:
+def test_it_is_downloaded_unchanged(storage: Storage, fetch: Fetch, archive: Path) -> None:
     assert fetch() == []
     assert archive.read_bytes() == CONTENT
     assert files_in(archive.parent) == ["archive.zip"]
@@ -77,22 +77,22 @@ def test_no_password_of_netrc_goes_to_the_storage(storage: Storage, fetch: Fetch
     assert "Authorization" not in storage.server.requests[0].headers
 
 
-def test_a_broken_connection_is_taken_up_at_the_very_byte(storage: Storage, fetch: Fetch, archive: Path) -> None:
+def test_a_broken_connection_resumes_at_the_next_byte(storage: Storage, fetch: Fetch, archive: Path) -> None:
     storage.faults += [breaks, breaks]
     half, quarter = len(CONTENT) // 2, len(CONTENT) - len(CONTENT) // 4
     said = fetch()
     assert archive.read_bytes() == CONTENT
     assert storage.ranges() == [None, f"bytes={half}-", f"bytes={quarter}-"]
     assert storage.server.requests[1].headers["If-Range"] == '"one"'
-    assert said[0] == "the connection to 127.0.0.1 broke; 0.2 of 0.3 MB are kept: going on in 0 s"
+    assert said[0] == "the connection to 127.0.0.1 broke; 0.2 of 0.3 MB are kept: resuming in 0 s"
     assert len(said) == 2
-    assert storage.kaggle.paths() == [CALL], "the address still holds"
+    assert storage.kaggle.paths() == [CALL], "the address is still valid"
 
 
-def test_a_connection_that_breaks_again_and_again_is_given_up(storage: Storage, fetch: Fetch, archive: Path) -> None:
+def test_a_connection_that_breaks_repeatedly_is_given_up(storage: Storage, fetch: Fetch, archive: Path) -> None:
     storage.faults += [breaks] * 99
     with pytest.raises(
-        MachineError, match=r"the connection to 127\.0\.0\.1 broke; 0\.3 of 0\.3 MB are kept\. .*goes on"
+        MachineError, match=r"the connection to 127\.0\.0\.1 broke; 0\.3 of 0\.3 MB are kept\. .*resumes"
     ):
         fetch()
     assert len(storage.server.requests) == transfer.FAILURES + 1
@@ -104,7 +104,7 @@ def test_a_connection_that_breaks_again_and_again_is_given_up(storage: Storage, 
     assert archive.read_bytes() == CONTENT
 
 
-def test_failures_count_only_where_nothing_was_won_between(
+def test_failures_count_only_without_progress_between(
     storage: Storage, fetch: Fetch, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "BLOCK", 1000)
@@ -114,17 +114,17 @@ def test_failures_count_only_where_nothing_was_won_between(
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 410])
-def test_an_expired_address_is_asked_for_anew(storage: Storage, fetch: Fetch, archive: Path, code: int) -> None:
+def test_an_expired_address_is_renewed(storage: Storage, fetch: Fetch, archive: Path, code: int) -> None:
     storage.faults += [breaks, status(code)]
     said = fetch()
     assert archive.read_bytes() == CONTENT
     assert storage.kaggle.paths() == [CALL, CALL]
-    assert said[1] == f"127.0.0.1 answers {code}; 0.2 of 0.3 MB are kept: going on in 0 s"
+    assert said[1] == f"127.0.0.1 answers {code}; 0.2 of 0.3 MB are kept: resuming in 0 s"
     assert storage.ranges()[1:] == [f"bytes={len(CONTENT) // 2}-"] * 2, "the page touched the file"
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
-def test_a_busy_storage_is_asked_again(storage: Storage, fetch: Fetch, archive: Path, code: int) -> None:
+def test_a_busy_storage_is_retried(storage: Storage, fetch: Fetch, archive: Path, code: int) -> None:
     storage.faults += [status(code), status(code)]
     assert len(fetch()) == 2
     assert archive.read_bytes() == CONTENT
@@ -138,28 +138,28 @@ def test_a_storage_that_refuses_for_good_is_not_taken_for_kaggle(storage: Storag
     assert files_in(archive.parent) == []
 
 
-def says_page(request: Request, reply: Reply, storage: Storage) -> None:
+def sends_page(request: Request, reply: Reply, storage: Storage) -> None:
     reply.bytes(b"<html>sign in</html>", **{"Content-Type": "text/html"})
 
 
-def gives_another_part(request: Request, reply: Reply, storage: Storage) -> None:
+def sends_another_range(request: Request, reply: Reply, storage: Storage) -> None:
     reply.bytes(CONTENT[1:], 206, **{"Content-Range": f"bytes 1-{len(CONTENT) - 1}/{len(CONTENT)}", "ETag": '"one"'})
 
 
-def gives_too_little(request: Request, reply: Reply, storage: Storage) -> None:
+def sends_too_little(request: Request, reply: Reply, storage: Storage) -> None:
     first = storage.first(request)
     reply.bytes(CONTENT[first:-9], 206, **{"Content-Range": f"bytes {first}-{len(CONTENT) - 10}/{len(CONTENT)}"})
 
 
-def tells_no_size(request: Request, reply: Reply, storage: Storage) -> None:
+def sends_no_size(request: Request, reply: Reply, storage: Storage) -> None:
     reply.send_response(200)
     reply.end_headers()
     reply.wfile.write(CONTENT)
     reply.close_connection = True
 
 
-@pytest.mark.parametrize("fault", [says_page, gives_another_part, gives_too_little, tells_no_size])
-def test_what_is_not_the_missing_part_never_touches_what_is_there(
+@pytest.mark.parametrize("fault", [sends_page, sends_another_range, sends_too_little, sends_no_size])
+def test_a_wrong_response_does_not_change_the_received_bytes(
     storage: Storage, fetch: Fetch, archive: Path, fault: Callable[..., None]
 ) -> None:
     half = keep_half(storage, fetch)
@@ -174,15 +174,15 @@ def test_what_is_not_the_missing_part_never_touches_what_is_there(
 
 
 @pytest.mark.parametrize("etag", ['"two"', 'W/"two"', '"one"'])
-def test_a_new_archive_is_not_glued_to_the_old_one(storage: Storage, fetch: Fetch, archive: Path, etag: str) -> None:
-    """The last of the three: a storage that keeps the ETag, so that only the MD5 tells."""
+def test_a_new_archive_does_not_resume_the_old_one(storage: Storage, fetch: Fetch, archive: Path, etag: str) -> None:
+    """In the last case the ETag stays, and only the MD5 differs."""
     keep_half(storage, fetch)
     storage.content, storage.etag = CONTENT[:4] + CONTENT[4:][::-1], etag
     fetch()
     assert archive.read_bytes() == storage.content
 
 
-def test_an_archive_that_can_no_longer_be_told_is_not_glued(storage: Storage, fetch: Fetch, archive: Path) -> None:
+def test_an_archive_without_etag_and_md5_is_not_resumed(storage: Storage, fetch: Fetch, archive: Path) -> None:
     storage.etag = ""
     keep_half(storage, fetch)
     storage.content, storage.md5 = CONTENT[:4] + CONTENT[4:][::-1], ""
@@ -194,14 +194,14 @@ def test_a_new_archive_that_is_shorter_than_what_is_there(storage: Storage, fetc
     storage.etag = ""
     keep_half(storage, fetch)
     storage.content = CONTENT[:9]
-    assert fetch() == ["the archive at Kaggle is a new one: starting again; nothing is kept: going on in 0 s"]
+    assert fetch() == ["Kaggle has a new archive: starting again; nothing is kept: resuming in 0 s"]
     assert archive.read_bytes() == storage.content
 
 
-def test_more_than_was_told_is_not_taken(storage: Storage, fetch: Fetch, archive: Path) -> None:
+def test_more_bytes_than_announced_are_not_written(storage: Storage, fetch: Fetch, archive: Path) -> None:
     half = keep_half(storage, fetch)
-    told = {"Content-Range": f"bytes {half}-{len(CONTENT) - 1}/{len(CONTENT)}", "ETag": '"one"'}
-    storage.faults += [lambda request, reply, storage: reply.bytes(CONTENT[half:] + b"more", 206, **told)]
+    headers = {"Content-Range": f"bytes {half}-{len(CONTENT) - 1}/{len(CONTENT)}", "ETag": '"one"'}
+    storage.faults += [lambda request, reply, storage: reply.bytes(CONTENT[half:] + b"more", 206, **headers)]
     assert fetch() == []
     assert archive.read_bytes() == CONTENT
 
@@ -231,9 +231,9 @@ def test_a_damaged_note_means_to_start_again(storage: Storage, fetch: Fetch, arc
     assert archive.read_bytes() == CONTENT
 
 
-def test_a_wrong_md5_removes_what_arrived(storage: Storage, fetch: Fetch, archive: Path) -> None:
+def test_a_wrong_md5_removes_the_download(storage: Storage, fetch: Fetch, archive: Path) -> None:
     storage.md5 = "AAAAAAAAAAAAAAAAAAAAAA=="
-    with pytest.raises(MachineError, match=r"the MD5 of what arrived is wrong\. It was removed: .* starts again"):
+    with pytest.raises(MachineError, match=r"the MD5 of the download is wrong\. It was removed: .* starts again"):
         fetch()
     assert files_in(archive.parent) == []
 
@@ -241,7 +241,7 @@ def test_a_wrong_md5_removes_what_arrived(storage: Storage, fetch: Fetch, archiv
 def test_a_stall_ends_in_the_stated_time_and_goes_on_later(storage: Storage, fetch: Fetch, archive: Path) -> None:
     storage.faults += [stalls]
     began = time.monotonic()
-    words = r"127\.0\.0\.1 sent nothing for 1 s; 0\.2 of 0\.3 MB are kept\. .*the same command goes on"
+    words = r"127\.0\.0\.1 sent nothing for 1 s; 0\.2 of 0\.3 MB are kept\. .*the same command resumes"
     with pytest.raises(MachineError, match=words):
         fetch(stall_s=1)
     assert time.monotonic() - began >= 1
@@ -304,9 +304,9 @@ def test_a_short_pause_that_kaggle_asks_for_is_kept(storage: Storage, fetch: Fet
     assert archive.read_bytes() == CONTENT
 
 
-def test_an_answer_that_is_no_address(storage: Storage, fetch: Fetch) -> None:
+def test_an_answer_without_an_address(storage: Storage, fetch: Fetch) -> None:
     storage.kaggle.handlers[CALL] = lambda request, reply: reply.json({})
-    with pytest.raises(MachineError, match="does not understand"):
+    with pytest.raises(MachineError, match="unknown format"):
         fetch()
 
 

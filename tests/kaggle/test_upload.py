@@ -1,4 +1,4 @@
-"""Uploads: whole, in chunks, resumed, and with nothing secret told."""
+"""Uploads: complete, in chunks, resumed, without printing secrets."""
 
 import logging
 import threading
@@ -60,9 +60,7 @@ def there(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in ("bundle.json", "empty", "runs/a/model")}
 
 
-def test_every_file_arrives_in_chunks_and_the_token_of_the_account_stays(
-    account: Account, send: Send, folder: Path
-) -> None:
+def test_every_file_arrives_in_chunks_without_the_accounts_token(account: Account, send: Send, folder: Path) -> None:
     assert contents(account, send()) == there(folder)
     lengths = [len(request.body) for request in account.puts()]
     assert lengths == [2, 0, 256 * KIB, 256 * KIB, 256 * KIB, 232 * KIB]
@@ -78,7 +76,7 @@ def test_no_password_of_netrc_goes_to_the_storage(account: Account, send: Send) 
     assert all("Authorization" not in request.headers for request in account.puts())
 
 
-def test_a_broken_connection_goes_on_with_what_the_storage_has(account: Account, send: Send, folder: Path) -> None:
+def test_a_broken_connection_resumes_after_the_stored_bytes(account: Account, send: Send, folder: Path) -> None:
     (folder / "bundle.json").unlink()
     (folder / "empty").unlink()
     account.after["PUT"] = [None, drop]  # the second chunk arrives, its answer does not
@@ -97,7 +95,7 @@ def test_a_broken_connection_goes_on_with_what_the_storage_has(account: Account,
     assert len(account.calls("StartBlobUpload")) == 1
 
 
-def test_a_second_process_goes_on_where_the_first_one_ended(account: Account, send: Send, folder: Path) -> None:
+def test_a_second_process_resumes(account: Account, send: Send, folder: Path) -> None:
     account.before["PUT"] = [None] * 4 + [drop] * upload.FAULTS  # two small files and two chunks arrive
     with pytest.raises(MachineError, match=r"cannot upload runs/a/model: 127.0.0.1 does not answer\. The same command"):
         send()
@@ -107,17 +105,17 @@ def test_a_second_process_goes_on_where_the_first_one_ended(account: Account, se
     assert later == ["bytes */1024000", "bytes 524288-786431/1024000", "bytes 786432-1023999/1024000"]
     assert len(account.calls("StartBlobUpload")) == 3
     assert contents(account, send()) == there(folder)
-    assert len(account.puts()) == before + 3, "what is there is not sent again"
+    assert len(account.puts()) == before + 3, "stored files are not sent again"
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_an_address_that_is_used_up_is_replaced(account: Account, send: Send, folder: Path, status: int) -> None:
+def test_a_used_up_address_is_replaced(account: Account, send: Send, folder: Path, status: int) -> None:
     account.before["PUT"] = [answer(status)]
     assert contents(account, send()) == there(folder)
     assert len(account.calls("StartBlobUpload")) == 4
 
 
-def test_a_changed_file_is_uploaded_anew_and_so_is_an_old_upload(
+def test_a_changed_file_and_an_old_upload_start_again(
     account: Account, send: Send, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send()
@@ -131,9 +129,7 @@ def test_a_changed_file_is_uploaded_anew_and_so_is_an_old_upload(
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"bundle.json": {"sha256": 1}}'])
-def test_a_damaged_memory_is_no_memory(
-    account: Account, send: Send, folder: Path, tmp_path: Path, content: str
-) -> None:
+def test_a_damaged_state_is_ignored(account: Account, send: Send, folder: Path, tmp_path: Path, content: str) -> None:
     (tmp_path / "uploads.json").write_text(content)
     assert contents(account, send()) == there(folder)
 
@@ -149,7 +145,7 @@ def test_a_damaged_memory_is_no_memory(
     ],
     ids=["503", "429", "403", "drop", "takes nothing"],
 )
-def test_a_storage_that_fails_is_given_up_without_telling_its_address(
+def test_a_failing_storage_is_given_up_without_printing_its_address(
     account: Account,
     send: Send,
     tmp_path: Path,
@@ -169,7 +165,7 @@ def test_a_storage_that_fails_is_given_up_without_telling_its_address(
     assert (tmp_path / "uploads.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_storage_that_stands_still_is_left(account: Account, send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_storage_times_out(account: Account, send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload, "ANSWER_S", 0.2)
     left = threading.Event()
     account.before["PUT"] = [lambda request, reply: left.wait(120)] * 99  # type: ignore[list-item, return-value]

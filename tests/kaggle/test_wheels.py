@@ -1,4 +1,4 @@
-"""Wheels made from what is installed: pip takes them, they hold what is installed, and nothing of this machine."""
+"""Wheels from installed packages: pip installs them, and they have the same files and no local data."""
 
 import base64
 import csv
@@ -58,7 +58,7 @@ def members_of(wheel: wheels.Wheel) -> dict[str, bytes]:
         return {path: archive.read(path) for path in archive.namelist()}
 
 
-def test_the_notebook_gets_what_its_image_lacks(packed: list[wheels.Wheel]) -> None:
+def test_the_notebook_gets_the_packages_that_its_image_lacks(packed: list[wheels.Wheel]) -> None:
     names = {wheel.name.split("-")[0] for wheel in packed}
     assert {"severstal", "segmentation_models_pytorch", "timm", "lightning_fabric", "lightning_utilities", "typer",
             "rich"} <= names  # fmt: skip
@@ -66,7 +66,7 @@ def test_the_notebook_gets_what_its_image_lacks(packed: list[wheels.Wheel]) -> N
     assert all(wheel.name.endswith("-py3-none-any.whl") for wheel in packed)
 
 
-def test_pip_installs_them_and_they_are_what_is_installed_here(packed: list[wheels.Wheel], tmp_path: Path) -> None:
+def test_pip_installs_the_same_files(packed: list[wheels.Wheel], tmp_path: Path) -> None:
     for wheel in packed:
         (tmp_path / wheel.name).write_bytes(wheel.content)
     target = tmp_path / "target"
@@ -100,7 +100,7 @@ def test_the_record_lists_every_member_with_its_hash(packed: list[wheels.Wheel])
             assert (digest, int(size)) == (f"sha256={found}", len(members[path])), path
 
 
-def test_nothing_tells_of_this_machine(packed: list[wheels.Wheel]) -> None:
+def test_no_local_data_is_in_them(packed: list[wheels.Wheel]) -> None:
     for wheel in packed:
         for path, content in members_of(wheel).items():
             assert not path.endswith(("direct_url.json", "INSTALLER", ".pyc", ".pth", ".nbc")), path
@@ -121,7 +121,7 @@ def test_the_same_files_give_the_same_bytes(install: Install, tmp_path: Path) ->
     assert wheels.make_wheel(toy) != first
 
 
-def test_names_are_normalised_and_what_belongs_to_this_machine_is_left_out(install: Install) -> None:
+def test_names_are_normalised_and_local_files_are_left_out(install: Install) -> None:
     info = "To.y-Box-1.0.dist-info"
     toy = install("To.y-Box", {
         "toy.py": "x = 1", "../bin/toy": "#!/here/python", "toy.pth": "/here", "__pycache__/toy.cpython-311.pyc": "",
@@ -139,11 +139,11 @@ def test_names_are_normalised_and_what_belongs_to_this_machine_is_left_out(insta
     ("files", "tag", "line"),
     [
         ({"toy/fast.cpython-311-x86_64-linux-gnu.so": ""}, "py3-none-any", "toy/fast.cpython-311"),
-        ({"toy/__init__.py": ""}, "py3-none-manylinux2014_x86_64", "made for one kind of machine"),
+        ({"toy/__init__.py": ""}, "py3-none-manylinux2014_x86_64", "built for one platform"),
         ({"toy-1.0.dist-info/direct_url.json": '{"dir_info": {"editable": true}}'}, "py3-none-any", "from a checkout"),
     ],
 )
-def test_what_cannot_be_bundled_is_named(install: Install, files: dict[str, str], tag: str, line: str) -> None:
+def test_an_unsuitable_package_is_named(install: Install, files: dict[str, str], tag: str, line: str) -> None:
     with pytest.raises(MachineError, match=f"cannot bundle toy.*{line}"):
         wheels.make_wheel(install("toy", files, tag=tag))
 
@@ -158,24 +158,22 @@ def test_a_damaged_installation_is_named(install: Install, tmp_path: Path) -> No
         wheels.make_wheel(toy)
 
 
-def test_requirements_are_followed_as_on_the_notebooks_machine(
-    install: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_markers_are_evaluated_for_the_notebook(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     here = markers.default_environment() | {"platform_system": "Windows", "sys_platform": "win32", "os_name": "nt"}
     monkeypatch.setattr(markers, "default_environment", lambda: here)
-    install("sub", {"sub.py": ""}, requires=("numpy>=1", "top; python_version > '3'"))  # a circle does not matter
+    install("sub", {"sub.py": ""}, requires=("numpy>=1", "top; python_version > '3'"))  # a cycle is allowed
     asked = ("Sub>=1", "torch", "kagglehub", "windows-only; platform_system == 'Windows'", "more; extra == 'dev'")
     install("top", {"top.py": ""}, requires=asked)
     assert [found.name for found in wheels.missing_distributions("top")] == ["sub", "top"]
 
 
-def test_what_is_not_installed_is_named_with_what_needs_it(install: Install) -> None:
+def test_a_missing_requirement_is_named_with_its_package(install: Install) -> None:
     install("top", {"top.py": ""}, requires=("never-heard-of-it",))
     with pytest.raises(MachineError, match="cannot bundle never-heard-of-it, which top needs: it is not installed"):
         wheels.missing_distributions("top")
 
 
-def test_a_compiled_package_that_the_image_is_not_known_to_have_stops_the_bundle(
+def test_a_compiled_package_that_the_image_lacks_stops_the_bundle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(wheels, "IN_IMAGE", wheels.IN_IMAGE - {"safetensors"})
@@ -183,8 +181,8 @@ def test_a_compiled_package_that_the_image_is_not_known_to_have_stops_the_bundle
         wheels.missing_wheels()
 
 
-def test_an_own_installation_without_a_checkout_is_bundled_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The files come from where they are imported, as the distribution may be a reference to them alone."""
+def test_the_imported_files_of_this_program_are_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The distribution of an editable install lists a reference only."""
     package = tmp_path / "severstal_cli"
     (package / "steel/__pycache__").mkdir(parents=True)
     (package / "__init__.py").write_text("new")
