@@ -267,10 +267,8 @@ class _Session:
             if session:
                 kernel.cancel(kaggle, user, job.slug, session)
                 self._progress.log(f"Kaggle stops the notebook {job.page}")
-                watching.watch(
-                    kaggle, user, job.slug, version, watching.Screen(SILENT),
-                    poll_s=self._config.poll_s, limit_s=600.0,
-                )  # fmt: skip
+                watching.watch(kaggle, user, job.slug, version, watching.Screen(SILENT),
+                               poll_s=self._config.poll_s, limit_s=600.0)  # fmt: skip
                 return True
         except kernel.CancelledError:
             return True
