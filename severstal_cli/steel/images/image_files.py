@@ -62,8 +62,8 @@ def other_endings(wanted: Iterable[str], named: Collection[str]) -> dict[str, st
 
     A wanted name is not a substitute for another one.
     """
-    wanted = dict.fromkeys(wanted)
-    missing = [name for name in wanted if name not in named]
+    wanted, known = dict.fromkeys(wanted), frozenset(named)  # a tuple of names would be searched for each of them
+    missing = [name for name in wanted if name not in known]
     by_stem = {image_stem(name).casefold(): name for name in named if name not in wanted} if missing else {}
     return {name: by_stem[stem] for name in missing if (stem := image_stem(name).casefold()) in by_stem}
 
