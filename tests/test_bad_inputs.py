@@ -191,7 +191,7 @@ def pseudo(*rows: str, score: float = 0.95) -> Step:
 
 
 def held_out() -> str:
-    """A image of the holdout."""
+    """An image of the holdout."""
     rows = (row.split(",") for row in Path("data/splits.csv").read_text().splitlines())
     return next(f"data/train_images/{row[0]}" for row in rows if row[1] == "holdout")
 
@@ -589,7 +589,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "both.json is not a submission. Predict with --thresholds, and show the submission"),
     ("a folder to show that is no run", nothing, "report data",
      "data is not a run: it has no model.json. Name the folder of a run, or a submission"),
-    ("a image too wide to show", all_of(image("wide/a.png", np.zeros((2, 65501), np.uint8)), table("a.png,1,1 1")),
+    ("an image too wide to show", all_of(image("wide/a.png", np.zeros((2, 65501), np.uint8)), table("a.png,1,1 1")),
      "report new.csv --images wide",
      "a.png is too large to show: 2 x 65501 pixels. A side may have 65,500"),
     ("a report of a run without thresholds", remove("models/good/thresholds.json"), "report models/good",

@@ -1,4 +1,4 @@
-"""`export`: a run with its network in another format, checked against torch on a image."""
+"""`export`: a run with its network in another format, checked against torch on one image."""
 
 import shutil
 from dataclasses import dataclass
