@@ -109,7 +109,8 @@ def _from_submissions(config: ReportConfig, site: Path, progress: Progress) -> C
         split = splits.split_in(truth.parent)
     if split is not None:
         for path in tables:
-            leakage.check_submission(path, image_ids, split, progress)
+            leakage.check_submission(path, image_ids, split, progress,
+                                     files_of=paths, train_images=truth.parent / "train_images")  # fmt: skip
     classes = max([table.classes for table in tables.values()] + [0 if true is None else true.classes])
     if not classes:
         raise InputError("no classes to show", "no table has rows", "Give other files")

@@ -79,7 +79,8 @@ def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None,
         _check_rows(path, table, image_ids, source, progress)
         _check_classes(path, table, truth, true, progress)
         if split is not None:
-            leakage.check_submission(path, image_ids, split, progress)
+            leakage.check_submission(path, image_ids, split, progress,
+                                     files_of=files_of, train_images=beside[0])  # fmt: skip
     _check_truth(truth, true, image_ids, files_of, progress)
     _check_sizes(found | {truth: true}, image_ids, files_of, progress)
     mask_table.log_gaps(truth, true, progress)

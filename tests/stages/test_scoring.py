@@ -309,6 +309,29 @@ def test_thresholds_of_another_split_are_refused(trained, tmp_path: Path) -> Non
                 scoring.score(config)
 
 
+def test_test_images_may_share_names_with_training_images(trained, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+    """As in NEU-Seg, whose parts are numbered alike. A copy of a training image stays leakage, however it is saved."""
+    data, folder = trained
+    split = read_splits(data / "splits.csv")
+    (names := split.ids_of("1")[:3]).sort()
+    test_images = tmp_path / "test_images"
+    test_images.mkdir()
+    rng = np.random.default_rng(0)
+    for name in names:
+        cv2.imwrite(str(test_images / name), rng.integers(0, 256, (64, 96), np.uint8))
+    out = prediction.predict(PredictConfig(images=(test_images,), runs=(folder,), out=tmp_path / "s.csv")).path
+    shutil.copyfile(data / "train.csv", tmp_path / "test.csv")
+    shutil.copyfile(data / "splits.csv", tmp_path / "splits.csv")
+    (tmp_path / "train_images").symlink_to(data / "train_images")
+    config = ScoreConfig(submission=out, truth=tmp_path / "test.csv", images=test_images)
+    assert scoring.score(config, heard).images == 3
+    assert "3 images share the name of a training image and show other steel" in heard.lines
+    image = cv2.imread(str(data / "train_images" / names[1]), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(test_images / names[1]), np.clip(image.astype(int) + 3, 0, 255).astype(np.uint8))
+    with pytest.raises(InputError, match=rf"was trained on images that are scored: 1 of 3, first {names[1]}"):
+        scoring.score(config)
+
+
 def test_a_folder_that_is_no_run_is_told_as_one(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no such run: .*typo"):
         scoring.score(ScoreConfig(submission=tmp_path / "typo"))

@@ -10,13 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from severstal_cli import typed
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel.dataset.near_duplicates import find_near_duplicates
 from severstal_cli.steel.dataset.splits import HOLDOUT, Split
+from severstal_cli.steel.images.decoding import read_grey
 from severstal_cli.steel.tables.table_files import metadata_path
+from severstal_cli.wording import counted
 
 Record = Mapping[str, Any]
 
@@ -56,11 +60,22 @@ def check(record: Any) -> None:
     typed.make(_Fields, record)
 
 
-def check_submission(submission: Path, image_ids: Sequence[str], split: Split, progress: Progress = SILENT) -> None:
+def check_submission(
+    submission: Path,
+    image_ids: Sequence[str],
+    split: Split,
+    progress: Progress = SILENT,
+    *,
+    files_of: Mapping[str, Path] = MappingProxyType({}),
+    train_images: Path | None = None,
+) -> None:
     """Raise InputError if a run that made a submission was trained on the images to score.
 
-    Images outside the split were not trained on. Runs of another split cannot be checked, which is logged.
+    Images outside the split were not trained on. An image of the name of a training image was not trained on either, if
+    its file in `files_of` shows other steel than the file of that name in `train_images`: the parts of some data sets
+    share names. Runs of another split cannot be checked, which is logged.
     """
+    names_only: set[str] | None = None
     others: dict[str, None] = {}
     records = list(records_of(submission))
     if not records:
@@ -73,12 +88,31 @@ def check_submission(submission: Path, image_ids: Sequence[str], split: Split, p
             continue
         left_out = {HOLDOUT, str(record["fold"])}
         trained_on = [image_id for image_id in image_ids if split.parts.get(image_id, HOLDOUT) not in left_out]
+        if trained_on and train_images is not None and names_only is None:
+            names_only = _of_other_steel(files_of, train_images)
+            if names_only:
+                progress.log(f"{counted(len(names_only))} share the name of a training image and show other steel")
+        trained_on = [image_id for image_id in trained_on if image_id not in (names_only or ())]
         if trained_on:
             raise InputError(f"{folder} was trained on images that are scored",
                              f"{len(trained_on)} of {len(image_ids)}, first {trained_on[0]}",
                              "Give with --images only images that it left out, or use score --model")  # fmt: skip
     for folder in others:
         progress.log(f"{folder} was trained with another split, so leakage cannot be ruled out")
+
+
+def _of_other_steel(files_of: Mapping[str, Path], train_images: Path) -> set[str]:
+    """The images with a namesake in `train_images` that is no near-duplicate. An unreadable image is not among them."""
+    others = set()
+    for image_id, path in files_of.items():
+        namesake = train_images / image_id
+        if path.parent.resolve() == train_images.resolve() or not namesake.is_file():
+            continue
+        with suppress(InputError):
+            own, other = find_near_duplicates([read_grey(path), read_grey(namesake)])
+            if own != other:
+                others.add(image_id)
+    return others
 
 
 def is_unknown(record: Record, *, data: str, split: str) -> bool:
