@@ -107,7 +107,7 @@ def _from_submissions(config: ReportConfig, site: Path, progress: Progress) -> C
         check_names(truth, true, image_ids, "to show")
         _check_gaps(truth, true.class_ids)
         split = splits.split_in(truth.parent)
-    if split is not None:
+    if split is not None and truth is not None:
         for path in tables:
             leakage.check_submission(path, image_ids, split, progress,
                                      files_of=paths, train_images=truth.parent / "train_images")  # fmt: skip
