@@ -932,8 +932,8 @@ def test_no_permission_to_read(severstal: Severstal, work: Path, monkeypatch: py
     with monkeypatch.context() as broken:
         broken.setattr(io, "open", refuse)
         image_outcome, table_outcome = severstal(PREDICT), severstal("split --data data")
-    check_told(image_outcome, f"cannot read {IMAGE}: Permission denied. Mend its permissions")
-    check_told(table_outcome, "cannot read data/train.csv: Permission denied. Mend its permissions")
+    check_told(image_outcome, f"cannot read {IMAGE}: Permission denied. Change its permissions")
+    check_told(table_outcome, "cannot read data/train.csv: Permission denied. Change its permissions")
     assert snapshot(work) == before
 
 

@@ -22,7 +22,7 @@ from severstal_cli.errors import OutputError, RunError, SeverstalError
 from severstal_cli.kaggle import state as submitting_state
 from severstal_cli.kaggle import submission_log as submissions
 from severstal_cli.learning.runs import listing, model_card, run_folder
-from severstal_cli.report import run_predictions
+from severstal_cli.learning.training.history import read as read_history
 from severstal_cli.stages import prediction, submitting, training
 from severstal_cli.steel.dataset import leakage, splits
 from severstal_cli.steel.tables import mask_table
@@ -280,19 +280,18 @@ def test_plans_of_parts_and_what_belongs_to_a_submission(trained: tuple[Path, Pa
         shutil.copy(image, images)
     config = PredictConfig(images=(images,), runs=(trained[1],), out=tmp_path / "s.csv", engine="torch")
     written = prediction.predict(config)
+    refused = 0
     with pytest.MonkeyPatch.context() as patch:  # killed before the shards are merged
         patch.setattr(prediction, "_merge", lambda *_: written)
         prediction.predict(config)
-    folder = tmp_path / "s.parts"
-    refused = 0
-    for name in ("plan.json", "part-00001.json"):
-        path = folder / name
-        good = path.read_bytes()
-        for content in (*TEXTS, *changed(json.loads(good), 5, 15)):
-            write(path, content)
-            if name == "plan.json":
-                refused += fails_in_one_line(lambda: prediction.predict(replace(config, resume=True)))
-        path.write_bytes(good)
+        for name in ("plan.json", "part-00001.json"):
+            path = tmp_path / "s.parts" / name
+            good = path.read_bytes()
+            for content in (*TEXTS, *changed(json.loads(good), 5, 15)):
+                write(path, content)
+                if name == "plan.json":
+                    refused += fails_in_one_line(lambda: prediction.predict(replace(config, resume=True)))
+            path.write_bytes(good)
     assert refused > 20
     metadata = json.loads((tmp_path / "s.json").read_text())
     for content in (*TEXTS, *changed(metadata, 6, 80)):
@@ -334,8 +333,8 @@ def test_logs_and_histories(trained: tuple[Path, Path], tmp_path: Path) -> None:
         assert found is None or isinstance(found.user, str)
     table = (trained[1] / "history.csv").read_bytes()
     for odd in (b"nan", b"x", b"1e999", b"\xff", b"\x00", b'"', CONTROL.encode()):
-        (tmp_path / "epochs.csv").write_bytes(table.replace(b"\n1,", b"\n1," + odd, 1))
-        assert fails_in_one_line(lambda: run_predictions._history(tmp_path / "epochs.csv"))
+        (tmp_path / "history.csv").write_bytes(table.replace(b"\n1,", b"\n1," + odd, 1))
+        assert fails_in_one_line(lambda: read_history(tmp_path))
 
 
 def test_tables(trained: tuple[Path, Path], tmp_path: Path) -> None:

@@ -467,7 +467,7 @@ def test_scores_are_written_to_the_history_before_the_state(
     with pytest.raises(InputError):
         send()
     with monkeypatch.context() as patched:
-        patched.setattr(steps.history, "record", fail)
+        patched.setattr(steps.submission_log, "record", fail)
         with pytest.raises(MachineError, match="killed"):
             send()
     send()
@@ -720,7 +720,7 @@ def test_ctrl_c_names_the_command_to_resume(
     monkeypatch.setattr(steps.kernel, "look_at", interrupt)
     with pytest.raises(SystemExit, match="130"):
         main()
-    assert "the same command takes it up" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
 
 
 def test_the_real_bundle(

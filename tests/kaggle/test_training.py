@@ -24,6 +24,7 @@ from sessions import Played, Sessions, can_unshare
 
 from severstal_cli import files
 from severstal_cli.config import Competition, RemoteConfig, SplitConfig, ThresholdsConfig, TrainConfig
+from severstal_cli.config.training import settings_with
 from severstal_cli.errors import InputError, MachineError, RunError
 from severstal_cli.kaggle import fetching, polling, training, watching, wheels
 from severstal_cli.kaggle.polling import RemoteError
@@ -170,7 +171,7 @@ def assert_same_run(there: Path, locally: Path) -> None:
     """Same weights, thresholds and files; same model cards except for paths."""
     assert (there / run_folder.WEIGHTS).read_bytes() == (locally / run_folder.WEIGHTS).read_bytes()
     ours, theirs = model_card.read_card(there), model_card.read_card(locally)
-    paths = dict.fromkeys(training._PATHS, "")
+    paths = dict.fromkeys(settings_with(is_local=True), "")
     assert dataclasses.replace(ours, data="", config=ours.config | paths) == dataclasses.replace(
         theirs, data="", config=theirs.config | paths
     )
@@ -311,7 +312,7 @@ def test_every_fold_is_trained_and_a_second_session_trains_the_rest(
     assert (models / "unet-small-fold0" / run_folder.THRESHOLDS).exists()
     assert not (models / "unet-small-fold1").exists()
     assert "1 of 2 folds are left: --resume trains them in another session" in said.lines
-    with pytest.raises(InputError, match=r"there is a run of this name: .*unet-small-fold0"):
+    with pytest.raises(InputError, match=r"a run of this name exists: .*unet-small-fold0"):
         remote_training.train(remote(**every), said)
     every["compile"] = False  # the check takes seconds
     (result,) = remote_training.train(remote(**every, resume=True), said)

@@ -184,10 +184,10 @@ def test_a_compiled_package_that_the_image_lacks_stops_the_bundle(
 def test_the_imported_files_of_this_program_are_bundled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The distribution of an editable install lists a reference only."""
     package = tmp_path / "severstal_cli"
-    (package / "steel/__pycache__").mkdir(parents=True)
+    (package / "steel/masks/__pycache__").mkdir(parents=True)
     (package / "__init__.py").write_text("new")
     (package / "steel/masks/rle.py").write_text("x")
-    (package / "steel/__pycache__/rle.nbi").write_text("x")
+    (package / "steel/masks/__pycache__/rle.nbi").write_text("x")
     monkeypatch.setattr(severstal_cli, "__file__", str(package / "__init__.py"))
     members = members_of(wheels.make_wheel(distribution("severstal")))
     own = {path: content for path, content in members.items() if not path.startswith("severstal-")}
