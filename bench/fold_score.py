@@ -30,13 +30,13 @@ def main():
     contributions = list(map(Contributions, surfaces))
     at_half = np.empty((len(ids), data_folder.classes))
     there = np.zeros(at_half.shape, bool)
-    for row, (image_id, levels) in enumerate(part.levels(views="none", batch_size=8, progress=SILENT)):
-        shown = postprocess.make_exclusive(levels) if part.cards[0].exclusive else levels
+    levels_of = part.levels(views="none", exclusive=part.cards[0].exclusive, batch_size=8, progress=SILENT)
+    for row, (image_id, levels) in enumerate(levels_of):
         for channel, (surface, kept) in enumerate(zip(surfaces, contributions, strict=True)):
             runs = data_folder.masks.get((image_id, channel))
             there[row, channel] = runs is not None
-            kept.add(row, surface.add(shown[channel], None if runs is None else rle.decode(runs, levels.shape[1:])))
-            mask = rle.encode(postprocess.apply_rule(shown[channel], ClassPostprocess()))
+            kept.add(row, surface.add(levels[channel], None if runs is None else rle.decode(runs, levels.shape[1:])))
+            mask = rle.encode(postprocess.apply_rule(levels[channel], ClassPostprocess()))
             at_half[row, channel] = dice.dice(mask, rle.EMPTY if runs is None else runs)
     chosen = rule_selection.choose(
         contributions, rule_selection.deal(ids, part.split), rule_selection.groups_of(ids, part.split)

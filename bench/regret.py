@@ -23,7 +23,7 @@ import numpy as np
 
 from severstal_cli.learning.inference import held_out
 from severstal_cli.progress import SILENT
-from severstal_cli.steel.masks import postprocess, rle
+from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.postprocess import DISABLED
 from severstal_cli.steel.scoring import intervals
 from severstal_cli.steel.thresholds import rule_selection
@@ -42,11 +42,11 @@ def make_pool(runs, data, out):
     height, width = data_folder.usual_size()
     surface = ScoreSurface.for_images(height * width)
     kept = [Contributions(surface) for _ in range(data_folder.classes)]
-    for number, (image_id, levels) in enumerate(part.levels(views="none", batch_size=8, progress=SILENT)):
-        shown = postprocess.make_exclusive(levels) if part.cards[0].exclusive else levels
+    levels_of = part.levels(views="none", exclusive=part.cards[0].exclusive, batch_size=8, progress=SILENT)
+    for number, (image_id, levels) in enumerate(levels_of):
         for channel, one in enumerate(kept):
             runs = data_folder.masks.get((image_id, channel))
-            one.add(number, surface.add(shown[channel], None if runs is None else rle.decode(runs, (height, width))))
+            one.add(number, surface.add(levels[channel], None if runs is None else rle.decode(runs, (height, width))))
     save(out, kept, surface, rule_selection.groups_of(part.image_ids, part.split))
 
 

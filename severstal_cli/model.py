@@ -146,7 +146,7 @@ class Model:
                                          exclusive=recipe.thresholds.exclusive)  # fmt: skip
 
     def _finish(self, path: Path | None, image: NDArray[np.uint8], levels: NDArray[np.uint8]) -> Prediction:
-        masks = postprocess.masks_to_runs(levels, self.thresholds.rules, exclusive=False)  # `_levels` are exclusive
+        masks = postprocess.masks_to_runs(levels, self.thresholds.rules)
         return Prediction(image, levels, tuple(confidence.expected_dice(levels, masks)), path, tuple(masks))
 
     def __repr__(self) -> str:

@@ -176,7 +176,7 @@ def _predict_parts(
     rules, bits = task.recipe.thresholds, task.bits or decoding.FULL_DEPTH
 
     def finish(path: Path, levels: pipeline.Levels) -> _Masks:
-        found = postprocess.masks_to_runs(levels, rules.rules, exclusive=False)  # they are so already
+        found = postprocess.masks_to_runs(levels, rules.rules)
         if config.masks is not None:  # decoding again costs little beside writing a PNG
             picture = drawing.overlay(decoding.read_grey(path, bits), found)
             drawing.write_png(config.masks / f"{path.stem}.png", picture)

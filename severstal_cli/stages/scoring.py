@@ -252,9 +252,10 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     first = min(config.batch_size, len(part.image_ids))
     began = time.monotonic()
     for number, (image_id, levels) in enumerate(
-        part.levels(views=how.views, batch_size=config.batch_size, progress=progress), start=1
+        part.levels(views=how.views, exclusive=thresholds.exclusive, batch_size=config.batch_size, progress=progress),
+        start=1,
     ):
-        found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
+        found = postprocess.masks_to_runs(levels, thresholds.rules)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
         if number == first:  # the first batch also compiles, and loads what it needs; the second is not begun
             began = time.monotonic()

@@ -130,18 +130,18 @@ def _fill(
     progress: Progress,
 ) -> None:
     """Add every image to the surface and the contributions of each class, in threads beside the network."""
-    masks, exclusive = part.data_folder.masks, part.cards[0].exclusive
+    masks = part.data_folder.masks
 
     def add(found: tuple[int, tuple[str, NDArray[np.uint8]]]) -> None:
         number, (image_id, levels) = found
         size = levels.shape[1:]
-        shown = postprocess.make_exclusive(levels) if exclusive else levels
         for channel, (surface, kept) in enumerate(zip(surfaces, contributions, strict=True)):
             runs = masks.get((image_id, channel))
-            counted = surface.add(shown[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
+            counted = surface.add(levels[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
             kept.add(number, counted)
 
-    levels_of = part.levels(views=config.tta, batch_size=config.batch_size, progress=progress)
+    levels_of = part.levels(views=config.tta, exclusive=part.cards[0].exclusive, batch_size=config.batch_size,
+                            progress=progress)  # fmt: skip
     # bounded: maps are large
     for _ in map_in_order(add, enumerate(levels_of), ahead=2 * (os.cpu_count() or 1), name="search"):
         pass

@@ -51,17 +51,22 @@ class Subset:
         """All images, in the order in which they are predicted."""
         return tuple(image_id for share in self.shares for image_id in share.image_ids)
 
-    def levels(self, *, views: str, batch_size: int, progress: Progress) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        """`(image_id, levels (C, H, W))` of each image: the weighted mean of its runs, each the mean over the views."""
+    def levels(
+        self, *, views: str, exclusive: bool, batch_size: int, progress: Progress
+    ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """`(image_id, levels (C, H, W))` of each image: the weighted mean of its runs, each the mean over the views.
+
+        `exclusive`: one class per pixel, as `level_maps.predict_levels`.
+        """
         fabric = open_device()
         with progress.bar("predicting", len(self.image_ids), "images") as bar:
             for share in self.shares:
-                for found in self._levels_of(share, fabric, views, batch_size, progress):
+                for found in self._levels_of(share, fabric, views, exclusive, batch_size, progress):
                     yield found
                     bar.advance()
 
     def _levels_of(
-        self, share: Share, fabric: Fabric, views: str, batch_size: int, progress: Progress
+        self, share: Share, fabric: Fabric, views: str, exclusive: bool, batch_size: int, progress: Progress
     ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """The runs of a share are in memory only as long as this goes on."""
         folders = [self.folders[member] for member in share.members]
@@ -71,7 +76,7 @@ class Subset:
         cache = self.data_folder.cache
         pixels = (cache[cache.index[image_id]] for image_id in share.image_ids)
         levels_of = level_maps.predict_levels(
-            members, pixels, fabric, views=views, batch_size=batch_size, weights=weights
+            members, pixels, fabric, views=views, batch_size=batch_size, weights=weights, exclusive=exclusive
         )
         try:
             yield from zip(share.image_ids, levels_of, strict=True)
