@@ -76,6 +76,7 @@ class Model:
         self.thresholds = recipe.thresholds
         self.tta = recipe.views
         self.classes = recipe.cards[0].classes
+        self.class_names = recipe.cards[0].class_names
 
     @classmethod
     def load(

@@ -65,6 +65,13 @@ def parse_weights(text: str) -> tuple[float, ...]:
         ) from None
 
 
+def parse_class_names(text: str) -> tuple[str, ...]:
+    """A file of class names, or names joined by commas. Raises InputError."""
+    from severstal_cli.steel import class_names
+
+    return class_names.parse(text)
+
+
 Data = Annotated[Path, typer.Option(help="Folder with train.csv and train_images/.")]
 MaybeData = Annotated[Path | None, typer.Option(help="Data folder; by default the one the run was trained on.")]
 Tta = Annotated[str, typer.Option(help="Views to average: none, flips, scales, hflip, vflip, ..., joined by commas.")]
@@ -77,6 +84,12 @@ Thresholds = Annotated[
 # Any, as of a tuple typer would make an option with two values
 Weights = Annotated[
     Any, typer.Option(parser=parse_weights, metavar="W,W,...", help="What each run counts in the mean.")
+]
+ClassNames = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_class_names, metavar="FILE", help="Class names, one per line. Default: classes.txt of the data."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone.")]
 Models = Annotated[Path, typer.Option(help="Folder of the trained runs.")]

@@ -13,6 +13,7 @@ from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import (
     AsJson,
     BatchSize,
+    ClassNames,
     Layout,
     MaybeData,
     Models,
@@ -81,12 +82,15 @@ def check(
     sample: Annotated[Path | None, typer.Option(help="The sample submission: which rows must be there.")] = None,
     images: Annotated[Path | None, typer.Option(help="The images: a folder or a list.")] = None,
     size: Size = None,
+    class_names: ClassNames = None,
     every: Annotated[bool, typer.Option("--all", help="Name every fault, not the first 20 alone.")] = False,
 ) -> None:
     """Tell every fault of a submission. Exit code 1 if there is one."""
     from severstal_cli.stages import checking
 
-    config = configs.CheckConfig(submission=submission, sample=sample, images=images, size=size)
+    config = configs.CheckConfig(
+        submission=submission, sample=sample, images=images, size=size, class_names=class_names or ()
+    )
     result = checking.check(config, TerminalProgress())
     for line in printing.check_lines(result, every=every):
         typer.echo(line)
@@ -114,6 +118,7 @@ def score(
     ] = None,
     tta: TtaOfThresholds = configs.ScoreConfig.tta,
     batch_size: BatchSize = configs.ScoreConfig.batch_size,
+    class_names: ClassNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Mean Dice as the competition counts it, beside predicting nothing."""
@@ -121,7 +126,7 @@ def score(
 
     config = configs.ScoreConfig(
         submission=submission, truth=truth, images=images, runs=tuple(model or ()), thresholds=thresholds, data=data,
-        against=against, tta=tta, batch_size=batch_size,
+        against=against, tta=tta, batch_size=batch_size, class_names=class_names or (),
     )  # fmt: skip
     early.check_score(config)
     result = scoring.score(config, TerminalProgress())

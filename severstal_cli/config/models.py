@@ -56,6 +56,8 @@ class CompareConfig:
     out: Path | None = None
     """The folder to write; by default made of the candidates, under `comparisons`."""
     batch_size: int = 8
+    class_names: tuple[str, ...] = ()
+    """(): those of `classes.txt` beside the annotations, or of the first run."""
     given: tuple[str, ...] = ()
     """Names of the options that were given: those that do nothing for these candidates are refused."""
 
@@ -84,6 +86,8 @@ class ReportConfig:
     out: Path | None = None
     """The folder to write; by default made of the names, under `reports`."""
     batch_size: int = 8
+    class_names: tuple[str, ...] = ()
+    """(): those of `classes.txt` beside the annotations, or of the first run."""
 
     def __post_init__(self) -> None:
         check(bool(self.shown), "number of runs and submissions", len(self.shown), "at least 1")

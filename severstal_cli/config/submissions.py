@@ -61,6 +61,8 @@ class CheckConfig:
     """The images, as a folder, which also tells their sizes, or as a table with a column ImageId."""
     size: tuple[int, int] | None = None
     """(height, width) of every image; by default as the folder of images says."""
+    class_names: tuple[str, ...] = ()
+    """(): those of `classes.txt` beside the sample, if it exists."""
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -90,6 +92,8 @@ class ScoreConfig:
     tta: str | None = None
     """Views to average; None: those that the thresholds were searched with."""
     batch_size: int = 8
+    class_names: tuple[str, ...] = ()
+    """(): those of `classes.txt` beside the annotations, or of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)

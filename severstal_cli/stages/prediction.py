@@ -48,6 +48,7 @@ class PredictResult:
     rows: int = 0
     masks_by_class: tuple[int, ...] = ()
     """Images with a mask of each class."""
+    class_names: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     """image_id -> why it could not be read; its rows are empty."""
     seconds: float = 0.0
@@ -140,6 +141,7 @@ def _merge(
         images=len(task.paths),
         rows=task.classes * len(task.paths) if config.keep_parts else _write(config, task, parts),
         masks_by_class=tuple(sum(of_class) for of_class in zip(*(part.masks_by_class for part in done), strict=True)),
+        class_names=task.recipe.cards[0].class_names,
         skipped={image_id: why for part in done for image_id, why in part.skipped.items()},
         seconds=seconds,
         images_per_s=sum(len(parts.images[number]) for number in missing) / max(seconds, 1e-9),

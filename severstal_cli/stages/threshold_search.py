@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from severstal_cli import files
 from severstal_cli.config import ThresholdsConfig
-from severstal_cli.errors import InputError, UsageError
+from severstal_cli.errors import InputError, UsageError, shown
 from severstal_cli.learning.inference import held_out, tta
 from severstal_cli.learning.runs import run_folder
 from severstal_cli.learning.runs.thresholds import Thresholds
@@ -22,6 +22,7 @@ from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import Contributions
 from severstal_cli.steel.thresholds.score_surface import Choice, ScoreSurface
+from severstal_cli.wording import class_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class ThresholdsResult:
     """One a class."""
     counted: tuple[int, ...] = ()
     """The channels of classes that annotations name: means are over them. None given: all."""
+    class_names: tuple[str, ...] = ()
     mean_dice_held_out: float | None = None
     """Of rules chosen on the other folds of these images; None where there is nothing to leave out."""
     interval_held_out: tuple[float, float] | None = None
@@ -89,6 +91,7 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
         images=len(part.image_ids),
         choices=choices,
         counted=counted,
+        class_names=part.class_names,
         mean_dice_held_out=chosen.mean_dice_held_out,
         interval_held_out=chosen.interval_held_out,
     )
@@ -101,7 +104,7 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     )
     clouds = rule_selection.chosen_again(contributions, choices, groups)
     _draw(
-        path.with_suffix(".png"), surfaces, choices, clouds
+        path.with_suffix(".png"), surfaces, choices, clouds, part.class_names
     )  # first: the rules are what must not stand beside another's
     run_folder.write_thresholds(path, thresholds, _report(result, part))
     if config.out is None:
@@ -116,9 +119,10 @@ def _on_absent(choices: Sequence[Choice], counted: Sequence[int], part: held_out
         if (choice := choices[channel]).present == 0:
             is_never = choice.rule.pixel_threshold == postprocess.DISABLED
             yield (
-                f"class {channel + 1} has no mask on the {len(part.image_ids):,} images of {where}, where nothing is "
-                f"right everywhere, so it is {'disabled (never)' if is_never else 'not tuned'}; search on a fold that "
-                "has it, or on several: thresholds RUN RUN --out FILE"
+                f"class {class_label(channel, part.class_names)} has no mask on the {len(part.image_ids):,} images of "
+                f"{where}, where nothing is right everywhere, so it is "
+                f"{'disabled (never)' if is_never else 'not tuned'}; search on a fold that has it, or on several: "
+                "thresholds RUN RUN --out FILE"
             )
 
 
@@ -178,6 +182,7 @@ def _draw(
     surfaces: Sequence[ScoreSurface],
     choices: Sequence[Choice],
     clouds: Sequence[NDArray[np.int64]],
+    class_names: Sequence[str],
 ) -> None:
     """A map a class: mean Dice over threshold and smallest component, with the chosen smallest mask, without a gate.
 
@@ -213,12 +218,13 @@ def _draw(
         drawn = f"; never in {never} of {len(cloud)}" if never else ""
         is_never = rule.pixel_threshold == postprocess.DISABLED
         told = "never" if is_never else f"masks from {rule.min_mask_px} px{gate}"
+        label = shown(class_label(number, class_names), drawing.LONGEST_LABEL)
         plot.set_title(
-            f"class {number + 1}: {told}{drawn}\nDice {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}",
+            f"class {label}: {told}{drawn}\nDice {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}",
             fontsize=9,
+            parse_math=False,
         )
         plot.set(yscale="log", xlabel="threshold", ylabel="smallest component, px", xlim=(0, 1))
         plot.set_ylim(sizes[0] * 0.9, sizes[-1] * 1.1)
     axes[0].legend(fontsize=7, loc="upper right", labelcolor="white", facecolor="#444444", framealpha=0.7)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+    drawing.write_figure(path, figure, dpi=100)

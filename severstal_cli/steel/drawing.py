@@ -1,5 +1,6 @@
 """Pictures for people: masks drawn on images, in one palette."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli import files
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, shown
 from severstal_cli.steel.images.decoding import Grey, cv2
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.scoring import dice
+from severstal_cli.wording import class_label
 
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
 """A colour a class, over again past the seventh; told apart by colour-blind people (Okabe and Ito, 2008)."""
+
+LONGEST_LABEL = 30
+"""Characters of a class label on a plot; longer ones are cut in the middle."""
 
 Colour = NDArray[np.uint8]
 DataFolder = Callable[[str], Grey]
@@ -42,26 +47,30 @@ def panel(rows: Sequence[Sequence[tuple[str, Colour]]]) -> Colour:
 
 
 def by_class(
-    columns: Sequence[tuple[str, dice.Masks]], image_ids: Sequence[str], classes: int, image: DataFolder
+    columns: Sequence[tuple[str, dice.Masks]],
+    image_ids: Sequence[str],
+    classes: int,
+    image: DataFolder,
+    class_names: Sequence[str] = (),
 ) -> Colour:
     """For each class the image with the largest mask of the first column: image, and each column's masks on it.
 
-    columns: titles and masks.
+    columns: titles and masks. class_names: of all classes, or none.
 
     Pictures stand side by side, wide ones one below the other. Classes that are in no image are left out; where that is
     all of them, the first image is shown.
     """
     true = columns[0][1]
     blocks = []
-    shown = [
+    largest = [
         max(areas, key=areas.__getitem__)
         for channel in range(classes)
         if (areas := {name: rle.area(true[name, channel]) for name in image_ids if (name, channel) in true})
     ]
     there = [channel for channel in range(classes) if any((name, channel) in true for name in image_ids)]
-    for channel, image_id in zip(there or [0], shown or image_ids[:1], strict=True):
+    for channel, image_id in zip(there or [0], largest or image_ids[:1], strict=True):
         grey = image(image_id)
-        block = [(f"class {channel + 1}: {image_id}", overlay(grey, []))]
+        block = [(f"class {shown(class_label(channel, class_names), LONGEST_LABEL)}: {image_id}", overlay(grey, []))]
         for title, masks in columns:
             found = [masks.get((image_id, at), rle.EMPTY) for at in range(classes)]
             block.append((title, overlay(grey, found)))
@@ -115,6 +124,13 @@ def figure(*, columns: int, width: float, height: float) -> tuple[Any, list[Any]
     made = Figure(figsize=(columns * width, height), layout="constrained")
     FigureCanvasAgg(made)
     return made, list(made.subplots(1, columns, squeeze=False)[0])
+
+
+def write_figure(path: Path, figure: Any, *, dpi: int) -> None:
+    """Write a matplotlib figure as PNG. Raises OutputError."""
+    with files.replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the font lacks some scripts: a box stands for the character
+        figure.savefig(temporary, format="png", dpi=dpi)
 
 
 def _blue_first(colour: str) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.runs.listing import best_run, validation_rank
 from severstal_cli.learning.runs.thresholds import Thresholds
 from severstal_cli.progress import SILENT, Progress
+from severstal_cli.wording import listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,13 @@ class Ensemble:
     def notes(self) -> Iterator[str]:
         """What a person should know of it."""
         path, names = self.thresholds_path, " ".join(map(str, self.folders))
+        named = [(folder, card.class_names) for folder, card in zip(self.folders, self.cards, strict=True)]
+        for folder, other in named[1:]:
+            if self.cards[0].class_names and other and other != self.cards[0].class_names:
+                yield (
+                    f"warning: {self.folders[0]} names its classes {listed(self.cards[0].class_names)}, "
+                    f"{folder} names them {listed(other)}"
+                )
         searched = self.thresholds.weights_for(self.folders)
         if searched is not None:
             if _uneven(searched) != self.weights:

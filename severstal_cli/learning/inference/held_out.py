@@ -51,6 +51,11 @@ class Subset:
         """All images, in the order in which they are predicted."""
         return tuple(image_id for share in self.shares for image_id in share.image_ids)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, of the data as it is now or of the first run; () without any."""
+        return self.data_folder.class_names or self.cards[0].class_names
+
     def levels(
         self, *, views: str, exclusive: bool, batch_size: int, progress: Progress
     ) -> Iterator[tuple[str, NDArray[np.uint8]]]:

@@ -12,6 +12,7 @@ from severstal_cli import files, typed
 from severstal_cli.errors import RunError
 from severstal_cli.learning import finite
 from severstal_cli.learning.networks import names, registry
+from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset import leakage
 from severstal_cli.steel.images.decoding import DEPTHS
 from severstal_cli.steel.tables.csv_rows import MAX_CLASS_ID
@@ -69,6 +70,9 @@ class ModelCard:
     """Records (`leakage`) of what it has seen through other runs: the run that it started from, those that made its
     pseudo-labels, and the runs that these in turn started from."""
 
+    class_names: tuple[str, ...] = ()
+    """Names of all classes, from `classes.txt` of the data; () without it, and in runs from before it was noted."""
+
     def records(self) -> tuple[dict[str, Any], ...]:
         """Records (`leakage`) of all images that this model has seen, by its own training and through other runs."""
         return {"data": self.data_fingerprint, "split": self.split_fingerprint, "fold": self.fold}, *self.seen
@@ -110,6 +114,9 @@ def card_from(fields: Mapping[str, Any]) -> ModelCard:
             raise ValueError(f"{name} is {value}, not {low}{f' to {high}' * (high > low)}")
     if card.bits not in (None, *DEPTHS):
         raise ValueError(f"bits is {card.bits}, not one of {', '.join(map(str, DEPTHS))}")
+    if card.class_names and len(card.class_names) != card.classes:
+        raise ValueError(f"class_names has {len(card.class_names)} names, not {card.classes}")
+    class_names.check(card.class_names)
     for record in card.seen:
         leakage.check(record)
     return card
