@@ -162,13 +162,17 @@ def print_models(
     damaged: Sequence[tuple[Path, Exception]] = (),
 ) -> None:
     """What can be trained, what has been, and which runs are damaged and why."""
+    from severstal_cli.wording import class_label, listed
+
     print_table("networks", ("--arch", "what it is"), [(name, entry.about) for name, entry in registry.items()])
     rows = []
     for folder, card, has_thresholds in runs:
         network = card.arch if card.encoder is None else f"{card.arch} {card.encoder}"
         fold = "none" if card.fold is None else str(card.fold)
-        rows.append((str(folder), network, fold, figure(card.validation_dice), "yes" if has_thresholds else "no",
-                     ", ".join(card.class_names) or str(card.classes)))  # fmt: skip
+        labels = [class_label(channel, card.class_names) for channel in range(card.classes)]
+        classes = listed(labels) if card.class_names else str(card.classes)
+        validation_dice, searched = figure(card.validation_dice), "yes" if has_thresholds else "no"
+        rows.append((str(folder), network, fold, validation_dice, searched, classes))
     rows += [(str(folder), "damaged", "", "", "", "") for folder, _ in damaged]
     if rows:
         faults = "\n".join(str(error) for _, error in damaged)

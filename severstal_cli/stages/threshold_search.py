@@ -219,8 +219,9 @@ def _draw(
         is_never = rule.pixel_threshold == postprocess.DISABLED
         told = "never" if is_never else f"masks from {rule.min_mask_px} px{gate}"
         label = shown(class_label(number, class_names), drawing.LONGEST_LABEL)
+        then = ":\n" if class_names else ": "
         plot.set_title(
-            f"class {label}: {told}{drawn}\nDice {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}",
+            f"class {label}{then}{told}{drawn}\nDice {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}",
             fontsize=9,
             parse_math=False,
         )
