@@ -15,6 +15,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.inference import engines, ensemble, level_maps, pipeline
 from severstal_cli.learning.inference.inputs import bits_in_use
+from severstal_cli.learning.runs.model_card import class_names_of
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import drawing
 from severstal_cli.steel.images.decoding import FULL_DEPTH, cv2, read_grey
@@ -76,7 +77,7 @@ class Model:
         self.thresholds = recipe.thresholds
         self.tta = recipe.views
         self.classes = recipe.cards[0].classes
-        self.class_names = recipe.cards[0].class_names
+        self.class_names = class_names_of(recipe.cards)
 
     @classmethod
     def load(

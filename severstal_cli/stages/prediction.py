@@ -26,6 +26,7 @@ from severstal_cli.learning.device import half_type, open_device
 from severstal_cli.learning.inference import engines, level_maps, pipeline
 from severstal_cli.learning.inference.ensemble import Ensemble
 from severstal_cli.learning.inference.inputs import Task, read_task
+from severstal_cli.learning.runs.model_card import class_names_of
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import drawing
@@ -141,7 +142,7 @@ def _merge(
         images=len(task.paths),
         rows=task.classes * len(task.paths) if config.keep_parts else _write(config, task, parts),
         masks_by_class=tuple(sum(of_class) for of_class in zip(*(part.masks_by_class for part in done), strict=True)),
-        class_names=task.recipe.cards[0].class_names,
+        class_names=class_names_of(task.recipe.cards),
         skipped={image_id: why for part in done for image_id, why in part.skipped.items()},
         seconds=seconds,
         images_per_s=sum(len(parts.images[number]) for number in missing) / max(seconds, 1e-9),

@@ -37,11 +37,11 @@ class Ensemble:
         """What a person should know of it."""
         path, names = self.thresholds_path, " ".join(map(str, self.folders))
         named = [(folder, card.class_names) for folder, card in zip(self.folders, self.cards, strict=True)]
+        named = [(folder, class_names) for folder, class_names in named if class_names]
         for folder, other in named[1:]:
-            if self.cards[0].class_names and other and other != self.cards[0].class_names:
+            if other != named[0][1]:
                 yield (
-                    f"warning: {self.folders[0]} names its classes {listed(self.cards[0].class_names)}, "
-                    f"{folder} names them {listed(other)}"
+                    f"warning: {named[0][0]} names its classes {listed(named[0][1])}, {folder} names them {listed(other)}"
                 )
         searched = self.thresholds.weights_for(self.folders)
         if searched is not None:

@@ -53,8 +53,8 @@ class Subset:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, of the data as it is now or of the first run; () without any."""
-        return self.data_folder.class_names or self.cards[0].class_names
+        """Names of the classes, of the data as it is now, else of the runs; () without any."""
+        return self.data_folder.class_names or model_card.class_names_of(self.cards)
 
     def levels(
         self, *, views: str, exclusive: bool, batch_size: int, progress: Progress

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +76,11 @@ class ModelCard:
     def records(self) -> tuple[dict[str, Any], ...]:
         """Records (`leakage`) of all images that this model has seen, by its own training and through other runs."""
         return {"data": self.data_fingerprint, "split": self.split_fingerprint, "fold": self.fold}, *self.seen
+
+
+def class_names_of(cards: Iterable[ModelCard]) -> tuple[str, ...]:
+    """Names of the classes, of the first of these runs that has names; () if none has."""
+    return next((card.class_names for card in cards if card.class_names), ())
 
 
 def read_card(folder: Path) -> ModelCard:
