@@ -40,9 +40,8 @@ class Ensemble:
         named = [(folder, class_names) for folder, class_names in named if class_names]
         for folder, other in named[1:]:
             if other != named[0][1]:
-                yield (
-                    f"warning: {named[0][0]} names its classes {listed(named[0][1])}, {folder} names them {listed(other)}"
-                )
+                first, first_names = named[0]
+                yield f"warning: {first} names its classes {listed(first_names)}, {folder} names them {listed(other)}"
         searched = self.thresholds.weights_for(self.folders)
         if searched is not None:
             if _uneven(searched) != self.weights:
