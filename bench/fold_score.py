@@ -28,13 +28,13 @@ def main():
     gains = [PerImageGains.for_images(height * width) for _ in range(data_folder.classes)]
     at_half = np.empty((len(ids), data_folder.classes))
     is_present = np.zeros(at_half.shape, bool)
-    for row, (image_id, levels) in enumerate(part.levels(views="none", batch_size=8, progress=SILENT)):
-        shown = postprocess.make_exclusive(levels) if part.cards[0].exclusive else levels
+    levels_of = part.levels(views="none", exclusive=part.cards[0].exclusive, batch_size=8, progress=SILENT)
+    for row, (image_id, levels) in enumerate(levels_of):
         for channel, of_class in enumerate(gains):
             runs = data_folder.masks.get((image_id, channel))
             is_present[row, channel] = runs is not None
-            of_class.add(row, shown[channel], None if runs is None else rle.decode(runs, levels.shape[1:]))
-            mask = rle.encode(postprocess.apply_rule(shown[channel], ClassPostprocess()))
+            of_class.add(row, levels[channel], None if runs is None else rle.decode(runs, levels.shape[1:]))
+            mask = rle.encode(postprocess.apply_rule(levels[channel], ClassPostprocess()))
             at_half[row, channel] = dice.dice(mask, rle.EMPTY if runs is None else runs)
     chosen = rule_selection.choose(
         gains, rule_selection.assign_folds(ids, part.split), rule_selection.groups_of(ids, part.split)

@@ -25,9 +25,9 @@ def masks_and_levels(part, how, members, fabric, views):
     cache = part.data_folder.cache
     pixels = (cache[cache.index[image_id]] for image_id in part.image_ids)
     masks, first = {}, []
-    levels_of = level_maps.predict_levels(members, pixels, fabric, views=views)
+    levels_of = level_maps.predict_levels(members, pixels, fabric, views=views, exclusive=how.thresholds.exclusive)
     for image_id, levels in zip(part.image_ids, levels_of, strict=True):
-        found = postprocess.masks_to_runs(levels, how.thresholds.rules, exclusive=how.thresholds.exclusive)
+        found = postprocess.masks_to_runs(levels, how.thresholds.rules)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
         first.append(levels.copy() if len(first) < 16 else None)
     return masks, list(islice(first, 16))

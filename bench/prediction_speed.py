@@ -65,14 +65,14 @@ def profile(paths, how, members, fabric):
     """Seconds for all `paths` of what is not the network, each part alone on one core."""
     rules = how.thresholds
     [first] = level_maps.predict_levels(members, [decoding.read_grey(paths[0])], fabric, exclusive=True)
-    confidence.expected_dice(first, postprocess.masks_to_runs(first, rules.rules, exclusive=True))  # compiled now
+    confidence.expected_dice(first, postprocess.masks_to_runs(first, rules.rules))  # compiled now
     found = {"decode": timed(lambda: [decoding.read_grey(path) for path in paths])}
     levels = list(level_maps.predict_levels(members, map(decoding.read_grey, paths), fabric))
     found["exclusive"] = timed(lambda: [postprocess.make_exclusive(each) for each in levels])
     used = [postprocess.make_exclusive(each) for each in levels]
     masks = []
     found["masks and run lengths"] = timed(
-        lambda: masks.extend(postprocess.masks_to_runs(each, rules.rules, exclusive=False) for each in used)
+        lambda: masks.extend(postprocess.masks_to_runs(each, rules.rules) for each in used)
     )
     found["scores"] = timed(lambda: [confidence.expected_dice(*each) for each in zip(used, masks, strict=True)])
     print("    one core, milliseconds an image: "

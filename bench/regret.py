@@ -23,7 +23,7 @@ import numpy as np
 
 from severstal_cli.learning.inference import held_out
 from severstal_cli.progress import SILENT
-from severstal_cli.steel.masks import postprocess, rle
+from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.postprocess import DISABLED
 from severstal_cli.steel.scoring import intervals
 from severstal_cli.steel.thresholds import rule_selection
@@ -41,11 +41,11 @@ def make_pool(runs, data, out):
     data_folder = part.data_folder
     height, width = data_folder.usual_size()
     classes = [PerImageGains.for_images(height * width) for _ in range(data_folder.classes)]
-    for number, (image_id, levels) in enumerate(part.levels(views="none", batch_size=8, progress=SILENT)):
-        shown = postprocess.make_exclusive(levels) if part.cards[0].exclusive else levels
+    levels_of = part.levels(views="none", exclusive=part.cards[0].exclusive, batch_size=8, progress=SILENT)
+    for number, (image_id, levels) in enumerate(levels_of):
         for channel, one in enumerate(classes):
             runs = data_folder.masks.get((image_id, channel))
-            one.add(number, shown[channel], None if runs is None else rle.decode(runs, (height, width)))
+            one.add(number, levels[channel], None if runs is None else rle.decode(runs, (height, width)))
     save(out, classes, rule_selection.groups_of(part.image_ids, part.split))
 
 

@@ -40,7 +40,7 @@ def build(run, out):
     subset = held_out.open_holdout([run], None, SILENT)
     views = ensemble.read([run]).views
     begun = time.perf_counter()
-    count = sum(1 for _ in subset.levels(views=views, batch_size=8, progress=TerminalProgress()))
+    count = sum(1 for _ in subset.levels(views=views, exclusive=False, batch_size=8, progress=TerminalProgress()))
     alone = time.perf_counter() - begun
     begun = time.perf_counter()
     result = reporting.report(ReportConfig(shown=(run,), out=out), TerminalProgress())

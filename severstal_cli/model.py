@@ -15,6 +15,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.inference import engines, ensemble, level_maps, pipeline
 from severstal_cli.learning.inference.inputs import bits_in_use
+from severstal_cli.learning.runs.model_card import class_names_of
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import drawing
 from severstal_cli.steel.images.decoding import FULL_DEPTH, cv2, read_grey
@@ -76,6 +77,7 @@ class Model:
         self.thresholds = recipe.thresholds
         self.tta = recipe.views
         self.classes = recipe.cards[0].classes
+        self.class_names = class_names_of(recipe.cards)
 
     @classmethod
     def load(
@@ -146,7 +148,7 @@ class Model:
                                          exclusive=recipe.thresholds.exclusive)  # fmt: skip
 
     def _finish(self, path: Path | None, image: NDArray[np.uint8], levels: NDArray[np.uint8]) -> Prediction:
-        masks = postprocess.masks_to_runs(levels, self.thresholds.rules, exclusive=False)  # `_levels` are exclusive
+        masks = postprocess.masks_to_runs(levels, self.thresholds.rules)
         return Prediction(image, levels, tuple(confidence.expected_dice(levels, masks)), path, tuple(masks))
 
     def __repr__(self) -> str:

@@ -37,3 +37,8 @@ def spans(numbers: Sequence[int]) -> str:
     if len(texts) > 8:
         texts = [*texts[:6], f"others to {numbers[-1]}"]
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
+
+
+def class_label(channel: int, names: Sequence[str] = ()) -> str:
+    """The class of a channel in tables, on plots and on pages: `3`, or with the names of all classes `3 scratch`."""
+    return f"{channel + 1} {names[channel]}" if channel < len(names) else str(channel + 1)

@@ -46,7 +46,7 @@ def test_a_remedy_that_is_a_command_can_be_pasted(trained: tuple[Path, Path], tm
 
 
 def test_a_note_that_is_a_command_can_be_pasted() -> None:
-    card: Any = SimpleNamespace()
+    card: Any = SimpleNamespace(class_names=())
     folders = (FOLDER, Path("other"))
     how = ensemble.Ensemble(
         folders=folders, cards=(card, card), weights=(), views="none", thresholds_path=FOLDER / run_folder.THRESHOLDS,

@@ -26,7 +26,8 @@ LAYERS = (
 
 ROOMS = {
     "steel": (
-        "thresholds", "synth", "mask_images", "annotations", "drawing", "dataset", "scoring", "images", "tables",
+        "thresholds", "synth", "mask_images", "annotations", "drawing", "dataset", "scoring", "images",
+        "class_names", "tables",
         "masks", "__init__",
     ),
     "learning": (

@@ -11,7 +11,7 @@ from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli import completion, early
 from severstal_cli.cli.app import SUBMISSIONS, app
-from severstal_cli.cli.options import AsJson, BatchSize, Models, is_given, parse_seconds, parse_seeds
+from severstal_cli.cli.options import AsJson, BatchSize, ClassNames, Models, is_given, parse_seconds, parse_seeds
 from severstal_cli.progress import TerminalProgress
 
 MATTERING = (
@@ -57,6 +57,7 @@ def compare(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder (default: comparisons/A-B).")] = None,
     batch_size: BatchSize = configs.CompareConfig.batch_size,
+    class_names: ClassNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Score networks, runs or submissions on the same images and test the differences."""
@@ -68,7 +69,8 @@ def compare(
     )  # fmt: skip
     config = configs.CompareConfig(
         candidates=tuple(candidates), train=train, data=data, seeds=seeds, truth=truth, images=images, out=out,
-        batch_size=batch_size, given=tuple(filter(partial(is_given, context), MATTERING)),
+        batch_size=batch_size, class_names=class_names or (),
+        given=tuple(filter(partial(is_given, context), MATTERING)),
     )  # fmt: skip
     early.check_comparison(config)
     try:

@@ -2,14 +2,14 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli.app import DATA, app
-from severstal_cli.cli.options import Data, Overwrite, Seed, Size, parse_seconds, parse_suffix
+from severstal_cli.cli.options import Data, Overwrite, Seed, Size, parse_class_names, parse_seconds, parse_suffix
 from severstal_cli.progress import TerminalProgress
 
 
@@ -141,9 +141,13 @@ def encode(
         int, typer.Option(help="Number of classes; 0: the highest class id in the masks.")
     ] = configs.EncodeConfig.classes,
     class_names: Annotated[
-        str,
-        typer.Option(metavar="A,B,...", help="Class names in the order of their ids, for COCO, YOLO and the like."),
-    ] = "",
+        Any,
+        typer.Option(
+            parser=parse_class_names,
+            metavar="FILE|A,B,...",
+            help="Class names by id, for annotations of other tools: a file, one per line, or a list.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Convert masks or annotations of other tools to an RLE table."""
@@ -152,7 +156,7 @@ def encode(
     config = configs.EncodeConfig(
         masks=masks, out=out, layout=layout, label_images=label_images, class_id=class_id, colours=colours,
         images=images, suffix=suffix, classes=classes, overwrite=overwrite,
-        class_names=tuple(class_names.split(",")) if class_names else (),
+        class_names=class_names or (),
     )  # fmt: skip
     result = encoding.encode(config, TerminalProgress())
     typer.echo(

@@ -71,6 +71,13 @@ def parse_weights(text: str) -> tuple[float, ...]:
         ) from None
 
 
+def parse_class_names(text: str) -> tuple[str, ...]:
+    """A file of class names, or names joined by commas. Raises InputError."""
+    from severstal_cli.steel import class_names
+
+    return class_names.parse(text)
+
+
 Data = Annotated[Path, typer.Option(help="Data folder, with train.csv and train_images/.")]
 MaybeData = Annotated[Path | None, typer.Option(help="Data folder (default: the one that the run was trained on).")]
 Tta = Annotated[str, typer.Option(help="TTA views: none, flips, scales, hflip, vflip, ..., comma-separated.")]
@@ -84,6 +91,12 @@ Thresholds = Annotated[
 # Any: typer would turn a tuple into an option with two values
 Weights = Annotated[
     Any, typer.Option(parser=parse_weights, metavar="W,W,...", help="Ensemble weight of each run, comma-separated.")
+]
+ClassNames = Annotated[
+    Any,
+    typer.Option(
+        parser=parse_class_names, metavar="FILE", help="Class names, one per line (default: classes.txt of the data)."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 Models = Annotated[Path, typer.Option(help="Folder of trained runs.")]

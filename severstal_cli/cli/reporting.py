@@ -9,7 +9,7 @@ import typer
 from severstal_cli import config as configs
 from severstal_cli.cli import completion, early
 from severstal_cli.cli.app import SUBMISSIONS, app
-from severstal_cli.cli.options import BatchSize, MaybeData
+from severstal_cli.cli.options import BatchSize, ClassNames, MaybeData
 from severstal_cli.progress import TerminalProgress
 
 
@@ -36,11 +36,19 @@ def report(
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder (default: reports/NAME).")] = None,
     batch_size: BatchSize = configs.ReportConfig.batch_size,
+    class_names: ClassNames = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Write an HTML report: scores, an image gallery, and masks over a threshold slider."""
     config = configs.ReportConfig(
-        shown=tuple(shown), data=data, part=part, truth=truth, images=images, out=out, batch_size=batch_size
+        shown=tuple(shown),
+        data=data,
+        part=part,
+        truth=truth,
+        images=images,
+        out=out,
+        batch_size=batch_size,
+        class_names=class_names or (),
     )
     early.check_report(config)
     from severstal_cli.stages import reporting

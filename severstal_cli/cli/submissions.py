@@ -13,6 +13,7 @@ from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import (
     AsJson,
     BatchSize,
+    ClassNames,
     Layout,
     MaybeData,
     Models,
@@ -82,12 +83,15 @@ def check(
     sample: Annotated[Path | None, typer.Option(help="Sample submission with the expected rows.")] = None,
     images: Annotated[Path | None, typer.Option(help="Images: a folder, or a CSV with ImageId.")] = None,
     size: Size = None,
+    class_names: ClassNames = None,
     every: Annotated[bool, typer.Option("--all", help="Print all faults, not only the first 20.")] = False,
 ) -> None:
     """Print every fault of a submission; exit code 1 if there is one."""
     from severstal_cli.stages import checking
 
-    config = configs.CheckConfig(submission=submission, sample=sample, images=images, size=size)
+    config = configs.CheckConfig(
+        submission=submission, sample=sample, images=images, size=size, class_names=class_names or ()
+    )
     result = checking.check(config, TerminalProgress())
     for line in printing.check_lines(result, every=every):
         typer.echo(line)
@@ -116,6 +120,7 @@ def score(
     ] = None,
     tta: TtaOfThresholds = configs.ScoreConfig.tta,
     batch_size: BatchSize = configs.ScoreConfig.batch_size,
+    class_names: ClassNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute the competition's mean Dice and its 95 % interval."""
@@ -123,7 +128,7 @@ def score(
 
     config = configs.ScoreConfig(
         submission=submission, truth=truth, images=images, runs=tuple(model or ()), thresholds=thresholds, data=data,
-        against=against, tta=tta, batch_size=batch_size,
+        against=against, tta=tta, batch_size=batch_size, class_names=class_names or (),
     )  # fmt: skip
     early.check_score(config)
     result = scoring.score(config, TerminalProgress())

@@ -56,6 +56,8 @@ class CompareConfig:
     out: Path | None = None
     """Output folder; default: `comparisons/A-B`."""
     batch_size: int = 8
+    class_names: tuple[str, ...] = ()
+    """(): those of `classes.txt` beside the annotations, or of the first run."""
     given: tuple[str, ...] = ()
     """Options on the command line; options that these candidates do not use are refused."""
 
@@ -84,6 +86,8 @@ class ReportConfig:
     out: Path | None = None
     """Output folder; default: `reports/NAME`."""
     batch_size: int = 8
+    class_names: tuple[str, ...] = ()
+    """(): those of `classes.txt` beside the annotations, or of the first run."""
 
     def __post_init__(self) -> None:
         check(bool(self.shown), "number of runs and submissions", len(self.shown), "at least 1")

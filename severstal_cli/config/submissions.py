@@ -59,6 +59,8 @@ class CheckConfig:
     """Images: a folder, which also gives their sizes, or a CSV with ImageId."""
     size: tuple[int, int] | None = None
     """(height, width) of every image; default: from the image folder."""
+    class_names: tuple[str, ...] = ()
+    """(): the names in `classes.txt` beside the sample, if it exists."""
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -88,6 +90,8 @@ class ScoreConfig:
     tta: str | None = None
     """TTA views; None: those of the threshold search."""
     batch_size: int = 8
+    class_names: tuple[str, ...] = ()
+    """(): those of `classes.txt` beside the annotations, or of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,8 @@ def submit_lines(result: "SubmitResult") -> Iterator[str]:
 
 def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
     """The faults of a submission, one per line, the notes, and the verdict."""
+    from severstal_cli.wording import listed
+
     # faults of rows first: the other faults may be thousands of missing images
     faults = sorted(result.faults, key=lambda fault: (fault.is_warning, not fault.line))
     count = len(faults) if every else SHOWN_FAULTS
@@ -104,6 +106,8 @@ def check_lines(result: "CheckResult", *, every: bool) -> Iterator[str]:
     wrong = sum(not fault.is_warning for fault in result.faults)
     verdict = "valid" if not wrong else f"not valid, {wrong} fault{'s' if wrong > 1 else ''}"
     counts = f"{result.rows} rows, {result.images} images, {result.masks} masks, {result.classes} classes"
+    if result.labels:
+        counts += f": {listed(result.labels)}"
     yield f"{result.submission}: {verdict}; {result.layout} layout, {counts}"
 
 
@@ -129,7 +133,12 @@ def export_line(result: "ExportResult") -> str:
 
 def prediction_line(result: "PredictResult") -> str:
     """The written submission, with the speed and the number of skipped images."""
-    counts = ", ".join(f"class {number}: {count}" for number, count in enumerate(result.masks_by_class, start=1))
+    from severstal_cli.wording import class_label
+
+    counts = ", ".join(
+        f"class {class_label(channel, result.class_names)}: {count}"
+        for channel, count in enumerate(result.masks_by_class)
+    )
     line = f"{result.path}: {result.rows} rows for {result.images} images ({result.images_per_s:.1f} images/s)"
     skipped = f"; {counted(len(result.skipped))} skipped" if result.skipped else ""
     return f"{line}; masks of {counts}{skipped}"

@@ -28,4 +28,4 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(shown(name), justify="left" if is_text or not number else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(shown, row))
-    Console(markup=False, highlight=False).print(table)
+    Console(markup=False, emoji=False, highlight=False).print(table)

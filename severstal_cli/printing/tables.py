@@ -31,10 +31,13 @@ def print_demo(result: "DemoResult") -> None:
 
 def print_split(result: "SplitResult") -> None:
     """Images of each fold and of the holdout set, by class."""
+    from severstal_cli.wording import class_label
+
     with_class = result.parts[-1].with_class
     # with many class ids, most may be in no image, as in label images of other sets
     shown = [channel for channel, images in enumerate(with_class) if images or len(with_class) < 8]
-    header = ("subset", "images", "clean", *(f"class {channel + 1}" for channel in shown), "near-duplicates")
+    names = (f"class {class_label(channel, result.class_names)}" for channel in shown)
+    header = ("subset", "images", "clean", *names, "near-duplicates")
     rows = []
     for part in result.parts:
         counts = (part.images, part.clean, *(part.with_class[channel] for channel in shown))
@@ -44,17 +47,17 @@ def print_split(result: "SplitResult") -> None:
 
 def print_thresholds(result: "ThresholdsResult") -> None:
     """The post-processing of each class, with its Dice before and after the search."""
-    from severstal_cli.wording import between
+    from severstal_cli.wording import between, class_label
 
     rows = []
     for channel in result.counted:
-        choice, class_id = result.choices[channel], channel + 1
+        choice, label = result.choices[channel], class_label(channel, result.class_names)
         rule = choice.rule
         threshold = "disabled" if rule.pixel_threshold > 255 else f"{rule.pixel_threshold / 255:.3f}"
         dice = (choice.mean_dice_default, choice.mean_dice, choice.mean_dice_never)
         gate = f"{rule.min_image_score / 255:.3f}" if rule.min_image_score else ""
         sizes = (str(rule.min_component_px), str(rule.min_mask_px))
-        rows.append((str(class_id), threshold, *sizes, gate, *map(figure, dice)))
+        rows.append((label, threshold, *sizes, gate, *map(figure, dice)))
     means = (result.mean_dice_default, result.mean_dice, result.mean_dice_never)
     rows.append(("all", "", "", "", "", *map(figure, means)))
     header = ("class", "threshold", "component px", "mask px", "gate", "at 0.5", "searched", "nothing")
@@ -77,9 +80,9 @@ def print_score(title: str, result: "ScoreResult") -> None:
     from severstal_cli.wording import between, counted
 
     rows = []
-    for found in result.by_class:
+    for label, found in zip(result.labels(), result.by_class, strict=True):
         dice = (found.dice, found.dice_present, found.all_empty)
-        rows.append((str(found.class_id), *map(figure, dice), str(found.true_masks), str(found.predicted_masks)))
+        rows.append((label, *map(figure, dice), str(found.true_masks), str(found.predicted_masks)))
     dice = (result.mean_dice, result.mean_dice_present, result.all_empty)
     rows.append(("all", *map(figure, dice), _sum(result, "true_masks"), _sum(result, "predicted_masks")))
     header = ("class", "Dice", "if present", "nothing", "true masks", "predicted")
@@ -99,12 +102,12 @@ def print_differences(name: str, other: str, result: "ScoreResult") -> None:
     if against is None:
         raise ValueError("there is no score to compare with")
     rows = []
-    pairs = [(str(one.class_id), one.dice, two.dice)
-             for one, two in zip(result.by_class, against.by_class, strict=True)]  # fmt: skip
+    pairs = [(label, one.dice, two.dice)
+             for label, one, two in zip(result.labels(), result.by_class, against.by_class, strict=True)]  # fmt: skip
     pairs.append(("all", result.mean_dice, against.mean_dice))
-    for (class_id, one, two), found in zip(pairs, result.differences, strict=True):
+    for (label, one, two), found in zip(pairs, result.differences, strict=True):
         certainty = between(found.interval, signed=True), _share(found.probability)
-        rows.append((class_id, figure(one), figure(two), f"{found.difference:+.4f}", *certainty))
+        rows.append((label, figure(one), figure(two), f"{found.difference:+.4f}", *certainty))
     of_all = result.differences[-1]
     verdict = of_all.few or f"no significant difference on {counted(result.images)}"
     if of_all.is_real:
@@ -130,7 +133,7 @@ def print_comparison(result: "CompareResult") -> None:
     header = ("", "mean Dice", "95 % interval", "if present", "masks")
     true_masks = counted(int(_sum(first, "true_masks")), "true mask")
     print_table(f"{counted(first.images)} with {true_masks}", header, rows)
-    names = tuple(f"class {found.class_id}" for found in first.by_class)
+    names = tuple(f"class {label}" for label in first.labels())
     verdicts = "\n".join(row.verdict for row in result.rows if row.verdict)
     print_table("by class", ("", *names, "weights", "training", "images/s"), of_classes, verdicts)
 
@@ -159,16 +162,21 @@ def print_models(
     damaged: Sequence[tuple[Path, Exception]] = (),
 ) -> None:
     """The networks, the trained runs, and the damaged runs with their faults."""
+    from severstal_cli.wording import class_label, listed
+
     print_table("networks", ("--arch", "description"), [(name, entry.about) for name, entry in registry.items()])
     rows = []
     for folder, card, has_thresholds in runs:
         network = card.arch if card.encoder is None else f"{card.arch} {card.encoder}"
         fold = "none" if card.fold is None else str(card.fold)
-        rows.append((str(folder), network, fold, figure(card.validation_dice), "yes" if has_thresholds else "no"))
-    rows += [(str(folder), "damaged", "", "", "") for folder, _ in damaged]
+        labels = [class_label(channel, card.class_names) for channel in range(card.classes)]
+        classes = listed(labels) if card.class_names else str(card.classes)
+        validation_dice, searched = figure(card.validation_dice), "yes" if has_thresholds else "no"
+        rows.append((str(folder), network, fold, validation_dice, searched, classes))
+    rows += [(str(folder), "damaged", "", "", "", "") for folder, _ in damaged]
     if rows:
         faults = "\n".join(str(error) for _, error in damaged)
-        print_table("trained runs", ("run", "network", "fold", "valid", "thresholds"), rows, faults)
+        print_table("trained runs", ("run", "network", "fold", "valid", "thresholds", "classes"), rows, faults)
 
 
 def _shorter(cell: str) -> str:

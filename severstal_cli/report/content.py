@@ -48,6 +48,7 @@ class Content:
     groups: Mapping[str, int] | None
     """Group of near-duplicates of each image; None if unknown."""
     candidates: tuple[Candidate, ...]
+    class_names: tuple[str, ...] = ()
 
     def scores(self) -> list[Scores | None]:
         """Scores of each candidate; None without ground truth."""

@@ -17,6 +17,7 @@ from severstal_cli.report.content import Candidate, Content
 from severstal_cli.steel import drawing
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.scoring.scores import Difference, ScoreResult, Scores, differences
+from severstal_cli.wording import class_label
 
 RIGHT_DICE = 0.7
 """Minimum Dice of a mask that the page calls right; below it the mask is partial."""
@@ -57,7 +58,7 @@ def index(content: Content) -> dict[str, Any]:
     """
     return {
         "classes": content.classes,
-        "labels": [class_label(channel) for channel in range(content.classes)],
+        "labels": [class_label(channel, content.class_names) for channel in range(content.classes)],
         "colours": [class_colour(channel) for channel in range(content.classes)],
         "right": RIGHT_DICE,
         "names": content.image_ids,
@@ -76,11 +77,6 @@ def index(content: Content) -> dict[str, Any]:
             for candidate in content.candidates
         ],
     }
-
-
-def class_label(channel: int) -> str:
-    """What the page calls a class, in tables and after the word "class"."""
-    return str(channel + 1)
 
 
 def class_colour(channel: int) -> str:
@@ -131,7 +127,7 @@ def _render(content: Content, scores: Sequence[Scores | None], results: Sequence
         title=content.title,
         images=len(content.image_ids),
         classes=[
-            {"channel": channel, "label": class_label(channel), "colour": class_colour(channel)}
+            {"channel": channel, "label": class_label(channel, content.class_names), "colour": class_colour(channel)}
             for channel in range(content.classes)
         ],
         has_truth=content.true is not None,

@@ -33,9 +33,7 @@ def predict(
 
     def keep(item: tuple[int, tuple[str, NDArray[np.uint8]]]) -> None:
         row, (image_id, maps) = item
-        if ensemble.thresholds.exclusive:
-            maps = postprocess.make_exclusive(maps)
-        predicted = postprocess.masks_to_runs(maps, rules, exclusive=False)
+        predicted = postprocess.masks_to_runs(maps, rules)
         masks.update({(image_id, channel): mask for channel, mask in enumerate(predicted) if len(mask)})
         expected_dice[row] = confidence.expected_dice(maps, predicted)
         packed = levels.pack(maps, steps)
@@ -43,7 +41,9 @@ def predict(
         if packed:
             folder.write_script(site, f"levels/{folder.file_number(row)}-{number}", packed)
 
-    all_levels = subset.levels(views=ensemble.views, batch_size=batch_size, progress=progress)
+    all_levels = subset.levels(
+        views=ensemble.views, exclusive=ensemble.thresholds.exclusive, batch_size=batch_size, progress=progress
+    )
     # the queue is bounded, because levels are large
     for _ in map_in_order(keep, enumerate(all_levels), ahead=2 * (os.cpu_count() or 1), name="report"):
         pass

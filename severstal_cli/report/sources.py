@@ -10,6 +10,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
 from severstal_cli.report import images
 from severstal_cli.report.content import Candidate, Content
+from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset import leakage, splits
 from severstal_cli.steel.dataset.agreement import check_inside, check_names
 from severstal_cli.steel.images import image_files, surveys
@@ -63,6 +64,7 @@ def _from_runs(config: ReportConfig, site: Path, progress: Progress) -> Content:
     sizes = cache.sizes[[cache.index[name] for name in first.image_ids]]
     size_of = dict(zip(first.image_ids, map(tuple, sizes.tolist()), strict=True))
     classes = len(ensembles[runs[0]].thresholds.rules)
+    class_names.check_count(config.class_names, classes, "--class-names", runs[0])
     for path, table in tables.items():
         if table.classes > classes:
             raise InputError(f"{path} has classes 1 to {table.classes}", f"{runs[0]} has {classes}",
@@ -89,6 +91,7 @@ def _from_runs(config: ReportConfig, site: Path, progress: Progress) -> Content:
         true=first.data_folder.masks,
         groups=first.split.groups,
         candidates=tuple(candidates),
+        class_names=config.class_names or first.class_names,
     )
 
 
@@ -114,6 +117,8 @@ def _from_submissions(config: ReportConfig, site: Path, progress: Progress) -> C
     classes = max([table.classes for table in tables.values()] + [0 if true is None else true.classes])
     if not classes:
         raise InputError("no classes to show", "no table has rows", "Give other files")
+    table_path = truth or config.shown[0]
+    names = class_names.names_for(table_path, classes, config.class_names) if truth or config.class_names else ()
     sizes = images.write(site, image_ids, surveys.reader(paths), progress)
     size_of = dict(zip(image_ids, sizes, strict=True))
     for path, table in tables.items():
@@ -131,6 +136,7 @@ def _from_submissions(config: ReportConfig, site: Path, progress: Progress) -> C
             _submission(name, path, table, image_ids, classes)
             for (path, table), name in zip(tables.items(), short_names(config.shown), strict=True)
         ),
+        class_names=names,
     )
 
 

@@ -1,7 +1,7 @@
 """`check`: every fault of a submission, with its line, and whether it is valid."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 
 from severstal_cli.config import CheckConfig
 from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset.agreement import unread
 from severstal_cli.steel.images.image_files import find_images, id_of, other_endings
 from severstal_cli.steel.images.surveys import survey
@@ -18,7 +19,7 @@ from severstal_cli.steel.tables.csv_rows import place, short
 from severstal_cli.steel.tables.headers import COLUMNS, show
 from severstal_cli.steel.tables.mask_table import Fault, Layout, MaskTable, Sample, read_image_list, scan_table
 from severstal_cli.steel.tables.table_files import SEPARATORS
-from severstal_cli.wording import counted, listed
+from severstal_cli.wording import class_label, counted, listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class CheckResult:
     """Faults and warnings by line; line 0 is about the whole file."""
     notes: tuple[str, ...]
     """What could not be checked, and what was assumed."""
+    labels: tuple[str, ...] = ()
+    """The classes by number and name, where they have names."""
 
     @property
     def is_valid(self) -> bool:
@@ -57,14 +60,19 @@ def check(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
         pixels = config.size[0] * config.size[1]
     if pixels is None and not (config.images and config.images.is_dir()):
         notes.append("runs past the end were not looked for: neither a size nor a folder of images was given")
+    names = config.class_names or (class_names.names_for(config.sample, 0) if config.sample else ())
     table, faults = scan_table(config.submission, pixels=pixels)
     wanted_images = sample.image_ids if sample else listed
     wanted_rows = _wanted_rows(table, sample, wanted_images, notes)
     if not table.lines and not faults:
         faults.append(Fault(line=0, message="no rows behind the header"))
     faults += _form(table)
-    faults += _missing_and_extra(table, wanted_images, wanted_rows)
-    faults += _overlaps(table)
+    faults += _missing_and_extra(table, wanted_images, wanted_rows, names)
+    faults += _overlaps(table, names)
+    if 0 < len(names) < table.classes:
+        line = min(line for (_, channel), line in table.lines.items() if channel == table.classes - 1)
+        message = f"class {table.classes} has no name: there are {len(names)} names of classes"
+        faults.append(Fault(line=line, message=message, is_warning=True))
     return CheckResult(
         submission=config.submission,
         layout=table.layout,
@@ -74,6 +82,7 @@ def check(config: CheckConfig, progress: Progress = SILENT) -> CheckResult:
         classes=len(table.class_ids),
         faults=tuple(sorted(faults, key=lambda fault: (fault.line, fault.message))),
         notes=tuple(notes),
+        labels=tuple(class_label(each - 1, names) for each in table.class_ids) if names else (),
     )
 
 
@@ -139,7 +148,7 @@ def _wanted_rows(
 
 
 def _missing_and_extra(
-    table: MaskTable, wanted_images: Iterable[str] | None, wanted_rows: Mapping[str, list[int]]
+    table: MaskTable, wanted_images: Iterable[str] | None, wanted_rows: Mapping[str, list[int]], names: Sequence[str]
 ) -> Iterator[Fault]:
     found: dict[str, dict[int, int]] = defaultdict(dict)  # image_id -> class_id -> line
     for (image_id, channel), line in table.lines.items():
@@ -158,11 +167,13 @@ def _missing_and_extra(
             continue
         missing = [class_id for class_id in class_ids if class_id not in found[image_id]]
         if missing:
-            yield Fault(line=0, message=f"{short(image_id)} has no row for class {listed(missing)}")
+            labels = [class_label(class_id - 1, names) for class_id in missing]
+            yield Fault(line=0, message=f"{short(image_id)} has no row for class {listed(labels)}")
         wanted = set(class_ids)
         for class_id, line in found[image_id].items():
             if wanted and class_id not in wanted:
-                yield Fault(line=line, message=f"{short(image_id)} has no class {class_id} in the sample")
+                label = class_label(class_id - 1, names)
+                yield Fault(line=line, message=f"{short(image_id)} has no class {label} in the sample")
     if table.layout is Layout.ORIGINAL or len(absent) == len(wanted_rows):
         yield from (Fault(line=0, message=f"{short(image_id)} is missing") for image_id in absent)
     elif absent:  # rows for defects only are today's layout of annotations, and what this program writes in it
@@ -174,7 +185,7 @@ def _missing_and_extra(
             yield Fault(line=line, message=f"{short(image_id)} is not among the images asked for")
 
 
-def _overlaps(table: MaskTable) -> Iterator[Fault]:
+def _overlaps(table: MaskTable, names: Sequence[str]) -> Iterator[Fault]:
     """Warnings for pixels that two classes of an image claim: the competition's annotations never do."""
     channels: dict[str, list[int]] = defaultdict(list)
     for image_id, channel in table.masks:
@@ -185,8 +196,8 @@ def _overlaps(table: MaskTable) -> Iterator[Fault]:
             if shared_px:
                 lines = sorted((table.lines[image_id, a], table.lines[image_id, b]))
                 message = (
-                    f"{short(image_id)}: classes {a + 1} and {b + 1} share {shared_px} pixels "
-                    f"(other row: {place(lines[0])})"
+                    f"{short(image_id)}: classes {class_label(a, names)} and {class_label(b, names)} "
+                    f"share {shared_px} pixels (other row: {place(lines[0])})"
                 )
                 yield Fault(line=lines[1], message=message, is_warning=True)
 

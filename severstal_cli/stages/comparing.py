@@ -63,7 +63,7 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
     if data_folder is not None:
         columns = [("truth", true), *((candidate.name, candidate.scores[0].masks) for candidate in candidates)]
         first = candidates[0].scores[0]
-        picture = drawing.by_class(columns, first.image_ids, max(first.class_ids), data_folder)
+        picture = drawing.by_class(columns, first.image_ids, max(first.class_ids), data_folder, first.class_names)
     files.write_text(out / CONTENT, json.dumps(result.to_dict(), indent=2) + "\n")
     files.write_text(out / MARKDOWN, markdown(result))
     if picture is None:
@@ -80,7 +80,7 @@ def _submissions(
     if config.truth is None:
         raise InputError("submissions are compared by the truth", "", "Give --truth train.csv, and --images DIR")
     paths = list(map(Path, config.candidates))
-    judged = scoring.score_submissions(paths, config.truth, config.images, progress)
+    judged = scoring.score_submissions(paths, config.truth, config.images, progress, config.class_names)
     candidates = [
         _Candidate(name=name, scores=(found,))
         for name, found in zip(_short(config.candidates), judged.scores, strict=True)
@@ -108,7 +108,10 @@ def _runs(config: CompareConfig, progress: Progress) -> tuple[list[_Candidate], 
     candidates = []
     for name, runs in zip(_short(config.candidates), folders, strict=True):
         scored = tuple(
-            scoring.score_runs(ScoreConfig(runs=(run,), data=data, batch_size=config.batch_size), progress)
+            scoring.score_runs(
+                ScoreConfig(runs=(run,), data=data, batch_size=config.batch_size, class_names=config.class_names),
+                progress,
+            )
             for run in runs
         )
         candidates.append(_Candidate(name=name, scores=scored, runs=runs))

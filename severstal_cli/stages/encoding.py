@@ -17,9 +17,10 @@ from pathlib import Path
 
 from severstal_cli.config import DecodeConfig, EncodeConfig
 from severstal_cli.errors import InputError, OutputError, UsageError
-from severstal_cli.files import check_place, is_writable, writing
+from severstal_cli.files import check_place, is_writable, write_text, writing
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import class_names
 from severstal_cli.steel.annotations import detection, reading
 from severstal_cli.steel.annotations.shapes import Annotations
 from severstal_cli.steel.dataset.agreement import check_inside
@@ -132,9 +133,12 @@ def _encode_annotations(
     classes, layout = config.classes or len(drawn.names), Layout(config.layout)
     if classes < len(drawn.names):
         raise InputError(f"{config.masks}", f"{len(drawn.names)} classes", f"The classes are 1 to {classes}")
+    names_path = class_names.path_beside(config.out, drawn.names, classes, config.overwrite, progress)
     rows = write_table(
         config.out, drawn.masks, drawn.image_ids, classes, layout=layout, empty_rows=layout is Layout.ORIGINAL
     )
+    if names_path is not None:
+        write_text(names_path, class_names.to_text(drawn.names))
     counts = Counter(channel for _, channel in drawn.masks)
     return EncodeResult(
         out=config.out, layout=layout, rows=rows, images=len(drawn.image_ids), masks=len(drawn.masks), classes=classes,

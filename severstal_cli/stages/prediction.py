@@ -26,6 +26,7 @@ from severstal_cli.learning.device import half_type, open_device
 from severstal_cli.learning.inference import engines, level_maps, pipeline
 from severstal_cli.learning.inference.ensemble import Ensemble
 from severstal_cli.learning.inference.inputs import Task, read_task
+from severstal_cli.learning.runs.model_card import class_names_of
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import drawing
@@ -48,6 +49,7 @@ class PredictResult:
     rows: int = 0
     masks_by_class: tuple[int, ...] = ()
     """Images with a mask of each class."""
+    class_names: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     """image_id -> why it could not be read; its rows are empty."""
     seconds: float = 0.0
@@ -140,6 +142,7 @@ def _merge(
         images=len(task.paths),
         rows=_write(config, task, parts),
         masks_by_class=tuple(sum(of_class) for of_class in zip(*(part.masks_by_class for part in done), strict=True)),
+        class_names=class_names_of(task.recipe.cards),
         skipped={image_id: why for part in done for image_id, why in part.skipped.items()},
         seconds=seconds,
         images_per_s=sum(len(parts.images[number]) for number in missing) / max(seconds, 1e-9),
@@ -175,7 +178,7 @@ def _predict_parts(
     rules, bits = task.recipe.thresholds, task.bits or decoding.FULL_DEPTH
 
     def finish(path: Path, levels: pipeline.Levels) -> _Masks:
-        found = postprocess.masks_to_runs(levels, rules.rules, exclusive=False)  # they are so already
+        found = postprocess.masks_to_runs(levels, rules.rules)
         if config.masks is not None:  # decoding again costs little beside writing a PNG
             picture = drawing.overlay(decoding.read_grey(path, bits), found)
             drawing.write_png(config.masks / f"{path.stem}.png", picture)

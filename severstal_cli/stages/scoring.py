@@ -11,6 +11,7 @@ from severstal_cli import files
 from severstal_cli.config import ScoreConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset import agreement, leakage, splits
 from severstal_cli.steel.images.image_files import find_images, id_of, in_folders, other_endings
 from severstal_cli.steel.masks import postprocess, rle
@@ -33,7 +34,7 @@ def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResul
             if value is not None:
                 raise InputError(f"{option} does nothing for a submission", str(value), "Leave it off")
         paths = [path for path in (config.submission, config.against) if path is not None]
-        judged, *others = score_submissions(paths, config.truth, config.images, progress).scores
+        judged, *others = score_submissions(paths, config.truth, config.images, progress, config.class_names).scores
         return judged.summary(*others)
     if any(part is not None for part in (config.submission, config.truth, config.images)):
         raise InputError("not clear what to score", "", "Give a submission and --truth train.csv, or a run alone")
@@ -61,14 +62,22 @@ class Judged:
     """The images that count by their ids, as far as it is known where they are."""
 
 
-def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None, progress: Progress = SILENT) -> Judged:
+def score_submissions(
+    paths: Sequence[Path],
+    truth: Path,
+    counting: Path | None,
+    progress: Progress = SILENT,
+    names: Sequence[str] = (),
+) -> Judged:
     """Score submissions against `truth` on the same images, whatever the order of rows.
 
     counting: the images that count, as a folder or a list. None: those of the one submission, or of several those that
-    tables with a row for every image and class name. Raises InputError as `score` does.
+    tables with a row for every image and class name. names: of the classes; () for those beside `truth`.
+    Raises InputError as `score` does.
     """
     found = {path: _read(path, "a submission.csv", progress) for path in paths}
     true = _read(truth, "the annotations, as train.csv", progress)
+    names = class_names.names_for(truth, true.classes, names)
     image_ids, source = _images_that_count(found, (truth, true), counting, progress)
     image_ids = sorted(image_ids)
     beside = (truth.parent / "train_images", truth.parent / "test_images")
@@ -85,7 +94,10 @@ def score_submissions(paths: Sequence[Path], truth: Path, counting: Path | None,
     _check_sizes(found | {truth: true}, image_ids, files_of, progress)
     mask_table.log_gaps(truth, true, progress)
     every = tuple(
-        scores.score_masks(found[path].masks, true.masks, image_ids, true.classes, groups, true.class_ids)
+        dataclasses.replace(
+            scores.score_masks(found[path].masks, true.masks, image_ids, true.classes, groups, true.class_ids),
+            class_names=tuple(names),
+        )
         for path in paths
     )
     return Judged(scores=every, tables=found | {truth: true}, files=files_of)
@@ -233,6 +245,7 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
         progress.log(note)
     part = held_out.open_holdout(runs, config.data, progress, how.weights)
     thresholds = how.thresholds
+    class_names.check_count(config.class_names, len(thresholds.rules), "--class-names", runs[0])
     is_same_data = thresholds.data_fingerprint == part.data_folder.fingerprint
     if is_same_data and thresholds.split_fingerprint != part.split.fingerprint:
         raise InputError(f"{how.thresholds_path} was searched with another split", "it may know images of this holdout",
@@ -241,9 +254,10 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     first = min(config.batch_size, len(part.image_ids))
     began = time.monotonic()
     for number, (image_id, levels) in enumerate(
-        part.levels(views=how.views, batch_size=config.batch_size, progress=progress), start=1
+        part.levels(views=how.views, exclusive=thresholds.exclusive, batch_size=config.batch_size, progress=progress),
+        start=1,
     ):
-        found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
+        found = postprocess.masks_to_runs(levels, thresholds.rules)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
         if number == first:  # the first batch also compiles, and loads what it needs; the second is not begun
             began = time.monotonic()
@@ -252,7 +266,7 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     images_per_s = timed / max(time.monotonic() - began, 1e-9) if timed > 0 else None
     result = scores.score_masks(masks, part.data_folder.masks, part.image_ids, len(thresholds.rules), part.split.groups,
                                 part.data_folder.class_ids)  # fmt: skip
-    result = dataclasses.replace(result, images_per_s=images_per_s)
+    result = dataclasses.replace(result, images_per_s=images_per_s, class_names=config.class_names or part.class_names)
     # kept with a run that was scored as it predicts by default; it may lie on a read-only disk
     is_default = [how.thresholds_path] == [
         folder / run_folder.THRESHOLDS for folder in runs

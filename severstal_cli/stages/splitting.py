@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli import files
 from severstal_cli.config import SplitConfig
+from severstal_cli.errors import shown as cut
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel import drawing
+from severstal_cli.steel import class_names, drawing
 from severstal_cli.steel.dataset import splits
 from severstal_cli.steel.dataset.splits import Split, split_data
 from severstal_cli.steel.dataset.stratification import make_splits
+from severstal_cli.wording import class_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class SplitResult:
     """Images with a near-duplicate in another part: none."""
     apart_if_single: int
     """The same, had each image been dealt by itself."""
+    class_names: tuple[str, ...] = ()
 
 
 def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
@@ -54,6 +56,7 @@ def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
 
     Raises InputError and OutputError as `split_data` does.
     """
+    table = config.data / "train.csv"
     made = split_data(config, progress)
     classes = max((max(class_set) for class_set in made.class_sets.values() if class_set), default=0)
     sizes = Counter(made.groups.values())
@@ -65,6 +68,7 @@ def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
         largest_group=max(sizes.values()),
         apart=_apart(made.groups, list(made.parts.values())),
         apart_if_single=_apart(made.groups, _dealt_single(made, config).tolist()),
+        class_names=class_names.names_for(table, classes),
     )
     _draw(made.path.with_suffix(".png"), result)
     return result
@@ -74,9 +78,11 @@ def _draw(path: Path, result: SplitResult) -> None:
     """The share of images of each part that are clean, have a class, or a near-duplicate, beside that of all."""
     *parts, every = result.parts
     shown = [channel for channel, count in enumerate(every.with_class) if count]
+    labels = {channel: cut(class_label(channel, result.class_names), drawing.LONGEST_LABEL) for channel in shown}
     kinds = [("clean", [part.clean / part.images for part in result.parts])]
     kinds += [
-        (f"class {channel + 1}", [part.with_class[channel] / part.images for part in result.parts]) for channel in shown
+        (f"class {labels[channel]}", [part.with_class[channel] / part.images for part in result.parts])
+        for channel in shown
     ]
     kinds.append(("near-duplicate", [part.grouped_images / part.images for part in result.parts]))
     figure, (plot,) = drawing.figure(columns=1, width=max(6.0, 1.2 + 0.3 * len(parts) * len(kinds)), height=3.4)
@@ -91,11 +97,12 @@ def _draw(path: Path, result: SplitResult) -> None:
     for kind, (_, shares) in enumerate(kinds):
         plot.hlines(100 * shares[-1], kind - 0.45, kind + 0.45, color="black", linewidth=1,
                     label="" if kind else f"all: {every.images:,}")  # fmt: skip
-    plot.set_xticks(range(len(kinds)), [name for name, _ in kinds], rotation=30 if len(kinds) > 8 else 0)
+    is_long = len(kinds) > 8 or bool(result.class_names)
+    names = [name for name, _ in kinds]
+    plot.set_xticks(range(len(kinds)), names, rotation=30 if is_long else 0, parse_math=False)
     plot.set_ylabel("% of the images of a part")
     plot.legend(fontsize=8, ncols=2 if len(parts) > 5 else 1, title="images")
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+    drawing.write_figure(path, figure, dpi=110)
 
 
 def _apart(groups: Mapping[str, int], parts: Sequence[object]) -> int:

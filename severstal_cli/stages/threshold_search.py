@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from severstal_cli import files
 from severstal_cli.config import ThresholdsConfig
-from severstal_cli.errors import InputError, UsageError
+from severstal_cli.errors import InputError, UsageError, shown
 from severstal_cli.learning.inference import held_out, tta
 from severstal_cli.learning.runs import run_folder
 from severstal_cli.learning.runs.thresholds import Thresholds
@@ -22,6 +22,7 @@ from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS, PerImageGains
 from severstal_cli.steel.thresholds.rule_selection import Choice
+from severstal_cli.wording import class_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class ThresholdsResult:
     """One a class."""
     counted: tuple[int, ...] = ()
     """The channels of classes that annotations name: means are over them. None given: all."""
+    class_names: tuple[str, ...] = ()
     mean_dice_held_out: float | None = None
     """Of rules chosen on the other folds of these images; None where there is nothing to leave out."""
     interval_held_out: tuple[float, float] | None = None
@@ -88,6 +90,7 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
         images=len(part.image_ids),
         choices=choices,
         counted=counted,
+        class_names=part.class_names,
         mean_dice_held_out=chosen.mean_dice_held_out,
         interval_held_out=chosen.interval_held_out,
     )
@@ -100,7 +103,7 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     )
     resampled = rule_selection.choose_resampled(gains, choices, groups)
     # before the post-processing, which must not stand beside the plot of another one
-    _plot(path.with_suffix(".png"), gains, choices, resampled)
+    _plot(path.with_suffix(".png"), gains, choices, resampled, part.class_names)
     run_folder.write_thresholds(path, thresholds, _report(result, part))
     if config.out is None:
         (config.runs[0] / run_folder.SCORE).unlink(missing_ok=True)  # it was reached with other rules
@@ -114,25 +117,26 @@ def _on_absent(choices: Sequence[Choice], counted: Sequence[int], part: held_out
         if (choice := choices[channel]).present == 0:
             is_never = choice.rule.pixel_threshold == postprocess.DISABLED
             yield (
-                f"class {channel + 1} has no mask on the {len(part.image_ids):,} images of {where}, where nothing is "
-                f"right everywhere, so it is {'disabled (never)' if is_never else 'not tuned'}; search on a fold that "
-                "has it, or on several: thresholds RUN RUN --out FILE"
+                f"class {class_label(channel, part.class_names)} has no mask on the {len(part.image_ids):,} images of "
+                f"{where}, where nothing is right everywhere, so it is "
+                f"{'disabled (never)' if is_never else 'not tuned'}; search on a fold that has it, or on several: "
+                "thresholds RUN RUN --out FILE"
             )
 
 
 def _fill(gains: Sequence[PerImageGains], part: held_out.Subset, config: ThresholdsConfig, progress: Progress) -> None:
     """Add every image to the gains of each class, in threads beside the network."""
-    masks, exclusive = part.data_folder.masks, part.cards[0].exclusive
+    masks = part.data_folder.masks
 
     def add(found: tuple[int, tuple[str, NDArray[np.uint8]]]) -> None:
         number, (image_id, levels) = found
         size = levels.shape[1:]
-        shown = postprocess.make_exclusive(levels) if exclusive else levels
         for channel, of_class in enumerate(gains):
             runs = masks.get((image_id, channel))
-            of_class.add(number, shown[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
+            of_class.add(number, levels[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
 
-    levels_of = part.levels(views=config.tta, batch_size=config.batch_size, progress=progress)
+    levels_of = part.levels(views=config.tta, exclusive=part.cards[0].exclusive, batch_size=config.batch_size,
+                            progress=progress)  # fmt: skip
     # bounded: maps are large
     for _ in map_in_order(add, enumerate(levels_of), ahead=2 * (os.cpu_count() or 1), name="search"):
         pass
@@ -169,6 +173,7 @@ def _plot(
     gains: Sequence[PerImageGains],
     choices: Sequence[Choice],
     resampled: Sequence[NDArray[np.int64]],
+    class_names: Sequence[str],
 ) -> None:
     """Plot the searched grid of each class: mean Dice over threshold and minimum component size.
 
@@ -203,12 +208,14 @@ def _plot(
         title = "disabled" if is_disabled else f"masks from {rule.min_mask_px} px{gate}"
         if disabled:
             title += f"; disabled in {disabled} of {len(cells)} samples"
+        label = shown(class_label(channel, class_names), drawing.LONGEST_LABEL)
+        then = ":\n" if class_names else ": "
         plot.set_title(
-            f"class {channel + 1}: {title}\nDice {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}",
+            f"class {label}{then}{title}\nDice {choice.mean_dice:.4f}, at 0.5 {choice.mean_dice_default:.4f}",
             fontsize=9,
+            parse_math=False,
         )
         plot.set(yscale="log", xlabel="threshold", ylabel="minimum component size, px", xlim=(0, 1))
         plot.set_ylim(sizes[0] * 0.9, sizes[-1] * 1.1)
     axes[0].legend(fontsize=7, loc="upper right", labelcolor="white", facecolor="#444444", framealpha=0.7)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+    drawing.write_figure(path, figure, dpi=100)

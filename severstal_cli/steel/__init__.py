@@ -2,6 +2,7 @@
 
 masks         RLE, connected components, post-processing
 tables        CSV files of masks and of confidence
+class_names   classes.txt: the names of the classes
 images        image files: headers, decoding, the memory-mapped cache
 scoring       Dice, its means by class, confidence intervals
 dataset       a data folder, its split, near-duplicates, leakage

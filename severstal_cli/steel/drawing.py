@@ -1,5 +1,6 @@
 """Overlays of masks on images, panels of them, and the figure and palette of all plots."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from severstal_cli import files
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, shown
 from severstal_cli.steel.images.decoding import Grey, cv2
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.scoring import dice
+from severstal_cli.wording import class_label
 
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00")
 """One colour per class, repeating after the seventh; distinct for colour-blind people (Okabe and Ito, 2008)."""
+
+LONGEST_LABEL = 30
+"""Characters of a class label on a plot; longer ones are cut in the middle."""
 
 Colour = NDArray[np.uint8]
 ReadImage = Callable[[str], Grey]
@@ -42,23 +47,27 @@ def panel(rows: Sequence[Sequence[tuple[str, Colour]]]) -> Colour:
 
 
 def by_class(
-    columns: Sequence[tuple[str, dice.Masks]], image_ids: Sequence[str], classes: int, read_image: ReadImage
+    columns: Sequence[tuple[str, dice.Masks]],
+    image_ids: Sequence[str],
+    classes: int,
+    read_image: ReadImage,
+    class_names: Sequence[str] = (),
 ) -> Colour:
     """A panel per class: the image with the largest mask of the first column, and an overlay for each column.
 
-    columns: titles and masks. Wide images are stacked, others are side by side. Classes without a mask are left out;
-    without any mask the first image is shown.
+    columns: titles and masks. class_names: of all classes, or none. Wide images are stacked, others are side by side.
+    Classes without a mask are left out; without any mask the first image is shown.
     """
     true = columns[0][1]
     blocks = []
-    shown = {
+    largest = {
         channel: max(areas, key=areas.__getitem__)
         for channel in range(classes)
         if (areas := {name: rle.area(true[name, channel]) for name in image_ids if (name, channel) in true})
     }
-    for channel, image_id in (shown or dict(enumerate(image_ids[:1]))).items():
+    for channel, image_id in (largest or dict(enumerate(image_ids[:1]))).items():
         grey = read_image(image_id)
-        block = [(f"class {channel + 1}: {image_id}", overlay(grey, []))]
+        block = [(f"class {shown(class_label(channel, class_names), LONGEST_LABEL)}: {image_id}", overlay(grey, []))]
         for title, masks in columns:
             block.append((title, overlay(grey, [masks.get((image_id, at), rle.EMPTY) for at in range(classes)])))
         blocks.append(block)
@@ -111,6 +120,13 @@ def figure(*, columns: int, width: float, height: float) -> tuple[Any, list[Any]
     result = Figure(figsize=(columns * width, height), layout="constrained")
     FigureCanvasAgg(result)
     return result, list(result.subplots(1, columns, squeeze=False)[0])
+
+
+def write_figure(path: Path, figure: Any, *, dpi: int) -> None:
+    """Write a matplotlib figure as PNG. Raises OutputError."""
+    with files.replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the font lacks some scripts and shows a box instead
+        figure.savefig(temporary, format="png", dpi=dpi)
 
 
 def _bgr(colour: str) -> NDArray[np.float64]:

@@ -67,7 +67,7 @@ def test_the_dice_beside_the_slider_equals_that_of_score(page, shown, monkeypatc
         scored = scoring.score_runs(ScoreConfig(runs=(folder,)))
         subset = held_out.open_holdout([folder], None, SILENT)
         thresholds = run_folder.read_thresholds(folder / run_folder.THRESHOLDS, classes=2)
-        levels = dict(subset.levels(views="none", batch_size=8, progress=SILENT))
+        levels = dict(subset.levels(views="none", exclusive=False, batch_size=8, progress=SILENT))
         for image, image_id in enumerate(scored.image_ids):
             page.run(f"severstal.viewer.open({image}, severstal.gallery.images(), null)")
             settled(page, image)

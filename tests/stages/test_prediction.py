@@ -44,12 +44,13 @@ def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tm
     thresholds = run_folder.read_thresholds(folder / run_folder.THRESHOLDS, classes=2)
     members = engines.load_members([folder], [card], fabric)
     levels_of = level_maps.predict_levels(members, decoding.read_all(paths), fabric)
-    for path, levels in zip(paths, levels_of, strict=True):
-        for channel, runs in enumerate(postprocess.masks_to_runs(levels, thresholds.rules, exclusive=True)):
+    for path, raw_levels in zip(paths, levels_of, strict=True):
+        levels = postprocess.make_exclusive(raw_levels)
+        for channel, runs in enumerate(postprocess.masks_to_runs(levels, thresholds.rules)):
             written = table.masks.get((path.name, channel))
             assert (written is None) == (not len(runs))
             assert written is None or np.array_equal(written, runs)
-            probs = postprocess.make_exclusive(levels)[channel] / 255
+            probs = levels[channel] / 255
             mask = rle.decode(runs, probs.shape)
             sure = 2 * probs[mask].sum() / (mask.sum() + probs.sum()) if mask.any() else 1 - probs.max()
             assert scores[path.name, channel] == pytest.approx(sure, abs=6e-5)

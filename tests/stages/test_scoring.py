@@ -434,7 +434,7 @@ def test_the_speed_is_that_of_the_batches_behind_the_first(
     clock = [0.0]
     some = held_out.open_holdout([trained[1]], None, TerminalProgress()).image_ids
 
-    def levels(part: held_out.Subset, *, views: str, batch_size: int, progress: object) -> Iterator[Any]:
+    def levels(part: held_out.Subset, *, batch_size: int, **_: object) -> Iterator[Any]:
         for number in range(images):
             if number % batch_size == 0:
                 clock[0] += 1 if number else 9

@@ -18,6 +18,7 @@ from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.runs.listing import best_run, validation_rank
 from severstal_cli.learning.runs.thresholds import Thresholds
 from severstal_cli.progress import SILENT, Progress
+from severstal_cli.wording import listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,12 @@ class Ensemble:
     def notes(self) -> Iterator[str]:
         """Log lines for differences between this ensemble and the threshold search."""
         path, names = self.thresholds_path, " ".join(map(str, self.folders))
+        named = [(folder, card.class_names) for folder, card in zip(self.folders, self.cards, strict=True)]
+        named = [(folder, class_names) for folder, class_names in named if class_names]
+        for folder, other in named[1:]:
+            if other != named[0][1]:
+                first, first_names = named[0]
+                yield f"warning: {first} names its classes {listed(first_names)}, {folder} names them {listed(other)}"
         searched = self.thresholds.weights_for(self.folders)
         if searched is not None:
             if _uneven(searched) != self.weights:

@@ -52,17 +52,27 @@ class Subset:
         """All images, in order of prediction."""
         return tuple(image_id for share in self.shares for image_id in share.image_ids)
 
-    def levels(self, *, views: str, batch_size: int, progress: Progress) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        """`(image_id, levels (C, H, W))` of each image: the weighted mean of its runs over all TTA views."""
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names of the data as it is now, else of the runs; () without any."""
+        return self.data_folder.class_names or model_card.class_names_of(self.cards)
+
+    def levels(
+        self, *, views: str, exclusive: bool, batch_size: int, progress: Progress
+    ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """`(image_id, levels (C, H, W))` of each image: the weighted mean of its runs over all TTA views.
+
+        `exclusive`: one class per pixel, as in `level_maps.predict_levels`.
+        """
         fabric = open_device()
         with progress.bar("predicting", len(self.image_ids), "images") as bar:
             for share in self.shares:
-                for item in self._levels_of(share, fabric, views, batch_size, progress):
+                for item in self._levels_of(share, fabric, views, exclusive, batch_size, progress):
                     yield item
                     bar.advance()
 
     def _levels_of(
-        self, share: Share, fabric: Fabric, views: str, batch_size: int, progress: Progress
+        self, share: Share, fabric: Fabric, views: str, exclusive: bool, batch_size: int, progress: Progress
     ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """`levels` of one share. Its runs are in memory only while this generator is open."""
         folders = [self.folders[member] for member in share.members]
@@ -72,7 +82,7 @@ class Subset:
         cache = self.data_folder.cache
         pixels = (cache[cache.index[image_id]] for image_id in share.image_ids)
         levels_of = level_maps.predict_levels(
-            members, pixels, fabric, views=views, batch_size=batch_size, weights=weights
+            members, pixels, fabric, views=views, batch_size=batch_size, weights=weights, exclusive=exclusive
         )
         try:
             yield from zip(share.image_ids, levels_of, strict=True)

@@ -89,17 +89,19 @@ def _batches_of_levels(
         wrong = levels.not_finite()
         exact = {member for member, _ in wrong if isinstance(members[member], CheckedHalf)}
         if exact:
-            levels = _levels(members, shares, batch, fabric, chosen, exclusive, exact)
+            levels = _levels(members, shares, batch, fabric, chosen, exact)
             wrong = levels.not_finite()
         if wrong:
             member, image = wrong[0]
             raise NotFiniteError(done + image, member)
         done += len(batch)
-        return levels.arrived()
+        arrived = list(levels.levels.numpy())
+        # on the host for every device: meanwhile a GPU works on the next batch
+        return [make_exclusive(each) for each in arrived] if exclusive else arrived
 
     for batch in _same_size(data_folder, batch_size, LARGEST_BATCH_PX // len(chosen)):
         try:
-            in_flight.append((batch, _levels(members, shares, batch, fabric, chosen, exclusive)))
+            in_flight.append((batch, _levels(members, shares, batch, fabric, chosen)))
         except (RuntimeError, MemoryError) as error:
             if not is_memory(error) and PRIMITIVE not in str(error):
                 raise
@@ -119,8 +121,6 @@ class _Levels(NamedTuple):
     sums: Tensor
     """`(M, N)`: sums of the probs of each member for each image; finite only if all the probs are."""
     copied: torch.cuda.Event | None
-    exclusive: bool
-    """Whether `make_exclusive` is still to be applied."""
 
     def not_finite(self) -> list[tuple[int, int]]:
         """(member, image) pairs whose probs are not finite, in order of the images."""
@@ -128,10 +128,6 @@ class _Levels(NamedTuple):
             self.copied.synchronize()
         pairs = np.argwhere(~np.isfinite(self.sums.numpy()))
         return sorted(((int(member), int(image)) for member, image in pairs), key=lambda pair: pair[::-1])
-
-    def arrived(self) -> Sequence[NDArray[np.uint8]]:
-        levels = self.levels.numpy()
-        return [make_exclusive(each) for each in levels] if self.exclusive else list(levels)
 
 
 @torch.inference_mode()
@@ -141,7 +137,6 @@ def _levels(
     batch: NDArray[np.uint8],
     fabric: Fabric,
     views: tuple[tta.View, ...],
-    exclusive: bool,
     exact: AbstractSet[int] = frozenset(),
 ) -> _Levels:
     """The levels of `batch: (N, H, W) uint8`; a GPU may still compute them. `exact`: members that use float32."""
@@ -164,27 +159,14 @@ def _levels(
     assert total is not None
     levels = total.round_().to(torch.uint8)[:, :, :height, :width]
     if not is_gpu:
-        return _Levels(levels, sums, None, exclusive)
-    if exclusive:
-        _keep_highest(levels)
+        return _Levels(levels, sums, None)
     host = torch.empty(levels.shape, dtype=torch.uint8, pin_memory=True)
     host.copy_(levels, non_blocking=True)
     host_sums = torch.empty(sums.shape, pin_memory=True)
     host_sums.copy_(sums, non_blocking=True)
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(fabric.device))
-    return _Levels(host, host_sums, copied, False)
-
-
-def _keep_highest(levels: Tensor) -> None:
-    """`make_exclusive` on any device: `(N, C, H, W)` uint8, changed in place."""
-    best, owner = levels[:, 0].clone(), torch.zeros_like(levels[:, 0])
-    for channel in range(1, levels.shape[1]):
-        higher = levels[:, channel] > best
-        owner.masked_fill_(higher, channel)
-        torch.maximum(best, levels[:, channel], out=best)
-    for channel in range(levels.shape[1]):
-        levels[:, channel].masked_fill_(owner != channel, 0)
+    return _Levels(host, host_sums, copied)
 
 
 def _same_size(data_folder: Iterable[Grey | None], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from severstal_cli import files, typed
 from severstal_cli.errors import RunError
 from severstal_cli.learning import finite
 from severstal_cli.learning.networks import names, registry
+from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset import leakage
 from severstal_cli.steel.images.decoding import DEPTHS
 from severstal_cli.steel.tables.csv_rows import MAX_CLASS_ID
@@ -69,9 +70,17 @@ class ModelCard:
     """Leakage records (`leakage`) of other runs: the run that the weights started from, the runs that made the
     pseudo-labels, and the runs that these started from."""
 
+    class_names: tuple[str, ...] = ()
+    """Names of all classes, from `classes.txt` of the data; () without it, and in runs from before it was noted."""
+
     def records(self) -> tuple[dict[str, Any], ...]:
         """Leakage records of all images that this model has seen, in its own training or through other runs."""
         return {"data": self.data_fingerprint, "split": self.split_fingerprint, "fold": self.fold}, *self.seen
+
+
+def class_names_of(cards: Iterable[ModelCard]) -> tuple[str, ...]:
+    """Names of the classes, of the first of these runs that has names; () if none has."""
+    return next((card.class_names for card in cards if card.class_names), ())
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -110,6 +119,9 @@ def card_from(fields: Mapping[str, Any]) -> ModelCard:
             raise ValueError(f"{name} is {value}, not {low}{f' to {high}' * (high > low)}")
     if card.bits not in (None, *DEPTHS):
         raise ValueError(f"bits is {card.bits}, not one of {', '.join(map(str, DEPTHS))}")
+    if card.class_names and len(card.class_names) != card.classes:
+        raise ValueError(f"class_names has {len(card.class_names)} names, not {card.classes}")
+    class_names.check(card.class_names)
     for record in card.seen:
         leakage.check(record)
     return card

@@ -71,6 +71,7 @@ def describe(
         environment=_environment(fabric, config.precision),
         pseudo_fingerprint=None if pseudo is None else pseudo.fingerprint,
         seen=seen,
+        class_names=data_folder.class_names,
     )
 
 

@@ -68,10 +68,12 @@ class Validation:
 
         def scores_of(item: tuple[str, NDArray[np.uint8]]) -> list[float]:
             image_id, levels = item
-            rles = postprocess.masks_to_runs(levels, rules, exclusive=card.exclusive)
+            rles = postprocess.masks_to_runs(levels, rules)
             return [dice.dice(rles[at], masks.get((image_id, at), rle.EMPTY)) for at in self._counted]
 
-        levels_of = level_maps.predict_levels([member], pixels, fabric, batch_size=self._batch_size)
+        levels_of = level_maps.predict_levels(
+            [member], pixels, fabric, batch_size=self._batch_size, exclusive=card.exclusive
+        )
         scored = map_in_order(scores_of, zip(mine, levels_of, strict=True), ahead=2 * (cpu_count() or 1), name="masks")
         try:
             own_scores = np.array(list(scored)).reshape(len(mine), len(self._counted))

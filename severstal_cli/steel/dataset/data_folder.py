@@ -12,6 +12,7 @@ from pathlib import Path
 
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
+from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset.agreement import check_inside
 from severstal_cli.steel.images.cache import ImageCache, open_cache
 from severstal_cli.steel.images.image_files import other_endings
@@ -30,6 +31,7 @@ class DataFolder:
         masks: RLE of every non-empty mask by (image_id, channel).
         classes: the highest class_id of the table.
         class_ids: class_ids that occur in the table; means are over them.
+        class_names: those of `classes.txt`; () without it.
         fingerprint: hash of names, sizes and masks, sixteen hexadecimal digits. The cache has that of the pixels.
     """
 
@@ -39,6 +41,7 @@ class DataFolder:
     classes: int
     class_ids: tuple[int, ...]
     fingerprint: str
+    class_names: tuple[str, ...] = ()
 
     def class_sets(self) -> list[frozenset[int]]:
         """Return the class_ids of each image, in the order of the cache."""
@@ -76,6 +79,7 @@ def open_data_folder(folder: Path, progress: Progress = SILENT) -> DataFolder:
     table = read_table(folder / "train.csv")
     if not table.masks:
         raise InputError(f"{folder / 'train.csv'} has no mask", "nothing to learn from", "Give annotated images")
+    names = class_names.names_for(folder / "train.csv", table.classes)
     log_merged(folder / "train.csv", table, progress)
     log_gaps(folder / "train.csv", table, progress)
     cache = open_cache(folder / "train_images", progress)
@@ -87,6 +91,7 @@ def open_data_folder(folder: Path, progress: Progress = SILENT) -> DataFolder:
         classes=table.classes,
         class_ids=table.class_ids,
         fingerprint=_fingerprint(table, cache),
+        class_names=names[: table.classes],
     )
 
 

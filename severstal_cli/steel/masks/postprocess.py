@@ -117,13 +117,12 @@ def _keep_highest(levels):  # type: ignore[no-untyped-def]
                 row[i] = row[i] if owner[i] == np.uint8(channel) else np.uint8(0)
 
 
-def masks_to_runs(levels: NDArray[np.uint8], rules: Sequence[ClassPostprocess], *, exclusive: bool) -> list[rle.RLE]:
+def masks_to_runs(levels: NDArray[np.uint8], rules: Sequence[ClassPostprocess]) -> list[rle.RLE]:
     """The masks of one image as RLE, one per class.
 
-    levels: (C, H, W) uint8; rules: C of them. exclusive: apply `make_exclusive` first.
-    Raises ValueError when the number of rules is not C.
+    levels: (C, H, W) uint8; rules: C of them. Raises ValueError when the number of rules is not C.
     """
     if len(levels) != len(rules):
         raise ValueError(f"{len(levels)} classes and {len(rules)} rules")
-    masks = map(_mask, make_exclusive(levels) if exclusive else levels, rules)
+    masks = map(_mask, levels, rules)
     return [rle.EMPTY if mask is None else rle.encode(mask) for mask in masks]

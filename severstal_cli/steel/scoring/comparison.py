@@ -1,6 +1,7 @@
 """The result of `compare`: one row per candidate, as JSON values and as a Markdown table."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class CompareResult:
 def markdown(result: CompareResult) -> str:
     """The Markdown table, with the verdicts below it."""
     first = result.rows[0].score
-    classes = [f"class {score.class_id}" for score in first.by_class]
+    classes = [f"class {_literal(label)}" for label in first.labels()]
     level = percent(result.rows[-1].differences[-1].level)
     header = ["", "mean Dice", "95 % interval", "where the class is there", *classes, "masks", "weights", "training",
               "images/s", "less the first", f"{level} interval of it"]  # fmt: skip
@@ -78,6 +79,11 @@ def markdown(result: CompareResult) -> str:
     lines.append(f"| {' | '.join(nothing + [''] * (len(header) - len(nothing)))} |")
     lines += ["", *(f"- {row.verdict}" for row in result.rows if row.verdict)]
     return "\n".join(lines) + "\n"
+
+
+def _literal(text: str) -> str:
+    """`text` with its punctuation escaped, so that Markdown shows it as it is."""
+    return re.sub(r"([!-,./:-@\[-`{-~])", r"\\\1", text)
 
 
 def cells_of(row: Row) -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from severstal_cli.steel.scoring import intervals
 from severstal_cli.steel.scoring.dice import Masks, dice_matrix
+from severstal_cli.wording import class_label
 
 Interval = tuple[float, float]
 
@@ -84,11 +85,19 @@ class ScoreResult:
     """Another score on the same images."""
     differences: tuple[Difference, ...] = ()
     """From `against`, per class, and last over all classes."""
+    class_names: tuple[str, ...] = ()
+    """Names of all classes, also of those that do not count; or none."""
+
+    def labels(self) -> list[str]:
+        """The label of each class that counts."""
+        return [class_label(each.class_id - 1, self.class_names) for each in self.by_class]
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values, with each difference beside its score."""
         content = dataclasses.asdict(self)
         del content["differences"]
+        if not self.class_names:
+            del content["class_names"]
         if self.against is None:
             del content["against"]
             return content
@@ -120,6 +129,7 @@ class Scores:
     """The C classes that count; empty: 1 to C."""
     masks: Masks = dataclasses.field(default_factory=dict, repr=False)
     """The predicted masks."""
+    class_names: tuple[str, ...] = ()
     images_per_s: float | None = None
     """Prediction speed, where the score included prediction."""
 
@@ -156,6 +166,7 @@ class Scores:
             knows_duplicates=self.knows_duplicates,
             against=None if against is None else against.summary(),
             differences=() if against is None else tuple(differences([self], [against])),
+            class_names=self.class_names,
         )
 
 

@@ -16,12 +16,13 @@ from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import SILENT
 from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.splits import HOLDOUT, read_splits
+from severstal_cli.steel.masks.postprocess import make_exclusive
 
 Found = dict[str, NDArray[np.uint8]]
 
 
 def levels_of(part: held_out.Subset) -> Found:
-    return dict(part.levels(views="none", batch_size=4, progress=SILENT))
+    return dict(part.levels(views="none", exclusive=False, batch_size=4, progress=SILENT))
 
 
 def probs_of(data: Path, folder: Path, image_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -116,3 +117,11 @@ def test_what_would_score_trained_images_is_refused(members: dict[str, Path], tm
     model_card.write_card(other, model_card.card_from({**fields, "data_fingerprint": "another"}))
     with pytest.raises(RunError, match="other was trained with another data"):
         held_out.open_holdout([a, other], None, SILENT)
+
+
+def test_exclusive_levels_have_one_class_per_pixel(trained: tuple[Path, Path]) -> None:
+    part = held_out.open_validation([trained[1]], None, SILENT)
+    exclusive = dict(part.levels(views="none", exclusive=True, batch_size=4, progress=SILENT))
+    raw = levels_of(part)
+    check_equal(exclusive, {image_id: make_exclusive(levels) for image_id, levels in raw.items()})
+    assert any(not np.array_equal(exclusive[image_id], levels) for image_id, levels in raw.items())

@@ -130,12 +130,7 @@ def test_runs_count_as_their_weights_say(fabric) -> None:  # type: ignore[no-unt
     assert np.abs(levels[0] - 255 * (0.75 * grey + 0.25 * (grey + 0.25) / 1.5)).max() <= 0.51
 
 
-def test_one_class_a_pixel_is_left_by_any_device_as_by_the_search(fabric) -> None:  # type: ignore[no-untyped-def]
-    levels = np.random.default_rng(0).integers(0, 4, (5, 3, 40, 50), dtype=np.uint8)  # many ties
-    expected = np.stack([make_exclusive(each) for each in levels])
-    changed = torch.from_numpy(levels.copy())
-    level_maps._keep_highest(changed)
-    np.testing.assert_array_equal(changed.numpy(), expected)
+def test_exclusive_levels_have_one_class_per_pixel(fabric) -> None:  # type: ignore[no-untyped-def]
     data_folder = _photographs([(64, 64), (64, 64), (50, 70)])
     member = Member(network=_Light(), mean=0.0, std=1.0)
     whole, single = (list(predict_levels([member], data_folder, fabric, exclusive=flag)) for flag in (False, True))

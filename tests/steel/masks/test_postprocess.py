@@ -143,13 +143,12 @@ def test_masks_to_runs():
         ClassPostprocess(pixel_threshold=DISABLED),
         ClassPostprocess(pixel_threshold=120, min_component_px=3),
     ]
-    for exclusive in (False, True):
-        used = make_exclusive(levels) if exclusive else levels
-        found = masks_to_runs(levels, rules, exclusive=exclusive)
+    for used in (levels, make_exclusive(levels)):
+        found = masks_to_runs(used, rules)
         assert len(found[1]) == 0
         for runs, channel, rule in zip(found, used, rules, strict=True):
             np.testing.assert_array_equal(rle.decode(runs, (8, 9)), apply_rule(channel, rule))
-    alone = masks_to_runs(levels, rules, exclusive=True)
+    alone = masks_to_runs(make_exclusive(levels), rules)
     assert rle.overlap(alone[0], alone[2]) == 0
     with pytest.raises(ValueError, match="3 classes and 2 rules"):
-        masks_to_runs(levels, rules[:2], exclusive=True)
+        masks_to_runs(levels, rules[:2])

@@ -27,7 +27,7 @@ def test_it_is_the_soft_dice_of_the_mask_as_it_was_cut() -> None:
         ClassPostprocess(pixel_threshold=150, min_component_px=9),
         ClassPostprocess(),
     ]
-    masks = masks_to_runs(levels, rules, exclusive=False)
+    masks = masks_to_runs(levels, rules)
     for score, channel, runs in zip(confidence.expected_dice(levels, masks), levels, masks, strict=True):
         probs, mask = channel / 255, rle.decode(runs, (37, 83))
         assert score == pytest.approx(2 * (probs * mask).sum() / (mask.sum() + probs.sum()))
