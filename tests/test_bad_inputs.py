@@ -1051,7 +1051,7 @@ def test_ctrl_c_ends_with_130_and_harms_nothing(
     again = severstal(f"{line} --resume" if goes_on else line)
     assert again.code == 0, again.err
     if where == "in the second epoch":
-        assert "going on after epoch 1" in again.err
+        assert "resuming after epoch 1" in again.err
 
 
 SIGNALLED = """
@@ -1089,4 +1089,4 @@ def test_a_real_signal_does_the_same(severstal: Severstal, work: Path, line: str
         assert len(rows) - epochs in (0, 1)  # the line comes after the file
         again = severstal(line.replace("500", str(len(rows) + 1)) + " --resume")
         assert again.code == 0, again.err
-        assert f"going on after epoch {len(rows)}" in again.err
+        assert f"resuming after epoch {len(rows)}" in again.err

@@ -228,7 +228,7 @@ def test_a_class_without_a_mask_on_the_fold_is_said_to_be_so(make_data, heard, t
     rows = (data / "train.csv").read_text().splitlines()
     rare = [row for row in rows if row.split(",")[1] == "2"]
     (data / "train.csv").write_text("\n".join(row for row in rows if row not in rare[1:]) + "\n")
-    part = ensure_splits(data).parts[rare[0].split(",")[0]]
+    part = ensure_splits(open_data_folder(data)).parts[rare[0].split(",")[0]]
     fold = next(fold for fold in range(5) if str(fold) != part)
     folder = training.train(TrainConfig(data=data, arch="unet-small", epochs=1, models=tmp_path, fold=fold)).folder
     card = model_card.read_card(folder)

@@ -24,6 +24,7 @@ from severstal_cli.learning.networks import registry
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.training import checkpoint_selection, loop, losses, schedule, validation
 from severstal_cli.stages import training
+from severstal_cli.steel.dataset import data_folder
 from severstal_cli.steel.dataset.splits import HOLDOUT, read_splits
 from severstal_cli.steel.images import decoding
 
@@ -196,6 +197,22 @@ def test_a_training_of_one_step_learns(make_data, tmp_path: Path, limit_s: float
     saved = run_folder.read_checkpoint(folder)
     assert saved["state"]["steps"] == 1
     assert saved["history"][0]["learning_rate"] > 0.3 * TrainConfig().learning_rate
+
+
+def test_a_first_training_reads_table_and_images_once(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    opened = []
+    real = data_folder.open_cache
+
+    def counted(folder: Path, *more: Any) -> Any:
+        opened.append(folder)
+        return real(folder, *more)
+
+    data = make_data()
+    monkeypatch.setattr(data_folder, "open_cache", counted)
+    training.train(_config(data, tmp_path, epochs=1))
+    assert opened == [data / "train_images"]
 
 
 def test_seed_decides(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -375,7 +392,7 @@ def test_auto_takes_a_step_at_once_on_a_cpu_and_says_so(make_data, heard, tmp_pa
     repeated = training.train(TrainConfig(**read_settings(auto / model_card.CARD), models=tmp_path / "again")).folder
     assert _bits(repeated) == _bits(auto)
     (line,) = [line for line in heard.lines if "training on 20 images" in line]
-    assert "; 8 images a step; " in line
+    assert "; effective batch size 8; " in line
 
 
 def test_a_batch_size_that_was_found_is_recorded_and_may_be_another_one_later(

@@ -206,7 +206,7 @@ def test_a_killed_worker_ends_all_with_one_line_and_torchrun_goes_on_with_the_sa
     out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     assert out.count("3 epochs in ") == 1
-    assert err.count("going on after epoch 1") == 1
+    assert err.count("resuming after epoch 1") == 1
     assert _weights(tmp_path / "unet-small-fold0") == _weights(configs[0].models / "whole")
 
 
