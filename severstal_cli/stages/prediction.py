@@ -105,7 +105,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         missing = sorted(parts.images.keys() - set(there))
         mine = missing[fabric.global_rank :: fabric.world_size]
         with _keeping(parts, progress):
-            predict_levels = _networks(config, how, fabric, progress) if mine else None
+            predict_levels = _networks(config, how, names, fabric, progress) if mine else None
             began = time.monotonic()
             if predict_levels is not None:
                 _predict_parts(config, task, parts, mine, predict_levels, progress)
@@ -115,9 +115,11 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         return _merge(config, task, parts, missing, time.monotonic() - began, fabric, names)
 
 
-def _networks(config: PredictConfig, how: Ensemble, fabric: Fabric, progress: Progress) -> PredictLevels:
+def _networks(
+    config: PredictConfig, how: Ensemble, names: Sequence[str], fabric: Fabric, progress: Progress
+) -> PredictLevels:
     """Open the runs."""
-    members = engines.load_members(how.folders, how.cards, fabric, engine=config.engine,
+    members = engines.open_members(how.folders, how.cards, names, fabric,
                                    compile_networks=config.compile, progress=progress)  # fmt: skip
     return partial(level_maps.predict_levels, members, fabric=fabric, views=how.views,
                    batch_size=config.batch_size, weights=how.weights, exclusive=how.thresholds.exclusive)  # fmt: skip

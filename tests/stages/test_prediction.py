@@ -424,6 +424,13 @@ def test_batches_of_one_and_of_sixteen_give_the_same_bytes_in_float32(
     assert written[0] == written[1]
 
 
+def test_the_engine_is_chosen_once_for_each_run(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    chosen, real = [], engines.engine_for
+    monkeypatch.setattr(engines, "engine_for", lambda *given: chosen.append(given[0]) or real(*given))
+    _predict(trained, tmp_path)
+    assert chosen == [trained[1]]
+
+
 def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, folder = trained
     other = tmp_path / "other"
