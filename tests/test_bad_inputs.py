@@ -765,7 +765,7 @@ def test_wrong_usage_ends_with_2_and_harms_nothing(severstal: Severstal, work: P
         (["000000001.png,1,9 2 1 1"], "fault: line 2: 000000001.png, class 1: run 2 (number 3): start 1 is before"),
         (["000000001.png,1,6144 2"], "fault: line 2: 000000001.png, class 1: run 1 (number 2): "),
         (["000000001.png,1,1 2", "000000001.png,1,1 2", "x,1,"], "line 3: 000000001.png, class 1 is in line 2 already"),
-        (["else.png,1,1 2"], "fault: line 2: else.png is not among the images asked for"),
+        (["else.png,1,1 2"], "fault: line 2: else.png is not one of the expected images"),
     ],
 )
 def test_check_tells_faults_as_its_result(severstal: Severstal, work: Path, rows: list[str], said: str) -> None:

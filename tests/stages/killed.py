@@ -84,7 +84,7 @@ def kinds_of(command: Callable[[], object], folder: Path) -> list[str]:
 
     assert in_a_fork(recorded) == 0
     os.close(write)
-    with open(read, encoding="utf-8") as lines:
+    with os.fdopen(read, encoding="utf-8") as lines:
         return list(dict.fromkeys(lines.read().splitlines()))
 
 

@@ -1,10 +1,11 @@
-"""Several workers train what one process would; one alone tells and writes, and none outlives the others."""
+"""Several workers train what one process would; only the first one logs and writes, and none outlives the others."""
 
 import json
 import multiprocessing
 import multiprocessing.synchronize
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -81,44 +82,40 @@ def _listening(session: int) -> set[str]:
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
 
 
-@pytest.mark.parametrize("command", ["train", "predict"])
-def test_several_devices_of_one_machine_listen_at_the_loopback_alone(
-    trained,  # type: ignore[no-untyped-def]
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    command: str,
-) -> None:
+def _another_interface() -> str:
+    """A network interface other than the loopback, if there is one: Gloo must not listen at it."""
+    return next((name for _, name in socket.if_nameindex() if name not in ("lo", "lo0")), "lo")
+
+
+def test_devices_of_one_machine_that_predict_listen_at_the_loopback_only(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
-    config = TrainConfig(data=data, models=tmp_path, arch="unet-small", epochs=2)
     predicts = ["predict", str(data / "train_images"), "--model", str(folder), "--out", str(tmp_path / "s.csv")]
-    others = [name for _, name in socket.if_nameindex() if name not in ("lo", "lo0")]
-    process = _run("-m", "severstal_cli", *(_options(config) if command == "train" else predicts), "--devices", "2",
-                   GLOO_SOCKET_IFNAME=others[0] if others else "lo")  # fmt: skip
-    found: set[str] = set()
+    process = _run("-m", "severstal_cli", *predicts, "--devices", "2", GLOO_SOCKET_IFNAME=_another_interface())
+    addresses: set[str] = set()
     while process.poll() is None:
-        found |= _listening(process.pid)
+        addresses |= _listening(process.pid)
         time.sleep(0.02)
     _, err = process.communicate()
     assert process.returncode == 0, err
-    assert found, "nothing was seen"
-    assert found <= LOOPBACK
+    assert addresses, "no listening socket was seen"
+    assert addresses <= LOOPBACK
 
 
-def test_workers_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
-    assert launching.run(in_workers.sum_of_ranks, 2) == [0, 1]
-
-
-def test_no_worker_outlives_the_command(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """Nor does the folder where they met, though what would remove it was killed."""
+def test_devices_that_train_listen_at_the_loopback_only_and_do_not_outlive_the_command(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The folder where they meet is removed, too, though the process that would remove it was killed."""
     (tmp_path / "temporary").mkdir()
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", epochs=10_000)
-    process = _run("-m", "severstal_cli", *_options(config), "--devices", "2", TMPDIR=str(tmp_path / "temporary"))
+    process = _run("-m", "severstal_cli", *_options(config), "--devices", "2", TMPDIR=str(tmp_path / "temporary"),
+                   GLOO_SOCKET_IFNAME=_another_interface())  # fmt: skip
     assert process.stderr is not None
-    process.stderr.readline()
+    addresses: set[str] = set()
+    for _ in range(2):  # lines: the start and the first epoch
+        while not select.select([process.stderr], [], [], 0.02)[0]:
+            addresses |= _listening(process.pid)
+        process.stderr.readline()
+    addresses |= _listening(process.pid)
+    assert addresses, "no listening socket was seen"
+    assert addresses <= LOOPBACK
     assert len(_alive(process.pid)) > 2
     assert list((tmp_path / "temporary").glob("severstal-*"))
     process.kill()
@@ -137,17 +134,29 @@ def _weights(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def configs(trained, tmp_path_factory: pytest.TempPathFactory) -> list[TrainConfig]:  # type: ignore[no-untyped-def]
-    """Three trainings by two workers, done: whole, of a plain network with an uneven last step, and one out of time."""
+    """Four finished trainings by two workers, without shared memory.
+
+    The first one is whole, the second one trains a plain network with an uneven last step, the third one ends by its
+    time limit, and in the fourth one the half precision of the second worker is wrong.
+    """
     data, _ = trained
     whole = TrainConfig(data=data, models=tmp_path_factory.mktemp("models"), arch="unet-small", epochs=3, batch_size=4,
                         devices=2, name="whole")  # fmt: skip
     plain = replace(whole, name="plain", epochs=2, batch_size=3, step_images=6, warmup_share=0.0, dice_weight=0.0,
                     precision="32-true")  # fmt: skip
     timed = replace(whole, name="timed", epochs=10_000, time_limit_s=1.5)
-    results = launching.run(in_workers.train_three, 2, whole, plain, timed)
-    assert [result.folder.name for result in results] == ["whole", "plain", "timed"]
+    half = replace(whole, name="half", epochs=1, crop_widths_px=(32,), precision="bf16-mixed")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
+        ranks, results = launching.run(in_workers.train_four, 2, whole, plain, timed, half)
+    assert ranks == [0, 1]
+    assert [result.folder.name for result in results] == ["whole", "plain", "timed", "half"]
     assert not multiprocessing.active_children()
-    return [whole, plain, timed]
+    return [whole, plain, timed, half]
 
 
 def test_validation_by_two_is_that_by_one(configs: list[TrainConfig]) -> None:
@@ -301,11 +310,8 @@ def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.
         training.train(TrainConfig(data=tmp_path, models=tmp_path, devices=2))
 
 
-def test_all_use_float32_where_half_precision_is_wrong_for_one(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", batch_size=4, epochs=1, devices=2,
-                         crop_widths_px=(32,), precision="bf16-mixed")  # fmt: skip
-    result = launching.run(in_workers.train_with_wrong_half_precision, 2, config)
-    saved = run_folder.read_checkpoint(result.folder)["state"]
+def test_all_use_float32_where_half_precision_is_wrong_for_one(configs: list[TrainConfig]) -> None:
+    saved = run_folder.read_checkpoint(configs[3].models / "half")["state"]
     assert saved["verdicts"]
     assert not any(agrees for *_, agrees in saved["verdicts"])
     assert all(agrees for *_, agrees in saved["validation_verdicts"]), "validated are images of 96 columns"
