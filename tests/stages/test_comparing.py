@@ -152,7 +152,7 @@ def test_the_verdict_is_of_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> No
 
     few = hard.copy()
     few[:3] += 0.1
-    by, but = "(+0.0200 to +0.0200, 95 % interval)", ", these two trainings; --seeds tells of more"
+    by, but = "(+0.0200 to +0.0200, 95 % interval)", ", these two trainings only; --seeds trains more"
     for first, other, words in (
         (of("a", 0.0), of("b", 0.02), f"b is better than a by 0.0200 {by}"),
         (of("a", 0.0), of("b", -0.02), f"b is worse than a by 0.0200 {by.replace('+', '-')}"),
@@ -160,12 +160,12 @@ def test_the_verdict_is_of_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> No
         (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(few),)),
          "b and a: their scores differ on 3 images, near-duplicates counted once: too few to tell which is better"),
         (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(hard[::-1]),)),
-         "no difference between b and a that 1,000 images can show"),
+         "no significant difference between b and a on 1,000 images"),
         (of("a", 0.0), of("b", 0.05, -0.02, 0.01),
-         "no difference between b and a that 1,000 images and 3 trainings can show"),
+         "no significant difference between b and a on 1,000 images and 3 trainings"),
         (of("a", 0.0, runs=True), of("b", 0.02, runs=True), f"b is better than a by 0.0200 {by}{but}"),
         (of("a", 0.0, runs=True), of("s", 0.02, runs=True),
-         "s and a differ by seed alone: what is between them is chance of the training"),
+         "s and a differ only by seed: their difference is training noise"),
     ):  # fmt: skip
         found = comparing.differences(other.scores, first.scores)[-1]
         assert comparing._verdict(other, first, found) == words
@@ -231,7 +231,7 @@ def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) ->
     card = model_card.read_card(other)
     model_card.write_card(other, dataclasses.replace(card, config=card.config | {"seed": 7}))
     again = comparing.compare(CompareConfig(candidates=(str(trained[1]), str(other)), out=tmp_path / "out"))
-    assert "differ by seed alone" in again.rows[1].verdict
+    assert "differ only by seed" in again.rows[1].verdict
 
 
 def test_networks_are_trained_once_with_equal_settings_and_each_seed(

@@ -64,7 +64,7 @@ def test_by_default_it_lies_beside_the_run(trained: tuple[Path, Path], tmp_path:
     assert f"next: severstal predict IMAGES --model {out}" in found.stdout
     again = CliRunner().invoke(app, ["export", str(source), "--format", "onnx"])
     assert again.exit_code == 1
-    assert f"{out} is there. Give another --out, or remove it" in again.output
+    assert f"{out} exists already. Give another --out, or remove it" in again.output
 
 
 def test_a_network_that_differs_is_not_kept(
