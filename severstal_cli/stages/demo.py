@@ -69,9 +69,7 @@ def _check_folder(out: Path, data: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"cannot write a demo to {out}", "it is a file", "Name a folder")
     if out.is_dir() and any(out.iterdir()) and not (data / MARKER).is_file():
-        raise InputError(
-            f"will not write to {out}", "it holds other files than a demo", "Name a new or empty folder"
-        )
+        raise InputError(f"will not write to {out}", "it holds other files than a demo", "Name a new or empty folder")
 
 
 def _train(arch: str, data: Path, models: Path, seed: int, progress: Progress) -> Path:

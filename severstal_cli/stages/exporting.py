@@ -71,9 +71,7 @@ def _difference(
     """Largest difference of the levels by torch and by the run in `folder`, both in float32 on the CPU."""
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     try:
-        ours = next(predict_levels([member], [grey], fabric)).astype(
-            int
-        )  # first: an error names the run
+        ours = next(predict_levels([member], [grey], fabric)).astype(int)  # first: an error names the run
         [exported] = engines.load_members([folder], [card], fabric)
         theirs = next(predict_levels([exported], [grey], fabric)).astype(int)
     except NotFiniteError as error:

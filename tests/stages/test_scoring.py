@@ -122,7 +122,7 @@ def test_a_truth_about_other_images_is_told(
     (tmp_path / "train_images").mkdir()
     (tmp_path / "train_images" / "clean.png").touch()
     found = scoring.score(config, TerminalProgress())
-    assert f"without a row in {truth}, and so clean: 1 of 1 image" in capsys.readouterr().err
+    assert f"no row in {truth}, counted as clean: 1 of 1 image" in capsys.readouterr().err
     assert found.all_empty == 1.0
 
 
@@ -144,7 +144,7 @@ def test_runs_past_the_end_are_refused_as_check_does(tables: tuple[Path, Path, P
     submission, truth, images = tables
     config = ScoreConfig(submission=submission, truth=truth, images=images)
     scoring.score(config, heard)
-    unknown = "runs past the end were not looked for: it is not known where the images are; give --images DIR"
+    unknown = "runs past the end of an image were not checked: the image files are unknown; give --images DIR"
     assert unknown in heard.lines
     for folder, given in ((tmp_path / "elsewhere", True), (tmp_path / "train_images", False)):
         folder.mkdir()
@@ -166,7 +166,9 @@ def test_runs_past_the_end_are_refused_as_check_does(tables: tuple[Path, Path, P
     (tmp_path / "train_images" / "b.png").unlink()
     heard.lines.clear()
     scoring.score(dataclasses.replace(config, images=images), heard)
-    assert "runs past the end were not looked for in 1 of 2 images with masks: it is" in " ".join(heard.lines)
+    assert "runs past the end of an image were not checked in 1 of 2 images with masks: the image" in " ".join(
+        heard.lines
+    )
 
 
 def test_classes_that_no_row_of_the_truth_names_do_not_count(tables: tuple[Path, Path, Path], heard) -> None:  # type: ignore[no-untyped-def]
@@ -182,14 +184,14 @@ def test_classes_that_no_row_of_the_truth_names_do_not_count(tables: tuple[Path,
     assert found.all_empty == pytest.approx(4 / 6)
     said = " ".join(heard.lines)
     assert "no row names classes 1 and 3 to 6, so the mean Dice is over 2 and 7 alone" in said
-    assert f"{submission} has empty rows alone of what {truth} does not name, and so not counted: class 4" in said
+    assert f"not scored: class 4, which {truth} does not name; {submission} has only empty rows of it" in said
     # an empty row says that there is such a class
     truth.write_text(truth.read_text() + "a.png,4,\n")
     found = scoring.score(config)
     assert [one.class_id for one in found.by_class] == [2, 4, 7]
     assert found.mean_dice == pytest.approx((two + 1 + seven) / 3)
     submission.write_text(submission.read_text() + "a.png,5,9 1\n")
-    with pytest.raises(InputError, match=r"line 5: it names class 5: .*truth\.csv has 2, 4 and 7\. Remove it, or give"):
+    with pytest.raises(InputError, match=r"line 5: it names class 5: .*truth\.csv has 2, 4 and 7\. Remove it, or add"):
         scoring.score(config)
 
 
@@ -230,7 +232,7 @@ def test_wrong_requests_are_told(tables: tuple[Path, Path, Path], tmp_path: Path
     submission, truth, images = tables
     with pytest.raises(InputError, match="Give a submission and --truth"):
         scoring.score(ScoreConfig(submission=submission))
-    with pytest.raises(InputError, match="not clear what to score"):
+    with pytest.raises(InputError, match="unclear what to score"):
         scoring.score(ScoreConfig(submission=submission, truth=truth, runs=(tmp_path,)))
     images.write_text("ImageId\nx.png\n")
     with pytest.raises(InputError, match=r"names none of the images that count: it names a\.png, expected x\.png"):
@@ -273,7 +275,7 @@ def test_an_ensemble_is_scored_as_its_submission_would_be(
     assert scoring.score(ScoreConfig(runs=runs[::-1], thresholds=tmp_path / "e.json")) == of_file
     assert scoring.score(ScoreConfig(submission=runs[0], runs=runs[1:], thresholds=tmp_path / "e.json")) == of_file
     assert not any((folder / run_folder.SCORE).exists() for folder in runs)
-    with pytest.raises(InputError, match="not clear what to score"):
+    with pytest.raises(InputError, match="unclear what to score"):
         scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", thresholds=tmp_path / "e.json"))
 
 
@@ -305,7 +307,7 @@ def test_thresholds_of_another_split_are_refused(trained, tmp_path: Path) -> Non
         if name == "data_fingerprint":
             scoring.score(config)
         else:
-            with pytest.raises(InputError, match=r"t\.json was searched with another split: it may know images"):
+            with pytest.raises(InputError, match=r"t\.json was searched with another split: its images may be"):
                 scoring.score(config)
 
 
@@ -376,12 +378,12 @@ def test_of_several_submissions_the_images_of_those_with_every_row_count(
     by_path = dict(zip(paths, judged.scores, strict=True))
     assert by_path[tmp_path / "defects.csv"].dice.tolist() == [[1, 1], [1, 0], [1, 1], [1, 1]]
     defects = tmp_path / "defects.csv"
-    assert f"counting the 4 images in {submission}; --images DIR or LIST.csv counts others" in heard.lines
-    assert f"without a row in {defects}, and so empty: 3 of 4 images, first b.png" in heard.lines
-    assert f"in {defects}, but not in {submission}, and so not counted: 1 image" in heard.lines
+    assert f"scoring the 4 images of {submission}; choose others by --images DIR or LIST.csv" in heard.lines
+    assert f"no row in {defects}, counted as empty: 3 of 4 images, first b.png" in heard.lines
+    assert f"not scored: 1 image in {defects}, but not in {submission}" in heard.lines
     scoring.score_submissions([submission], truth, images, heard)
-    assert f"in {submission}, but not in --images, and so not counted: 1 image" in heard.lines
-    with pytest.raises(InputError, match=r"not clear which images count: .*defects\.csv has rows for defects only"):
+    assert f"not scored: 1 image in {submission}, but not in --images" in heard.lines
+    with pytest.raises(InputError, match=r"unclear which images to score: .*defects\.csv has rows for defects only"):
         scoring.score_submissions([defects, truth], truth, None)
     alone = scoring.score(ScoreConfig(submission=defects, truth=truth))
     assert alone.images == 2  # by itself, as it says
