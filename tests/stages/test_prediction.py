@@ -225,7 +225,7 @@ def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(tr
     settings = {"images": (folder,), "runs": (trained[1],), "out": tmp_path / "s.csv"}
     with pytest.raises(InputError, match=bad.name):
         prediction.predict(PredictConfig(**settings), heard)
-    assert heard.lines[-1] == "2 of 3 parts are kept: with --resume the same command goes on"
+    assert heard.lines[-1] == "2 of 3 shards are kept: give the same command with --resume to continue"
     assert not (tmp_path / "s.csv").exists()
     shutil.copy(trained[0] / "train_images" / bad.name, bad)
     with pytest.raises(InputError, match=r"parts of a prediction are in the way: 2 in .*s\.parts\. Give --resume"):
@@ -267,7 +267,7 @@ def test_a_part_that_cannot_be_written_ends_the_prediction_and_those_before_it_a
     config = PredictConfig(images=(trained[0] / "train_images",), runs=(trained[1],), out=tmp_path / "s.csv")
     with pytest.raises(OutputError, match="cannot write part 2: No space left"):
         prediction.predict(config, heard)
-    assert heard.lines[-1] == "1 of 3 parts are kept: with --resume the same command goes on"
+    assert heard.lines[-1] == "1 of 3 shards are kept: give the same command with --resume to continue"
     assert [path.name for path in sorted((tmp_path / "s.parts").glob("part-*.json"))] == ["part-00001.json"]
 
 
@@ -452,7 +452,7 @@ def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-un
 
 def test_two_predictions_do_not_write_the_same_file_at_once(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     with files.locked(tmp_path / "submission.parts", "held"):
-        with pytest.raises(MachineError, match=r"another prediction is making .*submission\.csv\. Wait for it"):
+        with pytest.raises(MachineError, match=r"another process predicts .*submission\.csv\. Wait for it"):
             _predict(trained, tmp_path)
         (tmp_path / "submission.parts" / "part-00001.csv").touch()
     assert [path.name for path in (tmp_path / "submission.parts").iterdir()] == ["part-00001.csv"]
