@@ -243,34 +243,36 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     progress.log(f"scoring {', '.join(map(str, runs))} on the holdout")
     for note in how.notes():
         progress.log(note)
-    part = held_out.open_holdout(runs, config.data, progress, how.weights)
+    subset = held_out.open_holdout(runs, config.data, progress, how.weights)
     thresholds = how.thresholds
-    is_same_data = thresholds.data_fingerprint == part.data_folder.fingerprint
-    if is_same_data and thresholds.split_fingerprint != part.split.fingerprint:
+    is_same_data = thresholds.data_fingerprint == subset.data_folder.fingerprint
+    if is_same_data and thresholds.split_fingerprint != subset.split.fingerprint:
         raise InputError(f"{how.thresholds_path} was searched with another split", "its images may be in this holdout",
                          "Search it with a run of this split")  # fmt: skip
     masks: dict[tuple[str, int], rle.RLE] = {}
-    first = min(config.batch_size, len(part.image_ids))
+    first = min(config.batch_size, len(subset.image_ids))
     began = time.monotonic()
     for number, (image_id, levels) in enumerate(
-        part.levels(views=how.views, batch_size=config.batch_size, progress=progress), start=1
+        subset.levels(views=how.views, batch_size=config.batch_size, progress=progress), start=1
     ):
         found = postprocess.masks_to_runs(levels, thresholds.rules, exclusive=thresholds.exclusive)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
         if number == first:  # the first batch also compiles and loads libraries; the second one has not begun
             began = time.monotonic()
     # a GPU is ahead by some batches: their time is not measured
-    timed = len(part.image_ids) - first * (1 + held_out.batches_ahead())
+    timed = len(subset.image_ids) - first * (1 + held_out.batches_ahead())
     images_per_s = timed / max(time.monotonic() - began, 1e-9) if timed > 0 else None
-    result = scores.score_masks(masks, part.data_folder.masks, part.image_ids, len(thresholds.rules), part.split.groups,
-                                part.data_folder.class_ids)  # fmt: skip
+    result = scores.score_masks(
+        masks, subset.data_folder.masks, subset.image_ids, len(thresholds.rules), subset.split.groups,
+        subset.data_folder.class_ids,
+    )  # fmt: skip
     result = dataclasses.replace(result, images_per_s=images_per_s)
     # kept with a run that was scored with its own post-processing and views, unless its disk is read-only
     is_default = [how.thresholds_path] == [
         folder / run_folder.THRESHOLDS for folder in runs
     ] and how.views == thresholds.tta
     if is_default and files.is_writable(runs[0]):
-        data = {"data_fingerprint": part.data_folder.fingerprint, "split_fingerprint": part.split.fingerprint}
+        data = {"data_fingerprint": subset.data_folder.fingerprint, "split_fingerprint": subset.split.fingerprint}
         content = result.summary().to_dict() | data
         files.write_text(runs[0] / run_folder.SCORE, json.dumps(content, indent=2) + "\n")
     return result

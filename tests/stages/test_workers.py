@@ -38,13 +38,13 @@ RESUME = launching.REMEDY
 
 
 def _options(config: TrainConfig) -> list[str]:
-    """The command line of `config`, but for what decides how many devices there are."""
+    """The command line of `config`, without the number of devices."""
     return ["train", "--data", str(config.data), "--models", str(config.models), "--arch", config.arch,
             "--epochs", str(config.epochs), "--batch-size", str(config.batch_size)]  # fmt: skip
 
 
 def _run(*command: str, **settings: str) -> "subprocess.Popen[str]":
-    """A Python of its own, as from a terminal: it and its children are a session, which Ctrl-C goes to as a whole."""
+    """Start Python as from a terminal: it and its children are a session, and Ctrl-C goes to all of them."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"} | settings
     return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, text=True, start_new_session=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
@@ -64,7 +64,7 @@ def _alive(session: int) -> dict[int, str]:
 
 
 def _listening(session: int) -> set[str]:
-    """The addresses at which the processes of a session wait for others, as the kernel writes them."""
+    """The addresses at which the processes of a session listen, in the kernel's notation."""
     own: set[str] = set()
     for pid in _alive(session):
         for handle in Path(f"/proc/{pid}/fd").glob("*"):
@@ -119,7 +119,7 @@ def test_devices_that_train_listen_at_the_loopback_only_and_do_not_outlive_the_c
     assert len(_alive(process.pid)) > 2
     assert list((tmp_path / "temporary").glob("severstal-*"))
     process.kill()
-    process.communicate()  # ends as soon as nobody is left who could write
+    process.communicate()  # ends when no process holds the other end of the pipes
     assert _alive(process.pid) == {}
     assert not list((tmp_path / "temporary").glob("severstal-*"))
 
@@ -172,14 +172,14 @@ def test_validation_by_two_is_that_by_one(configs: list[TrainConfig]) -> None:
     assert (best["dice"], best["dice_present"]) == pytest.approx(scores, abs=1e-6)
 
 
-def test_two_take_the_steps_of_one_with_as_many_images(configs: list[TrainConfig], tmp_path: Path) -> None:
+def test_two_workers_take_the_same_steps_as_one(configs: list[TrainConfig], tmp_path: Path) -> None:
     two = configs[1]
     one = replace(two, devices=1, models=tmp_path, batch_size=6, step_images=12)
     with in_workers.plain_network():
         training.train(one)
     states = [run_folder.read_checkpoint(config.models / "plain") for config in (two, one)]
     last_step = states[0]["card"]["train_images"] % 12
-    assert last_step % 6 == 1, "its second batch has an image for one of the two workers alone"
+    assert last_step % 6 == 1, "the last batch has an image for one of the two workers only"
     for part in ("network", "average"):
         for name, value in states[0]["state"][part].items():
             assert (value - states[1]["state"][part][name]).abs().max() < 1e-6, name
@@ -187,13 +187,13 @@ def test_two_take_the_steps_of_one_with_as_many_images(configs: list[TrainConfig
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
-def test_all_stop_by_the_clock_of_the_first(configs: list[TrainConfig]) -> None:
+def test_all_workers_stop_by_the_clock_of_the_first(configs: list[TrainConfig]) -> None:
     rows = run_folder.read_checkpoint(configs[2].models / "timed")["history"]
     assert 1 <= len(rows) < 10_000
     assert rows[-1]["elapsed_s"] > 1.0
 
 
-def test_a_killed_worker_ends_all_with_one_line_and_torchrun_goes_on_with_the_same_bits(
+def test_a_killed_worker_ends_all_with_one_line_and_torchrun_resumes_with_the_same_bits(
     configs: list[TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = replace(configs[0], models=tmp_path, name=None)
@@ -205,10 +205,10 @@ def test_a_killed_worker_ends_all_with_one_line_and_torchrun_goes_on_with_the_sa
         cli.main()
     assert end.value.code == 1
     assert not multiprocessing.active_children()
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert told.err.splitlines()[-1] == f"severstal: worker 2 of 2 was killed (signal 9). {RESUME}"
-    assert [line.split(":")[0] for line in told.err.splitlines()] == ["unet-small-fold0", "epoch 1/3", "severstal"]
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert output.err.splitlines()[-1] == f"severstal: worker 2 of 2 was killed (signal 9). {RESUME}"
+    assert [line.split(":")[0] for line in output.err.splitlines()] == ["unet-small-fold0", "epoch 1/3", "severstal"]
 
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
     process = _run(*torchrun, "-m", "severstal_cli", *_options(config), "--resume")
@@ -219,7 +219,7 @@ def test_a_killed_worker_ends_all_with_one_line_and_torchrun_goes_on_with_the_sa
     assert _weights(tmp_path / "unet-small-fold0") == _weights(configs[0].models / "whole")
 
 
-def test_an_error_that_all_find_is_told_once(
+def test_an_error_of_all_workers_is_reported_once(
     trained,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
@@ -230,7 +230,7 @@ def test_an_error_that_all_find_is_told_once(
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_error_that_one_alone_finds_ends_all(
+def test_an_error_of_one_worker_ends_all(
     trained,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
@@ -250,7 +250,7 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     lines = [process.stderr.readline(), process.stderr.readline()]
     assert lines[1].startswith("epoch 1/")
     os.killpg(process.pid, signal.SIGINT)
-    for _ in range(20):  # the launcher passes it on at any moment of what the first one ends
+    for _ in range(20):  # the launcher may pass the signal on at any moment
         time.sleep(0.005)
         for pid in _alive(process.pid).keys() - {process.pid}:
             with suppress(ProcessLookupError):
@@ -282,7 +282,7 @@ def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path
     assert json.loads(two.out.with_suffix(".json").read_text())["processes"] == 2
 
 
-def test_machines_with_other_photographs_do_not_mix_and_with_other_times_they_go_on(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_machines_with_other_images_are_refused_and_with_other_file_times_they_resume(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
     other = Path(shutil.copytree(data / "train_images", tmp_path / "images"))
     for path in other.iterdir():
@@ -314,4 +314,4 @@ def test_all_use_float32_where_half_precision_is_wrong_for_one(configs: list[Tra
     saved = run_folder.read_checkpoint(configs[3].models / "half")["state"]
     assert saved["verdicts"]
     assert not any(agrees for *_, agrees in saved["verdicts"])
-    assert all(agrees for *_, agrees in saved["validation_verdicts"]), "validated are images of 96 columns"
+    assert all(agrees for *_, agrees in saved["validation_verdicts"]), "validation images have 96 columns"
