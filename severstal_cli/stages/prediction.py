@@ -70,17 +70,17 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     The first process returns the result; that of the others is empty.
 
     Raises:
-        InputError: there are no images, an image is wrong or missing from the sample, runs do not fit together, or
-            there are shards of another prediction.
+        InputError: there are no images, an image is wrong, an image of the sample is missing, runs do not fit together,
+            or there are shards of another prediction.
         RunError: a run is missing, incomplete or without thresholds.
         OutputError: the submission cannot be written.
     """
     task = read_task(config, progress)
-    how = task.recipe
+    ensemble = task.recipe
     fabric = open_device()
-    names = engines.engines_for(how.folders, config.engine, fabric, config.compile)
+    engine_names = engines.engines_for(ensemble.folders, config.engine, fabric, config.compile)
     precision = str(half_type(fabric) or torch.float32).removeprefix("torch.")
-    plan = how.fingerprints() | {"classes": task.classes, "engines": names, "precision": precision}
+    plan = ensemble.fingerprints() | {"classes": task.classes, "engines": engine_names, "precision": precision}
     if task.bits is not None:
         plan["bits"] = task.bits
     plan["masks"] = None if config.masks is None else str(config.masks)  # finished shards do not draw theirs again
@@ -89,9 +89,9 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     with lock if distributed.is_first() else nullcontext():
         if distributed.is_first():
             parts.begin(resume=config.resume)
-            runs = ", ".join(f"{folder} by {name}" for folder, name in zip(how.folders, names, strict=True))
+            runs = ", ".join(f"{folder} by {name}" for folder, name in zip(ensemble.folders, engine_names, strict=True))
             progress.log(f"predicting with {runs}")
-            for note in how.notes():
+            for note in ensemble.notes():
                 progress.log(note)
         fabric.barrier()
         if not parts.is_shared():
@@ -105,24 +105,26 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
         missing = sorted(parts.images.keys() - set(written))
         mine = missing[fabric.global_rank :: fabric.world_size]
         with _keeping_finished(parts, progress):
-            predict_levels = _networks(config, how, names, fabric, progress) if mine else None
+            predict_levels = _networks(config, ensemble, engine_names, fabric, progress) if mine else None
             began = time.monotonic()
             if predict_levels is not None:
                 _predict_parts(config, task, parts, mine, predict_levels, progress)
             if not distributed.is_first():
-                return PredictResult(path=config.out, runs=how.folders)
+                return PredictResult(path=config.out, runs=ensemble.folders)
             _await(parts, progress)
-        return _merge(config, task, parts, missing, time.monotonic() - began, fabric, names)
+        return _merge(config, task, parts, missing, time.monotonic() - began, fabric, engine_names)
 
 
 def _networks(
-    config: PredictConfig, how: Ensemble, names: Sequence[str], fabric: Fabric, progress: Progress
+    config: PredictConfig, ensemble: Ensemble, engine_names: Sequence[str], fabric: Fabric, progress: Progress
 ) -> PredictLevels:
     """Open the runs."""
-    members = engines.open_members(how.folders, how.cards, names, fabric,
+    members = engines.open_members(ensemble.folders, ensemble.cards, engine_names, fabric,
                                    compile_networks=config.compile, progress=progress)  # fmt: skip
-    return partial(level_maps.predict_levels, members, fabric=fabric, views=how.views,
-                   batch_size=config.batch_size, weights=how.weights, exclusive=how.thresholds.exclusive)  # fmt: skip
+    return partial(
+        level_maps.predict_levels, members, fabric=fabric, views=ensemble.views, batch_size=config.batch_size,
+        weights=ensemble.weights, exclusive=ensemble.thresholds.exclusive,
+    )  # fmt: skip
 
 
 def _merge(
@@ -132,7 +134,7 @@ def _merge(
     missing: Sequence[int],
     seconds: float,
     fabric: Fabric,
-    names: Sequence[str],
+    engine_names: Sequence[str],
 ) -> PredictResult:
     """Make the submission and its metadata from the finished shards."""
     done = [parts.read(number) for number in parts.images]
@@ -146,7 +148,7 @@ def _merge(
         seconds=seconds,
         images_per_s=sum(len(parts.images[number]) for number in missing) / max(seconds, 1e-9),
     )
-    _write_metadata(config, task, result, fabric, names)
+    _write_metadata(config, task, result, fabric, engine_names)
     if not config.keep_parts:
         parts.clear()
     return result
@@ -196,17 +198,17 @@ def _predict_parts(
             masks: dict[tuple[str, int], rle.RLE] = {}
             scores: dict[str, list[float]] = {}
             skipped: dict[str, str] = {}
-            for path, found in islice(results, len(group)):
+            for path, result in islice(results, len(group)):
                 image_id = image_files.id_of(path)
-                if isinstance(found, InputError):
+                if isinstance(result, InputError):
                     if config.on_error == "stop":
-                        raise found
-                    progress.log(f"skipped: {found}")
-                    skipped[image_id] = str(found)
+                        raise result
+                    progress.log(f"skipped: {result}")
+                    skipped[image_id] = str(result)
                     scores[image_id] = [0.0] * task.recipe.cards[0].classes  # unknown
                 else:
-                    scores[image_id] = found.scores
-                    masks |= {(image_id, channel): runs for channel, runs in enumerate(found.runs) if len(runs)}
+                    scores[image_id] = result.scores
+                    masks |= {(image_id, channel): runs for channel, runs in enumerate(result.runs) if len(runs)}
                 bar.advance()
             yield number, masks, scores, skipped
 
@@ -247,7 +249,7 @@ def _write(config: PredictConfig, task: Task, parts: Parts) -> int:
 
 
 def _write_metadata(
-    config: PredictConfig, task: Task, result: PredictResult, fabric: Fabric, names: Sequence[str]
+    config: PredictConfig, task: Task, result: PredictResult, fabric: Fabric, engine_names: Sequence[str]
 ) -> None:
     """Write `submission.json` beside `submission.csv`: the origin of the submission."""
     metadata = {
@@ -259,7 +261,7 @@ def _write_metadata(
         "masks_by_class": result.masks_by_class,
         "skipped": result.skipped,
         "device": fabric.device.type,
-        "engines": names,
+        "engines": engine_names,
         "processes": fabric.world_size,
         "seconds": round(result.seconds, 3),
         "images_per_s": round(result.images_per_s, 3),
