@@ -58,7 +58,7 @@ def main() -> None:
     print(f"cache of {count} images, {pixels / 1e9:.2f} GB: {seconds:.0f} s (an instant if it was there)")
     print(f"peak memory so far {memory.peak_mib:.0f} MiB", flush=True)
     began = time.perf_counter()
-    split = splits.ensure_splits(options.data, TerminalProgress())
+    split = splits.ensure_splits(data_folder, TerminalProgress())
     print(f"split: {time.perf_counter() - began:.0f} s; peak memory so far {memory.peak_mib:.0f} MiB", flush=True)
 
     config = TrainConfig(

@@ -242,8 +242,8 @@ def main() -> None:
         return
     if options.data is None:
         parser.error("--data is missing")
-    split = splits.ensure_splits(options.data, TerminalProgress())
-    open_data_folder(options.data, TerminalProgress())  # decodes them now: not in the time of the first training
+    data_folder = open_data_folder(options.data, TerminalProgress())  # decodes the images before the first training
+    split = splits.ensure_splits(data_folder, TerminalProgress())
     place.mkdir(parents=True, exist_ok=True)
     jobs = jobs_of(options, len(set(split.parts.values()) - {splits.HOLDOUT}))
     missing = [job for job in jobs if not is_done(job, options, place)]

@@ -434,11 +434,11 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a run without a fold", change_card(fold=None), "thresholds models/good",
      "models/good was trained on every image: none is left to search thresholds on. Take the thresholds of a run …"),
     ("several runs and no place", nothing, "thresholds models/good models/good",
-     "several runs: their thresholds belong to none of them. Give --out FILE.json"),
+     "several runs: their thresholds belong to no single run. Give --out FILE.json"),
     ("weights of another number of runs", nothing, "thresholds models/good --weights 1,2",
      "wrong weights: 1, 2. Give 1, one per run, none below 0 and not all 0"),
     ("thresholds named as their picture", nothing, "thresholds models/good --out t.png",
-     "wrong name for thresholds: t.png. A picture of that name is written beside them"),
+     "wrong name for thresholds: t.png. A plot with this name is written beside them"),
     ("a folder for thresholds", nothing, "thresholds models/good --out data",
      "cannot write data: it is a folder. Name a file"),
     ("unknown views", nothing, "thresholds models/good --tta all",
@@ -491,32 +491,32 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "data/train_images holds the images: the overlays would be taken for images next time. Name another folder …"),
     # score
     ("no truth", nothing, "score old.csv",
-     "not clear what to score. Give a submission and --truth train.csv, or a run alone"),
+     "unclear what to score. Give a submission and --truth train.csv, or only a run"),
     ("a submission and a run", nothing, f"{SCORE} --model models/good",
-     "not clear what to score. Give a submission and --truth train.csv, or a run alone"),
+     "unclear what to score. Give a submission and --truth train.csv, or only a run"),
     ("no such submission", nothing, "score gone.csv --truth data/train.csv",
-     "gone.csv: no such file. Name a submission.csv"),
+     "gone.csv: no such file. Give a submission.csv"),
     ("no such truth", nothing, "score old.csv --truth gone.csv",
-     "gone.csv: no such file. Name the annotations, as train.csv"),
+     "gone.csv: no such file. Give the annotations, as train.csv"),
     ("no such submission to compare with", nothing, f"{SCORE} --against gone.csv",
-     "gone.csv: no such file. Name a submission.csv"),
+     "gone.csv: no such file. Give a submission.csv"),
     ("a submission against a run", nothing, f"{SCORE} --against models/good",
-     "models/good: it is a folder, not a table. Name a submission.csv; a run is compared with runs alone"),
+     "models/good: it is a folder, not a table. Give a submission.csv; runs are compared with runs only"),
     ("a run against a submission", nothing, "score --model models/good --against old.csv",
-     "a run is not compared with a submission: old.csv is one. Predict the same images with the run, and compare …"),
+     "a run cannot be compared with a submission: old.csv is one. Predict the same images with the run, and compare …"),
     ("a class that the truth does not have", write("new.csv", f"{HEADER}000000001.png,2,1 3\n000000001.png,9,5 3\n"),
      "score new.csv --truth data/train.csv",
-     "new.csv, line 3: it names class 9: data/train.csv has 2. Remove it, or give the truth a row of that class, …"),
+     "new.csv, line 3: it names class 9: data/train.csv has 2. Remove it, or add a row of that class to the …"),
     ("a truth without rows", table(), "score old.csv --truth new.csv",
      "old.csv, line 2: it names class 1: new.csv has 0. Remove it, …"),
     ("views of a submission", nothing, f"{SCORE} --tta flips",
-     "--tta does nothing for a submission: flips. Leave it off"),
+     "--tta does nothing for a submission: flips. Omit it"),
     ("other data of a submission", nothing, f"{SCORE} --data data",
-     "--data does nothing for a submission: data. Leave it off"),
+     "--data does nothing for a submission: data. Omit it"),
     ("two submissions with rows for defects only",
      all_of(table("000000001.png,1,1 3"), table("000000002.png,1,1 3", name="more.csv")),
      "score new.csv --truth data/train.csv --against more.csv",
-     "not clear which images count: new.csv has rows for defects only. Give --images DIR or LIST.csv"),
+     "unclear which images to score: new.csv has rows for defects only. Give --images DIR or LIST.csv"),
     ("no such list of images", nothing, f"{SCORE} --images gone.csv",
      "gone.csv: no such file or folder. Give --images DIR or LIST.csv"),
     ("no images that count", folder_at("none"), f"{SCORE} --images none", "no images in none: …"),
@@ -534,14 +534,14 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "no such run: models/gone. `severstal models` lists the trained runs"),
     # compare
     ("a run and a submission", nothing, "compare models/good old.csv",
-     "submissions are compared with submissions alone: old.csv is one, models/good is not. Predict the same images …"),
+     "submissions are compared with submissions only: old.csv is one, models/good is not. Predict the same images …"),
     ("submissions without truth", table(), "compare old.csv new.csv",
-     "submissions are compared by the truth. Give --truth train.csv, and --images DIR"),
+     "submissions need ground truth. Give --truth train.csv, and --images DIR"),
     ("training of submissions", table(), "compare old.csv new.csv --truth data/train.csv --seeds 0,1 --epochs 1",
-     "--epochs and --seeds do nothing for submissions: old.csv new.csv. Leave them off"),
+     "--epochs and --seeds do nothing for submissions: old.csv new.csv. Omit them"),
     ("training of runs", lambda: shutil.copytree("models/good", "models/other"),
      "compare models/good models/other --learning-rate 0.01",
-     "--learning-rate does nothing for runs, which are trained: models/good models/other. Leave it off"),
+     "--learning-rate does nothing for trained runs: models/good models/other. Omit it"),
     ("other data than that of the runs",
      all_of(lambda: shutil.copytree("models/good", "models/other"), lambda: shutil.copytree("data", "more"),
             replace("more/train.csv", "000000001.png,2,", "000000002.png,2,")),
@@ -654,7 +654,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a folder of folders", folder_at("drawn/SegmentationClass"), "encode drawn --out fresh.csv",
      "no masks in drawn: it holds SegmentationClass/. Name the folder with the mask files: PNG, BMP, TIFF, GIF or …"),
     ("a table that is there", nothing, "encode masks --out old.csv",
-     "old.csv exists already. Name another file, or replace it by --overwrite"),
+     "old.csv exists already. Give another file, or replace it by --overwrite"),
     ("a layout that encode has not", nothing, "encode masks --out fresh.csv --layout auto",
      "wrong layout: auto. It must be current or original"),
     ("a table that would be packed", nothing, "encode masks --out new.csv.gz",
@@ -669,18 +669,18 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("a size of nothing", nothing, "decode old.csv --out masks --size 99999999x99999999",
      "wrong size: 99999999x99999999. It must be at least 1x1, and fewer than 2,147,483,648 pixels"),
     ("masks that are there", nothing, "decode old.csv --out masks --size 64x96",
-     "masks/000000001_2.png exists already. Name another folder, or replace them by --overwrite"),
+     "masks/000000001_2.png exists already. Give another folder, or replace them by --overwrite"),
     ("height and width exchanged", nothing, "decode data/train.csv --out new --size 96x64",
      "data/train.csv: at 96x64 its masks are jagged, at 64x96 they are not. The size is height x width: mend it, or …"),
     ("a size that the images do not have", nothing, "decode old.csv --out new --size 96x64 --images data/train_images",
-     "data/train_images/000000000.png: 64x96 pixels, --size says 96x64. The size is height x width; with --images …"),
+     "data/train_images/000000000.png: 64x96 pixels, but --size is 96x64. The size is height x width; with --images …"),
     ("an image with another ending", table("000000001.jpg,1,1 3"),
      "decode new.csv --out new --images data/train_images",
      "new.csv, line 2: no image 000000001.jpg in data/train_images (000000001.png exists). Give the folder of its …"),
     ("neither a size nor images", nothing, "decode old.csv --out new",
      "wrong size: None. It must be given by --size or --images"),
     ("masks below a file", nothing, "decode old.csv --out old.json --size 64x96",
-     "cannot write masks to old.json: it is a file. Name a folder"),
+     "cannot write masks to old.json: it is a file. Give a folder"),
     # synth and demo
     ("a folder with other files", nothing, "synth data --images 2",
      "will not write to data: it holds files that are not a synthetic set. Name a new or empty folder"),
@@ -694,7 +694,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("annotations larger than the images", nothing, "synth new --annotations data/train.csv --size 32x32",
      "data/train.csv, line 2: 000000001.png, class 2: … past the end, pixel 1024"),
     ("a demo among other files", nothing, "demo data",
-     "will not write to data: it holds files that are no demo. Name a new or empty folder"),
+     "will not write to data: it holds other files than a demo. Name a new or empty folder"),
     ("a demo in a file", nothing, "demo old.csv", "cannot write a demo to old.csv: it is a file. Name a folder"),
 ]  # fmt: skip
 
@@ -765,7 +765,7 @@ def test_wrong_usage_ends_with_2_and_harms_nothing(severstal: Severstal, work: P
         (["000000001.png,1,9 2 1 1"], "fault: line 2: 000000001.png, class 1: run 2 (number 3): start 1 is before"),
         (["000000001.png,1,6144 2"], "fault: line 2: 000000001.png, class 1: run 1 (number 2): "),
         (["000000001.png,1,1 2", "000000001.png,1,1 2", "x,1,"], "line 3: 000000001.png, class 1 is in line 2 already"),
-        (["else.png,1,1 2"], "fault: line 2: else.png is not among the images asked for"),
+        (["else.png,1,1 2"], "fault: line 2: else.png is not one of the expected images"),
     ],
 )
 def test_check_tells_faults_as_its_result(severstal: Severstal, work: Path, rows: list[str], said: str) -> None:
@@ -1051,7 +1051,7 @@ def test_ctrl_c_ends_with_130_and_harms_nothing(
     again = severstal(f"{line} --resume" if goes_on else line)
     assert again.code == 0, again.err
     if where == "in the second epoch":
-        assert "going on after epoch 1" in again.err
+        assert "resuming after epoch 1" in again.err
 
 
 SIGNALLED = """
@@ -1089,4 +1089,4 @@ def test_a_real_signal_does_the_same(severstal: Severstal, work: Path, line: str
         assert len(rows) - epochs in (0, 1)  # the line comes after the file
         again = severstal(line.replace("500", str(len(rows) + 1)) + " --resume")
         assert again.code == 0, again.err
-        assert f"going on after epoch {len(rows)}" in again.err
+        assert f"resuming after epoch {len(rows)}" in again.err

@@ -430,7 +430,7 @@ def submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_submissions_are_compared_on_the_command_line(severstal: Severstal) -> None:
     outcome = severstal("compare", "good.csv", "all.csv", "--truth", "truth.csv", "--out", "here")
     assert (outcome.code, outcome.err.splitlines()[0]) == (
-        0, "counting the 30 images in good.csv; --images DIR or LIST.csv counts others"
+        0, "scoring the 30 images of good.csv; choose others by --images DIR or LIST.csv"
     )  # fmt: skip
     printed = " ".join(outcome.out.split())
     assert "30 images with 24 true masks" in printed

@@ -35,6 +35,7 @@ from severstal_cli.learning.networks.names import folder_for
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import Progress
 from severstal_cli.steel.dataset import splits
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.images import image_files
 from severstal_cli.steel.tables import mask_table
 
@@ -266,4 +267,6 @@ def split_of(config: RemoteConfig, data: Data, progress: Progress) -> Path | Non
     if path.exists():
         splits.read_splits(path)
         return path
-    return splits.ensure_splits(config.train.data, progress).path if data.is_here else None
+    if not data.is_here:
+        return None
+    return splits.ensure_splits(open_data_folder(config.train.data, progress), progress).path

@@ -125,9 +125,9 @@ def print_comparison(result: "CompareResult") -> None:
     first = result.rows[0].score
     rows, of_classes = [], []
     for row in result.rows:
-        dice, low_high, present, *classes, masks, weights, time, speed, _, _ = comparison.cells_of(row)
-        rows.append((row.name, dice, low_high, present, masks))
-        of_classes.append((row.name, *classes, weights, time, speed))
+        cells = comparison.cells_of(row)
+        rows.append((row.name, cells.mean_dice, cells.interval, cells.mean_dice_present, cells.masks))
+        of_classes.append((row.name, *cells.dice_by_class, cells.weights, cells.training, cells.images_per_s))
     rows.append(("predicting nothing", figure(first.all_empty), "", figure(0.0), "0"))
     of_classes.append(("predicting nothing", *(figure(found.all_empty) for found in first.by_class), "", "", ""))
     header = ("", "mean Dice", "95 % interval", "if present", "masks")

@@ -1,1 +1,1 @@
-"""One file a command; stages meet through files on disk."""
+"""One file per command. Stages exchange data through files on disk only."""

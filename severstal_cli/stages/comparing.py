@@ -1,9 +1,8 @@
-"""`compare`: networks, runs or submissions on the same images: a table, a picture, and whether a difference is real.
+"""`compare`: networks, runs or submissions on the same images: a table, a plot and a verdict on each difference.
 
-A network of the registry stands for its recipe: it is trained with each seed, unless such runs are there, all with the
-same settings. The others are compared with the first. What other images may change is in the intervals, and what other
-seeds may change where there are several; for several comparisons at once each is surer (Bonferroni), so that all of
-them together are wrong in one comparison of twenty.
+A network of the registry stands for its training settings: it is trained with each seed, unless such runs exist. The
+first candidate is the baseline. The intervals cover the variation between images and, with several seeds, between
+trainings. Several comparisons get wider intervals (Bonferroni): together they are wrong in 5 % of all cases.
 """
 
 import dataclasses
@@ -30,7 +29,7 @@ from severstal_cli.steel.scoring.scores import Difference, ScoreResult, Scores, 
 from severstal_cli.steel.tables import csv_rows, table_files
 from severstal_cli.wording import between, counted, percent
 
-MARKDOWN, CONTENT, PICTURE = "comparison.md", "comparison.json", "comparison.png"
+MARKDOWN, CONTENT, PLOT = "comparison.md", "comparison.json", "comparison.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +40,11 @@ class _Candidate:
 
 
 def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult:
-    """Train and search what is missing, score all on the same images, and write table, JSON and picture to a folder.
+    """Train missing runs and search their thresholds, score all candidates, and write a table, JSON and a plot.
 
     Raises:
-        InputError: candidates that cannot be compared, options that do nothing for them, runs of other settings than
-            are asked for, or wrong tables.
+        InputError: candidates that cannot be compared, options without effect on them, runs with other settings than
+            the given ones, or wrong tables.
         SeverstalError: as `train`, `thresholds` and `score` do.
     """
     names = config.candidates
@@ -53,23 +52,23 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
     files.check_place(out / CONTENT)
     kinds = {csv_rows.is_table(Path(name)): name for name in reversed(names)}
     if len(kinds) > 1:
-        raise InputError("submissions are compared with submissions alone",
+        raise InputError("submissions are compared with submissions only",
                          f"{kinds[True]} is one, {kinds[False]} is not",
-                         "Predict the same images with the run, and name that submission")  # fmt: skip
-    candidates, true, data_folder = (_submissions if True in kinds else _runs)(config, progress)
+                         "Predict the same images with the run, and give that submission")  # fmt: skip
+    candidates, true, read_image = (_submissions if True in kinds else _runs)(config, progress)
     rows = _rows(candidates)
-    result = CompareResult(rows=rows, folder=out, has_picture=data_folder is not None)
-    picture = None
-    if data_folder is not None:
-        columns = [("truth", true), *((candidate.name, candidate.scores[0].masks) for candidate in candidates)]
+    result = CompareResult(rows=rows, folder=out, has_picture=read_image is not None)
+    plot = None
+    if read_image is not None:
+        columns = [("ground truth", true), *((candidate.name, candidate.scores[0].masks) for candidate in candidates)]
         first = candidates[0].scores[0]
-        picture = drawing.by_class(columns, first.image_ids, max(first.class_ids), data_folder, first.class_names)
+        plot = drawing.by_class(columns, first.image_ids, max(first.class_ids), read_image, first.class_names)
     files.write_text(out / CONTENT, json.dumps(result.to_dict(), indent=2) + "\n")
     files.write_text(out / MARKDOWN, markdown(result))
-    if picture is None:
-        (out / PICTURE).unlink(missing_ok=True)  # of an earlier comparison
+    if plot is None:
+        (out / PLOT).unlink(missing_ok=True)  # of an earlier comparison
     else:
-        drawing.write_png(out / PICTURE, picture)
+        drawing.write_png(out / PLOT, plot)
     return result
 
 
@@ -78,28 +77,27 @@ def _submissions(
 ) -> tuple[list[_Candidate], dice.Masks, drawing.ReadImage | None]:
     _check_given(config, "submissions", {"truth", "images"})
     if config.truth is None:
-        raise InputError("submissions are compared by the truth", "", "Give --truth train.csv, and --images DIR")
+        raise InputError("submissions need ground truth", "", "Give --truth train.csv, and --images DIR")
     paths = list(map(Path, config.candidates))
-    judged = scoring.score_submissions(paths, config.truth, config.images, progress, config.class_names)
+    scored = scoring.score_submissions(paths, config.truth, config.images, progress, config.class_names)
     candidates = [
-        _Candidate(name=name, scores=(found,))
-        for name, found in zip(_short(config.candidates), judged.scores, strict=True)
+        _Candidate(name=name, scores=(scores,))
+        for name, scores in zip(_short(config.candidates), scored.scores, strict=True)
     ]
-    files_of = judged.files
-    is_whole = len(files_of) == len(judged.scores[0].image_ids)
-    return candidates, judged.tables[config.truth].masks, surveys.reader(files_of) if is_whole else None
+    has_all_images = len(scored.files) == len(scored.scores[0].image_ids)
+    return candidates, scored.tables[config.truth].masks, surveys.reader(scored.files) if has_all_images else None
 
 
 def _runs(config: CompareConfig, progress: Progress) -> tuple[list[_Candidate], dice.Masks, drawing.ReadImage | None]:
     from severstal_cli.learning.networks import names
 
     if config.truth or config.images:
-        raise InputError("--truth and --images are for submissions", " ".join(config.candidates), "Leave them off")
+        raise InputError("--truth and --images are for submissions", " ".join(config.candidates), "Omit them")
     for name in config.candidates:
         names.check_candidate(name)
     networks = [name for name in config.candidates if name in names.networks()]
     if not networks:
-        _check_given(config, "runs, which are trained", {"data"})
+        _check_given(config, "trained runs", {"data"})
     folders = [
         tuple(_trained(config, name, seed, progress) for seed in config.seeds) if name in networks else (Path(name),)
         for name in config.candidates
@@ -117,18 +115,18 @@ def _runs(config: CompareConfig, progress: Progress) -> tuple[list[_Candidate], 
         candidates.append(_Candidate(name=name, scores=scored, runs=runs))
     first = candidates[0].scores[0]
     for candidate in candidates:
-        for found, run in zip(candidate.scores, candidate.runs, strict=True):
-            if found.image_ids != first.image_ids or found.class_ids != first.class_ids:
+        for scores, run in zip(candidate.scores, candidate.runs, strict=True):
+            if scores.image_ids != first.image_ids or scores.class_ids != first.class_ids:
                 raise InputError(f"{run} has another holdout or other classes than {candidates[0].runs[0]}", "",
                                  "Compare runs of the same data and split")  # fmt: skip
     from severstal_cli.learning.runs.model_card import read_card
 
-    there = open_data_folder(data or Path(read_card(candidates[0].runs[0]).data), progress)
-    return candidates, there.masks, lambda image_id: there.cache[there.cache.index[image_id]]
+    data_folder = open_data_folder(data or Path(read_card(candidates[0].runs[0]).data), progress)
+    return candidates, data_folder.masks, lambda image_id: data_folder.cache[data_folder.cache.index[image_id]]
 
 
 def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) -> Path:
-    """The folder of a run by these settings, which is trained, or trained to its end, and searched if need be."""
+    """The run with these settings; it is trained or resumed, and its thresholds are searched, if necessary."""
     from severstal_cli.learning.networks import names, registry
     from severstal_cli.learning.runs import model_card, run_folder
     from severstal_cli.stages import threshold_search, training
@@ -140,7 +138,7 @@ def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) ->
     begun = (folder / run_folder.CHECKPOINT).exists()
     if (folder / model_card.CARD).exists():
         there = model_card.read_card(folder).config
-        if not registry.entry(arch).has_encoder:  # so whatever is told of one makes no other recipe
+        if not registry.entry(arch).has_encoder:  # settings of an encoder have no effect on it
             own = {name: there[name] for name in ("encoder", "encoder_weights") if name in there}
             wanted = dataclasses.replace(wanted, **own)
         for name, before, now in different_settings(there, wanted.as_json(), settings_with(changes_training=True)):
@@ -155,11 +153,11 @@ def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) ->
 
 
 def _check_given(config: CompareConfig, kind: str, used: set[str]) -> None:
-    """See that the options that were given do something. Raises InputError."""
+    """Check that all given options have an effect. Raises InputError."""
     idle = [f"--{name.replace('_', '-')}" for name in config.given if name not in used]
     if idle:
         raise InputError(f"{' and '.join(idle)} {'do' if len(idle) > 1 else 'does'} nothing for {kind}",
-                         " ".join(config.candidates), f"Leave {'them' if len(idle) > 1 else 'it'} off")  # fmt: skip
+                         " ".join(config.candidates), f"Omit {'them' if len(idle) > 1 else 'it'}")  # fmt: skip
 
 
 def _rows(candidates: Sequence[_Candidate]) -> tuple[Row, ...]:
@@ -167,29 +165,29 @@ def _rows(candidates: Sequence[_Candidate]) -> tuple[Row, ...]:
     rows = []
     level = 1 - (1 - intervals.LEVEL) / max(1, len(candidates) - 1)
     for candidate in candidates:
-        every = candidate.scores
-        score = _mean_of(every)
-        found = differences(every, first.scores, level=level) if candidate is not first else []
-        verdict = _verdict(candidate, first, found[-1]) if found else ""
-        rows.append(Row(name=candidate.name, score=score, trainings=tuple(float(one.dice.mean()) for one in every),
-                        differences=tuple(found), verdict=verdict, **_facts(candidate)))  # fmt: skip
+        trainings = tuple(float(scores.dice.mean()) for scores in candidate.scores)
+        by_class = differences(candidate.scores, first.scores, level=level) if candidate is not first else []
+        verdict = _verdict(candidate, first, by_class[-1]) if by_class else ""
+        rows.append(Row(name=candidate.name, score=_mean_of(candidate.scores), trainings=trainings,
+                        differences=tuple(by_class), verdict=verdict, **_facts(candidate)))  # fmt: skip
     return tuple(rows)
 
 
 def _mean_of(every: Sequence[Scores]) -> ScoreResult:
-    """Of several trainings the mean, of predicted masks too."""
+    """The mean score over trainings, with the mean number of predicted masks."""
     score = dataclasses.replace(every[0], dice=np.mean([one.dice for one in every], axis=0)).summary()
     if len(every) == 1:
         return score
     counts = np.mean([one.found.sum(axis=0) for one in every], axis=0).tolist()
     by_class = tuple(
-        dataclasses.replace(found, predicted_masks=count) for found, count in zip(score.by_class, counts, strict=True)
+        dataclasses.replace(of_class, predicted_masks=count)
+        for of_class, count in zip(score.by_class, counts, strict=True)
     )
     return dataclasses.replace(score, by_class=by_class)
 
 
 def _facts(candidate: _Candidate) -> dict[str, Any]:
-    """Weights, time of training and speed, where it is made of runs."""
+    """Number of weights, training time and prediction speed of runs; empty for submissions."""
     if not candidate.runs:
         return {}
     from severstal_cli.learning.runs import model_card, run_folder
@@ -198,10 +196,10 @@ def _facts(candidate: _Candidate) -> dict[str, Any]:
     card = model_card.read_card(candidate.runs[0])
     try:
         parameters = sum(value.numel() for value in run_folder.load_network(candidate.runs[0], card).parameters())
-    except InputError:  # an exported one has none
+    except InputError:  # an exported run has no weights to count
         parameters = None
     times = [rows[-1].elapsed_s for folder in candidate.runs if (rows := history.read(folder))]
-    speeds = [found.images_per_s for found in candidate.scores if found.images_per_s]
+    speeds = [scores.images_per_s for scores in candidate.scores if scores.images_per_s]
     return {
         "parameters": parameters,
         "training_s": float(np.mean(times)) if times else None,
@@ -210,20 +208,20 @@ def _facts(candidate: _Candidate) -> dict[str, Any]:
 
 
 def _verdict(candidate: _Candidate, first: _Candidate, of_all: Difference) -> str:
-    """In words. One training a side tells of these two; where they differ by seed alone, of nothing but chance."""
+    """The difference in words. With one training each, it holds for these two models, not for their settings."""
     apart = "better" if of_all.difference > 0 else "worse"
     several = len(candidate.scores) > 1 or len(first.scores) > 1
     trainings = f" and {max(len(candidate.scores), len(first.scores))} trainings" if several else ""
     if candidate.runs and first.runs and not several and _by_seed_alone(candidate.runs[0], first.runs[0]):
-        return f"{candidate.name} and {first.name} differ by seed alone: what is between them is chance of the training"
+        return f"{candidate.name} and {first.name} differ only by seed: their difference is training noise"
     if of_all.few:
         return f"{candidate.name} and {first.name}: {of_all.few}"
     if not of_all.is_real:
         images = counted(len(candidate.scores[0].image_ids))
-        return f"no difference between {candidate.name} and {first.name} that {images}{trainings} can show"
+        return f"no significant difference between {candidate.name} and {first.name} on {images}{trainings}"
     interval = f"{between(of_all.interval, signed=True)}, {percent(of_all.level)} interval"
     verdict = f"{candidate.name} is {apart} than {first.name} by {abs(of_all.difference):.4f} ({interval})"
-    return verdict if several or not candidate.runs else f"{verdict}, these two trainings; --seeds tells of more"
+    return verdict if several or not candidate.runs else f"{verdict}, these two trainings only; --seeds trains more"
 
 
 def _by_seed_alone(one: Path, other: Path) -> bool:
@@ -236,6 +234,6 @@ def _by_seed_alone(one: Path, other: Path) -> bool:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """The ends of paths, as far as they tell them apart."""
+    """Bare names of paths if they differ, else the whole paths."""
     ends = [table_files.bare_name(Path(name)) for name in names]
     return ends if len(set(ends)) == len(ends) else list(names)

@@ -1,4 +1,4 @@
-"""`demo`: a synthetic steel set, and every stage run on it as a person would, for two networks."""
+"""`demo`: all stages in turn on a synthetic steel set, for two networks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from severstal_cli.steel.synth import write_synthetic_set
 from severstal_cli.steel.synth.writing import MARKER
 from severstal_cli.steel.tables import mask_table
 
-# what two cores learn something from in about four minutes
+# two cores train on this for about four minutes
 SIZE = (128, 256)
 TRAIN_IMAGES, TEST_IMAGES = 900, 60
 ARCHITECTURES = ("unet", "linknet")
@@ -27,18 +27,18 @@ LEARNING_RATE = 3e-3
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """What the demo ends with."""
+    """Scores of the demo, and a figure."""
 
     scores: Mapping[str, ScoreResult]
-    """Of each network on the holdout."""
+    """Network -> score on the holdout set."""
     picture: Path
-    """Test images, their true masks and those of each network."""
+    """A figure of test images with their ground truth and the masks of each network."""
 
 
 def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> DemoResult:
-    """Write synthetic steel to `out/data`, train, search, predict, check and score; runs are kept in `out/models`.
+    """Write synthetic steel to `out/data`, train runs in `out/models`, search thresholds, score, predict and check.
 
-    Raises InputError when `out` holds anything but an earlier demo, and SeverstalError as the stages do.
+    Raises InputError if `out` holds anything but an earlier demo, and SeverstalError as the stages do.
     """
     data, models, submissions = config.out / "data", config.out / "models", config.out / "submissions"
     _check_folder(config.out, data)
@@ -65,34 +65,34 @@ def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> Demo
 
 
 def _check_folder(out: Path, data: Path) -> None:
-    """A demo goes to a folder of its own; one that was interrupted can be made anew in the same place."""
+    """Raise InputError unless `out` is a new or empty folder, or holds an earlier demo, which is replaced."""
     if out.exists() and not out.is_dir():
         raise InputError(f"cannot write a demo to {out}", "it is a file", "Name a folder")
     if out.is_dir() and any(out.iterdir()) and not (data / MARKER).is_file():
-        raise InputError(f"will not write to {out}", "it holds files that are no demo", "Name a new or empty folder")
+        raise InputError(f"will not write to {out}", "it holds other files than a demo", "Name a new or empty folder")
 
 
 def _train(arch: str, data: Path, models: Path, seed: int, progress: Progress) -> Path:
-    """A small network and its thresholds; the settings fit a few minutes on two cores."""
+    """Train a small network and search its thresholds, in a few minutes on two cores."""
     config = configs.TrainConfig(
         data=data, arch=arch, encoder="resnet18", encoder_weights="none", epochs=EPOCHS, seed=seed, models=models,
         crop_widths_px=(128,), defect_share=0.8, learning_rate=LEARNING_RATE, average_decay=0.98,
     )  # fmt: skip
     rmtree(folder_for(config), ignore_errors=True)  # of an earlier demo
     run = training.train(config, progress).folder
-    found = threshold_search.search(configs.ThresholdsConfig(runs=(run,)), progress)
+    result = threshold_search.search(configs.ThresholdsConfig(runs=(run,)), progress)
     progress.log(
-        f"{arch}: validation Dice {found.mean_dice_default:.4f} at threshold 0.5, {found.mean_dice:.4f} after the "
-        f"search, {found.mean_dice_never:.4f} for predicting nothing"
+        f"{arch}: validation Dice {result.mean_dice_default:.4f} at threshold 0.5, {result.mean_dice:.4f} after the "
+        f"search, {result.mean_dice_never:.4f} for predicting nothing"
     )
     return run
 
 
 def _panel(data: Path, submissions: Mapping[str, Path]) -> drawing.Colour:
-    """A row for each class: the test image with the largest mask of it."""
+    """One row per class: the test image with its largest mask."""
     truth = mask_table.read_table(data / "test.csv")
     columns = [
-        ("truth", truth.masks),
+        ("ground truth", truth.masks),
         *((title, mask_table.read_table(path).masks) for title, path in submissions.items()),
     ]
     paths = image_files.paths_by_id(image_files.find_images([data / "test_images"]))

@@ -1,9 +1,9 @@
-"""`encode` and `decode`: masks as image files, or annotations of other tools, to a table of RLE; and back to masks.
+"""`encode` and `decode`: convert mask files or annotations of other tools to a table of RLE, and back to mask files.
 
-A mask is `IMAGE_CLASS.png`: `0002cc93b_1.png` is class 1 of image `0002cc93b.jpg`, 0 and any one other value. Or one
-label image holds all classes of an image: `0002cc93b.png`, whose pixel values are class ids.
+A mask is `IMAGE_CLASS.png`: `0002cc93b_1.png` is class 1 of image `0002cc93b.jpg`, with the value 0 and one other. Or
+one label image holds all classes of an image: the pixel values of `0002cc93b.png` are class ids.
 
-`encode` takes drawn masks from a source and knows nothing of files: see steel/mask_images/mask_source.
+The readers of mask files are in steel/mask_images/mask_source.
 """
 
 import os
@@ -48,50 +48,50 @@ _LONGEST_NAME = 255 - len(_PART)  # bytes of a name, on most file systems
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeResult:
-    """What `encode` wrote."""
+    """The table that `encode` wrote."""
 
     out: Path
     layout: Layout
     rows: int
-    """Rows behind the header."""
+    """Rows after the header."""
     images: int
-    """Images known: with a file of their own, or listed."""
+    """Images of the table: those of `--images`, else those with mask files."""
     masks: int
     """Masks that are not empty."""
     classes: int
     names: tuple[str, ...] = ()
-    """The classes by name, where annotations of another tool name them: class_id 1, 2, ..."""
+    """Names of class_id 1, 2, ..., if annotations of another tool name them."""
     masks_by_class: tuple[int, ...] = ()
-    """How many masks each of them has."""
+    """Number of masks of each named class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeResult:
-    """What `decode` wrote."""
+    """The masks that `decode` wrote."""
 
     out: Path
     masks: int
-    """Files written: one for each mask that is not empty."""
+    """Written files: one per mask that is not empty."""
     images: int
-    """Images that the table names."""
+    """Images of the table."""
 
 
 def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     """Read the masks of a folder, or the annotations of another tool, and write them as a table.
 
     Raises:
-        InputError: no masks; a name, or what a file shows, that is no mask or can be read in several ways; an image
-            that is not among `config.images` or of another size; two files for one mask.
-        OutputError: the table cannot be written, or is there and may not be replaced.
+        InputError: there are no masks; the name or content of a file is no mask or ambiguous; an image is not in
+            `config.images` or has another size; two files hold one mask.
+        OutputError: the table cannot be written, or exists and must not be replaced.
     """
     check_place(config.out)
     if config.out.exists() and not config.overwrite:
-        raise OutputError(f"{config.out} exists already", "", "Name another file, or replace it by --overwrite")
+        raise OutputError(f"{config.out} exists already", "", "Give another file, or replace it by --overwrite")
     listed, headers = _listed_images(config.images, progress)
     if annotations := detection.detect(config.masks, config.images):
         return _encode_annotations(config, annotations, listed, headers, progress)
     if config.class_names:
-        raise UsageError("--class-names", "mask files name no classes", "Leave it out")
+        raise UsageError("--class-names", "mask files name no classes", "Omit it")
     source = masks_in_files(config, listed, progress)
     masks: dict[tuple[str, int], RLE] = {}
     sizes: dict[str, tuple[int, int]] = {}
@@ -109,7 +109,7 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     layout, classes = Layout(config.layout), config.classes or highest
     rows = write_table(
         config.out, masks, image_ids, classes, layout=layout, empty_rows=layout is Layout.ORIGINAL,
-        rows=list(product(image_ids, sorted(named))),  # a row of a class that nothing names would make it count
+        rows=list(product(image_ids, sorted(named))),  # a row would make an unused class count
     )  # fmt: skip
     return EncodeResult(
         out=config.out, layout=layout, rows=rows, images=len(image_ids), masks=len(masks), classes=classes
@@ -123,12 +123,12 @@ def _encode_annotations(
     headers: Survey,
     progress: Progress,
 ) -> EncodeResult:
-    """Draw the annotations of another tool and write them as a table."""
+    """Rasterise the annotations of another tool and write the table."""
     for option, is_given in (("--class", config.class_id), ("--colours", config.colours),
                              ("--label-images", config.label_images),
                              ("--suffix", config.suffix != EncodeConfig.suffix)):  # fmt: skip
         if is_given:
-            raise UsageError(option, f"{config.masks} holds annotations, and no mask files", "Leave it out")
+            raise UsageError(option, f"{config.masks} holds annotations, not mask files", "Omit it")
     drawn = reading.draw(annotations, listed, headers, config.class_names, progress)
     classes, layout = config.classes or len(drawn.names), Layout(config.layout)
     if classes < len(drawn.names):
@@ -150,9 +150,9 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
     """Write every mask of a table that is not empty as `IMAGE_CLASS.png`: all of them, or none.
 
     Raises:
-        InputError: the table is wrong, a run is past the end of the image, an image is missing or of another size, or
-            the size makes the masks jagged.
-        OutputError: a mask cannot be written, or is there and may not be replaced.
+        InputError: the table is wrong, an RLE run ends past the end of its image, an image is missing or has another
+            size, or the masks are jagged at this size.
+        OutputError: a mask cannot be written, or exists and must not be replaced.
     """
     size = config.size
     table = read_table(config.table, pixels=size[0] * size[1] if size else None)
@@ -163,7 +163,7 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
     in_full = need_full_names(table.image_ids)
     names = {key: mask_name(key[0], key[1] + 1, key[0] in in_full) for key in table.masks}
     _check_folder(config.out, list(names.values()), config.overwrite)
-    _say_left(config.out, table, set(names.values()), in_full, progress)
+    _log_other_masks(config.out, table, set(names.values()), in_full, progress)
     with _all_or_none(config.out) as folder, progress.bar("decode", len(names), "masks") as bar:
 
         def write(item: tuple[tuple[str, int], RLE]) -> None:
@@ -178,7 +178,7 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
 
 
 def _listed_images(images: Path | None, progress: Progress) -> tuple[dict[str, Path | None], Survey]:
-    """image_id -> its file, None where only its name is known; and the survey of the files."""
+    """image_id -> file, None if only the name is known; and the survey of the files."""
     if images is not None and images.is_dir():
         paths, headers = images_of(images, progress)
         return dict(paths), headers
@@ -188,7 +188,7 @@ def _listed_images(images: Path | None, progress: Progress) -> tuple[dict[str, P
 def _check_size(
     drawn: DrawnMasks, sizes: dict[str, tuple[int, int]], listed: Mapping[str, Path | None], headers: Survey
 ) -> None:
-    """Compare the size of masks with that of their image, or of the image's other masks; `sizes` keeps them."""
+    """Check the size of masks against their image, or else the image's other masks, whose size `sizes` holds."""
     image_path = listed.get(drawn.image_id)
     if drawn.image_id not in sizes:
         sizes[drawn.image_id] = headers.size_of(image_path) if image_path else drawn.size
@@ -203,74 +203,74 @@ def _check_size(
 
 
 def _sizes(config: DecodeConfig, table: MaskTable, progress: Progress) -> Mapping[str, tuple[int, int]]:
-    """(height, width) of each image: as given, checked against the images where there are some."""
+    """(height, width) of each image: of the image file, else `config.size`. Raises InputError if they differ."""
     if config.images is None:
         return dict.fromkeys(table.image_ids, config.size or (0, 0))
     if config.images.is_file():
-        raise InputError(f"{config.images}", "a file, and no folder", "Give the folder of the images")
+        raise InputError(f"{config.images}", "a file, not a folder", "Give the folder of the images")
     files, headers = images_of(config.images, progress)
     sizes = {}
     for image_id in table.image_ids:
         if image_id not in files:
             line = min(line for (named, _), line in table.lines.items() if named == image_id)
-            found = f"no image {image_id} in {config.images}{other_ending(image_id, files)}"
-            raise InputError(f"{config.table}, {place(line)}", found, "Give the folder of its images")
+            missing = f"no image {image_id} in {config.images}{other_ending(image_id, files)}"
+            raise InputError(f"{config.table}, {place(line)}", missing, "Give the folder of its images")
         sizes[image_id] = headers.size_of(files[image_id])
         if config.size not in (None, sizes[image_id]):
-            found = "{}x{} pixels, --size says {}x{}".format(*sizes[image_id], *(config.size or ()))
-            raise InputError(f"{files[image_id]}", found, "The size is height x width; with --images leave it out")
+            differ = "{}x{} pixels, but --size is {}x{}".format(*sizes[image_id], *(config.size or ()))
+            raise InputError(f"{files[image_id]}", differ, "The size is height x width; with --images omit it")
     check_inside(config.table, table, sizes)
     return sizes
 
 
 def _doubt_size(path: Path, table: MaskTable, size: tuple[int, int]) -> None:
-    """Raise InputError where masks are jagged at `size` and hang together at another height."""
+    """Raise InputError if masks are jagged at `size`, but smooth at another height."""
     height = likelier_height(list(table.masks.values()), size)
     if height is not None:
         likelier = f"{size[1]}x{size[0]}" if height == size[1] else f"a height of {height}"
         raise InputError(
             f"{path}",
             "at {}x{} its masks are jagged, ".format(*size) + f"at {likelier} they are not",
-            "The size is height x width: mend it, or check it by --images; --trust-size takes it as it is",
+            "The size is height x width: correct it, or give --images to check it; --trust-size skips this check",
         )
 
 
 def _check_folder(out: Path, names: list[str], overwrite: bool) -> None:
-    """See before the work that the masks can be written. Raises OutputError."""
+    """Check that the masks can be written, before the work. Raises OutputError."""
     if out.exists() and not out.is_dir():
-        raise OutputError(f"cannot write masks to {out}", "it is a file", "Name a folder")
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    found = [name for name in names if name in there]
-    if found and not overwrite:
-        rest = f" and {len(found) - 1} more masks exist" if len(found) > 1 else " exists"
-        raise OutputError(f"{out / found[0]}{rest} already", "", "Name another folder, or replace them by --overwrite")
+        raise OutputError(f"cannot write masks to {out}", "it is a file", "Give a folder")
+    files = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    existing = [name for name in names if name in files]
+    if existing and not overwrite:
+        rest = f" and {len(existing) - 1} more masks exist" if len(existing) > 1 else " exists"
+        raise OutputError(
+            f"{out / existing[0]}{rest} already", "", "Give another folder, or replace them by --overwrite"
+        )
     too_long = next((name for name in names if len(os.fsencode(name)) > _LONGEST_NAME), None)
     if too_long:
-        found_there = f"the name {too_long[:40]}... has {len(os.fsencode(too_long))} bytes"
-        raise OutputError(
-            f"cannot write masks to {out}", found_there, f"At most {_LONGEST_NAME} are possible: shorten it"
-        )
-    for name in found:
+        why = f"the name {too_long[:40]}... has {len(os.fsencode(too_long))} bytes"
+        raise OutputError(f"cannot write masks to {out}", why, f"At most {_LONGEST_NAME} are possible: shorten it")
+    for name in existing:
         if (out / name).is_dir():
-            raise OutputError(f"cannot write {out / name}", "it is a folder", "Name another folder")
+            raise OutputError(f"cannot write {out / name}", "it is a folder", "Give another folder")
     above = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if not above.is_dir() or not is_writable(above):
-        found_there = "no permission, or no space" if above.is_dir() else f"{above.name} is a file"
-        raise OutputError(f"cannot write masks to {out}", found_there, "Name another place")
+        why = "no permission, or no space" if above.is_dir() else f"{above.name} is a file"
+        raise OutputError(f"cannot write masks to {out}", why, "Give another folder")
 
 
-def _say_left(out: Path, table: MaskTable, names: set[str], in_full: set[str], progress: Progress) -> None:
-    """Say which masks of these images are there from before: `encode` would take them for the table's."""
+def _log_other_masks(out: Path, table: MaskTable, names: set[str], in_full: set[str], progress: Progress) -> None:
+    """Log which other masks of these images exist: `encode` would read them, too."""
     stems = {mask_name(image_id, 1, image_id in in_full).removesuffix("_1.png") for image_id in table.image_ids}
-    there = sorted(path.name for path in out.glob("*_*.png")) if out.is_dir() else []
-    left = [name for name in there if name not in names and name.rpartition("_")[0] in stems]
-    if left:
-        progress.log(f"{out} holds {len(left)} more masks of these images, which stay: {', '.join(left[:5])}")
+    existing = sorted(path.name for path in out.glob("*_*.png")) if out.is_dir() else []
+    others = [name for name in existing if name not in names and name.rpartition("_")[0] in stems]
+    if others:
+        progress.log(f"{out} keeps {len(others)} other masks of these images: {', '.join(others[:5])}")
 
 
 @contextmanager
 def _all_or_none(out: Path) -> Iterator[Path]:
-    """A folder inside `out` for files `NAME.part`: at the end they become `out/NAME`, on a failure nothing is left."""
+    """Yield a folder for files `NAME.part`: at the end they become `out/NAME`; on a failure all are removed."""
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`export`: a run with its network in another format, checked against torch on one image."""
+"""`export`: write a run with its network in another format, checked against torch on one image."""
 
 import shutil
 from dataclasses import dataclass
@@ -19,27 +19,27 @@ from severstal_cli.steel.images import decoding, image_files
 from severstal_cli.steel.tables import mask_table
 
 LARGEST_DIFFERENCE = 1
-"""In levels, of 255: what other orders of the same sums may come to."""
+"""In levels of 255: rounding differs if an engine sums in another order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """A run that was written."""
+    """A written run."""
 
     folder: Path
     file: Path
     picture: Path
     largest_difference: int
-    """Of its levels from torch's, in float32, anywhere on the picture."""
+    """Largest difference from torch's levels, in float32, over all pixels of the image."""
 
 
 def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResult:
-    """Write a run with its network in another format: `predict`, `score` and `thresholds` take it like any other.
+    """Write a run with its network in another format, for `predict`, `score` and `thresholds`.
 
     Raises:
         UsageError: unknown format.
-        InputError: `out` is there, or there is no picture to check with.
-        RunError: no run, an incomplete one, or the exported network gives other levels than torch.
+        InputError: `out` exists, or there is no image to check with.
+        RunError: the run is missing or incomplete, or the exported network gives other levels than torch.
         MachineError: the format needs a library that is not installed.
         OutputError: the run cannot be written.
     """
@@ -47,40 +47,40 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
     card = model_card.read_card(config.run)
     out = config.out or config.run.resolve().with_name(f"{config.run.resolve().name}-{config.format}")
     if out.exists():
-        raise InputError(f"{out} is there", "", "Give another --out, or remove it")
+        raise InputError(f"{out} exists already", "", "Give another --out, or remove it")
     files.check_place(out)
     member = engines.member_of(config.run, card)
-    picture = config.image or _photograph_of(card)
-    grey = decoding.read_grey(picture, card.bits or decoding.FULL_DEPTH)
-    progress.log(f"writing {config.run} as {config.format}, and predicting {picture} with it")
+    image = config.image or _training_image(card)
+    grey = decoding.read_grey(image, card.bits or decoding.FULL_DEPTH)
+    progress.log(f"writing {config.run} as {config.format}, and predicting {image} with it")
     with files.replacing_folder(out) as folder:
         file = export.write(member, config.format, folder)
         model_card.write_card(folder, card)
         if (config.run / run_folder.THRESHOLDS).is_file():
             shutil.copyfile(config.run / run_folder.THRESHOLDS, folder / run_folder.THRESHOLDS)
-        difference = _difference(member, folder, card, grey, config.run, picture)
+        difference = _difference(member, folder, card, grey, config.run, image)
         if difference > LARGEST_DIFFERENCE:
             raise RunError(f"{config.run} as {config.format} gives other levels than torch",
-                           f"up to {difference} of 255 on {picture}", "Take another --format")  # fmt: skip
-    return ExportResult(folder=out, file=out / file.name, picture=picture, largest_difference=difference)
+                           f"up to {difference} of 255 on {image}", "Use another --format")  # fmt: skip
+    return ExportResult(folder=out, file=out / file.name, picture=image, largest_difference=difference)
 
 
 def _difference(
-    member: Member, folder: Path, card: model_card.ModelCard, grey: decoding.Grey, run: Path, picture: Path
+    member: Member, folder: Path, card: model_card.ModelCard, grey: decoding.Grey, run: Path, image: Path
 ) -> int:
-    """The largest of the levels by torch and by the run in `folder`, both in float32 on the CPU."""
+    """Largest difference of the levels by torch and by the run in `folder`, both in float32 on the CPU."""
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     try:
-        ours = next(predict_levels([member], [grey], fabric)).astype(int)  # before the file, which is not kept
+        ours = next(predict_levels([member], [grey], fabric)).astype(int)  # first: an error names the run
         [exported] = engines.load_members([folder], [card], fabric)
         theirs = next(predict_levels([exported], [grey], fabric)).astype(int)
     except NotFiniteError as error:
-        raise error.of(run, picture) from None
+        raise error.of(run, image) from None
     return int(abs(ours - theirs).max())
 
 
-def _photograph_of(card: model_card.ModelCard) -> Path:
-    """One of those it was trained on, with a defect if there is one. Raises InputError: they are gone."""
+def _training_image(card: model_card.ModelCard) -> Path:
+    """An image of the training data, with a defect if possible. Raises InputError: there is none."""
     data = Path(card.data)
     try:
         paths = image_files.paths_by_id(image_files.find_images([data / "train_images"]))

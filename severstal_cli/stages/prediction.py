@@ -1,7 +1,7 @@
-"""`predict`: images to a submission; beside it how it was made (JSON) and how sure its rows are (scores).
+"""`predict`: predict a submission for images, with its metadata (JSON) and the confidence of its rows (scores).
 
-The work is done in shards (`steel/tables/shards`): processes share them, and a killed prediction resumes from them.
-The first process joins them to the submission.
+The images are predicted in shards (`steel/tables/shards`): processes share them, and a killed prediction resumes from
+them. The first process joins them to the submission.
 """
 
 import json
@@ -48,18 +48,18 @@ class PredictResult:
     images: int = 0
     rows: int = 0
     masks_by_class: tuple[int, ...] = ()
-    """Images with a mask of each class."""
+    """Number of images with a mask of class 1, 2, ..."""
     class_names: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """image_id -> why it could not be read; its rows are empty."""
+    """image_id -> reason why the image is unreadable; its rows are empty."""
     seconds: float = 0.0
     """From the first image to the last mask."""
     images_per_s: float = 0.0
-    """Of what was predicted now, without the parts that were there."""
+    """Speed of this session, without shards that existed before."""
 
 
 class _Masks(NamedTuple):
-    """What an image's levels gave, one a class."""
+    """Masks and confidences of an image, one per class."""
 
     runs: list[rle.RLE]
     scores: list[float]
@@ -69,60 +69,64 @@ class _Masks(NamedTuple):
 def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult:
     """Predict the masks of images and write them as a submission.
 
-    Of several processes the first one has the result; that of the others is empty.
+    The first process returns the result; that of the others is empty.
 
     Raises:
-        InputError: no images, a wrong one, one that the sample asks for is missing, runs that do not go together, or
-            parts of another prediction.
-        RunError: no run, an incomplete one, or one without thresholds.
+        InputError: there are no images, an image is wrong, an image of the sample is missing, runs do not fit together,
+            or there are shards of another prediction.
+        RunError: a run is missing, incomplete or without thresholds.
         OutputError: the submission cannot be written.
     """
     task = read_task(config, progress)
-    how = task.recipe
+    ensemble = task.recipe
     fabric = open_device()
-    names = engines.engines_for(how.folders, config.engine, fabric, config.compile)
+    engine_names = engines.engines_for(ensemble.folders, config.engine, fabric, config.compile)
     precision = str(half_type(fabric) or torch.float32).removeprefix("torch.")
-    plan = how.fingerprints() | {"classes": task.classes, "engines": names, "precision": precision}
+    plan = ensemble.fingerprints() | {"classes": task.classes, "engines": engine_names, "precision": precision}
     if task.bits is not None:
         plan["bits"] = task.bits
-    plan["masks"] = None if config.masks is None else str(config.masks)  # those of finished parts are not drawn again
+    plan["masks"] = None if config.masks is None else str(config.masks)  # finished shards do not draw theirs again
     parts = Parts(parts_path(config.out), task.paths, plan, task.layout)
-    alone = files.locked(parts.folder, f"another prediction is making {config.out}")
-    with alone if distributed.is_first() else nullcontext():
+    lock = files.locked(parts.folder, f"another process predicts {config.out}")
+    with lock if distributed.is_first() else nullcontext():
         if distributed.is_first():
             parts.begin(resume=config.resume)
-            runs = ", ".join(f"{folder} by {name}" for folder, name in zip(how.folders, names, strict=True))
+            runs = ", ".join(f"{folder} by {name}" for folder, name in zip(ensemble.folders, engine_names, strict=True))
             progress.log(f"predicting with {runs}")
-            for note in how.notes():
+            for note in ensemble.notes():
                 progress.log(note)
         fabric.barrier()
         if not parts.is_shared():
-            raise InputError(f"{parts.folder} is not here", "another process has begun it",
+            raise InputError(f"{parts.folder} does not exist", "another process has begun it",
                              "Several machines must share its folder")  # fmt: skip
         parts.check_plan()  # another machine may have other images or runs
-        there = parts.written()  # the first process has removed what is of older images
-        if there:
-            progress.log(f"going on: {len(there)} of {len(parts.images)} parts are there")
-        fabric.barrier()  # all have counted the same before one makes another
-        missing = sorted(parts.images.keys() - set(there))
+        written = parts.written()  # the first process has removed shards of older images
+        if written:
+            progress.log(f"resuming: {len(written)} of {len(parts.images)} shards exist")
+        fabric.barrier()  # all processes have counted the same shards before one writes another
+        missing = sorted(parts.images.keys() - set(written))
         mine = missing[fabric.global_rank :: fabric.world_size]
-        with _keeping(parts, progress):
-            predict_levels = _networks(config, how, fabric, progress) if mine else None
+        with _keeping_finished(parts, progress):
+            predict_levels = _networks(config, ensemble, engine_names, fabric, progress) if mine else None
             began = time.monotonic()
             if predict_levels is not None:
                 _predict_parts(config, task, parts, mine, predict_levels, progress)
             if not distributed.is_first():
-                return PredictResult(path=config.out, runs=how.folders)
+                return PredictResult(path=config.out, runs=ensemble.folders)
             _await(parts, progress)
-        return _merge(config, task, parts, missing, time.monotonic() - began, fabric, names)
+        return _merge(config, task, parts, missing, time.monotonic() - began, fabric, engine_names)
 
 
-def _networks(config: PredictConfig, how: Ensemble, fabric: Fabric, progress: Progress) -> PredictLevels:
+def _networks(
+    config: PredictConfig, ensemble: Ensemble, engine_names: Sequence[str], fabric: Fabric, progress: Progress
+) -> PredictLevels:
     """Open the runs."""
-    members = engines.load_members(how.folders, how.cards, fabric, engine=config.engine,
+    members = engines.open_members(ensemble.folders, ensemble.cards, engine_names, fabric,
                                    compile_networks=config.compile, progress=progress)  # fmt: skip
-    return partial(level_maps.predict_levels, members, fabric=fabric, views=how.views,
-                   batch_size=config.batch_size, weights=how.weights, exclusive=how.thresholds.exclusive)  # fmt: skip
+    return partial(
+        level_maps.predict_levels, members, fabric=fabric, views=ensemble.views, batch_size=config.batch_size,
+        weights=ensemble.weights, exclusive=ensemble.thresholds.exclusive,
+    )  # fmt: skip
 
 
 def _merge(
@@ -132,9 +136,9 @@ def _merge(
     missing: Sequence[int],
     seconds: float,
     fabric: Fabric,
-    names: Sequence[str],
+    engine_names: Sequence[str],
 ) -> PredictResult:
-    """Make the submission of its parts, which are all there."""
+    """Make the submission and its metadata from the finished shards."""
     done = [parts.read(number) for number in parts.images]
     result = PredictResult(
         path=config.out,
@@ -147,19 +151,21 @@ def _merge(
         seconds=seconds,
         images_per_s=sum(len(parts.images[number]) for number in missing) / max(seconds, 1e-9),
     )
-    _write_story(config, task, result, fabric, names)
+    _write_metadata(config, task, result, fabric, engine_names)
     parts.clear()
     return result
 
 
 @contextmanager
-def _keeping(parts: Parts, progress: Progress) -> Iterator[None]:
-    """Whatever ends the prediction early, tell what is kept."""
+def _keeping_finished(parts: Parts, progress: Progress) -> Iterator[None]:
+    """If an error ends the prediction, keep the finished shards and log how to resume."""
     try:
         yield
     except (SeverstalError, KeyboardInterrupt):
         if done := len(parts.finished()):
-            progress.log(f"{done} of {len(parts.images)} parts are kept: with --resume the same command goes on")
+            progress.log(
+                f"{done} of {len(parts.images)} shards are kept: give the same command with --resume to continue"
+            )
         elif not distributed.is_worker():
             parts.clear()
         raise
@@ -173,16 +179,15 @@ def _predict_parts(
     predict_levels: PredictLevels,
     progress: Progress,
 ) -> None:
-    """Predict these parts and write each as soon as it is whole."""
-
+    """Predict these shards and write each one as soon as it is complete."""
     rules, bits = task.recipe.thresholds, task.bits or decoding.FULL_DEPTH
 
     def finish(path: Path, levels: pipeline.Levels) -> _Masks:
-        found = postprocess.masks_to_runs(levels, rules.rules)
-        if config.masks is not None:  # decoding again costs little beside writing a PNG
-            picture = drawing.overlay(decoding.read_grey(path, bits), found)
-            drawing.write_png(config.masks / f"{path.stem}.png", picture)
-        return _Masks(found, confidence.expected_dice(levels, found))
+        masks = postprocess.masks_to_runs(levels, rules.rules)
+        if config.masks is not None:  # decoding again costs little compared with writing a PNG
+            overlay = drawing.overlay(decoding.read_grey(path, bits), masks)
+            drawing.write_png(config.masks / f"{path.stem}.png", overlay)
+        return _Masks(masks, confidence.expected_dice(levels, masks))
 
     groups = [parts.images[number] for number in numbers]
     parts.take(numbers)
@@ -195,38 +200,38 @@ def _predict_parts(
             masks: dict[tuple[str, int], rle.RLE] = {}
             scores: dict[str, list[float]] = {}
             skipped: dict[str, str] = {}
-            for path, found in islice(results, len(group)):
+            for path, result in islice(results, len(group)):
                 image_id = image_files.id_of(path)
-                if isinstance(found, InputError):
+                if isinstance(result, InputError):
                     if config.on_error == "stop":
-                        raise found
-                    progress.log(f"skipped: {found}")
-                    skipped[image_id] = str(found)
-                    scores[image_id] = [0.0] * task.recipe.cards[0].classes  # nobody knows
+                        raise result
+                    progress.log(f"skipped: {result}")
+                    skipped[image_id] = str(result)
+                    scores[image_id] = [0.0] * task.recipe.cards[0].classes  # unknown
                 else:
-                    scores[image_id] = found.scores
-                    masks |= {(image_id, channel): runs for channel, runs in enumerate(found.runs) if len(runs)}
+                    scores[image_id] = result.scores
+                    masks |= {(image_id, channel): runs for channel, runs in enumerate(result.runs) if len(runs)}
                 bar.advance()
             yield number, masks, scores, skipped
 
     writing = map_in_order(lambda part: parts.write(*part, task.classes), predicted(), threads=1, ahead=1, name="parts")
     with closing(results), bar_of_all as bar, closing(writing):
-        for _ in writing:  # a part is written while the next one is predicted
+        for _ in writing:  # a shard is written while the next one is predicted
             pass
 
 
 def _await(parts: Parts, progress: Progress) -> None:
-    """Wait until the other processes have finished their parts."""
+    """Wait until the other processes have finished their shards."""
     missing = {number for number in parts.images if not parts.is_written(number)}
     if missing:
-        with progress.waiting("the other processes") as tell:
+        with progress.waiting("the other processes") as log:
             while missing := {number for number in missing if not parts.is_written(number)}:
-                tell(f"{len(parts.images) - len(missing)} of {len(parts.images)} parts")
+                log(f"{len(parts.images) - len(missing)} of {len(parts.images)} shards")
                 time.sleep(0.2)
 
 
 def _write(config: PredictConfig, task: Task, parts: Parts) -> int:
-    """Make the submission and its scores of the parts. The number of rows."""
+    """Join the shards to the submission and its scores. Returns the number of rows."""
     columns, rows, sample = None, None, task.sample
     image_ids = list(map(image_files.id_of, task.paths))
     if sample is not None and sample.layout == task.layout:
@@ -238,18 +243,18 @@ def _write(config: PredictConfig, task: Task, parts: Parts) -> int:
     else:
         count = mask_table.write_table(config.out, parts.masks(), image_ids, task.classes,
                                    layout=task.layout, columns=columns, rows=rows)  # fmt: skip
-    # what belongs to an earlier submission must not stand beside this one, should its own not be written
+    # metadata and scores of an earlier submission must not stay beside this one if its own are not written
     metadata_path(config.out).unlink(missing_ok=True)
     confidence.scores_path(config.out).unlink(missing_ok=True)
     parts.join_scores(confidence.scores_path(config.out))
     return count
 
 
-def _write_story(
-    config: PredictConfig, task: Task, result: PredictResult, fabric: Fabric, names: Sequence[str]
+def _write_metadata(
+    config: PredictConfig, task: Task, result: PredictResult, fabric: Fabric, engine_names: Sequence[str]
 ) -> None:
-    """`submission.json` beside `submission.csv`: enough to know later what a score belongs to."""
-    story = {
+    """Write `submission.json` beside `submission.csv`: the origin of the submission."""
+    metadata = {
         "submission": result.path.name,
         "severstal": severstal_cli.__version__,
         **task.recipe.story(),
@@ -258,9 +263,9 @@ def _write_story(
         "masks_by_class": result.masks_by_class,
         "skipped": result.skipped,
         "device": fabric.device.type,
-        "engines": names,
+        "engines": engine_names,
         "processes": fabric.world_size,
         "seconds": round(result.seconds, 3),
         "images_per_s": round(result.images_per_s, 3),
     }  # fmt: skip
-    files.write_text(metadata_path(config.out), json.dumps(story, indent=2) + "\n")
+    files.write_text(metadata_path(config.out), json.dumps(metadata, indent=2) + "\n")

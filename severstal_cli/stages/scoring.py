@@ -1,4 +1,4 @@
-"""`score`: the competition's mean Dice of a submission, or of runs on the holdout that nothing else has read."""
+"""`score`: the competition's mean Dice of a submission, or of runs on the holdout set, which nothing else reads."""
 
 import dataclasses
 import json
@@ -21,45 +21,44 @@ from severstal_cli.wording import counted, spans
 
 
 def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResult:
-    """Score a submission against annotations, or a run, or several averaged, against the holdout.
+    """Score a submission against annotations, or a run or an ensemble of runs on the holdout set.
 
     Raises:
-        InputError: a table is wrong, it is not clear which images count, or runs were trained on some of them.
-        RunError: a run is incomplete, or the data or split is not the one that it was trained with.
+        InputError: a table is wrong, the images to score are unclear, or runs were trained on some of them.
+        RunError: a run is incomplete, or was trained with other data or another split.
     """
     if config.submission is not None and config.truth is None and not csv_rows.is_table(config.submission):
         config = dataclasses.replace(config, submission=None, runs=(config.submission, *config.runs))
     if config.submission is not None and config.truth is not None and not (config.runs or config.thresholds):
         for option, value in (("--tta", config.tta), ("--data", config.data)):
             if value is not None:
-                raise InputError(f"{option} does nothing for a submission", str(value), "Leave it off")
+                raise InputError(f"{option} does nothing for a submission", str(value), "Omit it")
         paths = [path for path in (config.submission, config.against) if path is not None]
-        judged, *others = score_submissions(paths, config.truth, config.images, progress, config.class_names).scores
-        return judged.summary(*others)
-    if any(part is not None for part in (config.submission, config.truth, config.images)):
-        raise InputError("not clear what to score", "", "Give a submission and --truth train.csv, or a run alone")
+        scored, *others = score_submissions(paths, config.truth, config.images, progress, config.class_names).scores
+        return scored.summary(*others)
+    if any(given is not None for given in (config.submission, config.truth, config.images)):
+        raise InputError("unclear what to score", "", "Give a submission and --truth train.csv, or only a run")
     if config.against is not None and csv_rows.is_table(config.against):
-        raise InputError("a run is not compared with a submission", f"{config.against} is one",
+        raise InputError("a run cannot be compared with a submission", f"{config.against} is one",
                          "Predict the same images with the run, and compare that submission")  # fmt: skip
-    found = score_runs(config, progress)
+    scored_run = score_runs(config, progress)
     if config.against is None:
-        return found.summary()
-    how = dataclasses.replace(config, runs=(config.against,), thresholds=None)  # with the same views
-    other = score_runs(how, progress)
-    if other.image_ids != found.image_ids or other.class_ids != found.class_ids:
+        return scored_run.summary()
+    other = score_runs(dataclasses.replace(config, runs=(config.against,), thresholds=None), progress)  # same TTA views
+    if other.image_ids != scored_run.image_ids or other.class_ids != scored_run.class_ids:
         raise InputError(f"{config.against} has another holdout or other classes", "", "Compare runs of one split")
-    return found.summary(other)
+    return scored_run.summary(other)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """Submissions on the same images."""
+class ScoredSubmissions:
+    """Scores of submissions on the same images."""
 
     scores: tuple[scores.Scores, ...]
     tables: Mapping[Path, mask_table.MaskTable]
-    """What was read: of each submission, and the truth."""
+    """Every table by its path: the submissions and the ground truth."""
     files: Mapping[str, Path]
-    """The images that count by their ids, as far as it is known where they are."""
+    """image_id -> file, of scored images with a known file."""
 
 
 def score_submissions(
@@ -68,59 +67,59 @@ def score_submissions(
     counting: Path | None,
     progress: Progress = SILENT,
     names: Sequence[str] = (),
-) -> Judged:
-    """Score submissions against `truth` on the same images, whatever the order of rows.
+) -> ScoredSubmissions:
+    """Score submissions against `truth` on the same images, in any order of rows.
 
-    counting: the images that count, as a folder or a list. None: those of the one submission, or of several those that
-    tables with a row for every image and class name. names: of the classes; () for those beside `truth`.
+    counting: a folder or list of the images to score. None: the images of the submission; of several submissions, the
+    images of those with a row per image and class. names: of the classes; () for those beside `truth`.
     Raises InputError as `score` does.
     """
-    found = {path: _read(path, "a submission.csv", progress) for path in paths}
+    tables = {path: _read(path, "a submission.csv", progress) for path in paths}
     true = _read(truth, "the annotations, as train.csv", progress)
     names = class_names.names_for(truth, true.classes, names)
-    image_ids, source = _images_that_count(found, (truth, true), counting, progress)
+    image_ids, source = _images_to_score(tables, (truth, true), counting, progress)
     image_ids = sorted(image_ids)
     beside = (truth.parent / "train_images", truth.parent / "test_images")
     files_of = in_folders(beside if counting is None else (counting, *beside), image_ids)
     split = splits.split_in(truth.parent)
     groups = None if split is None else split.groups_with(image_ids)
-    for path, table in found.items():
+    for path, table in tables.items():
         _check_rows(path, table, image_ids, source, progress)
         _check_classes(path, table, truth, true, progress)
         if split is not None:
             leakage.check_submission(path, image_ids, split, progress,
                                      files_of=files_of, train_images=beside[0])  # fmt: skip
     _check_truth(truth, true, image_ids, files_of, progress)
-    _check_sizes(found | {truth: true}, image_ids, files_of, progress)
+    _check_sizes(tables | {truth: true}, image_ids, files_of, progress)
     mask_table.log_gaps(truth, true, progress)
     every = tuple(
         dataclasses.replace(
-            scores.score_masks(found[path].masks, true.masks, image_ids, true.classes, groups, true.class_ids),
+            scores.score_masks(tables[path].masks, true.masks, image_ids, true.classes, groups, true.class_ids),
             class_names=tuple(names),
         )
         for path in paths
     )
-    return Judged(scores=every, tables=found | {truth: true}, files=files_of)
+    return ScoredSubmissions(scores=every, tables=tables | {truth: true}, files=files_of)
 
 
 def _read(path: Path, what: str, progress: Progress) -> mask_table.MaskTable:
     if not path.exists():
-        raise InputError(str(path), "no such file", f"Name {what}")
+        raise InputError(str(path), "no such file", f"Give {what}")
     if path.is_dir() and not csv_rows.is_table(path):
-        raise InputError(str(path), "it is a folder, not a table", f"Name {what}; a run is compared with runs alone")
+        raise InputError(str(path), "it is a folder, not a table", f"Give {what}; runs are compared with runs only")
     table = mask_table.read_table(path)
     mask_table.log_merged(path, table, progress)
     return table
 
 
-def _images_that_count(
-    found: Mapping[Path, mask_table.MaskTable],
+def _images_to_score(
+    tables: Mapping[Path, mask_table.MaskTable],
     truth: tuple[Path, mask_table.MaskTable],
     counting: Path | None,
     progress: Progress,
 ) -> tuple[Sequence[str], str]:
-    """Their names, and in words where these are from."""
-    first = next(iter(found))
+    """The image_ids, and their source in words."""
+    first = next(iter(tables))
     if counting is not None:
         source = "--images"
         if not counting.exists():
@@ -130,35 +129,35 @@ def _images_that_count(
         else:
             image_ids = list(mask_table.read_image_list(counting).image_ids)
     else:
-        # the images that one of several submissions is judged by must not be those where another one finds something
-        whole = {path: table for path, table in found.items() if _is_whole(table)}
-        if not whole and len(found) > 1:
-            few = "has rows for defects only" if len(found[first].lines) == len(found[first].masks) else "lacks rows"
-            raise InputError("not clear which images count", f"{first} {few}", "Give --images DIR or LIST.csv")
-        counted_in = whole or found
-        source = " and ".join(map(str, counted_in))
-        image_ids = list(dict.fromkeys(image_id for table in counted_in.values() for image_id in table.image_ids))
-        progress.log(f"counting the {counted(len(image_ids))} in {source}; --images DIR or LIST.csv counts others")
+        # tables with rows for defects only must not choose the images that another submission is scored on
+        whole = {path: table for path, table in tables.items() if _is_whole(table)}
+        if not whole and len(tables) > 1:
+            few = "has rows for defects only" if len(tables[first].lines) == len(tables[first].masks) else "lacks rows"
+            raise InputError("unclear which images to score", f"{first} {few}", "Give --images DIR or LIST.csv")
+        named_in = whole or tables
+        source = " and ".join(map(str, named_in))
+        image_ids = list(dict.fromkeys(image_id for table in named_in.values() for image_id in table.image_ids))
+        progress.log(f"scoring the {counted(len(image_ids))} of {source}; choose others by --images DIR or LIST.csv")
         missed = len({image_id for image_id, _ in truth[1].masks}.difference(image_ids))
         if missed and not whole:
-            progress.log(f"not counted, though {truth[0]} has masks there: {counted(missed, 'image')} without a row in "
-                         f"{source}. If it is to find them, give --images")  # fmt: skip
+            progress.log(f"not scored: {counted(missed, 'image')} with masks in {truth[0]}, but without a row in "
+                         f"{source}; to score them, give --images")  # fmt: skip
     if not image_ids:
         raise InputError("no images to score", str(counting or first), "Give --images DIR or LIST.csv")
     return image_ids, source
 
 
 def _is_whole(table: mask_table.MaskTable) -> bool:
-    """It has a row for every class of each of its images, empty masks among them: not for defects only."""
+    """Whether a table has a row for every class of each of its images, not for defects only."""
     return len(table.masks) < len(table.lines) == len(table.image_ids) * len(table.class_ids)
 
 
 def _check_truth(
     truth: Path, true: mask_table.MaskTable, image_ids: Sequence[str], files_of: Mapping[str, Path], progress: Progress
 ) -> None:
-    """See that the truth is of the images that count, and say how many have no row. Raises InputError.
+    """Check that the ground truth fits the scored images, and log how many have no row. Raises InputError.
 
-    That none has a row may be right for images of the annotated folder: they are clean.
+    If all images are from the annotated folder, none needs a row: they are clean.
     """
     absent = len(set(image_ids) - set(true.image_ids))
     folders = {path.parent for path in files_of.values()} if len(files_of) == len(image_ids) else set()
@@ -169,52 +168,52 @@ def _check_truth(
     ):
         agreement.check_names(truth, true, image_ids, "that count")
     if absent and true.image_ids:
-        progress.log(f"without a row in {truth}, and so clean: {absent:,} of {counted(len(image_ids))}")
+        progress.log(f"no row in {truth}, counted as clean: {absent:,} of {counted(len(image_ids))}")
 
 
 def _check_sizes(
-    found: Mapping[Path, mask_table.MaskTable],
+    tables: Mapping[Path, mask_table.MaskTable],
     image_ids: Sequence[str],
     files_of: Mapping[str, Path],
     progress: Progress,
 ) -> None:
-    """See that no mask reaches past the end of its image, as `check` does. Raises InputError."""
-    with_masks = {image_id for table in found.values() for image_id, _ in table.masks}.intersection(image_ids)
+    """Check that no mask reaches past the end of its image, as `check` does. Raises InputError."""
+    with_masks = {image_id for table in tables.values() for image_id, _ in table.masks}.intersection(image_ids)
     known = {image_id: files_of[image_id] for image_id in sorted(with_masks & files_of.keys())}
     if len(known) < len(with_masks):
-        of = "" if not known else f" in {len(with_masks) - len(known):,} of {counted(len(with_masks))} with masks"
-        progress.log(f"runs past the end were not looked for{of}: it is not known where the images are; give --images "
-                     "DIR")  # fmt: skip
+        which = "" if not known else f" in {len(with_masks) - len(known):,} of {counted(len(with_masks))} with masks"
+        progress.log(f"runs past the end of an image were not checked{which}: the image files are unknown; give "
+                     "--images DIR")  # fmt: skip
     if not known:
         return
     sizes, wrong = agreement.sizes_of(known, progress)
     if wrong:
         progress.log(agreement.unread(wrong))
-    for path, table in found.items():
+    for path, table in tables.items():
         agreement.check_inside(path, table, sizes)
 
 
 def _check_rows(
     path: Path, table: mask_table.MaskTable, image_ids: Sequence[str], source: str, progress: Progress
 ) -> None:
-    """Report which images have no row and which rows do not count. Raises InputError as `check_names`."""
+    """Log which images have no row and which rows are not scored. Raises InputError as `check_names`."""
     agreement.check_names(path, table, image_ids, "that count")
     known, wanted = set(table.image_ids), set(image_ids)
     absent = [image_id for image_id in image_ids if image_id not in known]
     if absent:
-        progress.log(f"without a row in {path}, and so empty: {len(absent)} of {counted(len(image_ids))}, "
+        progress.log(f"no row in {path}, counted as empty: {len(absent)} of {counted(len(image_ids))}, "
                      f"first {absent[0]}")  # fmt: skip
     extra = len(known - wanted)
     if extra:
-        progress.log(f"in {path}, but not in {source}, and so not counted: {counted(extra)}")
+        progress.log(f"not scored: {counted(extra)} in {path}, but not in {source}")
 
 
 def _check_classes(
     path: Path, table: mask_table.MaskTable, truth: Path, true: mask_table.MaskTable, progress: Progress
 ) -> None:
-    """A class that the truth does not name would be right wherever it is empty: it does not count.
+    """Check the classes of a submission. Classes outside the ground truth are not scored: empty rows would be right.
 
-    Raises InputError: no class counts, or there are masks of such a class.
+    Raises InputError: there is no class to score, or masks of a class outside the ground truth.
     """
     if not table.classes and not true.classes:
         raise InputError("no classes to score", f"{path} and {truth} have no rows", "Give other files")
@@ -226,15 +225,15 @@ def _check_classes(
         is_gap = class_id < true.classes
         raise InputError(f"{path}, {csv_rows.place(line)}: it names class {class_id}",
                          f"{truth} has {spans(true.class_ids) if is_gap else true.classes}",
-                         "Remove it, or give the truth a row of that class, an empty one will do")  # fmt: skip
+                         "Remove it, or add a row of that class to the ground truth, which may be empty")  # fmt: skip
     if unknown:
-        progress.log(f"{path} has empty rows alone of what {truth} does not name, and so not counted: "
-                     f"class {spans(sorted(unknown))}")  # fmt: skip
+        progress.log(f"not scored: class {spans(sorted(unknown))}, which {truth} does not name; {path} has only "
+                     "empty rows of it")  # fmt: skip
 
 
 def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Scores:
-    """The scores of runs, averaged, on their holdout; their sum is kept with the first run. Raises as `score`."""
-    # only here: scoring a submission works where torch is not installed
+    """Score an ensemble of runs on its holdout set; the summary is kept with the first run. Raises as `score` does."""
+    # imported late: scoring a submission needs no torch
     from severstal_cli.learning.inference import ensemble, held_out
     from severstal_cli.learning.runs import run_folder
 
@@ -243,36 +242,39 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     progress.log(f"scoring {', '.join(map(str, runs))} on the holdout")
     for note in how.notes():
         progress.log(note)
-    part = held_out.open_holdout(runs, config.data, progress, how.weights)
+    subset = held_out.open_holdout(runs, config.data, progress, how.weights)
     thresholds = how.thresholds
     class_names.check_count(config.class_names, len(thresholds.rules), "--class-names", runs[0])
-    is_same_data = thresholds.data_fingerprint == part.data_folder.fingerprint
-    if is_same_data and thresholds.split_fingerprint != part.split.fingerprint:
-        raise InputError(f"{how.thresholds_path} was searched with another split", "it may know images of this holdout",
+    is_same_data = thresholds.data_fingerprint == subset.data_folder.fingerprint
+    if is_same_data and thresholds.split_fingerprint != subset.split.fingerprint:
+        raise InputError(f"{how.thresholds_path} was searched with another split", "its images may be in this holdout",
                          "Search it with a run of this split")  # fmt: skip
     masks: dict[tuple[str, int], rle.RLE] = {}
-    first = min(config.batch_size, len(part.image_ids))
+    first = min(config.batch_size, len(subset.image_ids))
     began = time.monotonic()
     for number, (image_id, levels) in enumerate(
-        part.levels(views=how.views, exclusive=thresholds.exclusive, batch_size=config.batch_size, progress=progress),
+        subset.levels(views=how.views, exclusive=thresholds.exclusive, batch_size=config.batch_size, progress=progress),
         start=1,
     ):
         found = postprocess.masks_to_runs(levels, thresholds.rules)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
-        if number == first:  # the first batch also compiles, and loads what it needs; the second is not begun
+        if number == first:  # the first batch also compiles and loads libraries; the second one has not begun
             began = time.monotonic()
-    # a GPU is ahead: what it has done by then was for nothing
-    timed = len(part.image_ids) - first * (1 + held_out.batches_ahead())
+    # a GPU is ahead by some batches: their time is not measured
+    timed = len(subset.image_ids) - first * (1 + held_out.batches_ahead())
     images_per_s = timed / max(time.monotonic() - began, 1e-9) if timed > 0 else None
-    result = scores.score_masks(masks, part.data_folder.masks, part.image_ids, len(thresholds.rules), part.split.groups,
-                                part.data_folder.class_ids)  # fmt: skip
-    result = dataclasses.replace(result, images_per_s=images_per_s, class_names=config.class_names or part.class_names)
-    # kept with a run that was scored as it predicts by default; it may lie on a read-only disk
+    result = scores.score_masks(
+        masks, subset.data_folder.masks, subset.image_ids, len(thresholds.rules), subset.split.groups,
+        subset.data_folder.class_ids,
+    )  # fmt: skip
+    names = config.class_names or subset.class_names
+    result = dataclasses.replace(result, images_per_s=images_per_s, class_names=names)
+    # kept with a run that was scored with its own post-processing and views, unless its disk is read-only
     is_default = [how.thresholds_path] == [
         folder / run_folder.THRESHOLDS for folder in runs
     ] and how.views == thresholds.tta
     if is_default and files.is_writable(runs[0]):
-        of_what = {"data_fingerprint": part.data_folder.fingerprint, "split_fingerprint": part.split.fingerprint}
-        content = result.summary().to_dict() | of_what
+        data = {"data_fingerprint": subset.data_folder.fingerprint, "split_fingerprint": subset.split.fingerprint}
+        content = result.summary().to_dict() | data
         files.write_text(runs[0] / run_folder.SCORE, json.dumps(content, indent=2) + "\n")
     return result

@@ -1,4 +1,4 @@
-"""`split`: which images train, which validate, which are held out; and a table of what came of it."""
+"""`split`: assign images to folds and a holdout set, with a table and a plot of the subsets."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from severstal_cli.wording import class_label
 
 @dataclass(frozen=True, kw_only=True)
 class PartCounts:
-    """What is in a part. The counts of classes overlap where an image has several."""
+    """Counts of a subset. An image with several classes counts for each."""
 
     part: str
     """"0", "1", ... for the folds, "holdout", or "all"."""
@@ -36,18 +36,18 @@ class PartCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitResult:
-    """A split that was written."""
+    """A written split."""
 
     path: Path
     fingerprint: str
     parts: tuple[PartCounts, ...]
-    """The folds in order, the holdout if there is one, and all together."""
+    """The folds in order, the holdout if there is one, and all images."""
     largest_group: int
-    """Images in the largest group of near-duplicates; 1: there are none."""
+    """Number of images in the largest group of near-duplicates; 1: there are no near-duplicates."""
     apart: int
-    """Images with a near-duplicate in another part: none."""
+    """Number of images with a near-duplicate in another subset: 0."""
     apart_if_single: int
-    """The same, had each image been dealt by itself."""
+    """The same number if each image were assigned by itself."""
     class_names: tuple[str, ...] = ()
 
 
@@ -67,15 +67,15 @@ def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
         parts=(*parts, _count(made, "all", list(made.parts), classes, sizes)),
         largest_group=max(sizes.values()),
         apart=_apart(made.groups, list(made.parts.values())),
-        apart_if_single=_apart(made.groups, _dealt_single(made, config).tolist()),
+        apart_if_single=_apart(made.groups, _assigned_singly(made, config).tolist()),
         class_names=class_names.names_for(table, classes),
     )
-    _draw(made.path.with_suffix(".png"), result)
+    _plot(made.path.with_suffix(".png"), result)
     return result
 
 
-def _draw(path: Path, result: SplitResult) -> None:
-    """The share of images of each part that are clean, have a class, or a near-duplicate, beside that of all."""
+def _plot(path: Path, result: SplitResult) -> None:
+    """Plot the shares of images that are clean, have each class, or have a near-duplicate, by subset and overall."""
     *parts, every = result.parts
     shown = [channel for channel, count in enumerate(every.with_class) if count]
     labels = {channel: cut(class_label(channel, result.class_names), drawing.LONGEST_LABEL) for channel in shown}
@@ -88,10 +88,10 @@ def _draw(path: Path, result: SplitResult) -> None:
     figure, (plot,) = drawing.figure(columns=1, width=max(6.0, 1.2 + 0.3 * len(parts) * len(kinds)), height=3.4)
     width = 0.8 / len(parts)
     for number, part in enumerate(parts):
-        places = [kind + (number - (len(parts) - 1) / 2) * width for kind in range(len(kinds))]
+        positions = [kind + (number - (len(parts) - 1) / 2) * width for kind in range(len(kinds))]
         name = part.part if part.part == splits.HOLDOUT else f"fold {part.part}"
         plot.bar(
-            places, [100 * shares[number] for _, shares in kinds], 0.9 * width,
+            positions, [100 * shares[number] for _, shares in kinds], 0.9 * width,
             color=drawing.PALETTE[number % len(drawing.PALETTE)], label=f"{name}: {part.images:,}",
         )  # fmt: skip
     for kind, (_, shares) in enumerate(kinds):
@@ -100,21 +100,21 @@ def _draw(path: Path, result: SplitResult) -> None:
     is_long = len(kinds) > 8 or bool(result.class_names)
     names = [name for name, _ in kinds]
     plot.set_xticks(range(len(kinds)), names, rotation=30 if is_long else 0, parse_math=False)
-    plot.set_ylabel("% of the images of a part")
+    plot.set_ylabel("% of the images of a subset")
     plot.legend(fontsize=8, ncols=2 if len(parts) > 5 else 1, title="images")
     drawing.write_figure(path, figure, dpi=110)
 
 
 def _apart(groups: Mapping[str, int], parts: Sequence[object]) -> int:
-    """Images of groups that are in several parts. parts: of each image, in the order of `groups`."""
+    """Number of images whose group is in several subsets. `parts`: subset of each image, in the order of `groups`."""
     parts_of: dict[int, set[object]] = {}
     for group, part in zip(groups.values(), parts, strict=True):
         parts_of.setdefault(group, set()).add(part)
     return sum(len(parts_of[group]) > 1 for group in groups.values())
 
 
-def _dealt_single(made: Split, config: SplitConfig) -> NDArray[np.int8]:
-    """The parts of the images as if there were no near-duplicates."""
+def _assigned_singly(made: Split, config: SplitConfig) -> NDArray[np.int8]:
+    """The subsets of the images if near-duplicates were ignored."""
     names = list(made.parts)
     sets = [made.class_sets[name] for name in names]
     single = np.arange(len(names))

@@ -1,4 +1,4 @@
-"""`synth`: a synthetic set of steel images."""
+"""`synth`: write a synthetic set of steel images."""
 
 from severstal_cli.config import SynthConfig
 from severstal_cli.progress import SILENT, Progress
@@ -6,7 +6,7 @@ from severstal_cli.steel.synth import write_synthetic_set
 
 
 def synthesise(config: SynthConfig, progress: Progress = SILENT) -> None:
-    """Draw the set. Raises InputError and OutputError as `write_synthetic_set` does."""
+    """Draw the set and write it. Raises InputError and OutputError as `write_synthetic_set` does."""
     write_synthetic_set(
         config.out,
         seed=config.seed,

@@ -1,4 +1,4 @@
-"""`thresholds`: the best post-processing of a run, or of several averaged ones, on the folds that they left out."""
+"""`thresholds`: search the post-processing of a run or an ensemble on its validation folds."""
 
 import dataclasses
 import os
@@ -27,53 +27,53 @@ from severstal_cli.wording import class_label
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdsResult:
-    """The rules that were found, and their worth on the validation images."""
+    """The chosen post-processing, and its Dice on the validation images."""
 
     path: Path
     images: int
     choices: tuple[Choice, ...]
-    """One a class."""
+    """One per class."""
     counted: tuple[int, ...] = ()
-    """The channels of classes that annotations name: means are over them. None given: all."""
+    """Channels of the classes in the annotations: means are over them. Empty: all."""
     class_names: tuple[str, ...] = ()
     mean_dice_held_out: float | None = None
-    """Of rules chosen on the other folds of these images; None where there is nothing to leave out."""
+    """Cross-validated on these images; None if they cannot be split."""
     interval_held_out: tuple[float, float] | None = None
-    """95 % for it."""
+    """95 % interval of `mean_dice_held_out`."""
 
     @property
     def mean_dice(self) -> float:
-        """With the chosen rules."""
+        """Mean Dice with the chosen post-processing."""
         return float(np.mean([choice.mean_dice for choice in self._counted()]))
 
     @property
     def mean_dice_default(self) -> float:
-        """At threshold 0.5 and without filters."""
+        """Mean Dice at threshold 0.5, without filters."""
         return float(np.mean([choice.mean_dice_default for choice in self._counted()]))
 
     @property
     def mean_dice_never(self) -> float:
-        """Predicting nothing."""
+        """Mean Dice of predicting nothing."""
         return float(np.mean([choice.mean_dice_never for choice in self._counted()]))
 
     def _counted(self) -> list[Choice]:
-        return [self.choices[at] for at in self.counted or range(len(self.choices))]
+        return [self.choices[channel] for channel in self.counted or range(len(self.choices))]
 
 
 def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsResult:
     """Score a grid of post-processing on the validation images; write the one per class that holds up on new images.
 
     Raises:
-        InputError: a run left no fold out, runs or weights that do not go together, or several runs and no `out`.
-        RunError: a run is incomplete, or its data or split has changed since.
+        InputError: a run has no validation fold, runs or weights do not fit together, or several runs have no `out`.
+        RunError: a run is incomplete, or its data or split has changed since the training.
         OutputError: the result cannot be written.
     """
     tta.views_of(config.tta)
     if len(config.runs) > 1 and config.out is None:
-        raise InputError("several runs", "their thresholds belong to none of them", "Give --out FILE.json")
+        raise InputError("several runs", "their thresholds belong to no single run", "Give --out FILE.json")
     path = config.out or config.runs[0] / run_folder.THRESHOLDS
     if path.suffix == ".png":
-        raise UsageError("wrong name for thresholds", str(path), "A picture of that name is written beside them")
+        raise UsageError("wrong name for thresholds", str(path), "A plot with this name is written beside them")
     files.check_place(path)
     part = held_out.open_validation(config.runs, config.data, progress, config.weights)
     height, width = part.data_folder.usual_size()
@@ -106,12 +106,12 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     _plot(path.with_suffix(".png"), gains, choices, resampled, part.class_names)
     run_folder.write_thresholds(path, thresholds, _report(result, part))
     if config.out is None:
-        (config.runs[0] / run_folder.SCORE).unlink(missing_ok=True)  # it was reached with other rules
+        (config.runs[0] / run_folder.SCORE).unlink(missing_ok=True)  # it belongs to other post-processing
     return result
 
 
 def _on_absent(choices: Sequence[Choice], counted: Sequence[int], part: held_out.Subset) -> Iterator[str]:
-    """That a class has no mask on the images, and so gets post-processing that was not tuned."""
+    """Warnings for classes without a mask on the validation images: their post-processing is not tuned."""
     where = " and ".join(f"fold {share.part}" for share in part.shares)
     for channel in counted:
         if (choice := choices[channel]).present == 0:

@@ -1,4 +1,4 @@
-"""`train`: annotated images to a run under `models/`."""
+"""`train`: train a network on annotated images and write a run under `models/`."""
 
 import dataclasses
 import math
@@ -27,43 +27,71 @@ from severstal_cli.learning.training import (
     loop,
     schedule,
     tensorboard_log,
-    validation,
 )
 from severstal_cli.learning.training.batches import TrainingSet
 from severstal_cli.learning.training.new_card import describe
+from severstal_cli.learning.training.validation import Validation
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.dataset import splits
-from severstal_cli.steel.dataset.data_folder import DataFolder, open_data_folder
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.dataset.pseudo_labels import open_pseudo
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """A finished training. Dice are means over the validation fold, None without one."""
+    """A finished training. Each Dice is a mean over the validation fold, None without one."""
 
     folder: Path
     epochs: int
     best_epoch: int
     averaged: tuple[int, ...]
-    """The epochs whose mean was kept instead."""
+    """The epochs whose average was kept instead; empty: the best epoch was kept."""
     validation_dice: float | None
     nothing_dice: float | None
-    """What predicting nothing scores on the same images."""
+    """The Dice of predicting nothing on the same images."""
     seconds: float
+
+
+@dataclass(kw_only=True)
+class _Session:
+    """A training in this process, from its start or from a checkpoint to its end."""
+
+    config: TrainConfig
+    folder: Path
+    progress: Progress
+    fabric: Fabric
+    data: TrainingSet
+    validation: Validation
+    state: loop.State
+    card: model_card.ModelCard
+    """Describes the weights that are kept; epoch 0: none are kept yet."""
+    rows: list[history.Row]
+    """One per finished epoch."""
+
+    def keep(self, network: nn.Module | None) -> None:
+        """Write the checkpoint, the weights if `network` is given, and the history.
+
+        The checkpoint comes first: if the process is killed in between, the others are made from it.
+        """
+        if self.fabric.is_global_zero:
+            checkpoint.save(self.folder, self.state, self.card, self.rows)
+            if network is not None:
+                run_folder.write_model(self.folder, network, self.card)
+            history.write(self.folder, self.rows)
 
 
 @distributed.on_devices
 def train(config: TrainConfig, progress: Progress) -> TrainResult:
-    """Train a network; keep its best averaged weights, its last state and its history in a run's folder.
+    """Train a network; write the best EMA weights, the checkpoint and the history to the folder of the run.
 
-    `progress` is `SILENT` by default. With several devices each worker does all of this, and the first one writes.
+    `progress` is `SILENT` by default. With several devices each worker runs all of this, and only the first one writes.
 
     Raises:
-        InputError: wrong data or pseudo labels, an unknown architecture, a run of this name exists.
-        RunError: nothing to resume, or it was made with other settings or data.
+        InputError: wrong data or pseudo-labels, an unknown architecture, or a run of this name exists.
+        RunError: there is nothing to resume, or the run was trained with other settings or data.
         OutputError: the run cannot be written.
-        MachineError: too few GPUs, a full memory, no compiler, weights that cannot be fetched, a worker was killed, or
-            another process trains this run.
+        MachineError: too few GPUs, too little memory, no compiler, weights that cannot be downloaded, a worker was
+            killed, or another process trains this run.
         SeverstalError: the loss became infinite or not a number.
     """
     return _train(config, progress)
@@ -71,60 +99,74 @@ def train(config: TrainConfig, progress: Progress) -> TrainResult:
 
 @distributed.on_devices
 def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
-    """Train a run for each fold of the split in turn; `config.fold` is ignored, and a name gets the fold's as an end.
+    """Train a run for each fold of the split in turn. `config.fold` is ignored; a name gets the fold as a suffix.
 
-    With `resume`, finished folds are left as they are and the others go on or begin. Raises what `train` raises.
+    With `resume`, finished folds stay as they are, and the others are resumed or started. Raises as `train` does.
     """
-    data_folder = open_data_folder(config.data, progress)  # its faults are told before those of the split
-    split = splits.ensure_splits(config.data, progress)
+    data_folder = open_data_folder(config.data, progress)
+    split = splits.ensure_splits(data_folder, progress)
     folds = sorted(int(part) for part in set(split.parts.values()) - {splits.HOLDOUT})
-    each = [dataclasses.replace(config, fold=fold, name=config.name and f"{config.name}-fold{fold}") for fold in folds]
-    for one in each:
+    configs = [dataclasses.replace(config, fold=fold, name=config.name and f"{config.name}-fold{fold}")
+               for fold in folds]  # fmt: skip
+    for one in configs:  # all folds are checked before the first one is trained
         if not config.resume:
             names.check_new(names.folder_for(one))
             initial_weights.seen_by_others(one, data_folder.fingerprint, split.fingerprint, SILENT)
         elif config.init is not None:
             initial_weights.check_source(config.init, data_folder.fingerprint, split.fingerprint, one.fold)
     results = []
-    for one in each:
+    for one in configs:
         folder = names.folder_for(one)
-        begun = (folder / run_folder.CHECKPOINT).exists()
-        if not begun and (folder / model_card.CARD).exists():
+        has_checkpoint = (folder / run_folder.CHECKPOINT).exists()
+        if not has_checkpoint and (folder / model_card.CARD).exists():
             progress.log(f"{folder}: finished, and left as it is, as it has no {run_folder.CHECKPOINT}")
             continue
-        results.append(_train(dataclasses.replace(one, resume=begun), progress))
+        results.append(_train(dataclasses.replace(one, resume=has_checkpoint), progress))
     return results
 
 
 def _train(config: TrainConfig, progress: Progress) -> TrainResult:
+    """`train` in this process."""
     folder = names.folder_for(config)
     files.check_place(folder / run_folder.CHECKPOINT)
-    alone = files.locked(folder, f"another process is training {folder}")
-    with alone if distributed.is_first() else nullcontext():
-        return _train_alone(config, folder, progress)
+    lock = files.locked(folder, f"another process is training {folder}")
+    with lock if distributed.is_first() else nullcontext():
+        session = _start(config, folder, progress)
+        _train_epochs(session)
+        _keep_last_epoch(session)
+        _keep_average(session)
+    return TrainResult(
+        folder=folder,
+        epochs=len(session.rows),
+        best_epoch=session.card.epoch,
+        averaged=session.card.averaged,
+        validation_dice=session.card.validation_dice,
+        nothing_dice=session.validation.nothing_dice,
+        seconds=session.state.elapsed_s,
+    )
 
 
-def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> TrainResult:
-    """`train` in a folder that no other training writes to."""
+def _start(config: TrainConfig, folder: Path, progress: Progress) -> _Session:
+    """Open the data, build the network, and restore the checkpoint if the training is resumed."""
     saved = run_folder.read_checkpoint(folder) if config.resume else None
     if saved is None:
         names.check_new(folder)
     fabric = open_device(config.precision)
     if fabric.is_global_zero:
         files.remove_parts(folder)
-    with fabric.rank_zero_first(local=True):  # what is missing is made once on each machine
+    with fabric.rank_zero_first(local=True):  # one process per machine makes the image cache and the split
         data_folder = open_data_folder(config.data, progress)
-        split = splits.ensure_splits(config.data, progress)
+        split = splits.ensure_splits(data_folder, progress)
     if len(config.class_weights) not in (0, data_folder.classes):
         raise UsageError("wrong number of class weights", str(len(config.class_weights)),
                          f"{config.data} has {data_folder.classes} classes")  # fmt: skip
-    train_ids, validation_ids = _parts(split, config)
-    # one that goes on has seen what it has, and the others may be gone
+    train_ids, validation_ids = _ids_of(split, config)
+    # the card of a resumed run lists the images already, and the source runs may be gone
     seen = () if saved else initial_weights.seen_by_others(config, data_folder.fingerprint, split.fingerprint, progress)
     pseudo = open_pseudo(config, data_folder, train_ids, progress)
     data = TrainingSet(data_folder, train_ids, config, pseudo, rank=fabric.global_rank, world=fabric.world_size)
     card = describe(config, data_folder, split, train_ids, validation_ids, pseudo, seen, fabric)
-    with fabric.rank_zero_first(local=True):  # weights that must be fetched
+    with fabric.rank_zero_first(local=True):  # it may download weights
         network = initial_weights.build(config, card, progress, fresh=saved is None)
     with fabric.autocast():
         loop.check_smallest_batch(network, data, config)
@@ -136,96 +178,97 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
         auto_batch_size.find_batch(network, data, config, fabric)
         loop.check_smallest_batch(network, data, config)
     if config.batch_size is None:
-        found = {"batch_size": data.at_once, "step_images": data.step_images}
-        card = dataclasses.replace(card, config=card.config | found)
+        sizes = {"batch_size": data.at_once, "step_images": data.step_images}
+        card = dataclasses.replace(card, config=card.config | sizes)
     state = loop.start(network, config, fabric, data.at_once)
     rows: list[history.Row] = []
     if saved is not None:
         rows, card = checkpoint.go_on(folder, saved, card, state)
         if fabric.is_global_zero:
             checkpoint.restore(folder, state, card, rows)
-        progress.log(f"{folder}: going on after epoch {len(rows)}")
+        progress.log(f"{folder}: resuming after epoch {len(rows)}")
         if len(rows) >= config.epochs:
-            progress.log(f"{folder}: nothing is left to do; more --epochs would go on")
+            progress.log(f"{folder}: all {config.epochs} epochs are done; give more --epochs to continue")
     if len(set(map(tuple, gather((len(rows), state.steps), fabric)))) > 1:
-        raise RunError(f"the workers do not go on from the same state of {folder}", "",
+        raise RunError(f"the workers do not resume {folder} from the same state", "",
                        "Several machines must share the folder of the runs")  # fmt: skip
     if fabric.is_global_zero:
         checkpoint.check_space(folder, state, config, len(rows))
     if len(rows) < config.epochs:
         began = time.monotonic()
         loop.check_precision(state, data, config, card, fabric, progress)
-        state.elapsed_s += time.monotonic() - began  # of a time limit, too
-    judge = validation.Validation(data_folder, validation_ids, card, data.at_once, state.validation_verdicts, progress)
+        state.elapsed_s += time.monotonic() - began  # the time limit includes it
+    validation = Validation(data_folder, validation_ids, card, data.at_once, state.validation_verdicts, progress)
+    progress.log(f"{folder.name}: {_opening_line(config, data, validation, fabric)}")
+    return _Session(config=config, folder=folder, progress=progress, fabric=fabric, data=data, validation=validation,
+                    state=state, card=card, rows=rows)  # fmt: skip
 
-    def keep(network: nn.Module | None) -> None:
-        """The checkpoint first: what a kill leaves unwritten is made of it again."""
-        if fabric.is_global_zero:
-            checkpoint.save(folder, state, card, rows)
-            if network is not None:
-                run_folder.write_model(folder, network, card)
-            history.write(folder, rows)
 
-    progress.log(f"{folder.name}: {_opening_line(config, data, judge, fabric)}")
-
+def _train_epochs(session: _Session) -> None:
+    """Train the remaining epochs. Raises RunError: the time limit ended before the first step."""
+    config, data, state, rows, fabric = session.config, session.data, session.state, session.rows, session.fabric
+    progress = session.progress
     with (
-        progress.bar(folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,
-        tensorboard_log.open_scalars(folder if fabric.is_global_zero else None, rows) as add_scalars,
+        progress.bar(session.folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,
+        tensorboard_log.open_scalars(session.folder if fabric.is_global_zero else None, rows) as add_scalars,
         auto_batch_size.told(data, config),
     ):
         for epoch in range(len(rows), config.epochs):
             clock = schedule.Clock(
                 config=config, epoch=epoch, steps_an_epoch=len(data), elapsed_s=state.elapsed_s,
                 validation_s=max((row.validation_s for row in rows if row.dice is not None), default=None),
-                validation_steps=_steps_of_validation(judge, data_folder, data, fabric),
+                validation_steps=_steps_of_validation(session),
                 agree=lambda time_s: float(gather(time_s, fabric)[0]),
             )  # fmt: skip
             validates = schedule.validates(config, epoch, clock.share_done(0))
-            trained = loop.train_epoch(state, data, epoch, config, card, fabric, clock.share_done, bar)
+            trained = loop.train_epoch(state, data, epoch, config, session.card, fabric, clock.share_done, bar)
             if trained.images == 0:
-                progress.log("the time limit is used up; a longer one would go on")
+                progress.log("the time limit is reached; give a longer --time-limit to continue")
                 break
             is_last = trained.ended or epoch + 1 == config.epochs or clock.share_done(len(data)) >= 1
-            scores = judge.score(state.average, fabric) if validates or is_last else None
+            scores = session.validation.score(state.average, fabric) if validates or is_last else None
             spent_s = time.monotonic() - clock.began
             state.elapsed_s += spent_s
             row = _row(epoch, trained, scores, state, spent_s - trained.seconds)
             rows.append(row)
-            best, card = checkpoint_selection.offer(state, row, card, config.best_epochs)
-            writing = time.monotonic()
-            keep(best)
+            best, session.card = checkpoint_selection.offer(state, row, session.card, config.best_epochs)
+            writing_began = time.monotonic()
+            session.keep(best)
             add_scalars(row)
-            state.elapsed_s += time.monotonic() - writing  # of a time limit, too
+            state.elapsed_s += time.monotonic() - writing_began  # the time limit includes it
             progress.log(history.line(row, config.epochs))
             if is_last:
                 break
     if not rows:
-        raise RunError(f"{folder.name} has not learnt anything", "the time was over before the first step",
+        raise RunError(f"{session.folder.name} has not learnt anything", "the time limit ended before the first step",
                        "Give a longer --time-limit")  # fmt: skip
-    if not card.epoch:  # it ended, or goes no further, where epochs are not validated: nothing was kept yet
-        began = time.monotonic()
-        scores = judge.score(state.average, fabric)
-        spent_s = time.monotonic() - began
-        state.elapsed_s += spent_s
-        rows[-1] = dataclasses.replace(_scored(rows[-1], scores), validation_s=spent_s, elapsed_s=state.elapsed_s)
-        best, card = checkpoint_selection.offer(state, rows[-1], card, config.best_epochs)
-        keep(best)
-    mean, card = checkpoint_selection.offer_mean(state, judge, card, fabric, progress)
-    if mean is not None:
-        keep(mean)
-    return TrainResult(
-        folder=folder,
-        epochs=len(rows),
-        best_epoch=card.epoch,
-        averaged=card.averaged,
-        validation_dice=card.validation_dice,
-        nothing_dice=judge.nothing_dice,
-        seconds=state.elapsed_s,
+
+
+def _keep_last_epoch(session: _Session) -> None:
+    """Validate and keep the last epoch if no weights are kept yet: no epoch up to the end was to be validated."""
+    if session.card.epoch:
+        return
+    state, rows = session.state, session.rows
+    began = time.monotonic()
+    scores = session.validation.score(state.average, session.fabric)
+    spent_s = time.monotonic() - began
+    state.elapsed_s += spent_s
+    rows[-1] = dataclasses.replace(_scored(rows[-1], scores), validation_s=spent_s, elapsed_s=state.elapsed_s)
+    best, session.card = checkpoint_selection.offer(state, rows[-1], session.card, session.config.best_epochs)
+    session.keep(best)
+
+
+def _keep_average(session: _Session) -> None:
+    """Keep the average of the best epochs if it validates better than the best of them."""
+    average, session.card = checkpoint_selection.offer_mean(
+        session.state, session.validation, session.card, session.fabric, session.progress
     )
+    if average is not None:
+        session.keep(average)
 
 
-def _parts(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[str]]:
-    """The images to train on and those to validate on; both in the order of the split."""
+def _ids_of(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[str]]:
+    """The image_ids to train on and to validate on, both in the order of the split."""
     if config.fold is None:
         return [image_id for image_id, part in split.parts.items() if part != splits.HOLDOUT], []
     splits.check_fold(split, config.fold)
@@ -261,22 +304,23 @@ def _scored(row: history.Row, scores: tuple[float, float | None] | None) -> hist
     return dataclasses.replace(row, dice=scores[0], dice_present=scores[1]) if scores else row
 
 
-def _steps_of_validation(
-    judge: validation.Validation, data_folder: DataFolder, data: TrainingSet, fabric: Fabric
-) -> float:
-    """How many steps take about as long as a validation: a pixel without gradients takes a third of one with them."""
-    pixels = len(judge.image_ids) * math.prod(data_folder.usual_size()) / fabric.world_size
-    return pixels / (3 * data.step_images * math.prod(data.piece))
+def _steps_of_validation(session: _Session) -> float:
+    """The number of steps that take about as long as a validation: a pixel without gradients takes a third of one with.
+
+    It is for a first epoch, before any validation was timed.
+    """
+    pixels = len(session.validation.image_ids) * math.prod(session.card.image_size) / session.fabric.world_size
+    return pixels / (3 * session.data.step_images * math.prod(session.data.piece))
 
 
-def _opening_line(config: TrainConfig, data: TrainingSet, judge: validation.Validation, fabric: Fabric) -> str:
+def _opening_line(config: TrainConfig, data: TrainingSet, validation: Validation, fabric: Fabric) -> str:
     height, width = data.piece
     precision = chosen_precision(config.precision, fabric.device.type)
     devices = f"{fabric.world_size} x " if fabric.world_size > 1 else ""
-    at_once = "" if data.at_once >= data.step_images else f", {data.at_once} at once"
-    nothing = "" if judge.nothing_dice is None else f", where predicting nothing scores {judge.nothing_dice:.4f}"
+    accumulated = "" if data.at_once >= data.step_images else f", accumulated over batches of {data.at_once}"
+    nothing = "" if validation.nothing_dice is None else f" (Dice of predicting nothing: {validation.nothing_dice:.4f})"
     return (
-        f"training on {len(data.image_ids)} images in pieces of {height} x {width}, validating on "
-        f"{len(judge.image_ids)}{nothing}; {data.step_images} images a step{at_once}; "
+        f"training on {len(data.image_ids)} images in crops of {height} x {width}, validating on "
+        f"{len(validation.image_ids)}{nothing}; effective batch size {data.step_images}{accumulated}; "
         f"{devices}{fabric.device.type}, {precision}"
     )

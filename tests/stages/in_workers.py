@@ -1,4 +1,4 @@
-"""What `test_workers` lets workers do. They import this file by its name, and nothing of pytest."""
+"""Functions that the workers of `test_workers` run. They import this file by its name, and nothing of pytest."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from severstal_cli.steel.tables import shards
 
 
 class Plain(nn.Module):
-    """Without batch norm and dropout, so that its gradient is a mean over images; one weight is not used."""
+    """A network without batch norm and dropout: its gradient is a mean over images. One weight is unused."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -36,33 +36,35 @@ class Plain(nn.Module):
 
 @contextmanager
 def plain_network() -> Iterator[None]:
-    """Let every training be of `Plain`."""
+    """Let every training train `Plain`."""
     with mock.patch.object(registry, "build", lambda *_, classes, **__: Plain(classes)):
         yield
 
 
 def no_objects() -> Any:
-    """What arrives from another worker must not be unpickled."""
+    """Fail if data of another worker is unpickled."""
     return mock.patch.object(torch.distributed.distributed_c10d, "_tensor_to_object", None)
 
 
-def sum_of_ranks() -> list[int]:
-    """Each worker's rank, after an exchange."""
-    return gather(int(os.environ["RANK"]), open_device())
+def train_four(*configs: TrainConfig) -> tuple[list[int], list[training.TrainResult]]:
+    """The gathered ranks, and four trainings in turn.
 
-
-def train_three(*configs: TrainConfig) -> list[training.TrainResult]:
-    """Trainings one after the other: as it is, of `Plain`, and with a clock of the second worker that runs too fast."""
-    whole, plain, timed = configs
+    The first one is unchanged, the second one trains `Plain`, in the third one the second worker's clock runs too fast,
+    in the fourth one its half precision is wrong.
+    """
+    whole, plain, timed, half = configs
     if os.environ["RANK"] == "1":
         files.replacing = None  # type: ignore[assignment]  # it must write nothing
     with no_objects():
+        ranks = gather(int(os.environ["RANK"]), open_device())
         results = [training.train(whole)]
         with plain_network():
             results.append(training.train(plain))
         monotonic, speed = time.monotonic, 1000 if os.environ["RANK"] == "1" else 1
-        with mock.patch.object(time, "monotonic", lambda: speed * monotonic()):  # noqa: PT008 (it goes on)
-            return [*results, training.train(timed)]
+        with mock.patch.object(time, "monotonic", lambda: speed * monotonic()):  # noqa: PT008 (the clock must run)
+            results.append(training.train(timed))
+        with wrong_half_precision():
+            return ranks, [*results, training.train(half)]
 
 
 def train_until_killed(config: TrainConfig, progress: Progress) -> training.TrainResult:
@@ -79,7 +81,7 @@ def train_until_killed(config: TrainConfig, progress: Progress) -> training.Trai
 
 
 def train_until_nan(config: TrainConfig) -> training.TrainResult:
-    """The loss of the second worker is not a number in its second batch; the first worker sees nothing of it."""
+    """The loss of the second worker is NaN in its second batch; that of the first worker is finite."""
     total_loss, calls = losses.total_loss, 0
 
     def nan_at_second(*arguments: object) -> torch.Tensor:
@@ -87,7 +89,7 @@ def train_until_nan(config: TrainConfig) -> training.TrainResult:
         calls += 1
         return total_loss(*arguments) * (float("nan") if os.environ["RANK"] == "1" and calls == 2 else 1)  # type: ignore[arg-type]
 
-    # the first worker, which only sees that the other has gone, waits until the launcher has seen why and ends it
+    # the first worker only sees that the other one has gone: it waits until the launcher, which knows why, ends it
     patience_s = 1.0 if os.environ["RANK"] == "1" else 300.0
     with (
         mock.patch.object(losses, "total_loss", nan_at_second),
@@ -97,7 +99,7 @@ def train_until_nan(config: TrainConfig) -> training.TrainResult:
 
 
 def predict_until_killed(config: PredictConfig) -> prediction.PredictResult:
-    """The second worker is killed as soon as the first one has written a part."""
+    """The second worker is killed as soon as the first one has written a shard."""
     finish = prediction.confidence.expected_dice
 
     def finish_or_die(*arguments: Any) -> list[float]:
@@ -112,19 +114,20 @@ def predict_until_killed(config: PredictConfig) -> prediction.PredictResult:
 
 
 def predict_elsewhere(config: PredictConfig, other: PredictConfig) -> prediction.PredictResult:
-    """The second worker is told otherwise, as on another machine; should they wait for ever, they end."""
-    signal.alarm(600)
+    """The second worker gets another config, as on another machine."""
+    signal.alarm(600)  # ends them if they wait for each other for ever
     return prediction.predict(other if os.environ["RANK"] == "1" else config)
 
 
-def train_with_wrong_half_precision(config: TrainConfig) -> training.TrainResult:
-    """The machine of the second worker computes convolutions wrongly in half precision where they are 32 wide."""
+@contextmanager
+def wrong_half_precision() -> Iterator[None]:
+    """Let the second worker compute wrong convolutions in half precision if the image is 32 pixels wide."""
     right = nn.Conv2d._conv_forward
 
     def forward(self: nn.Conv2d, pixels: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        found = right(self, pixels, *weights)  # type: ignore[arg-type]
-        is_wrong = os.environ["RANK"] == "1" and found.dtype == torch.bfloat16 and pixels.shape[-1] == 32
-        return found.roll(1, 1) if is_wrong else found
+        result = right(self, pixels, *weights)  # type: ignore[arg-type]
+        is_wrong = os.environ["RANK"] == "1" and result.dtype == torch.bfloat16 and pixels.shape[-1] == 32
+        return result.roll(1, 1) if is_wrong else result
 
     with mock.patch.object(nn.Conv2d, "_conv_forward", forward):
-        return training.train(config)
+        yield

@@ -1,14 +1,16 @@
-"""What `test_kills` runs in a process of its own: a command killed at each of its file operations in turn.
+"""Script of `test_kills`: runs a command and kills it before each kind of file operation in turn.
 
     python killed.py predict IMAGES RUN FOLDER
 
-Each try is a fork of this process, which has imported all and run nothing yet. An audit hook counts what makes, opens
-for writing, renames or removes something below FOLDER, and kills the try before the operation whose turn it is. Then
-the same command is given again, and with --resume where it asks for it. A line is printed for each kill.
+Every run of the command is a fork of this process, which has imported all modules and started no thread. An audit hook
+sees each operation that creates, opens for writing, renames or removes something below FOLDER. One run is recorded;
+then, for each kind of operation, one run is killed before the first operation of that kind, and the same command is
+given again, with --resume if it asks for it. The script prints one line per kill.
 """
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -24,94 +26,120 @@ CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.syml
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
-def kill_at(number: int, folder: Path) -> None:
-    """Kill this process before its file operation of this number, counted from 1."""
-    done = 0
+def watch(folder: Path, found: Callable[[str], None]) -> None:
+    """Call `found` with the kind of each coming file operation below `folder`, before the operation.
+
+    A kind is an operation on one file. Temporary files of a folder count as one file, and a rename is named by its new
+    path: so a kill before each kind leaves every state of the files that a reader could see.
+    """
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal done
         is_write = event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & WRITES)
         if (is_write or event in CHANGES) and str(arguments[0]).startswith(str(folder)):
-            done += 1
-            if done == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+            path = str(arguments[1] if event == "os.rename" else arguments[0])
+            found(f"{event} {re.sub(r'[.][0-9a-f]{16}[.]part', '*.part', os.path.relpath(path, folder))}")
 
     sys.addaudithook(hook)
 
 
-def tell(line: str) -> None:
-    """At once: the end of a fork flushes nothing."""
+def kill_before(kind: str, folder: Path) -> None:
+    """Kill this process before its first file operation of this kind."""
+
+    def kill(found: str) -> None:
+        if found == kind:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watch(folder, kill)
+
+
+def log(line: str) -> None:
+    """Write and flush: the end of a fork flushes nothing."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def in_a_fork(command: Callable[[], object]) -> int:
-    """The exit code of `command` in a process of its own: 0, 1 after a SeverstalError, -9 killed, 2 another end."""
+    """The exit code of `command` in a fork: 0, 1 after a SeverstalError, -9 killed, 2 after any other exception."""
     pid = os.fork()
     if pid == 0:
         try:
             command()
             os._exit(0)
         except SeverstalError as error:
-            tell(f"refused: {error}")
+            log(f"refused: {error}")
             os._exit(1)
         except BaseException as error:
-            tell(f"traceback: {error!r}")
+            log(f"traceback: {error!r}")
             os._exit(2)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def kinds_of(command: Callable[[], object], folder: Path) -> list[str]:
+    """The kinds of file operations of a successful run of `command`, in order."""
+    read, write = os.pipe()
+
+    def recorded() -> None:
+        watch(folder, lambda kind: os.write(write, f"{kind}\n".encode()) and None)
+        command()
+
+    assert in_a_fork(recorded) == 0
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as lines:
+        return list(dict.fromkeys(lines.read().splitlines()))
+
+
 def contents(folder: Path) -> dict[str, str]:
-    """Every file of a folder, by its path in it; of JSON without what is of the hour."""
-    found = {}
+    """Every file of a folder by its relative path; the metadata of a submission without its times."""
+    files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         text = path.read_bytes().hex()
         if path.name == "s.json":
-            story = json.loads(path.read_text())
-            text = str({name: value for name, value in story.items() if not name.startswith(("seconds", "images_per"))})
-        found[str(path.relative_to(folder))] = text
-    return found
+            metadata = json.loads(path.read_text())
+            text = str({key: value for key, value in metadata.items() if not key.startswith(("seconds", "images_per"))})
+        files[str(path.relative_to(folder))] = text
+    return files
 
 
 def main() -> None:
-    """Kill at each operation, and print how it went on; the last line is "done" and the number of kills."""
-    name, images, run, place = sys.argv[1], *map(Path, sys.argv[2:])
+    """Kill before each kind of operation and print the result of the next runs; the last line counts the kills."""
+    name, images, run, folder = sys.argv[1], *map(Path, sys.argv[2:])
     if name == "predict":
-        config = PredictConfig(images=(images,), runs=(run,), out=place / "out" / "s.csv", engine="torch")
+        config = PredictConfig(images=(images,), runs=(run,), out=folder / "out" / "s.csv", engine="torch")
 
-        def command(*, resume: bool) -> object:
+        def command(*, resume: bool = False) -> object:
             return prediction.predict(replace(config, resume=resume))
     else:
-        some = SynthConfig(out=place / "out", images=2, test_images=1, size=(32, 64), seed=3)
-        older = replace(some, seed=4)
+        settings = SynthConfig(out=folder / "out", images=2, test_images=1, size=(32, 64), seed=3)
 
-        def command(*, resume: bool) -> object:
-            return synthesis.synthesise(some)
+        def command(*, resume: bool = False) -> object:
+            return synthesis.synthesise(settings)
+
+        assert in_a_fork(lambda: synthesis.synthesise(replace(settings, out=folder / "older", seed=4))) == 0
 
     def begin() -> None:
-        shutil.rmtree(place / "out", ignore_errors=True)
+        shutil.rmtree(folder / "out", ignore_errors=True)
         if name == "synth":
-            assert in_a_fork(lambda: synthesis.synthesise(older)) == 0
+            shutil.copytree(folder / "older", folder / "out")
 
     begin()
-    assert in_a_fork(lambda: command(resume=False)) == 0
-    whole, number = contents(place / "out"), 0
-    while True:
+    kinds = kinds_of(command, folder)
+    whole = contents(folder / "out")
+    for kind in kinds:
         begin()
-        number += 1
 
-        def killed(at: int = number) -> None:
-            kill_at(at, place)
-            command(resume=False)
+        def killed(kind: str = kind) -> None:
+            kill_before(kind, folder)
+            command()
 
         if in_a_fork(killed) != -signal.SIGKILL:
-            break
-        code = in_a_fork(lambda: command(resume=False))
+            log(f"kill {kind}: not met")
+            continue
+        code = in_a_fork(command)
         if code == 1:
             code = in_a_fork(lambda: command(resume=True))
-        same = contents(place / "out") == whole
-        tell(f"kill {number}: code {code}, {'the same' if same else sorted(contents(place / 'out'))}")
-    tell(f"done {number - 1}")
+        after = contents(folder / "out")
+        log(f"kill {kind}: code {code}, {'the same' if after == whole else sorted(after)}")
+    log(f"done {len(kinds)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`check`: each kind of fault with its line, and silence where all is right."""
+"""`check`: each kind of fault with its line, and no fault of valid submissions."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "severstal"
 PAIRS = "ImageId_ClassId,EncodedPixels\n"
 TRIPLES = "ImageId,ClassId,EncodedPixels\n"
 GOOD = PAIRS + "a.jpg_1,1 3\na.jpg_2,4 1\nb.jpg_1,\nb.jpg_2,\n"
-CLEAN = "1 image without a row, first {}: taken as clean, as in annotations"
+CLEAN = "1 image without a row, first {}, counted as clean, as in annotations"
 SAMPLE_2019 = PAIRS + "a.jpg_1,1 1\na.jpg_2,1 1\nb.jpg_1,1 1\nb.jpg_2,1 1\n"
 SAMPLE_TODAY = "ImageId,EncodedPixels,ClassId\na.jpg,1 12,0\nb.jpg,1 12,0\n"
 
@@ -57,31 +57,31 @@ def test_a_good_submission_has_no_faults(tmp_path: Path, sample: str) -> None:
         (
             TRIPLES + "c.jpg,1,1 3\n",
             "ImageId\nb.jpg\n",
-            [(0, "b.jpg is missing", False), (2, "c.jpg is not among the images asked for", False)],
+            [(0, "b.jpg is missing", False), (2, "c.jpg is not one of the expected images", False)],
         ),
         (
             TRIPLES + "b,1,1 3\na.jpg,1,1 3\n",
             SAMPLE_TODAY,
             [
-                (0, "b.jpg is missing: there is b, of another ending or case", False),
-                (2, "b is not among the images asked for", False),
+                (0, "b.jpg is missing: b has another suffix or case", False),
+                (2, "b is not one of the expected images", False),
             ],
         ),
         (
             TRIPLES + "a.jpg,1,1 3\na.jpg,1,3 2\nb.jpg,1,\n",
             SAMPLE_TODAY,
-            [(3, "a.jpg, class 1 is in line 2 already: taken as one mask", True)],
+            [(3, "a.jpg, class 1 is in line 2 already; both are read as one mask", True)],
         ),
         (
             GOOD.replace("b.jpg_1,", "b.jpg_1,-1"),
             SAMPLE_2019,
-            [(4, "-1 is read as an empty mask; a submission has an empty field there", True)],
+            [(4, "-1 is read as an empty mask; a submission has an empty field instead", True)],
         ),
         (GOOD.replace(",", ";"), SAMPLE_2019, [(1, "semicolons separate the columns, not commas", False)]),
-        ("i," + GOOD.replace("\n", "\n7,")[:-2], SAMPLE_2019, [(1, "columns that no submission has: i", True)]),
+        ("i," + GOOD.replace("\n", "\n7,")[:-2], SAMPLE_2019, [(1, "columns outside the layout: i", True)]),
         (TRIPLES + "a.jpg,1,1 3\n", None, []),
-        (GOOD + "c.jpg_1,\nc.jpg_2,\n", SAMPLE_2019, [(6, "c.jpg is not among the images asked for", False)]),
-        (GOOD + "c.jpg_1,\nc.jpg_2,\n", SAMPLE_TODAY, [(6, "c.jpg is not among the images asked for", False)]),
+        (GOOD + "c.jpg_1,\nc.jpg_2,\n", SAMPLE_2019, [(6, "c.jpg is not one of the expected images", False)]),
+        (GOOD + "c.jpg_1,\nc.jpg_2,\n", SAMPLE_TODAY, [(6, "c.jpg is not one of the expected images", False)]),
         (GOOD + "c.jpg_1,\nc.jpg_2,\n", None, []),
         (GOOD + "b.jpg_3,\n", SAMPLE_2019, [(6, "b.jpg has no class 3 in the sample", False)]),
         (GOOD + "a.jpg_1,\n", SAMPLE_2019, [(6, "a.jpg, class 1 is in line 2 already", False)]),
@@ -100,21 +100,21 @@ def test_a_good_submission_has_no_faults(tmp_path: Path, sample: str) -> None:
             SAMPLE_2019,
             [(3, "a.jpg: classes 1 and 2 share 2 pixels (other row: line 2)", True)],
         ),
-        (PAIRS, None, [(0, "no rows behind the header", False)]),
+        (PAIRS, None, [(0, "no rows after the header", False)]),
     ],
 )
-def test_each_fault_is_told_once_with_its_line(
+def test_each_fault_is_reported_once_with_its_line(
     tmp_path: Path, submission: str, sample: str | None, faults: list[tuple[int, str, bool]]
 ) -> None:
     options = {"sample": sample} if sample else {}
     assert found(tmp_path, submission, **options, size=(3, 4)) == faults
 
 
-def test_all_faults_are_told_by_line(tmp_path: Path) -> None:
+def test_all_faults_are_reported_by_line(tmp_path: Path) -> None:
     submission = PAIRS + "c.jpg_1,\na.jpg_1,5 1\na.jpg_1,\na.jpg_2,5 2 3 1\nwhat\n"
     assert found(tmp_path, submission, sample=SAMPLE_2019, size=(3, 4)) == [
         (0, "b.jpg is missing", False),
-        (2, "c.jpg is not among the images asked for", False),
+        (2, "c.jpg is not one of the expected images", False),
         (4, "a.jpg, class 1 is in line 3 already", False),
         (5, "a.jpg, class 2: run 2 (number 3): start 3 is before the start of the run before it, 5: unsorted", False),
         (6, "1 field where the header has 2", False),
@@ -137,7 +137,7 @@ def test_sizes_and_names_come_from_the_folder_of_images(tmp_path: Path) -> None:
     assert [fault.message for fault in check(CheckConfig(submission=submission, images=images)).faults] == [
         CLEAN.format("a.png")
     ]
-    # a given size goes before that of the files
+    # a given size replaces those of the files
     submission.write_text(TRIPLES + "a.png,1,5 1\nb.png,1,6 1\n")
     assert [fault.line for fault in check(CheckConfig(submission=submission, images=images, size=(1, 5))).faults] == [3]
 
@@ -158,15 +158,15 @@ def test_an_image_that_cannot_be_read_is_noted(tmp_path: Path) -> None:
     assert [note[:70] for note in check(CheckConfig(submission=submission, images=images)).notes] == [note[:70]]
 
 
-def test_what_was_not_checked_is_said(tmp_path: Path) -> None:
+def test_skipped_checks_are_noted(tmp_path: Path) -> None:
     submission = tmp_path / "s.csv"
     submission.write_text(GOOD)
     result = check(CheckConfig(submission=submission))
     assert result.is_valid
     assert result.notes == (
-        "runs past the end were not looked for: neither a size nor a folder of images was given",
-        "missing images were not looked for: neither a sample file nor images were given",
-        "classes 1 to 2 were taken as all there are: the highest in the submission",
+        "runs past the end of an image were not checked: give --size or a folder of --images",
+        "missing images were not checked: give --sample or --images",
+        "the classes were assumed to be 1 to 2, the highest in the submission",
     )
     assert (result.layout, result.rows, result.images, result.masks, result.classes) == (Layout.ORIGINAL, 4, 2, 2, 2)
 
@@ -197,8 +197,8 @@ def test_real_submissions_and_annotations_are_valid() -> None:
     assert all(fault.message.endswith("is missing") for fault in against_today.faults)
 
 
-def test_pixels_of_many_classes_are_compared_in_one_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 40 classes one pixel each, three pairs share it: 780 pairs are not tried, on no image."""
+def test_pixels_of_many_classes_are_compared_in_one_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 classes have one pixel each, and three pairs share theirs: no image has all 780 pairs compared."""
     starts = list(range(1, 41))
     starts[9], starts[19], starts[39] = starts[4], starts[14], starts[0]
     rows = "".join(f"a.jpg,{class_id},{start} 1 {start + 100} 1\n" for class_id, start in enumerate(starts, start=1))
@@ -223,12 +223,12 @@ def test_faults_of_many_classes_are_short(tmp_path: Path) -> None:
     assert message == "a.jpg has no row for class 1, 2, 3, 4, 5, 6, 7, 8 and 245 more"
 
 
-def test_rows_of_2019_stand_there_once(tmp_path: Path) -> None:
+def test_a_second_row_is_a_fault_in_the_layout_of_2019(tmp_path: Path) -> None:
     assert found(tmp_path, GOOD + "a.jpg_1,5 1\n", sample=SAMPLE_2019) == [
         (6, "a.jpg, class 1 is in line 2 already", False)
     ]
 
 
-def test_classes_are_those_that_rows_name(tmp_path: Path) -> None:
+def test_classes_are_those_of_the_rows(tmp_path: Path) -> None:
     (tmp_path / "gaps.csv").write_text(TRIPLES + "a.jpg,2,1 3\na.jpg,7,5 1\n")
     assert check(CheckConfig(submission=tmp_path / "gaps.csv")).classes == 2

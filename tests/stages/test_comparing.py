@@ -1,4 +1,4 @@
-"""Comparisons: of submissions worked by hand, of runs, of networks that are trained for it, and what is refused."""
+"""Comparisons of submissions worked by hand, of runs, and of networks that are trained first; refusals."""
 
 import dataclasses
 import gzip
@@ -61,16 +61,16 @@ def test_submissions_are_compared_on_the_same_images_and_classes(tables: Path) -
     assert f"- {few}" in lines
 
 
-def test_photographs_of_submissions_are_drawn_where_they_are(tables: Path) -> None:
+def test_images_of_submissions_are_plotted_if_all_files_are_known(tables: Path) -> None:
     (tables / "train_images").mkdir()
     for name, width in (("a", 9), ("b", 9), ("c", 12)):
         cv2.imwrite(str(tables / "train_images" / f"{name}.png"), np.full((8, width), 90, np.uint8))
     config = CompareConfig(candidates=("half.csv", "truth.csv"), truth=Path("truth.csv"), images=Path("images.csv"),
                            out=Path("here"))  # fmt: skip
     assert comparing.compare(config).has_picture
-    picture = cv2.imread("here/comparison.png")
-    # two classes; image, truth and two submissions, of which one is called as the truth is
-    assert picture.shape == (2 * (8 + 32), 4 * (9 + 12), 3)
+    plot = cv2.imread("here/comparison.png")
+    # two classes; image, ground truth and two submissions
+    assert plot.shape == (2 * (8 + 32), 4 * (9 + 12), 3)
     before = {path.name: path.read_bytes() for path in Path("here").iterdir()}
     Path("half.csv").write_text(TRUTH.replace("11 10", "11 500"))
     with pytest.raises(
@@ -81,7 +81,7 @@ def test_photographs_of_submissions_are_drawn_where_they_are(tables: Path) -> No
     Path("half.csv").write_text(TRUTH)
     (tables / "train_images" / "c.png").unlink()
     assert not comparing.compare(config).has_picture
-    assert not Path("here/comparison.png").exists()  # not that of another comparison
+    assert not Path("here/comparison.png").exists()  # that of the earlier comparison is removed
 
 
 def test_each_table_is_read_once(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_each_table_is_read_once(tables: Path, monkeypatch: pytest.MonkeyPatch) 
     assert sorted(read) == ["half.csv", "more.csv", "right.csv", "truth.csv"]
 
 
-def test_submissions_of_any_ending_are_compared(tables: Path) -> None:
+def test_submissions_of_any_suffix_are_compared(tables: Path) -> None:
     (tables / "right.csv").rename("right.txt")
     (tables / "half.csv").rename("half.CSV")
     Path("more.csv.gz").write_bytes(gzip.compress(Path("more.csv").read_bytes()))
@@ -107,7 +107,7 @@ def test_submissions_of_any_ending_are_compared(tables: Path) -> None:
     assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 18, 1, 5 / 6])
 
 
-def test_classes_with_gaps_are_compared_and_drawn_by_their_ids(tables: Path) -> None:
+def test_classes_with_gaps_are_compared_and_plotted_by_their_ids(tables: Path) -> None:
     (tables / "train_images").mkdir()
     for name in "abc":
         cv2.imwrite(str(tables / "train_images" / f"{name}.png"), np.full((8, 9), 90, np.uint8))
@@ -127,7 +127,7 @@ def scores(dice: np.ndarray) -> Scores:
                   groups=np.arange(len(dice)), knows_duplicates=True)  # fmt: skip
 
 
-def test_the_verdict_is_of_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verdict_names_images_trainings_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     hard = rng.random((1000, 2)) / 2
     monkeypatch.setattr(comparing, "_by_seed_alone", lambda one, other: {one, other} == {Path("a0"), Path("s0")})
@@ -138,7 +138,7 @@ def test_the_verdict_is_of_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> No
 
     few = hard.copy()
     few[:3] += 0.1
-    by, but = "(+0.0200 to +0.0200, 95 % interval)", ", these two trainings; --seeds tells of more"
+    by, but = "(+0.0200 to +0.0200, 95 % interval)", ", these two trainings only; --seeds trains more"
     for first, other, words in (
         (of("a", 0.0), of("b", 0.02), f"b is better than a by 0.0200 {by}"),
         (of("a", 0.0), of("b", -0.02), f"b is worse than a by 0.0200 {by.replace('+', '-')}"),
@@ -146,18 +146,18 @@ def test_the_verdict_is_of_what_was_tried(monkeypatch: pytest.MonkeyPatch) -> No
         (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(few),)),
          "b and a: their scores differ on 3 images, near-duplicates counted once: too few to decide which is better"),
         (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(hard[::-1]),)),
-         "no difference between b and a that 1,000 images can show"),
+         "no significant difference between b and a on 1,000 images"),
         (of("a", 0.0), of("b", 0.05, -0.02, 0.01),
-         "no difference between b and a that 1,000 images and 3 trainings can show"),
+         "no significant difference between b and a on 1,000 images and 3 trainings"),
         (of("a", 0.0, runs=True), of("b", 0.02, runs=True), f"b is better than a by 0.0200 {by}{but}"),
         (of("a", 0.0, runs=True), of("s", 0.02, runs=True),
-         "s and a differ by seed alone: what is between them is chance of the training"),
+         "s and a differ only by seed: their difference is training noise"),
     ):  # fmt: skip
         found = comparing.differences(other.scores, first.scores)[-1]
         assert comparing._verdict(other, first, found) == words
 
 
-def test_of_several_comparisons_each_is_surer() -> None:
+def test_several_comparisons_have_wider_intervals() -> None:
     rng = np.random.default_rng(1)
     one, two, three = (
         comparing._Candidate(name=name, scores=(scores(rng.random((50, 2))),)) for name in ("one", "two", "three")
@@ -172,7 +172,7 @@ def test_of_several_comparisons_each_is_surer() -> None:
     assert [found["level"] for found in result.to_dict()["candidates"][1]["differences"]] == [0.975] * 3
 
 
-def test_of_several_trainings_masks_are_the_mean() -> None:
+def test_masks_of_several_trainings_are_their_mean() -> None:
     blank = np.zeros((6, 2), bool)
     some = blank.copy()
     some[:3, 0] = True
@@ -210,14 +210,14 @@ def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) ->
     assert found.difference == pytest.approx(two.score.mean_dice - one.score.mean_dice)
     assert ("is worse than" in two.verdict) == (found.is_real and found.difference < 0)
     assert ("differ on" in two.verdict) == (not found.is_real)
-    # with other data than theirs they are not scored
+    # they are not scored on other data than their own
     with pytest.raises(InputError, match="no such data folder: nowhere"):
         comparing.compare(dataclasses.replace(config, data=Path("nowhere")))
-    # the same recipe with another seed: nothing between them is of the recipe
+    # the same training settings with another seed
     card = model_card.read_card(other)
     model_card.write_card(other, dataclasses.replace(card, config=card.config | {"seed": 7}))
     again = comparing.compare(CompareConfig(candidates=(str(trained[1]), str(other)), out=tmp_path / "out"))
-    assert "differ by seed alone" in again.rows[1].verdict
+    assert "differ only by seed" in again.rows[1].verdict
 
 
 def test_networks_are_trained_once_with_equal_settings_and_each_seed(
@@ -247,7 +247,7 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
     again = comparing.compare(config)
     assert [row.score for row in again.rows] == [row.score for row in result.rows]
     assert {name: (tmp_path / "models" / name / run_folder.WEIGHTS).read_bytes() for name in names} == weights
-    # these networks have no encoder: another one makes no other recipe
+    # these networks have no encoder, so another --encoder makes no other training
     other = dataclasses.replace(train, encoder="resnet18", encoder_weights="none")
     assert comparing.compare(dataclasses.replace(config, train=other)).rows[0].score == result.rows[0].score
     monkeypatch.setattr(training, "train", None)

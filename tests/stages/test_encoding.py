@@ -218,7 +218,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     (masks / "d_2.png").write_text("drawn by hand")
     (masks / "notes.txt").write_text("mine")
     decoding = DecodeConfig(table=table, out=masks, size=(3, 4))
-    assert fault(decoding) == f"{masks / 'd_2.png'} exists already. Name another folder, or replace them by --overwrite"
+    assert fault(decoding) == f"{masks / 'd_2.png'} exists already. Give another folder, or replace them by --overwrite"
     assert (masks / "d_2.png").read_text() == "drawn by hand"
     assert sorted(path.name for path in masks.iterdir()) == ["d_2.png", "notes.txt"]
     decode(dataclasses.replace(decoding, overwrite=True))
@@ -226,7 +226,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     found = "a_1.png and 2 more masks exist already"
     assert found in fault(decoding)
     encoding = EncodeConfig(masks=masks, out=out)
-    assert fault(encoding) == f"{out} exists already. Name another file, or replace it by --overwrite"
+    assert fault(encoding) == f"{out} exists already. Give another file, or replace it by --overwrite"
     assert out.read_text() == "made by hand"
     encode(dataclasses.replace(encoding, overwrite=True))
     assert out.read_text() == CURRENT
@@ -238,7 +238,7 @@ def test_masks_of_an_earlier_decode_are_named(tmp_path: Path, heard: Any) -> Non
         save(masks / name, SMALL)
     table.write_text(CURRENT)
     decode(DecodeConfig(table=table, out=masks, size=(3, 4), overwrite=True), heard)
-    assert heard.lines == [f"{masks} holds 1 more masks of these images, which stay: a_2.png"]
+    assert heard.lines == [f"{masks} keeps 1 other masks of these images: a_2.png"]
 
 
 def test_a_decode_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,8 +302,8 @@ def test_the_images_say_the_size(tmp_path: Path) -> None:
         "a_1.png": (3, 4), "d_1.png": (6, 2), "d_2.png": (6, 2),
     }  # fmt: skip
     again = dataclasses.replace(config, out=tmp_path / "again")
-    assert "a.jpg: 3x4 pixels, --size says 4x3. The size is" in fault(dataclasses.replace(again, size=(4, 3)))
-    assert "t.csv: a file, and no folder" in fault(dataclasses.replace(again, images=table))
+    assert "a.jpg: 3x4 pixels, but --size is 4x3. The size is" in fault(dataclasses.replace(again, size=(4, 3)))
+    assert "t.csv: a file, not a folder" in fault(dataclasses.replace(again, images=table))
     save(images / "d.jpg", np.zeros((5, 2)))
     assert "d.jpg, class 2: run 2 (number 3): start 12 reaches past the end, pixel 10" in fault(again)
     (images / "d.jpg").rename(images / "d.png")

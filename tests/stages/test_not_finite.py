@@ -1,4 +1,4 @@
-"""NaN, and what else is no number, never becomes a submission, rules or a score."""
+"""NaN and infinite numbers never reach a submission, post-processing or a score."""
 
 import json
 import math
@@ -23,7 +23,7 @@ Trained = tuple[Path, Path]
 
 @pytest.fixture
 def copied(trained: Trained, tmp_path: Path) -> Path:
-    """A copy of the run that may be damaged."""
+    """A copy of the run, to damage."""
     return Path(shutil.copytree(trained[1], tmp_path / "models" / "damaged"))
 
 
@@ -76,7 +76,7 @@ def test_a_card_with_a_mean_or_deviation_that_pixels_cannot_have_is_refused(
 
 
 def overflow(folder: Path) -> None:
-    """Finite weights of which float32 makes infinite logits, which a sigmoid would make 0 and 1."""
+    """Finite weights that give infinite logits in float32, which a sigmoid would turn into 0 and 1."""
     weights = load_file(folder / run_folder.WEIGHTS)
     weights["network.out.weight"] *= 1e37
     weights["network.out.bias"].fill_(3e38)
@@ -84,7 +84,7 @@ def overflow(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_image_that_makes_other_numbers_than_finite_ones_is_named(
+def test_an_image_with_probs_that_are_not_finite_is_named(
     trained: Trained, copied: Path, tmp_path: Path, command: str
 ) -> None:
     overflow(copied)
@@ -96,7 +96,7 @@ def test_an_image_that_makes_other_numbers_than_finite_ones_is_named(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models"]
 
 
-def test_of_several_runs_the_one_at_fault_is_named_and_the_very_image(
+def test_in_an_ensemble_the_run_at_fault_and_the_image_are_named(
     trained: Trained, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, good = trained
@@ -188,7 +188,7 @@ def test_a_validation_that_is_not_finite_ends_the_training(
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_full_memory_is_no_damage(
+def test_a_full_memory_is_not_reported_as_damage(
     trained: Trained, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
@@ -198,8 +198,8 @@ def test_a_full_memory_is_no_damage(
     monkeypatch.setattr(torch, "load", full)
     for work, file in ((lambda: run_folder.load_network(copied, model_card.read_card(copied)), run_folder.WEIGHTS),
                        (lambda: run_folder.read_checkpoint(copied), run_folder.CHECKPOINT)):  # fmt: skip
-        with pytest.raises((SeverstalError, MemoryError)) as told:
+        with pytest.raises((SeverstalError, MemoryError)) as caught:
             work()
-        assert "damaged" not in str(told.value).replace("models/damaged", "")
-        if isinstance(told.value, SeverstalError):
-            assert str(told.value).startswith(f"the memory is full: reading {copied / file}. Free some")
+        assert "damaged" not in str(caught.value).replace("models/damaged", "")
+        if isinstance(caught.value, SeverstalError):
+            assert str(caught.value).startswith(f"the memory is full: reading {copied / file}. Free some")

@@ -1,4 +1,4 @@
-"""Prediction: every row in the order and layout asked for, and the masks that the levels give."""
+"""Prediction: every row in the requested order and layout, with the masks of the levels."""
 
 import dataclasses
 import json
@@ -52,8 +52,8 @@ def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tm
             assert written is None or np.array_equal(written, runs)
             probs = levels[channel] / 255
             mask = rle.decode(runs, probs.shape)
-            sure = 2 * probs[mask].sum() / (mask.sum() + probs.sum()) if mask.any() else 1 - probs.max()
-            assert scores[path.name, channel] == pytest.approx(sure, abs=6e-5)
+            expected = 2 * probs[mask].sum() / (mask.sum() + probs.sum()) if mask.any() else 1 - probs.max()
+            assert scores[path.name, channel] == pytest.approx(expected, abs=6e-5)
     assert list(scores) == list(table.lines)
     assert sum(result.masks_by_class) == len(table.masks) > 5
 
@@ -86,7 +86,7 @@ def test_rows_of_an_original_sample_are_kept_as_they_stand(trained, tmp_path: Pa
     assert set(lines) <= set(plain)
 
 
-def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_overlays_replace_neither_images_nor_each_other(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
     before = {path: path.read_bytes() for path in (data / "train_images").iterdir()}
     with pytest.raises(InputError, match="train_images holds the images: the overlays would be taken for images"):
@@ -103,22 +103,22 @@ def test_pictures_never_replace_photographs_or_each_other(trained, tmp_path: Pat
     same = tmp_path / f"{one.stem}.bmp"
     cv2.imwrite(str(same), decoding.read_grey(one))
     with pytest.raises(InputError, match=f"two overlays named {one.stem}.png"):
-        _predict(trained, tmp_path, images=(one, same), masks=tmp_path / "pictures")
+        _predict(trained, tmp_path, images=(one, same), masks=tmp_path / "overlays")
 
 
 def test_how_it_was_made_is_written_beside_it(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, folder = trained
     result = _predict(trained, tmp_path, tta="hflip")
-    story = json.loads((tmp_path / "submission.json").read_text())
-    assert story["tta"] == "hflip"
-    assert [entry["folder"] for entry in story["runs"]] == [str(folder)]
-    assert (story["images"], story["rows"]) == (result.images, result.rows)
-    assert [postprocess.ClassPostprocess(**rule) for rule in story["rules"]] == list(
+    metadata = json.loads((tmp_path / "submission.json").read_text())
+    assert metadata["tta"] == "hflip"
+    assert [entry["folder"] for entry in metadata["runs"]] == [str(folder)]
+    assert (metadata["images"], metadata["rows"]) == (result.images, result.rows)
+    assert [postprocess.ClassPostprocess(**rule) for rule in metadata["rules"]] == list(
         run_folder.read_thresholds(folder / run_folder.THRESHOLDS, classes=2).rules
     )
 
 
-def test_nothing_of_an_earlier_submission_stays_beside_a_new_one(
+def test_files_of_an_earlier_submission_do_not_stay_beside_a_new_one(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
@@ -137,13 +137,13 @@ def test_nothing_of_an_earlier_submission_stays_beside_a_new_one(
 def test_pictures_show_the_masks_on_the_photograph(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, _ = trained
     paths = image_files.find_images([data / "train_images"])[:4]
-    result = _predict(trained, tmp_path, images=tuple(paths), masks=tmp_path / "pictures")
+    result = _predict(trained, tmp_path, images=tuple(paths), masks=tmp_path / "overlays")
     table = mask_table.read_table(result.path)
-    drawn = {path.stem: cv2.imread(str(path)) for path in (tmp_path / "pictures").iterdir()}
+    drawn = {path.stem: cv2.imread(str(path)) for path in (tmp_path / "overlays").iterdir()}
     assert sorted(drawn) == sorted(path.stem for path in paths)
     for path in paths:
-        picture, image = drawn[path.stem], decoding.read_grey(path)
-        coloured = (picture != image[:, :, None]).any(axis=2)
+        overlay, image = drawn[path.stem], decoding.read_grey(path)
+        coloured = (overlay != image[:, :, None]).any(axis=2)
         assert coloured.any() == any(image_id == path.name for image_id, _ in table.masks)
 
 
@@ -163,7 +163,7 @@ def test_runs_are_averaged_with_thresholds_of_their_own(trained, tmp_path: Path)
     pair = threshold_search.search(ThresholdsConfig(runs=(folder, twin), out=tmp_path / "pair.json")).path
     alone = _predict(trained, tmp_path, out=tmp_path / "alone.csv").path.read_bytes()
     both = _predict(trained, tmp_path, runs=(folder, twin), thresholds=pair).path.read_bytes()
-    assert both == alone  # the mean of a network and itself
+    assert both == alone  # the ensemble of a network and itself
 
 
 def test_thresholds_alone_tell_runs_weights_and_views(trained, members, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -174,15 +174,15 @@ def test_thresholds_alone_tell_runs_weights_and_views(trained, members, heard, t
     config = PredictConfig(images=(trained[0] / "train_images",), thresholds=file, out=tmp_path / "s.csv")
     result = prediction.predict(config, heard)
     assert heard.lines == [f"predicting with {runs[0]} by torch, {runs[1]} by torch"]
-    story = json.loads((tmp_path / "s.json").read_text())
-    assert (story["weights"], story["tta"]) == ([1.0, 2.0], "hflip")
-    assert tuple(Path(entry["folder"]) for entry in story["runs"]) == runs == result.runs
+    metadata = json.loads((tmp_path / "s.json").read_text())
+    assert (metadata["weights"], metadata["tta"]) == ([1.0, 2.0], "hflip")
+    assert tuple(Path(entry["folder"]) for entry in metadata["runs"]) == runs == result.runs
     settings = {"runs": runs, "thresholds": file, "tta": "hflip"}
     named = _predict(trained, tmp_path, **settings, weights=weights, out=tmp_path / "named.csv")
     assert result.path.read_bytes() == named.path.read_bytes()
     _predict(trained, tmp_path, **settings, weights=(1.0, 1.0), out=tmp_path / "even.csv")
-    sure = [result.path.with_suffix(".scores.csv"), tmp_path / "even.scores.csv"]
-    assert sure[0].read_bytes() != sure[1].read_bytes()
+    confidences = [result.path.with_suffix(".scores.csv"), tmp_path / "even.scores.csv"]
+    assert confidences[0].read_bytes() != confidences[1].read_bytes()
 
 
 def test_a_prediction_goes_on_with_the_weights_that_it_began_with_alone(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -211,7 +211,7 @@ def test_a_run_without_thresholds_is_told(trained, tmp_path: Path) -> None:  # t
 
 
 def _broken(trained, tmp_path: Path, *numbers: int) -> Path:  # type: ignore[no-untyped-def]
-    """The images in a folder of their own, some of them cut short."""
+    """A copy of the image folder with some images cut short."""
     folder = tmp_path / "images"
     shutil.copytree(trained[0] / "train_images", folder)
     for path in (image_files.find_images([folder])[number] for number in numbers):
@@ -219,14 +219,14 @@ def _broken(trained, tmp_path: Path, *numbers: int) -> Path:  # type: ignore[no-
     return folder
 
 
-def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_image_that_fails_midway_leaves_finished_shards_but_no_submission(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     whole = _predict(trained, tmp_path, out=tmp_path / "whole.csv")
-    folder = _broken(trained, tmp_path, 40)  # of 45: parts of 16
+    folder = _broken(trained, tmp_path, 40)  # of 45: shards of 16
     bad = image_files.find_images([folder])[40]
     settings = {"images": (folder,), "runs": (trained[1],), "out": tmp_path / "s.csv"}
     with pytest.raises(InputError, match=bad.name):
         prediction.predict(PredictConfig(**settings), heard)
-    assert heard.lines[-1] == "2 of 3 parts are kept: with --resume the same command goes on"
+    assert heard.lines[-1] == "2 of 3 shards are kept: give the same command with --resume to continue"
     assert not (tmp_path / "s.csv").exists()
     shutil.copy(trained[0] / "train_images" / bad.name, bad)
     with pytest.raises(InputError, match=r"s\.parts holds 2 finished shards of an earlier prediction\. Give --resume"):
@@ -254,7 +254,7 @@ def test_an_image_that_fails_midway_leaves_no_submission_but_what_is_finished(tr
     assert not (tmp_path / "s.parts").exists()
 
 
-def test_a_part_that_cannot_be_written_ends_the_prediction_and_those_before_it_are_kept(
+def test_a_shard_that_cannot_be_written_ends_the_prediction_and_those_before_it_are_kept(
     trained, heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     write = Parts.write
@@ -268,11 +268,11 @@ def test_a_part_that_cannot_be_written_ends_the_prediction_and_those_before_it_a
     config = PredictConfig(images=(trained[0] / "train_images",), runs=(trained[1],), out=tmp_path / "s.csv")
     with pytest.raises(OutputError, match="cannot write part 2: No space left"):
         prediction.predict(config, heard)
-    assert heard.lines[-1] == "1 of 3 parts are kept: with --resume the same command goes on"
+    assert heard.lines[-1] == "1 of 3 shards are kept: give the same command with --resume to continue"
     assert [path.name for path in sorted((tmp_path / "s.parts").glob("part-*.json"))] == ["part-00001.json"]
 
 
-def test_a_photograph_that_changes_under_way_is_not_waited_for(
+def test_an_image_that_changes_during_the_prediction_ends_it(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
@@ -291,7 +291,7 @@ def test_a_photograph_that_changes_under_way_is_not_waited_for(
     assert _predict(trained, tmp_path, images=(folder,)).images == 45
 
 
-def test_what_is_not_of_a_submission_is_left_where_it_is(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_files_that_belong_to_no_submission_are_kept(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     rules = Path(shutil.copy(trained[1] / run_folder.THRESHOLDS, tmp_path / "rules.json"))
     before = rules.read_text()
     with pytest.raises(InputError, match=r"rules\.json exists and is not submission metadata\. Choose another name"):
@@ -299,12 +299,12 @@ def test_what_is_not_of_a_submission_is_left_where_it_is(trained, tmp_path: Path
     assert rules.read_text() == before
     (tmp_path / "s.parts").mkdir()
     (tmp_path / "s.parts" / "notes.txt").write_text("mine")
-    for _ in range(2):  # its own is written over
+    for _ in range(2):  # metadata of a submission is replaced
         _predict(trained, tmp_path, out=tmp_path / "s.csv")
     assert (tmp_path / "s.parts" / "notes.txt").read_text() == "mine"
 
 
-def test_no_photograph_or_sample_is_written_over(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_no_image_or_sample_is_overwritten(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
     image = image_files.find_images([folder])[0]
     sample = tmp_path / "sample.csv"
@@ -319,7 +319,7 @@ def test_no_photograph_or_sample_is_written_over(trained, tmp_path: Path) -> Non
             _predict(trained, tmp_path, out=out)
 
 
-def test_a_photograph_that_changes_while_its_part_is_made_counts_as_it_was(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_image_that_changes_while_its_shard_is_predicted_counts_as_it_was(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = _broken(trained, tmp_path, 40)
     paths = image_files.find_images([folder])
     read = decoding.read_grey
@@ -337,7 +337,7 @@ def test_a_photograph_that_changes_while_its_part_is_made_counts_as_it_was(train
             _predict(trained, tmp_path, **settings)
     shutil.copy(trained[0] / "train_images" / paths[40].name, paths[40])
     resumed = _predict(trained, tmp_path, **settings, resume=True).path.read_bytes()
-    assert resumed == _predict(trained, tmp_path, images=(folder,), out=tmp_path / "anew.csv").path.read_bytes()
+    assert resumed == _predict(trained, tmp_path, images=(folder,), out=tmp_path / "again.csv").path.read_bytes()
 
 
 def test_a_name_that_check_would_refuse_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -357,7 +357,7 @@ def test_a_part_whose_images_have_changed_is_made_again(trained, tmp_path: Path)
     shutil.copy(trained[0] / "train_images" / paths[40].name, paths[40])
     cv2.imwrite(str(paths[1]), 255 - decoding.read_grey(paths[1]))
     resumed = _predict(trained, tmp_path, **settings, resume=True).path.read_bytes()
-    assert resumed == _predict(trained, tmp_path, images=(folder,), out=tmp_path / "anew.csv").path.read_bytes()
+    assert resumed == _predict(trained, tmp_path, images=(folder,), out=tmp_path / "again.csv").path.read_bytes()
 
 
 def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -365,7 +365,7 @@ def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tm
     folder = _broken(trained, tmp_path, 0, 7, 8, 44)
     bad = [image_files.find_images([folder])[number].name for number in (0, 7, 8, 44)]
     out = tmp_path / "skipped.csv"
-    config = PredictConfig(images=(folder,), runs=(trained[1],), out=out, on_error="skip", masks=tmp_path / "pictures")
+    config = PredictConfig(images=(folder,), runs=(trained[1],), out=out, on_error="skip", masks=tmp_path / "overlays")
     result = prediction.predict(config, heard)
     assert list(result.skipped) == bad
     assert json.loads((tmp_path / "skipped.json").read_text())["skipped"] == dict(result.skipped)
@@ -378,7 +378,7 @@ def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tm
         assert key[0] in bad or np.array_equal(table.masks[key], runs)
     assert not {image_id for image_id, _ in table.masks} & set(bad)
     assert {scores[name, channel] for name in bad for channel in range(2)} == {0.0}
-    assert len(list((tmp_path / "pictures").iterdir())) == 45 - 4
+    assert len(list((tmp_path / "overlays").iterdir())) == 45 - 4
     everything = _broken(trained, tmp_path / "all", *range(45))
     result = _predict(trained, tmp_path, images=(everything,), out=tmp_path / "none.csv", on_error="skip")
     assert (len(result.skipped), result.masks_by_class) == (45, (0, 0))
@@ -392,6 +392,13 @@ def test_batches_of_one_and_of_sixteen_give_the_same_bytes_in_float32(
         _predict(trained, tmp_path, out=tmp_path / f"{size}.csv", batch_size=size).path.read_bytes() for size in (1, 16)
     ]
     assert written[0] == written[1]
+
+
+def test_the_engine_is_chosen_once_for_each_run(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    chosen, real = [], engines.engine_for
+    monkeypatch.setattr(engines, "engine_for", lambda *given: chosen.append(given[0]) or real(*given))
+    _predict(trained, tmp_path)
+    assert chosen == [trained[1]]
 
 
 def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -415,7 +422,7 @@ def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-un
 
 def test_two_predictions_do_not_write_the_same_file_at_once(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     with files.locked(tmp_path / "submission.parts", "held"):
-        with pytest.raises(MachineError, match=r"another prediction is making .*submission\.csv\. Wait for it"):
+        with pytest.raises(MachineError, match=r"another process predicts .*submission\.csv\. Wait for it"):
             _predict(trained, tmp_path)
         (tmp_path / "submission.parts" / "part-00001.csv").touch()
     assert [path.name for path in (tmp_path / "submission.parts").iterdir()] == ["part-00001.csv"]

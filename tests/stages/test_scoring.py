@@ -32,7 +32,7 @@ SUBMISSION = (
 
 @pytest.fixture
 def tables(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Submission, truth, and the list of the images that count."""
+    """Submission, ground truth, and the list of the images to score."""
     (tmp_path / "submission.csv").write_text(SUBMISSION)
     (tmp_path / "truth.csv").write_text(TRUTH)
     (tmp_path / "images.csv").write_text("ImageId\na.png\nb.png\nclean.png\n")
@@ -54,7 +54,7 @@ def test_score_worked_by_hand(tables: tuple[Path, Path, Path]) -> None:
     assert two.all_empty == pytest.approx(2 / 3)
 
 
-def test_the_interval_takes_near_duplicates_as_one_where_the_split_tells_them(tmp_path: Path) -> None:
+def test_the_interval_counts_near_duplicates_of_the_split_as_one(tmp_path: Path) -> None:
     names = [f"{number:02}.png" for number in range(40)]
     truth = "".join(f"{name},1,1 4\n" for name in names)
     found = "".join(f"{name},1,{1 if number % 4 < 2 else 3} 4\n" for number, name in enumerate(names))
@@ -70,27 +70,27 @@ def test_the_interval_takes_near_duplicates_as_one_where_the_split_tells_them(tm
     assert grouped.knows_duplicates
     assert grouped.interval is not None
     width, wider = (high - low for low, high in (alone.interval, grouped.interval))
-    assert wider == pytest.approx(2**0.5 * width, rel=0.1)  # pairs of images are right or wrong together
+    assert wider == pytest.approx(2**0.5 * width, rel=0.1)  # both images of a pair are right or wrong
     assert grouped.mean_dice == alone.mean_dice == pytest.approx(0.75)
     (tmp_path / "splits.csv").write_text("ImageId,Part,Group,Classes\n00.png,0,1,1\n")
     assert scoring.score(config).interval == alone.interval
 
 
-def test_of_three_images_no_interval_is_told(tables: tuple[Path, Path, Path]) -> None:
+def test_three_images_have_no_interval(tables: tuple[Path, Path, Path]) -> None:
     submission, truth, images = tables
     found = scoring.score(ScoreConfig(submission=submission, truth=truth, images=images))
     assert found.interval is None
     assert [one.interval for one in found.by_class] == [None, None]
 
 
-def test_without_a_list_the_images_of_the_submission_count(tables: tuple[Path, Path, Path]) -> None:
+def test_without_a_list_the_images_of_the_submission_are_scored(tables: tuple[Path, Path, Path]) -> None:
     submission, truth, _ = tables
     found = scoring.score(ScoreConfig(submission=submission, truth=truth))
     assert found.images == 4
     assert found.all_empty == pytest.approx(6 / 8)
 
 
-def test_images_of_a_folder_count_and_need_no_decoding(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_images_of_a_folder_are_scored_without_decoding(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
     submission, truth, _ = tables
     folder = tmp_path / "images"
     folder.mkdir()
@@ -108,7 +108,7 @@ def test_predicting_nothing_scores_all_empty(tables: tuple[Path, Path, Path], tm
     assert found.mean_dice_present == 0
 
 
-def test_a_truth_about_other_images_is_told(
+def test_ground_truth_of_other_images_is_refused(
     tables: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submission, truth, _ = tables
@@ -122,17 +122,17 @@ def test_a_truth_about_other_images_is_told(
     (tmp_path / "train_images").mkdir()
     (tmp_path / "train_images" / "clean.png").touch()
     found = scoring.score(config, TerminalProgress())
-    assert f"without a row in {truth}, and so clean: 1 of 1 image" in capsys.readouterr().err
+    assert f"no row in {truth}, counted as clean: 1 of 1 image" in capsys.readouterr().err
     assert found.all_empty == 1.0
 
 
-def test_a_truth_of_other_endings_is_refused(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_ground_truth_with_other_suffixes_is_refused(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
     submission, truth, images = tables
     config = ScoreConfig(submission=submission, truth=truth, images=images)
     for ending in (".jpg", ".PNG", ""):
         truth.write_text(TRUTH.replace("b.png", f"b{ending}"))
-        said = rf"truth\.csv, line 3: it names b{ending}: the image is b\.png\. 1 image differs only in the suffix"
-        with pytest.raises(InputError, match=said):
+        message = rf"truth\.csv, line 3: it names b{ending}: the image is b\.png\. 1 image differs only in the suffix"
+        with pytest.raises(InputError, match=message):
             scoring.score(config)
     truth.write_text(TRUTH)
     submission.write_text(SUBMISSION.replace("clean.png", "clean.jpg"))
@@ -144,7 +144,7 @@ def test_runs_past_the_end_are_refused_as_check_does(tables: tuple[Path, Path, P
     submission, truth, images = tables
     config = ScoreConfig(submission=submission, truth=truth, images=images)
     scoring.score(config, heard)
-    unknown = "runs past the end were not looked for: it is not known where the images are; give --images DIR"
+    unknown = "runs past the end of an image were not checked: the image files are unknown; give --images DIR"
     assert unknown in heard.lines
     for folder, given in ((tmp_path / "elsewhere", True), (tmp_path / "train_images", False)):
         folder.mkdir()
@@ -166,7 +166,9 @@ def test_runs_past_the_end_are_refused_as_check_does(tables: tuple[Path, Path, P
     (tmp_path / "train_images" / "b.png").unlink()
     heard.lines.clear()
     scoring.score(dataclasses.replace(config, images=images), heard)
-    assert "runs past the end were not looked for in 1 of 2 images with masks: it is" in " ".join(heard.lines)
+    assert "runs past the end of an image were not checked in 1 of 2 images with masks: the image" in " ".join(
+        heard.lines
+    )
 
 
 def test_classes_that_no_row_of_the_truth_names_do_not_count(tables: tuple[Path, Path, Path], heard) -> None:  # type: ignore[no-untyped-def]
@@ -180,16 +182,16 @@ def test_classes_that_no_row_of_the_truth_names_do_not_count(tables: tuple[Path,
     assert [one.dice for one in found.by_class] == pytest.approx([two, seven])
     assert found.mean_dice == pytest.approx((two + seven) / 2)  # over all seven it was 0.94
     assert found.all_empty == pytest.approx(4 / 6)
-    said = " ".join(heard.lines)
-    assert "no row names classes 1 and 3 to 6, so the mean Dice is over 2 and 7 alone" in said
-    assert f"{submission} has empty rows alone of what {truth} does not name, and so not counted: class 4" in said
-    # an empty row says that there is such a class
+    log = " ".join(heard.lines)
+    assert "no row names classes 1 and 3 to 6, so the mean Dice is over 2 and 7 alone" in log
+    assert f"not scored: class 4, which {truth} does not name; {submission} has only empty rows of it" in log
+    # an empty row makes the class known
     truth.write_text(truth.read_text() + "a.png,4,\n")
     found = scoring.score(config)
     assert [one.class_id for one in found.by_class] == [2, 4, 7]
     assert found.mean_dice == pytest.approx((two + 1 + seven) / 3)
     submission.write_text(submission.read_text() + "a.png,5,9 1\n")
-    with pytest.raises(InputError, match=r"line 5: it names class 5: .*truth\.csv has 2, 4 and 7\. Remove it, or give"):
+    with pytest.raises(InputError, match=r"line 5: it names class 5: .*truth\.csv has 2, 4 and 7\. Remove it, or add"):
         scoring.score(config)
 
 
@@ -213,7 +215,9 @@ def test_the_order_of_rows_changes_no_bit(tmp_path: Path) -> None:
     assert all(each == found[0] for each in found)
 
 
-def test_a_packed_submission_is_scored_and_its_leaks_are_found(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_compressed_submission_is_scored_and_checked_for_leakage(
+    tables: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     submission, truth, images = tables
     packed = tmp_path / "submission.csv.gz"
     packed.write_bytes(gzip.compress(submission.read_bytes()))
@@ -226,11 +230,11 @@ def test_a_packed_submission_is_scored_and_its_leaks_are_found(tables: tuple[Pat
         scoring.score(dataclasses.replace(config, submission=packed))
 
 
-def test_wrong_requests_are_told(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_wrong_requests_are_refused(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:
     submission, truth, images = tables
     with pytest.raises(InputError, match="Give a submission and --truth"):
         scoring.score(ScoreConfig(submission=submission))
-    with pytest.raises(InputError, match="not clear what to score"):
+    with pytest.raises(InputError, match="unclear what to score"):
         scoring.score(ScoreConfig(submission=submission, truth=truth, runs=(tmp_path,)))
     images.write_text("ImageId\nx.png\n")
     with pytest.raises(InputError, match=r"names none of the images that count: it names a\.png, expected x\.png"):
@@ -255,8 +259,8 @@ def test_a_run_is_scored_on_its_holdout_as_its_submission_would_be(trained, tmp_
 def test_an_ensemble_is_scored_as_its_submission_would_be(
     trained, members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    """Also with runs of several folds, and one that trained on all of them: the holdout is nobody's."""
-    for stage in (held_out, prediction):  # whatever the batches
+    """Also with runs of several folds and one that trained on all folds: none trained on the holdout set."""
+    for stage in (held_out, prediction):  # float32: the same in all batches
         monkeypatch.setattr(stage, "open_device", lambda: open_device("32-true"))
     data, runs = trained[0], tuple(members[name] for name in ("c", "a", "every"))
     weights = (1.0, 3.0, 2.0)
@@ -273,17 +277,17 @@ def test_an_ensemble_is_scored_as_its_submission_would_be(
     assert scoring.score(ScoreConfig(runs=runs[::-1], thresholds=tmp_path / "e.json")) == of_file
     assert scoring.score(ScoreConfig(submission=runs[0], runs=runs[1:], thresholds=tmp_path / "e.json")) == of_file
     assert not any((folder / run_folder.SCORE).exists() for folder in runs)
-    with pytest.raises(InputError, match="not clear what to score"):
+    with pytest.raises(InputError, match="unclear what to score"):
         scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", thresholds=tmp_path / "e.json"))
 
 
-def test_the_score_of_a_run_is_kept_with_it_as_long_as_it_is_true(
+def test_the_score_of_a_run_is_kept_with_it_until_it_is_outdated(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     folder = Path(shutil.copytree(trained[1], tmp_path / "run"))
     kept = folder / run_folder.SCORE
     kept.unlink(missing_ok=True)
-    scoring.score(ScoreConfig(runs=(folder,), tta="hflip"))  # not how it predicts by default
+    scoring.score(ScoreConfig(runs=(folder,), tta="hflip"))  # not its own TTA views
     scoring.score(ScoreConfig(runs=(folder,), thresholds=trained[1] / run_folder.THRESHOLDS))
     assert not kept.exists()
     found = scoring.score(ScoreConfig(runs=(folder,)))
@@ -305,7 +309,7 @@ def test_thresholds_of_another_split_are_refused(trained, tmp_path: Path) -> Non
         if name == "data_fingerprint":
             scoring.score(config)
         else:
-            with pytest.raises(InputError, match=r"t\.json was searched with another split: it may know images"):
+            with pytest.raises(InputError, match=r"t\.json was searched with another split: its images may be"):
                 scoring.score(config)
 
 
@@ -332,7 +336,7 @@ def test_test_images_may_share_names_with_training_images(trained, tmp_path: Pat
         scoring.score(config)
 
 
-def test_a_folder_that_is_no_run_is_told_as_one(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no such run: .*typo"):
         scoring.score(ScoreConfig(submission=tmp_path / "typo"))
 
@@ -387,30 +391,30 @@ def test_a_run_against_another_one_is_scored_with_the_same_views(trained) -> Non
     assert found.mean_dice != scoring.score(ScoreConfig(runs=(trained[1],))).mean_dice
 
 
-def test_of_several_submissions_the_images_of_those_with_every_row_count(
+def test_several_submissions_are_scored_on_the_images_of_those_with_every_row(
     tables: tuple[Path, Path, Path], tmp_path: Path, heard
 ) -> None:  # type: ignore[no-untyped-def]
     submission, truth, images = tables
     (tmp_path / "defects.csv").write_text("ImageId,ClassId,EncodedPixels\na.png,1,1 4\nelsewhere.png,1,1 9\n")
     for paths in ((submission, tmp_path / "defects.csv"), (tmp_path / "defects.csv", submission)):
-        judged = scoring.score_submissions(paths, truth, None, heard)
-        for found in judged.scores:  # missed images do not drop out, whichever is named first
+        scored = scoring.score_submissions(paths, truth, None, heard)
+        for found in scored.scores:  # missed images count in any order of submissions
             assert found.image_ids == ("a.png", "b.png", "clean.png", "other.png")
-    by_path = dict(zip(paths, judged.scores, strict=True))
+    by_path = dict(zip(paths, scored.scores, strict=True))
     assert by_path[tmp_path / "defects.csv"].dice.tolist() == [[1, 1], [1, 0], [1, 1], [1, 1]]
     defects = tmp_path / "defects.csv"
-    assert f"counting the 4 images in {submission}; --images DIR or LIST.csv counts others" in heard.lines
-    assert f"without a row in {defects}, and so empty: 3 of 4 images, first b.png" in heard.lines
-    assert f"in {defects}, but not in {submission}, and so not counted: 1 image" in heard.lines
+    assert f"scoring the 4 images of {submission}; choose others by --images DIR or LIST.csv" in heard.lines
+    assert f"no row in {defects}, counted as empty: 3 of 4 images, first b.png" in heard.lines
+    assert f"not scored: 1 image in {defects}, but not in {submission}" in heard.lines
     scoring.score_submissions([submission], truth, images, heard)
-    assert f"in {submission}, but not in --images, and so not counted: 1 image" in heard.lines
-    with pytest.raises(InputError, match=r"not clear which images count: .*defects\.csv has rows for defects only"):
+    assert f"not scored: 1 image in {submission}, but not in --images" in heard.lines
+    with pytest.raises(InputError, match=r"unclear which images to score: .*defects\.csv has rows for defects only"):
         scoring.score_submissions([defects, truth], truth, None)
     alone = scoring.score(ScoreConfig(submission=defects, truth=truth))
-    assert alone.images == 2  # by itself, as it says
+    assert alone.images == 2  # on its own images, as it logs
 
 
-def test_leaks_are_found_where_the_split_lacks_some_images(
+def test_leakage_is_found_if_the_split_lacks_some_images(
     tables: tuple[Path, Path, Path], tmp_path: Path, heard
 ) -> None:  # type: ignore[no-untyped-def]
     submission, truth, images = tables
@@ -427,7 +431,7 @@ def test_leaks_are_found_where_the_split_lacks_some_images(
 
 
 @pytest.mark.parametrize(("images", "rate"), [(3, None), (8, None), (9, 1.0), (20, 6.0)])
-def test_the_speed_is_that_of_the_batches_behind_the_first(
+def test_the_speed_excludes_the_first_batch(
     trained, monkeypatch: pytest.MonkeyPatch, images: int, rate: float | None
 ) -> None:  # type: ignore[no-untyped-def]
     """The first batch takes 9 s, each other one 1 s."""

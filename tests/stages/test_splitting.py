@@ -12,7 +12,7 @@ from severstal_cli.steel.dataset import splits
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> splits.Split:
-    """A split of eight images, two groups of near-duplicates, three classes of which the second one does not occur."""
+    """A split of eight images with two groups of near-duplicates and three classes; class 2 does not occur."""
     path = tmp_path / "splits.csv"
     path.write_text(
         "ImageId,Part,Group,Classes\n"
@@ -56,6 +56,6 @@ def test_settings_out_of_range(tmp_path: Path, wrong: dict[str, float], message:
         SplitConfig(data=tmp_path, **wrong)
 
 
-def test_the_shares_are_drawn(made: splits.Split, tmp_path: Path) -> None:
-    picture = splitting.split(SplitConfig(data=tmp_path)).path.with_suffix(".png")
-    assert picture.read_bytes().startswith(b"\x89PNG")
+def test_the_shares_are_plotted(made: splits.Split, tmp_path: Path) -> None:
+    plot = splitting.split(SplitConfig(data=tmp_path)).path.with_suffix(".png")
+    assert plot.read_bytes().startswith(b"\x89PNG")

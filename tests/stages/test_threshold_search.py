@@ -1,4 +1,4 @@
-"""Thresholds: what was searched is what is applied, on the folds that the runs left out, clean images included."""
+"""Thresholds: the search scores what `predict` applies, on the validation folds, clean images included."""
 
 import dataclasses
 import json
@@ -64,8 +64,8 @@ def test_what_was_found_is_written_with_what_it_was_found_on(trained) -> None:  
 def test_an_ensemble_is_searched_with_its_weights_and_scored_so(
     trained, members: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    """The Dice that the search tells is that of a submission by `predict` that is told of the file alone."""
-    for stage in (held_out, prediction):  # whatever the batches
+    """The Dice of the search equals that of a submission by `predict` with the thresholds file only."""
+    for stage in (held_out, prediction):  # float32: the same in all batches
         monkeypatch.setattr(stage, "open_device", lambda: open_device("32-true"))
     data, runs = trained[0], (members["b"], members["a"])
     config = ThresholdsConfig(runs=runs, weights=(1.0, 4.0), tta="hflip", out=tmp_path / "ensemble.json")
@@ -126,10 +126,10 @@ def test_runs_that_cannot_be_searched_together_are_refused(members: dict[str, Pa
 
 
 @pytest.mark.parametrize(("alarm", "with_gate"), [(150, True), (20, False)])
-def test_a_gate_is_used_where_it_helps_on_images_not_searched(
+def test_a_gate_is_used_if_it_helps_on_other_images(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alarm: int, with_gate: bool
 ) -> None:  # type: ignore[no-untyped-def]
-    """Maps are at level 100 on defects, but for a peak, and elsewhere at `alarm`, without a peak."""
+    """The levels are 100 on defects, with one peak, and `alarm` elsewhere, without a peak."""
     data, folder = trained
     drawn: dict[str, np.ndarray] = {}
 
@@ -160,7 +160,7 @@ def test_a_gate_is_used_where_it_helps_on_images_not_searched(
     written = json.loads(result.path.read_text())
     dice = [entry["mean_dice_held_out"] for entry in written["by_class"]]
     assert written["mean_dice_held_out"] == pytest.approx(np.mean(dice)) == result.mean_dice_held_out
-    # so few images are left without a fold that they do not all tell that a gate gains
+    # with so few images, a gate does not gain in every fold
     least = 0.8 if with_gate else 1.0 - 1e-9
     assert least < result.mean_dice_held_out <= 1.0
 
@@ -191,7 +191,7 @@ def test_a_split_or_data_that_changed_since_is_refused(make_data, tmp_path: Path
 
 
 def test_classes_that_no_annotation_names_lift_no_mean(make_data, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
-    """Class ids 2 and 7: the network has seven channels, the means of training, thresholds and score are over two."""
+    """Class ids 2 and 7: the network has seven channels; training, thresholds and score average over two."""
     data = make_data(images=30)
     path = data / "train.csv"
     rows = [row.split(",") for row in path.read_text().splitlines()[1:]]
@@ -223,12 +223,12 @@ def test_classes_that_no_annotation_names_lift_no_mean(make_data, tmp_path: Path
 
 @pytest.mark.parametrize("alarms", [False, True])
 def test_a_class_without_a_mask_on_the_fold_is_said_to_be_so(make_data, heard, tmp_path: Path, alarms: bool) -> None:  # type: ignore[no-untyped-def]
-    """Else one would search in vain for why it is never predicted. `alarms`: the network finds it everywhere."""
+    """It is never predicted, and the log gives the reason. `alarms`: the network predicts it everywhere."""
     data = make_data(images=30)
     rows = (data / "train.csv").read_text().splitlines()
     rare = [row for row in rows if row.split(",")[1] == "2"]
     (data / "train.csv").write_text("\n".join(row for row in rows if row not in rare[1:]) + "\n")
-    part = ensure_splits(data).parts[rare[0].split(",")[0]]
+    part = ensure_splits(open_data_folder(data)).parts[rare[0].split(",")[0]]
     fold = next(fold for fold in range(5) if str(fold) != part)
     folder = training.train(TrainConfig(data=data, arch="unet-small", epochs=1, models=tmp_path, fold=fold)).folder
     card = model_card.read_card(folder)

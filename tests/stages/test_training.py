@@ -1,4 +1,4 @@
-"""Training: the same bits after a kill, honest validation, and clear refusals."""
+"""Training: the same bits after a kill, validation on the kept weights, and clear refusals."""
 
 import csv
 import dataclasses
@@ -24,6 +24,7 @@ from severstal_cli.learning.networks import registry
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.training import checkpoint_selection, loop, losses, schedule, validation
 from severstal_cli.stages import training
+from severstal_cli.steel.dataset import data_folder
 from severstal_cli.steel.dataset.splits import HOLDOUT, read_splits
 from severstal_cli.steel.images import decoding
 
@@ -50,7 +51,7 @@ INGREDIENTS = {
     "gamma": 0.2, "detail": 0.5, "noise": 0.05, "paste_share": 0.5, "black_end_share": 0.2, "warp_share": 0.5,
     "lovasz_weight": 0.5, "focal_gamma": 1.0, "class_weights": (1.0, 2.0), "head_weight": 0.5, "best_epochs": 2,
     "crop_widths_px": (32, 64), "step_images": 5, "half_size_share": 0.3, "whole_image_share": 0.3,
-    "encoder": "resnet18", "encoder_weights": "none", "first_layer_rate": 0.5,
+    "encoder": "mobilenet_v2", "encoder_weights": "none", "first_layer_rate": 0.5,
 }  # fmt: skip
 
 
@@ -71,10 +72,10 @@ def _bits(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("arch", "precision", "more"),
-    [("unet-small", "32-true", {}), ("linknet-small", "auto", {}), ("unet", "auto", INGREDIENTS)],
+    [("unet-small", "32-true", {}), ("linknet-small", "auto", {}), ("linknet", "auto", INGREDIENTS)],
     ids=["float32", "auto", "all ingredients and pseudo labels"],
 )
-def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
+def test_a_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
     make_data, make_pseudo, tmp_path: Path, arch: str, precision: str, more: dict[str, Any]
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
@@ -82,7 +83,7 @@ def test_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
     if more:
         settings |= make_pseudo()
     whole = training.train(_config(data, tmp_path / "whole", **settings)).folder
-    # 20 images are trained on, 5 steps an epoch: step 11 is in the third
+    # 20 training images are 5 steps per epoch: step 11 is in the third epoch
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_AT_STEP, data, tmp_path / "killed", "11", repr(settings)],
         check=False, capture_output=True, timeout=900,
@@ -116,7 +117,7 @@ def test_at_half_size_one_epoch_in_four_is_validated_and_the_last_always(make_da
     assert whole.validation_dice is not None
 
 
-def test_the_mean_of_the_best_epochs_is_kept_where_it_is_better(
+def test_the_average_of_the_best_epochs_is_kept_if_it_is_better(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
@@ -138,7 +139,7 @@ def test_the_mean_of_the_best_epochs_is_kept_where_it_is_better(
     for name, value in weights.items():
         if value.is_floating_point():  # epochs 2 and 4 were the best of the four
             assert torch.allclose(value, (kept[1][name] + kept[3][name]) / 2, atol=1e-6), name
-    # going on: no epoch is better than that mean, but the mean of the new ones is; then there is nothing left to do
+    # resumed: no epoch is better than that average, but the average of the new ones is; then all epochs are done
     for _ in range(2):
         result = training.train(_config(data, tmp_path, epochs=6, best_epochs=2, resume=True))
         assert (result.averaged, result.validation_dice) == ((5, 6), 0.97)
@@ -150,9 +151,7 @@ def test_the_mean_of_the_best_epochs_is_kept_where_it_is_better(
     )
 
 
-def test_of_epochs_that_validate_alike_the_last_is_kept(
-    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+def test_the_last_of_equal_epochs_is_kept(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     scores = iter([(0.5, 0.5), (0.7, 0.7), (0.7, 0.7), (0.6, 0.6)])
     monkeypatch.setattr(validation.Validation, "score", lambda *_: next(scores))
     result = training.train(_config(make_data(), tmp_path, epochs=4))
@@ -178,7 +177,7 @@ def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:  # type: ignore[n
     assert len(results) == len(set(split.parts.values()) - {HOLDOUT}) > 2
     with pytest.raises(InputError, match="a run of this name exists"):
         training.train_folds(config)
-    # one is missing and one is to go on
+    # one fold is missing and the others are resumed
     shutil.rmtree(results[1].folder)
     written = {
         result.folder: (result.folder / run_folder.WEIGHTS).read_bytes() for result in results if result.folder.exists()
@@ -196,6 +195,22 @@ def test_a_training_of_one_step_learns(make_data, tmp_path: Path, limit_s: float
     saved = run_folder.read_checkpoint(folder)
     assert saved["state"]["steps"] == 1
     assert saved["history"][0]["learning_rate"] > 0.3 * TrainConfig().learning_rate
+
+
+def test_a_first_training_reads_table_and_images_once(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    opened = []
+    real = data_folder.open_cache
+
+    def counted(folder: Path, *more: Any) -> Any:
+        opened.append(folder)
+        return real(folder, *more)
+
+    data = make_data()
+    monkeypatch.setattr(data_folder, "open_cache", counted)
+    training.train(_config(data, tmp_path, epochs=1))
+    assert opened == [data / "train_images"]
 
 
 def test_seed_decides(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -229,7 +244,7 @@ def test_without_a_fold_all_but_the_holdout_is_trained_on(make_data, tmp_path: P
 def test_time_limit_ends_the_training_with_its_schedule(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    """By a clock that goes on by 20 ms whenever it is looked at, however busy the machine is."""
+    """With a clock that advances by 20 ms per call, so a busy machine changes nothing."""
     data, looks = make_data(), itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: 0.02 * next(looks))
     result = training.train(_config(data, tmp_path, epochs=10_000, time_limit_s=2.0))
@@ -279,24 +294,26 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(make_data, trained, tmp
     assert run_folder.read_checkpoint(folder)["history"] == saved["history"]
 
 
-def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
+def test_pseudo_labels_are_confident_images_outside_validation_and_holdout(
     make_data, make_pseudo, heard, tmp_path: Path
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
     pseudo = make_pseudo(images=9, sure=6)
     plain = training.train(_config(data, tmp_path / "plain", epochs=1)).folder
-    # three sure images are images of the data under another name
+    # three confident images are images of the data under another name
     split = read_splits(data / "splits.csv")
-    held, judged = split.ids_of(HOLDOUT)[0], split.ids_of("0")[0]
+    held_out, validated = split.ids_of(HOLDOUT)[0], split.ids_of("0")[0]
     trained_on = next(name for name, part in split.parts.items() if part not in (HOLDOUT, "0"))
-    for number, name in enumerate((held, judged, trained_on)):
+    for number, name in enumerate((held_out, validated, trained_on)):
         shutil.copy(data / "train_images" / name, pseudo["pseudo_images"] / f"p{number:09x}.png")
-    lit = decoding.read_grey(data / "train_images" / judged) // 2 + 60  # the same steel in another light
+    lit = decoding.read_grey(data / "train_images" / validated) // 2 + 60  # the same steel in another light
     decoding.cv2.imwrite(str(pseudo["pseudo_images"] / "p000000001.png"), lit)
-    (pseudo["pseudo_images"] / "nobody_names_it.png").write_bytes((data / "train_images" / held).read_bytes())
+    (pseudo["pseudo_images"] / "without_a_row.png").write_bytes((data / "train_images" / held_out).read_bytes())
     folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo), heard).folder
-    said = "pseudo-labels: 4 of 9 images selected, with a confidence of at least 0.9; 2 excluded as near-duplicates of "
-    assert [line for line in heard.lines if line.startswith(said)]
+    selected = (
+        "pseudo-labels: 4 of 9 images selected, with a confidence of at least 0.9; 2 excluded as near-duplicates of "
+    )
+    assert [line for line in heard.lines if line.startswith(selected)]
     assert [line for line in heard.lines if line.startswith(f"{pseudo['pseudo'].with_suffix('.json')} is missing")]
     card, without = model_card.read_card(folder), model_card.read_card(plain)
     counts = "train_images", "validation_images", "mean", "std", "data_fingerprint"
@@ -313,7 +330,7 @@ def test_pseudo_labels_are_the_sure_ones_that_nothing_is_judged_by(
     )
 
 
-def test_a_training_goes_on_with_the_same_pseudo_labels_alone(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_training_is_resumed_with_the_same_pseudo_labels_only(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, pseudo = make_data(images=30), make_pseudo(images=9, sure=6)
     settings = {"models": tmp_path / "models", "resume": True}
     folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo)).folder
@@ -332,14 +349,14 @@ def test_a_training_goes_on_with_the_same_pseudo_labels_alone(make_data, make_ps
 def test_time_that_ends_late_in_an_epoch_ends_it_with_pseudo_labels_too(  # type: ignore[no-untyped-def]
     make_data, make_pseudo, heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # 20 images in 7 steps with a pseudo label each: 24 images after 6 steps
+    # 20 images in 7 steps, with one pseudo-label per step: 24 images after 6 steps
     monkeypatch.setattr(schedule.Clock, "share_done", lambda _, steps: float(steps >= 6))
     result = training.train(_config(make_data(images=30), tmp_path, epochs=2, **make_pseudo()), heard)
     assert (result.epochs, run_folder.read_checkpoint(result.folder)["state"]["steps"]) == (1, 6)
     assert not [line for line in heard.lines if "time limit" in line]
 
 
-def test_a_run_of_an_earlier_version_is_resumed_and_the_card_tells_of_the_last_machine(
+def test_a_run_of_an_earlier_version_is_resumed_and_the_card_describes_the_last_machine(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
@@ -366,7 +383,7 @@ def test_a_run_of_an_earlier_version_is_resumed_and_the_card_tells_of_the_last_m
     assert model_card.read_card(folder).environment["cpu"] == "the second"
 
 
-def test_auto_takes_a_step_at_once_on_a_cpu_and_says_so(make_data, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_auto_does_not_accumulate_on_a_cpu(make_data, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
     by_hand = training.train(_config(data, tmp_path / "8", epochs=1, batch_size=8)).folder
     auto = training.train(_config(data, tmp_path / "auto", epochs=1, batch_size=None), heard).folder
@@ -375,16 +392,16 @@ def test_auto_takes_a_step_at_once_on_a_cpu_and_says_so(make_data, heard, tmp_pa
     repeated = training.train(TrainConfig(**read_settings(auto / model_card.CARD), models=tmp_path / "again")).folder
     assert _bits(repeated) == _bits(auto)
     (line,) = [line for line in heard.lines if "training on 20 images" in line]
-    assert "; 8 images a step; " in line
+    assert "; effective batch size 8; " in line
 
 
-def test_a_batch_size_that_was_found_is_recorded_and_may_be_another_one_later(
+def test_an_automatic_batch_size_is_recorded_and_may_change_on_resume(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
 
     class Finding(training.TrainingSet):
-        """As where a GPU's memory takes two images."""
+        """As if a GPU's memory held two images."""
 
         def __init__(self, *given: Any, **more: Any) -> None:
             super().__init__(*given, **more)
@@ -400,18 +417,18 @@ def test_a_batch_size_that_was_found_is_recorded_and_may_be_another_one_later(
     for wrong in ({"step_images": 12}, {"step_images": None}, {"step_images": None, "batch_size": 3}):
         with pytest.raises(RunError, match=r"another effective batch size: 6, here (12|8|3)"):
             training.train(dataclasses.replace(again, **wrong))
-    training.train(again)  # the memory takes more now
+    training.train(again)  # the memory holds more now
     assert model_card.read_card(folder).config["batch_size"] == 6
     training.train(dataclasses.replace(again, epochs=3, batch_size=3))
     assert model_card.read_card(folder).config["batch_size"] == 3
     saved = run_folder.read_checkpoint(folder)
-    saved["card"]["config"] |= {"batch_size": None}  # as earlier versions kept it
+    saved["card"]["config"] |= {"batch_size": None}  # as in earlier versions
     run_folder.write_checkpoint(folder, saved)
     training.train(dataclasses.replace(again, epochs=4))
 
 
-def test_a_training_that_goes_no_further_keeps_what_no_epoch_validated(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """At half size one epoch in four is validated: a kill after the second leaves a checkpoint alone."""
+def test_the_last_epoch_of_a_resumed_training_is_validated_and_kept(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """At half size one epoch in four is validated: a kill after the second leaves only a checkpoint."""
     data = make_data(images=30)
     settings = {"half_size_share": 0.5, "epochs": 20}
     killed = subprocess.run(
@@ -434,7 +451,7 @@ def test_a_training_that_goes_no_further_keeps_what_no_epoch_validated(make_data
 
 
 @pytest.mark.parametrize("best_epochs", [1, 2])
-def test_weights_that_a_kill_left_unwritten_are_made_of_the_checkpoint(
+def test_weights_that_a_kill_left_unwritten_are_made_from_the_checkpoint(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best_epochs: int
 ) -> None:  # type: ignore[no-untyped-def]
     data = make_data(images=30)
@@ -485,7 +502,7 @@ def test_a_first_epoch_leaves_time_for_its_validation(
     data = make_data(images=30)
     monkeypatch.setattr(training.schedule, "Clock", noted)
     training.train(_config(data, tmp_path, epochs=2, crop_widths_px=(32,)))
-    # 6 images of 64 x 96, a third of the work; 4 pieces of 64 x 32 a step
+    # 6 images of 64 x 96, a third of the work; 4 crops of 64 x 32 per step
     assert made[0]["validation_s"] is None
     assert made[0]["validation_steps"] == pytest.approx(6 * 3 / (3 * 4))
     assert made[1]["validation_s"] > 0
@@ -500,15 +517,15 @@ class _OfOneSize(torch.nn.Conv2d):
         return registry.Logits(super().forward(pixels), None)
 
 
-def test_networks_that_cannot_take_the_pictures_are_told_before_the_training(
+def test_networks_that_do_not_fit_the_images_are_refused_before_the_training(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     fixed = {"arch": "unet", "encoder": "tu-swin_tiny_patch4_window7_224", "encoder_weights": "none"}
     data = make_data()
-    pieces = {"crop_height_px": 32, "crop_widths_px": (32,)}
+    crops = {"crop_height_px": 32, "crop_widths_px": (32,)}
     monkeypatch.setattr(registry, "build", lambda *_, classes, **__: _OfOneSize(classes))
     with pytest.raises(InputError, match="unet with encoder resnet34 does not take 64 x 96 pixels: one size alone"):
-        training.train(_config(data, tmp_path, arch="unet", **pieces))
+        training.train(_config(data, tmp_path, arch="unet", **crops))
     monkeypatch.undo()
     with pytest.raises(InputError, match=r"unet with encoder tu-swin.* does not take 64 x 96 pixels: .*224"):
         training.train(_config(data, tmp_path, **fixed))
@@ -517,7 +534,7 @@ def test_networks_that_cannot_take_the_pictures_are_told_before_the_training(
     assert not list(tmp_path.glob("unet*"))
 
 
-def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_settings_are_refused_before_the_training(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data = make_data()
     with pytest.raises(InputError, match="unknown architecture: segnet"):
         training.train(_config(data, tmp_path, arch="segnet"))
@@ -529,7 +546,7 @@ def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"paste_share": 1.5}, "wrong paste share: 1.5. It must be between 0 and 1"),
         ({"noise": -0.1}, "wrong noise: -0.1. It must be between 0 and 1"),
@@ -553,7 +570,7 @@ def test_wrong_settings_are_told_before_anything_is_trained(make_data, tmp_path:
         ({"pseudo": Path("s.csv"), "pseudo_images": Path("i"), "batch_size": 1}, "wrong effective batch size: 1. "),
     ],
 )
-def test_settings_that_make_no_sense(make_data, tmp_path: Path, settings: dict[str, Any], said: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UsageError, match=re.escape(said)):
+def test_settings_that_make_no_sense(make_data, tmp_path: Path, settings: dict[str, Any], message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=re.escape(message)):
         training.train(_config(make_data(), tmp_path, **settings))
     assert not list(tmp_path.glob("*-fold0"))

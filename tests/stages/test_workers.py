@@ -1,10 +1,11 @@
-"""Several workers train what one process would; one alone tells and writes, and none outlives the others."""
+"""Several workers train what one process would; only the first one logs and writes, and none outlives the others."""
 
 import json
 import multiprocessing
 import multiprocessing.synchronize
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -37,13 +38,13 @@ RESUME = launching.REMEDY
 
 
 def _options(config: TrainConfig) -> list[str]:
-    """The command line of `config`, but for what decides how many devices there are."""
+    """The command line of `config`, without the number of devices."""
     return ["train", "--data", str(config.data), "--models", str(config.models), "--arch", config.arch,
             "--epochs", str(config.epochs), "--batch-size", str(config.batch_size)]  # fmt: skip
 
 
 def _run(*command: str, **settings: str) -> "subprocess.Popen[str]":
-    """A Python of its own, as from a terminal: it and its children are a session, which Ctrl-C goes to as a whole."""
+    """Start Python as from a terminal: it and its children are a session, and Ctrl-C goes to all of them."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"} | settings
     return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, text=True, start_new_session=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
@@ -62,8 +63,16 @@ def _alive(session: int) -> dict[int, str]:
     return found
 
 
+def _all_end(session: int) -> bool:
+    """Whether all processes of a session end: a process that has closed its files may need a moment more."""
+    until = time.monotonic() + 120
+    while _alive(session) and time.monotonic() < until:
+        time.sleep(0.1)
+    return not _alive(session)
+
+
 def _listening(session: int) -> set[str]:
-    """The addresses at which the processes of a session wait for others, as the kernel writes them."""
+    """The addresses at which the processes of a session listen, in the kernel's notation."""
     own: set[str] = set()
     for pid in _alive(session):
         for handle in Path(f"/proc/{pid}/fd").glob("*"):
@@ -81,49 +90,45 @@ def _listening(session: int) -> set[str]:
 LOOPBACK = {"0100007F", "00000000000000000000000001000000"}
 
 
-@pytest.mark.parametrize("command", ["train", "predict"])
-def test_several_devices_of_one_machine_listen_at_the_loopback_alone(
-    trained,  # type: ignore[no-untyped-def]
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    command: str,
-) -> None:
+def _another_interface() -> str:
+    """A network interface other than the loopback, if there is one: Gloo must not listen at it."""
+    return next((name for _, name in socket.if_nameindex() if name not in ("lo", "lo0")), "lo")
+
+
+def test_devices_of_one_machine_that_predict_listen_at_the_loopback_only(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
-    config = TrainConfig(data=data, models=tmp_path, arch="unet-small", epochs=2)
     predicts = ["predict", str(data / "train_images"), "--model", str(folder), "--out", str(tmp_path / "s.csv")]
-    others = [name for _, name in socket.if_nameindex() if name not in ("lo", "lo0")]
-    process = _run("-m", "severstal_cli", *(_options(config) if command == "train" else predicts), "--devices", "2",
-                   GLOO_SOCKET_IFNAME=others[0] if others else "lo")  # fmt: skip
-    found: set[str] = set()
+    process = _run("-m", "severstal_cli", *predicts, "--devices", "2", GLOO_SOCKET_IFNAME=_another_interface())
+    addresses: set[str] = set()
     while process.poll() is None:
-        found |= _listening(process.pid)
+        addresses |= _listening(process.pid)
         time.sleep(0.02)
     _, err = process.communicate()
     assert process.returncode == 0, err
-    assert found, "nothing was seen"
-    assert found <= LOOPBACK
+    assert addresses, "no listening socket was seen"
+    assert addresses <= LOOPBACK
 
 
-def test_workers_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
-    assert launching.run(in_workers.sum_of_ranks, 2) == [0, 1]
-
-
-def test_no_worker_outlives_the_command(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """Nor does the folder where they met, though what would remove it was killed."""
+def test_devices_that_train_listen_at_the_loopback_only_and_do_not_outlive_the_command(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The folder where they meet is removed, too, though the process that would remove it was killed."""
     (tmp_path / "temporary").mkdir()
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", epochs=10_000)
-    process = _run("-m", "severstal_cli", *_options(config), "--devices", "2", TMPDIR=str(tmp_path / "temporary"))
+    process = _run("-m", "severstal_cli", *_options(config), "--devices", "2", TMPDIR=str(tmp_path / "temporary"),
+                   GLOO_SOCKET_IFNAME=_another_interface())  # fmt: skip
     assert process.stderr is not None
-    process.stderr.readline()
+    addresses: set[str] = set()
+    for _ in range(2):  # lines: the start and the first epoch
+        while not select.select([process.stderr], [], [], 0.02)[0]:
+            addresses |= _listening(process.pid)
+        process.stderr.readline()
+    addresses |= _listening(process.pid)
+    assert addresses, "no listening socket was seen"
+    assert addresses <= LOOPBACK
     assert len(_alive(process.pid)) > 2
     assert list((tmp_path / "temporary").glob("severstal-*"))
     process.kill()
-    process.communicate()  # ends as soon as nobody is left who could write
-    assert _alive(process.pid) == {}
+    process.communicate()  # ends when no process holds the other end of the pipes
+    assert _all_end(process.pid)
     assert not list((tmp_path / "temporary").glob("severstal-*"))
 
 
@@ -137,17 +142,29 @@ def _weights(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def configs(trained, tmp_path_factory: pytest.TempPathFactory) -> list[TrainConfig]:  # type: ignore[no-untyped-def]
-    """Three trainings by two workers, done: whole, of a plain network with an uneven last step, and one out of time."""
+    """Four finished trainings by two workers, without shared memory.
+
+    The first one is whole, the second one trains a plain network with an uneven last step, the third one ends by its
+    time limit, and in the fourth one the half precision of the second worker is wrong.
+    """
     data, _ = trained
     whole = TrainConfig(data=data, models=tmp_path_factory.mktemp("models"), arch="unet-small", epochs=3, batch_size=4,
                         devices=2, name="whole")  # fmt: skip
     plain = replace(whole, name="plain", epochs=2, batch_size=3, step_images=6, warmup_share=0.0, dice_weight=0.0,
                     precision="32-true")  # fmt: skip
     timed = replace(whole, name="timed", epochs=10_000, time_limit_s=1.5)
-    results = launching.run(in_workers.train_three, 2, whole, plain, timed)
-    assert [result.folder.name for result in results] == ["whole", "plain", "timed"]
+    half = replace(whole, name="half", epochs=1, crop_widths_px=(32,), precision="bf16-mixed")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
+        ranks, results = launching.run(in_workers.train_four, 2, whole, plain, timed, half)
+    assert ranks == [0, 1]
+    assert [result.folder.name for result in results] == ["whole", "plain", "timed", "half"]
     assert not multiprocessing.active_children()
-    return [whole, plain, timed]
+    return [whole, plain, timed, half]
 
 
 def test_validation_by_two_is_that_by_one(configs: list[TrainConfig]) -> None:
@@ -163,14 +180,14 @@ def test_validation_by_two_is_that_by_one(configs: list[TrainConfig]) -> None:
     assert (best["dice"], best["dice_present"]) == pytest.approx(scores, abs=1e-6)
 
 
-def test_two_take_the_steps_of_one_with_as_many_images(configs: list[TrainConfig], tmp_path: Path) -> None:
+def test_two_workers_take_the_same_steps_as_one(configs: list[TrainConfig], tmp_path: Path) -> None:
     two = configs[1]
     one = replace(two, devices=1, models=tmp_path, batch_size=6, step_images=12)
     with in_workers.plain_network():
         training.train(one)
     states = [run_folder.read_checkpoint(config.models / "plain") for config in (two, one)]
     last_step = states[0]["card"]["train_images"] % 12
-    assert last_step % 6 == 1, "its second batch has an image for one of the two workers alone"
+    assert last_step % 6 == 1, "the last batch has an image for one of the two workers only"
     for part in ("network", "average"):
         for name, value in states[0]["state"][part].items():
             assert (value - states[1]["state"][part][name]).abs().max() < 1e-6, name
@@ -178,13 +195,13 @@ def test_two_take_the_steps_of_one_with_as_many_images(configs: list[TrainConfig
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
-def test_all_stop_by_the_clock_of_the_first(configs: list[TrainConfig]) -> None:
+def test_all_workers_stop_by_the_clock_of_the_first(configs: list[TrainConfig]) -> None:
     rows = run_folder.read_checkpoint(configs[2].models / "timed")["history"]
     assert 1 <= len(rows) < 10_000
     assert rows[-1]["elapsed_s"] > 1.0
 
 
-def test_a_killed_worker_ends_all_with_one_line_and_torchrun_goes_on_with_the_same_bits(
+def test_a_killed_worker_ends_all_with_one_line_and_torchrun_resumes_with_the_same_bits(
     configs: list[TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = replace(configs[0], models=tmp_path, name=None)
@@ -196,21 +213,21 @@ def test_a_killed_worker_ends_all_with_one_line_and_torchrun_goes_on_with_the_sa
         cli.main()
     assert end.value.code == 1
     assert not multiprocessing.active_children()
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert told.err.splitlines()[-1] == f"severstal: worker 2 of 2 was killed (signal 9). {RESUME}"
-    assert [line.split(":")[0] for line in told.err.splitlines()] == ["unet-small-fold0", "epoch 1/3", "severstal"]
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert output.err.splitlines()[-1] == f"severstal: worker 2 of 2 was killed (signal 9). {RESUME}"
+    assert [line.split(":")[0] for line in output.err.splitlines()] == ["unet-small-fold0", "epoch 1/3", "severstal"]
 
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
     process = _run(*torchrun, "-m", "severstal_cli", *_options(config), "--resume")
     out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     assert out.count("3 epochs in ") == 1
-    assert err.count("going on after epoch 1") == 1
+    assert err.count("resuming after epoch 1") == 1
     assert _weights(tmp_path / "unet-small-fold0") == _weights(configs[0].models / "whole")
 
 
-def test_an_error_that_all_find_is_told_once(
+def test_an_error_of_all_workers_is_reported_once(
     trained,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
@@ -221,7 +238,7 @@ def test_an_error_that_all_find_is_told_once(
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_error_that_one_alone_finds_ends_all(
+def test_an_error_of_one_worker_ends_all(
     trained,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
@@ -241,7 +258,7 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     lines = [process.stderr.readline(), process.stderr.readline()]
     assert lines[1].startswith("epoch 1/")
     os.killpg(process.pid, signal.SIGINT)
-    for _ in range(20):  # the launcher passes it on at any moment of what the first one ends
+    for _ in range(20):  # the launcher may pass the signal on at any moment
         time.sleep(0.005)
         for pid in _alive(process.pid).keys() - {process.pid}:
             with suppress(ProcessLookupError):
@@ -252,10 +269,7 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     rest = [line for line in err.splitlines() if line and not re.match(r"epoch \d|unet-small-fold0: \d", line)]
     assert rest == [f"{tmp_path}/unet-small-fold0: give --resume to continue after the last complete epoch, "
                     "if there is one", "severstal: interrupted"]  # fmt: skip
-    until = time.monotonic() + 120
-    while _alive(process.pid) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert _alive(process.pid) == {}
+    assert _all_end(process.pid)
 
 
 def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -273,7 +287,7 @@ def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path
     assert json.loads(two.out.with_suffix(".json").read_text())["processes"] == 2
 
 
-def test_machines_with_other_photographs_do_not_mix_and_with_other_times_they_go_on(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_machines_with_other_images_are_refused_and_with_other_file_times_they_resume(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     data, folder = trained
     other = Path(shutil.copytree(data / "train_images", tmp_path / "images"))
     for path in other.iterdir():
@@ -308,11 +322,8 @@ def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.
         training.train(TrainConfig(data=tmp_path, models=tmp_path, devices=2))
 
 
-def test_all_use_float32_where_half_precision_is_wrong_for_one(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", batch_size=4, epochs=1, devices=2,
-                         crop_widths_px=(32,), precision="bf16-mixed")  # fmt: skip
-    result = launching.run(in_workers.train_with_wrong_half_precision, 2, config)
-    saved = run_folder.read_checkpoint(result.folder)["state"]
+def test_all_use_float32_where_half_precision_is_wrong_for_one(configs: list[TrainConfig]) -> None:
+    saved = run_folder.read_checkpoint(configs[3].models / "half")["state"]
     assert saved["verdicts"]
     assert not any(agrees for *_, agrees in saved["verdicts"])
-    assert all(agrees for *_, agrees in saved["validation_verdicts"]), "validated are images of 96 columns"
+    assert all(agrees for *_, agrees in saved["validation_verdicts"]), "validation images have 96 columns"

@@ -128,8 +128,21 @@ def load_members(
 
     In half precision each network is a `CheckedHalf`, which logs to `progress` if it has to use float32.
     """
-    members: list[Probs] = []
     names = engines_for(folders, engine, fabric, compile_networks)
+    return open_members(folders, cards, names, fabric, compile_networks=compile_networks, progress=progress)
+
+
+def open_members(
+    folders: Sequence[Path],
+    cards: Sequence[model_card.ModelCard],
+    names: Sequence[str],
+    fabric: Fabric,
+    *,
+    compile_networks: bool = False,
+    progress: Progress = SILENT,
+) -> list[Probs]:
+    """`load_members` with the engines that `engines_for` returned. Raises RunError: a damaged file."""
+    members: list[Probs] = []
     for folder, card, name in zip(folders, cards, names, strict=True):
         file = folder / _file_of(folder)
         try:

@@ -25,10 +25,9 @@ from severstal_cli import files
 from severstal_cli.config import SplitConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.dataset.data_folder import open_data_folder
+from severstal_cli.steel.dataset.data_folder import DataFolder, open_data_folder
 from severstal_cli.steel.dataset.near_duplicates import find_near_duplicates
 from severstal_cli.steel.dataset.stratification import make_splits
-from severstal_cli.steel.images.image_files import find_images, id_of
 from severstal_cli.steel.tables.csv_rows import (
     MAX_CLASS_ID,
     BrokenRecord,
@@ -148,7 +147,24 @@ def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
         InputError: the data is wrong (see `open_data_folder`), or there are too few images for these subsets.
         OutputError: the split or the image cache cannot be written.
     """
-    data_folder = open_data_folder(config.data, progress)
+    return _split_opened(open_data_folder(config.data, progress), config, progress)
+
+
+def ensure_splits(data_folder: DataFolder, progress: Progress = SILENT) -> Split:
+    """Return the split of a data folder; if there is none, create it with the defaults of `SplitConfig`.
+
+    Raises as `read_splits` and `split_data`, and InputError if the images differ from those of the split.
+    """
+    path = splits_path(data_folder.folder)
+    if path.exists():
+        return read_splits(path, data_folder.cache.index)
+    config = SplitConfig(data=data_folder.folder)
+    split = _split_opened(data_folder, config, progress)
+    progress.log(f"{split.path}: {config.holdout:.0%} of {len(split.parts):,} images held out, {config.folds} folds")
+    return split
+
+
+def _split_opened(data_folder: DataFolder, config: SplitConfig, progress: Progress) -> Split:
     cache, class_sets = data_folder.cache, data_folder.class_sets()
     with progress.bar("comparing images", len(cache), "images") as bar:
         groups = find_near_duplicates(cache, bar)
@@ -165,20 +181,6 @@ def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
     path = splits_path(config.data, new=True)
     write_splits(path, cache.image_ids, parts, groups, class_sets)
     return read_splits(path, cache.index)
-
-
-def ensure_splits(data: Path, progress: Progress = SILENT) -> Split:
-    """Return the split of a data folder; if there is none, create it with the defaults of `SplitConfig`.
-
-    Raises InputError as `read_splits` and `split_data`, also if the images differ from those of the split.
-    """
-    path = splits_path(data)
-    if path.exists():
-        return read_splits(path, [id_of(path) for path in find_images([data / "train_images"])])
-    config = SplitConfig(data=data)
-    split = split_data(config, progress)
-    progress.log(f"{split.path}: {config.holdout:.0%} of {len(split.parts):,} images held out, {config.folds} folds")
-    return split
 
 
 def _parse(path: Path, rows: Iterable[tuple[int, Sequence[str]]]) -> Split:

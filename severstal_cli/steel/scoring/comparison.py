@@ -71,9 +71,14 @@ def markdown(result: CompareResult) -> str:
               "images/s", "less the first", f"{level} interval of it"]  # fmt: skip
     lines = [counted(first.images), "", f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     for row in result.rows:
-        cells = [row.name.replace("|", "\\|"), *cells_of(row)]
-        lines.append(f"| {' | '.join(cells)} |")
-    true_masks = sum(score.true_masks for score in first.by_class)
+        cells = cells_of(row)
+        texts = [
+            row.name.replace("|", "\\|"), cells.mean_dice, cells.interval, cells.mean_dice_present,
+            *cells.dice_by_class, cells.masks, cells.weights, cells.training, cells.images_per_s,
+            cells.difference, cells.difference_interval,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(texts)} |")
+    true_masks = sum(found.true_masks for found in first.by_class)
     nothing = ["predicting nothing", f"{first.all_empty:.4f}", "", "0.0000",
                *(f"{score.all_empty:.4f}" for score in first.by_class), f"0 of {true_masks}"]  # fmt: skip
     lines.append(f"| {' | '.join(nothing + [''] * (len(header) - len(nothing)))} |")
@@ -86,19 +91,36 @@ def _literal(text: str) -> str:
     return re.sub(r"([!-,./:-@\[-`{-~])", r"\\\1", text)
 
 
-def cells_of(row: Row) -> list[str]:
-    """The cells after a candidate's name in `markdown`."""
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """The figures of a row as texts, for every table that shows them; empty: not known."""
+
+    mean_dice: str
+    """With the standard deviation over several trainings."""
+    interval: str
+    mean_dice_present: str
+    dice_by_class: tuple[str, ...]
+    masks: str
+    weights: str
+    training: str
+    images_per_s: str
+    difference: str
+    difference_interval: str
+
+
+def cells_of(row: Row) -> Cells:
+    """Return the figures of a row as texts."""
     score, of_all = row.score, row.differences[-1] if row.differences else None
     spread = f" ± {np.std(row.trainings, ddof=1):.4f}" if len(row.trainings) > 1 else ""
-    return [
-        f"{score.mean_dice:.4f}{spread}",
-        between(score.interval),
-        "" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
-        *(f"{of_class.dice:.4f}" for of_class in score.by_class),
-        f"{sum(of_class.predicted_masks for of_class in score.by_class):.10g}",
-        "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
-        "" if row.training_s is None else f"{row.training_s / 60:.1f} min",
-        "" if row.images_per_s is None else f"{row.images_per_s:.1f}",
-        "" if of_all is None else f"{of_all.difference:+.4f}",
-        "" if of_all is None else between(of_all.interval, signed=True),
-    ]
+    return Cells(
+        mean_dice=f"{score.mean_dice:.4f}{spread}",
+        interval=between(score.interval),
+        mean_dice_present="" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
+        dice_by_class=tuple(f"{of_class.dice:.4f}" for of_class in score.by_class),
+        masks=f"{sum(of_class.predicted_masks for of_class in score.by_class):.10g}",
+        weights="" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
+        training="" if row.training_s is None else f"{row.training_s / 60:.1f} min",
+        images_per_s="" if row.images_per_s is None else f"{row.images_per_s:.1f}",
+        difference="" if of_all is None else f"{of_all.difference:+.4f}",
+        difference_interval="" if of_all is None else between(of_all.interval, signed=True),
+    )

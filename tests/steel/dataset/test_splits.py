@@ -14,6 +14,7 @@ from severstal_cli.config import SplitConfig
 from severstal_cli.errors import InputError
 from severstal_cli.progress import Progress
 from severstal_cli.steel.dataset import splits, stratification
+from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.images.decoding import cv2
 
 CLASS_LABELS = Path(__file__).parents[3] / "shared/data/severstal/class_labels.csv"
@@ -294,18 +295,18 @@ def test_a_folder_is_split_and_copies_stay_together(data: Path) -> None:
 
 def test_the_first_training_makes_a_split_and_later_ones_keep_it(data: Path) -> None:
     log = Log()
-    first = splits.ensure_splits(data, log)
+    first = splits.ensure_splits(open_data_folder(data), log)
     counts = Counter(first.parts.values())
     assert counts.pop("holdout") == 6
     assert sorted(counts.values()) == [6, 7, 7, 7, 7]
     assert log.lines == [f"{data / 'splits.csv'}: 15% of 40 images held out, 5 folds"]
     other = splits.split_data(SplitConfig(data=data, seed=1, holdout=0))
     assert other.fingerprint != first.fingerprint
-    assert splits.ensure_splits(data, log).fingerprint == other.fingerprint
+    assert splits.ensure_splits(open_data_folder(data), log).fingerprint == other.fingerprint
     assert len(log.lines) == 1
     (data / "train_images" / "40.jpg").write_bytes((data / "train_images" / "00.jpg").read_bytes())
     with pytest.raises(InputError, match=r"40\.jpg is in train_images but not in the split"):
-        splits.ensure_splits(data)
+        splits.ensure_splits(open_data_folder(data))
 
 
 def test_too_few_images_for_the_parts(data: Path) -> None:
