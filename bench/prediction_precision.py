@@ -27,7 +27,7 @@ def masks_and_levels(part, how, members, fabric, views):
     masks, first = {}, []
     levels_of = level_maps.predict_levels(members, pixels, fabric, views=views, exclusive=how.thresholds.exclusive)
     for image_id, levels in zip(part.image_ids, levels_of, strict=True):
-        found = postprocess.masks_to_runs(levels, how.thresholds.rules)
+        found = postprocess.levels_to_rle(levels, how.thresholds.rules)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
         first.append(levels.copy() if len(first) < 16 else None)
     return masks, list(islice(first, 16))

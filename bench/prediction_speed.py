@@ -26,7 +26,7 @@ import torch
 
 from severstal_cli.config import PredictConfig
 from severstal_cli.learning.device import open_device
-from severstal_cli.learning.inference import engines, ensemble, level_maps, tta
+from severstal_cli.learning.inference import engines, ensemble, level_maps, runtimes, tta
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.stages import prediction
 from severstal_cli.steel.images import decoding
@@ -45,7 +45,7 @@ def timed(function):
 def alone(member, pixels, fabric, count):
     """The network on `pixels` again and again, until it has seen `count` of them."""
     member = getattr(member, "half", member)  # without what sees whether half precision agrees
-    if isinstance(member, engines.OpenVino):  # without the loop over the images of a batch
+    if isinstance(member, runtimes.OpenVino):  # without the loop over the images of a batch
         request, image = member._request(pixels.shape[2:]), pixels[:1].numpy()
         return lambda: [request.infer([image], share_inputs=True, share_outputs=True) for _ in range(count)]
 
@@ -65,14 +65,14 @@ def profile(paths, how, members, fabric):
     """Seconds for all `paths` of what is not the network, each part alone on one core."""
     rules = how.thresholds
     [first] = level_maps.predict_levels(members, [decoding.read_grey(paths[0])], fabric, exclusive=True)
-    confidence.expected_dice(first, postprocess.masks_to_runs(first, rules.rules))  # compiled now
+    confidence.expected_dice(first, postprocess.levels_to_rle(first, rules.rules))  # compiled now
     found = {"decode": timed(lambda: [decoding.read_grey(path) for path in paths])}
     levels = list(level_maps.predict_levels(members, map(decoding.read_grey, paths), fabric))
     found["exclusive"] = timed(lambda: [postprocess.make_exclusive(each) for each in levels])
     used = [postprocess.make_exclusive(each) for each in levels]
     masks = []
     found["masks and run lengths"] = timed(
-        lambda: masks.extend(postprocess.masks_to_runs(each, rules.rules) for each in used)
+        lambda: masks.extend(postprocess.levels_to_rle(each, rules.rules) for each in used)
     )
     found["scores"] = timed(lambda: [confidence.expected_dice(*each) for each in zip(used, masks, strict=True)])
     print("    one core, milliseconds an image: "

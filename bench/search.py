@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from severstal_cli.steel.masks.components import tally
-from severstal_cli.steel.masks.postprocess import ClassPostprocess, apply_rule
+from severstal_cli.steel.masks.postprocess import ClassPostprocess, apply_postprocess
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, PerImageGains
 
@@ -81,7 +81,7 @@ def check(maps, cells, rng, size):
         )
         total = 0.0
         for levels, truth in maps:
-            mask, true = apply_rule(levels, rule), np.zeros(size, np.bool_) if truth is None else truth
+            mask, true = apply_postprocess(levels, rule), np.zeros(size, np.bool_) if truth is None else truth
             pixels = int(mask.sum()) + int(true.sum())
             total += 2 * int((mask & true).sum()) / pixels if pixels else 1.0
         worst = max(worst, abs(total - gains.dice(rule).sum()) / len(maps))

@@ -52,7 +52,7 @@ def _held(path: Path, mode: int | None) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent not in _swept:
         _swept.add(path.parent)
-        remove_parts(path.parent)
+        remove_temporaries(path.parent)
     while True:
         part = path.with_name(f".{secrets.token_hex(8)}.part")
         if mode is None:
@@ -76,7 +76,7 @@ def _held(path: Path, mode: int | None) -> Iterator[Path]:
             os.close(handle)
 
 
-def remove_parts(folder: Path) -> None:
+def remove_temporaries(folder: Path) -> None:
     """Remove temporary files of killed writers from `folder`. Files that a running writer has locked stay."""
     with suppress(OSError):
         for part in sorted(folder.glob(_PART)):
@@ -192,7 +192,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def check_place(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Raises OutputError if `path` cannot be written, before hours of work are lost. Nothing is created."""
     folder = next(above for above in path.absolute().parents if above.exists())
     if path.is_dir():

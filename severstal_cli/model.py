@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from severstal_cli.errors import InputError
 from severstal_cli.learning.device import open_device
-from severstal_cli.learning.inference import engines, ensemble, level_maps, pipeline
+from severstal_cli.learning.inference import engines, ensemble, level_maps, pipeline, runtimes
 from severstal_cli.learning.inference.inputs import bits_in_use
 from severstal_cli.learning.runs.model_card import class_names_of
 from severstal_cli.progress import SILENT, Progress
@@ -71,7 +71,7 @@ class Prediction:
 class Model:
     """Trained runs, ready to predict, alone or as an ensemble."""
 
-    def __init__(self, recipe: ensemble.Ensemble, members: list[engines.Probs], fabric: Fabric, log: Progress) -> None:
+    def __init__(self, recipe: ensemble.Ensemble, members: list[runtimes.Probs], fabric: Fabric, log: Progress) -> None:
         self._recipe, self._members, self._fabric, self._progress = recipe, members, fabric, log
         self.runs = recipe.folders
         self.thresholds = recipe.thresholds
@@ -148,7 +148,7 @@ class Model:
                                          exclusive=recipe.thresholds.exclusive)  # fmt: skip
 
     def _finish(self, path: Path | None, image: NDArray[np.uint8], levels: NDArray[np.uint8]) -> Prediction:
-        masks = postprocess.masks_to_runs(levels, self.thresholds.rules)
+        masks = postprocess.levels_to_rle(levels, self.thresholds.rules)
         return Prediction(image, levels, tuple(confidence.expected_dice(levels, masks)), path, tuple(masks))
 
     def __repr__(self) -> str:

@@ -239,7 +239,7 @@ def test_compare_shows_names_as_they_are(
     monkeypatch.setenv("COLUMNS", "200")
     config = CompareConfig(candidates=("half.csv", "right.csv"), truth=Path("train.csv"), images=Path("train_images"))
     result = comparing.compare(config)
-    assert result.has_picture
+    assert result.has_plot
     printing.print_comparison(result)
     assert "class 1 scratch" in capsys.readouterr().out
     lines = (result.folder / "comparison.md").read_text().splitlines()

@@ -143,7 +143,7 @@ def test_what_a_living_writer_holds_stays(tmp_path: Path) -> None:
     with files.replacing(tmp_path / "a.txt") as one, files.replacing_folder(tmp_path / "b") as two:
         one.write_text("a")
         (two / "in").write_text("b")
-        files.remove_parts(tmp_path)
+        files.remove_temporaries(tmp_path)
         assert one.exists()
         assert two.exists()
     assert _names(tmp_path) == ["a.txt", "b"]
@@ -153,7 +153,7 @@ def test_a_link_in_place_of_a_part_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "kept").touch()
     (tmp_path / LEFT).symlink_to(tmp_path / "mine")
-    files.remove_parts(tmp_path)
+    files.remove_temporaries(tmp_path)
     assert _names(tmp_path / "mine") == ["kept"]
 
 

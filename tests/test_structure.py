@@ -211,12 +211,6 @@ RETIRED = re.compile(
 )
 """Words of an earlier vocabulary; docs/glossary.md has the terms in use."""
 
-CLEAN = (
-    "errors.py", "files.py", "parallel.py", "progress.py", "typed.py", "wording.py", "__main__.py", "__init__.py",
-    "cli", "config", "printing",
-)  # fmt: skip
-"""Files and folders of the package whose texts are checked."""
-
 
 def texts_of(path: Path) -> Iterator[tuple[int, str]]:
     """(line, text) of what a person reads in a file: lines of a page; strings and comments of code."""
@@ -236,8 +230,7 @@ PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md")] + sorted((ROOT /
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in PAGES if path.name != "kaggle.md"]
-    + [path for path in FILES if path.relative_to(PACKAGE).parts[0] in CLEAN],
+    PAGES + FILES,
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_texts_use_the_terms_of_the_field(path: Path) -> None:

@@ -82,5 +82,5 @@ def compare(
         typer.echo(json.dumps(result.to_dict()))
         return
     printing.print_comparison(result)
-    plot = ", .png" if result.has_picture else ""
+    plot = ", .png" if result.has_plot else ""
     typer.echo(f"wrote {result.folder}/comparison.md, .json{plot}")

@@ -30,7 +30,7 @@ class Shared(Protocol):
 
 C = TypeVar("C", bound=Shared)
 
-LAST_WORDS_S = 15.0
+GRACE_S = 15.0
 """Grace period before a failing worker reports: another rank may hold the root cause."""
 
 
@@ -59,9 +59,9 @@ def one_voice() -> Iterator[None]:
         if is_worker():
             # during the grace period the launcher notices how another worker ended, and ends this one
             if not is_first():
-                time.sleep(LAST_WORDS_S)
+                time.sleep(GRACE_S)
             if isinstance(error, RuntimeError):  # a lost connection to another worker: a consequence, not the cause
-                time.sleep(LAST_WORDS_S)
+                time.sleep(GRACE_S)
         raise
 
 

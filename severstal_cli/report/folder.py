@@ -29,7 +29,7 @@ def replacing(out: Path) -> Iterator[Path]:
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_report(out))):
         raise InputError(f"{out} exists and is not a report", "", "Name another folder with --out")
     if not out.exists():
-        files.check_place(out)
+        files.check_writable(out)
     work = out.with_name(f".{out.name}.part")
     with files.locked(work, f"another report is being written to {out}"), files.writing(out):
         _clean_up(work, out)

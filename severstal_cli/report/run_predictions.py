@@ -33,7 +33,7 @@ def predict(
 
     def keep(item: tuple[int, tuple[str, NDArray[np.uint8]]]) -> None:
         row, (image_id, maps) = item
-        predicted = postprocess.masks_to_runs(maps, rules)
+        predicted = postprocess.levels_to_rle(maps, rules)
         masks.update({(image_id, channel): mask for channel, mask in enumerate(predicted) if len(mask)})
         expected_dice[row] = confidence.expected_dice(maps, predicted)
         packed = levels.pack(maps, steps)

@@ -12,7 +12,7 @@ from severstal_cli.config import CheckConfig
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset.agreement import unread
-from severstal_cli.steel.images.image_files import find_images, id_of, other_endings
+from severstal_cli.steel.images.image_files import find_images, id_of, same_stem_names
 from severstal_cli.steel.images.surveys import survey
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables.csv_rows import place, short
@@ -153,7 +153,7 @@ def _missing_and_extra(
     lines: dict[str, dict[int, int]] = defaultdict(dict)  # image_id -> class_id -> line
     for (image_id, channel), line in table.lines.items():
         lines[image_id][channel + 1] = line
-    endings = other_endings(wanted_rows, table.image_ids)
+    endings = same_stem_names(wanted_rows, table.image_ids)
     absent = []
     for image_id, class_ids in wanted_rows.items():
         if image_id not in lines:

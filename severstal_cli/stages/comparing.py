@@ -49,7 +49,7 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
     """
     names = config.candidates
     out = config.out or Path("comparisons") / "-".join(Path(name).stem for name in names)
-    files.check_place(out / CONTENT)
+    files.check_writable(out / CONTENT)
     kinds = {csv_rows.is_table(Path(name)): name for name in reversed(names)}
     if len(kinds) > 1:
         raise InputError("submissions are compared with submissions only",
@@ -57,7 +57,7 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
                          "Predict the same images with the run, and give that submission")  # fmt: skip
     candidates, true, read_image = (_submissions if True in kinds else _runs)(config, progress)
     rows = _rows(candidates)
-    result = CompareResult(rows=rows, folder=out, has_picture=read_image is not None)
+    result = CompareResult(rows=rows, folder=out, has_plot=read_image is not None)
     plot = None
     if read_image is not None:
         columns = [("ground truth", true), *((candidate.name, candidate.scores[0].masks) for candidate in candidates)]

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from severstal_cli.config import DecodeConfig, EncodeConfig
 from severstal_cli.errors import InputError, OutputError, UsageError
-from severstal_cli.files import check_place, is_writable, write_text, writing
+from severstal_cli.files import check_writable, is_writable, write_text, writing
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import class_names
 from severstal_cli.steel.annotations import detection, reading
 from severstal_cli.steel.annotations.shapes import Annotations
 from severstal_cli.steel.dataset.agreement import check_inside
-from severstal_cli.steel.images.image_files import other_ending
+from severstal_cli.steel.images.image_files import same_stem_hint
 from severstal_cli.steel.images.surveys import Survey, images_of, orientation_remedy, survey
 from severstal_cli.steel.mask_images.mask_files import png_of
 from severstal_cli.steel.mask_images.mask_names import mask_name, need_full_names
@@ -84,7 +84,7 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
             `config.images` or has another size; two files hold one mask.
         OutputError: the table cannot be written, or exists and must not be replaced.
     """
-    check_place(config.out)
+    check_writable(config.out)
     if config.out.exists() and not config.overwrite:
         raise OutputError(f"{config.out} exists already", "", "Give another file, or replace it by --overwrite")
     listed, headers = _listed_images(config.images, progress)
@@ -213,7 +213,7 @@ def _sizes(config: DecodeConfig, table: MaskTable, progress: Progress) -> Mappin
     for image_id in table.image_ids:
         if image_id not in files:
             line = min(line for (named, _), line in table.lines.items() if named == image_id)
-            missing = f"no image {image_id} in {config.images}{other_ending(image_id, files)}"
+            missing = f"no image {image_id} in {config.images}{same_stem_hint(image_id, files)}"
             raise InputError(f"{config.table}, {place(line)}", missing, "Give the folder of its images")
         sizes[image_id] = headers.size_of(files[image_id])
         if config.size not in (None, sizes[image_id]):

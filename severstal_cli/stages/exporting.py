@@ -48,7 +48,7 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
     out = config.out or config.run.resolve().with_name(f"{config.run.resolve().name}-{config.format}")
     if out.exists():
         raise InputError(f"{out} exists already", "", "Give another --out, or remove it")
-    files.check_place(out)
+    files.check_writable(out)
     member = engines.member_of(config.run, card)
     image = config.image or _training_image(card)
     grey = decoding.read_grey(image, card.bits or decoding.FULL_DEPTH)

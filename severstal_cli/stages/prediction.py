@@ -33,7 +33,7 @@ from severstal_cli.steel import drawing
 from severstal_cli.steel.images import decoding, image_files
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.tables import confidence, mask_table
-from severstal_cli.steel.tables.shards import Parts, parts_path
+from severstal_cli.steel.tables.shards import Shards, shards_folder
 from severstal_cli.steel.tables.table_files import metadata_path
 
 PredictLevels = Callable[[Iterable[decoding.Grey | None]], Iterator[pipeline.Levels]]
@@ -86,7 +86,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     if task.bits is not None:
         plan["bits"] = task.bits
     plan["masks"] = None if config.masks is None else str(config.masks)  # finished shards do not draw theirs again
-    parts = Parts(parts_path(config.out), task.paths, plan, task.layout)
+    parts = Shards(shards_folder(config.out), task.paths, plan, task.layout)
     lock = files.locked(parts.folder, f"another process predicts {config.out}")
     with lock if distributed.is_first() else nullcontext():
         if distributed.is_first():
@@ -132,7 +132,7 @@ def _networks(
 def _merge(
     config: PredictConfig,
     task: Task,
-    parts: Parts,
+    parts: Shards,
     missing: Sequence[int],
     seconds: float,
     fabric: Fabric,
@@ -157,7 +157,7 @@ def _merge(
 
 
 @contextmanager
-def _keeping_finished(parts: Parts, progress: Progress) -> Iterator[None]:
+def _keeping_finished(parts: Shards, progress: Progress) -> Iterator[None]:
     """If an error ends the prediction, keep the finished shards and log how to resume."""
     try:
         yield
@@ -174,7 +174,7 @@ def _keeping_finished(parts: Parts, progress: Progress) -> Iterator[None]:
 def _predict_parts(
     config: PredictConfig,
     task: Task,
-    parts: Parts,
+    parts: Shards,
     numbers: Sequence[int],
     predict_levels: PredictLevels,
     progress: Progress,
@@ -183,7 +183,7 @@ def _predict_parts(
     rules, bits = task.recipe.thresholds, task.bits or decoding.FULL_DEPTH
 
     def finish(path: Path, levels: pipeline.Levels) -> _Masks:
-        masks = postprocess.masks_to_runs(levels, rules.rules)
+        masks = postprocess.levels_to_rle(levels, rules.rules)
         if config.masks is not None:  # decoding again costs little compared with writing a PNG
             overlay = drawing.overlay(decoding.read_grey(path, bits), masks)
             drawing.write_png(config.masks / f"{path.stem}.png", overlay)
@@ -220,7 +220,7 @@ def _predict_parts(
             pass
 
 
-def _await(parts: Parts, progress: Progress) -> None:
+def _await(parts: Shards, progress: Progress) -> None:
     """Wait until the other processes have finished their shards."""
     missing = {number for number in parts.images if not parts.is_written(number)}
     if missing:
@@ -230,7 +230,7 @@ def _await(parts: Parts, progress: Progress) -> None:
                 time.sleep(0.2)
 
 
-def _write(config: PredictConfig, task: Task, parts: Parts) -> int:
+def _write(config: PredictConfig, task: Task, parts: Shards) -> int:
     """Join the shards to the submission and its scores. Returns the number of rows."""
     columns, rows, sample = None, None, task.sample
     image_ids = list(map(image_files.id_of, task.paths))
@@ -257,7 +257,7 @@ def _write_metadata(
     metadata = {
         "submission": result.path.name,
         "severstal": severstal_cli.__version__,
-        **task.recipe.story(),
+        **task.recipe.metadata(),
         "images": result.images,
         "rows": result.rows,
         "masks_by_class": result.masks_by_class,

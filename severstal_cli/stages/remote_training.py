@@ -50,7 +50,7 @@ def train(config: RemoteConfig, progress: Progress = SILENT) -> list[RemoteResul
     """
     registry.entry(config.train.arch)
     work = config.work / training.name_of(config)
-    files.check_place(work / state.NAME)
+    files.check_writable(work / state.NAME)
     with files.locked(work, f"another process trains {work.name} on Kaggle"):
         return _Session(config, work, progress).run()
 

@@ -13,7 +13,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset import agreement, leakage, splits
-from severstal_cli.steel.images.image_files import find_images, id_of, in_folders, other_endings
+from severstal_cli.steel.images.image_files import find_images, id_of, in_folders, same_stem_names
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.scoring import scores
 from severstal_cli.steel.tables import csv_rows, mask_table
@@ -164,7 +164,7 @@ def _check_truth(
     if (
         absent < len(image_ids)
         or folders != {truth.parent / "train_images"}
-        or other_endings(image_ids, true.image_ids)
+        or same_stem_names(image_ids, true.image_ids)
     ):
         agreement.check_names(truth, true, image_ids, "that count")
     if absent and true.image_ids:
@@ -256,7 +256,7 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
         subset.levels(views=how.views, exclusive=thresholds.exclusive, batch_size=config.batch_size, progress=progress),
         start=1,
     ):
-        found = postprocess.masks_to_runs(levels, thresholds.rules)
+        found = postprocess.levels_to_rle(levels, thresholds.rules)
         masks |= {(image_id, channel): runs for channel, runs in enumerate(found) if len(runs)}
         if number == first:  # the first batch also compiles and loads libraries; the second one has not begun
             began = time.monotonic()

@@ -60,7 +60,7 @@ def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
     made = split_data(config, progress)
     classes = max((max(class_set) for class_set in made.class_sets.values() if class_set), default=0)
     sizes = Counter(made.groups.values())
-    parts = [_count(made, part, made.ids_of(part), classes, sizes) for part in made.part_names()]
+    parts = [_count(made, part, made.ids_of(part), classes, sizes) for part in made.subset_names()]
     result = SplitResult(
         path=made.path,
         fingerprint=made.fingerprint,

@@ -53,7 +53,7 @@ def submit(config: SubmitConfig, progress: Progress = SILENT) -> SubmitResult:
         return SubmitResult(name=bundle.slug, bundle=config.bundle_only)
     folder = config.out / bundles.slug_of([path.resolve().name for path in config.runs])
     for path in (folder / state.NAME, config.out / submission_log.NAME):
-        files.check_place(path)
+        files.check_writable(path)
     submission_log.read(config.out)  # a damaged file must be reported before anything is sent
     kaggle = client.connect(config.competition.slug, progress, pause_s=min(1.0, config.poll_s))
     with files.locked(folder, f"another process submits {folder.name}"):

@@ -74,7 +74,7 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
     path = config.out or config.runs[0] / run_folder.THRESHOLDS
     if path.suffix == ".png":
         raise UsageError("wrong name for thresholds", str(path), "A plot with this name is written beside them")
-    files.check_place(path)
+    files.check_writable(path)
     part = held_out.open_validation(config.runs, config.data, progress, config.weights)
     height, width = part.data_folder.usual_size()
     gains = [PerImageGains.for_images(height * width) for _ in range(part.data_folder.classes)]

@@ -128,7 +128,7 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
 def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     """`train` in this process."""
     folder = names.folder_for(config)
-    files.check_place(folder / run_folder.CHECKPOINT)
+    files.check_writable(folder / run_folder.CHECKPOINT)
     lock = files.locked(folder, f"another process is training {folder}")
     with lock if distributed.is_first() else nullcontext():
         session = _start(config, folder, progress)
@@ -153,7 +153,7 @@ def _start(config: TrainConfig, folder: Path, progress: Progress) -> _Session:
         names.check_new(folder)
     fabric = open_device(config.precision)
     if fabric.is_global_zero:
-        files.remove_parts(folder)
+        files.remove_temporaries(folder)
     with fabric.rank_zero_first(local=True):  # one process per machine makes the image cache and the split
         data_folder = open_data_folder(config.data, progress)
         split = splits.ensure_splits(data_folder, progress)
@@ -183,7 +183,7 @@ def _start(config: TrainConfig, folder: Path, progress: Progress) -> _Session:
     state = loop.start(network, config, fabric, data.at_once)
     rows: list[history.Row] = []
     if saved is not None:
-        rows, card = checkpoint.go_on(folder, saved, card, state)
+        rows, card = checkpoint.resume(folder, saved, card, state)
         if fabric.is_global_zero:
             checkpoint.restore(folder, state, card, rows)
         progress.log(f"{folder}: resuming after epoch {len(rows)}")
@@ -211,7 +211,7 @@ def _train_epochs(session: _Session) -> None:
     with (
         progress.bar(session.folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,
         tensorboard_log.open_scalars(session.folder if fabric.is_global_zero else None, rows) as add_scalars,
-        auto_batch_size.told(data, config),
+        auto_batch_size.out_of_memory_errors(data, config),
     ):
         for epoch in range(len(rows), config.epochs):
             clock = schedule.Clock(
@@ -226,7 +226,7 @@ def _train_epochs(session: _Session) -> None:
                 progress.log("the time limit is reached; give a longer --time-limit to continue")
                 break
             is_last = trained.ended or epoch + 1 == config.epochs or clock.share_done(len(data)) >= 1
-            scores = session.validation.score(state.average, fabric) if validates or is_last else None
+            scores = session.validation.score(state.ema, fabric) if validates or is_last else None
             spent_s = time.monotonic() - clock.began
             state.elapsed_s += spent_s
             row = _row(epoch, trained, scores, state, spent_s - trained.seconds)
@@ -250,7 +250,7 @@ def _keep_last_epoch(session: _Session) -> None:
         return
     state, rows = session.state, session.rows
     began = time.monotonic()
-    scores = session.validation.score(state.average, session.fabric)
+    scores = session.validation.score(state.ema, session.fabric)
     spent_s = time.monotonic() - began
     state.elapsed_s += spent_s
     rows[-1] = dataclasses.replace(_scored(rows[-1], scores), validation_s=spent_s, elapsed_s=state.elapsed_s)
@@ -260,7 +260,7 @@ def _keep_last_epoch(session: _Session) -> None:
 
 def _keep_average(session: _Session) -> None:
     """Keep the average of the best epochs if it validates better than the best of them."""
-    average, session.card = checkpoint_selection.offer_mean(
+    average, session.card = checkpoint_selection.offer_average(
         session.state, session.validation, session.card, session.fabric, session.progress
     )
     if average is not None:

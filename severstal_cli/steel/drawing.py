@@ -91,7 +91,7 @@ def to_png(pixels: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def check_places(folder: Path, images: Sequence[Path]) -> None:
+def check_overlay_paths(folder: Path, images: Sequence[Path]) -> None:
     """Check that `folder` is not one of the images' folders, and that the overlay of each image has its own name.
 
     Raises InputError.

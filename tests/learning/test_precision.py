@@ -269,7 +269,7 @@ def test_what_was_found_is_kept_for_a_resume_on_the_same_machine(
     make_data, break_half, tmp_path: Path, heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
     data, tried = make_data(images=18), []
-    real, update = precision._excess_in_training, loop.State.update_average
+    real, update = precision._excess_in_training, loop.State.update_ema
 
     def counting(network: nn.Module, pixels: Tensor, *rest: Any) -> float:
         tried.append(tuple(pixels.shape))
@@ -287,7 +287,7 @@ def test_what_was_found_is_kept_for_a_resume_on_the_same_machine(
     sizes, steps_of_epoch = list(tried), run_folder.read_checkpoint(whole)["state"]["steps"] // 2
     assert len(sizes) == len(run_folder.read_checkpoint(whole)["state"]["verdicts"]) > 1
     with monkeypatch.context() as patch:
-        patch.setattr(loop.State, "update_average", interrupted)
+        patch.setattr(loop.State, "update_ema", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(data, tmp_path / "parts", heard, **settings)
     tried.clear()

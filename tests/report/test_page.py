@@ -89,7 +89,7 @@ def test_the_dice_beside_the_slider_equals_that_of_score(page, shown, monkeypatc
                         '[data-table="{number}"] [data-channel="{channel}"] .dice').dataset.dice)""")
                     moved = ClassPostprocess(**{**rule.to_dict(), "pixel_threshold": int(steps[place])})
                     shown_levels = postprocess.make_exclusive(levels[image_id])
-                    mask = postprocess.apply_rule(shown_levels[channel], moved)
+                    mask = postprocess.apply_postprocess(shown_levels[channel], moved)
                     true = subset.data_folder.masks.get((image_id, channel), rle.EMPTY)
                     assert found == dice.dice(rle.encode(mask), true)
             page.run("document.getElementById('reset-thresholds').click()")

@@ -69,14 +69,14 @@ def train_four(*configs: TrainConfig) -> tuple[list[int], list[training.TrainRes
 
 def train_until_killed(config: TrainConfig, progress: Progress) -> training.TrainResult:
     """The second worker is killed in the second epoch."""
-    update = loop.State.update_average
+    update = loop.State.update_ema
 
     def update_or_die(state: loop.State, decay: float) -> None:
         if os.environ["RANK"] == "1" and state.steps == 5:
             os.kill(os.getpid(), signal.SIGKILL)
         update(state, decay)
 
-    with mock.patch.object(loop.State, "update_average", update_or_die):
+    with mock.patch.object(loop.State, "update_ema", update_or_die):
         return training.train(config, progress)
 
 
@@ -93,7 +93,7 @@ def train_until_nan(config: TrainConfig) -> training.TrainResult:
     patience_s = 1.0 if os.environ["RANK"] == "1" else 300.0
     with (
         mock.patch.object(losses, "total_loss", nan_at_second),
-        mock.patch.object(distributed, "LAST_WORDS_S", patience_s),
+        mock.patch.object(distributed, "GRACE_S", patience_s),
     ):
         return training.train(config)
 
@@ -104,7 +104,7 @@ def predict_until_killed(config: PredictConfig) -> prediction.PredictResult:
 
     def finish_or_die(*arguments: Any) -> list[float]:
         if os.environ["RANK"] == "1":
-            while not list(shards.parts_path(config.out).glob("part-*.json")):
+            while not list(shards.shards_folder(config.out).glob("part-*.json")):
                 time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGKILL)
         return finish(*arguments)

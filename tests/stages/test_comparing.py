@@ -67,7 +67,7 @@ def test_images_of_submissions_are_plotted_if_all_files_are_known(tables: Path) 
         cv2.imwrite(str(tables / "train_images" / f"{name}.png"), np.full((8, width), 90, np.uint8))
     config = CompareConfig(candidates=("half.csv", "truth.csv"), truth=Path("truth.csv"), images=Path("images.csv"),
                            out=Path("here"))  # fmt: skip
-    assert comparing.compare(config).has_picture
+    assert comparing.compare(config).has_plot
     plot = cv2.imread("here/comparison.png")
     # two classes; image, ground truth and two submissions
     assert plot.shape == (2 * (8 + 32), 4 * (9 + 12), 3)
@@ -80,7 +80,7 @@ def test_images_of_submissions_are_plotted_if_all_files_are_known(tables: Path) 
     assert {path.name: path.read_bytes() for path in Path("here").iterdir()} == before
     Path("half.csv").write_text(TRUTH)
     (tables / "train_images" / "c.png").unlink()
-    assert not comparing.compare(config).has_picture
+    assert not comparing.compare(config).has_plot
     assert not Path("here/comparison.png").exists()  # that of the earlier comparison is removed
 
 
@@ -116,7 +116,7 @@ def test_classes_with_gaps_are_compared_and_plotted_by_their_ids(tables: Path) -
     config = CompareConfig(candidates=("half.csv", "right.csv"), truth=Path("truth.csv"), images=Path("images.csv"))
     result = comparing.compare(config)
     assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 18, 1])
-    assert result.has_picture
+    assert result.has_plot
     text = (result.folder / "comparison.md").read_text()
     assert "| class 1 | class 5 |" in text
 
@@ -166,7 +166,7 @@ def test_several_comparisons_have_wider_intervals() -> None:
     rows = comparing._rows([one, two, three])
     among = rows[1].differences[-1].interval
     assert among[0] < alone[0] < alone[1] < among[1]
-    result = CompareResult(rows=rows, folder=Path("out"), has_picture=False)
+    result = CompareResult(rows=rows, folder=Path("out"), has_plot=False)
     assert "| 97.5 % interval of it |" in markdown(result)
     assert "| 95 % interval |" in markdown(result)
     assert [found["level"] for found in result.to_dict()["candidates"][1]["differences"]] == [0.975] * 3
@@ -181,7 +181,7 @@ def test_masks_of_several_trainings_are_their_mean() -> None:
     rows = comparing._rows([comparing._Candidate(name="a", scores=(one, two)),
                             comparing._Candidate(name="b", scores=(other,))])  # fmt: skip
     assert [found.predicted_masks for found in rows[0].score.by_class] == [1.5, 0]
-    result = CompareResult(rows=rows, folder=Path("out"), has_picture=False)
+    result = CompareResult(rows=rows, folder=Path("out"), has_plot=False)
     assert "| 1.5 |" in markdown(result)
     assert result.to_dict()["candidates"][0]["by_class"][0]["predicted_masks"] == 1.5
 
@@ -200,7 +200,7 @@ def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) ->
     assert one.training_s is not None
     assert one.training_s > 0
     assert one.images_per_s is not None
-    assert result.has_picture
+    assert result.has_plot
     assert cv2.imread(str(tmp_path / "out" / "comparison.png")) is not None
     (other / "history.csv").write_text("epoch\n1\n")
     with pytest.raises(RunError, match=r"b.history\.csv is damaged: .*elapsed_s.* Restore it, or remove it"):

@@ -21,7 +21,7 @@ from severstal_cli.stages import prediction, threshold_search
 from severstal_cli.steel.images import decoding, image_files
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.tables import confidence, mask_table
-from severstal_cli.steel.tables.shards import Parts
+from severstal_cli.steel.tables.shards import Shards
 
 
 def _predict(trained, tmp_path: Path, **settings: object) -> prediction.PredictResult:  # type: ignore[no-untyped-def]
@@ -46,7 +46,7 @@ def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tm
     levels_of = level_maps.predict_levels(members, decoding.read_all(paths), fabric)
     for path, raw_levels in zip(paths, levels_of, strict=True):
         levels = postprocess.make_exclusive(raw_levels)
-        for channel, runs in enumerate(postprocess.masks_to_runs(levels, thresholds.rules)):
+        for channel, runs in enumerate(postprocess.levels_to_rle(levels, thresholds.rules)):
             written = table.masks.get((path.name, channel))
             assert (written is None) == (not len(runs))
             assert written is None or np.array_equal(written, runs)
@@ -125,10 +125,10 @@ def test_files_of_an_earlier_submission_do_not_stay_beside_a_new_one(
     for name in ("submission.json", "submission.scores.csv"):
         (tmp_path / name).write_text("of an earlier one")
 
-    def fail(parts: Parts, path: Path) -> None:
+    def fail(parts: Shards, path: Path) -> None:
         raise OutputError("cannot write")
 
-    monkeypatch.setattr(Parts, "join_scores", fail)
+    monkeypatch.setattr(Shards, "join_scores", fail)
     with pytest.raises(OutputError):
         _predict(trained, tmp_path, images=tuple(image_files.find_images([data / "train_images"])[:2]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission.parts"]
@@ -257,14 +257,14 @@ def test_an_image_that_fails_midway_leaves_finished_shards_but_no_submission(tra
 def test_a_shard_that_cannot_be_written_ends_the_prediction_and_those_before_it_are_kept(
     trained, heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    write = Parts.write
+    write = Shards.write
 
-    def full(self: Parts, number: int, *rest: object) -> None:
+    def full(self: Shards, number: int, *rest: object) -> None:
         if number == 2:
             raise OutputError("cannot write part 2", "No space left on device", "Free some space")
         write(self, number, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Parts, "write", full)
+    monkeypatch.setattr(Shards, "write", full)
     config = PredictConfig(images=(trained[0] / "train_images",), runs=(trained[1],), out=tmp_path / "s.csv")
     with pytest.raises(OutputError, match="cannot write part 2: No space left"):
         prediction.predict(config, heard)
@@ -277,16 +277,16 @@ def test_an_image_that_changes_during_the_prediction_ends_it(
 ) -> None:  # type: ignore[no-untyped-def]
     folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
     first = image_files.find_images([folder])[0]
-    write = Parts.write
+    write = Shards.write
 
-    def touching(self: Parts, number: int, *rest: object) -> None:
+    def touching(self: Shards, number: int, *rest: object) -> None:
         write(self, number, *rest)  # type: ignore[arg-type]
         os.utime(first, (number, number))
 
     def waits(seconds: float) -> None:
         raise AssertionError("it waits for what will not come")
 
-    monkeypatch.setattr(Parts, "write", touching)
+    monkeypatch.setattr(Shards, "write", touching)
     monkeypatch.setattr(prediction.time, "sleep", waits)
     assert _predict(trained, tmp_path, images=(folder,)).images == 45
 

@@ -30,7 +30,7 @@ def test_the_reported_dice_is_that_of_applying_the_rules(trained) -> None:  # ty
     for image_id, levels in part.levels(views="none", exclusive=thresholds.exclusive, batch_size=8, progress=SILENT):
         true = [part.data_folder.masks.get((image_id, channel), rle.EMPTY) for channel in range(2)]
         for rules, scores in ((thresholds.rules, found), ([postprocess.ClassPostprocess()] * 2, default)):
-            predicted = postprocess.masks_to_runs(levels, rules)
+            predicted = postprocess.levels_to_rle(levels, rules)
             scores.append([dice.dice(a, b) for a, b in zip(predicted, true, strict=True)])
     assert list(part.image_ids) == read_splits(data / "splits.csv").ids_of("0")
     assert any(
@@ -155,7 +155,7 @@ def test_a_gate_is_used_if_it_helps_on_other_images(
     assert result.mean_dice == pytest.approx(1.0, abs=1e-9)
     masks = open_data_folder(data).masks
     for image_id, level in drawn.items():
-        for channel, runs in enumerate(postprocess.masks_to_runs(postprocess.make_exclusive(level), thresholds.rules)):
+        for channel, runs in enumerate(postprocess.levels_to_rle(postprocess.make_exclusive(level), thresholds.rules)):
             np.testing.assert_array_equal(runs, masks.get((image_id, channel), rle.EMPTY))
     written = json.loads(result.path.read_text())
     dice = [entry["mean_dice_held_out"] for entry in written["by_class"]]

@@ -35,14 +35,14 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.learning.training import loop
 from severstal_cli.stages import training
 
-update = loop.State.update_average
+update = loop.State.update_ema
 
 def update_or_die(state, decay):
     if state.steps == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
     update(state, decay)
 
-loop.State.update_average = update_or_die
+loop.State.update_ema = update_or_die
 training.train(TrainConfig(data=Path(sys.argv[1]), models=Path(sys.argv[2]), **eval(sys.argv[4])))
 """
 
@@ -127,7 +127,7 @@ def test_the_average_of_the_best_epochs_is_kept_if_it_is_better(
     real = checkpoint_selection.offer
 
     def offer(state: loop.State, *rest: Any) -> Any:
-        kept.append({name: value.clone() for name, value in state.average.state_dict().items()})
+        kept.append({name: value.clone() for name, value in state.ema.state_dict().items()})
         return real(state, *rest)
 
     monkeypatch.setattr(validation.Validation, "score", lambda *_: next(scores))

@@ -59,7 +59,7 @@ class Ensemble:
         if self.views != self.thresholds.tta:
             yield f"{path} was searched with --tta {self.thresholds.tta}, this is --tta {self.views}"
 
-    def story(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Metadata for the JSON file beside a submission, as JSON values."""
         return {
             "runs": [

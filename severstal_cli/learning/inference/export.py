@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from severstal_cli.errors import MachineError, UsageError
-from severstal_cli.learning.inference import engines
+from severstal_cli.learning.inference import engines, runtimes
 from severstal_cli.learning.inference.engines import Member
 from severstal_cli.learning.inference.fuse_norms import with_folded_norms
 
@@ -30,13 +30,15 @@ def check(form: str) -> None:
 def write(member: Member, form: str, folder: Path) -> Path:
     """Write the network into `folder` in one of `FORMATS`. Returns the path of the file."""
     name, writer = FORMATS[form]
-    with engines.quiet(), torch.no_grad():
+    with runtimes.quiet(), torch.no_grad():
         writer(with_folded_norms(member), folder / name)
     return folder / name
 
 
 def _onnx(member: Member, path: Path) -> None:
-    program = torch.onnx.export(engines.exported(member), input_names=["pixels"], output_names=["probs"], verbose=False)
+    program = torch.onnx.export(
+        runtimes.exported(member), input_names=["pixels"], output_names=["probs"], verbose=False
+    )
     assert program is not None, "an exported program always converts to one"
     program.save(path)
 
@@ -44,7 +46,7 @@ def _onnx(member: Member, path: Path) -> None:
 def _openvino(member: Member, path: Path) -> None:
     import openvino
 
-    openvino.save_model(engines.to_openvino(member), path, compress_to_fp16=False)
+    openvino.save_model(runtimes.to_openvino(member), path, compress_to_fp16=False)
 
 
 FORMATS: dict[str, tuple[str, Callable[[Member, Path], None]]] = {

@@ -139,12 +139,12 @@ def _open(
                 raise RunError(f"{folder} was trained with another {kind} than that of {data_folder.folder}",
                                f"{kind} {trained}, now {current}", "Restore it, or train again")  # fmt: skip
         _check_pixels(folder, card, data_folder, progress)
-    missing = sorted(set(left_out) - set(split.part_names()))
+    missing = sorted(set(left_out) - set(split.subset_names()))
     if missing:
         raise InputError(f"{data_folder.folder} has no images to score", f"its split has no {missing[0]}",
                          "Split with --holdout above 0, and train again")  # fmt: skip
     weights = tuple(weights) or (1.0,) * len(cards)
-    members_of: dict[str, list[int]] = {part: [] for part in split.part_names()}
+    members_of: dict[str, list[int]] = {part: [] for part in split.subset_names()}
     for number, (part, weight) in enumerate(zip(left_out, weights, strict=True)):
         if weight > 0:  # a fold that only runs of weight 0 validated on is not predicted
             members_of[part].append(number)

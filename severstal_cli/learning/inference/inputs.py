@@ -14,7 +14,7 @@ from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import drawing
 from severstal_cli.steel.images import decoding, image_files, surveys
 from severstal_cli.steel.tables import confidence, mask_table
-from severstal_cli.steel.tables.shards import parts_path
+from severstal_cli.steel.tables.shards import shards_folder
 from severstal_cli.steel.tables.table_files import metadata_path
 
 
@@ -43,8 +43,8 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
     _check_metadata(metadata_path(config.out))
     written = config.out, metadata_path(config.out), confidence.scores_path(config.out)
     for path in written:
-        files.check_place(path)
-    files.check_place(parts_path(config.out) / "part")
+        files.check_writable(path)
+    files.check_writable(shards_folder(config.out) / "part")
     runs = ensemble.runs_for(config.runs, config.thresholds, config.models, progress)
     chosen = ensemble.read(runs, thresholds=config.thresholds, views=config.tta, weights=config.weights)
     sample = mask_table.read_image_list(config.sample) if config.sample else None
@@ -55,8 +55,8 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
         raise InputError(f"{existing[min(lost)]} would be overwritten", "it is an image or the sample",
                          "Choose another name for --out")  # fmt: skip
     if config.masks is not None:
-        files.check_place(config.masks / f"{paths[0].stem}.png")
-        drawing.check_places(config.masks, paths)
+        files.check_writable(config.masks / f"{paths[0].stem}.png")
+        drawing.check_overlay_paths(config.masks, paths)
     return Task(
         paths=paths,
         sample=sample,
@@ -71,7 +71,7 @@ def _check_metadata(path: Path) -> None:
     """Check that `path` is no JSON file of another command, as thresholds or a model card. Raises InputError."""
     try:
         content = typed.read(path)
-    except (OSError, ValueError):  # it does not exist, is no JSON, or cannot be written (`check_place` reports that)
+    except (OSError, ValueError):  # it does not exist, is no JSON, or cannot be written (`check_writable` reports that)
         return
     if not isinstance(content, dict) or "submission" not in content:
         raise InputError(f"{path} exists and is not submission metadata", "", "Choose another name for --out")
@@ -85,7 +85,7 @@ def _wanted(paths: list[Path], sample: mask_table.Sample | None) -> list[Path]:
     missing = [image_id for image_id in sample.image_ids if image_id not in by_id]
     if missing:
         raise InputError("images that the sample asks for are missing",
-                         f"{len(missing)}, first {missing[0]}{image_files.other_ending(missing[0], by_id)}",
+                         f"{len(missing)}, first {missing[0]}{image_files.same_stem_hint(missing[0], by_id)}",
                          "Give the folder that the sample belongs to")  # fmt: skip
     return [by_id[image_id] for image_id in sample.image_ids]
 

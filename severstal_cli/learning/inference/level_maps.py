@@ -18,7 +18,7 @@ from torch import Tensor
 from severstal_cli.errors import PRIMITIVE, is_memory, memory_is_full
 from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.inference import tta
-from severstal_cli.learning.inference.engines import Compiled, OpenVino, Probs
+from severstal_cli.learning.inference.runtimes import Compiled, OpenVino, Probs
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.precision import CheckedHalf
 from severstal_cli.parallel import run_ahead

@@ -75,7 +75,7 @@ def _fits(network: nn.Module, data: TrainingSet, config: TrainConfig, fabric: Fa
 
 
 @contextmanager
-def told(data: TrainingSet, config: TrainConfig) -> Iterator[None]:
+def out_of_memory_errors(data: TrainingSet, config: TrainConfig) -> Iterator[None]:
     """Turn an out-of-memory error of the training into one line. Raises MachineError."""
     try:
         yield

@@ -33,7 +33,7 @@ def check_space(folder: Path, state: loop.State, config: TrainConfig, epochs: in
     A new file is complete before it replaces the old one, so from the second checkpoint on two of them need space.
     Files of an earlier session count as space of the run.
     """
-    weights = _size(state.average.state_dict().values())
+    weights = _size(state.ema.state_dict().values())
     moments = 2 * _size(weight for weight in state.network.parameters() if weight.requires_grad)  # AdamW has two
     kept = config.best_epochs if config.best_epochs > 1 else 0
     checkpoint = (2 + kept) * weights + moments
@@ -76,7 +76,7 @@ def restore(folder: Path, state: loop.State, card: model_card.ModelCard, rows: S
     history.write(folder, rows)
 
 
-def go_on(
+def resume(
     folder: Path, saved: dict[str, Any], card: model_card.ModelCard, state: loop.State
 ) -> tuple[list[history.Row], model_card.ModelCard]:
     """Load a checkpoint into `state`. Returns its epochs and its card; `card` is the card of the resumed training.
@@ -119,7 +119,7 @@ def _take_over(state: loop.State, saved: dict[str, Any]) -> None:
     """Load a saved state into `state`. Raises ValueError or RuntimeError: it is damaged, or of another network."""
     steps = typed.as_type(int, saved.get("steps"), "steps")
     elapsed_s = typed.as_type(float, saved.get("elapsed_s"), "elapsed_s")
-    weights = state.average.state_dict()
+    weights = state.ema.state_dict()
     best = _entry({"best": []} | saved, "best", list)
     for kept in best:
         for name, kind in (("dice", float), ("epoch", int)):

@@ -21,16 +21,16 @@ def offer(state: State, row: Row, card: ModelCard, count: int) -> tuple[nn.Modul
     keeps the weights of the `count` best epochs.
     """
     if row.dice is not None and count > 1:
-        weights = {name: value.detach().cpu().clone() for name, value in state.average.state_dict().items()}
+        weights = {name: value.detach().cpu().clone() for name, value in state.ema.state_dict().items()}
         state.best.append({"dice": row.dice, "epoch": row.epoch, "weights": weights})
         state.best = sorted(state.best, key=lambda kept: (-kept["dice"], -kept["epoch"]))[:count]
     best = card.validation_dice
     if card.validation_images and (row.dice is None or (best is not None and row.dice < best)):
         return None, card
-    return state.average, dataclasses.replace(card, epoch=row.epoch, averaged=(), validation_dice=row.dice)
+    return state.ema, dataclasses.replace(card, epoch=row.epoch, averaged=(), validation_dice=row.dice)
 
 
-def offer_mean(
+def offer_average(
     state: State, validation: Validation, card: ModelCard, fabric: Fabric, progress: Progress
 ) -> tuple[nn.Module | None, ModelCard]:
     """Average the best epochs. Returns the network and its card if it validates better, else None and `card`."""
@@ -51,7 +51,7 @@ def kept(state: State, card: ModelCard, epochs: int) -> nn.Module | None:
     """The network that `card` describes, if the state after `epochs` epochs still has it; else None."""
     if card.averaged:
         return _mean(state) if card.averaged == tuple(sorted(each["epoch"] for each in state.best)) else None
-    return state.average if card.epoch == epochs else None
+    return state.ema if card.epoch == epochs else None
 
 
 def _mean(state: State) -> nn.Module:
@@ -61,6 +61,6 @@ def _mean(state: State) -> nn.Module:
     for name, value in mean.items():
         if value.is_floating_point():
             value.copy_(torch.stack([weights[name] for weights in every]).mean(dim=0))
-    network = copy.deepcopy(state.average)
+    network = copy.deepcopy(state.ema)
     network.load_state_dict(mean)
     return network

@@ -36,7 +36,7 @@ class State:
     """The changing state of a training."""
 
     network: nn.Module
-    average: nn.Module
+    ema: nn.Module
     """The network with EMA weights and averaged running statistics; validation and prediction use it."""
     optimizer: torch.optim.Optimizer
     best: list[dict[str, Any]] = field(default_factory=list)
@@ -53,8 +53,8 @@ class State:
 
     def __post_init__(self) -> None:
         # collected once: walking through both networks takes longer than a step of a small network on a GPU
-        averaged, current = self.average.state_dict(), self.network.state_dict()
-        named = [(name, current[name]) for name, _ in precision.running_statistics(self.average)]
+        averaged, current = self.ema.state_dict(), self.network.state_dict()
+        named = [(name, current[name]) for name, _ in precision.running_statistics(self.ema)]
         self.statistics = [name for name, _ in named], [value for _, value in named]
         """Names and tensors of the network's running means and variances."""
         floats = [name for name, value in averaged.items() if value.is_floating_point()]
@@ -64,7 +64,7 @@ class State:
         )
 
     @torch.no_grad()
-    def update_average(self, highest_decay: float) -> None:
+    def update_ema(self, highest_decay: float) -> None:
         """Update the EMA weights, with a lower decay in the first steps so that they forget the initial weights."""
         decay = min(highest_decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(*self._floats, 1 - decay)
@@ -75,7 +75,7 @@ class State:
         """Tensors and plain values only."""
         return {
             "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
+            "average": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "steps": self.steps,
@@ -88,7 +88,7 @@ class State:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Load the result of `state_dict`."""
         self.network.load_state_dict(saved["network"])
-        self.average.load_state_dict(saved["average"])
+        self.ema.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.best = saved.get("best", [])
         self.steps, self.elapsed_s = saved["steps"], saved["elapsed_s"]
@@ -115,7 +115,7 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int 
         check_compiler(fabric.device)
         network = torch.compile(network)  # type: ignore[assignment]  # keeps the names of the weights
     network, optimizer = fabric.setup(network, optimizer)
-    return State(network=network, average=average, optimizer=optimizer, machine=precision.machine(fabric))
+    return State(network=network, ema=average, optimizer=optimizer, machine=precision.machine(fabric))
 
 
 def check_precision(
@@ -123,7 +123,7 @@ def check_precision(
 ) -> None:
     """Check half precision for each batch size of the training that `state.agreement` lacks.
 
-    Uses `state.average`, which is not compiled and has the same weights before the first step.
+    Uses `state.ema`, which is not compiled and has the same weights before the first step.
     """
     if half_type(fabric) is None:
         return
@@ -131,7 +131,7 @@ def check_precision(
         _changed(fed, card, hash((config.seed, number)) & 0x7FFF_FFFF)[0]
         for number, fed in enumerate(on_device(data.trials(), fabric.device))
     )
-    precision.check_training(state.average, batches, fabric, state.agreement, "training", progress)
+    precision.check_training(state.ema, batches, fabric, state.agreement, "training", progress)
     precision.share_agreement(state.agreement, fabric)
 
 
@@ -239,17 +239,17 @@ def train_epoch(
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.steps, steps = state.steps + 1, steps + 1
-        state.update_average(config.average_decay)
+        state.update_ema(config.average_decay)
         rate = count.images * fabric.world_size / max(time.monotonic() - began, 1e-9)
         loss_note = f"loss {count.total / count.images:.4f}, {rate:.1f} images/s" if count.images else "first step"
         bar.advance(note=f"epoch {epoch + 1}, {loss_note}")
     count.settle()
     total, images = count.total, count.images
     if fabric.world_size > 1:
-        for statistic in state.average.buffers():  # the weights are equal already, as all devices share gradients
+        for statistic in state.ema.buffers():  # the weights are equal already, as all devices share gradients
             torch.distributed.broadcast(statistic, 0)
         total, images = (sum(values) for values in zip(*gather((total, images), fabric), strict=True))
-    if not all(torch.isfinite(value).all() for value in state.average.state_dict().values()):
+    if not all(torch.isfinite(value).all() for value in state.ema.state_dict().values()):
         raise SeverstalError(
             f"the weights are not finite at the end of epoch {epoch + 1}",
             remedy="Lower the learning rate; the last whole epoch is kept",

@@ -10,7 +10,7 @@ from torch import nn
 
 from severstal_cli.learning.device import gather, half_type
 from severstal_cli.learning.finite import NotFiniteError
-from severstal_cli.learning.inference import engines, level_maps
+from severstal_cli.learning.inference import engines, level_maps, runtimes
 from severstal_cli.learning.precision import Agreement, CheckedHalf, share_agreement
 from severstal_cli.learning.runs.model_card import ModelCard
 from severstal_cli.parallel import map_in_order
@@ -58,7 +58,7 @@ class Validation:
             return None
         card, cache, masks = self._card, self._data_folder.cache, self._data_folder.masks
         plain = engines.Member(network, card.mean, card.std)
-        member: engines.Probs = plain
+        member: runtimes.Probs = plain
         if half_type(fabric) is not None:
             member = CheckedHalf(plain, lambda: plain, fabric, name="validation", emulated=plain,
                              agreement=self._agreement, progress=self._progress)  # fmt: skip
@@ -68,7 +68,7 @@ class Validation:
 
         def scores_of(item: tuple[str, NDArray[np.uint8]]) -> list[float]:
             image_id, levels = item
-            rles = postprocess.masks_to_runs(levels, rules)
+            rles = postprocess.levels_to_rle(levels, rules)
             return [dice.dice(rles[at], masks.get((image_id, at), rle.EMPTY)) for at in self._counted]
 
         levels_of = level_maps.predict_levels(

@@ -11,7 +11,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.annotations.shapes import AnnotatedImage, Annotations, Size, in_file, is_background
-from severstal_cli.steel.images.image_files import other_ending
+from severstal_cli.steel.images.image_files import same_stem_hint
 from severstal_cli.steel.images.surveys import Survey, orientation_remedy
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.rle import RLE
@@ -106,7 +106,7 @@ def _by_image_id(annotations: Annotations, listed: dict[str, Path | None]) -> di
         except RowError as error:
             raise InputError(f"{image.source}", str(error)) from None
         if listed and image_id not in listed:
-            other = other_ending(image_id, listed)
+            other = same_stem_hint(image_id, listed)
             raise InputError(
                 f"{image.source}", f"no image {image.name} among those of --images{other}", "Name the right folder"
             )

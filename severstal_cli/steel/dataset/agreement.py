@@ -5,7 +5,7 @@ from pathlib import Path
 
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.images.image_files import other_endings
+from severstal_cli.steel.images.image_files import same_stem_names
 from severstal_cli.steel.images.surveys import survey
 from severstal_cli.steel.tables.csv_rows import place, short
 from severstal_cli.steel.tables.mask_table import MaskTable, past_the_end
@@ -18,7 +18,7 @@ def check_names(path: Path, table: MaskTable, image_ids: Collection[str], what: 
     Images without a row are allowed. Raises InputError: names differ only in suffix or case, or no name matches.
     """
     known = set(table.image_ids)
-    endings = other_endings(image_ids, known)
+    endings = same_stem_names(image_ids, known)
     if endings:
         image_id, other = next(iter(endings.items()))
         line = place(min(line for (name, _), line in table.lines.items() if name == other))

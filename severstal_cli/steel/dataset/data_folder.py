@@ -15,7 +15,7 @@ from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset.agreement import check_inside
 from severstal_cli.steel.images.cache import ImageCache, open_cache
-from severstal_cli.steel.images.image_files import other_endings
+from severstal_cli.steel.images.image_files import same_stem_names
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables.csv_rows import place, short
 from severstal_cli.steel.tables.mask_table import MaskTable, log_gaps, log_merged, read_table
@@ -109,7 +109,7 @@ def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> 
     missing = [image_id for image_id in table.image_ids if image_id not in cache.index]
     if missing:
         lines = [line for (image_id, _), line in table.lines.items() if image_id == missing[0]]
-        other = other_endings(missing, cache.index).get(missing[0])
+        other = same_stem_names(missing, cache.index).get(missing[0])
         raise InputError(
             f"{path}, {place(min(lines))}: there is no image {short(missing[0])} in {folder}",
             f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing",

@@ -30,11 +30,11 @@ from severstal_cli.steel.dataset.near_duplicates import find_near_duplicates
 from severstal_cli.steel.dataset.stratification import make_splits
 from severstal_cli.steel.tables.csv_rows import (
     MAX_CLASS_ID,
-    BrokenRecord,
+    BrokenRow,
     RowError,
     quote,
     read_image_id,
-    read_records,
+    read_rows,
     short,
 )
 from severstal_cli.steel.tables.headers import show
@@ -66,7 +66,7 @@ class Split:
         """Return the groups if the split has all of these images, else None."""
         return self.groups if self.groups.keys() >= set(image_ids) else None
 
-    def part_names(self) -> list[str]:
+    def subset_names(self) -> list[str]:
         """Return the names of the subsets: the folds in order, then the holdout if there is one."""
         return sorted(set(self.parts.values()), key=lambda part: (part == HOLDOUT, part.zfill(9)))
 
@@ -106,12 +106,12 @@ def read_splits(path: Path, image_ids: Collection[str] | None = None) -> Split:
     """
     if not path.exists():
         raise InputError(f"{path}", "no such file", "Run `severstal split` first")
-    header, rows = read_records(path)
+    header, rows = read_rows(path)
     if header != COLUMNS:
         raise InputError(f"{path}", f"the header is {show(header)}, not {','.join(COLUMNS)}", _AGAIN)
     try:
         split = _parse(path, rows)
-    except BrokenRecord as broken:
+    except BrokenRow as broken:
         raise InputError(f"{path}, line {broken.line}", str(broken), _AGAIN) from broken
     _check_folds(split)
     if image_ids is not None:
@@ -229,7 +229,7 @@ def _is_number(text: str) -> bool:
 
 
 def _check_folds(split: Split) -> None:
-    folds = [part for part in split.part_names() if part != HOLDOUT]
+    folds = [part for part in split.subset_names() if part != HOLDOUT]
     for number, fold in enumerate(folds):
         if fold != str(number):
             raise InputError(f"{split.path}", f"no image is in fold {number}, but some are in fold {fold}", _AGAIN)

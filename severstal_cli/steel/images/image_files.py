@@ -57,7 +57,7 @@ def image_stem(image_id: str) -> str:
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else image_id
 
 
-def other_endings(wanted: Iterable[str], named: Collection[str]) -> dict[str, str]:
+def same_stem_names(wanted: Iterable[str], named: Collection[str]) -> dict[str, str]:
     """Map names missing from `named` to names in it that differ only in suffix or case, as `a.jpg` -> `A.png`.
 
     A wanted name is not a substitute for another one.
@@ -68,9 +68,9 @@ def other_endings(wanted: Iterable[str], named: Collection[str]) -> dict[str, st
     return {name: by_stem[stem] for name in missing if (stem := image_stem(name).casefold()) in by_stem}
 
 
-def other_ending(image_id: str, known: Collection[str]) -> str:
+def same_stem_hint(image_id: str, known: Collection[str]) -> str:
     """For messages about a missing image: " (a.jpg exists)" if only the suffix or the case differs, else ""."""
-    matches = other_endings([image_id], known)
+    matches = same_stem_names([image_id], known)
     return f" ({matches[image_id]} exists)" if matches else ""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from severstal_cli.errors import InputError
 from severstal_cli.files import nfc
-from severstal_cli.steel.images.image_files import image_stem, other_ending
+from severstal_cli.steel.images.image_files import image_stem, same_stem_hint
 from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 from severstal_cli.steel.mask_images.mask_classes import remedy_for_whole_name
 from severstal_cli.steel.mask_images.mask_files import KINDS, MASK_SUFFIXES, SAVE_AS_PNG
@@ -84,7 +84,7 @@ class ImageNames:
             if candidates:
                 remedy = f"Use the full image name, e.g. {mask_name(candidates[0], 1, in_full=True)}"
                 raise InputError(f"{path}", f"it matches {' and '.join(candidates)}", remedy)
-            other = other_ending(stem, self._listed)
+            other = same_stem_hint(stem, self._listed)
             raise InputError(f"{path}", f"no image {stem} in {self._images}{other}", "Name a mask after its image")
         check_image_id(candidates[0])
         return candidates[0]

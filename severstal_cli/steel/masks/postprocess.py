@@ -60,7 +60,7 @@ class ClassPostprocess:
         return cls(**numbers)
 
 
-def apply_rule(levels: NDArray[np.uint8], rule: ClassPostprocess) -> NDArray[np.bool_]:
+def apply_postprocess(levels: NDArray[np.uint8], rule: ClassPostprocess) -> NDArray[np.bool_]:
     """levels: (H, W) uint8 of one class -> its mask (H, W) bool."""
     mask = _mask(levels, rule)
     return np.zeros(levels.shape, np.bool_) if mask is None else mask
@@ -117,7 +117,7 @@ def _keep_highest(levels):  # type: ignore[no-untyped-def]
                 row[i] = row[i] if owner[i] == np.uint8(channel) else np.uint8(0)
 
 
-def masks_to_runs(levels: NDArray[np.uint8], rules: Sequence[ClassPostprocess]) -> list[rle.RLE]:
+def levels_to_rle(levels: NDArray[np.uint8], rules: Sequence[ClassPostprocess]) -> list[rle.RLE]:
     """The masks of one image as RLE, one per class.
 
     levels: (C, H, W) uint8; rules: C of them. Raises ValueError when the number of rules is not C.

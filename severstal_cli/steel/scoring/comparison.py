@@ -35,7 +35,7 @@ class CompareResult:
 
     rows: tuple[Row, ...]
     folder: Path
-    has_picture: bool
+    has_plot: bool
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

@@ -188,7 +188,7 @@ def _make_room(folder: Path, progress: Progress) -> None:
 
     Raises InputError: the folder is not a synthetic set, or an image folder is a link to files outside the set.
     """
-    files.remove_parts(folder)
+    files.remove_temporaries(folder)
     if not (folder / MARKER).is_file():
         if any(folder.iterdir()):
             raise InputError(
@@ -205,7 +205,7 @@ def _make_room(folder: Path, progress: Progress) -> None:
         for name in ("train.csv", "test.csv", "sample_submission.csv"):
             (folder / name).unlink(missing_ok=True)
         for part, own in names.items():
-            files.remove_parts(folder / part)
+            files.remove_temporaries(folder / part)
             for name in own:
                 (folder / part / name).unlink(missing_ok=True)
             others = sorted(path.name for path in (folder / part).glob("*"))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from severstal_cli.errors import InputError
 from severstal_cli.files import nfc, replacing
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.tables.csv_rows import BrokenRecord, RowError, check_count, quote, read_class, read_records
+from severstal_cli.steel.tables.csv_rows import BrokenRow, RowError, check_count, quote, read_class, read_rows
 from severstal_cli.steel.tables.table_files import unpacked_name
 
 COLUMNS = ("ImageId", "ClassId", "Score")
@@ -60,7 +60,7 @@ def read_scores(path: Path) -> dict[tuple[str, int], float]:
     if not path.exists():
         raise InputError(f"{path} is missing", "it holds the confidence of the rows of the submission",
                          "Predict again: this version of `severstal predict` writes it")  # fmt: skip
-    columns, rows = read_records(path)
+    columns, rows = read_rows(path)
     if columns != COLUMNS:
         raise InputError(f"{path}, line 1", f"the header is {quote(','.join(columns))}, not {','.join(COLUMNS)}")
     scores, line = {}, 1
@@ -68,8 +68,8 @@ def read_scores(path: Path) -> dict[tuple[str, int], float]:
         for line, fields in rows:  # noqa: B007 (read in the handler)
             check_count(fields, columns)
             scores[nfc(fields[0]), read_class(fields[1]) - 1] = _score(fields[2])
-    except (RowError, BrokenRecord) as error:
-        line = error.line if isinstance(error, BrokenRecord) else line
+    except (RowError, BrokenRow) as error:
+        line = error.line if isinstance(error, BrokenRow) else line
         raise InputError(f"{path}, line {line}", str(error), "Predict again") from error
     return scores
 

@@ -52,17 +52,17 @@ def place(line: int) -> str:
     return f"line {line}"
 
 
-def read_records(path: Path) -> tuple[tuple[str, ...], Rows]:
-    """The columns and rows of `open_records`. Raises as that does."""
-    opened = open_records(path)
+def read_rows(path: Path) -> tuple[tuple[str, ...], Rows]:
+    """The columns and rows of `open_rows`. Raises as that does."""
+    opened = open_rows(path)
     return opened.columns, opened.rows
 
 
-def open_records(path: Path) -> Records:
+def open_rows(path: Path) -> Records:
     """The header of a CSV file and an iterator over its rows.
 
     Raises:
-        InputError: the file cannot be read, is not text, or has no header. Iteration raises `BrokenRecord`.
+        InputError: the file cannot be read, is not text, or has no header. Iteration raises `BrokenRow`.
     """
     if path.is_dir():
         raise InputError(str(path), "it is a folder", "Name a CSV file")
@@ -75,7 +75,7 @@ def open_records(path: Path) -> Records:
         _, header = next(rows)
     except StopIteration:
         raise InputError(str(path), "it is empty", "A table begins with a header") from None
-    except BrokenRecord as broken:
+    except BrokenRow as broken:
         raise InputError(f"{path}, line {broken.line}", str(broken)) from broken
     if len(header) > MAX_COLUMNS:
         raise InputError(f"{path}, line 1", f"it has {len(header):,} columns",
@@ -83,7 +83,7 @@ def open_records(path: Path) -> Records:
     return Records(columns=tuple(name.strip() for name in header), rows=rows, separator=separator)
 
 
-class BrokenRecord(ValueError):  # noqa: N818 (named after the row, not after an error)
+class BrokenRow(ValueError):  # noqa: N818 (named after the row, not after an error)
     """The end of a row is unclear, so nothing after it can be read."""
 
     def __init__(self, line: int, message: str) -> None:
@@ -104,7 +104,7 @@ def _walk(data: bytes, separator: str) -> Rows:
         except StopIteration:
             return
         except csv.Error as error:
-            raise BrokenRecord(line, f"not a row of a CSV file: {error}") from error
+            raise BrokenRow(line, f"not a row of a CSV file: {error}") from error
         if fields:
             yield line, fields
 

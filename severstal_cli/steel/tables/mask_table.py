@@ -33,12 +33,12 @@ from severstal_cli.progress import Progress
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.rle import RLE
 from severstal_cli.steel.tables.csv_rows import (
-    BrokenRecord,
+    BrokenRow,
     RowError,
     check_count,
-    open_records,
+    open_rows,
     read_image_id,
-    read_records,
+    read_rows,
     short,
     split_pair,
 )
@@ -123,13 +123,13 @@ def scan_table(path: Path, *, pixels: int | Mapping[str, int] | None = None) -> 
     Raises:
         InputError: the file cannot be read or its header is neither layout's.
     """
-    opened = open_records(path)
+    opened = open_rows(path)
     layout = check_layout(path, opened.columns)
     scan = Scan(opened.columns, layout, pixels)
     try:
         for line, fields in opened.rows:
             scan.add(line, fields)
-    except BrokenRecord as broken:
+    except BrokenRow as broken:
         scan.faults.append(Fault(line=broken.line, message=str(broken)))
     scan.end()
     channels = {channel for _, channel in scan.lines}
@@ -191,7 +191,7 @@ def read_image_list(path: Path) -> Sample:
     Raises:
         InputError: the file cannot be read, has neither column or both, has a wrong row, or names no image.
     """
-    columns, records = read_records(path)
+    columns, records = read_rows(path)
     if columns.count(PAIR) + columns.count(IMAGE) != 1:
         remedy = f"A list of images has a column {IMAGE} or {PAIR}"
         raise InputError(f"{path}, line 1", f"the header is {show(columns)}", remedy)
@@ -210,7 +210,7 @@ def read_image_list(path: Path) -> Sample:
                 raise InputError(f"{path}, line {line}", str(error)) from error
             image_ids[image_id] = None
             rows[image_id, class_id] = None
-    except BrokenRecord as broken:
+    except BrokenRow as broken:
         raise InputError(f"{path}, line {broken.line}", str(broken)) from broken
     if not image_ids:
         raise InputError(str(path), "it names no image")

@@ -31,7 +31,7 @@ MULTIPLE, LARGEST = 16, 4096
 """Images per shard: a multiple of usual batch sizes, as no batch spans two shards; larger ones make long waits."""
 
 
-def parts_path(submission: Path) -> Path:
+def shards_folder(submission: Path) -> Path:
     """The folder of the shards of a submission."""
     return submission.with_suffix(".parts")
 
@@ -58,7 +58,7 @@ class Shard:
     """image_id -> why it could not be read."""
 
 
-class Parts:
+class Shards:
     """The shards of one prediction.
 
     folder: their folder. images: all images in order. plan: the other settings that decide the masks, as JSON values.
@@ -88,7 +88,7 @@ class Parts:
         if existing and not resume:
             raise InputError(f"{self.folder} holds {len(existing)} finished shards of an earlier prediction", "",
                              "Give --resume to continue it, or remove the folder")  # fmt: skip
-        files.remove_parts(self.folder)
+        files.remove_temporaries(self.folder)
         if existing:
             self.check_plan()
             for number in self.images.keys() - set(self.finished()):

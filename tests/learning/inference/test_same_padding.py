@@ -7,7 +7,7 @@ from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from torch import Tensor, nn
 
-from severstal_cli.learning.inference import engines
+from severstal_cli.learning.inference import runtimes
 from severstal_cli.learning.inference.engines import Member
 from severstal_cli.learning.inference.same_padding import with_fixed_padding
 from severstal_cli.learning.networks import registry
@@ -74,10 +74,10 @@ def test_encoders_of_tensorflow_are_exported_without_computing_a_padding(
     """With it, the expressions of sizes grew until the export did not end."""
     seen: list[nn.Module] = []
     monkeypatch.setattr(torch.export, "export", lambda module, *_, **__: seen.append(module))
-    engines.exported(Member(registry.build(arch, encoder="tu-tf_efficientnet_lite0", classes=2), 0.4, 0.2).eval())
+    runtimes.exported(Member(registry.build(arch, encoder="tu-tf_efficientnet_lite0", classes=2), 0.4, 0.2).eval())
     assert _depending(seen[0]) == []
 
 
 def test_a_graph_has_no_padding_to_compute() -> None:
-    targets = {getattr(node.target, "__name__", "") for node in engines.exported(_every_kind()).graph.nodes}
+    targets = {getattr(node.target, "__name__", "") for node in runtimes.exported(_every_kind()).graph.nodes}
     assert not targets & {"ceil", "sym_max", "CeilToInt"}

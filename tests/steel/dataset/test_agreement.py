@@ -29,7 +29,7 @@ from severstal_cli.steel.tables.mask_table import read_table
     ],
 )
 def test_endings(wanted: list[str], named: set[str], pairs: dict[str, str]) -> None:
-    assert image_files.other_endings(wanted, named) == pairs
+    assert image_files.same_stem_names(wanted, named) == pairs
 
 
 def test_names_with_another_suffix_are_reported(tmp_path: Path) -> None:

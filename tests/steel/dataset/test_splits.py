@@ -171,7 +171,7 @@ def test_read_as_written(tmp_path: Path) -> None:
     assert split.groups == {"a.jpg": 0, "b.jpg": 4, 'c, "2".jpg': 2, "d.jpg": 4}
     assert split.class_sets["a.jpg"] == {1, 3}
     assert split.class_sets["b.jpg"] == frozenset()
-    assert split.part_names() == ["0", "1", "holdout"]
+    assert split.subset_names() == ["0", "1", "holdout"]
     assert split.ids_of("0") == ["b.jpg", "d.jpg"]
     assert split.ids_of(splits.HOLDOUT) == ["a.jpg"]
     assert split.ids_of("7") == []
@@ -180,7 +180,7 @@ def test_read_as_written(tmp_path: Path) -> None:
 def test_parts_are_in_the_order_of_numbers(tmp_path: Path) -> None:
     path = tmp_path / "splits.csv"
     path.write_text("ImageId,Part,Group,Classes\n" + "".join(f"{at}.jpg,{at},{at},\n" for at in range(12)))
-    assert splits.read_splits(path).part_names() == [str(at) for at in range(12)]
+    assert splits.read_splits(path).subset_names() == [str(at) for at in range(12)]
 
 
 def test_the_fingerprint_tells_which_image_is_where(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_too_few_images_for_the_parts(data: Path) -> None:
     with pytest.raises(InputError, match="too few images for 6 subsets: 5 images in 4 groups"):
         splits.split_data(SplitConfig(data=data))
     assert not (data / "splits.csv").exists()
-    assert set(splits.split_data(SplitConfig(data=data, holdout=0, folds=2)).part_names()) == {"0", "1"}
+    assert set(splits.split_data(SplitConfig(data=data, holdout=0, folds=2)).subset_names()) == {"0", "1"}
 
 
 def test_rows_of_images_that_are_not_there(data: Path) -> None:

@@ -119,9 +119,9 @@ def test_only_the_ending_of_an_image_is_no_part_of_its_stem() -> None:
 
 
 def test_what_is_there_under_another_ending() -> None:
-    assert image_files.other_ending("a.png", ["a.jpg", "b.png"]) == " (a.jpg exists)"
-    assert image_files.other_ending("a.png", ["A.JPG"]) == " (A.JPG exists)"
-    assert image_files.other_ending("a.png", ["b.png"]) == ""
+    assert image_files.same_stem_hint("a.png", ["a.jpg", "b.png"]) == " (a.jpg exists)"
+    assert image_files.same_stem_hint("a.png", ["A.JPG"]) == " (A.JPG exists)"
+    assert image_files.same_stem_hint("a.png", ["b.png"]) == ""
 
 
 def test_names_in_a_tuple_are_not_searched_one_by_one() -> None:
@@ -130,4 +130,4 @@ def test_names_in_a_tuple_are_not_searched_one_by_one() -> None:
             raise AssertionError("a search through all names for each of them")
 
     names = Names(f"{number}.jpg" for number in range(3))
-    assert image_files.other_endings(["1.png", "2.jpg"], names) == {"1.png": "1.jpg"}
+    assert image_files.same_stem_names(["1.png", "2.jpg"], names) == {"1.png": "1.jpg"}

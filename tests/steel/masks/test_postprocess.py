@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_rule, make_exclusive, masks_to_runs
+from severstal_cli.steel.masks.postprocess import (
+    DISABLED,
+    ClassPostprocess,
+    apply_postprocess,
+    levels_to_rle,
+    make_exclusive,
+)
 
 EXAMPLE = np.array([[200, 190, 0, 150, 90]], np.uint8)
 
@@ -39,7 +45,7 @@ def step_by_step(levels, rule):
     ),
 )
 def test_apply_rule_is_its_definition(levels, rule):
-    mask = apply_rule(levels, rule)
+    mask = apply_postprocess(levels, rule)
     assert mask.dtype == np.bool_
     np.testing.assert_array_equal(mask, step_by_step(levels, rule))
 
@@ -65,13 +71,13 @@ def test_apply_rule_is_its_definition(levels, rule):
     ],
 )
 def test_steps_by_hand(numbers, expected):
-    mask = apply_rule(EXAMPLE, ClassPostprocess(**numbers))
+    mask = apply_postprocess(EXAMPLE, ClassPostprocess(**numbers))
     assert "".join("#" if pixel else "." for pixel in mask[0]) == expected
 
 
 def test_a_threshold_of_255_is_not_disabled():
-    assert apply_rule(np.full((2, 2), 255, np.uint8), ClassPostprocess(pixel_threshold=255)).all()
-    assert not apply_rule(np.full((2, 2), 255, np.uint8), ClassPostprocess(pixel_threshold=DISABLED)).any()
+    assert apply_postprocess(np.full((2, 2), 255, np.uint8), ClassPostprocess(pixel_threshold=255)).all()
+    assert not apply_postprocess(np.full((2, 2), 255, np.uint8), ClassPostprocess(pixel_threshold=DISABLED)).any()
 
 
 @pytest.mark.parametrize(
@@ -144,11 +150,11 @@ def test_masks_to_runs():
         ClassPostprocess(pixel_threshold=120, min_component_px=3),
     ]
     for used in (levels, make_exclusive(levels)):
-        found = masks_to_runs(used, rules)
+        found = levels_to_rle(used, rules)
         assert len(found[1]) == 0
         for runs, channel, rule in zip(found, used, rules, strict=True):
-            np.testing.assert_array_equal(rle.decode(runs, (8, 9)), apply_rule(channel, rule))
-    alone = masks_to_runs(make_exclusive(levels), rules)
+            np.testing.assert_array_equal(rle.decode(runs, (8, 9)), apply_postprocess(channel, rule))
+    alone = levels_to_rle(make_exclusive(levels), rules)
     assert rle.overlap(alone[0], alone[2]) == 0
     with pytest.raises(ValueError, match="3 classes and 2 rules"):
-        masks_to_runs(levels, rules[:2])
+        levels_to_rle(levels, rules[:2])

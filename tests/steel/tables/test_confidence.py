@@ -7,7 +7,7 @@ import pytest
 
 from severstal_cli.errors import InputError
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.masks.postprocess import ClassPostprocess, masks_to_runs
+from severstal_cli.steel.masks.postprocess import ClassPostprocess, levels_to_rle
 from severstal_cli.steel.tables import confidence
 
 
@@ -27,7 +27,7 @@ def test_it_is_the_soft_dice_of_the_mask_as_it_was_cut() -> None:
         ClassPostprocess(pixel_threshold=150, min_component_px=9),
         ClassPostprocess(),
     ]
-    masks = masks_to_runs(levels, rules)
+    masks = levels_to_rle(levels, rules)
     for score, channel, runs in zip(confidence.expected_dice(levels, masks), levels, masks, strict=True):
         probs, mask = channel / 255, rle.decode(runs, (37, 83))
         assert score == pytest.approx(2 * (probs * mask).sum() / (mask.sum() + probs.sum()))

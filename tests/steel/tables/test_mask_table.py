@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.tables.csv_rows import read_records
+from severstal_cli.steel.tables.csv_rows import read_rows
 from severstal_cli.steel.tables.mask_table import (
     Fault,
     Layout,
@@ -537,7 +537,7 @@ def test_a_table_is_not_in_memory_several_times_over(tmp_path: Path) -> None:
     path.write_text("ImageId_ClassId,EncodedPixels\n" + "".join(f"{row:05d}.jpg_1,{text}\n" for row in range(400)))
     tracemalloc.start()
     try:
-        _, rows = read_records(path)
+        _, rows = read_rows(path)
         assert sum(1 for _ in rows) == 400
         assert tracemalloc.get_traced_memory()[1] < 2.2 * path.stat().st_size  # io.StringIO takes 4 bytes a character
     finally:

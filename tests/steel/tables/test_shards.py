@@ -7,18 +7,18 @@ import pytest
 
 from severstal_cli.errors import InputError
 from severstal_cli.steel.tables import confidence, mask_table
-from severstal_cli.steel.tables.shards import PLAN, Parts, shard_path
+from severstal_cli.steel.tables.shards import PLAN, Shards, shard_path
 
 
-def _shards(tmp_path: Path, images: int, **plan: object) -> Parts:
+def _shards(tmp_path: Path, images: int, **plan: object) -> Shards:
     paths = [tmp_path / f"{number:03d}.png" for number in range(images)]
     for path in paths:
         if not path.exists():
             path.touch()
-    return Parts(tmp_path / "s.parts", paths, plan, mask_table.Layout.ORIGINAL)
+    return Shards(tmp_path / "s.parts", paths, plan, mask_table.Layout.ORIGINAL)
 
 
-def _write(shards: Parts, number: int) -> None:
+def _write(shards: Shards, number: int) -> None:
     names = [path.name for path in shards.images[number]]
     masks = {(name, 1): np.array([[int(name[:3]), 2]], np.int32) for name in names[1:]}
     shards.write(number, masks, {name: [0.5, 0.25] for name in names}, {names[0]: "no image"}, 2)

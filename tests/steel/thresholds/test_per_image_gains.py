@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_rule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_postprocess
 from severstal_cli.steel.thresholds.per_image_gains import GATES, ONE, THRESHOLDS, PerImageGains
 
 COMPONENT_SIZES = np.array([1, 4, 7], np.int32)
@@ -28,7 +28,7 @@ def filled(images, order=None):
 
 def dice(image, rule):
     levels, truth = image
-    mask, true = apply_rule(levels, rule), np.zeros(levels.shape, np.bool_) if truth is None else truth
+    mask, true = apply_postprocess(levels, rule), np.zeros(levels.shape, np.bool_) if truth is None else truth
     total = int(mask.sum()) + int(true.sum())
     return 2 * int((mask & true).sum()) / total if total else 1.0
 

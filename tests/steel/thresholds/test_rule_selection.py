@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from severstal_cli.steel.dataset.splits import Split
-from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_rule
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_postprocess
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS, PerImageGains
 
@@ -28,7 +28,7 @@ def filled(*classes):
 def mean_dice(images, rule):
     scores = []
     for levels, truth in images:
-        mask, true = apply_rule(levels, rule), np.zeros(levels.shape, np.bool_) if truth is None else truth
+        mask, true = apply_postprocess(levels, rule), np.zeros(levels.shape, np.bool_) if truth is None else truth
         total = int(mask.sum()) + int(true.sum())
         scores.append(2 * int((mask & true).sum()) / total if total else 1.0)
     return float(np.mean(scores))
