@@ -114,7 +114,7 @@ def measure(options, paths, size, fabric, plain, engine, how, members, views):
     height, width = (-(-side // STRIDE) * STRIDE for side in size)
     pixels = torch.rand(options.batch_size * count, 1, height, width, device=fabric.device)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(engines, "open_members", return_value=members):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(engines, "load_members", return_value=members):
         config = PredictConfig(images=tuple(paths), runs=how.folders, tta=views, engine=engine,
                                batch_size=options.batch_size, out=Path(folder) / "ours.csv")  # fmt: skip
         ours = lambda: prediction.predict(config)  # noqa: E731

@@ -121,7 +121,7 @@ def _networks(
     config: PredictConfig, ensemble: Ensemble, engine_names: Sequence[str], fabric: Fabric, progress: Progress
 ) -> PredictLevels:
     """Open the runs."""
-    members = engines.open_members(ensemble.folders, ensemble.cards, engine_names, fabric,
+    members = engines.load_members(ensemble.folders, ensemble.cards, fabric, engine=engine_names,
                                    compile_networks=config.compile, progress=progress)  # fmt: skip
     return partial(
         level_maps.predict_levels, members, fabric=fabric, views=ensemble.views, batch_size=config.batch_size,

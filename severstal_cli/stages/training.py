@@ -133,8 +133,7 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     with lock if distributed.is_first() else nullcontext():
         session = _start(config, folder, progress)
         _train_epochs(session)
-        _keep_last_epoch(session)
-        _keep_average(session)
+        _finish(session)
     return TrainResult(
         folder=folder,
         epochs=len(session.rows),
@@ -207,9 +206,8 @@ def _start(config: TrainConfig, folder: Path, progress: Progress) -> _Session:
 def _train_epochs(session: _Session) -> None:
     """Train the remaining epochs. Raises RunError: the time limit ended before the first step."""
     config, data, state, rows, fabric = session.config, session.data, session.state, session.rows, session.fabric
-    progress = session.progress
     with (
-        progress.bar(session.folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,
+        session.progress.bar(session.folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,
         tensorboard_log.open_scalars(session.folder if fabric.is_global_zero else None, rows) as add_scalars,
         auto_batch_size.out_of_memory_errors(data, config),
     ):
@@ -223,20 +221,26 @@ def _train_epochs(session: _Session) -> None:
             validates = schedule.validates(config, epoch, clock.share_done(0))
             trained = loop.train_epoch(state, data, epoch, config, session.card, fabric, clock.share_done, bar)
             if trained.images == 0:
-                progress.log("the time limit is reached; give a longer --time-limit to continue")
+                session.progress.log("the time limit is reached; give a longer --time-limit to continue")
                 break
             is_last = trained.ended or epoch + 1 == config.epochs or clock.share_done(len(data)) >= 1
             scores = session.validation.score(state.ema, fabric) if validates or is_last else None
             spent_s = time.monotonic() - clock.began
             state.elapsed_s += spent_s
-            row = _row(epoch, trained, scores, state, spent_s - trained.seconds)
+            dice, dice_present = scores or (None, None)
+            row = history.Row(
+                epoch=epoch + 1, loss=trained.loss, dice=dice, dice_present=dice_present,
+                learning_rate=float(state.optimizer.param_groups[0]["lr"]),
+                images_per_s=trained.images / trained.seconds,
+                validation_s=spent_s - trained.seconds, elapsed_s=state.elapsed_s,
+            )  # fmt: skip
             rows.append(row)
             best, session.card = checkpoint_selection.offer(state, row, session.card, config.best_epochs)
             writing_began = time.monotonic()
             session.keep(best)
             add_scalars(row)
             state.elapsed_s += time.monotonic() - writing_began  # the time limit includes it
-            progress.log(history.line(row, config.epochs))
+            session.progress.log(history.line(row, config.epochs))
             if is_last:
                 break
     if not rows:
@@ -244,24 +248,20 @@ def _train_epochs(session: _Session) -> None:
                        "Give a longer --time-limit")  # fmt: skip
 
 
-def _keep_last_epoch(session: _Session) -> None:
-    """Validate and keep the last epoch if no weights are kept yet: no epoch up to the end was to be validated."""
-    if session.card.epoch:
-        return
-    state, rows = session.state, session.rows
-    began = time.monotonic()
-    scores = session.validation.score(state.ema, session.fabric)
-    spent_s = time.monotonic() - began
-    state.elapsed_s += spent_s
-    rows[-1] = dataclasses.replace(_scored(rows[-1], scores), validation_s=spent_s, elapsed_s=state.elapsed_s)
-    best, session.card = checkpoint_selection.offer(state, rows[-1], session.card, session.config.best_epochs)
-    session.keep(best)
-
-
-def _keep_average(session: _Session) -> None:
-    """Keep the average of the best epochs if it validates better than the best of them."""
+def _finish(session: _Session) -> None:
+    """Keep the last epoch if no epoch is kept yet; then the average of the best epochs if it validates better."""
+    state, rows, fabric = session.state, session.rows, session.fabric
+    if not session.card.epoch:  # no epoch up to the end was to be validated
+        began = time.monotonic()
+        dice, dice_present = session.validation.score(state.ema, fabric) or (None, None)
+        spent_s = time.monotonic() - began
+        state.elapsed_s += spent_s
+        rows[-1] = dataclasses.replace(rows[-1], dice=dice, dice_present=dice_present, validation_s=spent_s,
+                                       elapsed_s=state.elapsed_s)  # fmt: skip
+        best, session.card = checkpoint_selection.offer(state, rows[-1], session.card, session.config.best_epochs)
+        session.keep(best)
     average, session.card = checkpoint_selection.offer_average(
-        session.state, session.validation, session.card, session.fabric, session.progress
+        state, session.validation, session.card, fabric, session.progress
     )
     if average is not None:
         session.keep(average)
@@ -280,35 +280,8 @@ def _ids_of(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[s
     return train, validation
 
 
-def _row(
-    epoch: int,
-    trained: loop.EpochResult,
-    scores: tuple[float, float | None] | None,
-    state: loop.State,
-    validation_s: float,
-) -> history.Row:
-    row = history.Row(
-        epoch=epoch + 1,
-        loss=trained.loss,
-        dice=None,
-        dice_present=None,
-        learning_rate=float(state.optimizer.param_groups[0]["lr"]),
-        images_per_s=trained.images / trained.seconds,
-        validation_s=validation_s,
-        elapsed_s=state.elapsed_s,
-    )
-    return _scored(row, scores)
-
-
-def _scored(row: history.Row, scores: tuple[float, float | None] | None) -> history.Row:
-    return dataclasses.replace(row, dice=scores[0], dice_present=scores[1]) if scores else row
-
-
 def _steps_of_validation(session: _Session) -> float:
-    """The number of steps that take about as long as a validation: a pixel without gradients takes a third of one with.
-
-    It is for a first epoch, before any validation was timed.
-    """
+    """The number of steps as long as a validation: a pixel without gradients takes a third of the time of one with."""
     pixels = len(session.validation.image_ids) * math.prod(session.card.image_size) / session.fabric.world_size
     return pixels / (3 * session.data.step_images * math.prod(session.data.piece))
 

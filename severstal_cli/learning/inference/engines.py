@@ -109,7 +109,7 @@ def load_members(
     cards: Sequence[model_card.ModelCard],
     fabric: Fabric,
     *,
-    engine: str = "auto",
+    engine: str | Sequence[str] = "auto",  # or those of `engines_for`
     compile_networks: bool = False,
     progress: Progress = SILENT,
 ) -> list[Probs]:
@@ -117,21 +117,8 @@ def load_members(
 
     In half precision each network is a `CheckedHalf`, which logs to `progress` if it has to use float32.
     """
-    names = engines_for(folders, engine, fabric, compile_networks)
-    return open_members(folders, cards, names, fabric, compile_networks=compile_networks, progress=progress)
-
-
-def open_members(
-    folders: Sequence[Path],
-    cards: Sequence[model_card.ModelCard],
-    names: Sequence[str],
-    fabric: Fabric,
-    *,
-    compile_networks: bool = False,
-    progress: Progress = SILENT,
-) -> list[Probs]:
-    """`load_members` with the engines that `engines_for` returned. Raises RunError: a damaged file."""
     members: list[Probs] = []
+    names = engines_for(folders, engine, fabric, compile_networks) if isinstance(engine, str) else engine
     for folder, card, name in zip(folders, cards, names, strict=True):
         file = folder / _file_of(folder)
         try:
