@@ -671,7 +671,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("masks that are there", nothing, "decode old.csv --out masks --size 64x96",
      "masks/000000001_2.png exists already. Give another folder, or replace them by --overwrite"),
     ("height and width exchanged", nothing, "decode data/train.csv --out new --size 96x64",
-     "data/train.csv: at 96x64 its masks are jagged, at 64x96 they are not. The size is height x width: correct it, or …"),
+     "data/train.csv: at 96x64 its masks are jagged, at 64x96 they are not. The size is height x width: …"),
     ("a size that the images do not have", nothing, "decode old.csv --out new --size 96x64 --images data/train_images",
      "data/train_images/000000000.png: 64x96 pixels, but --size is 96x64. The size is height x width; with --images …"),
     ("an image with another ending", table("000000001.jpg,1,1 3"),
