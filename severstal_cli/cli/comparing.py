@@ -67,7 +67,8 @@ def compare(
         time_limit_s=time_limit, learning_rate=learning_rate, models=models,
     )  # fmt: skip
     config = configs.CompareConfig(
-        candidates=tuple(runs.find_candidate(name, models) for name in candidates), train=train, data=data, seeds=seeds, truth=truth, images=images, out=out,
+        candidates=tuple(runs.find_candidate(name, models) for name in candidates),
+        train=train, data=data, seeds=seeds, truth=truth, images=images, out=out,
         batch_size=batch_size, given=tuple(filter(partial(is_given, context), MATTERING)),
     )  # fmt: skip
     early.check_comparison(config)

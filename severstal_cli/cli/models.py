@@ -69,7 +69,9 @@ def train(
     seed: Seed = configs.TrainConfig.seed,
     models: Models = configs.TrainConfig.models,
     name: Annotated[str | None, typer.Option(help="Name of the run (default: ARCH-ENCODER-foldN).")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume a run after its last complete epoch, with its settings.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume a run after its last complete epoch, with its settings.")
+    ] = False,
     batch_size: Annotated[
         str, typer.Option(metavar="N|auto", help="Batch size per device; auto: as many images as fit the GPU's memory.")
     ] = str(configs.TrainConfig.batch_size),
@@ -206,13 +208,31 @@ def export(
 
 
 @app.command(rich_help_panel=RUNS)
-def models(models: Models = configs.TrainConfig.models) -> None:
-    """List the networks and the trained runs."""
+def models(
+    shown: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FOLDER|RUN]...",
+            help="Folders of runs to list, or runs to show with their settings (default: --models).",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
+    models: Models = configs.TrainConfig.models,
+) -> None:
+    """List the networks and the trained runs, or show the settings of a run."""
+    folders, found = runs.sort_out(shown or (), models)
+    early.check_runs(found, models=models)
     from severstal_cli.learning.networks import registry
-    from severstal_cli.learning.runs import listing, run_folder
+    from severstal_cli.learning.runs import listing, model_card
 
-    found = listing.find_runs(models)
-    trained = [(folder, card, (folder / run_folder.THRESHOLDS).exists()) for folder, card in found.trained]
-    printing.print_models(registry.REGISTRY, trained, found.damaged)
-    if not trained and not found.damaged:
-        typer.echo(f"no trained run in {models}")
+    for run in found:
+        card = model_card.read_card(run)
+        printing.print_run(run, card, listing.facts_of(run), configs.TrainConfig().as_json())
+    if not shown:
+        printing.print_networks(registry.REGISTRY)
+    for folder in folders if shown else [models]:
+        listed = listing.find_runs(folder)
+        trained = [(run, card, listing.facts_of(run)) for run, card in listed.trained]
+        printing.print_runs(folder, trained, listed.damaged)
+        if not trained and not listed.damaged:
+            typer.echo(f"no trained run in {folder}")

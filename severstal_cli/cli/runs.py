@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from severstal_cli.config import TrainConfig
+from severstal_cli.errors import UsageError
 from severstal_cli.learning.networks import names
 from severstal_cli.progress import TerminalProgress
 
-FILES = {names.CARD, names.WEIGHTS_FILE, names.CHECKPOINT, names.THRESHOLDS_FILE, "score.json",
+FILES = {names.CARD, names.WEIGHTS_FILE, names.CHECKPOINT, names.THRESHOLDS_FILE, names.SCORE_FILE,
          "model.onnx", "model.xml", "model.bin", "model.pt2"}  # fmt: skip
 """Files that stand for the run that they are in."""
 
@@ -42,6 +43,25 @@ def find_thresholds(typed: Path | None, models: Path = TrainConfig.models) -> Pa
     run = find(typed, models)
     is_run = run.is_dir() and typed.name != names.THRESHOLDS_FILE
     return run / names.THRESHOLDS_FILE if is_run else typed
+
+
+def sort_out(typed: Iterable[Path], models: Path) -> tuple[list[Path], list[Path]]:
+    """Folders of runs, and runs; a name without a folder is a run in one of these folders or in `models`.
+
+    Raises UsageError: several of the folders have a run of this name.
+    """
+    paths = list(typed)
+    folders = [path for path in paths if path.is_dir() and not (path / names.CARD).exists()]
+    places = {place.resolve(): place for place in (models, *folders)}.values()
+    found = []
+    for path in paths:
+        if path in folders:
+            continue
+        matches = list(dict.fromkeys(run for place in places if (run := find(path, place)).is_dir()))
+        if len(matches) > 1:
+            raise UsageError("several runs have this name", str(path), f"Give one of {', '.join(map(str, matches))}")
+        found.append(matches[0] if matches else path)
+    return folders, found
 
 
 def find_candidate(typed: str, models: Path = TrainConfig.models) -> str:

@@ -30,7 +30,7 @@ def predict(
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Name of a run, or its folder; repeat for an ensemble (default: those of --thresholds, else the best run in models/).",
+            help="Name or folder of a run; repeat for an ensemble (default: as in --thresholds, else the best).",
             autocompletion=completion.runs,
         ),
     ] = None,
@@ -63,9 +63,9 @@ def predict(
 ) -> None:
     """Predict masks and write a submission.csv."""
     config = configs.PredictConfig(
-        images=tuple(images), runs=runs.find_all(model, models), models=models, tta=tta, out=out, layout=layout, sample=sample,
-        masks=masks, thresholds=runs.find_thresholds(thresholds, models), weights=weights or (), batch_size=batch_size, engine=engine,
-        compile=compile_networks, devices=devices, on_error=on_error, resume=resume,
+        images=tuple(images), runs=runs.find_all(model, models), models=models, tta=tta, out=out, layout=layout,
+        sample=sample, masks=masks, thresholds=runs.find_thresholds(thresholds, models), weights=weights or (),
+        batch_size=batch_size, engine=engine, compile=compile_networks, devices=devices, on_error=on_error, resume=resume,
     )  # fmt: skip
     early.check_prediction(config)
     from severstal_cli.learning import distributed
@@ -101,7 +101,9 @@ def score(
         Path | None, typer.Argument(help="Submission CSV, or a run, which is scored on its holdout set.")
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="Ground truth of the submission.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Images to score: a folder, or a CSV with ImageId.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Images to score: a folder, a CSV with ImageId, or splits.csv:holdout.")
+    ] = None,
     model: Annotated[
         list[Path] | None,
         typer.Option(help="Name of a run, or its folder; repeat for an ensemble.", autocompletion=completion.runs),
@@ -123,7 +125,8 @@ def score(
 
     config = configs.ScoreConfig(
         submission=submission and runs.find(submission), truth=truth, images=images, runs=runs.find_all(model),
-        thresholds=runs.find_thresholds(thresholds), data=data, against=against and runs.find(against), tta=tta, batch_size=batch_size,
+        thresholds=runs.find_thresholds(thresholds), data=data, against=against and runs.find(against), tta=tta,
+        batch_size=batch_size,
     )  # fmt: skip
     early.check_score(config)
     result = scoring.score(config, TerminalProgress())
@@ -159,7 +162,12 @@ def submit(
 ) -> None:
     """Submit runs to Kaggle by an offline notebook and print the scores."""
     config = configs.SubmitConfig(
-        runs=runs.find_all(run), thresholds=runs.find_thresholds(thresholds), tta=tta, again=again, bundle_only=bundle_only, user=user
+        runs=runs.find_all(run),
+        thresholds=runs.find_thresholds(thresholds),
+        tta=tta,
+        again=again,
+        bundle_only=bundle_only,
+        user=user,
     )
     if not any(config.out.glob("*/state.json")):  # scores of a submission are fetched even if its runs are gone
         early.check_runs(config.runs)

@@ -167,6 +167,8 @@ def _train_alone(config: TrainConfig, folder: Path, progress: Progress) -> Train
             history.write(folder, rows)
 
     progress.log(f"{folder.name}: {_opening_line(config, data, judge, fabric)}")
+    if note := schedule.small_set_note(config, len(data.image_ids), len(data)):
+        progress.log(note)
 
     with (
         progress.bar(folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,

@@ -54,7 +54,7 @@ WEIGHTS = frozenset(name for names in ENCODERS.values() for name in names)
 """All names of weights; anything else is the path of a file."""
 
 CARD, WEIGHTS_FILE, CHECKPOINT = "model.json", "model.safetensors", "training.ckpt"
-THRESHOLDS_FILE = "thresholds.json"
+THRESHOLDS_FILE, SCORE_FILE = "thresholds.json", "score.json"
 """Files of a run."""
 
 TIMM = "tu-"
@@ -120,7 +120,9 @@ def check_run(folder: Path, models: Path = TrainConfig.models) -> None:
     `models`: where runs of a similar name are looked for, besides the parent of `folder`.
     """
     if not folder.is_dir():
-        raise RunError("no such run", str(folder), f"{near_run(folder, models)}`severstal models` lists the trained runs")
+        raise RunError(
+            "no such run", str(folder), f"{near_run(folder, models)}`severstal models` lists the trained runs"
+        )
     if not (folder / CARD).exists():
         raise RunError(f"{folder / CARD} is missing", "",
                        "The training has not finished its first epoch, or this is no run")  # fmt: skip

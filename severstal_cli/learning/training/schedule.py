@@ -6,6 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from severstal_cli.config import TrainConfig
+from severstal_cli.wording import counted
+
+SMALL_SET, ENOUGH_STEPS = 200, 1500
+"""With fewer training images, a training of fewer steps is announced as too short: the default number of epochs is for
+thousands of images."""
 
 GUESS_STEPS = 3
 """Steps before the duration of a validation is estimated from them; the estimate is at most half the time limit."""
@@ -50,6 +55,18 @@ class Clock:
             left_s = 0.0
         spent = self.agree(self.elapsed_s + epoch_s + left_s)
         return max(share, spent / self.config.time_limit_s)
+
+
+def small_set_note(config: TrainConfig, images: int, steps_an_epoch: int) -> str | None:
+    """The warning that a small set makes too few steps; None if there are enough."""
+    steps = config.epochs * steps_an_epoch
+    if images >= SMALL_SET or steps >= ENOUGH_STEPS:
+        return None
+    epochs = math.ceil(ENOUGH_STEPS / steps_an_epoch)
+    return (
+        f"warning: {counted(images, 'training image')} make {counted(steps_an_epoch, 'step')} per epoch, {steps:,} in "
+        f"{counted(config.epochs, 'epoch')}: networks learn from steps, and often need {ENOUGH_STEPS:,}. Give --epochs {epochs}"
+    )
 
 
 def learning_rate(config: TrainConfig, share_done: float) -> float:
