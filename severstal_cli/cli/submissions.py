@@ -65,7 +65,8 @@ def predict(
     config = configs.PredictConfig(
         images=tuple(images), runs=runs.find_all(model, models), models=models, tta=tta, out=out, layout=layout,
         sample=sample, masks=masks, thresholds=runs.find_thresholds(thresholds, models), weights=weights or (),
-        batch_size=batch_size, engine=engine, compile=compile_networks, devices=devices, on_error=on_error, resume=resume,
+        batch_size=batch_size, engine=engine, compile=compile_networks, devices=devices, on_error=on_error,
+        resume=resume,
     )  # fmt: skip
     early.check_prediction(config)
     from severstal_cli.learning import distributed

@@ -55,7 +55,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 def _blocks(cells: Sequence[Sequence[str]], room: int) -> Iterator[list[tuple[int, int]]]:
     """The columns of each table with their widths; the first column is in all of them."""
     narrow, wide = ([_width(cells, column, whole) for column in range(len(cells[0]))] for whole in (False, True))
-    first = min(wide[0], max(narrow[0], room // 2))
+    first = min(wide[0], max(narrow[0], room // 2), room * 2 // 3)
     room -= first + BETWEEN
     block: list[int] = []
     for column in range(1, len(cells[0])):

@@ -62,11 +62,9 @@ def small_set_note(config: TrainConfig, images: int, steps_an_epoch: int) -> str
     steps = config.epochs * steps_an_epoch
     if images >= SMALL_SET or steps >= ENOUGH_STEPS:
         return None
-    epochs = math.ceil(ENOUGH_STEPS / steps_an_epoch)
-    return (
-        f"warning: {counted(images, 'training image')} make {counted(steps_an_epoch, 'step')} per epoch, {steps:,} in "
-        f"{counted(config.epochs, 'epoch')}: networks learn from steps, and often need {ENOUGH_STEPS:,}. Give --epochs {epochs}"
-    )
+    made = f"{counted(images, 'training image')} make {counted(steps_an_epoch, 'step')} per epoch, {steps:,} in total"
+    remedy = f"Give --epochs {math.ceil(ENOUGH_STEPS / steps_an_epoch)}"
+    return f"warning: {made}; a network needs {ENOUGH_STEPS:,} or more to learn, whatever the epochs. {remedy}"
 
 
 def learning_rate(config: TrainConfig, share_done: float) -> float:

@@ -18,6 +18,7 @@ from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.dataset.splits import HOLDOUT, Split
 from severstal_cli.steel.tables.table_files import metadata_path
+from severstal_cli.wording import counted
 
 Record = Mapping[str, Any]
 
@@ -93,7 +94,7 @@ def _remedy(image_ids: Sequence[str], split: Split, left_out: Collection[str]) -
         whole = split.ids_of(part)
         if part in left_out and scored.issuperset(whole):
             name = "the holdout" if part == HOLDOUT else f"fold {part}, which it was validated on"
-            return f"Give --images {shlex.quote(f'{split.path}:{part}')} for {name} ({len(whole):,} images)"
+            return f"Give --images {shlex.quote(f'{split.path}:{part}')} for {name} ({counted(len(whole))})"
     return "Give with --images only images that it left out, or use score --model"
 
 
