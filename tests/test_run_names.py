@@ -139,7 +139,10 @@ def test_names_are_those_of_the_models_folder_and_existing_paths_come_first(
         ("compare unet linknet-resnet34-fold9", "Did you mean models/linknet-resnet34-fold0? "),
         ("report models/bets", "models/bets: no such file or folder. Did you mean models/best? "),
         ("models bets", "no such run: bets. Did you mean models/best? "),
-        ("train --resume bets", "no such run: models/bets. Did you mean models/best? "),
+        (
+            "train --resume bets",
+            "nothing to resume: models/bets/training.ckpt does not exist. Did you mean models/best? ",
+        ),
     ],
 )
 def test_a_missing_run_is_one_line_with_a_near_name(

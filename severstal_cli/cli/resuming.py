@@ -1,5 +1,6 @@
 """`train --resume`: the settings come from the run, so that no option has to be given again."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ def place_of(run: Path, models: Path, name: str | None, *, resume: bool) -> tupl
 
 
 def settings_of(settings: dict[str, Any], *, every_fold: bool, is_here: bool) -> dict[str, Any]:
-    """The settings of the run that `settings` resumes, and its name; those of its first fold for `every_fold`.
+    """The settings of the run that `settings` resumes; those of its first fold for `every_fold`.
 
-    Empty if no checkpoint is there: on Kaggle a fold may not have begun, and the stage reports what is missing here.
-    Raises RunError: the run does not exist, or its checkpoint is damaged.
+    Empty if no checkpoint is there, as on Kaggle a fold may not have begun, or if it lacks the settings, which the
+    stage reports. Raises RunError: the run does not exist, or its checkpoint is damaged.
     """
     config = configs.TrainConfig(**settings)
     folder = names.folder_for(config)
@@ -37,19 +38,23 @@ def settings_of(settings: dict[str, Any], *, every_fold: bool, is_here: bool) ->
         start = config.name or folder.name.removesuffix("-nofold")
         of_folds = sorted(config.models.glob(f"{start}-fold*/{names.CHECKPOINT}"))
         return _read(of_folds[0].parent) if of_folds else {}
-    if is_here and config.name is not None and not folder.is_dir():
-        names.check_run(folder, config.models)
+    if is_here and not folder.is_dir():
+        raise RunError("nothing to resume", f"{folder / names.CHECKPOINT} does not exist",
+                       f"{names.near_run(folder, config.models)}Train without --resume")  # fmt: skip
     if not (folder / names.CHECKPOINT).is_file():
         return {}
-    return _read(folder) | {"name": folder.name}
+    saved = _read(folder)
+    is_default = names.folder_for(dataclasses.replace(config, **saved)) == folder
+    return saved if is_default else saved | {"name": folder.name}
 
 
 def _read(folder: Path) -> dict[str, Any]:
     from severstal_cli.learning.runs import run_folder
 
-    saved = run_folder.read_checkpoint(folder)
+    card = run_folder.read_checkpoint(folder).get("card")
+    config = card.get("config") if isinstance(card, dict) else None
     try:
-        return resumed_settings(saved["card"]["config"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return resumed_settings(config) if isinstance(config, dict) else {}
+    except ValueError as error:
         raise RunError(f"{folder / names.CHECKPOINT} is damaged", f"settings: {error}",
                        f"Remove {folder}, and train again") from error  # fmt: skip

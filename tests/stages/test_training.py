@@ -524,11 +524,12 @@ def test_a_small_set_is_told_how_few_steps_it_trains(make_data, heard, tmp_path:
     training.train(config, heard)
     images = model_card.read_card(tmp_path / "models/unet-small-nofold").train_images
     steps = math.ceil(images / 4)
+    epochs = math.ceil(1500 / steps)
     assert (
-        f"warning: {images} training images make {steps} steps per epoch, {steps} in total; a network needs 1,500 or "
-        f"more to learn, whatever the epochs. Give --epochs {math.ceil(1500 / steps)}"
+        f"note: {images} training images make {steps} steps per epoch, {steps} in total, which may be too few to learn "
+        f"from; --epochs {epochs} makes {epochs * steps:,}"
     ) in heard.lines
-    enough = dataclasses.replace(config, epochs=math.ceil(1500 / steps))
+    enough = dataclasses.replace(config, epochs=epochs)
     assert schedule.small_set_note(enough, images, steps) is None
     assert schedule.small_set_note(config, 200, 25) is None
     assert schedule.small_set_note(config, 199, 25) is not None

@@ -9,8 +9,8 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.wording import counted
 
 SMALL_SET, ENOUGH_STEPS = 200, 1500
-"""With fewer training images, a training of fewer steps is announced as too short: the default number of epochs is for
-thousands of images."""
+"""With fewer training images, a note says that fewer steps may not do: the default number of epochs is for thousands of
+images."""
 
 GUESS_STEPS = 3
 """Steps before the duration of a validation is estimated from them; the estimate is at most half the time limit."""
@@ -58,13 +58,13 @@ class Clock:
 
 
 def small_set_note(config: TrainConfig, images: int, steps_an_epoch: int) -> str | None:
-    """The warning that a small set makes too few steps; None if there are enough."""
+    """The note that a small set makes few steps; None if there are enough."""
     steps = config.epochs * steps_an_epoch
     if images >= SMALL_SET or steps >= ENOUGH_STEPS:
         return None
+    epochs = math.ceil(ENOUGH_STEPS / steps_an_epoch)
     made = f"{counted(images, 'training image')} make {counted(steps_an_epoch, 'step')} per epoch, {steps:,} in total"
-    remedy = f"Give --epochs {math.ceil(ENOUGH_STEPS / steps_an_epoch)}"
-    return f"warning: {made}; a network needs {ENOUGH_STEPS:,} or more to learn, whatever the epochs. {remedy}"
+    return f"note: {made}, which may be too few to learn from; --epochs {epochs} makes {epochs * steps_an_epoch:,}"
 
 
 def learning_rate(config: TrainConfig, share_done: float) -> float:
