@@ -18,6 +18,15 @@ def percent(level: float) -> str:
     return f"{100 * level:.4g} %"
 
 
+def age(seconds: float) -> str:
+    """`5 min`, `3 h`, `12 days`: in the largest unit that is reached."""
+    for unit_s, unit in ((86400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= unit_s:
+            number = int(seconds // unit_s)
+            return f"{number:,} {unit}{'s' if unit == 'day' and number > 1 else ''}"
+    return "now"
+
+
 def listed(items: Sequence[object], most: int = 8) -> str:
     """`1, 2, 3`, or shortened `1, 2, 3 and 6 more`."""
     text = ", ".join(map(str, items[:most]))

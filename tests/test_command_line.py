@@ -164,7 +164,7 @@ def test_a_size_is_height_x_width(severstal: Severstal, configs: list[Any], text
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("25m", 1500.0), ("1h30m", 5400.0), ("90s", 90.0), ("90", 90.0), ("2h", 7200.0), ("1h1m1s", 3661.0)],
+    [("25m", 1500.0), ("1h30m", 5400.0), ("90s", 90.0), ("2h", 7200.0), ("1h1m1s", 3661.0)],
 )
 def test_a_time_limit_is_in_seconds(severstal: Severstal, configs: list[Any], text: str, seconds: float) -> None:
     severstal("train", "--time-limit", text)
@@ -250,6 +250,9 @@ def test_a_file_of_wrong_settings_is_one_line(
           for text in ("256", "256x", "x1600", "0x5", "5x0", "-5x5", "256x1600x3", "256,1600", "2.5x3", "")),
         *((["train", "--time-limit", text], "is no time, as in 25m, 1h30m or 90s")
           for text in ("", "m", "5x", "-5m", "1.5h", "30m1h", "5 m", "1h30")),
+        *((["train", "--time-limit", text], "has no unit: give hours, minutes or seconds, as in 2h, 25m or 90s")
+          for text in ("4", "90", "0", "1.5")),
+        *((["download", "--stall", "60"], "has no unit"), (["compare", "a", "b", "--time-limit", "4"], "has no unit")),
         *((["train", "--fold", text], "is neither the number of a fold, nor all, nor none")
           for text in ("", "-1", "1.5", "ALL", "None")),
     ],

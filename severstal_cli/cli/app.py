@@ -8,11 +8,18 @@ import typer
 from typer.core import TyperGroup
 
 from severstal_cli import __version__, printing
+from severstal_cli.cli import assignments
 from severstal_cli.errors import UsageError
 
 
 class _Commands(TyperGroup):
     """Turns the error of a command into one line and an exit code: 1, 2 for a wrong option, 130 for Ctrl-C."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not ctx.resilient_parsing:
+            assignments.check(command, rest)
+        return name, command, rest
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:

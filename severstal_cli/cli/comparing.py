@@ -9,7 +9,7 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli import completion, early
+from severstal_cli.cli import completion, early, runs
 from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import AsJson, BatchSize, ClassNames, Models, is_given, parse_seconds, parse_seeds
 from severstal_cli.progress import TerminalProgress
@@ -68,7 +68,8 @@ def compare(
         time_limit_s=time_limit, learning_rate=learning_rate, models=models,
     )  # fmt: skip
     config = configs.CompareConfig(
-        candidates=tuple(candidates), train=train, data=data, seeds=seeds, truth=truth, images=images, out=out,
+        candidates=tuple(runs.find_candidate(name, models) for name in candidates),
+        train=train, data=data, seeds=seeds, truth=truth, images=images, out=out,
         batch_size=batch_size, class_names=class_names or (),
         given=tuple(filter(partial(is_given, context), MATTERING)),
     )  # fmt: skip

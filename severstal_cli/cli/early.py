@@ -21,17 +21,17 @@ def check_training(config: TrainConfig, *, folds: bool = False) -> None:
     if config.fold is not None:
         _check_fold(config.data, config.fold)
     if config.init is not None:
-        names.check_run(config.init)
+        names.check_run(config.init, config.models)
     if not folds and not config.resume:
         names.check_new(names.folder_for(config))
 
 
-def check_runs(runs: Sequence[Path], data: Path | None = None) -> None:
+def check_runs(runs: Sequence[Path], data: Path | None = None, models: Path = TrainConfig.models) -> None:
     """Check that the runs and the data folder exist. Raises SeverstalError."""
     if _is_worker():
         return
     for folder in runs:
-        names.check_run(folder)
+        names.check_run(folder, models)
     if data is not None:
         _check_data(data)
 
@@ -40,7 +40,7 @@ def check_prediction(config: PredictConfig) -> None:
     """Check the names in the config of `predict`. Raises SeverstalError."""
     if _is_worker():
         return
-    check_runs(config.runs)
+    check_runs(config.runs, models=config.models)
     if not config.runs and config.thresholds is None:
         names.check_any_run(config.models)
     for path in config.images:
@@ -63,7 +63,7 @@ def check_comparison(config: CompareConfig) -> None:
     networks = [name for name in config.candidates if name in names.networks()]
     for name in config.candidates:
         if name not in networks:
-            names.check_candidate(name)
+            names.check_candidate(name, config.train.models)
     for name in networks:
         _check_network(config.train, name)
         _check_data(config.train.data)
@@ -73,7 +73,8 @@ def check_report(config: ReportConfig) -> None:
     """Check that the runs and submissions of `report` exist. Raises SeverstalError."""
     for path in config.shown:
         if not path.exists():
-            raise InputError(str(path), "no such file or folder", "Name the folder of a run, or a submission")
+            remedy = f"{names.near_run(path)}Name the folder of a run, or a submission"
+            raise InputError(str(path), "no such file or folder", remedy)
 
 
 def _is_worker() -> bool:

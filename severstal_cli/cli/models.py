@@ -8,7 +8,7 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli import completion, early, remote
+from severstal_cli.cli import completion, early, remote, resuming, runs
 from severstal_cli.cli.app import RUNS, app
 from severstal_cli.cli.options import (
     BatchSize,
@@ -31,6 +31,12 @@ from severstal_cli.progress import TerminalProgress
 @app.command(rich_help_panel=RUNS)
 def train(
     context: typer.Context,
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUN]", help="With --resume: name of the run, or its folder.", autocompletion=completion.runs
+        ),
+    ] = None,
     data: Data = configs.TrainConfig.data,
     arch: Annotated[
         str, typer.Option(help="Network; `severstal models` lists them.", autocompletion=completion.networks)
@@ -63,7 +69,9 @@ def train(
     seed: Seed = configs.TrainConfig.seed,
     models: Models = configs.TrainConfig.models,
     name: Annotated[str | None, typer.Option(help="Name of the run (default: ARCH-ENCODER-foldN).")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run after its last complete epoch.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume a run after its last complete epoch, with its settings.")
+    ] = False,
     batch_size: Annotated[
         str, typer.Option(metavar="N|auto", help="Batch size per device; auto: as many images as fit the GPU's memory.")
     ] = str(configs.TrainConfig.batch_size),
@@ -75,7 +83,7 @@ def train(
         ),
     ] = configs.TrainConfig.step_images,
     compile: Annotated[  # noqa: A002 (the name of the setting)
-        bool, typer.Option("--compile", help="Compile the network with torch.compile.")
+        bool, typer.Option("--compile/--no-compile", help="Compile the network with torch.compile.")
     ] = configs.TrainConfig.compile,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = configs.TrainConfig.learning_rate,
     devices: Annotated[
@@ -111,10 +119,16 @@ def train(
     ] = False,
 ) -> None:
     """Train a network and save it as a run in models/."""
+    if run is not None:
+        models, name = resuming.place_of(run, models, name, resume=resume)
+    init = init and runs.find(init, models)
     options = locals() | {"fold": parse_fold(fold), "batch_size": parse_batch_size(batch_size)}
     options = {name: options[name] for name in configs.TrainConfig.__dataclass_fields__ if name in options}
-    of_file = configs.read_settings(config_file) if config_file is not None else {}
+    of_file = configs.read_settings(runs.find_card(config_file, models)) if config_file is not None else {}
     settings = options | {name: value for name, value in of_file.items() if not is_given(context, name)}
+    if resume and not cancel:
+        saved = resuming.settings_of(settings, every_fold=fold == "all", is_here=on == PLACES[0])
+        settings |= {name: value for name, value in (saved | of_file).items() if not is_given(context, name)}
     if on != PLACES[0] or cancel or discard:
         if settings["devices"] == 1 and not is_given(context, "devices"):
             settings["devices"] = GPUS
@@ -148,7 +162,7 @@ def thresholds(
     run: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Run folder, models/NAME; several are averaged.", autocompletion=completion.runs
+            metavar="RUN...", help="Name of a run, or its folder; several are averaged.", autocompletion=completion.runs
         ),
     ],
     data: MaybeData = None,
@@ -161,21 +175,21 @@ def thresholds(
 ) -> None:
     """Search the post-processing of a run or an ensemble on its validation folds."""
     config = configs.ThresholdsConfig(
-        runs=tuple(run), weights=weights or (), data=data, tta=tta, out=out, batch_size=batch_size
+        runs=runs.find_all(run), weights=weights or (), data=data, tta=tta, out=out, batch_size=batch_size
     )
     early.check_runs(config.runs, data)
     from severstal_cli.stages import threshold_search
 
     result = threshold_search.search(config, TerminalProgress())
     printing.print_thresholds(result)
-    by_what = shlex.join(["--thresholds", str(out)] if out else ["--model", str(run[0])])
+    by_what = shlex.join(["--thresholds", str(out)] if out else ["--model", str(config.runs[0])])
     typer.echo(f"wrote {result.path}; next: severstal predict IMAGES {by_what}")
 
 
 @app.command(rich_help_panel=RUNS)
 def export(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Run folder, models/NAME.", autocompletion=completion.runs)
+        Path, typer.Argument(metavar="RUN", help="Name of a run, or its folder.", autocompletion=completion.runs)
     ],
     form: Annotated[str, typer.Option("--format", metavar="onnx|openvino", help="Export format.")],
     out: Annotated[Path | None, typer.Option(help="Output folder (default: RUN-FORMAT).")] = None,
@@ -184,6 +198,7 @@ def export(
     ] = None,
 ) -> None:
     """Export a run to ONNX or OpenVINO, for `predict` and other programs, and check the result."""
+    run = runs.find(run)
     config = configs.ExportConfig(run=run, format=form, out=out, image=image)
     early.check_runs([run])
     from severstal_cli.stages import exporting
@@ -193,13 +208,31 @@ def export(
 
 
 @app.command(rich_help_panel=RUNS)
-def models(models: Models = configs.TrainConfig.models) -> None:
-    """List the networks and the trained runs."""
+def models(
+    shown: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FOLDER|RUN]...",
+            help="Folders of runs to list, or runs to show with their settings (default: --models).",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
+    models: Models = configs.TrainConfig.models,
+) -> None:
+    """List the networks and the trained runs, or show the settings of a run."""
+    folders, found = runs.sort_out(shown or (), models)
+    early.check_runs(found, models=models)
     from severstal_cli.learning.networks import registry
-    from severstal_cli.learning.runs import listing, run_folder
+    from severstal_cli.learning.runs import listing, model_card
 
-    found = listing.find_runs(models)
-    trained = [(folder, card, (folder / run_folder.THRESHOLDS).exists()) for folder, card in found.trained]
-    printing.print_models(registry.REGISTRY, trained, found.damaged)
-    if not trained and not found.damaged:
-        typer.echo(f"no trained run in {models}")
+    for run in found:
+        card = model_card.read_card(run)
+        printing.print_run(run, card, listing.facts_of(run), configs.TrainConfig().as_json())
+    if not shown:
+        printing.print_networks(registry.REGISTRY)
+    for folder in folders if shown else [models]:
+        listed = listing.find_runs(folder)
+        trained = [(run, card, listing.facts_of(run)) for run, card in listed.trained]
+        printing.print_runs(folder, trained, listed.damaged)
+        if not trained and not listed.damaged:
+            typer.echo(f"no trained run in {folder}")

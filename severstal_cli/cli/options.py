@@ -22,11 +22,13 @@ def parse_suffix(text: str) -> str:
 
 def parse_seconds(text: str) -> float:
     """ "25m" -> 1500.0."""
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?|(\d+)", text)
+    if re.fullmatch(r"\d+([.,]\d+)?", text):
+        raise typer.BadParameter(f"{text!r} has no unit: give hours, minutes or seconds, as in 2h, 25m or 90s")
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
     if not found or not any(found.groups()):
         raise typer.BadParameter(f"{text!r} is no time, as in 25m, 1h30m or 90s")
-    hours, minutes, seconds, bare = (int(part or 0) for part in found.groups())
-    return float(3600 * hours + 60 * minutes + seconds + bare)
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(3600 * hours + 60 * minutes + seconds)
 
 
 def is_given(context: typer.Context, name: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from severstal_cli import config as configs
-from severstal_cli.cli import completion, early
+from severstal_cli.cli import completion, early, runs
 from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import BatchSize, ClassNames, MaybeData
 from severstal_cli.progress import TerminalProgress
@@ -41,7 +41,7 @@ def report(
 ) -> None:
     """Write an HTML report: scores, an image gallery, and masks over a threshold slider."""
     config = configs.ReportConfig(
-        shown=tuple(shown),
+        shown=runs.find_all(shown),
         data=data,
         part=part,
         truth=truth,

@@ -8,7 +8,7 @@ import typer
 
 from severstal_cli import config as configs
 from severstal_cli import printing
-from severstal_cli.cli import completion, early
+from severstal_cli.cli import completion, early, runs
 from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import (
     AsJson,
@@ -31,7 +31,7 @@ def predict(
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Run folder; repeat for an ensemble (default: those of --thresholds, else the best run in models/).",
+            help="Name or folder of a run; repeat for an ensemble (default: as in --thresholds, else the best).",
             autocompletion=completion.runs,
         ),
     ] = None,
@@ -64,9 +64,10 @@ def predict(
 ) -> None:
     """Predict masks and write a submission.csv."""
     config = configs.PredictConfig(
-        images=tuple(images), runs=tuple(model or ()), models=models, tta=tta, out=out, layout=layout, sample=sample,
-        masks=masks, thresholds=thresholds, weights=weights or (), batch_size=batch_size, engine=engine,
-        compile=compile_networks, devices=devices, on_error=on_error, resume=resume,
+        images=tuple(images), runs=runs.find_all(model, models), models=models, tta=tta, out=out, layout=layout,
+        sample=sample, masks=masks, thresholds=runs.find_thresholds(thresholds, models), weights=weights or (),
+        batch_size=batch_size, engine=engine, compile=compile_networks, devices=devices, on_error=on_error,
+        resume=resume,
     )  # fmt: skip
     early.check_prediction(config)
     from severstal_cli.learning import distributed
@@ -105,10 +106,12 @@ def score(
         Path | None, typer.Argument(help="Submission CSV, or a run, which is scored on its holdout set.")
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="Ground truth of the submission.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Images to score: a folder, or a CSV with ImageId.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Images to score: a folder, a CSV with ImageId, or splits.csv:holdout.")
+    ] = None,
     model: Annotated[
         list[Path] | None,
-        typer.Option(help="Run folder; repeat for an ensemble.", autocompletion=completion.runs),
+        typer.Option(help="Name of a run, or its folder; repeat for an ensemble.", autocompletion=completion.runs),
     ] = None,
     thresholds: Thresholds = None,
     data: MaybeData = None,
@@ -127,8 +130,9 @@ def score(
     from severstal_cli.stages import scoring
 
     config = configs.ScoreConfig(
-        submission=submission, truth=truth, images=images, runs=tuple(model or ()), thresholds=thresholds, data=data,
-        against=against, tta=tta, batch_size=batch_size, class_names=class_names or (),
+        submission=submission and runs.find(submission), truth=truth, images=images, runs=runs.find_all(model),
+        thresholds=runs.find_thresholds(thresholds), data=data, against=against and runs.find(against), tta=tta,
+        batch_size=batch_size, class_names=class_names or (),
     )  # fmt: skip
     early.check_score(config)
     result = scoring.score(config, TerminalProgress())
@@ -147,7 +151,7 @@ def submit(
     run: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...", help="Run folder, models/NAME; several are averaged.", autocompletion=completion.runs
+            metavar="RUN...", help="Name of a run, or its folder; several are averaged.", autocompletion=completion.runs
         ),
     ],
     thresholds: Annotated[
@@ -164,7 +168,12 @@ def submit(
 ) -> None:
     """Submit runs to Kaggle by an offline notebook and print the scores."""
     config = configs.SubmitConfig(
-        runs=tuple(run), thresholds=thresholds, tta=tta, again=again, bundle_only=bundle_only, user=user
+        runs=runs.find_all(run),
+        thresholds=runs.find_thresholds(thresholds),
+        tta=tta,
+        again=again,
+        bundle_only=bundle_only,
+        user=user,
     )
     if not any(config.out.glob("*/state.json")):  # scores of a submission are fetched even if its runs are gone
         early.check_runs(config.runs)

@@ -212,6 +212,19 @@ def different_settings(
             yield name, before, now
 
 
+def resumed_settings(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a checkpoint that a resumed training starts from, by name. Raises ValueError: a wrong value.
+
+    Those of the first session alone and those that name the run are left out, and so are unknown ones.
+    """
+    kinds, left_out = get_type_hints(TrainConfig), settings_with(names_run=True) | settings_with(on_resume="first")
+    return {
+        name: typed.as_type(kinds[name], value, name)
+        for name, value in saved.items()
+        if name in kinds and name not in left_out
+    }
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """Settings of `TrainConfig` by name, from a `model.json` or from a JSON file with some of them.
 

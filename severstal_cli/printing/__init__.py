@@ -1,4 +1,4 @@
-"""Results as lines and tables on stdout: `lines`, `tables`, and the one form of `table`."""
+"""Results as lines and tables on stdout: `lines`, `tables`, `runs`, and the one form of `table`."""
 
 from severstal_cli.printing.lines import (
     check_lines,
@@ -10,11 +10,11 @@ from severstal_cli.printing.lines import (
     submit_lines,
     training_lines,
 )
+from severstal_cli.printing.runs import print_networks, print_run, print_runs
 from severstal_cli.printing.tables import (
     print_comparison,
     print_demo,
     print_differences,
-    print_models,
     print_score,
     print_split,
     print_submissions,
@@ -30,7 +30,9 @@ __all__ = [
     "print_comparison",
     "print_demo",
     "print_differences",
-    "print_models",
+    "print_networks",
+    "print_run",
+    "print_runs",
     "print_score",
     "print_split",
     "print_submissions",

@@ -1,14 +1,11 @@
 """Results that are printed as tables."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from severstal_cli.printing.table import figure, print_table
 
 if TYPE_CHECKING:
-    from severstal_cli.learning.networks.registry import Entry
-    from severstal_cli.learning.runs.model_card import ModelCard
     from severstal_cli.stages.demo import DemoResult
     from severstal_cli.stages.splitting import SplitResult
     from severstal_cli.stages.threshold_search import ThresholdsResult
@@ -154,29 +151,6 @@ def print_submissions(rows: Sequence[Mapping[str, str]]) -> None:
         )
     header = ("date", "runs", "valid", "holdout", "public", "private", "place")
     print_table("submissions", header, shown)
-
-
-def print_models(
-    registry: dict[str, "Entry"],
-    runs: Sequence[tuple[Path, "ModelCard", bool]],
-    damaged: Sequence[tuple[Path, Exception]] = (),
-) -> None:
-    """The networks, the trained runs, and the damaged runs with their faults."""
-    from severstal_cli.wording import class_label, listed
-
-    print_table("networks", ("--arch", "description"), [(name, entry.about) for name, entry in registry.items()])
-    rows = []
-    for folder, card, has_thresholds in runs:
-        network = card.arch if card.encoder is None else f"{card.arch} {card.encoder}"
-        fold = "none" if card.fold is None else str(card.fold)
-        labels = [class_label(channel, card.class_names) for channel in range(card.classes)]
-        classes = listed(labels) if card.class_names else str(card.classes)
-        validation_dice, searched = figure(card.validation_dice), "yes" if has_thresholds else "no"
-        rows.append((str(folder), network, fold, validation_dice, searched, classes))
-    rows += [(str(folder), "damaged", "", "", "", "") for folder, _ in damaged]
-    if rows:
-        faults = "\n".join(str(error) for _, error in damaged)
-        print_table("trained runs", ("run", "network", "fold", "valid", "thresholds", "classes"), rows, faults)
 
 
 def _shorter(cell: str) -> str:

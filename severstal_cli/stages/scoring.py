@@ -122,7 +122,7 @@ def _images_to_score(
     first = next(iter(tables))
     if counting is not None:
         source = "--images"
-        if not counting.exists():
+        if not counting.exists() and ":" not in counting.name:  # data/splits.csv:holdout
             raise InputError(str(counting), "no such file or folder", "Give --images DIR or LIST.csv")
         if counting.is_dir():
             image_ids = list(map(id_of, find_images([counting], progress)))

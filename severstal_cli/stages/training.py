@@ -199,6 +199,8 @@ def _start(config: TrainConfig, folder: Path, progress: Progress) -> _Session:
         state.elapsed_s += time.monotonic() - began  # the time limit includes it
     validation = Validation(data_folder, validation_ids, card, data.at_once, state.validation_verdicts, progress)
     progress.log(f"{folder.name}: {_opening_line(config, data, validation, fabric)}")
+    if note := schedule.small_set_note(config, len(data.image_ids), len(data)):
+        progress.log(note)
     return _Session(config=config, folder=folder, progress=progress, fabric=fabric, data=data, validation=validation,
                     state=state, card=card, rows=rows)  # fmt: skip
 

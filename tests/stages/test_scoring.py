@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -353,6 +354,61 @@ def test_a_submission_of_training_images_is_refused(trained, tmp_path: Path) -> 
     assert (
         scoring.score(ScoreConfig(submission=out, truth=data / "train.csv", images=tmp_path / "fold.csv")).images == 2
     )
+
+
+@pytest.fixture
+def leaky(tmp_path: Path) -> tuple[Path, Path]:
+    """A submission for all images of a split, by a run that left out fold 1 and the holdout, and the truth."""
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    rows = [f"{name}.png,1,1 4\n" for name in "abcd"]
+    for name in ("train.csv", "s.csv"):
+        (folder / name).write_text("ImageId,ClassId,EncodedPixels\n" + "".join(rows))
+    parts = {"a": "0", "b": "1", "c": "holdout", "d": "holdout"}
+    table = "".join(f"{name}.png,{part},{number},1\n" for number, (name, part) in enumerate(parts.items()))
+    (folder / "splits.csv").write_text(f"ImageId,Part,Group,Classes\n{table}")
+    record = {"folder": "models/r", "data": "d", "split": read_splits(folder / "splits.csv").fingerprint, "fold": 1}
+    (folder / "s.json").write_text(json.dumps({"runs": [record]}))
+    return folder / "s.csv", folder / "train.csv"
+
+
+def test_a_submission_that_leaks_is_refused_with_the_images_that_would_do(leaky: tuple[Path, Path]) -> None:
+    submission, truth = leaky
+    config = ScoreConfig(submission=submission, truth=truth)
+    with pytest.raises(InputError, match=r"was trained on images that are scored: 1 of 4, first a\.png") as refused:
+        scoring.score(config)
+    option, value = re.findall(r"Give (--images) '(.*)' for the holdout \(2 images\)", str(refused.value))[0]
+    assert (option, value) == ("--images", f"{truth.parent}/splits.csv:holdout")
+    assert scoring.score(dataclasses.replace(config, images=Path(value))).images == 2
+    assert scoring.score(dataclasses.replace(config, images=truth.parent / "splits.csv:1")).images == 1
+
+
+def test_images_that_would_do_are_those_that_all_runs_left_out_and_that_are_predicted(leaky: tuple[Path, Path]) -> None:
+    submission, truth = leaky
+    rows = submission.read_text().splitlines(keepends=True)
+    submission.write_text("".join(row for row in rows if not row.startswith("d")))  # the holdout is not complete
+    with pytest.raises(InputError, match=r"splits\.csv:1' for fold 1, which it was validated on \(1 image\)"):
+        scoring.score(ScoreConfig(submission=submission, truth=truth))
+    content = json.loads(submission.with_suffix(".json").read_text())
+    content["runs"].append(content["runs"][0] | {"fold": 0})
+    submission.with_suffix(".json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="Give with --images only images that it left out"):
+        scoring.score(ScoreConfig(submission=submission, truth=truth))
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ("splits.csv:2", "splits.csv: it names no image of subset 2"),
+        ("train.csv:holdout", "train.csv has no subset holdout: the header is"),
+        ("gone.csv:holdout", "gone.csv:holdout: no such file"),
+        ("splits.csv:", "splits.csv:: no such file"),
+    ],
+)
+def test_a_subset_that_does_not_exist_is_one_line(leaky: tuple[Path, Path], images: str, said: str) -> None:
+    submission, truth = leaky
+    with pytest.raises(InputError, match=re.escape(said)):
+        scoring.score(ScoreConfig(submission=submission, truth=truth, images=truth.parent / images))
 
 
 def test_a_submission_against_another_one(tables: tuple[Path, Path, Path], tmp_path: Path) -> None:

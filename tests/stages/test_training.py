@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import itertools
 import json
+import math
 import platform
 import re
 import shutil
@@ -532,6 +533,23 @@ def test_networks_that_do_not_fit_the_images_are_refused_before_the_training(
     with pytest.raises(UsageError, match=r"unet-small has no encoder to load weights into: some\.pth"):
         training.train(_config(data, tmp_path, encoder_weights="some.pth"))
     assert not list(tmp_path.glob("unet*"))
+
+
+def test_a_small_set_is_noted_with_how_few_steps_it_trains(make_data, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    config = TrainConfig(data=make_data(images=12), arch="unet-small", epochs=1, fold=None, models=tmp_path / "models",
+                         batch_size=4)  # fmt: skip
+    training.train(config, heard)
+    images = model_card.read_card(tmp_path / "models/unet-small-nofold").train_images
+    steps = math.ceil(images / 4)
+    epochs = math.ceil(1500 / steps)
+    assert (
+        f"note: {images} training images make {steps} steps per epoch, {steps} in total, which may be too few to learn "
+        f"from; --epochs {epochs} makes {epochs * steps:,}"
+    ) in heard.lines
+    enough = dataclasses.replace(config, epochs=epochs)
+    assert schedule.small_set_note(enough, images, steps) is None
+    assert schedule.small_set_note(config, 200, 25) is None
+    assert schedule.small_set_note(config, 199, 25) is not None
 
 
 def test_wrong_settings_are_refused_before_the_training(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -54,6 +54,7 @@ WEIGHTS = frozenset(name for names in ENCODERS.values() for name in names)
 """All names of weights; anything else is the path of a file."""
 
 CARD, WEIGHTS_FILE, CHECKPOINT = "model.json", "model.safetensors", "training.ckpt"
+THRESHOLDS_FILE, SCORE_FILE = "thresholds.json", "score.json"
 """Files of a run."""
 
 TIMM = "tu-"
@@ -113,10 +114,15 @@ def check_weights(encoder: str, weights: str | None) -> None:
                          f"Pass --encoder-weights {', '.join(ENCODERS[encoder])}, none or a file")  # fmt: skip
 
 
-def check_run(folder: Path) -> None:
-    """Check that a folder is a run. Raises RunError: it does not exist, or has no card."""
+def check_run(folder: Path, models: Path = TrainConfig.models) -> None:
+    """Check that a folder is a run. Raises RunError: it does not exist, or has no card.
+
+    `models`: where runs of a similar name are looked for, besides the parent of `folder`.
+    """
     if not folder.is_dir():
-        raise RunError("no such run", str(folder), "`severstal models` lists the trained runs")
+        raise RunError(
+            "no such run", str(folder), f"{near_run(folder, models)}`severstal models` lists the trained runs"
+        )
     if not (folder / CARD).exists():
         raise RunError(f"{folder / CARD} is missing", "",
                        "The training has not finished its first epoch, or this is no run")  # fmt: skip
@@ -128,12 +134,13 @@ def check_any_run(models: Path) -> None:
         raise RunError(f"no trained run in {models}", "", "Train one: severstal train --arch unet --data DATA")
 
 
-def check_candidate(name: str) -> None:
+def check_candidate(name: str, models: Path = TrainConfig.models) -> None:
     """Check that a candidate of `compare` is a network or a run. Raises InputError, RunError."""
     if name in networks():
         return
     if not Path(name).is_dir():
-        remedy = f"{_meant(name, networks())}`severstal models` lists both; a submission ends with .csv"
+        near = _meant(name, networks()) or near_run(Path(name), models)
+        remedy = f"{near}`severstal models` lists both; a submission ends with .csv"
         raise InputError(f"{name} is neither a network nor the folder of a run", "", remedy)
     check_run(Path(name))
 
@@ -194,6 +201,13 @@ def _remedy(encoder: str) -> str:
             return f"Its name is {TIMM}{model}"
     near = _meant(encoder, (*ENCODERS, *(TIMM + model for model in models)))
     return near or "For example resnet18, resnet34, efficientnet-b3, se_resnext50_32x4d, tu-convnext_tiny"
+
+
+def near_run(folder: Path, models: Path = TrainConfig.models) -> str:
+    """`Did you mean models/unet-resnet34-fold0? `, or nothing if no run has a similar name."""
+    runs = {path.parent.name: path.parent for place in (models, folder.parent) for path in place.glob(f"*/{CARD}")}
+    near = difflib.get_close_matches(folder.name, runs, n=1)
+    return f"Did you mean {runs[near[0]]}? " if near else ""
 
 
 def _meant(name: str, known: Iterable[str], start: str = "") -> str:

@@ -1,9 +1,11 @@
 """The runs in a folder: which are trained, which are damaged, and which one validated best."""
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli import files
+from severstal_cli import files, typed
 from severstal_cli.errors import RunError, SeverstalError
 from severstal_cli.learning.networks import names
 from severstal_cli.learning.runs.model_card import CARD, ModelCard, read_card
@@ -38,6 +40,33 @@ def find_runs(models: Path) -> Runs:
             damaged.append((folder, error))
     trained.sort(key=lambda run: validation_rank(run[1]), reverse=True)
     return Runs(trained=tuple(trained), damaged=tuple(damaged))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a list of runs shows beside the card."""
+
+    has_thresholds: bool
+    holdout_dice: float | None
+    """Mean Dice of `score.json`; None: the run was not scored with these weights and thresholds."""
+    size_bytes: int
+    """All files of the folder."""
+    age_s: float
+    """Time since the card was written."""
+
+
+def facts_of(folder: Path) -> Facts:
+    """The facts of a run that has a card. A damaged score counts as none."""
+    holdout_dice = None
+    with suppress(OSError, ValueError):
+        score = typed.read_table(folder / names.SCORE_FILE).get("mean_dice")
+        holdout_dice = score if isinstance(score, float) else None
+    return Facts(
+        has_thresholds=(folder / names.THRESHOLDS_FILE).exists(),
+        holdout_dice=holdout_dice,
+        size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        age_s=max(0.0, time.time() - (folder / CARD).stat().st_mtime),
+    )
 
 
 def validation_rank(card: ModelCard) -> float:

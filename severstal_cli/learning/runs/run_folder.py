@@ -30,7 +30,7 @@ from severstal_cli.learning.runs.model_card import FORMAT, ModelCard, read_card,
 from severstal_cli.learning.runs.thresholds import Thresholds
 
 WEIGHTS, CHECKPOINT = names.WEIGHTS_FILE, names.CHECKPOINT
-THRESHOLDS, SCORE = "thresholds.json", "score.json"
+THRESHOLDS, SCORE = names.THRESHOLDS_FILE, names.SCORE_FILE
 
 
 def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:

@@ -6,6 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from severstal_cli.config import TrainConfig
+from severstal_cli.wording import counted
+
+SMALL_SET, ENOUGH_STEPS = 200, 1500
+"""With fewer training images, a note says that fewer steps may not do: the default number of epochs is for thousands of
+images."""
 
 GUESS_STEPS = 3
 """Steps before the duration of a validation is estimated from them; the estimate is at most half the time limit."""
@@ -50,6 +55,16 @@ class Clock:
             left_s = 0.0
         spent = self.agree(self.elapsed_s + epoch_s + left_s)
         return max(share, spent / self.config.time_limit_s)
+
+
+def small_set_note(config: TrainConfig, images: int, steps_an_epoch: int) -> str | None:
+    """The note that a small set makes few steps; None if there are enough."""
+    steps = config.epochs * steps_an_epoch
+    if images >= SMALL_SET or steps >= ENOUGH_STEPS:
+        return None
+    epochs = math.ceil(ENOUGH_STEPS / steps_an_epoch)
+    made = f"{counted(images, 'training image')} make {counted(steps_an_epoch, 'step')} per epoch, {steps:,} in total"
+    return f"note: {made}, which may be too few to learn from; --epochs {epochs} makes {epochs * steps_an_epoch:,}"
 
 
 def learning_rate(config: TrainConfig, share_done: float) -> float:

@@ -6,7 +6,8 @@ besides the holdout, or null. `model.json` of a run and the JSON beside a submis
     {"data": "0f3a5b...", "split": "77c0e1...", "fold": 0}
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -78,6 +79,10 @@ def check_submission(
     names_only: set[str] | None = None
     others: dict[str, None] = {}
     records = list(records_of(submission))
+    left_out_by_all = {HOLDOUT}.union(*({str(record["fold"])} for _, record in records))
+    for _, record in records:
+        if record["split"] == split.fingerprint:
+            left_out_by_all &= {HOLDOUT, str(record["fold"])}
     if not records:
         progress.log(
             f"{submission} has no metadata on its runs, so leakage cannot be ruled out: they may have seen these images"
@@ -96,7 +101,7 @@ def check_submission(
         if trained_on:
             raise InputError(f"{folder} was trained on images that are scored",
                              f"{len(trained_on)} of {len(image_ids)}, first {trained_on[0]}",
-                             "Give with --images only images that it left out, or use score --model")  # fmt: skip
+                             _remedy(image_ids, split, left_out_by_all))  # fmt: skip
     for folder in others:
         progress.log(f"{folder} was trained with another split, so leakage cannot be ruled out")
 
@@ -113,6 +118,17 @@ def _of_other_steel(files_of: Mapping[str, Path], train_images: Path) -> set[str
             if own != other:
                 others.add(image_id)
     return others
+
+
+def _remedy(image_ids: Sequence[str], split: Split, left_out: Collection[str]) -> str:
+    """Name a subset that all runs left out and that is among the images, the holdout if possible."""
+    scored = set(image_ids)
+    for part in reversed(split.subset_names()):  # the holdout is the last one
+        whole = split.ids_of(part)
+        if part in left_out and scored.issuperset(whole):
+            name = "the holdout" if part == HOLDOUT else f"fold {part}, which it was validated on"
+            return f"Give --images {shlex.quote(f'{split.path}:{part}')} for {name} ({counted(len(whole))})"
+    return "Give with --images only images that it left out, or use score --model"
 
 
 def is_unknown(record: Record, *, data: str, split: str) -> bool:

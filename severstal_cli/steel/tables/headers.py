@@ -11,6 +11,8 @@ from pathlib import Path
 from severstal_cli.errors import InputError
 
 IMAGE, CLASS, PAIR, RUNS = "ImageId", "ClassId", "ImageId_ClassId", "EncodedPixels"
+PART = "Part"
+"""Column of `splits.csv`: the subset of an image."""
 
 
 class Layout(StrEnum):

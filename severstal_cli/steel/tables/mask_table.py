@@ -42,7 +42,18 @@ from severstal_cli.steel.tables.csv_rows import (
     short,
     split_pair,
 )
-from severstal_cli.steel.tables.headers import CLASS, COLUMNS, IMAGE, PAIR, RUNS, Layout, check_layout, layout_of, show
+from severstal_cli.steel.tables.headers import (
+    CLASS,
+    COLUMNS,
+    IMAGE,
+    PAIR,
+    PART,
+    RUNS,
+    Layout,
+    check_layout,
+    layout_of,
+    show,
+)
 from severstal_cli.steel.tables.mask_rows import Fault, Scan
 from severstal_cli.wording import counted, spans
 
@@ -186,12 +197,17 @@ def read_image_list(path: Path) -> Sample:
 
     Args:
         path: a CSV file with a column ImageId_ClassId or ImageId; other columns are ignored, so annotations,
-            `splits.csv` and sample files are accepted, too. Rows may repeat.
+            `splits.csv` and sample files are accepted, too. Rows may repeat. `splits.csv:holdout` stands for
+            the rows of this subset, likewise `splits.csv:0`.
 
     Raises:
         InputError: the file cannot be read, has neither column or both, has a wrong row, or names no image.
     """
+    path, subset = _subset_of(path)
     columns, records = read_rows(path)
+    if subset and PART not in columns:
+        raise InputError(f"{path} has no subset {subset}", f"the header is {show(columns)}", "Name a splits.csv")
+    part = columns.index(PART) if subset else 0
     if columns.count(PAIR) + columns.count(IMAGE) != 1:
         remedy = f"A list of images has a column {IMAGE} or {PAIR}"
         raise InputError(f"{path}, line 1", f"the header is {show(columns)}", remedy)
@@ -203,6 +219,8 @@ def read_image_list(path: Path) -> Sample:
         for line, fields in records:
             try:
                 check_count(fields, columns)
+                if subset and fields[part] != subset:
+                    continue
                 image_id, class_id = split_pair(fields[position]) if is_pairs else (fields[position], 0)
                 if image_id not in image_ids:
                     image_id = read_image_id(image_id)
@@ -213,7 +231,7 @@ def read_image_list(path: Path) -> Sample:
     except BrokenRow as broken:
         raise InputError(f"{path}, line {broken.line}", str(broken)) from broken
     if not image_ids:
-        raise InputError(str(path), "it names no image")
+        raise InputError(str(path), f"it names no image{f' of subset {subset}' if subset else ''}")
     layout = layout_of(columns)
     return Sample(
         layout=layout,
@@ -221,6 +239,12 @@ def read_image_list(path: Path) -> Sample:
         image_ids=tuple(image_ids),
         rows=tuple(rows) if is_pairs else (),
     )
+
+
+def _subset_of(path: Path) -> tuple[Path, str]:
+    """`splits.csv:holdout` -> `splits.csv` and "holdout"; an existing path has no subset."""
+    file, colon, subset = str(path).rpartition(":")
+    return (Path(file), subset) if colon and subset and not path.exists() and Path(file).is_file() else (path, "")
 
 
 def write_table(

@@ -1,0 +1,96 @@
+"""Tables on a terminal of 80 columns: words stay whole, and no cell is lost."""
+
+from pathlib import Path
+from types import SimpleNamespace as Fake
+
+import pytest
+
+from severstal_cli import printing
+from severstal_cli.printing.table import print_table
+from severstal_cli.steel.scoring.comparison import CompareResult, Row
+from severstal_cli.steel.scoring.scores import ClassScore, ScoreResult
+
+NAME = "unet-efficientnet-b3-of-a-long-name-fold0"
+INTERVAL = "0.8000 to 0.9000"
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    return lines
+
+
+def check_words(lines: list[str], *words: str) -> None:
+    """Each word stands as a whole between spaces."""
+    found = {word for line in lines for word in line.split()}
+    assert [word for word in words if word not in found] == []
+
+
+def scored() -> ScoreResult:
+    classes = tuple(
+        ClassScore(class_id=number, dice=0.9, dice_present=0.5, all_empty=0.8, true_masks=12345, predicted_masks=1000,
+                   interval=(0.8, 0.9))
+        for number in range(1, 8)
+    )  # fmt: skip
+    return ScoreResult(
+        mean_dice=0.9, mean_dice_present=0.5, all_empty=0.8, images=2000, by_class=classes, interval=(0.8, 0.9),
+        knows_duplicates=True,
+    )  # fmt: skip
+
+
+def test_a_split_of_seven_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [
+        Fake(part=part, images=10234, clean=5000, with_class=(1, 22, 333, 4444, 55555, 666666, 7), grouped_images=1234,
+             groups=300)
+        for part in ("0", "holdout", "all")
+    ]  # fmt: skip
+    printing.print_split(Fake(path=Path("data/splits.csv"), parts=parts))
+    lines = printed(capsys)
+    check_words(lines, "subset", "images", "clean", "class", "near-duplicates", "10234", "4444", "666666", "holdout")
+    assert sum(line.split()[:1] == ["holdout"] for line in lines) == 2, "in each block"
+
+
+def test_a_comparison_of_seven_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        Row(name=name, score=scored(), trainings=(0.9,), differences=(), verdict="", parameters=24436369,
+            training_s=1506.0, images_per_s=123.4)
+        for name in (NAME, "b")
+    ]  # fmt: skip
+    printing.print_comparison(CompareResult(rows=tuple(rows), folder=Path("x"), has_plot=False))
+    lines = printed(capsys)
+    check_words(lines, "weights", "training", "images/s", "unet-efficientnet-b3-of-a-long-name-", "fold0", "123.4")
+    assert any(INTERVAL in line for line in lines)
+    assert sum("0.9000" in line and line.split()[:1] == ["b"] for line in lines) == 3
+
+
+def test_thresholds_and_scores_of_seven_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    rule = Fake(pixel_threshold=131, min_component_px=120000, min_mask_px=300000, min_image_score=200)
+    choice = Fake(rule=rule, mean_dice_default=0.8, mean_dice=0.9, mean_dice_never=0.7)
+    printing.print_thresholds(
+        Fake(
+            choices=[choice] * 7, counted=range(7), images=2000, mean_dice_default=0.8, mean_dice=0.9,
+            mean_dice_never=0.7, mean_dice_held_out=0.85, interval_held_out=(0.8, 0.9),
+        )
+    )  # fmt: skip
+    printing.print_score(NAME, scored())
+    lines = printed(capsys)
+    check_words(lines, "threshold", "component", "searched", "nothing", "120000", "300000", "predicted", "86415")
+
+
+def test_words_of_all_columns_stay_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    header = ("", *(f"column{number}" for number in range(20)))
+    print_table("title", header, [(NAME * 2, *(f"value{number}" for number in range(20)))], "the caption")
+    lines = printed(capsys)
+    check_words(lines, *header[1:], *(f"value{number}" for number in range(20)), "title", "caption")
+    assert sum("title" in line for line in lines) == sum("caption" in line for line in lines) == 1
+
+
+def test_a_word_without_a_place_to_break_is_folded_and_nothing_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("title", ("run", "cell"), [("x" * 100, "y" * 200)])
+    text = "".join(printed(capsys))
+    assert (text.count("x"), text.count("y")) == (100, 200)
