@@ -232,9 +232,8 @@ def _train_epochs(session: _Session) -> None:
             dice, dice_present = scores or (None, None)
             row = history.Row(
                 epoch=epoch + 1, loss=trained.loss, dice=dice, dice_present=dice_present,
-                learning_rate=float(state.optimizer.param_groups[0]["lr"]),
-                images_per_s=trained.images / trained.seconds,
-                validation_s=spent_s - trained.seconds, elapsed_s=state.elapsed_s,
+                learning_rate=float(state.optimizer.param_groups[0]["lr"]), elapsed_s=state.elapsed_s,
+                images_per_s=trained.images / trained.seconds, validation_s=spent_s - trained.seconds,
             )  # fmt: skip
             rows.append(row)
             best, session.card = checkpoint_selection.offer(state, row, session.card, config.best_epochs)
