@@ -212,7 +212,7 @@ def models(
     shown: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="FOLDER|RUN...",
+            metavar="FOLDER|RUN",
             help="Folders of runs to list, or runs to show with their settings (default: --models).",
             autocompletion=completion.runs,
         ),
