@@ -34,7 +34,7 @@ def train(
     run: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN]", help="With --resume: name of the run, or its folder.", autocompletion=completion.runs
+            metavar="RUN", help="With --resume: name of the run, or its folder.", autocompletion=completion.runs
         ),
     ] = None,
     data: Data = configs.TrainConfig.data,
@@ -212,7 +212,7 @@ def models(
     shown: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FOLDER|RUN]...",
+            metavar="FOLDER|RUN",
             help="Folders of runs to list, or runs to show with their settings (default: --models).",
             autocompletion=completion.runs,
         ),
