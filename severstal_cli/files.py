@@ -54,26 +54,23 @@ def _held(path: Path, mode: int | None) -> Iterator[Path]:
         _swept.add(path.parent)
         remove_temporaries(path.parent)
     while True:
-        part = path.with_name(f".{secrets.token_hex(8)}.part")
-        if mode is None:
-            part.mkdir()
-        else:
-            part.touch(mode, exist_ok=False)
-        handle = _hold(part)
-        # another process may have removed it between creation and lock
-        if part.exists():
-            break
-        if handle is not None:
-            os.close(handle)
-    try:
-        yield part
-    finally:
-        if mode is None:
-            shutil.rmtree(part, ignore_errors=True)
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        if handle is not None:
-            os.close(handle)
+        part, handle = path.with_name(f".{secrets.token_hex(8)}.part"), None
+        try:  # an interrupt may come as soon as it exists
+            if mode is None:
+                part.mkdir()
+            else:
+                part.touch(mode, exist_ok=False)
+            handle = _hold(part)
+            if part.exists():  # else another process has removed it before it was locked
+                yield part
+                return
+        finally:
+            if mode is None:
+                shutil.rmtree(part, ignore_errors=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            if handle is not None:
+                os.close(handle)
 
 
 def remove_temporaries(folder: Path) -> None:

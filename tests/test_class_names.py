@@ -259,7 +259,10 @@ def test_overlay_panels_name_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(titles[2]) == len("class : a.png") + drawing.LONGEST_LABEL
 
 
-def test_split_shows_names(make_data: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_split_shows_names(
+    make_data: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     data = make_data(images=24)
     (data / "classes.txt").write_text("scratch\n$x^{$ 刮痕\n")
     result = splitting.split(SplitConfig(data=data, folds=2))

@@ -36,4 +36,4 @@ def test_a_command_killed_at_any_file_operation_is_resumed(
     kinds = [line.removeprefix("kill ").split() for line in kills]
     assert {kind[0] for kind in kinds} == {"os.mkdir", "open", "os.rename", "os.remove", "os.rmdir"}
     failures = [line for line in lines if line.startswith(("refused", "traceback"))]
-    assert [line for line in failures if "Give --resume to go on with it" not in line] == []
+    assert [line for line in failures if "Give --resume to continue it" not in line] == []

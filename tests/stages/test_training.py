@@ -51,7 +51,7 @@ training.train(TrainConfig(data=Path(sys.argv[1]), models=Path(sys.argv[2]), **e
 INGREDIENTS = {
     "gamma": 0.2, "detail": 0.5, "noise": 0.05, "paste_share": 0.5, "black_end_share": 0.2, "warp_share": 0.5,
     "lovasz_weight": 0.5, "focal_gamma": 1.0, "class_weights": (1.0, 2.0), "head_weight": 0.5, "best_epochs": 2,
-    "crop_widths_px": (32, 64), "step_images": 5, "half_size_share": 0.3, "whole_image_share": 0.3,
+    "crop_widths_px": (32, 64), "batch_size": 3, "step_images": 6, "half_size_share": 0.3, "whole_image_share": 0.3,
     "encoder": "mobilenet_v2", "encoder_weights": "none", "first_layer_rate": 0.5,
 }  # fmt: skip
 

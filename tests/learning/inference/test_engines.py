@@ -102,7 +102,7 @@ def test_an_engine_that_cannot_be_used_is_told(exported: dict[str, Path], instal
         UsageError, match=r"onnxruntime cannot run .*model.safetensors. severstal export .* --format onnx"
     ):
         engines.engine_for(exported["weights"], "onnxruntime", "cpu")
-    with pytest.raises(UsageError, match=r"torch cannot run .*model.xml. Take openvino"):
+    with pytest.raises(UsageError, match=r"torch cannot run .*model.xml. Use openvino"):
         engines.engine_for(exported["openvino"], "torch", "cpu")
     installed("torch")
     with pytest.raises(

@@ -32,7 +32,9 @@ def test_wrong_weights_are_damage(tmp_path: Path, weights: tuple[float, ...]) ->
     with pytest.raises(ValueError, match=r"weights \[.*\] of 2 runs"):
         made("a", "b", weights=weights)
     run_folder.write_thresholds(tmp_path / "t.json", made("a", "b"), {"weights": weights})
-    with pytest.raises(RunError, match=r"t\.json is damaged: weights(\[0\] is nan, not a number| \[.*\] of 2 runs)"):
+    with pytest.raises(
+        RunError, match=r"t\.json is damaged: weights(\[0\] is nan, not a finite number| \[.*\] of 2 runs)"
+    ):
         run_folder.read_thresholds(tmp_path / "t.json", classes=2)
 
 

@@ -34,7 +34,7 @@ def test_a_run_without_a_history_has_no_epochs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (TEXT.replace(b"2.0", b"nan"), "images_per_s is nan, not a number"),
+        (TEXT.replace(b"2.0", b"nan"), "images_per_s is nan, not a finite number"),
         (TEXT.replace(b"2.0", b""), "images_per_s is None, not a number"),
         (TEXT.replace(b"\n1,", b"\n1.5,"), "invalid literal"),
         (TEXT.replace(b"3.25", b"3.25,9"), ""),
