@@ -83,7 +83,7 @@ def synth(
 def split(
     data: Data = configs.SplitConfig.data,
     holdout: Annotated[
-        float, typer.Option(help="Share of the images in the holdout set, which only scoring reads.")
+        float, typer.Option(help="Share of the images in the holdout set, which no training or search reads.")
     ] = configs.SplitConfig.holdout,
     folds: Annotated[int, typer.Option(help="Number of folds of the remaining images.")] = configs.SplitConfig.folds,
     seed: Seed = configs.SplitConfig.seed,
