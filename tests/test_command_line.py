@@ -471,5 +471,5 @@ def test_runs_are_compared_on_the_command_line(
     assert "other and unet-small-fold0: their scores differ on no image" in printed
     assert outcome.out.endswith("wrote here/comparison.md, .json, .png\n")
     for option in ("--seeds", "--epochs"):
-        assert f"{option} does nothing for runs" in severstal("compare", str(folder), "other", option, "1").err
+        assert f"{option} does nothing for trained runs" in severstal("compare", str(folder), "other", option, "1").err
     assert "no such data folder: gone" in severstal("compare", str(folder), "other", "--data", "gone").err

@@ -183,7 +183,7 @@ def submit(
 
 @app.command(rich_help_panel=SUBMISSIONS)
 def submissions(
-    folder: Annotated[Path, typer.Argument(help="Folder with history.csv, the log of submissions.")] = configs.SubmitConfig.out,
+    folder: Annotated[Path, typer.Argument(help="Folder with history.csv, the log.")] = configs.SubmitConfig.out,
     as_json: AsJson = False,
 ) -> None:
     """List the submissions with their local and leaderboard scores."""
