@@ -1,4 +1,4 @@
-"""From steel images and run-length annotations to a scored submission.csv.
+"""From steel images and RLE annotations to a scored submission.csv.
 
 In Python and notebooks: `from severstal_cli import Model`; docs/python.md shows how.
 """

@@ -23,7 +23,7 @@ from severstal_cli.config import (
 )
 from severstal_cli.errors import InputError, OutputError, RunError, UsageError
 from severstal_cli.learning.inference import ensemble
-from severstal_cli.learning.runs import model_card
+from severstal_cli.learning.runs import listing, model_card
 from severstal_cli.stages import (
     checking,
     comparing,
@@ -298,7 +298,7 @@ def test_predict_and_models_show_the_names_of_the_run(
     line = printing.prediction_line(prediction.predict(config))
     assert "masks of class 1 scratch: " in line
     assert f", class 2 {ODD}: " in line
-    printing.print_models({}, [(run, model_card.read_card(run), True)])
+    printing.print_runs(run.parent, [(run, model_card.read_card(run), listing.facts_of(run))])
     assert f"1 scratch, 2 {ODD}" in capsys.readouterr().out
 
 

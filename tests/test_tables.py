@@ -49,7 +49,7 @@ def test_a_split_of_seven_classes(capsys: pytest.CaptureFixture[str]) -> None:
              groups=300)
         for part in ("0", "holdout", "all")
     ]  # fmt: skip
-    printing.print_split(Fake(path=Path("data/splits.csv"), parts=parts))
+    printing.print_split(Fake(path=Path("data/splits.csv"), parts=parts, class_names=()))
     lines = printed(capsys)
     check_words(lines, "subset", "images", "clean", "class", "near-duplicates", "10234", "4444", "666666", "holdout")
     assert sum(line.split()[:1] == ["holdout"] for line in lines) == 2, "in each block"
@@ -73,6 +73,7 @@ def test_thresholds_and_scores_of_seven_classes(capsys: pytest.CaptureFixture[st
     choice = Fake(rule=rule, mean_dice_default=0.8, mean_dice=0.9, mean_dice_never=0.7)
     printing.print_thresholds(
         Fake(
+            class_names=(),
             choices=[choice] * 7, counted=range(7), images=2000, mean_dice_default=0.8, mean_dice=0.9,
             mean_dice_never=0.7, mean_dice_held_out=0.85, interval_held_out=(0.8, 0.9),
         )

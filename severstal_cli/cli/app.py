@@ -50,7 +50,7 @@ app = typer.Typer(
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="From steel images and run-length annotations to a scored submission.csv.",
+    help="From steel images and RLE annotations to a scored submission.csv.",
 )
 
 
@@ -81,7 +81,7 @@ DATA, RUNS, SUBMISSIONS = "Data", "Networks and runs", "Submissions and scores"
 
 
 def _print_pipeline() -> None:
-    typer.echo("From steel images and run-length annotations to a scored submission.csv.\n")
+    typer.echo("From steel images and RLE annotations to a scored submission.csv.\n")
     for step, example in PIPELINE:
         typer.echo(f"  {step:11}  {example}")
     typer.echo("\n`severstal COMMAND --help` lists the options, `severstal --help` all commands.")

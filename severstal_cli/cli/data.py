@@ -42,7 +42,7 @@ def download(
 
 @app.command(rich_help_panel=DATA)
 def demo(
-    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder, or an earlier demo.")],
     seed: Seed = configs.DemoConfig.seed,
 ) -> None:
     """Draw a synthetic data set and run the whole pipeline on it."""
@@ -55,7 +55,7 @@ def demo(
 
 @app.command(rich_help_panel=DATA)
 def synth(
-    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder, or an earlier synthetic set.")],
     images: Annotated[int | None, typer.Option(min=1, help="Number of training images.")] = configs.SynthConfig.images,
     test_images: Annotated[int, typer.Option(min=0, help="Number of test images.")] = configs.SynthConfig.test_images,
     size: Size = None,
@@ -83,7 +83,7 @@ def synth(
 def split(
     data: Data = configs.SplitConfig.data,
     holdout: Annotated[
-        float, typer.Option(help="Share of the images in the holdout set, which only scoring reads.")
+        float, typer.Option(help="Share of the images in the holdout set, which no training or search reads.")
     ] = configs.SplitConfig.holdout,
     folds: Annotated[int, typer.Option(help="Number of folds of the remaining images.")] = configs.SplitConfig.folds,
     seed: Seed = configs.SplitConfig.seed,

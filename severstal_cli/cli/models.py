@@ -169,7 +169,7 @@ def thresholds(
     weights: Weights = None,
     tta: Tta = configs.ThresholdsConfig.tta,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With several runs: output file, for predict --thresholds.")
+        Path | None, typer.Option(metavar="FILE", help="Output file for several runs; predict --thresholds reads it.")
     ] = None,
     batch_size: BatchSize = configs.ThresholdsConfig.batch_size,
 ) -> None:

@@ -163,7 +163,7 @@ def submit(
         Path | None, typer.Option(metavar="DIR", help="Write the dataset and the notebook to DIR and upload nothing.")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With --bundle-only: Kaggle account of the bundle.")
+        str | None, typer.Option(metavar="NAME", help="With --bundle-only: name of the Kaggle account.")
     ] = configs.SubmitConfig.user,
 ) -> None:
     """Submit runs to Kaggle by an offline notebook and print the scores."""
@@ -192,7 +192,7 @@ def submit(
 
 @app.command(rich_help_panel=SUBMISSIONS)
 def submissions(
-    folder: Annotated[Path, typer.Argument(help="Folder of history.csv.")] = configs.SubmitConfig.out,
+    folder: Annotated[Path, typer.Argument(help="Folder with history.csv, the log.")] = configs.SubmitConfig.out,
     as_json: AsJson = False,
 ) -> None:
     """List the submissions with their local and leaderboard scores."""

@@ -42,7 +42,7 @@ class SplitConfig:
     data: Path = Path("data")
     """Holds `train.csv` and `train_images/`."""
     holdout: float = 0.15
-    """Share of the holdout set, which only `score` and `compare` read; 0: none."""
+    """Share of the images in the holdout set, which no training or threshold search reads; 0: none."""
     folds: int = 5
     """Number of folds of the remaining images."""
     seed: int = 0

@@ -90,9 +90,9 @@ class TrainConfig:
     crop_widths_px: tuple[int, ...] = setting((512,), Bounds(lambda value: value >= 32, "at least 32 each"))
     """Largest crops, rounded to multiples of 32; each step uses one of the widths."""
     half_size_share: float = setting(0.0, SHARE)
-    """First share of the training, on crops at half resolution: four times as fast."""
+    """Share of the training, at its start, with crops at half resolution, which are four times as fast."""
     whole_image_share: float = setting(0.0, SHARE)
-    """Last share of the training, on whole images, with as many pixels per batch as before."""
+    """Share of the training, at its end, on whole images; batches have as many pixels as those of crops."""
     defect_share: float = setting(0.5, SHARE)
     """Probability that a crop of an image with defects contains one; other crops are uniform."""
     learning_rate: float = setting(1e-3, POSITIVE)
@@ -134,7 +134,7 @@ class TrainConfig:
     redundant, and it suppresses rare classes; without a head use 1."""
     lovasz_weight: float = setting(0.0, NOT_NEGATIVE)
     lovasz_share: float = setting(1.0, SHARE)
-    """Last share of the training, with the Lovasz loss."""
+    """Share of the training, at its end, with the Lovasz loss."""
     focal_gamma: float = setting(0.0, NOT_NEGATIVE)
     """Gamma of the focal loss; 0: plain cross-entropy."""
     class_weights: tuple[float, ...] = setting((), POSITIVE)

@@ -1,1 +1,1 @@
-"""All that has to do with Kaggle; kagglehub and kagglesdk are imported by `download` and `submit` alone."""
+"""Everything on Kaggle. Only `download`, `submit` and `train --on kaggle` import kagglehub and kagglesdk."""

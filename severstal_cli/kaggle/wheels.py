@@ -1,6 +1,6 @@
 """Wheels of the packages that the notebook image lacks, made from the installed packages, without a package index.
 
-So the notebook runs the versions that were tried on this machine. A pure-Python wheel is a zip archive of the installed
+The notebook runs the versions that were tried on this machine. A pure-Python wheel is a zip archive of the installed
 files, so it can be rebuilt from them. Bundled packages must be pure Python, as the notebook may run another version.
 `pip download` is not used: it needs an index, may choose other versions, and cannot package a checkout of this program.
 

@@ -23,17 +23,20 @@ def print_runs(
 ) -> None:
     """The trained runs of a folder, and its damaged runs with their faults."""
     rows: list[tuple[str, ...]] = []
+    has_names = any(card.class_names for _, card, _ in runs)
+    header = ("run", "fold", "valid Dice", "holdout", "thresholds", "MB", "age", *["classes"] * has_names)
     for folder, card, facts in runs:
         fold = "none" if card.fold is None else str(card.fold)
         labels = [class_label(channel, card.class_names) for channel in range(card.classes)]
-        classes = listed(labels) if card.class_names else str(card.classes)
+        classes = (listed(labels),) if has_names else ()
         dice = figure(card.validation_dice), figure(facts.holdout_dice)
         thresholds = "yes" if facts.has_thresholds else "no"
-        rows.append((folder.name, fold, *dice, thresholds, f"{facts.size_bytes / 1e6:,.1f}", age(facts.age_s), classes))
-    rows += [(folder.name, "damaged", *[""] * 6) for folder, _ in damaged]
+        rows.append(
+            (folder.name, fold, *dice, thresholds, f"{facts.size_bytes / 1e6:,.1f}", age(facts.age_s), *classes)
+        )
+    rows += [(folder.name, "damaged", *[""] * (len(header) - 2)) for folder, _ in damaged]
     if rows:
         faults = "\n".join(str(error) for _, error in damaged)
-        header = ("run", "fold", "valid Dice", "holdout", "thresholds", "MB", "age", "classes")
         print_table(f"trained runs in {models}", header, rows, faults)
 
 

@@ -1,4 +1,4 @@
-"""`score`: the competition's mean Dice of a submission, or of runs on the holdout set, which nothing else reads."""
+"""`score`: the competition's mean Dice of a submission, or of runs on the holdout set."""
 
 import dataclasses
 import json

@@ -46,7 +46,7 @@ def check(names: Sequence[str]) -> None:
 
 
 def check_count(names: Sequence[str], classes: int, source: object, table: object) -> None:
-    """Raise InputError if `names`, of `source`, are fewer than the classes of `table`. No names at all are right."""
+    """Raise InputError if `names`, of `source`, are fewer than the classes of `table`. No names are accepted."""
     if 0 < len(names) < classes:
         count = "one name" if len(names) == 1 else f"{len(names)} names"
         raise InputError(f"{source} has {count}", f"{table} has {classes} classes", "Name every class")

@@ -20,10 +20,10 @@ LARGEST_ERROR = 1e-5
 
 
 def with_fixed_padding(network: Network) -> Network:
-    """A copy that pads by constants, for images whose sides are multiples of `STRIDE`; itself where nothing is to do.
+    """A copy that pads by constants, for images whose sides are multiples of `STRIDE`.
 
-    Where the copy gives another result in a trial, as when a step's input is not divisible, `network` is returned.
-    network: takes `(N, 1, H, W)`, returns a tensor.
+    `network` itself is returned if no step needs it, or if the copy gives another result in a trial, e.g. because the
+    input of a step is not divisible. network: takes `(N, 1, H, W)`, returns a tensor.
     """
     from timm.layers.conv2d_same import Conv2dSame
     from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame

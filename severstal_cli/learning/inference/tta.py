@@ -64,7 +64,7 @@ def views_of(names: str) -> tuple[View, ...]:
 def mean_probs(network: Callable[[Tensor], Tensor], images: Tensor, views: tuple[View, ...]) -> Tensor:
     """`images: (N, 1, H, W)` -> mean over the views of `network(images)`, `(N, C, H, W)`.
 
-    Views of one size go through the network as one batch, which uses a device better that N images do not fill.
+    Views of one size go through the network as one batch, which is faster if N images do not fill the device.
     """
     size = (images.shape[-2], images.shape[-1])
     by_size: dict[torch.Size, list[tuple[View, Tensor]]] = {}

@@ -244,7 +244,7 @@ def linknet(encoder: str, encoder_weights: str | None, in_channels: int, classes
 def linknet_wide(
     encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool
 ) -> nn.Module:
-    """LinkNet with a wider decoder, for encoders of few channels, as EfficientNet-Lite0."""
+    """LinkNet with a wider decoder, for encoders with few channels, such as EfficientNet-Lite0."""
     from severstal_cli.learning.networks.wide_linknet import wide_linknet
 
     return _from_library(wide_linknet, encoder, encoder_weights, in_channels, classes, classifier)

@@ -1,7 +1,7 @@
-"""LinkNet with a decoder of a least width, for encoders of few channels.
+"""LinkNet with a minimum decoder width, for encoders with few channels.
 
 Each step of LinkNet's decoder goes through a quarter of the channels that come in (Chaurasia and Culurciello, 2017,
-table 1). The library takes that quarter of any encoder; EfficientNet-Lite0, with 16 to 320 channels, is left 4 to 80.
+table 1). The library does so with every encoder: with EfficientNet-Lite0 (16 to 320 channels), 4 to 80 are left.
 """
 
 from typing import Any

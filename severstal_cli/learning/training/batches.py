@@ -170,7 +170,7 @@ class TrainingSet:
         return [rng.permutation(np.concatenate(both)) for both in zip(steps, added, strict=True)]
 
     def _crops_at(self, share_done: float) -> Crops:
-        """Half-size crops in the first `half_size_share`, whole images in the last `whole_image_share`, else crops."""
+        """Crops at half resolution first (`half_size_share`), whole images last (`whole_image_share`), else crops."""
         if schedule.is_half_size(self._config, share_done):
             return dataclasses.replace(self._crops(2 * STRIDE), halved=True)
         return self._crops(STRIDE) if share_done < 1 - self._config.whole_image_share else self._whole()

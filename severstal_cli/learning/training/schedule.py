@@ -1,4 +1,4 @@
-"""Progress of a training, and what depends on it: learning rate, half-size crops, validated epochs."""
+"""Progress of a training, and what depends on it: learning rate, crop resolution, validated epochs."""
 
 import math
 import time
@@ -90,7 +90,7 @@ def rate_of_step(config: TrainConfig, share: float, *, step_share: float, is_fir
 
 
 def is_half_size(config: TrainConfig, share_done: float) -> bool:
-    """Whether an epoch that begins at `share_done` trains on half-size crops."""
+    """Whether an epoch that begins at `share_done` trains on crops at half resolution."""
     return share_done < config.half_size_share
 
 

@@ -72,9 +72,9 @@ def check_submission(
 ) -> None:
     """Raise InputError if a run that made a submission was trained on the images to score.
 
-    Images outside the split were not trained on. An image of the name of a training image was not trained on either, if
-    its file in `files_of` shows other steel than the file of that name in `train_images`: the parts of some data sets
-    share names. Runs of another split cannot be checked, which is logged.
+    Images outside the split were not trained on. In some data sets, training and test images share names, so an image
+    with the name of a training image counts as new if its file in `files_of` shows other steel than the file of that
+    name in `train_images`. Runs of another split cannot be checked, which is logged.
     """
     names_only: set[str] | None = None
     others: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""`splits.csv` beside the annotations: assigns images to folds and a holdout, which only `score` and `compare` read.
+"""`splits.csv` beside the annotations: assigns images to folds and a holdout set, which no training or search reads.
 
     ImageId,Part,Group,Classes
     0002cc93b.jpg,holdout,0,1

@@ -72,8 +72,8 @@ def intervals(scores: NDArray[np.float64], groups: NDArray[np.integer]) -> NDArr
 def levels_of(below: float, skewness: float, level: float = LEVEL) -> tuple[float, float]:
     """The quantiles of the samples that bound the interval of a mean (Efron, 1987).
 
-    below: the share of samples below the mean. skewness: a sixth of that of the group contributions, over the root of
-    their number. 0.5 and 0 give 0.025 and 0.975.
+    below: the share of samples below the mean. skewness: the skewness of the group contributions, divided by 6 and by
+    the square root of their number. 0.5 and 0 give 0.025 and 0.975.
     """
     bias = _NORMAL.inv_cdf(min(max(below, 1 / SAMPLES), 1 - 1 / SAMPLES))
     low, high = (bias + _NORMAL.inv_cdf(share) for share in ((1 - level) / 2, (1 + level) / 2))

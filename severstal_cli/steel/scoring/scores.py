@@ -20,7 +20,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScore:
-    """One class over all images that count."""
+    """The score of one class over all images."""
 
     class_id: int
     dice: float
@@ -37,7 +37,7 @@ class ClassScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A mean Dice less another one on the same images."""
+    """The difference between two mean Dice on the same images."""
 
     difference: float
     groups: int
@@ -180,8 +180,8 @@ def score_masks(
 ) -> Scores:
     """Score predicted masks against true ones over `image_ids` and `classes`, without decoding them.
 
-    groups: the group of near-duplicates of each image; None: unknown. class_ids: the classes that count, where not all
-    of `classes` do: a class that does not exist would raise every mean, because empty masks are right for it.
+    groups: the group of near-duplicates of each image; None: unknown. class_ids: the classes of the means; empty: all
+    of `classes`. A class that does not exist would raise every mean, because its empty masks have a Dice of 1.
     """
     channels = [class_id - 1 for class_id in class_ids] or list(range(classes))
     matrix = dice_matrix(predicted, true, image_ids, classes)
@@ -202,7 +202,7 @@ def score_masks(
 
 
 def differences(one: Sequence[Scores], other: Sequence[Scores], *, level: float = intervals.LEVEL) -> list[Difference]:
-    """The mean Dice of `one` less that of `other`, per class, and last over all classes.
+    """The mean Dice of `one` minus that of `other`, per class; the last value is over all classes.
 
     Each side may be several trainings of the same settings with different seeds. Then their means are compared, and the
     interval includes the variation by seed: its standard deviation is that of the trainings around the mean of their

@@ -25,10 +25,10 @@ from severstal_cli.steel.tables import confidence, mask_table
 PLAN = "plan.json"
 
 SHARDS = 64
-"""The number for usual sets: a kill loses one shard at most."""
+"""Number of shards, unless each would have more than `LARGEST` images. A kill loses only unfinished shards."""
 
 MULTIPLE, LARGEST = 16, 4096
-"""Images per shard: a multiple of usual batch sizes, as no batch spans two shards; larger ones make long waits."""
+"""Images per shard: a multiple of usual batch sizes, as no batch spans two shards, and the maximum."""
 
 
 def shards_folder(submission: Path) -> Path:

@@ -246,11 +246,11 @@ def _cells(
 
 
 def middle_of_the_top(tied: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """Which cell to take of those that are equal within rounding, as often on small sets. tied: (T, S, M), some true.
+    """Select one of the cells that are equal within rounding, which is frequent on small sets. tied: (T, S, M).
 
     In this order:
     1. the fewest filters, and a filter of components before one of whole masks, so a filter without a gain is off;
-    2. the sizes with the longest stretch of equal thresholds, that is the flattest top; the middle one of several;
+    2. the sizes with the longest stretch of equal thresholds, i.e. the flattest maximum; of several, the middle one;
     3. the middle of that stretch, so that both edges are far.
     """
     sizes = np.argwhere(tied.any(axis=0))  # (P, 2) pairs (s, m), in ascending order
