@@ -190,10 +190,9 @@ class _Session:
     def _keep_what_is_left(self, kaggle: Kaggle, user: str, job: Job, version: int) -> list[RemoteResult]:
         """Fetch the runs and checkpoints of a notebook that failed or was stopped; [] if there are none."""
         try:
-            output.wait_until_listed(
-                kaggle, user, job.slug, version, (f"{folder_for(self._runs[0]).name}/{run_folder.CHECKPOINT}",),
-                poll_s=self._config.poll_s, late_s=self._config.late_s,
-            )  # fmt: skip
+            left = [folder_for(each).name for each in self._runs if not training.is_finished(each)] or [self._name]
+            output.wait_until_listed(kaggle, user, job.slug, version, (f"{left[0]}/{run_folder.CHECKPOINT}",),
+                                     poll_s=self._config.poll_s, late_s=self._config.late_s)  # fmt: skip
             fetched = fetching.fetch(kaggle, user, job.slug, version, self._work, self._runs)
         except SeverstalError as error:
             self._progress.log(f"the notebook's output cannot be fetched: {error}")
