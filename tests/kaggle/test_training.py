@@ -27,7 +27,7 @@ from severstal_cli import files
 from severstal_cli.config import Competition, RemoteConfig, SplitConfig, ThresholdsConfig, TrainConfig
 from severstal_cli.config.training import settings_with
 from severstal_cli.errors import InputError, MachineError, RunError
-from severstal_cli.kaggle import fetching, output, polling, training, watching, wheels
+from severstal_cli.kaggle import client, fetching, kernel, output, polling, state, training, watching, wheels
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.stages import remote_training, threshold_search
@@ -341,6 +341,22 @@ def test_a_session_that_ends_early_is_asked_for_the_first_fold_that_it_trained(
     session = remote_training._Session(config, config.work / "unet-small-folds", Said())
     assert session._keep_what_is_left(None, "", SimpleNamespace(slug=""), 1) == []  # type: ignore[arg-type]
     assert asked == [("unet-small-fold1/training.ckpt",)]
+
+
+def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched(
+    remote: Callable[..., RemoteConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = remote(remote={"cancel": True})
+    work = config.work / NAME
+    state.save(work, state.TrainingState(user=USER, settings="", job=state.JobState(kernel="k", kernel_version=1)))
+    kaggle = SimpleNamespace(user=lambda: USER, progress=Said())
+    monkeypatch.setattr(client, "connect", lambda *_, **__: kaggle)
+    monkeypatch.setattr(kernel, "look_at", lambda *_: lambda: (None, "it was cancelled"))
+    monkeypatch.setattr(output, "wait_until_listed", lambda *_, **__: [])
+    monkeypatch.setattr(fetching, "fetch", lambda *_: (_ for _ in ()).throw(MachineError("no network")))
+    with pytest.raises(MachineError, match="no network"):
+        remote_training.cancel(config)
+    assert state.load_training(work) is not None
 
 
 STEPS = ("StartBlobUpload", "PUT", "CreateDataset", "GetDatasetStatus", "SaveKernel", "GetKernelSessionStatus",
