@@ -1,6 +1,6 @@
 """Trained runs in Python and notebooks: images in, masks out, by the code of `severstal predict`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -11,8 +11,10 @@ import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from severstal_cli.config.checks import check
 from severstal_cli.errors import InputError
 from severstal_cli.learning.device import open_device
+from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.inference import engines, ensemble, level_maps, pipeline, runtimes
 from severstal_cli.learning.inference.inputs import bits_in_use
 from severstal_cli.learning.runs.model_card import class_names_of
@@ -109,18 +111,30 @@ class Model:
     def predict(self, image: NDArray[np.uint8] | Path | str) -> Prediction:
         """Predict one image: a file, or an array `(H, W)` grey or `(H, W, 3)` RGB, uint8.
 
-        Raises InputError: the file cannot be read, or the array has another shape or type.
+        Raises InputError: the file cannot be read, or the array has another shape or type. RunError: probabilities are
+        not finite.
         """
         if isinstance(image, str | Path):
-            return next(self.predict_many([image]))
+            with closing(self.predict_many([image])) as found:
+                return next(found)
         grey = _grey(image)
-        return self._finish(None, grey, next(self._levels(BATCH_SIZE, [grey])))
+        try:
+            (levels,) = self._levels(BATCH_SIZE, [grey])
+        except NotFiniteError as error:
+            raise error.of(self.runs[error.member], "this array") from None
+        return self._finish(None, grey, levels)
 
-    def predict_many(self, paths: Iterable[Path | str], *, batch_size: int = BATCH_SIZE) -> Iterator[Prediction]:
+    def predict_many(
+        self, paths: Iterable[Path | str], *, batch_size: int = BATCH_SIZE
+    ) -> Generator[Prediction, None, None]:
         """Predict image files, in order, while later ones are decoded: the masks of `severstal predict` on them.
 
-        Raises InputError at a file that cannot be read.
+        Raises InputError at a file that cannot be read, or if `paths` is one path or `batch_size` below 1. RunError:
+        probabilities are not finite.
         """
+        if isinstance(paths, str | Path):
+            raise InputError("predict_many takes a list of files", str(paths), "Give a list, or use predict")
+        check(batch_size >= 1, "batch size", batch_size, "at least 1")
         files = [Path(path) for path in paths]
         if not files:
             return

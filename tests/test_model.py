@@ -6,16 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import severstal_cli
 from severstal_cli import Model
 from severstal_cli.config import PredictConfig
-from severstal_cli.errors import InputError, RunError
+from severstal_cli.errors import InputError, RunError, UsageError
 from severstal_cli.stages import prediction
 from severstal_cli.steel.images.decoding import read_grey
 
@@ -104,6 +106,36 @@ def test_a_wrong_file_among_many_is_named(trained: tuple[Path, Path], tmp_path: 
     assert next(found).path == good
     with pytest.raises(InputError, match=r"b\.png"):
         next(found)
+
+
+def test_one_path_is_no_list_of_files(trained: tuple[Path, Path]) -> None:
+    model, path = Model.load(trained[1]), trained[0] / "train_images"
+    for one in (path, str(path)):
+        with pytest.raises(InputError, match=r"takes a list of files: .*train_images\. Give a list, or use predict"):
+            list(model.predict_many(one))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="wrong batch size: 0"):
+        list(model.predict_many([path], batch_size=0))
+    with pytest.raises(InputError, match="train_images"):
+        model.predict(path)
+
+
+def test_an_abandoned_prediction_leaves_no_threads(trained: tuple[Path, Path]) -> None:
+    files = sorted((trained[0] / "train_images").iterdir())
+    model, before = Model.load(trained[1], engine="torch"), set(threading.enumerate())
+    model.predict(files[0])
+    found = model.predict_many(files)
+    next(found)
+    found.close()
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.is_alive()]
+
+
+def test_probabilities_that_are_not_finite_name_the_run(
+    trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Model.load(trained[1], engine="torch")
+    monkeypatch.setattr(model, "_members", [lambda pixels: torch.full((len(pixels), 2, *pixels.shape[2:]), torch.nan)])
+    with pytest.raises(RunError, match=f"{trained[1]} gives numbers that are not finite: for this array"):
+        model.predict(np.zeros((64, 96), np.uint8))
 
 
 def test_no_run(tmp_path: Path) -> None:

@@ -44,3 +44,11 @@ def test_differences_take_lists_for_tuples_and_a_missing_setting_for_its_default
 def test_each_value_of_a_tuple_is_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"^wrong c"):
         TrainConfig(**settings)
+
+
+def test_a_setting_that_one_run_lacks_is_compared_with_its_default() -> None:
+    names = settings_with(changes_training=True)
+    older = {"arch": "unet"}
+    for settings, count in (({"arch": "unet", "dice_weight": 2.0}, 1), ({"arch": "unet", "dice_weight": 1.0}, 0)):
+        assert len(list(different_settings(older, settings, names))) == count
+        assert len(list(different_settings(settings, older, names))) == count

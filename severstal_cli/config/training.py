@@ -205,9 +205,9 @@ def different_settings(
 
     A setting that a run of an earlier version lacks had the default value.
     """
-    for name, value in settings.items():
-        saved_value = saved.get(name, getattr(TrainConfig, name, None))
-        before, now = (list(each) if isinstance(each, tuple) else each for each in (saved_value, value))
+    for name in {**settings, **saved}:
+        values = (each.get(name, getattr(TrainConfig, name, None)) for each in (saved, settings))
+        before, now = (list(value) if isinstance(value, tuple) else value for value in values)
         if name in names and before != now:
             yield name, before, now
 

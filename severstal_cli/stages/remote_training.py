@@ -11,7 +11,7 @@ from pathlib import Path
 
 from severstal_cli import files
 from severstal_cli.config import RemoteConfig, TrainConfig
-from severstal_cli.errors import InputError, SeverstalError
+from severstal_cli.errors import InputError, MachineError, SeverstalError
 from severstal_cli.kaggle import client, fetching, kernel, notebook, output, preflight, state, training, watching
 from severstal_cli.kaggle.client import Kaggle, RefusedError
 from severstal_cli.kaggle.job import Job, Task
@@ -190,17 +190,16 @@ class _Session:
     def _keep_what_is_left(self, kaggle: Kaggle, user: str, job: Job, version: int) -> list[RemoteResult]:
         """Fetch the runs and checkpoints of a notebook that failed or was stopped; [] if there are none."""
         try:
-            output.wait_until_listed(
-                kaggle, user, job.slug, version, (f"{folder_for(self._runs[0]).name}/{run_folder.CHECKPOINT}",),
-                poll_s=self._config.poll_s, late_s=self._config.late_s,
-            )  # fmt: skip
+            left = [folder_for(each).name for each in self._runs if not training.is_finished(each)] or [self._name]
+            output.wait_until_listed(kaggle, user, job.slug, version, (f"{left[0]}/{run_folder.CHECKPOINT}",),
+                                     poll_s=self._config.poll_s, late_s=self._config.late_s)  # fmt: skip
             fetched = fetching.fetch(kaggle, user, job.slug, version, self._work, self._runs)
         except SeverstalError as error:
+            if self._config.cancel and isinstance(error, MachineError):
+                raise  # the state stays, so the same command fetches the output
             self._progress.log(f"the notebook's output cannot be fetched: {error}")
             return []
-        if fetched is None:
-            return []
-        results = self._put(fetched)
+        results = [] if fetched is None else self._put(fetched)
         for result in results:
             if not result.finished:
                 self._progress.log(f"{result.folder}: fetched up to the last whole epoch; --resume resumes it")

@@ -171,7 +171,8 @@ def _start(config: TrainConfig, folder: Path, progress: Progress) -> _Session:
         loop.check_smallest_batch(network, data, config)
     if saved is None:
         height, width = (STRIDE * math.ceil(side / STRIDE) for side in card.image_size)
-        with fabric.autocast():
+        with fabric.autocast():  # some encoders take the smallest crops, but not the largest or whole images
+            registry.try_out(network, config.arch, config.encoder, (1, *data.piece), images=data.at_once, learns=True)
             registry.try_out(network, config.arch, config.encoder, (card.in_channels, height, width))  # to be judged by
     if config.batch_size is None and fabric.device.type != "cpu":  # a CPU's memory holds any step worth waiting for
         auto_batch_size.find_batch(network, data, config, fabric)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from severstal_cli import files
 from severstal_cli.config import Competition, RemoteConfig, SplitConfig, ThresholdsConfig, TrainConfig
 from severstal_cli.config.training import settings_with
 from severstal_cli.errors import InputError, MachineError, RunError
-from severstal_cli.kaggle import fetching, polling, training, watching, wheels
+from severstal_cli.kaggle import client, fetching, kernel, output, polling, state, training, watching, wheels
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.stages import remote_training, threshold_search
@@ -326,6 +327,36 @@ def test_every_fold_is_trained_and_a_second_session_trains_the_rest(
     assert sum(line.startswith(fallback) for line in said.lines) == 1
     with pytest.raises(InputError, match="every fold of unet-small-folds is trained"):
         remote_training.train(remote(**every, resume=True), said)
+
+
+def test_a_session_that_ends_early_is_asked_for_the_first_fold_that_it_trained(
+    remote: Callable[..., RemoteConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fold 0 is finished, so the notebook does not have it: waiting for its checkpoint takes minutes for nothing."""
+    asked: list[object] = []
+    monkeypatch.setattr(training, "is_finished", lambda config: config.fold == 0)
+    monkeypatch.setattr(output, "wait_until_listed", lambda *given, **_: asked.append(given[-1]))
+    monkeypatch.setattr(fetching, "fetch", lambda *_: None)
+    config = remote(fold=None, resume=True, remote={"every_fold": True})
+    session = remote_training._Session(config, config.work / "unet-small-folds", Said())
+    assert session._keep_what_is_left(None, "", SimpleNamespace(slug=""), 1) == []  # type: ignore[arg-type]
+    assert asked == [("unet-small-fold1/training.ckpt",)]
+
+
+def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched(
+    remote: Callable[..., RemoteConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = remote(remote={"cancel": True})
+    work = config.work / NAME
+    state.save(work, state.TrainingState(user=USER, settings="", job=state.JobState(kernel="k", kernel_version=1)))
+    kaggle = SimpleNamespace(user=lambda: USER, progress=Said())
+    monkeypatch.setattr(client, "connect", lambda *_, **__: kaggle)
+    monkeypatch.setattr(kernel, "look_at", lambda *_: lambda: (None, "it was cancelled"))
+    monkeypatch.setattr(output, "wait_until_listed", lambda *_, **__: [])
+    monkeypatch.setattr(fetching, "fetch", lambda *_: (_ for _ in ()).throw(MachineError("no network")))
+    with pytest.raises(MachineError, match="no network"):
+        remote_training.cancel(config)
+    assert state.load_training(work) is not None
 
 
 STEPS = ("StartBlobUpload", "PUT", "CreateDataset", "GetDatasetStatus", "SaveKernel", "GetKernelSessionStatus",

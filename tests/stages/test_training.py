@@ -518,6 +518,23 @@ class _OfOneSize(torch.nn.Conv2d):
         return registry.Logits(super().forward(pixels), None)
 
 
+class _OfNarrowCrops(torch.nn.Conv2d):
+    def __init__(self, classes: int) -> None:
+        super().__init__(1, classes, 1)
+
+    def forward(self, pixels: torch.Tensor) -> registry.Logits:
+        assert pixels.shape[2:] != (64, 64), "no squares"
+        return registry.Logits(super().forward(pixels), None)
+
+
+def test_a_network_that_fits_the_smallest_crops_alone_is_refused_before_the_training(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(registry, "build", lambda *_, classes, **__: _OfNarrowCrops(classes))
+    with pytest.raises(InputError, match="unet with encoder resnet34 does not take 64 x 64 pixels: no squares"):
+        training.train(_config(make_data(), tmp_path, arch="unet", crop_height_px=64, crop_widths_px=(64, 32)))
+
+
 def test_networks_that_do_not_fit_the_images_are_refused_before_the_training(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]

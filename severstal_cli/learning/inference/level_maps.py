@@ -37,7 +37,7 @@ takes 1 GB in float32."""
 
 def predict_levels(
     members: Sequence[Probs],
-    data_folder: Iterable[Grey | None],
+    images: Iterable[Grey | None],
     fabric: Fabric,
     *,
     views: str = "none",
@@ -53,7 +53,7 @@ def predict_levels(
 
     Raises NotFiniteError: probs are not finite in float32. If only half precision is not finite, float32 is used.
     """
-    batches = _batches_of_levels(members, data_folder, fabric, views, batch_size, weights, exclusive)
+    batches = _batches_of_levels(members, images, fabric, views, batch_size, weights, exclusive)
     if fabric.device.type == "cuda" and not any(isinstance(_engine(member), Compiled) for member in members):
         batches = run_ahead(batches, ahead=AHEAD, name="device")
     for levels in batches:
@@ -66,7 +66,7 @@ def _engine(member: Probs) -> Probs:
 
 def _batches_of_levels(
     members: Sequence[Probs],
-    data_folder: Iterable[Grey | None],
+    images: Iterable[Grey | None],
     fabric: Fabric,
     views: str,
     batch_size: int,
@@ -99,7 +99,7 @@ def _batches_of_levels(
         # on the host for every device: meanwhile a GPU works on the next batch
         return [make_exclusive(each) for each in arrived] if exclusive else arrived
 
-    for batch in _same_size(data_folder, batch_size, LARGEST_BATCH_PX // len(chosen)):
+    for batch in _same_size(images, batch_size, LARGEST_BATCH_PX // len(chosen)):
         try:
             in_flight.append((batch, _levels(members, shares, batch, fabric, chosen)))
         except (RuntimeError, MemoryError) as error:
@@ -169,10 +169,10 @@ def _levels(
     return _Levels(host, host_sums, copied)
 
 
-def _same_size(data_folder: Iterable[Grey | None], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:
+def _same_size(images: Iterable[Grey | None], batch_size: int, pixels: int) -> Iterator[NDArray[np.uint8]]:
     """Consecutive images of one size as `(N, H, W)`, up to `batch_size` images and, for N > 1, `pixels` pixels."""
     waiting: list[Grey] = []
-    for image in data_folder:
+    for image in images:
         if waiting and (
             image is None
             or image.shape != waiting[0].shape

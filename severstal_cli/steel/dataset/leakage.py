@@ -10,20 +10,26 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from severstal_cli import typed
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.dataset.near_duplicates import find_near_duplicates
 from severstal_cli.steel.dataset.splits import HOLDOUT, Split
-from severstal_cli.steel.images.decoding import read_grey
+from severstal_cli.steel.images.decoding import Grey, read_grey
 from severstal_cli.steel.tables.table_files import metadata_path
 from severstal_cli.wording import counted
 
 Record = Mapping[str, Any]
+
+MOST_WINDOWS = 200
+"""Pairs of windows that are compared; an image so much smaller than its namesake counts as a crop of it."""
 
 
 def records_of(submission: Path) -> Iterator[tuple[str, Record]]:
@@ -107,15 +113,14 @@ def check_submission(
 
 
 def _of_other_steel(files_of: Mapping[str, Path], train_images: Path) -> set[str]:
-    """The images with a namesake in `train_images` that is no near-duplicate. An unreadable image is not among them."""
+    """The images whose namesake in `train_images` shows other steel. An unreadable image is not among them."""
     others = set()
     for image_id, path in files_of.items():
         namesake = train_images / image_id
         if path.parent.resolve() == train_images.resolve() or not namesake.is_file():
             continue
         with suppress(InputError):
-            own, other = find_near_duplicates([read_grey(path), read_grey(namesake)])
-            if own != other:
+            if _is_other_steel(read_grey(path), read_grey(namesake)):
                 others.add(image_id)
     return others
 
@@ -129,6 +134,34 @@ def _remedy(image_ids: Sequence[str], split: Split, left_out: Collection[str]) -
             name = "the holdout" if part == HOLDOUT else f"fold {part}, which it was validated on"
             return f"Give --images {shlex.quote(f'{split.path}:{part}')} for {name} ({counted(len(whole))})"
     return "Give with --images only images that it left out, or use score --model"
+
+
+def _is_other_steel(one: Grey, other: Grey) -> bool:
+    """Whether two images certainly show other steel: neither is a copy or a crop of the other, mirrored or not.
+
+    False for an image with so little texture that the search would not find a copy, and for one of many times the size.
+    """
+    if not all(_is_same(image, np.where(image < 255, image + 1, 254)) for image in (one, other)):
+        return False
+    height, width = (min(sides) for sides in zip(one.shape, other.shape, strict=True))
+    pairs = [(one, other), *product(_windows(one, height, width), _windows(other, height, width))]
+    return len(pairs) <= MOST_WINDOWS and not any(
+        _is_same(first[::down, ::right], second) for first, second in pairs for down in (1, -1) for right in (1, -1)
+    )
+
+
+def _is_same(one: Grey, other: Grey) -> bool:
+    first, second = find_near_duplicates(map(np.ascontiguousarray, (one, other)))
+    return bool(first == second)
+
+
+def _windows(image: Grey, height: int, width: int) -> list[Grey]:
+    """Windows of this size, half of which overlaps the next: one of them has most of any crop of this size."""
+    rows, columns = (
+        [*range(0, side - part, max(part // 2, 1)), side - part]
+        for side, part in zip(image.shape, (height, width), strict=True)
+    )
+    return [np.ascontiguousarray(image[y : y + height, x : x + width]) for y, x in product(rows, columns)]
 
 
 def is_unknown(record: Record, *, data: str, split: str) -> bool:

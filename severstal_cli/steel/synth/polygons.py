@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from severstal_cli.steel.images.decoding import cv2
 
 FULL_PX = 256 * 1600
-CLASSES = 4
 
 # number of images with each set of classes in the competition's training set, 12,568 in total
 CLASS_SETS: tuple[tuple[tuple[int, ...], int], ...] = (

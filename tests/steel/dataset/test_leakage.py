@@ -1,8 +1,11 @@
 """Records of trainings: which leakage they reveal, and which they cannot rule out."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from severstal_cli.errors import InputError
@@ -94,3 +97,43 @@ def test_what_a_training_must_not_have_seen(
 ) -> None:
     assert leakage.fault_of(there, data="d", split="s", fold=fold) == fault
     assert leakage.is_unknown(there, data="d", split="s") == (there["data"] == there["split"] == "other")
+
+
+def steel(seed: int, height: int = 128, width: int = 480) -> np.ndarray:
+    grain = cv2.GaussianBlur(np.random.default_rng(seed).normal(0, 1, (height, width)), (0, 0), 2.5)
+    return np.clip(120 + 12 * grain / grain.std(), 0, 255).astype(np.uint8)
+
+
+def check_namesake(folder: Path, image: np.ndarray, namesake: np.ndarray) -> None:
+    for part, pixels in (("new", image), ("train", namesake)):
+        (folder / part).mkdir()
+        cv2.imwrite(str(folder / part / "c.png"), pixels)
+    split = Split(path=Path("splits.csv"), parts={"c.png": "1"}, groups={}, class_sets={})
+    path = with_records(folder, record(0, split=split.fingerprint))
+    files = {"c.png": folder / "new" / "c.png"}
+    leakage.check_submission(path, ["c.png"], split, files_of=files, train_images=folder / "train")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: image + 3,
+        lambda image: image[:, :300],
+        lambda image: image[20:100, 130:410],
+        lambda image: image[:, ::-1],
+        lambda image: image[::-1, ::-1],
+        lambda image: image[::-1, 200:],
+        lambda image: cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+        lambda image: image[:40, :40],
+        lambda image: np.full_like(image, 255),
+        lambda image: np.full_like(image, 7),
+    ],
+)
+def test_a_changed_copy_of_its_namesake_is_leakage(tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    with pytest.raises(InputError, match="1 of 1, first c"):
+        check_namesake(tmp_path, change(steel(1)), steel(1))
+
+
+@pytest.mark.parametrize("size", [(128, 480), (128, 300), (200, 200)])
+def test_other_steel_of_any_size_is_no_leakage(tmp_path: Path, size: tuple[int, int]) -> None:
+    check_namesake(tmp_path, steel(2, *size), steel(1))
