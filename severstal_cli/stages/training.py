@@ -129,8 +129,7 @@ def _train(config: TrainConfig, progress: Progress) -> TrainResult:
     """`train` in this process."""
     folder = names.folder_for(config)
     files.check_writable(folder / run_folder.CHECKPOINT)
-    lock = files.locked(folder, f"another process is training {folder}")
-    with lock if distributed.is_first() else nullcontext():
+    with files.locked(folder, f"another process is training {folder}") if distributed.is_first() else nullcontext():
         session = _start(config, folder, progress)
         _train_epochs(session)
         _finish(session)
