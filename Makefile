@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 	$(RUN) severstal_cli demo demo --seed 0
 
 test: $(VENV)/installed-dev
-	$(RUN) pytest
+	$(RUN) pytest -n 2 --dist loadfile
 
 gate: $(VENV)/installed-dev
 	$(RUN) ruff check .

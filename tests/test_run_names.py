@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import sys
@@ -265,6 +266,7 @@ def test_models_lists_the_facts_of_the_runs_of_several_folders(
     shutil.copytree(trained[1], run)
     shutil.copytree(trained[1], tmp_path / "two/plain", ignore=shutil.ignore_patterns("thresholds.*"))
     (run / "score.json").write_text(json.dumps({"mean_dice": 0.91234}))
+    os.utime(run / "model.json")  # a copy is as old as the run
     (tmp_path / "two/plain/score.json").write_text("damaged")
     size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file()) / 1e6
     dice = f"{model_card.read_card(run).validation_dice:.4f}"

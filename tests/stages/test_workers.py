@@ -216,7 +216,9 @@ def test_a_killed_worker_ends_all_with_one_line_and_torchrun_resumes_with_the_sa
     output = capfd.readouterr()
     assert output.out == ""
     assert output.err.splitlines()[-1] == f"severstal: worker 2 of 2 was killed (signal 9). {RESUME}"
-    assert [line.split(":")[0] for line in output.err.splitlines()] == ["unet-small-fold0", "epoch 1/3", "severstal"]
+    assert [line.split(":")[0] for line in output.err.splitlines()] == [
+        "unet-small-fold0", "note", "epoch 1/3", "severstal",
+    ]  # fmt: skip
 
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
     process = _run(*torchrun, "-m", "severstal_cli", *_options(config), "--resume")
