@@ -50,7 +50,7 @@ def demo(
 
     result = demo.demonstrate(configs.DemoConfig(out=out, seed=seed), TerminalProgress())
     printing.print_demo(result)
-    typer.echo(f"image, ground truth and predicted masks: {result.picture}")
+    typer.echo(f"image, ground truth and predicted masks: {result.overlays}")
 
 
 @app.command(rich_help_panel=DATA)

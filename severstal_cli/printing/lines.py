@@ -126,7 +126,7 @@ def export_line(result: "ExportResult") -> str:
     size = sum(path.stat().st_size for path in files if path.suffix != ".json") / 2**20
     levels = f"differ by at most {result.largest_difference} of 255 from" if result.largest_difference else "equal"
     return (
-        f"wrote {result.file} ({size:.1f} MiB), levels {levels} those of torch on {result.picture.name}; "
+        f"wrote {result.file} ({size:.1f} MiB), levels {levels} those of torch on {result.image.name}; "
         f"next: severstal predict IMAGES --model {shlex.quote(str(result.folder))}"
     )
 

@@ -31,7 +31,7 @@ class DemoResult:
 
     scores: Mapping[str, ScoreResult]
     """Network -> score on the holdout set."""
-    picture: Path
+    overlays: Path
     """A figure of test images with their ground truth and the masks of each network."""
 
 
@@ -59,9 +59,9 @@ def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> Demo
         checked = checking.check(configs.CheckConfig(submission=written[arch], images=data / "test_images"), progress)
         if not checked.is_valid:
             raise SeverstalError(f"{written[arch]} is not valid", checked.faults[0].message)
-    picture = config.out / "comparison.png"
-    drawing.write_png(picture, _panel(data, written))
-    return DemoResult(scores=scores, picture=picture)
+    overlays = config.out / "comparison.png"
+    drawing.write_png(overlays, _panel(data, written))
+    return DemoResult(scores=scores, overlays=overlays)
 
 
 def _check_folder(out: Path, data: Path) -> None:

@@ -28,7 +28,7 @@ class ExportResult:
 
     folder: Path
     file: Path
-    picture: Path
+    image: Path
     largest_difference: int
     """Largest difference from torch's levels, in float32, over all pixels of the image."""
 
@@ -62,7 +62,7 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
         if difference > LARGEST_DIFFERENCE:
             raise RunError(f"{config.run} as {config.format} gives other levels than torch",
                            f"up to {difference} of 255 on {image}", "Use another --format")  # fmt: skip
-    return ExportResult(folder=out, file=out / file.name, picture=image, largest_difference=difference)
+    return ExportResult(folder=out, file=out / file.name, image=image, largest_difference=difference)
 
 
 def _difference(

@@ -128,7 +128,7 @@ def test_without_the_images_of_the_training_it_asks_for_one(trained: tuple[Path,
     with pytest.raises(InputError, match=r"no image to check the export with: .*gone.*Give one with --image"):
         exporting.export_run(ExportConfig(run=moved, format="onnx"))
     image = next((data / "train_images").iterdir())
-    assert exporting.export_run(ExportConfig(run=moved, format="onnx", image=image)).picture == image
+    assert exporting.export_run(ExportConfig(run=moved, format="onnx", image=image)).image == image
 
 
 def test_an_exported_run_has_no_weights_to_load(trained: tuple[Path, Path], tmp_path: Path) -> None:
