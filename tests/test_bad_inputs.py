@@ -487,7 +487,7 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "wrong name for a submission: old.parts. A folder of that name is made for its parts"),
     ("pictures below a file", nothing, f"{PREDICT} --masks old.csv",
      "cannot write old.csv/000000000.png: old.csv is a file. Name another folder"),
-    ("pictures over the images", nothing, f"{PREDICT} --masks data/train_images",
+    ("overlays over the images", nothing, f"{PREDICT} --masks data/train_images",
      "data/train_images holds the images: the overlays would be taken for images next time. Name another folder …"),
     # score
     ("no truth", nothing, "score old.csv",
@@ -705,7 +705,7 @@ def flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
 
 
-def check_told(outcome: Outcome, said: str, code: int = 1) -> None:
+def check_message(outcome: Outcome, said: str, code: int = 1) -> None:
     """The exit code, nothing on stdout, and at the end of stderr the one line that says all."""
     lines = outcome.err.splitlines()
     assert (outcome.code, outcome.out) == (code, ""), outcome.err
@@ -723,7 +723,7 @@ def test_wrong_input_is_one_line_and_harms_nothing(
     before = snapshot(work)
     outcome = severstal(line)
     assert snapshot(work) == before
-    check_told(outcome, said, code=2 if OPTION.match(said) else 1)
+    check_message(outcome, said, code=2 if OPTION.match(said) else 1)
 
 
 @pytest.mark.parametrize(
@@ -815,7 +815,7 @@ def test_no_network_for_imagenet_weights(severstal: Severstal, work: Path, monke
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", no_route)
     before = snapshot(work)
     outcome = severstal("train --data data --encoder resnet18 --epochs 1")
-    check_told(outcome, "the ImageNet weights of resnet18 could not be fetched: … We couldn't connect to '…'. Pass "
+    check_message(outcome, "the ImageNet weights of resnet18 could not be fetched: … We couldn't connect to '…'. Pass "
                "--encoder-weights none, or put them at models/encoders/resnet18.safetensors")  # fmt: skip
     assert snapshot(work) == before
 
@@ -830,14 +830,14 @@ def test_full_memory(severstal: Severstal, work: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(loop.losses, "total_loss", fail)
     before = snapshot(work)
-    check_told(severstal(TRAIN), "a batch of 8 does not fit the device's memory: … Pass …")
+    check_message(severstal(TRAIN), "a batch of 8 does not fit the device's memory: … Pass …")
     assert snapshot(work) == before
 
 
 def test_a_loss_that_is_no_number(severstal: Severstal, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.losses, "total_loss", lambda *_: torch.tensor(float("nan")))
     before = snapshot(work)
-    check_told(severstal(TRAIN), "the loss is nan in epoch 1, batch 1: 0….png, 0….png. Look at these images, or …")
+    check_message(severstal(TRAIN), "the loss is nan in epoch 1, batch 1: 0….png, 0….png. Look at these images, or …")
     assert snapshot(work) == before
 
 
@@ -913,7 +913,7 @@ def test_a_failing_write(
         path = "set/synthetic.json"
     if line.startswith("predict"):  # likewise
         path = "old.parts/plan.json"
-    check_told(outcome, f"cannot write {path}: {found}")
+    check_message(outcome, f"cannot write {path}: {found}")
     after = snapshot(work)
     assert {name: after.get(name) for name in before} == before
     assert set(after) - set(before) <= {"models/new", "set"}  # folders
@@ -932,8 +932,8 @@ def test_no_permission_to_read(severstal: Severstal, work: Path, monkeypatch: py
     with monkeypatch.context() as broken:
         broken.setattr(io, "open", refuse)
         image_outcome, table_outcome = severstal(PREDICT), severstal("split --data data")
-    check_told(image_outcome, f"cannot read {IMAGE}: Permission denied. Change its permissions")
-    check_told(table_outcome, "cannot read data/train.csv: Permission denied. Change its permissions")
+    check_message(image_outcome, f"cannot read {IMAGE}: Permission denied. Change its permissions")
+    check_message(table_outcome, "cannot read data/train.csv: Permission denied. Change its permissions")
     assert snapshot(work) == before
 
 
@@ -972,10 +972,10 @@ def test_a_disk_that_fills_up(severstal: Severstal, work: Path, small_disk: Path
     masks = "".join(f"{number}.png,1,{rle.to_text(rle.encode(noise))}\n" for number in range(60))
     Path("noise.csv").write_text(HEADER + masks)
     before = snapshot(work)
-    told = f"cannot write {path}: No space left on device. Free some space or name another folder"
+    expected = f"cannot write {path}: No space left on device. Free some space or name another folder"
     if line.startswith("train"):
-        told = f"the disk of {Path(path).parent} is too full for the training: 0.0 MB free, its checkpoints need …"
-    check_told(severstal(line), told)
+        expected = f"the disk of {Path(path).parent} is too full for the training: 0.0 MB free, its checkpoints need …"
+    check_message(severstal(line), expected)
     assert snapshot(work) == before
     assert list(small_disk.rglob("*.part")) == []
     for picture_path in small_disk.rglob("*.png"):
@@ -991,7 +991,7 @@ def test_a_disk_too_small_for_the_image_cache(severstal: Severstal, small_disk: 
         f"cannot cache the decoded images in {small_disk}/.severstal: 24,576 bytes needed, … free. "
         "Free some space, or let XDG_CACHE_HOME name a larger disk and make the data folder read-only"
     )
-    check_told(severstal(f"split --data {small_disk}"), said)
+    check_message(severstal(f"split --data {small_disk}"), said)
     assert snapshot(small_disk) == before
 
 

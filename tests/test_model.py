@@ -68,10 +68,10 @@ def test_what_a_prediction_holds(trained: tuple[Path, Path], low: Path) -> None:
     assert (found.probabilities[found.masks] >= 40 / 255).all()
     assert found.probabilities.max() <= 1
     np.testing.assert_array_equal(found.image, grey)
-    picture = found.overlay()
+    overlay = found.overlay()
     shown = cv2.imdecode(np.frombuffer(found._repr_png_(), np.uint8), cv2.IMREAD_COLOR)
-    np.testing.assert_array_equal(shown[:, :, ::-1], picture)
-    assert (picture != grey[:, :, None]).any()
+    np.testing.assert_array_equal(shown[:, :, ::-1], overlay)
+    assert (overlay != grey[:, :, None]).any()
     assert repr(found).startswith("Prediction(64 x 96, class ")
 
 

@@ -60,7 +60,7 @@ def break_half(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return broken
 
 
-def pictures(sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+def images_of(sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
 
@@ -81,7 +81,7 @@ def checked(member: Member, fabric: Fabric, heard: Any) -> CheckedHalf:
 def test_a_size_that_half_precision_computes_wrongly_is_computed_in_float32(break_half, heard, fault: str) -> None:  # type: ignore[no-untyped-def]
     """Deepest layers of 64 x 32 are 2 columns wide before the last step, those of 64 x 128 are not."""
     half, exact, member = on_cpu("bf16-mixed"), on_cpu("32-true"), member_of()
-    data_folder = pictures([(64, 32)] * 3 + [(64, 128)] * 2 + [(64, 32)] * 3)
+    data_folder = images_of([(64, 32)] * 3 + [(64, 128)] * 2 + [(64, 32)] * 3)
     float32 = list(predict_levels([member], data_folder, exact))
     right = list(predict_levels([member], data_folder, half))
     break_half(2, fault)
@@ -98,7 +98,7 @@ def test_a_size_that_half_precision_computes_wrongly_is_computed_in_float32(brea
 def test_half_precision_that_fails_is_not_used(heard) -> None:  # type: ignore[no-untyped-def]
     """As OpenVINO does where the processor has no instructions for it, though it says so."""
     half, member = on_cpu("bf16-mixed"), member_of()
-    data_folder = pictures([(64, 32)] * 2)
+    data_folder = images_of([(64, 32)] * 2)
     expected = list(predict_levels([member], data_folder, on_cpu("32-true")))
     probs = checked(member, half, heard)
 
@@ -114,8 +114,8 @@ def test_each_number_of_images_and_each_view_is_a_size_of_its_own(break_half, he
     half, member = on_cpu("bf16-mixed"), member_of()
     break_half(2, "other channels", batch=1)
     probs = checked(member, half, heard)
-    list(predict_levels([probs], pictures([(64, 32)] * 3), half, batch_size=2))
-    list(predict_levels([probs], pictures([(50, 70)]), half, batch_size=2, views="larger"))
+    list(predict_levels([probs], images_of([(64, 32)] * 3), half, batch_size=2))
+    list(predict_levels([probs], images_of([(50, 70)]), half, batch_size=2, views="larger"))
     assert probs.agreement == {(2, 64, 32): True, (1, 64, 32): False, (1, 64, 96): True, (1, 64, 128): True}
     assert len(heard.lines) == 1
 
@@ -131,7 +131,7 @@ def test_rounding_alone_is_no_fault(arch: str, is_trained: bool, heard) -> None:
             member.network(torch.rand(4, 1, 64, 64, generator=torch.Generator().manual_seed(seed)) * 5 - 2)
         member.eval()
     probs = checked(member, half, heard)
-    list(predict_levels([probs], pictures([(64, 96)] * 4 + [(64, 32), (96, 160)]), half))
+    list(predict_levels([probs], images_of([(64, 96)] * 4 + [(64, 32), (96, 160)]), half))
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(*size, generator=generator) * 5 - 2 for size in ((4, 1, 64, 96), (1, 1, 64, 32))]
     agreement: precision.Agreement = {}
@@ -173,7 +173,7 @@ def test_engines_in_half_precision_are_careful(trained, with_openvino: None, hea
     """Where half precision is wrong, the levels are those of the engine in float32, and the run is named."""
     _, folder = trained
     card, half = model_card.read_card(folder), on_cpu("bf16-mixed")
-    data_folder = pictures([(64, 96)] * 3)
+    data_folder = images_of([(64, 96)] * 3)
     [plain] = engines.load_members([folder], [card], on_cpu("32-true"), engine=engine)
     expected = list(predict_levels([plain], data_folder, on_cpu("32-true")))
     [probs] = engines.load_members([folder], [card], half, engine=engine, progress=heard)
@@ -353,8 +353,8 @@ def test_running_statistics_that_are_not_finite_end_the_epoch_at_the_batch(
     config = TrainConfig(data=make_data(images=18), models=tmp_path, arch="unet-small", batch_size=4, epochs=1,
                          precision="32-true")  # fmt: skip
     line = r"running statistics are not finite in epoch 1, batch 2: network\.deepest\.1\.running_var, images "
-    with pytest.raises(SeverstalError, match=line) as told:
+    with pytest.raises(SeverstalError, match=line) as failure:
         training.train(config)
-    assert ", ".join(batches[1]) in str(told.value)
+    assert ", ".join(batches[1]) in str(failure.value)
     assert len(batches) == 2
     assert not (names.folder_for(config) / run_folder.WEIGHTS).exists()

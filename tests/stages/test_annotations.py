@@ -432,10 +432,10 @@ def test_the_command_prints_the_classes(
     with pytest.raises(SystemExit) as end:
         main()
     assert not end.value.code
-    told = capsys.readouterr()
-    assert told.out.splitlines()[1] == "class 1 = spot (0 masks), class 2 = scratch (1 mask)"
-    assert "CVAT annotations of 1 image\n" in told.err
-    assert "1 tags are ignored" in told.err
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1] == "class 1 = spot (0 masks), class 2 = scratch (1 mask)"
+    assert "CVAT annotations of 1 image\n" in printed.err
+    assert "1 tags are ignored" in printed.err
     assert (tmp_path / "t.csv").read_text().startswith(f"{HEAD}a.jpg,2,")
 
 

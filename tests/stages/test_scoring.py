@@ -315,7 +315,7 @@ def test_thresholds_of_another_split_are_refused(trained, tmp_path: Path) -> Non
 
 
 def test_test_images_may_share_names_with_training_images(trained, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
-    """As in NEU-Seg, whose parts are numbered alike. A copy of a training image stays leakage, however it is saved."""
+    """As in NEU-Seg, whose parts share names. A copy of a training image stays leakage, however it is saved."""
     data, folder = trained
     split = read_splits(data / "splits.csv")
     (names := split.ids_of("1")[:3]).sort()

@@ -19,9 +19,9 @@ State = dict[str, Tensor]
 
 
 def encoder_of(name: str, in_channels: int = 3, path: Path | None = None, progress: Any = None) -> nn.Module:
-    told = {} if progress is None else {"progress": progress}
+    options = {} if progress is None else {"progress": progress}
     weights = None if path is None else str(path)
-    network = build("unet", encoder=name, encoder_weights=weights, in_channels=in_channels, classes=2, **told)  # type: ignore[arg-type]
+    network = build("unet", encoder=name, encoder_weights=weights, in_channels=in_channels, classes=2, **options)  # type: ignore[arg-type]
     return network.encoder  # type: ignore[return-value]
 
 

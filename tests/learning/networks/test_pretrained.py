@@ -1,4 +1,4 @@
-"""Weights of encoders: found by name, fetched or told why not, summed to one channel."""
+"""Weights of encoders: found by name, fetched or refused with the reason, summed to one channel."""
 
 from pathlib import Path
 from unittest.mock import MagicMock

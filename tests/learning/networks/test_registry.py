@@ -77,7 +77,7 @@ def test_a_name_is_registered_once() -> None:
 
 
 class _Refusing(torch.nn.Module):
-    """Fails where it is told to: in the forward pass, in the backward pass, or in neither."""
+    """Fails in the chosen pass: in the forward pass, in the backward pass, or in neither."""
 
     def __init__(self, error: Exception | None, where: str) -> None:
         super().__init__()
@@ -115,8 +115,8 @@ def test_a_full_memory_is_no_fault_of_the_encoder(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(MachineError, match="does not take 64 x 96 pixels: the memory is too small"):
             registry.try_out(_Refusing(error, "forward"), "unet", "resnet18", (1, 64, 96))
 
-        def fail(*_: object, told: Exception = error, **__: object) -> None:
-            raise told
+        def fail(*_: object, raised: Exception = error, **__: object) -> None:
+            raise raised
 
         monkeypatch.setattr("segmentation_models_pytorch.Unet", fail)
         with pytest.raises(MachineError, match="unet cannot use encoder resnet18: the memory is too small"):

@@ -1,4 +1,4 @@
-"""The folder of a trained model: what is written is read back, and what is wrong with it is told."""
+"""The folder of a trained model: what is written is read back, and its faults are reported."""
 
 import dataclasses
 import errno
