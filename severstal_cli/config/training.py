@@ -78,7 +78,7 @@ class TrainConfig:
     """Processes on this machine, each with a GPU where there are GPUs. torchrun sets the number itself."""
     batch_size: int | None = setting(8, AT_LEAST_1, on_resume="new")
     """Images per device and forward pass. None: as many as fit the GPU's memory, a divisor of `step_images`, which then
-    defaults to `AUTO_STEP_IMAGES`; only batch norm sees the difference. On a CPU None takes the whole step at once, since
+    defaults to `AUTO_STEP_IMAGES`; only batch norm sees the difference. On a CPU None is the whole step, since
     larger batches are hardly faster. `model.json` records the number."""
     step_images: int | None = setting(None, AT_LEAST_1, on_resume="new")
     """Effective batch size per device, by gradient accumulation; None: `batch_size`. More devices make larger steps;
