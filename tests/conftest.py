@@ -17,6 +17,11 @@ from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables import confidence, mask_table
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names bytes by their argument: gzip writes the time into them, and two processes must name a test alike."""
+    return argname if isinstance(val, bytes) else None
+
+
 class Heard(Progress):
     """Keeps the lines that were said."""
 
