@@ -4,6 +4,7 @@
     python bench/neu_seg.py --data NEU_SEG --work WORK --networks unet --weights none --seeds 0 1 2 --time-limit 150m
     python bench/neu_seg.py --data NEU_SEG --work WORK --folds 0 1 2 3 4 --validation-only
     python bench/neu_seg.py --work WORK --table
+    python bench/neu_seg.py --data NEU_SEG --work WORK --study --networks unet linknet --seeds 0 1 2 --epochs 4
 
 NEU_SEG holds train_images, train.csv, test_images and test.csv: 3,630 and 840 images of hot-rolled strip, 200 x 200,
 classes 1 inclusion, 2 patch, 3 scratch. WORK gets a copy of it in data/ and test/ (300 names stand in both parts, for
@@ -19,6 +20,9 @@ where a kill left it; a finished one is left as it is. Other settings take anoth
 The test part is scored once for each configuration. WORK/test_scores.jsonl has a line for every score ever made, and
 the table has a row for each line. Choose by the validation scores, best with `--validation-only`, which leaves the test
 images unread; what is chosen by test scores is no longer measured by them.
+
+`--study` is the question that this project began with. WORK/study holds both parts, the test part as the holdout set,
+and `severstal compare` trains each network with each seed on fold 0 and tests the differences on the test part.
 
 "all 840" is the mean Dice over all test images and its interval of 95 % over images. "the 210": the code of the
 published table scores the first image of each batch of four, so the 1st, 5th, 9th, ... of the sorted names. Some 11
@@ -166,6 +170,34 @@ def copy_part(data, part, target):
     begun.rename(target)
 
 
+def study(work, options):
+    """Train each network with each seed and test their differences on the test part, which is the holdout set here."""
+    folder = work.folder / "study"
+    if not folder.exists():
+        begun = folder.with_suffix(".begun")
+        shutil.rmtree(begun, ignore_errors=True)
+        shutil.copytree(work.folder / "data" / "train_images", begun / "train_images")
+        for path in (work.folder / "test" / "test_images").iterdir():
+            shutil.copyfile(path, begun / "train_images" / f"test-{path.name}")
+        _, *rows = (work.folder / "test" / "test.csv").read_text(encoding="utf-8").splitlines()
+        table = (work.folder / "data" / "train.csv").read_text(encoding="utf-8").splitlines()
+        (begun / "train.csv").write_text("\n".join([*table, *(f"test-{row}" for row in rows)]) + "\n", encoding="utf-8")
+        splits = (work.folder / "data" / "splits.csv").read_text(encoding="utf-8").splitlines()
+        classes = {}
+        for row in rows:
+            name, class_id, _ = row.split(",", 2)
+            classes.setdefault(name, []).append(class_id)
+        names = sorted(path.name for path in (work.folder / "test" / "test_images").iterdir())
+        group = max(int(row.split(",")[2]) for row in splits[1:])
+        splits += [f"test-{name},holdout,{group + number},{' '.join(sorted(classes.get(name, [])))}"
+                   for number, name in enumerate(names, 1)]  # fmt: skip
+        (begun / "splits.csv").write_text("\n".join(splits) + "\n", encoding="utf-8")
+        begun.rename(folder)
+    words = ["compare", *options.networks, "--data", "study", "--encoder", options.encoder, "--epochs", options.epochs,
+             "--encoder-weights", options.weights[0], "--seeds", ",".join(map(str, options.seeds))]  # fmt: skip
+    work.severstal(*words)
+
+
 def train(work, name, options, network, weights, fold, seed):
     """The run of this name, finished."""
     words = ["train", "--data", "data", "--arch", network, "--encoder", options.encoder, "--encoder-weights", weights,
@@ -218,12 +250,16 @@ def main():
     parser.add_argument("--config", type=Path, help="other settings of `train`, as JSON; with a --tag")
     parser.add_argument("--tag", default="", help="a part of the names of runs, for other settings")
     parser.add_argument("--validation-only", action="store_true", help="leave the test images unread")
+    parser.add_argument("--study", action="store_true", help="compare the networks on the test part, by seeds")
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and end")
     options = parser.parse_args()
     work = Work(options.work.resolve())
     if not options.table:
         (work.folder / "submissions").mkdir(parents=True, exist_ok=True)
         prepare(work, options)
+        if options.study:
+            study(work, options)
+            return
         for network in options.networks:
             for weights in options.weights:
                 for seed in options.seeds:
