@@ -89,7 +89,6 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--no-plain", action="store_true")
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     fabric = open_device()
@@ -101,8 +100,7 @@ def main():
         plain = None if options.no_plain else plain_predict.Network(folder)
         for engine in options.engines:
             how = ensemble.read([folder])
-            members = engines.load_members(how.folders, how.cards, fabric, engine=engine,
-                                           compile_networks=options.compile)  # fmt: skip
+            members = engines.load_members(how.folders, how.cards, fabric, engine=engine)
             if options.profile:
                 profile(paths, how, members, fabric)
             for views in options.tta:

@@ -58,12 +58,8 @@ BASE: dict[str, Any] = {}
 """Settings of `TrainConfig` that all trainings of `ablation` have; the rest are defaults."""
 
 INGREDIENTS: dict[str, dict[str, Any]] = {
-    "no head": {"head_weight": 0.0, "false_alarm_weight": 1.0},
-    "false alarms": {"false_alarm_weight": 1.0},
-    "false alarms 0.2": {"false_alarm_weight": 0.2},
+    "no head": {"head_weight": 0.0},
     "batches of 4": {"batch_size": 4},
-    "warp": {"warp_share": 0.5},
-    "tone and detail": {"gamma": 0.2, "detail": 0.5, "noise": 0.02},
     "half size first": {"half_size_share": 0.3},
     "higher rate": {"learning_rate": 3e-3},
     "lovasz last": {"lovasz_weight": 0.5, "lovasz_share": 0.25},
@@ -73,9 +69,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "paste": {"paste_share": 0.3},
     "whole images last": {"whole_image_share": 0.2},
     "steps of 16": {"step_images": 16},
-    "focal": {"focal_gamma": 1.0},
     "lovasz": {"lovasz_weight": 0.5},
-    "black ends": {"black_end_share": 0.05},
     "more pieces on defects": {"defect_share": 0.8},
     "mixed widths": {"crop_widths_px": [128, 160, 192]},
 }
@@ -84,11 +78,10 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
 STUDY: dict[str, Any] = {
     "epochs": 15, "batch_size": 32, "learning_rate": 1e-3, "warmup_share": 0.0, "weight_decay": 0.0,
     "average_decay": 0.0, "crop_height_px": 100_000, "crop_widths_px": [100_000], "defect_share": 0.0,
-    "bce_weight": 1.0, "dice_weight": 1.0, "false_alarm_weight": 1.0, "best_epochs": 1,
+    "bce_weight": 1.0, "dice_weight": 1.0, "best_epochs": 1,
     "class_weights": [], "step_images": None, "precision": "32-true",
 } | dict.fromkeys((
-    "brightness", "contrast", "gamma", "detail", "noise", "warp_share", "paste_share", "black_end_share",
-    "half_size_share", "whole_image_share", "lovasz_weight", "focal_gamma", "head_weight",
+    "brightness", "contrast", "paste_share", "half_size_share", "whole_image_share", "lovasz_weight", "head_weight",
 ), 0.0)  # fmt: skip
 """Crops larger than any image: whole images. Ingredients are switched off by name, whatever the defaults are."""
 

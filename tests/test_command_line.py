@@ -180,23 +180,23 @@ def test_a_fold_is_a_number_or_none(severstal: Severstal, configs: list[Any], te
 @pytest.mark.parametrize(
     ("options", "settings"),
     [
-        ("", (8, None, False)),
-        ("--batch-size 3", (3, None, False)),
-        ("--batch-size auto --step-images 16 --compile", (None, 16, True)),
+        ("", (8, None)),
+        ("--batch-size 3", (3, None)),
+        ("--batch-size auto --step-images 16", (None, 16)),
     ],
 )
 def test_a_batch_is_a_number_or_auto(
-    severstal: Severstal, configs: list[Any], options: str, settings: tuple[int | None, int | None, bool]
+    severstal: Severstal, configs: list[Any], options: str, settings: tuple[int | None, int | None]
 ) -> None:
     severstal("train", *options.split())
-    assert (configs[0].batch_size, configs[0].step_images, configs[0].compile) == settings
+    assert (configs[0].batch_size, configs[0].step_images) == settings
 
 
 def test_auto_is_null_in_a_file(severstal: Severstal, configs: list[Any], tmp_path: Path) -> None:
-    (tmp_path / "some.json").write_text('{"batch_size": null, "compile": true, "first_layer_rate": 0.1}')
+    (tmp_path / "some.json").write_text('{"batch_size": null, "paste_share": 0.1}')
     severstal("train", "--config", str(tmp_path / "some.json"))
     severstal("train", "--config", str(tmp_path / "some.json"), "--batch-size", "4")
-    assert configs[0] == TrainConfig(batch_size=None, compile=True, first_layer_rate=0.1)
+    assert configs[0] == TrainConfig(batch_size=None, paste_share=0.1)
     assert configs[1].batch_size == 4
 
 
@@ -207,14 +207,16 @@ def test_settings_of_a_file_are_taken_and_options_win(severstal: Severstal, conf
     card = {"arch": "linknet", "config": json.loads(json.dumps(dataclasses.asdict(configs[0]), default=str))}
     card["config"] |= {"class_weights": [1, 2.5], "paste_share": 0.25}
     (tmp_path / "model.json").write_text(json.dumps(card))
+    card["config"] |= {"noise": 0.0, "gamma": 0, "turn_deg": 10.0, "compile": True}  # of an earlier version
+    (tmp_path / "model.json").write_text(json.dumps(card))
     severstal("train", "--config", str(tmp_path / "model.json"))
     again = dataclasses.replace(configs[0], name=None, class_weights=(1.0, 2.5), paste_share=0.25)
     assert configs[1] == again
     severstal("train", "--config", str(tmp_path / "model.json"), "--fold", "2", "--arch", "unet", "--name", "second")
     assert configs[2] == dataclasses.replace(again, fold=2, arch="unet", name="second")
-    (tmp_path / "some.json").write_text('{"noise": 0.1}')
+    (tmp_path / "some.json").write_text('{"weight_decay": 0.1}')
     severstal("train", "--config", str(tmp_path / "some.json"), "--epochs", "3")
-    assert configs[3] == TrainConfig(noise=0.1, epochs=3)
+    assert configs[3] == TrainConfig(weight_decay=0.1, epochs=3)
 
 
 @pytest.mark.parametrize(
@@ -226,8 +228,10 @@ def test_settings_of_a_file_are_taken_and_options_win(severstal: Severstal, conf
         ('{"nose": 1}', "has an unknown setting: nose. See TrainConfig"),
         ('{"epochs": "many"}', "epochs is 'many', not a whole number"),
         ('{"epochs": true}', "epochs is True, not"),
-        ('{"noise": null}', "noise is None, not a number"),
-        ('{"noise": NaN}', "noise is nan, not a finite number"),
+        ('{"contrast": null}', "contrast is None, not a number"),
+        ('{"contrast": NaN}', "contrast is nan, not a finite number"),
+        ('{"noise": 0.1}', "has a setting that was removed: noise 0.1. Leave it out: this version trains as with 0.0"),
+        ('{"first_layer_rate": 0.3}', "has a setting that was removed: first_layer_rate 0.3"),
         ('{"time_limit_s": -Infinity}', "time_limit_s is -inf, not a finite number"),
         ('{"data": 1}', "data is 1, not a path"),
         ('{"class_weights": ["a"]}', "class_weights[0] is 'a', not a number"),

@@ -202,7 +202,7 @@ def begun(trained: tuple[Path, Path], tmp_path: Path) -> TrainConfig:
     """A finished run `models/mine`, of settings that are not the defaults."""
     data, _ = trained
     config = TrainConfig(
-        data=data, arch="unet-small", fold=1, epochs=1, crop_widths_px=(64, 96), batch_size=4, seed=3, noise=0.1,
+        data=data, arch="unet-small", fold=1, epochs=1, crop_widths_px=(64, 96), batch_size=4, seed=3, contrast=0.1,
         learning_rate=2e-3, models=tmp_path / "models", name="mine",
     )  # fmt: skip
     training.train(config)
@@ -285,8 +285,8 @@ def test_models_shows_the_settings_of_a_run(begun: TrainConfig, severstal: Sever
     different, same = (rows.index([f"settings {words}"]) for words in
                        ("that differ from the defaults", "equal to the defaults"))  # fmt: skip
     assert code == 0
-    assert rows.index(["network", "unet-small"]) < different < rows.index(["noise", "0.1", "0.0"]) < same
-    assert different < rows.index(["crop_widths_px", "64, 96", "512"]) < same < rows.index(["gamma", "0.0"])
+    assert rows.index(["network", "unet-small"]) < different < rows.index(["contrast", "0.1", "0.2"]) < same
+    assert different < rows.index(["crop_widths_px", "64, 96", "512"]) < same < rows.index(["paste_share", "0.0"])
 
 
 @pytest.mark.usefixtures("runs")

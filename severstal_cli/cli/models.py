@@ -82,9 +82,6 @@ def train(
             help="Effective batch size per device, by gradient accumulation (default: --batch-size; 8 with auto).",
         ),
     ] = configs.TrainConfig.step_images,
-    compile: Annotated[  # noqa: A002 (the name of the setting)
-        bool, typer.Option("--compile/--no-compile", help="Compile the network with torch.compile.")
-    ] = configs.TrainConfig.compile,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = configs.TrainConfig.learning_rate,
     devices: Annotated[
         int, typer.Option(min=1, help="Number of GPUs, or of processes on the CPU.")
@@ -222,12 +219,14 @@ def models(
     """List the networks and the trained runs, or show the settings of a run."""
     folders, found = runs.sort_out(shown or (), models)
     early.check_runs(found, models=models)
+    from severstal_cli.config.training import REMOVED, UNUSED
     from severstal_cli.learning.networks import registry
     from severstal_cli.learning.runs import listing, model_card
 
+    defaults = configs.TrainConfig().as_json() | REMOVED | UNUSED
     for run in found:
         card = model_card.read_card(run)
-        printing.print_run(run, card, listing.facts_of(run), configs.TrainConfig().as_json())
+        printing.print_run(run, card, listing.facts_of(run), defaults)
     if not shown:
         printing.print_networks(registry.REGISTRY)
     for folder in folders if shown else [models]:

@@ -49,10 +49,6 @@ def predict(
     engine: Annotated[
         str, typer.Option(metavar="auto|torch|openvino|onnxruntime", help="Inference engine.")
     ] = configs.PredictConfig.engine,
-    compile_networks: Annotated[
-        bool,
-        typer.Option("--compile", help="Compile the network with torch.compile; pays off for many images of one size."),
-    ] = configs.PredictConfig.compile,
     devices: Annotated[
         int, typer.Option(min=1, help="Number of GPUs, or of processes on the CPU.")
     ] = configs.PredictConfig.devices,
@@ -66,8 +62,7 @@ def predict(
     config = configs.PredictConfig(
         images=tuple(images), runs=runs.find_all(model, models), models=models, tta=tta, out=out, layout=layout,
         sample=sample, masks=masks, thresholds=runs.find_thresholds(thresholds, models), weights=weights or (),
-        batch_size=batch_size, engine=engine, compile=compile_networks, devices=devices, on_error=on_error,
-        resume=resume,
+        batch_size=batch_size, engine=engine, devices=devices, on_error=on_error, resume=resume,
     )  # fmt: skip
     early.check_prediction(config)
     from severstal_cli.learning import distributed

@@ -32,8 +32,6 @@ class PredictConfig:
     batch_size: int = 8
     engine: str = "auto"
     """Inference engine: "auto", "torch", "openvino" or "onnxruntime"."""
-    compile: bool = False
-    """Compile the networks with torch.compile, on a GPU with CUDA graphs."""
     devices: int = 1
     """GPUs, or processes on the CPU."""
     on_error: str = "stop"

@@ -83,9 +83,6 @@ class TrainConfig:
     step_images: int | None = setting(None, AT_LEAST_1, on_resume="new")
     """Effective batch size per device, by gradient accumulation; None: `batch_size`. More devices make larger steps;
     the learning rate stays the same."""
-    compile: bool = setting(False, on_resume="new", is_of_machine=True)
-    """Compile the network with torch.compile, which needs a C++ compiler on a CPU and triton on a GPU. Results differ
-    in the last bits, and a resumed training does not repeat them; compiling takes minutes on few cores."""
     crop_height_px: int = setting(256, Bounds(lambda value: value >= 32, "at least 32"))
     crop_widths_px: tuple[int, ...] = setting((512,), Bounds(lambda value: value >= 32, "at least 32 each"))
     """Largest crops, rounded to multiples of 32; each step uses one of the widths."""
@@ -97,9 +94,6 @@ class TrainConfig:
     """Probability that a crop of an image with defects contains one; other crops are uniform."""
     learning_rate: float = setting(1e-3, POSITIVE)
     """Peak learning rate, after a warm-up and before a cosine decay to zero."""
-    first_layer_rate: float = setting(1.0, Bounds(lambda value: 0 < value <= 1, "above 0 and at most 1"))
-    """Learning rate of the encoder's first layer, relative to the decoder's; the layers between are spaced
-    geometrically. Networks without an encoder have one rate."""
     weight_decay: float = setting(1e-2, NOT_NEGATIVE)
     warmup_share: float = setting(0.05, Bounds(lambda value: 0 <= value < 1, "at least 0 and below 1"))
     """Share of the training with a rising learning rate."""
@@ -111,32 +105,14 @@ class TrainConfig:
     """Largest brightness shift, as a share of the full range."""
     contrast: float = setting(0.2, NOT_NEGATIVE)
     """Largest relative change of contrast."""
-    gamma: float = setting(0.0, NOT_NEGATIVE)
-    """Largest relative change of the exponent of grey values."""
-    detail: float = setting(0.0, SHARE)
-    """Largest share of fine detail that is removed (blur) or added (sharpening)."""
-    noise: float = setting(0.0, SHARE)
-    """Largest standard deviation of noise, as a share of the full range."""
     paste_share: float = setting(0.0, SHARE)
     """Probability that a crop gets a defect of another image, with all classes equally likely."""
-    black_end_share: float = setting(0.0, SHARE)
-    """Probability that one end of a crop is blacked out."""
-    warp_share: float = setting(0.0, SHARE)
-    """Probability of the affine augmentation; its limits are the next three fields."""
-    turn_deg: float = setting(10.0, NOT_NEGATIVE)
-    zoom: float = setting(0.2, NOT_NEGATIVE)
-    stretch: float = setting(0.1, NOT_NEGATIVE)
     bce_weight: float = setting(1.0, NOT_NEGATIVE)
     """Weight of binary cross-entropy in the loss; likewise the next weights."""
     dice_weight: float = setting(1.0, NOT_NEGATIVE)
-    false_alarm_weight: float = setting(0.0, NOT_NEGATIVE)
-    """Weight, within the Dice loss, of false positives on crops without a mask. The classification head makes it
-    redundant, and it suppresses rare classes; without a head use 1."""
     lovasz_weight: float = setting(0.0, NOT_NEGATIVE)
     lovasz_share: float = setting(1.0, SHARE)
     """Share of the training, at its end, with the Lovasz loss."""
-    focal_gamma: float = setting(0.0, NOT_NEGATIVE)
-    """Gamma of the focal loss; 0: plain cross-entropy."""
     class_weights: tuple[float, ...] = setting((), POSITIVE)
     """Weights of the classes in the cross-entropy; none: equal."""
     head_weight: float = setting(0.5, NOT_NEGATIVE)
@@ -181,6 +157,15 @@ class TrainConfig:
         return {name: str(value) if isinstance(value, Path) else value for name, value in content.items()}
 
 
+REMOVED: dict[str, Any] = {
+    "first_layer_rate": 1.0, "gamma": 0.0, "detail": 0.0, "noise": 0.0, "black_end_share": 0.0, "warp_share": 0.0,
+    "turn_deg": 10.0, "zoom": 0.2, "stretch": 0.1, "false_alarm_weight": 0.0, "focal_gamma": 0.0,
+}  # fmt: skip
+"""Settings of runs of earlier versions, and their values that had no effect."""
+
+UNUSED: dict[str, Any] = {"compile": False}
+"""Settings of runs of earlier versions that changed the speed alone, and their defaults."""
+
 _LABELS = {
     "time_limit_s": "time limit", "step_images": "effective batch size", "warmup_share": "warm-up share",
     "crop_height_px": "crop height", "crop_widths_px": "crop widths",
@@ -203,12 +188,13 @@ def different_settings(
 ) -> Iterator[tuple[str, Any, Any]]:
     """(name, saved value, new value) of the settings among `names` that differ. Both are as `as_json` has them.
 
-    A setting that a run of an earlier version lacks had the default value.
+    A setting that a run of an earlier version lacks had the default value. Those in `REMOVED` are always compared.
     """
     for name in {**settings, **saved}:
-        values = (each.get(name, getattr(TrainConfig, name, None)) for each in (saved, settings))
+        usual = REMOVED.get(name, getattr(TrainConfig, name, None))
+        values = (each.get(name, usual) for each in (saved, settings))
         before, now = (list(value) if isinstance(value, tuple) else value for value in values)
-        if name in names and before != now:
+        if (name in names or name in REMOVED) and before != now:
             yield name, before, now
 
 
@@ -240,8 +226,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     kinds, of_run = get_type_hints(TrainConfig), settings_with(names_run=True)
     read = {}
     for name, value in settings.items():
-        if name in of_run:
+        if name in of_run or name in UNUSED or (name in REMOVED and value == REMOVED[name]):
             continue
+        if name in REMOVED:
+            remedy = f"Leave it out: this version trains as with {REMOVED[name]}"
+            raise InputError(f"{path} has a setting that was removed", f"{name} {value}", remedy)
         if name not in kinds:
             raise InputError(
                 f"{path} has an unknown setting", name, "See TrainConfig in severstal_cli/config/training.py"

@@ -45,13 +45,8 @@ sys.exit(80 + min(gpus, 8))
 """
 """Exits with 75 if this torch cannot use a GPU (new builds drop old GPUs), else with 80 plus the number of GPUs."""
 
-COMPILES = """
-import torch
-from severstal_cli.learning.device import check_compiler
-check_compiler(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-"""
 HUB = "from huggingface_hub import constants, get_session; get_session().head(constants.ENDPOINT, timeout=20)"
-"""Both fail: if torch.compile does not work, and if the notebook cannot reach the model hub."""
+"""Fails if the notebook cannot reach the model hub."""
 
 
 def main() -> None:
@@ -110,7 +105,6 @@ def train(bundle: dict[str, Any], work: Path, folders: Folders, environment: dic
     for option, path in bundle["paths"].items():
         options += [option, str(data / "test_images" if path == "test_images" else work / path)]
     options += ["--data", str(data), "--models", str(working), "--devices", str(devices)]
-    options += ["--compile"] if bundle["compile"] and can_compile(environment) else []
     for run in bundle["runs"]:
         name, fold = run["name"], run["fold"]
         left_s = bundle["session_s"] - (time.monotonic() - began)
@@ -187,15 +181,6 @@ def count_gpus(environment: dict[str, str]) -> int:
 def ends_with(code: str, environment: dict[str, str]) -> int:
     """Run Python code in a process; its exit code."""
     return subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=False).returncode
-
-
-def can_compile(environment: dict[str, str]) -> bool:
-    """Whether torch.compile works; if not, a line says why."""
-    command = [sys.executable, "-P", "-c", COMPILES]
-    done = subprocess.run(command, env=environment, check=False, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        say(f"training without --compile: {(done.stderr.strip() or 'no reason').splitlines()[-1].partition(': ')[2]}")
-    return not done.returncode
 
 
 def severstal(arguments: list[str], environment: dict[str, str], limit_s: float | None = None) -> int | None:

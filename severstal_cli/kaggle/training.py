@@ -160,7 +160,6 @@ def build(
             "options": options,
             "paths": paths,
             "devices": train.devices,
-            "compile": train.compile,
             "internet": internet,
             "splits": split is None,
             "session_s": config.session_s,

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision.amp import MixedPrecision
 
-from severstal_cli.errors import MachineError, check_memory
+from severstal_cli.errors import MachineError
 from severstal_cli.learning import distributed, launching
 
 
@@ -93,16 +93,6 @@ def half_type(fabric: Fabric) -> torch.dtype | None:
     with fabric.autocast():
         kind = fabric.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-
-
-def check_compiler(device: torch.device) -> None:
-    """Check that torch.compile works on this machine. Raises MachineError."""
-    try:
-        torch.compile(lambda values: values * 2 + 1)(torch.ones(4, device=device))
-    except Exception as error:  # a missing compiler, triton or Python support each raise another kind
-        check_memory(error, "compiling")
-        found = " ".join((str(error) or type(error).__name__).partition("\n\n")[0].split())[:120]
-        raise MachineError("torch.compile does not work on this machine", found, "Leave out --compile") from error
 
 
 def gather(value: Any, fabric: Fabric) -> list[Any]:

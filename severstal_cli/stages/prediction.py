@@ -80,7 +80,7 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
     task = read_task(config, progress)
     ensemble = task.recipe
     fabric = open_device()
-    engine_names = engines.engines_for(ensemble.folders, config.engine, fabric, config.compile)
+    engine_names = engines.engines_for(ensemble.folders, config.engine, fabric)
     precision = str(half_type(fabric) or torch.float32).removeprefix("torch.")
     plan = ensemble.fingerprints() | {"classes": task.classes, "engines": engine_names, "precision": precision}
     if task.bits is not None:
@@ -122,7 +122,7 @@ def _networks(
 ) -> PredictLevels:
     """Open the runs."""
     members = engines.load_members(ensemble.folders, ensemble.cards, fabric, engine=engine_names,
-                                   compile_networks=config.compile, progress=progress)  # fmt: skip
+                                   progress=progress)  # fmt: skip
     return partial(
         level_maps.predict_levels, members, fabric=fabric, views=ensemble.views, batch_size=config.batch_size,
         weights=ensemble.weights, exclusive=ensemble.thresholds.exclusive,

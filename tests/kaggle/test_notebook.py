@@ -311,7 +311,7 @@ RUNS = [{"name": "a-fold0", "fold": 0, "resume": "resume/1"}, {"name": "a-fold1"
 
 @pytest.fixture
 def trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[list[str]]]:
-    """`trains([0, 0, None], compiler=1)`: `notebook.train` with these exit codes of its commands; the commands."""
+    """`trains([0, 0, None])`: `notebook.train` with these exit codes of its commands; the commands."""
     files = {"work/data/train.csv": "", "work/data/splits.csv": "", "work/resume/1/training.ckpt": "before"}
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -319,7 +319,7 @@ def trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
     (tmp_path / "output").mkdir()
     monkeypatch.chdir(tmp_path / "output")
 
-    def call(codes: list[int | None], *, compiler: int = 0, **changes: object) -> list[list[str]]:
+    def call(codes: list[int | None], **changes: object) -> list[list[str]]:
         commands: list[list[str]] = []
 
         def severstal(arguments: list[str], environment: dict[str, str], limit_s: float | None = None) -> int | None:
@@ -334,9 +334,8 @@ def trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
 
         monkeypatch.setattr(notebook, "severstal", severstal)
         monkeypatch.setattr(notebook, "ends_with", lambda code, environment: 82)  # two GPUs
-        monkeypatch.setattr(notebook, "can_compile", lambda environment: not compiler)
         monkeypatch.setattr(notebook, "data_folder", lambda bundle, work, folders: work / "data")
-        content = {"runs": RUNS, "options": ["--encoder-weights", "none"], "paths": {}, "devices": 2, "compile": True,
+        content = {"runs": RUNS, "options": ["--encoder-weights", "none"], "paths": {}, "devices": 2,
                    "internet": False, "splits": True, "session_s": 99.0, **changes}  # fmt: skip
         notebook.train(content, tmp_path / "work", {}, {}, time.monotonic())
         return commands
@@ -350,16 +349,12 @@ def manifest() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("compiler", [0, 1])
-def test_it_trains_the_folds_in_order_each_with_its_thresholds(
-    trains: Callable[..., list[list[str]]], compiler: int
-) -> None:
-    commands = trains([0, 0, 0, 0], compiler=compiler)
+def test_it_trains_the_folds_in_order_each_with_its_thresholds(trains: Callable[..., list[list[str]]]) -> None:
+    commands = trains([0, 0, 0, 0])
     assert [command[0] for command in commands] == ["train", "thresholds"] * 2
-    assert ["--compile" in command for command in commands] == [not compiler, False] * 2
     assert [command[-5:] for command in commands[::2]] == [
         ["--name", "a-fold0", "--fold", "0", "--resume"],
-        ["2" if compiler else "--compile", "--name", "a-fold1", "--fold", "1"],
+        ["2", "--name", "a-fold1", "--fold", "1"],
     ]
     assert Path("a-fold0/training.ckpt").read_text() == "before"
     found = manifest()

@@ -4,7 +4,7 @@ ensemble      runs, their weights, TTA views and post-processing
 inputs        the images of a prediction, checked before anything is written
 tta           TTA views
 engines       torch, OpenVINO or ONNX Runtime
-runtimes      networks of torch.compile, OpenVINO and ONNX Runtime as callables
+runtimes      networks of OpenVINO and ONNX Runtime as callables
 fuse_norms    batch norms fused into convolutions
 same_padding  TensorFlow's padding by constants, for export
 level_maps    images to levels

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError, check_memory
 from severstal_cli.learning import finite
-from severstal_cli.learning.device import check_compiler, half_type
+from severstal_cli.learning.device import half_type
 from severstal_cli.learning.inference.fuse_norms import with_folded_norms
-from severstal_cli.learning.inference.runtimes import Compiled, OnnxRuntime, OpenVino, Probs, load_openvino, to_openvino
+from severstal_cli.learning.inference.runtimes import OnnxRuntime, OpenVino, Probs, load_openvino, to_openvino
 from severstal_cli.learning.networks import names
 from severstal_cli.learning.networks.registry import Logits
 from severstal_cli.learning.precision import CheckedHalf
@@ -87,21 +87,9 @@ def engine_for(folder: Path, engine: str, device: str) -> str:
     return engine
 
 
-def engines_for(folders: Sequence[Path], engine: str, fabric: Fabric, compile_networks: bool = False) -> list[str]:
-    """The engine of each run, all checked before any file is opened.
-
-    compile_networks: use torch.compile, on a GPU with CUDA graphs. It is worth its time for many images of one size.
-
-    Raises as `engine_for` does. With `compile_networks`, raises MachineError if the machine cannot compile, UsageError
-    for an engine other than torch.
-    """
-    if compile_networks:
-        check_compiler(fabric.device)
-        engine = "torch" if engine == "auto" else engine
-    names = [engine_for(folder, engine, fabric.device.type) for folder in folders]
-    if compile_networks and (others := set(names) - {"torch"}):
-        raise UsageError(f"{others.pop()} compiles the network itself", "--compile", "Leave it out")
-    return names
+def engines_for(folders: Sequence[Path], engine: str, fabric: Fabric) -> list[str]:
+    """The engine of each run, all checked before any file is opened. Raises as `engine_for` does."""
+    return [engine_for(folder, engine, fabric.device.type) for folder in folders]
 
 
 def load_members(
@@ -110,7 +98,6 @@ def load_members(
     fabric: Fabric,
     *,
     engine: str | Sequence[str] = "auto",  # or those of `engines_for`
-    compile_networks: bool = False,
     progress: Progress = SILENT,
 ) -> list[Probs]:
     """The networks of runs, ready to predict. Raises as `engines_for` does, and RunError: a damaged file.
@@ -118,11 +105,11 @@ def load_members(
     In half precision each network is a `CheckedHalf`, which logs to `progress` if it has to use float32.
     """
     members: list[Probs] = []
-    names = engines_for(folders, engine, fabric, compile_networks) if isinstance(engine, str) else engine
+    names = engines_for(folders, engine, fabric) if isinstance(engine, str) else engine
     for folder, card, name in zip(folders, cards, names, strict=True):
         file = folder / _file_of(folder)
         try:
-            members.append(_open(name, file, card, fabric, compile_networks, progress))
+            members.append(_open(name, file, card, fabric, progress))
         except SeverstalError:
             raise
         except Exception as error:  # every library has its own errors for damaged files
@@ -144,16 +131,14 @@ def _file_of(folder: Path) -> str:
     return file or run_folder.WEIGHTS
 
 
-def _open(
-    engine: str, file: Path, card: model_card.ModelCard, fabric: Fabric, compiles: bool, progress: Progress
-) -> Probs:
+def _open(engine: str, file: Path, card: model_card.ModelCard, fabric: Fabric, progress: Progress) -> Probs:
     name, half = str(file.parent), half_type(fabric)
     if engine == "torch":
         module = with_folded_norms(member_of(file.parent, card))
         module = module.to(fabric.device).to(memory_format=torch.channels_last)
         if half is None:
-            return _on_torch(module, half, fabric, compiles)
-        fast = _on_torch(copy.deepcopy(module), half, fabric, compiles)
+            return module
+        fast = _in_half(copy.deepcopy(module), half)
         return CheckedHalf(fast, lambda: module, fabric, name=name, emulated=module, progress=progress)
     if engine == "openvino":
         member = member_of(file.parent, card) if file.name == run_folder.WEIGHTS else None
@@ -169,12 +154,9 @@ def _open(
     return OnnxRuntime(file)
 
 
-# torch
-
-
-def _on_torch(module: nn.Module, half: torch.dtype | None, fabric: Fabric, compiles: bool) -> Probs:
-    """`module` with the weights cast once that autocast would cast for every batch; compiled if `compiles`."""
+def _in_half(module: nn.Module, half: torch.dtype) -> nn.Module:
+    """`module` with the weights cast once that autocast would cast for every batch."""
     for layer in module.modules():
-        if half is not None and isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             layer.to(half)
-    return Compiled(module, "reduce-overhead" if fabric.device.type == "cuda" else "default") if compiles else module
+    return module

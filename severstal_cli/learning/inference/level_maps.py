@@ -18,7 +18,7 @@ from torch import Tensor
 from severstal_cli.errors import PRIMITIVE, is_memory, memory_is_full
 from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.inference import tta
-from severstal_cli.learning.inference.runtimes import Compiled, OpenVino, Probs
+from severstal_cli.learning.inference.runtimes import OpenVino, Probs
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.precision import CheckedHalf
 from severstal_cli.parallel import run_ahead
@@ -54,7 +54,7 @@ def predict_levels(
     Raises NotFiniteError: probs are not finite in float32. If only half precision is not finite, float32 is used.
     """
     batches = _batches_of_levels(members, images, fabric, views, batch_size, weights, exclusive)
-    if fabric.device.type == "cuda" and not any(isinstance(_engine(member), Compiled) for member in members):
+    if fabric.device.type == "cuda":
         batches = run_ahead(batches, ahead=AHEAD, name="device")
     for levels in batches:
         yield from levels

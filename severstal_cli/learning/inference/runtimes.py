@@ -1,4 +1,4 @@
-"""Networks as callables of torch.compile, OpenVINO and ONNX Runtime: pixels to probs, as `engines` describes."""
+"""Networks as callables of OpenVINO and ONNX Runtime: pixels to probs, as `engines` describes."""
 
 import logging
 import sys
@@ -20,20 +20,6 @@ Probs = Callable[[Tensor], Tensor]
 
 _SIZES_KEPT = 4
 """Compiled networks of OpenVINO, one for each size of images."""
-
-
-class Compiled:
-    """A network compiled by torch.compile, at the first batch of each size.
-
-    On a GPU, call it in the thread that imported torch: the CUDA graphs belong to that thread.
-    """
-
-    def __init__(self, module: nn.Module, mode: str) -> None:
-        self._network = torch.compile(module, dynamic=False, mode=mode)
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        # the next run of the CUDA graph overwrites the output of this one
-        return self._network(pixels).clone()  # type: ignore[no-any-return]
 
 
 def exported(member: nn.Module) -> torch.export.ExportedProgram:

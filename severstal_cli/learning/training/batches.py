@@ -30,9 +30,6 @@ from severstal_cli.steel.dataset.pseudo_labels import PseudoLabels
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
 
-BLACK = 12
-"""The highest grey value of a blacked-out end, as where the steel strip stops."""
-
 THREADS = max(1, (os.cpu_count() or 1) // 4)
 """Threads that prepare batches, one batch each: few, as on a CPU the network needs the same cores."""
 
@@ -207,7 +204,8 @@ class TrainingSet:
             rng = self._rng(epoch, start + position)
             changes.append(augmentation.draw(rng, self._config))
             self._cut(rng, number, changes[-1], images[row, 0], masks[row])
-            self._add(rng, images[row, 0], masks[row])
+            if rng.random() < self._config.paste_share:
+                self._donors.paste(rng, images[row, 0], masks[row])
         return Batch(
             image_ids=tuple(self._images[number][0] for number in chunk[:counted]),
             images=images,
@@ -240,17 +238,6 @@ class TrainingSet:
         for channel in present:
             strip = rle.decode(self._masks[image_id, channel], (height, width), columns=(x, right))
             masks_out[channel] = _fill(strip[y:bottom].view(np.uint8), crop)[rows, columns]
-
-    def _add(self, rng: np.random.Generator, image: NDArray[np.uint8], masks: NDArray[np.uint8]) -> None:
-        """Paste a defect with probability `paste_share`; black out an end with probability `black_end_share`."""
-        paste, end, side = rng.random(3)
-        if paste < self._config.paste_share:
-            self._donors.paste(rng, image, masks)
-        if end < self._config.black_end_share:
-            width = int(rng.integers(1, image.shape[1] // 2))
-            columns = slice(0, width) if side < 0.5 else slice(image.shape[1] - width, None)
-            image[:, columns] = rng.integers(0, BLACK + 1)
-            masks[:, :, columns] = 0
 
     def _corner(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from severstal_cli import typed
 from severstal_cli.config import TrainConfig
-from severstal_cli.config.training import different_settings, effective_batch_size, settings_with
+from severstal_cli.config.training import REMOVED, different_settings, effective_batch_size, settings_with
 from severstal_cli.errors import OutputError, RunError, check_memory
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.training import checkpoint_selection, history, loop
@@ -176,4 +176,5 @@ def _check_same(folder: Path, saved: dict[str, Any], card: model_card.ModelCard)
     for name, before, now in pairs:
         if before != now:
             raise RunError(f"{folder} was trained with another {name}", f"{before}, here {now}",
-                           "Resume with the same, or train anew under another --name")  # fmt: skip
+                           "Resume with the same, or train anew under another --name" if name not in REMOVED
+                           else "This version has no such setting: train anew under another --name")  # fmt: skip

@@ -14,7 +14,7 @@ from torch.nn import functional
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
 from severstal_cli.learning import precision
-from severstal_cli.learning.device import check_compiler, gather, half_type, in_float32
+from severstal_cli.learning.device import gather, half_type, in_float32
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.runs.model_card import ModelCard
@@ -23,9 +23,6 @@ from severstal_cli.learning.training.batches import TrainingSet
 from severstal_cli.learning.training.finite_checks import Losses
 from severstal_cli.learning.training.prefetch import Fed, on_device
 from severstal_cli.progress import Bar, Progress
-
-ENCODER_RATES = 8
-"""Largest number of learning rates in an encoder, with `first_layer_rate` below 1."""
 
 SYNCHRONISED_BELOW = 16
 """Batch norm is synchronised over the devices below this batch size: statistics of few images are too noisy."""
@@ -98,10 +95,7 @@ class State:
 
 
 def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int = 1) -> State:
-    """The state before the first step: `network` on the device, AdamW without weight decay on biases and norms.
-
-    `at_once`: the batch size. Raises MachineError: the machine cannot compile the network.
-    """
+    """The state before the first step, with `network` on the device. `at_once`: the batch size."""
     # torch synchronises batch norm on GPUs only. On CPUs each worker normalises by its own batch, and all take the
     # running statistics of rank 0 before each step and after the epoch (see `train_epoch`)
     if fabric.world_size > 1 and fabric.device.type == "cuda" and at_once < SYNCHRONISED_BELOW:
@@ -111,9 +105,6 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int 
         _freeze_unused(network, fabric)
     optimizer = optimizer_of(network, config)
     average = copy.deepcopy(network).requires_grad_(False).eval()
-    if config.compile:
-        check_compiler(fabric.device)
-        network = torch.compile(network)  # type: ignore[assignment]  # keeps the names of the weights
     network, optimizer = fabric.setup(network, optimizer)
     return State(network=network, ema=average, optimizer=optimizer, machine=precision.machine(fabric))
 
@@ -123,14 +114,11 @@ def check_precision(
 ) -> None:
     """Check half precision for each batch size of the training that `state.agreement` lacks.
 
-    Uses `state.ema`, which is not compiled and has the same weights before the first step.
+    Uses `state.ema`, which has the same weights before the first step.
     """
     if half_type(fabric) is None:
         return
-    batches = (
-        _changed(fed, card, hash((config.seed, number)) & 0x7FFF_FFFF)[0]
-        for number, fed in enumerate(on_device(data.trials(), fabric.device))
-    )
+    batches = (_changed(fed, card)[0] for fed in on_device(data.trials(), fabric.device))
     precision.check_training(state.ema, batches, fabric, state.agreement, "training", progress)
     precision.share_agreement(state.agreement, fabric)
 
@@ -150,26 +138,11 @@ def synchronised(network: nn.Module) -> nn.Module:
 
 
 def optimizer_of(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW for a network on its device."""
-    return torch.optim.AdamW(_groups(network, config), lr=config.learning_rate, fused=True)
-
-
-def _groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Parameter groups of the optimiser, the decoder's first; `factor` multiplies the learning rate."""
-    module = getattr(network, "encoder", None)
-    encoder = list(module.parameters()) if module is not None else []
-    count = min(ENCODER_RATES, len(encoder))
-    factors = {
-        id(weight): config.first_layer_rate ** (1 - (number * count // len(encoder)) / count)
-        for number, weight in enumerate(encoder)
-    }
-    groups: dict[tuple[float, bool], list[Tensor]] = {}
-    for weight in network.parameters():
-        groups.setdefault((factors.get(id(weight), 1.0), weight.ndim > 1), []).append(weight)
-    return [
-        {"params": groups[factor, decays], "weight_decay": config.weight_decay if decays else 0.0, "factor": factor}
-        for factor, decays in sorted(groups, reverse=True)
-    ]
+    """AdamW for a network on its device, without weight decay on biases and norms."""
+    decayed = [weight for weight in network.parameters() if weight.ndim > 1]
+    others = [weight for weight in network.parameters() if weight.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def _freeze_unused(network: nn.Module, fabric: Fabric) -> None:
@@ -220,12 +193,11 @@ def train_epoch(
                 break
             rate = schedule.rate_of_step(config, share, step_share=step_share, is_first=state.steps == 0)
             for group in state.optimizer.param_groups:
-                group["lr"] = rate * group.get("factor", 1.0)
+                group["lr"] = rate
         # dropout uses the global generator: seed it by position, so that resuming needs no saved state
         position = number * fabric.world_size + fabric.global_rank
-        key = hash((config.seed, epoch, position)) & 0x7FFF_FFFF
-        torch.manual_seed(key)
-        batch, (pixels, masks) = fed[0], _changed(fed, card, key)
+        torch.manual_seed(hash((config.seed, epoch, position)) & 0x7FFF_FFFF)
+        batch, (pixels, masks) = fed[0], _changed(fed, card)
         exact = not state.agreement.get((pixels.shape[0], pixels.shape[2], pixels.shape[3]), True)
         with fabric.no_backward_sync(state.network, enabled=not batch.ends_step):  # type: ignore[arg-type]
             with in_float32(fabric, exact):
@@ -262,12 +234,11 @@ def train_epoch(
     )
 
 
-def _changed(fed: Fed, card: ModelCard, seed: int) -> tuple[Tensor, Tensor]:
+def _changed(fed: Fed, card: ModelCard) -> tuple[Tensor, Tensor]:
     """Augmented, normalised pixels `(N, 1, h, w)` and ground-truth masks `(N, C, h, w)` of a batch on its device."""
     batch, pixels, masks = fed
     pixels = pixels.float() / 255
     if batch.halved:
         pixels, masks = functional.avg_pool2d(pixels, 2), (functional.avg_pool2d(masks.float(), 2) >= 0.5).byte()
-    generator = torch.Generator(pixels.device).manual_seed(seed)
-    pixels, masks = augmentation.apply(pixels, masks, batch.changes, generator)
+    pixels = augmentation.apply(pixels, batch.changes)
     return ((pixels - card.mean) / card.std).contiguous(memory_format=torch.channels_last), masks

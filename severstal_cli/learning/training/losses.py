@@ -9,9 +9,6 @@ from torch.nn import functional
 
 from severstal_cli.config import TrainConfig
 
-FALSE_ALARM_SHARE = 0.05
-"""A false alarm that covers this share of the image costs half as much as a missed mask."""
-
 
 def total_loss(
     masks_logits: Tensor, classes_logits: Tensor | None, masks: Tensor, config: TrainConfig, share_done: float = 1.0
@@ -21,9 +18,9 @@ def total_loss(
     `classes_logits: (N, C)` from the classification head, or None. `share_done`: share of the whole training.
     """
     logits, masks = masks_logits.float(), masks.float()
-    loss = config.bce_weight * cross_entropy(logits, masks, config.class_weights, config.focal_gamma)
+    loss = config.bce_weight * cross_entropy(logits, masks, config.class_weights)
     if config.dice_weight:
-        loss = loss + config.dice_weight * soft_dice_loss(logits, masks, config.false_alarm_weight)
+        loss = loss + config.dice_weight * soft_dice_loss(logits, masks)
     if config.lovasz_weight and share_done >= 1 - config.lovasz_share:
         loss = loss + config.lovasz_weight * lovasz_loss(logits, masks)
     if classes_logits is not None:
@@ -32,15 +29,9 @@ def total_loss(
     return loss
 
 
-def cross_entropy(logits: Tensor, masks: Tensor, class_weights: tuple[float, ...] = (), gamma: float = 0.0) -> Tensor:
-    """Binary cross-entropy over pixels; with `gamma` above 0 the focal loss (Lin et al., 2017).
-
-    `class_weights`: one per class, normalised to a mean of 1; empty: equal weights.
-    """
+def cross_entropy(logits: Tensor, masks: Tensor, class_weights: tuple[float, ...] = ()) -> Tensor:
+    """Binary cross-entropy over pixels. `class_weights`: one per class, normalised to a mean of 1; empty: equal."""
     cost = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-    if gamma:
-        # clamped, as a power below 1 has an infinite gradient at 0
-        cost = cost * (logits.sigmoid() - masks).abs().clamp_min(1e-6).pow(gamma)
     by_class = cost.mean(dim=(0, 2, 3))
     if class_weights:
         weights = by_class.new_tensor(class_weights)
@@ -48,24 +39,17 @@ def cross_entropy(logits: Tensor, masks: Tensor, class_weights: tuple[float, ...
     return by_class.mean()
 
 
-def soft_dice_loss(logits: Tensor, masks: Tensor, false_alarm_weight: float = 1.0) -> Tensor:
-    """Mean of 1 - soft Dice over (image, class) pairs with a ground-truth mask, plus the mean cost of false alarms.
+def soft_dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Mean of 1 - soft Dice over the (image, class) pairs with a ground-truth mask; 0 if there are none.
 
-    If the ground truth is empty, Dice has hardly any gradient until the last false pixel is gone, yet such pairs are
-    most of the score. So a predicted area a costs `a / (a + s)`, with s = `FALSE_ALARM_SHARE` of the pixels: smooth,
-    steep at 0, and 1/2 at s. The two means are added, not pooled, because a class may be in only one of fifty images.
+    If the ground truth is empty, Dice has hardly any gradient until the last false pixel is gone: cross-entropy and the
+    classification head suppress such false alarms.
     """
     probs = logits.sigmoid()
-    area, true_area = probs.sum(dim=(2, 3)), masks.sum(dim=(2, 3))
+    true_area = masks.sum(dim=(2, 3))
     present = true_area > 0
-    missed = 1 - 2 * (probs * masks).sum(dim=(2, 3)) / (area + true_area).clamp_min(1e-6)
-    false_alarm = area / (area + FALSE_ALARM_SHARE * logits[0, 0].numel())
-    return _mean_where(present, missed) + false_alarm_weight * _mean_where(~present, false_alarm)
-
-
-def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
-    """Mean of the chosen values; 0 if none is chosen."""
-    return torch.where(chosen, values, 0.0).sum() / chosen.sum().clamp_min(1)
+    missed = 1 - 2 * (probs * masks).sum(dim=(2, 3)) / (probs.sum(dim=(2, 3)) + true_area).clamp_min(1e-6)
+    return torch.where(present, missed, 0.0).sum() / present.sum().clamp_min(1)
 
 
 def lovasz_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class _Limited(nn.Module):
 
 def _find(folder: Path, network: nn.Module, **settings: Any) -> int:
     data_folder = open_data_folder(folder)
-    config = TrainConfig(data=folder, batch_size=None, precision="32-true", compile=True, **settings)
+    config = TrainConfig(data=folder, batch_size=None, precision="32-true", **settings)
     ids = data_folder.cache.image_ids
     data = TrainingSet(data_folder, ids, config)
     auto_batch_size.find_batch(network, data, config, open_device(config.precision))

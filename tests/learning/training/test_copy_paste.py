@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from severstal_cli.config import TrainConfig
-from severstal_cli.learning.training.batches import BLACK, TrainingSet
+from severstal_cli.learning.training.batches import TrainingSet
 from severstal_cli.learning.training.copy_paste import FEATHER_PX, Donors
 from severstal_cli.steel.dataset.data_folder import open_data_folder
 
@@ -71,7 +71,7 @@ def test_a_defect_larger_than_the_piece_is_cut(make_data) -> None:  # type: igno
     assert masks.any()
 
 
-def test_shares_of_pasted_and_blackened_pieces(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_the_share_of_pasted_pieces(make_data) -> None:  # type: ignore[no-untyped-def]
     folder = make_data(images=60, size=(64, 96))
     data_folder = open_data_folder(folder)
 
@@ -80,11 +80,6 @@ def test_shares_of_pasted_and_blackened_pieces(make_data) -> None:  # type: igno
         data = TrainingSet(data_folder, data_folder.cache.image_ids, config)
         return next(iter(data.batches(0)))
 
-    plain, pasted, ended = batch(), batch(paste_share=0.5), batch(black_end_share=0.5)
+    plain, pasted = batch(), batch(paste_share=0.5)
     more = (pasted.masks.sum(axis=(1, 2, 3)) > plain.masks.sum(axis=(1, 2, 3))).mean()
     assert 0.1 < more < 0.5  # the defects of this set are large: many find no room
-    black = (ended.images <= BLACK).all(axis=2)[:, 0]  # columns that are dark from top to bottom
-    ends = black[:, 0] | black[:, -1]
-    assert 0.35 < ends.mean() < 0.65
-    assert not (ended.masks.any(axis=(1, 2)) & black).any()
-    assert not (plain.images <= BLACK).all(axis=2).any()

@@ -32,22 +32,13 @@ def test_soft_dice_by_hand() -> None:
     assert losses.soft_dice_loss(logits, masks).item() == pytest.approx(1 / 3, abs=1e-6)
 
 
-def test_false_alarms_cost_by_their_area_apart_from_what_is_missed() -> None:
-    # 20 x 20 pixels, so a false alarm of 20 costs 1/2; three pairs without a mask: 20, 60 and no pixels
+def test_pairs_without_a_mask_do_not_enter_the_soft_dice() -> None:
     masks, logits = torch.zeros(2, 2, 20, 20), torch.full((2, 2, 20, 20), -40.0)
-    logits[0, 0, :1] = 40.0
-    logits[0, 1, :3] = 40.0
-    masks[1, 1, :5] = 1  # one pair with a mask, half of it found: 1 - 2·50 / (50 + 100)
+    logits[0, 0, :1] = 40.0  # a false alarm
+    masks[1, 1, :5] = 1  # half of it found: 1 - 2·50 / (50 + 100)
     logits[1, 1, :5, :10] = 40.0
-    expected = (1 / 2 + 3 / 4 + 0) / 3 + (1 - 2 / 3)
-    assert losses.soft_dice_loss(logits, masks).item() == pytest.approx(expected, abs=1e-5)
-    assert losses.soft_dice_loss(torch.full((1, 2, 8, 8), -40.0), torch.zeros(1, 2, 8, 8)).item() == pytest.approx(0)
-
-
-def test_a_false_alarm_is_pushed_down() -> None:
-    logits = torch.zeros(1, 1, 8, 8, requires_grad=True)
-    losses.soft_dice_loss(logits, torch.zeros(1, 1, 8, 8)).backward()
-    assert (logits.grad > 0).all()
+    assert losses.soft_dice_loss(logits, masks).item() == pytest.approx(1 - 2 / 3, abs=1e-5)
+    assert losses.soft_dice_loss(logits[:1], masks[:1]).item() == 0
 
 
 def test_the_parts_are_weighted_and_added_and_bytes_are_taken() -> None:
@@ -69,27 +60,13 @@ def test_the_parts_are_weighted_and_added_and_bytes_are_taken() -> None:
     assert of_head(masks * 0) == pytest.approx(-2 * math.log(0.2), abs=1e-6)
 
 
-def test_cross_entropy_weighs_classes_and_spares_what_is_right() -> None:
+def test_cross_entropy_weighs_classes() -> None:
     masks = torch.zeros(1, 2, 1, 1)
     logits = torch.tensor([_logit(0.1), _logit(0.5)]).view(1, 2, 1, 1)
     first, second = -math.log(0.9), -math.log(0.5)
     assert losses.cross_entropy(logits, masks).item() == pytest.approx((first + second) / 2, abs=1e-6)
     weighed = losses.cross_entropy(logits, masks, class_weights=(3.0, 1.0)).item()
     assert weighed == pytest.approx((1.5 * first + 0.5 * second) / 2, abs=1e-6)
-    focal = losses.cross_entropy(logits, masks, gamma=2.0).item()
-    assert focal == pytest.approx((0.1**2 * first + 0.5**2 * second) / 2, abs=1e-6)
-    assert losses.cross_entropy(logits, masks + 1, gamma=1.0).item() == pytest.approx(
-        (0.9 * -math.log(0.1) + 0.5 * second) / 2, abs=1e-6
-    )
-
-
-@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
-def test_focal_cross_entropy_has_a_gradient_where_it_is_certain(gamma: float) -> None:
-    logits = torch.tensor([[[[20.0, 1.0, -120.0]]]], requires_grad=True)
-    losses.cross_entropy(logits, torch.tensor([[[[1.0, 0.0, 0.0]]]]), gamma=gamma).backward()
-    assert logits.grad is not None
-    assert torch.isfinite(logits.grad).all()
-    assert logits.grad[0, 0, 0, 1] > 0
 
 
 def test_lovasz_extends_the_jaccard_index() -> None:
@@ -119,12 +96,3 @@ def test_lovasz_may_count_at_the_end_alone() -> None:
     logits, masks = torch.randn(2, 2, 4, 4), torch.randint(0, 2, (2, 2, 4, 4))
     early, late = (losses.total_loss(logits, None, masks, config, share) for share in (0.74, 0.75))
     assert torch.allclose(late - early, losses.lovasz_loss(logits, masks.float()), atol=1e-6)
-
-
-def test_false_alarms_can_weigh_less_in_the_dice_loss() -> None:
-    logits, masks = torch.randn(2, 2, 8, 8), torch.zeros(2, 2, 8, 8)
-    masks[0, 0, :4] = 1
-    none, half, whole = (losses.soft_dice_loss(logits, masks, weight) for weight in (0.0, 0.5, 1.0))
-    assert torch.allclose(half, (none + whole) / 2)
-    assert torch.allclose(none, losses.soft_dice_loss(logits[:1, :1], masks[:1, :1]))
-    assert whole > none
