@@ -9,7 +9,16 @@ import typer
 from severstal_cli import config as configs
 from severstal_cli import printing
 from severstal_cli.cli.app import DATA, app
-from severstal_cli.cli.options import Data, Overwrite, Seed, Size, parse_class_names, parse_seconds, parse_suffix
+from severstal_cli.cli.options import (
+    LAYOUTS,
+    Data,
+    Overwrite,
+    Seed,
+    Size,
+    parse_class_names,
+    parse_seconds,
+    parse_suffix,
+)
 from severstal_cli.progress import TerminalProgress
 
 
@@ -111,9 +120,7 @@ def encode(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Output CSV.")],
-    layout: Annotated[
-        str, typer.Option(help="CSV layout: current (ImageId,ClassId,...) or original (ImageId_ClassId,...).")
-    ] = configs.EncodeConfig.layout,
+    layout: Annotated[str, typer.Option(help=f"CSV layout: {LAYOUTS}.")] = configs.EncodeConfig.layout,
     label_images: Annotated[
         bool, typer.Option("--label-images", help="One mask file per image, whose pixel values or colours are classes.")
     ] = False,

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from severstal_cli import config as configs
+
 
 def parse_size(text: str) -> tuple[int, int]:
     """ "256x1600" -> (256, 1600)."""
@@ -104,8 +106,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 Models = Annotated[Path, typer.Option(help="Folder of trained runs.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
-Layout = Annotated[
-    str, typer.Option(help="CSV layout: auto, current (ImageId,ClassId,...) or original (ImageId_ClassId,...).")
-]
+LAYOUTS = " or ".join(f"{name} ({header})" for name, header in configs.LAYOUTS.items())
 Size = Annotated[Any, typer.Option(parser=parse_size, metavar="HxW", help="Image size as HEIGHTxWIDTH, e.g. 256x1600.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]

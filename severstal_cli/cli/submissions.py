@@ -11,10 +11,10 @@ from severstal_cli import printing
 from severstal_cli.cli import completion, early, runs
 from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import (
+    LAYOUTS,
     AsJson,
     BatchSize,
     ClassNames,
-    Layout,
     MaybeData,
     Models,
     Size,
@@ -38,7 +38,7 @@ def predict(
     models: Models = configs.PredictConfig.models,
     tta: TtaOfThresholds = configs.PredictConfig.tta,
     out: Annotated[Path, typer.Option(help="Output CSV.")] = configs.PredictConfig.out,
-    layout: Layout = configs.PredictConfig.layout,
+    layout: Annotated[str, typer.Option(help=f"CSV layout: auto, {LAYOUTS}.")] = configs.PredictConfig.layout,
     sample: Annotated[
         Path | None, typer.Option(help="Sample submission that gives the images, their order and the layout.")
     ] = None,

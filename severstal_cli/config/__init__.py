@@ -5,6 +5,7 @@ The command line takes its defaults from these classes.
 
 from severstal_cli.config.data import (
     COMPETITION,
+    LAYOUTS,
     Competition,
     DecodeConfig,
     DownloadConfig,
@@ -19,6 +20,7 @@ from severstal_cli.config.training import TrainConfig, read_settings
 
 __all__ = [
     "COMPETITION",
+    "LAYOUTS",
     "CheckConfig",
     "CompareConfig",
     "Competition",

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from severstal_cli.config.checks import check, check_size, check_unpacked
 
+LAYOUTS = {"current": "ImageId,ClassId,...", "original": "ImageId_ClassId,..."}
+"""The layouts of a table (steel/tables/headers), and how their headers begin."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Competition:
@@ -110,7 +113,7 @@ class EncodeConfig:
 
     def __post_init__(self) -> None:
         check_unpacked(self.out)
-        check(self.layout in ("current", "original"), "layout", self.layout, "current or original")
+        check(self.layout in LAYOUTS, "layout", self.layout, " or ".join(LAYOUTS))
         check(0 <= self.classes <= 254, "number of classes", self.classes, "between 0 and 254")
         check(self.class_id is None or 1 <= self.class_id <= 254, "class", self.class_id, "between 1 and 254")
         check(self.class_id is None or not self.label_images, "class", self.class_id, "left out with --label-images")

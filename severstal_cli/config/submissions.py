@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from severstal_cli.config.checks import check, check_size, check_unpacked
-from severstal_cli.config.data import COMPETITION, Competition
+from severstal_cli.config.data import COMPETITION, LAYOUTS, Competition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class PredictConfig:
         check_unpacked(self.out)
         check(self.devices >= 1, "devices", self.devices, "at least 1")
         check(self.on_error in ("stop", "skip"), "on error", self.on_error, "stop or skip")
-        check(self.layout in ("auto", "current", "original"), "layout", self.layout, "auto, current or original")
+        check(self.layout in ("auto", *LAYOUTS), "layout", self.layout, f"auto, {' or '.join(LAYOUTS)}")
 
 
 @dataclass(frozen=True, kw_only=True)

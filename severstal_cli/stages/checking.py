@@ -16,8 +16,8 @@ from severstal_cli.steel.images.image_files import find_images, id_of, same_stem
 from severstal_cli.steel.images.surveys import survey
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables.csv_rows import place, short
-from severstal_cli.steel.tables.headers import COLUMNS, show
-from severstal_cli.steel.tables.mask_table import Fault, Layout, MaskTable, Sample, read_image_list, scan_table
+from severstal_cli.steel.tables.headers import Layout, show
+from severstal_cli.steel.tables.mask_table import Fault, MaskTable, Sample, read_image_list, scan_table
 from severstal_cli.steel.tables.table_files import SEPARATORS
 from severstal_cli.wording import class_label, counted, listed
 
@@ -111,38 +111,38 @@ def _format_faults(table: MaskTable) -> Iterator[Fault]:
     """Find formats that this program reads, but the competition may not."""
     if table.separator != ",":
         yield Fault(line=1, message=f"{SEPARATORS[table.separator]} separate the columns, not commas")
-    extra = [name for name in table.columns if name not in COLUMNS[table.layout]]
+    extra = [name for name in table.columns if name not in table.layout.form.columns]
     if extra:
         yield Fault(line=1, message=f"columns outside the layout: {show(extra)}", is_warning=True)
     for word, line in table.words.items():
         message = f"{word} is read as an empty mask; a submission has an empty field instead"
         yield Fault(line=line, message=message, is_warning=True)
     for line, (image_id, channel) in table.merged.items():
-        # the layout of 2019 has exactly one row per image and class
         message = f"{short(image_id)}, class {channel + 1} is in {place(table.lines[image_id, channel])} already"
-        is_warning = table.layout is Layout.CURRENT
+        is_warning = not table.layout.form.has_all_rows
         yield Fault(line=line, message=f"{message}{'; both are read as one mask' * is_warning}", is_warning=is_warning)
 
 
 def _wanted_rows(
     table: MaskTable, sample: Sample | None, wanted_images: Iterable[str] | None, notes: list[str]
 ) -> dict[str, list[int]]:
-    """image_id -> class_ids that need a row each. In the current layout the lists are empty: any row suffices."""
+    """image_id -> class_ids that need a row each; none for a layout without all rows, where any row suffices."""
     if sample and sample.rows:
         wanted: dict[str, list[int]] = defaultdict(list)
         for image_id, class_id in sample.rows:
             wanted[image_id].append(class_id)
-        if table.layout is Layout.ORIGINAL:
+        if table.layout.form.has_all_rows:
             return wanted
-        notes.append("the sample has the original layout, the submission the current one")
+        theirs = sample.layout or Layout.ORIGINAL
+        notes.append(f"the sample has the {theirs} layout, the submission the {table.layout} one")
         return {image_id: [] for image_id in wanted}
     if wanted_images is None:
         notes.append("missing images were not checked: give --sample or --images")
         wanted_images = table.image_ids
-    if table.layout is Layout.CURRENT:
+    if not table.layout.form.has_all_rows:
         return {image_id: [] for image_id in wanted_images}
-    if sample and sample.layout is Layout.CURRENT:
-        notes.append("the sample has the current layout, the submission the original one")
+    if sample and sample.layout not in (None, table.layout):
+        notes.append(f"the sample has the {sample.layout} layout, the submission the {table.layout} one")
     notes.append(f"the classes were assumed to be 1 to {table.classes}, the highest in the submission")
     return {image_id: list(range(1, table.classes + 1)) for image_id in wanted_images}
 
@@ -172,9 +172,9 @@ def _missing_and_extra(
             if wanted and class_id not in wanted:
                 label = class_label(class_id - 1, names)
                 yield Fault(line=line, message=f"{short(image_id)} has no class {label} in the sample")
-    if table.layout is Layout.ORIGINAL or len(absent) == len(wanted_rows):
+    if table.layout.form.has_all_rows or len(absent) == len(wanted_rows):
         yield from (Fault(line=0, message=f"{short(image_id)} is missing") for image_id in absent)
-    elif absent:  # annotations in the current layout have rows for defects only
+    elif absent:  # annotations in such a layout have rows for defects only
         images = f"{counted(len(absent))} without a row, first {short(absent[0])}"
         yield Fault(line=0, message=f"{images}, counted as clean, as in annotations", is_warning=True)
     if wanted_images is not None:

@@ -108,7 +108,7 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     image_ids = list(listed) if config.images else list(source.image_ids)
     layout, classes = Layout(config.layout), config.classes or highest
     rows = write_table(
-        config.out, masks, image_ids, classes, layout=layout, empty_rows=layout is Layout.ORIGINAL,
+        config.out, masks, image_ids, classes, layout=layout, empty_rows=layout.form.has_all_rows,
         rows=list(product(image_ids, sorted(named))),  # a row would make an unused class count
     )  # fmt: skip
     return EncodeResult(
@@ -135,7 +135,7 @@ def _encode_annotations(
         raise InputError(f"{config.masks}", f"{len(drawn.names)} classes", f"The classes are 1 to {classes}")
     names_path = class_names.path_beside(config.out, drawn.names, classes, config.overwrite, progress)
     rows = write_table(
-        config.out, drawn.masks, drawn.image_ids, classes, layout=layout, empty_rows=layout is Layout.ORIGINAL
+        config.out, drawn.masks, drawn.image_ids, classes, layout=layout, empty_rows=layout.form.has_all_rows
     )
     if names_path is not None:
         write_text(names_path, class_names.to_text(drawn.names))

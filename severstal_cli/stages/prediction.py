@@ -237,7 +237,7 @@ def _write(config: PredictConfig, task: Task, parts: Shards) -> int:
     if sample is not None and sample.layout == task.layout:
         columns, rows = sample.columns, sample.rows or None
     of_parts = product(image_ids, range(1, task.classes + 1))
-    if columns in (None, mask_table.COLUMNS[task.layout]) and (rows is None or rows == tuple(of_parts)):
+    if columns in (None, task.layout.form.columns) and (rows is None or rows == tuple(of_parts)):
         parts.join(config.out)
         count = len(image_ids) * task.classes
     else:

@@ -118,9 +118,9 @@ def bits_in_use(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Pro
 
 
 def _classes_to_write(config: PredictConfig, sample: mask_table.Sample | None, classes: int) -> int:
-    """`Task.classes`. Raises InputError: the original layout has no room for all classes of the runs."""
+    """`Task.classes`. Raises InputError: a layout with all rows has no room for all classes of the runs."""
     asked = max((class_id for _, class_id in sample.rows), default=0) if sample else 0
-    if asked and asked < classes and _layout(config, sample) is mask_table.Layout.ORIGINAL:
+    if asked and asked < classes and _layout(config, sample).form.has_all_rows:
         raise InputError(f"{config.sample} asks for classes 1 to {asked}", f"the runs predict {classes}",
                          "Use a run with as many classes, or give --layout current")  # fmt: skip
     return max(asked, classes)

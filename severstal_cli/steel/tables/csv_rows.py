@@ -129,14 +129,6 @@ def check_count(fields: Sequence[str], columns: Sequence[str]) -> None:
         raise RowError(f"{len(fields)} field{'s' if len(fields) != 1 else ''} where the header has {len(columns)}")
 
 
-def split_pair(text: str) -> tuple[str, int]:
-    """`0002cc93b.jpg_1` -> (`0002cc93b.jpg`, 1), split at the last underscore. Raises RowError."""
-    image_id, underscore, class_text = text.rpartition("_")
-    if not underscore:
-        raise RowError(f"ImageId_ClassId {quote(text)} is not an image, an underscore and a class")
-    return image_id, read_class(class_text)
-
-
 _CLASS_IDS = {str(class_id): class_id for class_id in range(1, MAX_CLASS_ID + 1)}
 
 

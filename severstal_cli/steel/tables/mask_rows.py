@@ -13,15 +13,8 @@ from dataclasses import dataclass
 
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.rle import RLE, RLEError
-from severstal_cli.steel.tables.csv_rows import (
-    RowError,
-    check_count,
-    read_class,
-    read_image_id,
-    short,
-    split_pair,
-)
-from severstal_cli.steel.tables.headers import CLASS, IMAGE, PAIR, RUNS, Layout
+from severstal_cli.steel.tables.csv_rows import RowError, check_count, read_image_id, short
+from severstal_cli.steel.tables.headers import Layout
 
 NOT_A_NUMBER = frozenset(("nan", "-nan", "na", "<na>", "n/a", "#n/a", "#na", "none", "null"))
 """Words that pandas parses as an empty field."""
@@ -72,19 +65,14 @@ class Scan:
         self._several: dict[tuple[str, int], list[RLE]] = {}
         self._longest = min(CUT_OFTEN)
         self._at_longest: dict[str, tuple[int, tuple[str, int]]] = {}
-        self._runs = columns.index(RUNS)
-        self._pair = columns.index(PAIR) if layout is Layout.ORIGINAL else None
-        self._image, self._class = (0, 0) if self._pair is not None else (columns.index(IMAGE), columns.index(CLASS))
+        self._read = layout.form.reader(columns)
 
     def add(self, line: int, fields: list[str]) -> None:
         """Add the mask of a row, or its fault."""
         try:
             if len(fields) != self._count:
                 check_count(fields, self._columns)
-            if self._pair is None:
-                image_id, class_id = fields[self._image], read_class(fields[self._class])
-            else:
-                image_id, class_id = split_pair(fields[self._pair])
+            image_id, class_id, field = self._read(fields)
             if image_id not in self.image_ids:
                 image_id = read_image_id(image_id)
                 self.image_ids[image_id] = None
@@ -93,7 +81,6 @@ class Scan:
                 self.merged[line] = key
             else:
                 self.lines[key] = line
-            field = fields[self._runs]
             text = field.strip()
             if not text or (len(text) <= _LONGEST_WORD and self._is_empty(text, line)):
                 return

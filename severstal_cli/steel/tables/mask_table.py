@@ -40,25 +40,12 @@ from severstal_cli.steel.tables.csv_rows import (
     read_image_id,
     read_rows,
     short,
-    split_pair,
 )
-from severstal_cli.steel.tables.headers import (
-    CLASS,
-    COLUMNS,
-    IMAGE,
-    PAIR,
-    PART,
-    RUNS,
-    Layout,
-    check_layout,
-    layout_of,
-    show,
-)
+from severstal_cli.steel.tables.headers import PART, Layout, check_layout, image_column, layout_of, show
 from severstal_cli.steel.tables.mask_rows import Fault, Scan
 from severstal_cli.wording import counted, spans
 
 __all__ = [
-    "COLUMNS",
     "Fault",
     "Layout",
     "MaskTable",
@@ -208,11 +195,8 @@ def read_image_list(path: Path) -> Sample:
     if subset and PART not in columns:
         raise InputError(f"{path} has no subset {subset}", f"the header is {show(columns)}", "Name a splits.csv")
     part = columns.index(PART) if subset else 0
-    if columns.count(PAIR) + columns.count(IMAGE) != 1:
-        remedy = f"A list of images has a column {IMAGE} or {PAIR}"
-        raise InputError(f"{path}, line 1", f"the header is {show(columns)}", remedy)
-    is_pairs = PAIR in columns
-    position = columns.index(PAIR if is_pairs else IMAGE)
+    position, form = image_column(path, columns)
+    names_classes = len(form.key) == 1
     image_ids: dict[str, None] = {}
     rows: dict[tuple[str, int], None] = {}
     try:
@@ -221,7 +205,7 @@ def read_image_list(path: Path) -> Sample:
                 check_count(fields, columns)
                 if subset and fields[part] != subset:
                     continue
-                image_id, class_id = split_pair(fields[position]) if is_pairs else (fields[position], 0)
+                image_id, class_id = form.parse(fields[position]) if names_classes else (fields[position], 0)
                 if image_id not in image_ids:
                     image_id = read_image_id(image_id)
             except RowError as error:
@@ -235,9 +219,9 @@ def read_image_list(path: Path) -> Sample:
     layout = layout_of(columns)
     return Sample(
         layout=layout,
-        columns=columns if layout is None else tuple(name for name in columns if name in COLUMNS[layout]),
+        columns=columns if layout is None else tuple(name for name in columns if name in form.columns),
         image_ids=tuple(image_ids),
-        rows=tuple(rows) if is_pairs else (),
+        rows=tuple(rows) if names_classes else (),
     )
 
 
@@ -266,7 +250,7 @@ def write_table(
         image_ids: the images, in the order of the rows; within an image, rows go by class.
         classes: C; channels are 0..C-1.
         layout: which layout to write.
-        columns: the header, a permutation of `COLUMNS[layout]`.
+        columns: the header, a permutation of the layout's columns.
         rows: (image_id, class_id) of each row, where their order differs or they are fewer.
         empty_rows: whether empty masks get rows; False gives rows for defects only, as in the current annotations.
 
@@ -275,8 +259,9 @@ def write_table(
             layout's.
         OutputError: the file cannot be written.
     """
-    header = tuple(columns or COLUMNS[layout])
-    if sorted(header) != sorted(COLUMNS[layout]):
+    form = layout.form
+    header = tuple(columns or form.columns)
+    if sorted(header) != sorted(form.columns):
         raise ValueError(f"columns {header} are not those of the {layout} layout")
     known = set(image_ids)
     if len(known) != len(image_ids):
@@ -288,12 +273,11 @@ def write_table(
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
+        fields_of = form.writer(header)
         for image_id, class_id in rows or product(image_ids, range(1, classes + 1)):
             runs = masks.get((image_id, class_id - 1), rle.EMPTY)
             if not len(runs) and not empty_rows:
                 continue
-            values = {RUNS: rle.to_text(runs) if len(runs) else "", IMAGE: image_id, CLASS: str(class_id)}
-            values[PAIR] = f"{image_id}_{class_id}"
-            writer.writerow([values[name] for name in header])
+            writer.writerow(fields_of(image_id, class_id, rle.to_text(runs) if len(runs) else ""))
             count += 1
     return count

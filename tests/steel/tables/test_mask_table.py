@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from severstal_cli.config import LAYOUTS
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables.csv_rows import read_rows
+from severstal_cli.steel.tables.headers import FORMS
 from severstal_cli.steel.tables.mask_table import (
     Fault,
     Layout,
@@ -542,3 +544,12 @@ def test_a_table_is_not_in_memory_several_times_over(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 2.2 * path.stat().st_size  # io.StringIO takes 4 bytes a character
     finally:
         tracemalloc.stop()
+
+
+def test_each_layout_has_its_form_and_its_name_in_the_settings() -> None:
+    assert set(LAYOUTS) == set(Layout) == set(FORMS)
+    for layout, form in FORMS.items():
+        assert form.columns[0] == LAYOUTS[layout].partition(",")[0]
+        row = "a_b.jpg", 12, "1 2"
+        for columns in (form.columns, form.columns[::-1]):
+            assert form.reader(columns)(form.writer(columns)(*row)) == row
