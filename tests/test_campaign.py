@@ -165,7 +165,7 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(models: Path) -> None:
         (run_folder.CHECKPOINT, lambda: run_folder.read_checkpoint(good)),
         (run_folder.THRESHOLDS, lambda: run_folder.read_thresholds(good / run_folder.THRESHOLDS)),
         (run_folder.WEIGHTS, lambda: run_folder.load_network(good, card)),
-    ):  # fmt: skip
+    ):
         kept = (good / name).rename(models / "kept")
         (good / name).mkdir()
         with pytest.raises(RunError, match=rf"^cannot read .*{name}: Is a directory\. Move that folder away$"):

@@ -64,9 +64,7 @@ def print_thresholds(result: "ThresholdsResult") -> None:
     else:
         expected, interval = result.mean_dice_held_out, result.interval_held_out
         caption = f"estimate for new images: {expected:.4f}"
-        caption += ", too few images for an interval" if interval is None else (
-            f", 95 % interval {between(interval)}"
-        )  # fmt: skip
+        caption += ", too few images for an interval" if interval is None else (f", 95 % interval {between(interval)}")
         if expected <= result.mean_dice_default:
             caption += f"; no gain over a threshold of 0.5: {result.mean_dice_default:.4f}"
     print_table(f"mean Dice on {result.images} validation images", header, rows, caption)

@@ -121,8 +121,7 @@ def _networks(
     config: PredictConfig, ensemble: Ensemble, engine_names: Sequence[str], fabric: Fabric, progress: Progress
 ) -> PredictLevels:
     """Open the runs."""
-    members = engines.load_members(ensemble.folders, ensemble.cards, fabric, engine=engine_names,
-                                   progress=progress)  # fmt: skip
+    members = engines.load_members(ensemble.folders, ensemble.cards, fabric, engine=engine_names, progress=progress)
     return partial(
         level_maps.predict_levels, members, fabric=fabric, views=ensemble.views, batch_size=config.batch_size,
         weights=ensemble.weights, exclusive=ensemble.thresholds.exclusive,
@@ -267,5 +266,5 @@ def _write_metadata(
         "processes": fabric.world_size,
         "seconds": round(result.seconds, 3),
         "images_per_s": round(result.images_per_s, 3),
-    }  # fmt: skip
+    }
     files.write_text(metadata_path(config.out), json.dumps(metadata, indent=2) + "\n")

@@ -87,8 +87,7 @@ def score_submissions(
         _check_rows(path, table, image_ids, source, progress)
         _check_classes(path, table, truth, true, progress)
         if split is not None:
-            leakage.check_submission(path, image_ids, split, progress,
-                                     files_of=files_of, train_images=beside[0])  # fmt: skip
+            leakage.check_submission(path, image_ids, split, progress, files_of=files_of, train_images=beside[0])
     _check_truth(truth, true, image_ids, files_of, progress)
     _check_sizes(tables | {truth: true}, image_ids, files_of, progress)
     mask_table.log_gaps(truth, true, progress)

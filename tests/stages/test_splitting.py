@@ -17,7 +17,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> splits.Split:
     path.write_text(
         "ImageId,Part,Group,Classes\n"
         "a,0,0,1\nb,0,0,\nc,0,0,1 3\nd,1,1,3\ne,1,2,\nf,1,3,3\ng,holdout,4,\nh,holdout,4,1\n"
-    )  # fmt: skip
+    )
     split = splits.read_splits(path)
     monkeypatch.setattr(splitting, "split_data", lambda *_: split)
     return split

@@ -154,12 +154,8 @@ def example(path: Path) -> None:
 def test_written_form(tmp_path: Path) -> None:
     example(tmp_path / "splits.csv")
     assert (tmp_path / "splits.csv").read_text() == (
-        "ImageId,Part,Group,Classes\n"
-        "a.jpg,holdout,0,1 3\n"
-        "b.jpg,0,4,\n"
-        '"c, ""2"".jpg",1,2,2\n'
-        "d.jpg,0,4,3 10\n"
-    )  # fmt: skip
+        'ImageId,Part,Group,Classes\na.jpg,holdout,0,1 3\nb.jpg,0,4,\n"c, ""2"".jpg",1,2,2\nd.jpg,0,4,3 10\n'
+    )
 
 
 def test_read_as_written(tmp_path: Path) -> None:
