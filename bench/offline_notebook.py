@@ -192,7 +192,7 @@ def severstal(*arguments: object) -> None:
 
 
 def call(command: list[object], **options: object) -> None:
-    subprocess.run([str(word) for word in command], check=True, **options)  # type: ignore[call-overload]
+    subprocess.run([str(word) for word in command], check=True, **options)
 
 
 if __name__ == "__main__":

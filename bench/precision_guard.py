@@ -95,7 +95,7 @@ def training(options: argparse.Namespace, network: torch.nn.Module) -> dict[str,
             def log(self, line: str) -> None:
                 print(line)
 
-        precision.check_training(state.average, [pixels], fabric, {}, "training", Quiet())  # type: ignore[arg-type]
+        precision.check_training(state.average, [pixels], fabric, {}, "training", Quiet())
 
     step()
     compare()

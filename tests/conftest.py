@@ -78,7 +78,7 @@ def make_data(tmp_path: Path) -> MakeData:
     """`make_data(images=..., size=...)` -> a data folder with `train.csv` and `train_images/`."""
 
     def make(name: str = "data", **options: object) -> Path:
-        return draw_folder(tmp_path / name, **options)  # type: ignore[arg-type]
+        return draw_folder(tmp_path / name, **options)
 
     return make
 

@@ -25,7 +25,7 @@ from severstal_cli.steel.masks.postprocess import ClassPostprocess
 from severstal_cli.steel.thresholds.rule_selection import Choice
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands
 PARAMETERS = [(name, parameter) for name, command in COMMANDS.items() for parameter in command.params]
 
 

@@ -112,7 +112,7 @@ def test_one_path_is_no_list_of_files(trained: tuple[Path, Path]) -> None:
     model, path = Model.load(trained[1]), trained[0] / "train_images"
     for one in (path, str(path)):
         with pytest.raises(InputError, match=r"takes a list of files: .*train_images\. Give a list, or use predict"):
-            list(model.predict_many(one))  # type: ignore[arg-type]
+            list(model.predict_many(one))
     with pytest.raises(UsageError, match="wrong batch size: 0"):
         list(model.predict_many([path], batch_size=0))
     with pytest.raises(InputError, match="train_images"):

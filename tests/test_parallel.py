@@ -18,11 +18,11 @@ def test_results_come_in_order_whatever_takes_longest() -> None:
 
 def test_no_more_items_are_taken_than_asked_for() -> None:
     taken = []
-    items = (taken.append(number) or number for number in range(100))  # type: ignore[func-returns-value]
+    items = (taken.append(number) or number for number in range(100))
     results = map_in_order(str, items, threads=2, ahead=5, name="test")
     assert next(results) == "0"
     assert taken == [0, 1, 2, 3, 4, 5]
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("test")]
 
 
@@ -41,7 +41,7 @@ def test_an_error_is_raised_at_its_place() -> None:
 def test_items_are_made_ahead_in_a_thread_of_their_own() -> None:
     made, closed = [], []
 
-    def items():  # type: ignore[no-untyped-def]
+    def items():
         try:
             for number in range(10):
                 made.append((number, threading.current_thread().name))
@@ -66,7 +66,7 @@ def test_items_are_made_ahead_in_a_thread_of_their_own() -> None:
 
 
 def test_an_error_in_making_an_item_is_raised_at_its_place() -> None:
-    def items():  # type: ignore[no-untyped-def]
+    def items():
         yield 1
         yield 2
         raise ValueError("no third")

@@ -14,7 +14,7 @@ from severstal_cli.cli.app import PIPELINE
 from severstal_cli.learning.networks import registry
 
 PROGRAM = Path(sys.executable).with_name("severstal")
-COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+COMMANDS = typer.main.get_command(cli.app).commands
 
 
 def severstal(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[bytes]:

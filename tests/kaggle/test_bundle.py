@@ -42,7 +42,7 @@ def build(tmp_path: Path, model: Path) -> Build:
     """`build("out", thresholds=...)`: a bundle of `model` in a folder of that name."""
 
     def make(name: str = "out", *runs: Path, **options: object) -> bundle.Bundle:
-        return bundle.build(tmp_path / name, runs=runs or (model,), **options)  # type: ignore[arg-type]
+        return bundle.build(tmp_path / name, runs=runs or (model,), **options)
 
     return make
 
@@ -103,7 +103,7 @@ def test_names_of_runs_may_hold_any_letter(build: Build, model: Path) -> None:
     made = build("out", odd)
     assert all(re.fullmatch(r"[A-Za-z0-9._/-]+", path) for path in files_of(made))
     contents = contents_of(made)
-    assert [(each["name"], each["folder"]) for each in contents["runs"]] == [(odd.name, "runs/1")]  # type: ignore
+    assert [(each["name"], each["folder"]) for each in contents["runs"]] == [(odd.name, "runs/1")]
 
 
 def test_the_fingerprint_is_that_of_earlier_versions(build: Build, model: Path) -> None:
@@ -111,10 +111,13 @@ def test_the_fingerprint_is_that_of_earlier_versions(build: Build, model: Path) 
     other = Path(shutil.copytree(model, model.parent / f"{model.name}-2"))  # its path sorts differently as text
     made = build("out", model, other)
     contents = contents_of(made)
-    files = {f"runs/{each.name}/{file}": run_file for number, each in enumerate((model, other), start=1)
-             for file in ("model.json", "model.safetensors")
-             for run_file in [contents["files"][f"runs/{number}/{file}"]]}  # type: ignore[index]  # fmt: skip
-    files["thresholds.json"] = contents["files"]["thresholds.json"]  # type: ignore[index]
+    files = {
+        f"runs/{each.name}/{file}": run_file
+        for number, each in enumerate((model, other), start=1)
+        for file in ("model.json", "model.safetensors")
+        for run_file in [contents["files"][f"runs/{number}/{file}"]]
+    }
+    files["thresholds.json"] = contents["files"]["thresholds.json"]
     parts = [files, "none", "original", "severstal-steel-defect-detection"]
     assert made.fingerprint == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

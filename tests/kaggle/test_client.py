@@ -134,7 +134,7 @@ def test_retry_after_is_respected(server: Server) -> None:
 
 def test_a_silent_server_times_out(server: Server) -> None:
     left = threading.Event()
-    server.handlers[LIST] = lambda request, reply: left.wait(120)  # type: ignore[assignment, return-value]
+    server.handlers[LIST] = lambda request, reply: left.wait(120)
     began = time.monotonic()
     with pytest.raises(MachineError, match="Kaggle does not answer"):
         ask(client.connect("steel", answer_s=0.3))

@@ -335,7 +335,7 @@ def test_a_session_that_ends_early_is_asked_for_the_first_fold_that_it_trained(
     monkeypatch.setattr(fetching, "fetch", lambda *_: None)
     config = remote(fold=None, resume=True, remote={"every_fold": True})
     session = remote_training._Session(config, config.work / "unet-small-folds", Said())
-    assert session._keep_what_is_left(None, "", SimpleNamespace(slug=""), 1) == []  # type: ignore[arg-type]
+    assert session._keep_what_is_left(None, "", SimpleNamespace(slug=""), 1) == []
     assert asked == [("unet-small-fold1/training.ckpt",)]
 
 
@@ -594,7 +594,7 @@ def test_the_bundle_includes_the_encoder_weights_if_the_notebook_has_no_internet
     def fetch(encoder: str, path: Path) -> Path:
         torch.manual_seed(7)
         network = registry.build("linknet", encoder=encoder, in_channels=3, classes=1)
-        save_file(dict(network.encoder.state_dict()), path)  # type: ignore[union-attr, arg-type]
+        save_file(dict(network.encoder.state_dict()), path)
         fetched.append(encoder)
         return path
 

@@ -271,9 +271,9 @@ def test_a_trickle_is_a_stall(storage: Storage, fetch: Fetch) -> None:
 def test_who_never_answers_is_left_in_the_stated_time(storage: Storage, fetch: Fetch, who: str) -> None:
     left = threading.Event()
     if who == "kaggle":
-        storage.kaggle.handlers[CALL] = lambda request, reply: left.wait(120)  # type: ignore[assignment, return-value]
+        storage.kaggle.handlers[CALL] = lambda request, reply: left.wait(120)
     else:
-        storage.faults += [lambda request, reply, storage: left.wait(120)]  # type: ignore[list-item, return-value]
+        storage.faults += [lambda request, reply, storage: left.wait(120)]
     began = time.monotonic()
     with pytest.raises(MachineError, match="does not answer"):
         fetch(stall_s=1)

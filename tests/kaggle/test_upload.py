@@ -168,7 +168,7 @@ def test_a_failing_storage_is_given_up_without_printing_its_address(
 def test_a_silent_storage_times_out(account: Account, send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload, "ANSWER_S", 0.2)
     left = threading.Event()
-    account.before["PUT"] = [lambda request, reply: left.wait(120)] * 99  # type: ignore[list-item, return-value]
+    account.before["PUT"] = [lambda request, reply: left.wait(120)] * 99
     began = time.monotonic()
     with pytest.raises(MachineError, match="does not answer"):
         send()

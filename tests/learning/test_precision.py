@@ -78,7 +78,7 @@ def checked(member: Member, fabric: Fabric, heard: Any) -> CheckedHalf:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_size_that_half_precision_computes_wrongly_is_computed_in_float32(break_half, heard, fault: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_size_that_half_precision_computes_wrongly_is_computed_in_float32(break_half, heard, fault: str) -> None:
     """Deepest layers of 64 x 32 are 2 columns wide before the last step, those of 64 x 128 are not."""
     half, exact, member = on_cpu("bf16-mixed"), on_cpu("32-true"), member_of()
     data_folder = images_of([(64, 32)] * 3 + [(64, 128)] * 2 + [(64, 32)] * 3)
@@ -95,7 +95,7 @@ def test_a_size_that_half_precision_computes_wrongly_is_computed_in_float32(brea
     assert line.endswith("): using float32 for this size")
 
 
-def test_half_precision_that_fails_is_not_used(heard) -> None:  # type: ignore[no-untyped-def]
+def test_half_precision_that_fails_is_not_used(heard) -> None:
     """As OpenVINO does where the processor has no instructions for it, though it says so."""
     half, member = on_cpu("bf16-mixed"), member_of()
     data_folder = images_of([(64, 32)] * 2)
@@ -110,7 +110,7 @@ def test_half_precision_that_fails_is_not_used(heard) -> None:  # type: ignore[n
     assert len(heard.lines) == 1
 
 
-def test_each_number_of_images_and_each_view_is_a_size_of_its_own(break_half, heard) -> None:  # type: ignore[no-untyped-def]
+def test_each_number_of_images_and_each_view_is_a_size_of_its_own(break_half, heard) -> None:
     half, member = on_cpu("bf16-mixed"), member_of()
     break_half(2, "other channels", batch=1)
     probs = checked(member, half, heard)
@@ -122,7 +122,7 @@ def test_each_number_of_images_and_each_view_is_a_size_of_its_own(break_half, he
 
 @pytest.mark.parametrize("arch", sorted(registry.REGISTRY))
 @pytest.mark.parametrize("is_trained", [False, True])
-def test_rounding_alone_is_no_fault(arch: str, is_trained: bool, heard) -> None:  # type: ignore[no-untyped-def]
+def test_rounding_alone_is_no_fault(arch: str, is_trained: bool, heard) -> None:
     """Of any network, with random weights, and with running statistics of real pictures."""
     half, member = on_cpu("bf16-mixed"), member_of(arch=arch)
     if is_trained:
@@ -147,7 +147,7 @@ class _Overflows(nn.Module):
         return registry.Logits(torch.matmul(images * 1e4, torch.full((images.shape[-1],) * 2, 1e4)) / 1e8, None)
 
 
-def test_float16_that_overflows_is_computed_in_float32(monkeypatch: pytest.MonkeyPatch, heard) -> None:  # type: ignore[no-untyped-def]
+def test_float16_that_overflows_is_computed_in_float32(monkeypatch: pytest.MonkeyPatch, heard) -> None:
     """Also for an image in a batch of a size that agreed before."""
     half, exact = on_cpu("32-true"), on_cpu("32-true")
     monkeypatch.setattr(half, "autocast", lambda: torch.autocast("cpu", torch.float16))
@@ -169,7 +169,7 @@ def test_rounding_that_is_not_finite_explains_nothing(emulated: float) -> None:
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_engines_in_half_precision_are_careful(trained, with_openvino: None, heard, engine: str) -> None:  # type: ignore[no-untyped-def]
+def test_engines_in_half_precision_are_careful(trained, with_openvino: None, heard, engine: str) -> None:
     """Where half precision is wrong, the levels are those of the engine in float32, and the run is named."""
     _, folder = trained
     card, half = model_card.read_card(folder), on_cpu("bf16-mixed")
@@ -216,7 +216,7 @@ def exact(draw_data: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("fault", ["one column", "NaN"])
 def test_a_training_uses_float32_where_half_precision_is_wrong(
     exact: tuple[Path, dict[str, bytes]], break_half, tmp_path: Path, heard, fault: str
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data, weights = exact
     break_half(2, fault)
     trained = train(data, tmp_path, heard)
@@ -229,7 +229,7 @@ def test_a_training_uses_float32_where_half_precision_is_wrong(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_fault_is_found_before_a_training(break_half, heard, fault: str) -> None:  # type: ignore[no-untyped-def]
+def test_every_fault_is_found_before_a_training(break_half, heard, fault: str) -> None:
     torch.manual_seed(0)
     network = registry.build("unet", encoder="resnet18", classes=2, classifier=True)
     batches = [torch.rand(4, 1, 64, width) * 5 - 2 for width in (32, 128)]
@@ -240,7 +240,7 @@ def test_every_fault_is_found_before_a_training(break_half, heard, fault: str) -
     assert len(heard.lines) == 1
 
 
-def test_half_precision_stays_where_it_is_right(exact, break_half, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_half_precision_stays_where_it_is_right(exact, break_half, tmp_path: Path, heard) -> None:
     """A fault at a size that the training does not have changes nothing."""
     data, in_float32 = exact
     right = train(data, tmp_path / "right", heard)
@@ -250,7 +250,7 @@ def test_half_precision_stays_where_it_is_right(exact, break_half, tmp_path: Pat
     assert weights_of(right) != in_float32
 
 
-def test_validation_uses_float32_where_half_precision_is_wrong(make_data, break_half, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_validation_uses_float32_where_half_precision_is_wrong(make_data, break_half, tmp_path: Path, heard) -> None:
     """Validated are images of 64 x 96: 6 columns before the last step. Trained are narrower crops."""
     data = make_data(images=18)
     break_half(6, "NaN")
@@ -267,7 +267,7 @@ def test_validation_uses_float32_where_half_precision_is_wrong(make_data, break_
 
 def test_what_was_found_is_kept_for_a_resume_on_the_same_machine(
     make_data, break_half, tmp_path: Path, heard, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data, tried = make_data(images=18), []
     real, update = precision._excess_in_training, loop.State.update_ema
 
@@ -300,7 +300,7 @@ def test_what_was_found_is_kept_for_a_resume_on_the_same_machine(
     assert tried == sizes
 
 
-def test_every_size_of_a_training_is_tried(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_every_size_of_a_training_is_tried(make_data, make_pseudo, tmp_path: Path) -> None:
     """On one device and for each of several: the sizes of all batches of all stages, and no others."""
     folder = make_data(images=30)
     config = TrainConfig(
@@ -329,7 +329,7 @@ def _size(batch: Batch) -> tuple[int, ...]:
 
 def test_running_statistics_that_are_not_finite_end_the_epoch_at_the_batch(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     """In training the loss stays finite, as batches are normalised by themselves."""
     batches, real = [], loop._changed
 

@@ -17,7 +17,7 @@ def _open(
 ) -> TrainingSet:
     data_folder = open_data_folder(folder)
     image_ids = data_folder.cache.image_ids
-    config = TrainConfig(data=folder, arch="unet-small", **pseudo, **settings)  # type: ignore[arg-type]
+    config = TrainConfig(data=folder, arch="unet-small", **pseudo, **settings)
     masks = {key: runs for key, runs in data_folder.masks.items() if key[1] in channels}
     labels = open_pseudo(config, data_folder, image_ids)
     return TrainingSet(dataclasses.replace(data_folder, masks=masks), image_ids, config, labels)
@@ -42,7 +42,7 @@ def _steps(data: TrainingSet, epoch: int, share_done: float = 0.0) -> list[list[
         ({"batch_size": 4, "pseudo_share": 0.99}, 3),
     ],
 )
-def test_each_step_has_its_share_and_each_annotated_image_comes_once(  # type: ignore[no-untyped-def]
+def test_each_step_has_its_share_and_each_annotated_image_comes_once(
     make_data, make_pseudo, settings: dict[str, object], of_step: int
 ) -> None:
     data = _open(make_data(images=13), make_pseudo(images=9, sure=6), **settings)
@@ -66,7 +66,7 @@ def test_each_step_has_its_share_and_each_annotated_image_comes_once(  # type: i
     assert of_step == 0 or orders[0] != orders[1]
 
 
-def test_batches_of_a_step_are_mixed(make_data, make_pseudo) -> None:  # type: ignore[no-untyped-def]
+def test_batches_of_a_step_are_mixed(make_data, make_pseudo) -> None:
     data = _open(make_data(images=48), make_pseudo(), batch_size=4, step_images=8, pseudo_share=0.5)
     batches = [batch for step in _steps(data, 0) for batch in step]
     pure = sum(len({name[0] for name in batch.image_ids}) == 1 for batch in batches)
@@ -74,7 +74,7 @@ def test_batches_of_a_step_are_mixed(make_data, make_pseudo) -> None:  # type: i
 
 
 @pytest.mark.parametrize("share_done", [0.0, 1.0], ids=["pieces", "whole images"])
-def test_batches_depend_on_seed_epoch_and_position_alone(make_data, make_pseudo, share_done: float) -> None:  # type: ignore[no-untyped-def]
+def test_batches_depend_on_seed_epoch_and_position_alone(make_data, make_pseudo, share_done: float) -> None:
     folder, pseudo = make_data(images=12, size=(64, 160)), make_pseudo(size=(64, 160))
     settings = {"batch_size": 4, "crop_widths_px": (64,), "whole_image_share": 0.5, "paste_share": 0.5}
 
@@ -90,7 +90,7 @@ def test_batches_depend_on_seed_epoch_and_position_alone(make_data, make_pseudo,
     assert first != epoch(3, seed=1)
 
 
-def test_masks_lie_on_the_pixels_of_their_own_photograph(make_data, make_pseudo) -> None:  # type: ignore[no-untyped-def]
+def test_masks_lie_on_the_pixels_of_their_own_photograph(make_data, make_pseudo) -> None:
     data = _open(make_data(images=12), make_pseudo(images=12, sure=12), batch_size=4, crop_widths_px=(64,))
     seen = 0
     for epoch in range(4):
@@ -104,7 +104,7 @@ def test_masks_lie_on_the_pixels_of_their_own_photograph(make_data, make_pseudo)
     assert seen > 5
 
 
-def test_pasted_defects_are_annotated_ones(make_data, make_pseudo) -> None:  # type: ignore[no-untyped-def]
+def test_pasted_defects_are_annotated_ones(make_data, make_pseudo) -> None:
     data = _open(make_data(images=24), make_pseudo(), channels=(0,), batch_size=4, paste_share=1.0)
     batches = list(data.batches(0))
     of_class = [np.zeros(2, int), np.zeros(2, int)]

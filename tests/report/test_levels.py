@@ -11,7 +11,7 @@ from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
 from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS
 
 
-def unpacked(entry, height: int) -> np.ndarray:  # type: ignore[no-untyped-def,type-arg]
+def unpacked(entry, height: int) -> np.ndarray:
     """(H, w) number of steps that each pixel of the stored columns reaches."""
     data = zlib.decompress(base64.b64decode(entry["data"]))
     return np.frombuffer(data, np.uint8).reshape(entry["w"], height).T

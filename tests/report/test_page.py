@@ -25,7 +25,7 @@ ODD = ("a b.png", "a#1.png", "50%.png", "quote\"'s.png", "<script>alert(1)<scrip
 
 
 @pytest.fixture(scope="module")
-def shown(trained, members, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+def shown(trained, members, tmp_path_factory: pytest.TempPathFactory):
     """A report of two runs, the second with its own post-processing, and the run folders."""
     root = tmp_path_factory.mktemp("report")
     other = Path(shutil.copytree(members["b"], root / "other"))
@@ -55,11 +55,11 @@ PLACE = "severstal.gallery.images().indexOf(Number(document.getElementById('view
 """The position in the gallery of the image that the viewer shows."""
 
 
-def settled(page, image):  # type: ignore[no-untyped-def]
+def settled(page, image):
     page.wait(f"document.getElementById('viewer').dataset.shown === '{image}'")
 
 
-def test_the_dice_beside_the_slider_equals_that_of_score(page, shown, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_dice_beside_the_slider_equals_that_of_score(page, shown, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out, "open_device", lambda: open_device("32-true"))
     result, runs = shown
     page.open(result.page)
@@ -97,13 +97,13 @@ def test_the_dice_beside_the_slider_equals_that_of_score(page, shown, monkeypatc
     page.wait("!document.getElementById('viewer').open")
 
 
-def gallery(page):  # type: ignore[no-untyped-def]
+def gallery(page):
     """Scroll to the gallery, whose cards are in the document only while they are visible."""
     page.run("document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })")
     page.wait("document.querySelectorAll('#cards .card').length")
 
 
-def test_every_control_works(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_every_control_works(page, shown) -> None:
     result, _ = shown
     page.open(result.page)
     images = result.images
@@ -197,7 +197,7 @@ def test_every_control_works(page, shown) -> None:  # type: ignore[no-untyped-de
     assert page.run("document.activeElement.className") == "card"
 
 
-def kinds_of(scored):  # type: ignore[no-untyped-def]
+def kinds_of(scored):
     """Number of images per kind, from `score`: right in all classes, or another kind in any class."""
     true, found, dice = scored.there, scored.found, scored.dice
     of = {"partial": (dice > 0) & (dice < 0.7), "missed": true & (dice == 0), "false": found & (dice == 0)}
@@ -206,7 +206,7 @@ def kinds_of(scored):  # type: ignore[no-untyped-def]
     }
 
 
-def test_the_kinds_agree_with_the_scores(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_the_kinds_agree_with_the_scores(page, shown) -> None:
     result, runs = shown
     page.open(result.page)
     for number, folder in enumerate(runs):
@@ -218,7 +218,7 @@ def test_the_kinds_agree_with_the_scores(page, shown) -> None:  # type: ignore[n
             assert page.run("severstal.gallery.images().length") == many, kind
 
 
-def test_each_kind_is_distinguished(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_each_kind_is_distinguished(page, tmp_path: Path) -> None:
     """Images a to f: right, clean and right, partial, missed, missed with a mask elsewhere, false alarm."""
     folder = tmp_path / "images"
     folder.mkdir()
@@ -256,7 +256,7 @@ COLOURED = """(() => {
 """Number of pixels of the first panel that are not transparent."""
 
 
-def test_ground_truth_and_masks_are_drawn_and_can_be_hidden(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_ground_truth_and_masks_are_drawn_and_can_be_hidden(page, shown) -> None:
     result, runs = shown
     page.open(result.page)
     scored = scoring.score_runs(ScoreConfig(runs=(runs[0],)))
@@ -280,7 +280,7 @@ def test_ground_truth_and_masks_are_drawn_and_can_be_hidden(page, shown) -> None
     assert page.run(COLOURED) < outline  # disabled
 
 
-def test_post_processing_can_be_switched_off(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_post_processing_can_be_switched_off(page, shown) -> None:
     """The second run drops components below 30 pixels and masks below 60: without that there are as many or more."""
     result, _ = shown
     page.open(result.page)
@@ -303,7 +303,7 @@ def test_post_processing_can_be_switched_off(page, shown) -> None:  # type: igno
     assert more > 0
 
 
-def test_least_recently_used_levels_are_evicted(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_least_recently_used_levels_are_evicted(page, shown) -> None:
     result, _ = shown
     page.open(result.page)
     state = """(() => {
@@ -330,7 +330,7 @@ def test_least_recently_used_levels_are_evicted(page, shown) -> None:  # type: i
     assert len(look(5)[0]) == 1
 
 
-def test_a_missing_file_hides_the_figures_of_the_previous_image(page, shown, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_missing_file_hides_the_figures_of_the_previous_image(page, shown, tmp_path: Path) -> None:
     result, _ = shown
     folder = Path(shutil.copytree(result.page.parent, tmp_path / "out"))
     for path in (*folder.glob("masks/000002.js"), *folder.glob("levels/000002-*.js")):
@@ -351,7 +351,7 @@ def test_a_missing_file_hides_the_figures_of_the_previous_image(page, shown, tmp
     page.faults.clear()
 
 
-def test_keys_work_at_both_ends_and_beside_the_controls(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_keys_work_at_both_ends_and_beside_the_controls(page, shown) -> None:
     result, _ = shown
     page.open(result.page)
     gallery(page)
@@ -379,7 +379,7 @@ def test_keys_work_at_both_ends_and_beside_the_controls(page, shown) -> None:  #
     assert page.run(PLACE) == result.images - 2
 
 
-def test_the_gallery_holds_visible_cards_only(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_gallery_holds_visible_cards_only(page, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     rows = ["ImageId,ClassId,EncodedPixels"]
@@ -403,7 +403,7 @@ def test_the_gallery_holds_visible_cards_only(page, tmp_path: Path) -> None:  # 
     assert seen == set(range(240))
 
 
-def test_every_control_has_an_accessible_name(page, shown) -> None:  # type: ignore[no-untyped-def]
+def test_every_control_has_an_accessible_name(page, shown) -> None:
     page.open(shown[0].page)
     page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
     settled(page, 0)
@@ -415,7 +415,7 @@ def test_every_control_has_an_accessible_name(page, shown) -> None:  # type: ign
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_nothing_is_wider_than_the_window(page, shown, width: int) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_is_wider_than_the_window(page, shown, width: int) -> None:
     page.open(shown[0].page, (width, 900))
     assert page.run(BEYOND) == []
     gallery(page)
@@ -425,7 +425,7 @@ def test_nothing_is_wider_than_the_window(page, shown, width: int) -> None:  # t
     assert page.run("document.getElementById('viewer').scrollWidth") <= width
 
 
-def test_odd_names_are_harmless(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_odd_names_are_harmless(page, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     for name in ODD:
@@ -455,7 +455,7 @@ def test_odd_names_are_harmless(page, tmp_path: Path) -> None:  # type: ignore[n
     assert page.run("Number(document.querySelector('.mean').dataset.dice)") == 1.0
 
 
-def test_a_submission_without_truth_is_shown_and_not_scored(page, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_submission_without_truth_is_shown_and_not_scored(page, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     cv2.imwrite(str(folder / "a.png"), np.full((40, 60), 90, np.uint8))

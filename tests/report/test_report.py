@@ -22,7 +22,7 @@ from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables import mask_table
 
 
-def index_of(folder: Path):  # type: ignore[no-untyped-def]
+def index_of(folder: Path):
     text = (folder / "data" / "index.js").read_text()
     return json.loads(text.removeprefix("severstal.index="))
 
@@ -34,7 +34,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("exact")
-def test_a_run_is_shown_with_the_scores_of_score(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_is_shown_with_the_scores_of_score(trained, tmp_path: Path) -> None:
     data, run = trained
     out = tmp_path / "out"
     result = reporting.report(ReportConfig(shown=(run,), out=out))
@@ -59,7 +59,7 @@ def test_a_run_is_shown_with_the_scores_of_score(trained, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("exact")
-def test_the_validation_fold_can_be_shown(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_validation_fold_can_be_shown(trained, tmp_path: Path) -> None:
     result = reporting.report(ReportConfig(shown=(trained[1],), out=tmp_path / "out", part="validation"))
     part = held_out.open_validation([trained[1]], None, reporting.SILENT)
     assert index_of(tmp_path / "out")["names"] == list(part.image_ids)
@@ -67,7 +67,7 @@ def test_the_validation_fold_can_be_shown(trained, tmp_path: Path) -> None:  # t
 
 
 @pytest.mark.usefixtures("exact")
-def test_a_submission_beside_a_run_is_scored_on_the_same_images(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_submission_beside_a_run_is_scored_on_the_same_images(trained, tmp_path: Path) -> None:
     data, run = trained
     truth = mask_table.read_table(data / "train.csv")
     holdout = held_out.open_holdout([run], None, reporting.SILENT).image_ids
@@ -83,7 +83,7 @@ def test_a_submission_beside_a_run_is_scored_on_the_same_images(trained, tmp_pat
     assert index["candidates"][1]["overlap"] == index["truth"]
 
 
-def test_a_submission_has_its_images_from_data_and_its_scores_from_beside_it(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_submission_has_its_images_from_data_and_its_scores_from_beside_it(trained, tmp_path: Path) -> None:
     data, run = trained
     out = tmp_path / "submission.csv"
     holdout = held_out.open_holdout([run], None, reporting.SILENT).image_ids
@@ -120,7 +120,7 @@ def test_submissions_are_reported_without_torch(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_images_without_a_row_are_logged_and_count_as_empty(trained, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_images_without_a_row_are_logged_and_count_as_empty(trained, tmp_path: Path, heard) -> None:
     data = trained[0]
     (tmp_path / "few.csv").write_text("ImageId,ClassId,EncodedPixels\n000000001.png,1,1 3\n")
     result = reporting.report(
@@ -132,7 +132,7 @@ def test_images_without_a_row_are_logged_and_count_as_empty(trained, tmp_path: P
     assert sorted((tmp_path / "out" / "masks").iterdir()) == [tmp_path / "out" / "masks" / "000002.js"]
 
 
-def test_ground_truth_of_other_images_or_with_gaps_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_ground_truth_of_other_images_or_with_gaps_is_refused(trained, tmp_path: Path) -> None:
     data, _ = trained
     rows = (data / "train.csv").read_text()
     for text, message in (
@@ -148,7 +148,7 @@ def test_ground_truth_of_other_images_or_with_gaps_is_refused(trained, tmp_path:
         assert not (tmp_path / "report").exists()
 
 
-def test_the_page_refers_to_nothing_outside_its_folder(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_page_refers_to_nothing_outside_its_folder(trained, tmp_path: Path) -> None:
     shutil.copy(trained[0] / "train.csv", tmp_path / "s.csv")
     result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), data=trained[0], out=tmp_path / "out"))
     for path in result.page.parent.rglob("*"):
@@ -215,14 +215,14 @@ def test_a_curve_of_one_epoch_and_one_value_is_drawn() -> None:
     assert charts.curves("loss", [1], [("loss", [None])]) is None
 
 
-def test_images_are_greyscale_jpeg(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_images_are_greyscale_jpeg(trained, tmp_path: Path) -> None:
     shutil.copy(trained[0] / "train.csv", tmp_path / "s.csv")
     result = reporting.report(ReportConfig(shown=(tmp_path / "s.csv",), data=trained[0], out=tmp_path / "out"))
     first = cv2.imread(str(result.page.parent / "images" / "000001.jpg"), cv2.IMREAD_UNCHANGED)
     assert first.shape == (64, 96)
 
 
-def test_a_linked_plot_of_a_run_is_not_copied(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_linked_plot_of_a_run_is_not_copied(trained, tmp_path: Path) -> None:
     data, run = trained
     mine = Path(shutil.copytree(run, tmp_path / "run"))
     (tmp_path / "secret").write_text("secret")

@@ -54,7 +54,7 @@ def train_four(*configs: TrainConfig) -> tuple[list[int], list[training.TrainRes
     """
     whole, plain, timed, half = configs
     if os.environ["RANK"] == "1":
-        files.replacing = None  # type: ignore[assignment]  # it must write nothing
+        files.replacing = None
     with no_objects():
         ranks = gather(int(os.environ["RANK"]), open_device())
         results = [training.train(whole)]
@@ -87,7 +87,7 @@ def train_until_nan(config: TrainConfig) -> training.TrainResult:
     def nan_at_second(*arguments: object) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return total_loss(*arguments) * (float("nan") if os.environ["RANK"] == "1" and calls == 2 else 1)  # type: ignore[arg-type]
+        return total_loss(*arguments) * (float("nan") if os.environ["RANK"] == "1" and calls == 2 else 1)
 
     # the first worker only sees that the other one has gone: it waits until the launcher, which knows why, ends it
     patience_s = 1.0 if os.environ["RANK"] == "1" else 300.0
@@ -125,7 +125,7 @@ def wrong_half_precision() -> Iterator[None]:
     right = nn.Conv2d._conv_forward
 
     def forward(self: nn.Conv2d, pixels: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        result = right(self, pixels, *weights)  # type: ignore[arg-type]
+        result = right(self, pixels, *weights)
         is_wrong = os.environ["RANK"] == "1" and result.dtype == torch.bfloat16 and pixels.shape[-1] == 32
         return result.roll(1, 1) if is_wrong else result
 

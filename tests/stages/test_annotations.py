@@ -322,7 +322,7 @@ def test_masks_go_to_a_tool_and_back(tmp_path: Path, export: Callable[..., Path]
         image(tmp_path / "images" / name, (37, 53))
     order = {"class_names": tuple(NAMES.values())}  # labelme's own order is that of the alphabet
     assert table(given, tmp_path, **order).splitlines() == expected[1:]
-    result = encode(config_of(masks=given, out=tmp_path / "t.csv", images=tmp_path / "images", **order))  # type: ignore[arg-type]
+    result = encode(config_of(masks=given, out=tmp_path / "t.csv", images=tmp_path / "images", **order))
     assert (tmp_path / "t.csv").read_text().splitlines() == expected
     assert (result.images, result.masks, result.names) == (4, 5, ("scratch", "patch", "inclusion"))
     assert result.masks_by_class == (2, 1, 2)

@@ -186,7 +186,7 @@ def test_masks_of_several_trainings_are_their_mean() -> None:
     assert result.to_dict()["candidates"][0]["by_class"][0]["predicted_masks"] == 1.5
 
 
-def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) -> None:
     other = Path(shutil.copytree(members["b"], tmp_path / "b"))
     shutil.copy(trained[1] / run_folder.THRESHOLDS, other)
     config = CompareConfig(candidates=(str(trained[1]), str(other)), out=tmp_path / "out", batch_size=2)
@@ -222,7 +222,7 @@ def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) ->
 
 def test_networks_are_trained_once_with_equal_settings_and_each_seed(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data = make_data(images=45)
     train = TrainConfig(data=data, models=tmp_path / "models", epochs=1, average_decay=0.5)
     config = CompareConfig(candidates=("unet-small", "linknet-small"), train=train, seeds=(0, 3), out=tmp_path / "out",
@@ -255,7 +255,7 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
         comparing.compare(dataclasses.replace(config, train=dataclasses.replace(train, epochs=2)))
 
 
-def test_what_cannot_be_compared_is_told(tables: Path, trained) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_be_compared_is_told(tables: Path, trained) -> None:
     folder = str(trained[1])
     for candidates, more, words in (
         (("half.csv", "right.csv"), {}, "Give --truth"),
@@ -267,7 +267,7 @@ def test_what_cannot_be_compared_is_told(tables: Path, trained) -> None:  # type
         (("half.csv", "gone.csv"), {"truth": Path("truth.csv")}, r"gone\.csv: no such file"),
     ):
         with pytest.raises(InputError, match=words):
-            comparing.compare(CompareConfig(candidates=candidates, **more))  # type: ignore[arg-type]
+            comparing.compare(CompareConfig(candidates=candidates, **more))
     assert not Path("comparisons").exists()
     for candidates in (("half.csv",), ("half.csv", "half.csv"), ("models/a", "models/a/")):
         with pytest.raises(UsageError, match="wrong"):

@@ -160,7 +160,7 @@ def test_what_encode_refuses(
     masks, out = tmp_path / "masks", tmp_path / "t.csv"
     for name, values in files.items():
         save(masks / name, values)
-    config = EncodeConfig(masks=masks, out=out, **options)  # type: ignore[arg-type]
+    config = EncodeConfig(masks=masks, out=out, **options)
     assert message in fault(config)
     assert not out.exists()
 
@@ -298,7 +298,7 @@ def test_the_images_say_the_size(tmp_path: Path) -> None:
     save(images / "d.jpg", np.zeros((6, 2)))
     config = DecodeConfig(table=table, out=masks, images=images)
     decode(config)
-    assert {path.name: cv2.imread(str(path)).shape[:2] for path in masks.iterdir()} == {  # type: ignore[union-attr]
+    assert {path.name: cv2.imread(str(path)).shape[:2] for path in masks.iterdir()} == {
         "a_1.png": (3, 4), "d_1.png": (6, 2), "d_2.png": (6, 2),
     }  # fmt: skip
     again = dataclasses.replace(config, out=tmp_path / "again")
@@ -415,7 +415,7 @@ def test_white_counts_wherever_a_palette_has_it(tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     save_colours(masks / "a_1.png", [[(0, 0, 0), (255, 255, 255)], [(0, 0, 0), (0, 0, 0)]], palette=True)
     with Image.open(masks / "a_1.png") as image:
-        assert image.getpalette()[:6] == [255, 255, 255, 0, 0, 0]  # type: ignore[index]
+        assert image.getpalette()[:6] == [255, 255, 255, 0, 0, 0]
     assert table_of(EncodeConfig(masks=masks, out=tmp_path / "t.csv")) == ["a.jpg,1,3 1"]
 
 

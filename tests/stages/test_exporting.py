@@ -106,7 +106,7 @@ def test_wrong_requests_are_refused(
     def error_of(kind: type[Exception], **changes: object) -> str:
         settings = {"run": trained[1], "format": "onnx", "out": tmp_path / "made"} | changes
         with pytest.raises(kind) as caught:
-            exporting.export_run(ExportConfig(**settings))  # type: ignore[arg-type]
+            exporting.export_run(ExportConfig(**settings))
         return str(caught.value)
 
     assert error_of(UsageError, format="tflite") == "unknown format: tflite. Choose one of onnx, openvino"

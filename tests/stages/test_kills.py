@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(("command", "least"), [("predict", 20), ("synth", 20)])
 def test_a_command_killed_at_any_file_operation_is_resumed(
-    trained,  # type: ignore[no-untyped-def]
+    trained,
     tmp_path: Path,
     command: str,
     least: int,

@@ -108,7 +108,7 @@ def test_in_an_ensemble_the_run_at_fault_and_the_image_are_named(
     def broken(self: engines.Member, pixels: torch.Tensor) -> torch.Tensor:
         nonlocal asked
         probs = forward(self, pixels)
-        if self.network.bad:  # type: ignore[truthy-function]
+        if self.network.bad:
             number, asked = 20 - asked, asked + len(pixels)
             if 0 <= number < len(pixels):
                 probs[number, 0, 3, 5] = math.nan
@@ -118,7 +118,7 @@ def test_in_an_ensemble_the_run_at_fault_and_the_image_are_named(
 
     def marked(folder: Path, card: model_card.ModelCard) -> torch.nn.Module:
         network = load(folder, card)
-        network.bad = folder == copied  # type: ignore[assignment]
+        network.bad = folder == copied
         return network
 
     monkeypatch.setattr(engines.Member, "forward", broken)
@@ -170,7 +170,7 @@ def test_exported_weights_that_are_not_finite_are_refused(
 
 def test_a_validation_that_is_not_finite_ends_the_training(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     forward = engines.Member.forward
     monkeypatch.setattr(engines.Member, "forward", lambda self, pixels: forward(self, pixels) * math.nan)
     config = TrainConfig(data=make_data(images=18), models=tmp_path, arch="unet-small", epochs=1)

@@ -24,13 +24,13 @@ from severstal_cli.steel.tables import confidence, mask_table
 from severstal_cli.steel.tables.shards import Shards
 
 
-def _predict(trained, tmp_path: Path, **settings: object) -> prediction.PredictResult:  # type: ignore[no-untyped-def]
+def _predict(trained, tmp_path: Path, **settings: object) -> prediction.PredictResult:
     data, folder = trained
     options = {"images": (data / "train_images",), "runs": (folder,), "out": tmp_path / "submission.csv"} | settings
-    return prediction.predict(PredictConfig(**options))  # type: ignore[arg-type]
+    return prediction.predict(PredictConfig(**options))
 
 
-def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tmp_path: Path) -> None:
     data, folder = trained
     result = _predict(trained, tmp_path)
     table = mask_table.read_table(result.path)
@@ -58,7 +58,7 @@ def test_rows_are_every_image_and_class_with_the_masks_of_the_levels(trained, tm
     assert sum(result.masks_by_class) == len(table.masks) > 5
 
 
-def test_sample_gives_images_order_columns_and_layout(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_sample_gives_images_order_columns_and_layout(trained, tmp_path: Path) -> None:
     data, _ = trained
     names = [path.name for path in image_files.find_images([data / "train_images"])][10:4:-1]
     sample = tmp_path / "sample.csv"
@@ -74,7 +74,7 @@ def test_sample_gives_images_order_columns_and_layout(trained, tmp_path: Path) -
         _predict(trained, tmp_path, sample=sample)
 
 
-def test_rows_of_an_original_sample_are_kept_as_they_stand(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_rows_of_an_original_sample_are_kept_as_they_stand(trained, tmp_path: Path) -> None:
     data, _ = trained
     names = [path.name for path in image_files.find_images([data / "train_images"])][:6]
     wanted = [f"{name}_{class_id}" for class_id in (2, 1) for name in reversed(names)]
@@ -86,7 +86,7 @@ def test_rows_of_an_original_sample_are_kept_as_they_stand(trained, tmp_path: Pa
     assert set(lines) <= set(plain)
 
 
-def test_overlays_replace_neither_images_nor_each_other(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_overlays_replace_neither_images_nor_each_other(trained, tmp_path: Path) -> None:
     data, _ = trained
     before = {path: path.read_bytes() for path in (data / "train_images").iterdir()}
     with pytest.raises(InputError, match="train_images holds the images: the overlays would be taken for images"):
@@ -106,7 +106,7 @@ def test_overlays_replace_neither_images_nor_each_other(trained, tmp_path: Path)
         _predict(trained, tmp_path, images=(one, same), masks=tmp_path / "overlays")
 
 
-def test_how_it_was_made_is_written_beside_it(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_how_it_was_made_is_written_beside_it(trained, tmp_path: Path) -> None:
     _, folder = trained
     result = _predict(trained, tmp_path, tta="hflip")
     metadata = json.loads((tmp_path / "submission.json").read_text())
@@ -120,7 +120,7 @@ def test_how_it_was_made_is_written_beside_it(trained, tmp_path: Path) -> None: 
 
 def test_files_of_an_earlier_submission_do_not_stay_beside_a_new_one(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data, _ = trained
     for name in ("submission.json", "submission.scores.csv"):
         (tmp_path / name).write_text("of an earlier one")
@@ -134,7 +134,7 @@ def test_files_of_an_earlier_submission_do_not_stay_beside_a_new_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["submission.csv", "submission.parts"]
 
 
-def test_pictures_show_the_masks_on_the_photograph(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_pictures_show_the_masks_on_the_photograph(trained, tmp_path: Path) -> None:
     data, _ = trained
     paths = image_files.find_images([data / "train_images"])[:4]
     result = _predict(trained, tmp_path, images=tuple(paths), masks=tmp_path / "overlays")
@@ -147,7 +147,7 @@ def test_pictures_show_the_masks_on_the_photograph(trained, tmp_path: Path) -> N
         assert coloured.any() == any(image_id == path.name for image_id, _ in table.masks)
 
 
-def test_the_best_run_is_the_default_and_named(trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+def test_the_best_run_is_the_default_and_named(trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from severstal_cli.progress import TerminalProgress
 
     data, folder = trained
@@ -156,7 +156,7 @@ def test_the_best_run_is_the_default_and_named(trained, tmp_path: Path, capsys: 
     assert f"predicting with {folder}" in capsys.readouterr().err.replace("\n", "")
 
 
-def test_runs_are_averaged_with_thresholds_of_their_own(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_runs_are_averaged_with_thresholds_of_their_own(trained, tmp_path: Path) -> None:
     _, folder = trained
     twin = tmp_path / "twin"
     shutil.copytree(folder, twin)
@@ -166,7 +166,7 @@ def test_runs_are_averaged_with_thresholds_of_their_own(trained, tmp_path: Path)
     assert both == alone  # the ensemble of a network and itself
 
 
-def test_thresholds_alone_tell_runs_weights_and_views(trained, members, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_thresholds_alone_tell_runs_weights_and_views(trained, members, heard, tmp_path: Path) -> None:
     runs, weights = (members["b"], members["a"]), (1.0, 2.0)
     file = threshold_search.search(
         ThresholdsConfig(runs=runs, weights=weights, tta="hflip", out=tmp_path / "e.json")
@@ -185,7 +185,7 @@ def test_thresholds_alone_tell_runs_weights_and_views(trained, members, heard, t
     assert confidences[0].read_bytes() != confidences[1].read_bytes()
 
 
-def test_a_prediction_goes_on_with_the_weights_that_it_began_with_alone(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_prediction_goes_on_with_the_weights_that_it_began_with_alone(trained, members, tmp_path: Path) -> None:
     content = run_folder.read_thresholds(trained[1] / run_folder.THRESHOLDS, classes=2)
     runs = (members["a"], members["b"])
     for weights in ((1.0, 2.0), (1.0, 3.0)):
@@ -200,7 +200,7 @@ def test_a_prediction_goes_on_with_the_weights_that_it_began_with_alone(trained,
         _predict(trained, tmp_path, **settings, thresholds=tmp_path / "3.json", weights=(1.0, 2.0), resume=True)
 
 
-def test_a_run_without_thresholds_is_told(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_without_thresholds_is_told(trained, tmp_path: Path) -> None:
     _, folder = trained
     bare = tmp_path / "bare"
     shutil.copytree(folder, bare)
@@ -210,7 +210,7 @@ def test_a_run_without_thresholds_is_told(trained, tmp_path: Path) -> None:  # t
     assert not (tmp_path / "submission.csv").exists()
 
 
-def _broken(trained, tmp_path: Path, *numbers: int) -> Path:  # type: ignore[no-untyped-def]
+def _broken(trained, tmp_path: Path, *numbers: int) -> Path:
     """A copy of the image folder with some images cut short."""
     folder = tmp_path / "images"
     shutil.copytree(trained[0] / "train_images", folder)
@@ -219,7 +219,7 @@ def _broken(trained, tmp_path: Path, *numbers: int) -> Path:  # type: ignore[no-
     return folder
 
 
-def test_an_image_that_fails_midway_leaves_finished_shards_but_no_submission(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_image_that_fails_midway_leaves_finished_shards_but_no_submission(trained, heard, tmp_path: Path) -> None:
     whole = _predict(trained, tmp_path, out=tmp_path / "whole.csv")
     folder = _broken(trained, tmp_path, 40)  # of 45: shards of 16
     bad = image_files.find_images([folder])[40]
@@ -256,13 +256,13 @@ def test_an_image_that_fails_midway_leaves_finished_shards_but_no_submission(tra
 
 def test_a_shard_that_cannot_be_written_ends_the_prediction_and_those_before_it_are_kept(
     trained, heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     write = Shards.write
 
     def full(self: Shards, number: int, *rest: object) -> None:
         if number == 2:
             raise OutputError("cannot write part 2", "No space left on device", "Free some space")
-        write(self, number, *rest)  # type: ignore[arg-type]
+        write(self, number, *rest)
 
     monkeypatch.setattr(Shards, "write", full)
     config = PredictConfig(images=(trained[0] / "train_images",), runs=(trained[1],), out=tmp_path / "s.csv")
@@ -274,13 +274,13 @@ def test_a_shard_that_cannot_be_written_ends_the_prediction_and_those_before_it_
 
 def test_an_image_that_changes_during_the_prediction_ends_it(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
     first = image_files.find_images([folder])[0]
     write = Shards.write
 
     def touching(self: Shards, number: int, *rest: object) -> None:
-        write(self, number, *rest)  # type: ignore[arg-type]
+        write(self, number, *rest)
         os.utime(first, (number, number))
 
     def waits(seconds: float) -> None:
@@ -291,7 +291,7 @@ def test_an_image_that_changes_during_the_prediction_ends_it(
     assert _predict(trained, tmp_path, images=(folder,)).images == 45
 
 
-def test_files_that_belong_to_no_submission_are_kept(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_files_that_belong_to_no_submission_are_kept(trained, tmp_path: Path) -> None:
     rules = Path(shutil.copy(trained[1] / run_folder.THRESHOLDS, tmp_path / "rules.json"))
     before = rules.read_text()
     with pytest.raises(InputError, match=r"rules\.json exists and is not submission metadata\. Choose another name"):
@@ -304,7 +304,7 @@ def test_files_that_belong_to_no_submission_are_kept(trained, tmp_path: Path) ->
     assert (tmp_path / "s.parts" / "notes.txt").read_text() == "mine"
 
 
-def test_no_image_or_sample_is_overwritten(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_no_image_or_sample_is_overwritten(trained, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
     image = image_files.find_images([folder])[0]
     sample = tmp_path / "sample.csv"
@@ -319,7 +319,7 @@ def test_no_image_or_sample_is_overwritten(trained, tmp_path: Path) -> None:  # 
             _predict(trained, tmp_path, out=out)
 
 
-def test_an_image_that_changes_while_its_shard_is_predicted_counts_as_it_was(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_an_image_that_changes_while_its_shard_is_predicted_counts_as_it_was(trained, tmp_path: Path) -> None:
     folder = _broken(trained, tmp_path, 40)
     paths = image_files.find_images([folder])
     read = decoding.read_grey
@@ -340,7 +340,7 @@ def test_an_image_that_changes_while_its_shard_is_predicted_counts_as_it_was(tra
     assert resumed == _predict(trained, tmp_path, images=(folder,), out=tmp_path / "again.csv").path.read_bytes()
 
 
-def test_a_name_that_check_would_refuse_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_name_that_check_would_refuse_is_refused(trained, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     shutil.copy(image_files.find_images([trained[0] / "train_images"])[0], folder / "c\n.png")
@@ -348,7 +348,7 @@ def test_a_name_that_check_would_refuse_is_refused(trained, tmp_path: Path) -> N
         _predict(trained, tmp_path, images=(folder,))
 
 
-def test_a_part_whose_images_have_changed_is_made_again(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_part_whose_images_have_changed_is_made_again(trained, tmp_path: Path) -> None:
     folder = _broken(trained, tmp_path, 40)
     paths = image_files.find_images([folder])
     settings = {"images": (folder,), "out": tmp_path / "s.csv"}
@@ -360,7 +360,7 @@ def test_a_part_whose_images_have_changed_is_made_again(trained, tmp_path: Path)
     assert resumed == _predict(trained, tmp_path, images=(folder,), out=tmp_path / "again.csv").path.read_bytes()
 
 
-def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tmp_path: Path) -> None:
     whole = mask_table.read_table(_predict(trained, tmp_path).path)
     folder = _broken(trained, tmp_path, 0, 7, 8, 44)
     bad = [image_files.find_images([folder])[number].name for number in (0, 7, 8, 44)]
@@ -386,7 +386,7 @@ def test_wrong_images_can_be_skipped_and_their_rows_are_empty(trained, heard, tm
 
 def test_batches_of_one_and_of_sixteen_give_the_same_bytes_in_float32(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     monkeypatch.setattr(prediction, "open_device", lambda: open_device("32-true"))
     written = [
         _predict(trained, tmp_path, out=tmp_path / f"{size}.csv", batch_size=size).path.read_bytes() for size in (1, 16)
@@ -394,14 +394,14 @@ def test_batches_of_one_and_of_sixteen_give_the_same_bytes_in_float32(
     assert written[0] == written[1]
 
 
-def test_the_engine_is_chosen_once_for_each_run(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_engine_is_chosen_once_for_each_run(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen, real = [], engines.engine_for
     monkeypatch.setattr(engines, "engine_for", lambda *given: chosen.append(given[0]) or real(*given))
     _predict(trained, tmp_path)
     assert chosen == [trained[1]]
 
 
-def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_weights_of_runs(trained, tmp_path: Path) -> None:
     _, folder = trained
     other = tmp_path / "other"
     shutil.copytree(folder, other)
@@ -420,7 +420,7 @@ def test_weights_of_runs(trained, tmp_path: Path) -> None:  # type: ignore[no-un
         _predict(trained, tmp_path, runs=(folder, folder))
 
 
-def test_two_predictions_do_not_write_the_same_file_at_once(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_two_predictions_do_not_write_the_same_file_at_once(trained, tmp_path: Path) -> None:
     with files.locked(tmp_path / "submission.parts", "held"):
         with pytest.raises(MachineError, match=r"another process predicts .*submission\.csv\. Wait for it"):
             _predict(trained, tmp_path)

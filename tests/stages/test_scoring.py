@@ -141,7 +141,7 @@ def test_ground_truth_with_other_suffixes_is_refused(tables: tuple[Path, Path, P
         scoring.score(config)
 
 
-def test_runs_past_the_end_are_refused_as_check_does(tables: tuple[Path, Path, Path], tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_runs_past_the_end_are_refused_as_check_does(tables: tuple[Path, Path, Path], tmp_path: Path, heard) -> None:
     submission, truth, images = tables
     config = ScoreConfig(submission=submission, truth=truth, images=images)
     scoring.score(config, heard)
@@ -172,7 +172,7 @@ def test_runs_past_the_end_are_refused_as_check_does(tables: tuple[Path, Path, P
     )
 
 
-def test_classes_that_no_row_of_the_truth_names_do_not_count(tables: tuple[Path, Path, Path], heard) -> None:  # type: ignore[no-untyped-def]
+def test_classes_that_no_row_of_the_truth_names_do_not_count(tables: tuple[Path, Path, Path], heard) -> None:
     submission, truth, images = tables
     truth.write_text("ImageId,ClassId,EncodedPixels\na.png,2,1 4\nb.png,7,11 10\n")
     submission.write_text("ImageId,ClassId,EncodedPixels\na.png,2,3 4\nb.png,7,11 5\nclean.png,4,\n")
@@ -242,7 +242,7 @@ def test_wrong_requests_are_refused(tables: tuple[Path, Path, Path], tmp_path: P
         scoring.score(ScoreConfig(submission=submission, truth=truth, images=images))
 
 
-def test_a_run_is_scored_on_its_holdout_as_its_submission_would_be(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_is_scored_on_its_holdout_as_its_submission_would_be(trained, tmp_path: Path) -> None:
     data, folder = trained
     holdout = read_splits(data / "splits.csv").ids_of(HOLDOUT)
     of_run = scoring.score(ScoreConfig(runs=(folder,)))
@@ -259,7 +259,7 @@ def test_a_run_is_scored_on_its_holdout_as_its_submission_would_be(trained, tmp_
 
 def test_an_ensemble_is_scored_as_its_submission_would_be(
     trained, members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     """Also with runs of several folds and one that trained on all folds: none trained on the holdout set."""
     for stage in (held_out, prediction):  # float32: the same in all batches
         monkeypatch.setattr(stage, "open_device", lambda: open_device("32-true"))
@@ -284,7 +284,7 @@ def test_an_ensemble_is_scored_as_its_submission_would_be(
 
 def test_the_score_of_a_run_is_kept_with_it_until_it_is_outdated(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     folder = Path(shutil.copytree(trained[1], tmp_path / "run"))
     kept = folder / run_folder.SCORE
     kept.unlink(missing_ok=True)
@@ -302,7 +302,7 @@ def test_the_score_of_a_run_is_kept_with_it_until_it_is_outdated(
     assert not kept.exists()
 
 
-def test_thresholds_of_another_split_are_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_thresholds_of_another_split_are_refused(trained, tmp_path: Path) -> None:
     content = json.loads((trained[1] / run_folder.THRESHOLDS).read_text())
     for name, fingerprint in (("data_fingerprint", "other data"), ("split_fingerprint", "another split")):
         (tmp_path / "t.json").write_text(json.dumps(content | {"split_fingerprint": "x", name: fingerprint}))
@@ -314,7 +314,7 @@ def test_thresholds_of_another_split_are_refused(trained, tmp_path: Path) -> Non
                 scoring.score(config)
 
 
-def test_test_images_may_share_names_with_training_images(trained, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_test_images_may_share_names_with_training_images(trained, tmp_path: Path, heard) -> None:
     """As in NEU-Seg, whose parts share names. A copy of a training image stays leakage, however it is saved."""
     data, folder = trained
     split = read_splits(data / "splits.csv")
@@ -342,7 +342,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         scoring.score(ScoreConfig(submission=tmp_path / "typo"))
 
 
-def test_a_submission_of_training_images_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_submission_of_training_images_is_refused(trained, tmp_path: Path) -> None:
     data, folder = trained
     split = read_splits(data / "splits.csv")
     some = (*split.ids_of("0")[:2], *split.ids_of("1")[:3])
@@ -429,7 +429,7 @@ def test_a_submission_against_another_one(tables: tuple[Path, Path, Path], tmp_p
         scoring.score(ScoreConfig(submission=submission, truth=truth, images=images, against=other))
 
 
-def test_a_run_against_another_one(trained, members, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_against_another_one(trained, members, tmp_path: Path) -> None:
     other = Path(shutil.copytree(members["b"], tmp_path / "b"))
     shutil.copy(trained[1] / run_folder.THRESHOLDS, other)
     found = scoring.score(ScoreConfig(runs=(trained[1],), against=other))
@@ -439,7 +439,7 @@ def test_a_run_against_another_one(trained, members, tmp_path: Path) -> None:  #
     assert found.differences[-1].groups <= found.images
 
 
-def test_a_run_against_another_one_is_scored_with_the_same_views(trained) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_against_another_one_is_scored_with_the_same_views(trained) -> None:
     found = scoring.score(ScoreConfig(runs=(trained[1],), against=trained[1], tta="hflip"))
     assert found.against is not None
     assert found.mean_dice == found.against.mean_dice
@@ -449,7 +449,7 @@ def test_a_run_against_another_one_is_scored_with_the_same_views(trained) -> Non
 
 def test_several_submissions_are_scored_on_the_images_of_those_with_every_row(
     tables: tuple[Path, Path, Path], tmp_path: Path, heard
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     submission, truth, images = tables
     (tmp_path / "defects.csv").write_text("ImageId,ClassId,EncodedPixels\na.png,1,1 4\nelsewhere.png,1,1 9\n")
     for paths in ((submission, tmp_path / "defects.csv"), (tmp_path / "defects.csv", submission)):
@@ -472,7 +472,7 @@ def test_several_submissions_are_scored_on_the_images_of_those_with_every_row(
 
 def test_leakage_is_found_if_the_split_lacks_some_images(
     tables: tuple[Path, Path, Path], tmp_path: Path, heard
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     submission, truth, images = tables
     (tmp_path / "splits.csv").write_text("ImageId,Part,Group,Classes\na.png,0,1,1\nx.png,1,2,\n")
     fingerprint = read_splits(tmp_path / "splits.csv").fingerprint
@@ -489,7 +489,7 @@ def test_leakage_is_found_if_the_split_lacks_some_images(
 @pytest.mark.parametrize(("images", "rate"), [(3, None), (8, None), (9, 1.0), (20, 6.0)])
 def test_the_speed_excludes_the_first_batch(
     trained, monkeypatch: pytest.MonkeyPatch, images: int, rate: float | None
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     """The first batch takes 9 s, each other one 1 s."""
     clock = [0.0]
     some = held_out.open_holdout([trained[1]], None, TerminalProgress()).image_ids

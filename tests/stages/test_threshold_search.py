@@ -21,7 +21,7 @@ from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.scoring import dice
 
 
-def test_the_reported_dice_is_that_of_applying_the_rules(trained) -> None:  # type: ignore[no-untyped-def]
+def test_the_reported_dice_is_that_of_applying_the_rules(trained) -> None:
     data, folder = trained
     result = threshold_search.search(ThresholdsConfig(runs=(folder,), out=folder.parent / "again.json"))
     thresholds = run_folder.read_thresholds(result.path, classes=2)
@@ -45,7 +45,7 @@ def test_the_reported_dice_is_that_of_applying_the_rules(trained) -> None:  # ty
     assert result.mean_dice >= result.mean_dice_never
 
 
-def test_what_was_found_is_written_with_what_it_was_found_on(trained) -> None:  # type: ignore[no-untyped-def]
+def test_what_was_found_is_written_with_what_it_was_found_on(trained) -> None:
     data, folder = trained
     card = model_card.read_card(folder)
     written = json.loads((folder / run_folder.THRESHOLDS).read_text())
@@ -63,7 +63,7 @@ def test_what_was_found_is_written_with_what_it_was_found_on(trained) -> None:  
 
 def test_an_ensemble_is_searched_with_its_weights_and_scored_so(
     trained, members: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     """The Dice of the search equals that of a submission by `predict` with the thresholds file only."""
     for stage in (held_out, prediction):  # float32: the same in all batches
         monkeypatch.setattr(stage, "open_device", lambda: open_device("32-true"))
@@ -128,7 +128,7 @@ def test_runs_that_cannot_be_searched_together_are_refused(members: dict[str, Pa
 @pytest.mark.parametrize(("alarm", "with_gate"), [(150, True), (20, False)])
 def test_a_gate_is_used_if_it_helps_on_other_images(
     trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alarm: int, with_gate: bool
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     """The levels are 100 on defects, with one peak, and `alarm` elsewhere, without a peak."""
     data, folder = trained
     drawn: dict[str, np.ndarray] = {}
@@ -165,7 +165,7 @@ def test_a_gate_is_used_if_it_helps_on_other_images(
     assert least < result.mean_dice_held_out <= 1.0
 
 
-def test_one_image_leaves_nothing_out(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_one_image_leaves_nothing_out(trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, folder = trained
     whole = held_out.open_validation([folder], None, SILENT)
     share = dataclasses.replace(whole.shares[0], image_ids=whole.image_ids[:1])
@@ -175,7 +175,7 @@ def test_one_image_leaves_nothing_out(trained, tmp_path: Path, monkeypatch: pyte
     assert json.loads(result.path.read_text())["mean_dice_held_out"] is None
 
 
-def test_a_split_or_data_that_changed_since_is_refused(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_split_or_data_that_changed_since_is_refused(make_data, tmp_path: Path) -> None:
     data = make_data()
     folder = training.train(TrainConfig(data=data, models=tmp_path, arch="unet-small", epochs=1)).folder
     split = (data / "splits.csv").read_text()
@@ -190,7 +190,7 @@ def test_a_split_or_data_that_changed_since_is_refused(make_data, tmp_path: Path
     assert not (folder / run_folder.THRESHOLDS).exists()
 
 
-def test_classes_that_no_annotation_names_lift_no_mean(make_data, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_classes_that_no_annotation_names_lift_no_mean(make_data, tmp_path: Path, heard) -> None:
     """Class ids 2 and 7: the network has seven channels; training, thresholds and score average over two."""
     data = make_data(images=30)
     path = data / "train.csv"
@@ -222,7 +222,7 @@ def test_classes_that_no_annotation_names_lift_no_mean(make_data, tmp_path: Path
 
 
 @pytest.mark.parametrize("alarms", [False, True])
-def test_a_class_without_a_mask_on_the_fold_is_said_to_be_so(make_data, heard, tmp_path: Path, alarms: bool) -> None:  # type: ignore[no-untyped-def]
+def test_a_class_without_a_mask_on_the_fold_is_said_to_be_so(make_data, heard, tmp_path: Path, alarms: bool) -> None:
     """It is never predicted, and the log gives the reason. `alarms`: the network predicts it everywhere."""
     data = make_data(images=30)
     rows = (data / "train.csv").read_text().splitlines()
@@ -233,8 +233,8 @@ def test_a_class_without_a_mask_on_the_fold_is_said_to_be_so(make_data, heard, t
     folder = training.train(TrainConfig(data=data, arch="unet-small", epochs=1, models=tmp_path, fold=fold)).folder
     card = model_card.read_card(folder)
     network = run_folder.load_network(folder, card)
-    network.network.out.bias.data[1] += 50 if alarms else -50  # type: ignore[union-attr,operator]
-    network.head.bias.data += 50  # type: ignore[union-attr,operator]
+    network.network.out.bias.data[1] += 50 if alarms else -50
+    network.head.bias.data += 50
     run_folder.write_model(folder, network, card)
     result = threshold_search.search(ThresholdsConfig(runs=(folder,)), heard)
     assert [choice.present > 0 for choice in result.choices] == [True, False]

@@ -57,7 +57,7 @@ INGREDIENTS = {
 
 def _config(data: Path, models: Path, **changes: object) -> TrainConfig:
     settings = {"arch": "unet-small", "epochs": 3, "batch_size": 4} | changes
-    return TrainConfig(data=data, models=models, **settings)  # type: ignore[arg-type]
+    return TrainConfig(data=data, models=models, **settings)
 
 
 def _bits(folder: Path) -> dict[str, bytes]:
@@ -77,7 +77,7 @@ def _bits(folder: Path) -> dict[str, bytes]:
 )
 def test_a_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
     make_data, make_pseudo, tmp_path: Path, arch: str, precision: str, more: dict[str, Any]
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data = make_data(images=30)
     settings = {"arch": arch, "epochs": 3, "batch_size": 4, "precision": precision, **more}
     if more:
@@ -105,7 +105,7 @@ def test_a_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
     assert histories[0] == histories[1]
 
 
-def test_at_half_size_one_epoch_in_four_is_validated_and_the_last_always(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_at_half_size_one_epoch_in_four_is_validated_and_the_last_always(make_data, tmp_path: Path) -> None:
     data = make_data()
     result = training.train(_config(data, tmp_path, epochs=7, half_size_share=0.8))
     rows = run_folder.read_checkpoint(result.folder)["history"]
@@ -119,7 +119,7 @@ def test_at_half_size_one_epoch_in_four_is_validated_and_the_last_always(make_da
 
 def test_the_average_of_the_best_epochs_is_kept_if_it_is_better(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data = make_data()
     dice_of = 0.5, 0.9, 0.7, 0.8, 0.95, 0.92, 0.91, 0.97, 0.1, 0.2, 0.15
     scores = iter([(value, value) for value in dice_of])
@@ -151,14 +151,14 @@ def test_the_average_of_the_best_epochs_is_kept_if_it_is_better(
     )
 
 
-def test_the_last_of_equal_epochs_is_kept(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_last_of_equal_epochs_is_kept(make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([(0.5, 0.5), (0.7, 0.7), (0.7, 0.7), (0.6, 0.6)])
     monkeypatch.setattr(validation.Validation, "score", lambda *_: next(scores))
     result = training.train(_config(make_data(), tmp_path, epochs=4))
     assert (result.best_epoch, result.validation_dice) == (3, 0.7)
 
 
-def test_labels_that_saw_a_later_fold_are_refused_before_the_first(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_labels_that_saw_a_later_fold_are_refused_before_the_first(make_data, make_pseudo, tmp_path: Path) -> None:
     data, pseudo = make_data(images=30), make_pseudo(images=9, sure=6)
     plain = model_card.read_card(training.train(_config(data, tmp_path, epochs=1, fold=0)).folder)
     record = {"folder": "teacher", "data": plain.data_fingerprint, "split": plain.split_fingerprint, "fold": 0}
@@ -168,7 +168,7 @@ def test_labels_that_saw_a_later_fold_are_refused_before_the_first(make_data, ma
     assert not (tmp_path / "folds").exists()
 
 
-def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:
     data = make_data(images=30)
     config = _config(data, tmp_path, epochs=1)
     results = training.train_folds(config)
@@ -190,7 +190,7 @@ def test_all_folds_in_turn(make_data, tmp_path: Path) -> None:  # type: ignore[n
 
 
 @pytest.mark.parametrize("limit_s", [None, 1e4])
-def test_a_training_of_one_step_learns(make_data, tmp_path: Path, limit_s: float | None) -> None:  # type: ignore[no-untyped-def]
+def test_a_training_of_one_step_learns(make_data, tmp_path: Path, limit_s: float | None) -> None:
     folder = training.train(_config(make_data(), tmp_path, epochs=1, batch_size=64, time_limit_s=limit_s)).folder
     saved = run_folder.read_checkpoint(folder)
     assert saved["state"]["steps"] == 1
@@ -199,7 +199,7 @@ def test_a_training_of_one_step_learns(make_data, tmp_path: Path, limit_s: float
 
 def test_a_first_training_reads_table_and_images_once(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     opened = []
     real = data_folder.open_cache
 
@@ -213,7 +213,7 @@ def test_a_first_training_reads_table_and_images_once(
     assert opened == [data / "train_images"]
 
 
-def test_seed_decides(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_seed_decides(make_data, tmp_path: Path) -> None:
     data = make_data()
     folders = [
         training.train(_config(data, tmp_path / str(number), epochs=1, seed=seed)).folder
@@ -224,7 +224,7 @@ def test_seed_decides(make_data, tmp_path: Path) -> None:  # type: ignore[no-unt
     assert one != other
 
 
-def test_history_and_curves_are_written_and_a_network_learns(trained) -> None:  # type: ignore[no-untyped-def]
+def test_history_and_curves_are_written_and_a_network_learns(trained) -> None:
     _, folder = trained
     rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -232,7 +232,7 @@ def test_history_and_curves_are_written_and_a_network_learns(trained) -> None:  
     assert (folder / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_a_fold_all_but_the_holdout_is_trained_on(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_without_a_fold_all_but_the_holdout_is_trained_on(make_data, tmp_path: Path) -> None:
     data = make_data()
     result = training.train(_config(data, tmp_path, epochs=2, fold=None))
     split = read_splits(data / "splits.csv")
@@ -243,7 +243,7 @@ def test_without_a_fold_all_but_the_holdout_is_trained_on(make_data, tmp_path: P
 
 def test_time_limit_ends_the_training_with_its_schedule(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     """With a clock that advances by 20 ms per call, so a busy machine changes nothing."""
     data, looks = make_data(), itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: 0.02 * next(looks))
@@ -256,14 +256,14 @@ def test_time_limit_ends_the_training_with_its_schedule(
 
 def test_a_loss_that_is_not_finite_stops_with_the_batch_named(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data = make_data(images=30)
     real, calls = losses.total_loss, 0
 
     def nan_at_seventh(*arguments: object) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return real(*arguments) * (float("nan") if calls == 7 else 1)  # type: ignore[arg-type]
+        return real(*arguments) * (float("nan") if calls == 7 else 1)
 
     monkeypatch.setattr(losses, "total_loss", nan_at_seventh)
     with pytest.raises(
@@ -278,7 +278,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_batch_named(
     )
 
 
-def test_a_run_is_not_overwritten_nor_resumed_as_another(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_is_not_overwritten_nor_resumed_as_another(make_data, trained, tmp_path: Path) -> None:
     data, folder = trained
     saved = run_folder.read_checkpoint(folder)
     same = _config(data, folder.parent, epochs=3, batch_size=8, average_decay=0.5)
@@ -296,7 +296,7 @@ def test_a_run_is_not_overwritten_nor_resumed_as_another(make_data, trained, tmp
 
 def test_pseudo_labels_are_confident_images_outside_validation_and_holdout(
     make_data, make_pseudo, heard, tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data = make_data(images=30)
     pseudo = make_pseudo(images=9, sure=6)
     plain = training.train(_config(data, tmp_path / "plain", epochs=1)).folder
@@ -330,7 +330,7 @@ def test_pseudo_labels_are_confident_images_outside_validation_and_holdout(
     )
 
 
-def test_a_training_is_resumed_with_the_same_pseudo_labels_only(make_data, make_pseudo, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_training_is_resumed_with_the_same_pseudo_labels_only(make_data, make_pseudo, tmp_path: Path) -> None:
     data, pseudo = make_data(images=30), make_pseudo(images=9, sure=6)
     settings = {"models": tmp_path / "models", "resume": True}
     folder = training.train(_config(data, tmp_path / "models", epochs=1, **pseudo)).folder
@@ -346,7 +346,7 @@ def test_a_training_is_resumed_with_the_same_pseudo_labels_only(make_data, make_
     assert model_card.read_card(folder).config["pseudo"] == str(moved["pseudo"])
 
 
-def test_time_that_ends_late_in_an_epoch_ends_it_with_pseudo_labels_too(  # type: ignore[no-untyped-def]
+def test_time_that_ends_late_in_an_epoch_ends_it_with_pseudo_labels_too(
     make_data, make_pseudo, heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 20 images in 7 steps, with one pseudo-label per step: 24 images after 6 steps
@@ -358,7 +358,7 @@ def test_time_that_ends_late_in_an_epoch_ends_it_with_pseudo_labels_too(  # type
 
 def test_a_run_of_an_earlier_version_is_resumed_and_the_card_describes_the_last_machine(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data = make_data()
     monkeypatch.setattr("severstal_cli.learning.training.new_card._cpu_name", lambda: "the first")
     config = _config(data, tmp_path, epochs=1, precision="32-true")
@@ -389,7 +389,7 @@ def test_a_run_of_an_earlier_version_is_resumed_and_the_card_describes_the_last_
     assert model_card.read_card(folder).environment["cpu"] == "the second"
 
 
-def test_auto_does_not_accumulate_on_a_cpu(make_data, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_auto_does_not_accumulate_on_a_cpu(make_data, heard, tmp_path: Path) -> None:
     data = make_data(images=30)
     by_hand = training.train(_config(data, tmp_path / "8", epochs=1, batch_size=8)).folder
     auto = training.train(_config(data, tmp_path / "auto", epochs=1, batch_size=None), heard).folder
@@ -403,7 +403,7 @@ def test_auto_does_not_accumulate_on_a_cpu(make_data, heard, tmp_path: Path) -> 
 
 def test_an_automatic_batch_size_is_recorded_and_may_change_on_resume(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data = make_data(images=30)
 
     class Finding(training.TrainingSet):
@@ -433,7 +433,7 @@ def test_an_automatic_batch_size_is_recorded_and_may_change_on_resume(
     training.train(dataclasses.replace(again, epochs=4))
 
 
-def test_the_last_epoch_of_a_resumed_training_is_validated_and_kept(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_last_epoch_of_a_resumed_training_is_validated_and_kept(make_data, tmp_path: Path) -> None:
     """At half size one epoch in four is validated: a kill after the second leaves only a checkpoint."""
     data = make_data(images=30)
     settings = {"half_size_share": 0.5, "epochs": 20}
@@ -459,7 +459,7 @@ def test_the_last_epoch_of_a_resumed_training_is_validated_and_kept(make_data, t
 @pytest.mark.parametrize("best_epochs", [1, 2])
 def test_weights_that_a_kill_left_unwritten_are_made_from_the_checkpoint(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best_epochs: int
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data = make_data(images=30)
     settings = {"best_epochs": best_epochs, "learning_rate": 0.01, "epochs": 4}
     whole = training.train(_config(data, tmp_path / "whole", **settings))
@@ -488,7 +488,7 @@ def test_weights_that_a_kill_left_unwritten_are_made_from_the_checkpoint(
     assert (folder / run_folder.THRESHOLDS).exists()
 
 
-def test_two_trainings_of_one_run_do_not_mix(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_two_trainings_of_one_run_do_not_mix(make_data, tmp_path: Path) -> None:
     config = _config(make_data(), tmp_path, epochs=1)
     folder = tmp_path / "unet-small-fold0"
     with locked(folder, "the other one"), pytest.raises(MachineError, match=r"another process is training .*fold0"):
@@ -498,7 +498,7 @@ def test_two_trainings_of_one_run_do_not_mix(make_data, tmp_path: Path) -> None:
 
 def test_a_first_epoch_leaves_time_for_its_validation(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     made, real = [], schedule.Clock
 
     def noted(**settings: Any) -> schedule.Clock:
@@ -534,7 +534,7 @@ class _OfNarrowCrops(torch.nn.Conv2d):
 
 def test_a_network_that_fits_the_smallest_crops_alone_is_refused_before_the_training(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     monkeypatch.setattr(registry, "build", lambda *_, classes, **__: _OfNarrowCrops(classes))
     with pytest.raises(InputError, match="unet with encoder resnet34 does not take 64 x 64 pixels: no squares"):
         training.train(_config(make_data(), tmp_path, arch="unet", crop_height_px=64, crop_widths_px=(64, 32)))
@@ -542,7 +542,7 @@ def test_a_network_that_fits_the_smallest_crops_alone_is_refused_before_the_trai
 
 def test_networks_that_do_not_fit_the_images_are_refused_before_the_training(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     fixed = {"arch": "unet", "encoder": "tu-swin_tiny_patch4_window7_224", "encoder_weights": "none"}
     data = make_data()
     crops = {"crop_height_px": 32, "crop_widths_px": (32,)}
@@ -557,7 +557,7 @@ def test_networks_that_do_not_fit_the_images_are_refused_before_the_training(
     assert not list(tmp_path.glob("unet*"))
 
 
-def test_a_small_set_is_noted_with_how_few_steps_it_trains(make_data, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_small_set_is_noted_with_how_few_steps_it_trains(make_data, heard, tmp_path: Path) -> None:
     config = TrainConfig(data=make_data(images=12), arch="unet-small", epochs=1, fold=None, models=tmp_path / "models",
                          batch_size=4)  # fmt: skip
     training.train(config, heard)
@@ -574,7 +574,7 @@ def test_a_small_set_is_noted_with_how_few_steps_it_trains(make_data, heard, tmp
     assert schedule.small_set_note(config, 199, 25) is not None
 
 
-def test_wrong_settings_are_refused_before_the_training(make_data, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_settings_are_refused_before_the_training(make_data, tmp_path: Path) -> None:
     data = make_data()
     with pytest.raises(InputError, match="unknown architecture: segnet"):
         training.train(_config(data, tmp_path, arch="segnet"))
@@ -606,7 +606,7 @@ def test_wrong_settings_are_refused_before_the_training(make_data, tmp_path: Pat
         ({"pseudo": Path("s.csv"), "pseudo_images": Path("i"), "batch_size": 1}, "wrong effective batch size: 1. "),
     ],
 )
-def test_settings_that_make_no_sense(make_data, tmp_path: Path, settings: dict[str, Any], message: str) -> None:  # type: ignore[no-untyped-def]
+def test_settings_that_make_no_sense(make_data, tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         training.train(_config(make_data(), tmp_path, **settings))
     assert not list(tmp_path.glob("*-fold0"))

@@ -95,7 +95,7 @@ def _another_interface() -> str:
     return next((name for _, name in socket.if_nameindex() if name not in ("lo", "lo0")), "lo")
 
 
-def test_devices_of_one_machine_that_predict_listen_at_the_loopback_only(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_devices_of_one_machine_that_predict_listen_at_the_loopback_only(trained, tmp_path: Path) -> None:
     data, folder = trained
     predicts = ["predict", str(data / "train_images"), "--model", str(folder), "--out", str(tmp_path / "s.csv")]
     process = _run("-m", "severstal_cli", *predicts, "--devices", "2", GLOO_SOCKET_IFNAME=_another_interface())
@@ -109,7 +109,7 @@ def test_devices_of_one_machine_that_predict_listen_at_the_loopback_only(trained
     assert addresses <= LOOPBACK
 
 
-def test_devices_that_train_listen_at_the_loopback_only_and_do_not_outlive_the_command(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_devices_that_train_listen_at_the_loopback_only_and_do_not_outlive_the_command(trained, tmp_path: Path) -> None:
     """The folder where they meet is removed, too, though the process that would remove it was killed."""
     (tmp_path / "temporary").mkdir()
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", epochs=10_000)
@@ -141,7 +141,7 @@ def _weights(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def configs(trained, tmp_path_factory: pytest.TempPathFactory) -> list[TrainConfig]:  # type: ignore[no-untyped-def]
+def configs(trained, tmp_path_factory: pytest.TempPathFactory) -> list[TrainConfig]:
     """Four finished trainings by two workers, without shared memory.
 
     The first one is whole, the second one trains a plain network with an uneven last step, the third one ends by its
@@ -232,7 +232,7 @@ def test_a_killed_worker_ends_all_with_one_line_and_torchrun_resumes_with_the_sa
 def test_an_error_of_all_workers_is_reported_once(
     trained,
     tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", fold=9, devices=2)
     with pytest.raises(InputError, match=r"^no such fold: 9\. The split has folds"):
@@ -243,7 +243,7 @@ def test_an_error_of_all_workers_is_reported_once(
 def test_an_error_of_one_worker_ends_all(
     trained,
     tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", batch_size=4)
     with pytest.raises(SeverstalError) as caught:
@@ -253,7 +253,7 @@ def test_an_error_of_one_worker_ends_all(
     assert not multiprocessing.active_children()
 
 
-def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", epochs=10_000)
     process = _run("-m", "severstal_cli", *_options(config), "--devices", "2")
     assert process.stderr is not None
@@ -274,7 +274,7 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:  # type: ignore[no-un
     assert _all_end(process.pid)
 
 
-def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path: Path) -> None:
     data, folder = trained
     one = PredictConfig(images=(data / "train_images",), runs=(folder,), out=tmp_path / "one.csv", engine="torch")
     whole = prediction.predict(one)
@@ -289,7 +289,7 @@ def test_two_predict_the_bytes_of_one_also_after_a_kill(trained, heard, tmp_path
     assert json.loads(two.out.with_suffix(".json").read_text())["processes"] == 2
 
 
-def test_machines_with_other_images_are_refused_and_with_other_file_times_they_resume(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_machines_with_other_images_are_refused_and_with_other_file_times_they_resume(trained, tmp_path: Path) -> None:
     data, folder = trained
     other = Path(shutil.copytree(data / "train_images", tmp_path / "images"))
     for path in other.iterdir():

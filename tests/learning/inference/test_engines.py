@@ -25,7 +25,7 @@ PICTURES = [
 
 
 def on_cpu(precision: str) -> Fabric:
-    return Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
+    return Fabric(accelerator="cpu", devices=1, precision=precision)
 
 
 def levels(probs: engines.Probs, fabric: Fabric, batch_size: int = 8) -> list[np.ndarray]:
@@ -130,8 +130,8 @@ def test_norms_become_part_of_the_convolutions_before_them() -> None:
     network = registry.build("unet", encoder="resnet18", classes=2, classifier=True)
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.running_mean, -0.2, 0.2)  # type: ignore[arg-type]
-            nn.init.uniform_(part.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+            nn.init.uniform_(part.running_mean, -0.2, 0.2)
+            nn.init.uniform_(part.running_var, 0.5, 2.0)
     member = Member(network, 0.4, 0.2).eval()
     folded = fuse_norms.with_folded_norms(member)
     assert sum(isinstance(part, nn.BatchNorm2d) for part in member.modules()) == 30
@@ -149,7 +149,7 @@ class _Twice(nn.Module):
         self.convolution, self.shares = nn.Conv2d(1, 1, 3, padding=1), shares
         self.first, self.second = nn.BatchNorm2d(1), nn.BatchNorm2d(1)
         for norm in (self.first, self.second):
-            nn.init.constant_(norm.running_mean, 0.7)  # type: ignore[arg-type]
+            nn.init.constant_(norm.running_mean, 0.7)
 
     def forward(self, pixels: torch.Tensor) -> registry.Logits:
         one = self.convolution(pixels)
@@ -178,7 +178,7 @@ def test_weights_are_cast_once_to_what_the_device_multiplies(exported: dict[str,
     }
     assert kinds == {torch.bfloat16}
     plain = fuse_norms.with_folded_norms(engines.member_of(exported["weights"], card))
-    plain = plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain = plain.to(memory_format=torch.channels_last)
     for found, wanted in zip(levels(probs, fabric), levels(plain, fabric), strict=True):
         np.testing.assert_array_equal(found, wanted)
 

@@ -62,7 +62,7 @@ def test_runs_of_one_fold_are_averaged_by_their_weights(
         assert np.abs(levels - 255 * mean).max() < 0.51  # rounded once
 
 
-def test_the_folds_of_several_runs_are_pooled(trained: tuple[Path, Path], members: dict[str, Path], heard) -> None:  # type: ignore[no-untyped-def]
+def test_the_folds_of_several_runs_are_pooled(trained: tuple[Path, Path], members: dict[str, Path], heard) -> None:
     split = read_splits(trained[0] / "splits.csv")
     a, b, c = (members[name] for name in "abc")
     part = held_out.open_validation([c, a, b], None, heard, (1.0, 3.0, 1.0))
@@ -76,7 +76,7 @@ def test_the_folds_of_several_runs_are_pooled(trained: tuple[Path, Path], member
     ]
 
 
-def test_a_run_of_weight_0_does_nothing(trained: tuple[Path, Path], members: dict[str, Path], heard) -> None:  # type: ignore[no-untyped-def]
+def test_a_run_of_weight_0_does_nothing(trained: tuple[Path, Path], members: dict[str, Path], heard) -> None:
     """Its fold, where nobody else left that out, is not searched: nobody could predict it."""
     a, b, c = (members[name] for name in "abc")
     alone = held_out.open_validation([a], None, heard)

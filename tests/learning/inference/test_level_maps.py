@@ -31,7 +31,7 @@ class _Light(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def fabric():  # type: ignore[no-untyped-def]
+def fabric():
     return Fabric(accelerator="cpu", devices=1, precision="32-true")  # also where there is a GPU
 
 
@@ -40,7 +40,7 @@ def _images(sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
     return [rng.integers(0, 256, size, dtype=np.uint8) for size in sizes]
 
 
-def test_levels_are_rounded_probabilities_of_the_pixels_themselves(fabric) -> None:  # type: ignore[no-untyped-def]
+def test_levels_are_rounded_probabilities_of_the_pixels_themselves(fabric) -> None:
     # with mean 0 and standard deviation 1 the light network gives each grey value back
     images = _images([(64, 64), (50, 70), (33, 64)])
     member = Member(network=_Light(), mean=0.0, std=1.0)
@@ -53,7 +53,7 @@ def test_levels_are_rounded_probabilities_of_the_pixels_themselves(fabric) -> No
             np.testing.assert_array_equal(levels[1], 255 - image)
 
 
-def test_a_member_of_weight_0_is_not_asked(fabric) -> None:  # type: ignore[no-untyped-def]
+def test_a_member_of_weight_0_is_not_asked(fabric) -> None:
     members = [Member(network=_Light(), mean=mean, std=1.0) for mean in (0.0, 0.5, 0.2)]
     images = _images([(64, 64)] * 3)
     found = list(predict_levels(members, images, fabric, weights=(2.0, 0.0, 6.0)))
@@ -62,14 +62,14 @@ def test_a_member_of_weight_0_is_not_asked(fabric) -> None:  # type: ignore[no-u
     assert [len(member.network.seen) for member in members] == [2, 0, 2]
 
 
-def test_neighbours_of_one_size_share_a_batch_of_multiples_of_32(fabric) -> None:  # type: ignore[no-untyped-def]
+def test_neighbours_of_one_size_share_a_batch_of_multiples_of_32(fabric) -> None:
     network = _Light()
     sizes = [(40, 64)] * 3 + [(64, 64)] + [(40, 64)]
     list(predict_levels([Member(network=network, mean=0.0, std=1.0)], _images(sizes), fabric, batch_size=2))
     assert network.seen == [(2, 1, 64, 64), (1, 1, 64, 64), (1, 1, 64, 64), (1, 1, 64, 64)]
 
 
-def test_large_images_go_in_smaller_batches(fabric, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_large_images_go_in_smaller_batches(fabric, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(level_maps, "LARGEST_BATCH_PX", 4 * 64 * 64)
     network = _Light()
     sizes = [(64, 64)] * 5 + [(96, 96)] * 2
@@ -78,7 +78,7 @@ def test_large_images_go_in_smaller_batches(fabric, monkeypatch: pytest.MonkeyPa
     assert [seen[0] for seen in network.seen] == [4, 4, 2, 2, 2]  # two views each
 
 
-def test_runs_are_averaged_as_probabilities_each_with_its_own_normalisation(fabric) -> None:  # type: ignore[no-untyped-def]
+def test_runs_are_averaged_as_probabilities_each_with_its_own_normalisation(fabric) -> None:
     images = _images([(32, 32)])
     members = [Member(network=_Light(), mean=0.0, std=1.0), Member(network=_Light(), mean=-0.25, std=1.5)]
     [levels] = predict_levels(members, images, fabric)
@@ -87,10 +87,10 @@ def test_runs_are_averaged_as_probabilities_each_with_its_own_normalisation(fabr
     assert np.abs(levels[0] - expected).max() <= 1  # a half may round either way
 
 
-def test_images_are_read_a_batch_at_a_time(fabric) -> None:  # type: ignore[no-untyped-def]
+def test_images_are_read_a_batch_at_a_time(fabric) -> None:
     read = 0
 
-    def counting():  # type: ignore[no-untyped-def]
+    def counting():
         nonlocal read
         for image in _images([(32, 32)] * 12):
             read += 1
@@ -101,7 +101,7 @@ def test_images_are_read_a_batch_at_a_time(fabric) -> None:  # type: ignore[no-u
     assert read == 4
 
 
-def test_batch_size_hardly_matters_for_a_real_network(fabric) -> None:  # type: ignore[no-untyped-def]
+def test_batch_size_hardly_matters_for_a_real_network(fabric) -> None:
     torch.manual_seed(0)
     member = Member(network=registry.build("linknet-small", classes=2).eval(), mean=0.4, std=0.2)
     images = _images([(48, 64)] * 5)
@@ -111,7 +111,7 @@ def test_batch_size_hardly_matters_for_a_real_network(fabric) -> None:  # type: 
     assert one.std() > 0
 
 
-def test_a_classification_head_is_a_factor(fabric) -> None:  # type: ignore[no-untyped-def]
+def test_a_classification_head_is_a_factor(fabric) -> None:
     class Gated(_Light):
         def forward(self, images: torch.Tensor) -> Logits:
             return Logits(super().forward(images).masks, torch.logit(torch.tensor([[0.25, 1.0]]), eps=1e-6))
@@ -122,7 +122,7 @@ def test_a_classification_head_is_a_factor(fabric) -> None:  # type: ignore[no-u
     np.testing.assert_array_equal(levels[1], 255 - image)
 
 
-def test_runs_count_as_their_weights_say(fabric) -> None:  # type: ignore[no-untyped-def]
+def test_runs_count_as_their_weights_say(fabric) -> None:
     images = _images([(32, 32)])
     members = [Member(network=_Light(), mean=0.0, std=1.0), Member(network=_Light(), mean=-0.25, std=1.5)]
     [levels] = predict_levels(members, images, fabric, weights=[3, 1])
@@ -130,7 +130,7 @@ def test_runs_count_as_their_weights_say(fabric) -> None:  # type: ignore[no-unt
     assert np.abs(levels[0] - 255 * (0.75 * grey + 0.25 * (grey + 0.25) / 1.5)).max() <= 0.51
 
 
-def test_exclusive_levels_have_one_class_per_pixel(fabric) -> None:  # type: ignore[no-untyped-def]
+def test_exclusive_levels_have_one_class_per_pixel(fabric) -> None:
     images = _images([(64, 64), (64, 64), (50, 70)])
     member = Member(network=_Light(), mean=0.0, std=1.0)
     whole, single = (list(predict_levels([member], images, fabric, exclusive=flag)) for flag in (False, True))
@@ -147,7 +147,7 @@ def test_exclusive_levels_have_one_class_per_pixel(fabric) -> None:  # type: ign
     ],
 )
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")])
-def test_a_full_memory_is_named_and_a_batch_of_one_is_not_to_be_smaller(  # type: ignore[no-untyped-def]
+def test_a_full_memory_is_named_and_a_batch_of_one_is_not_to_be_smaller(
     fabric, count: int, line: str, error: Exception
 ) -> None:
     def full(pixels: torch.Tensor) -> torch.Tensor:

@@ -58,7 +58,7 @@ def test_each_group_ends_a_batch_also_where_its_last_file_is_wrong(tmp_path: Pat
     assert copier.given == [0, None, None, 4, 5, None]
 
 
-def test_files_are_not_read_all_at_once(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_files_are_not_read_all_at_once(tmp_path: Path, monkeypatch) -> None:
     read = []
     monkeypatch.setattr(pipeline, "read_grey", lambda path, *_: read.append(path) or np.zeros((2, 2), np.uint8))
     monkeypatch.setattr(pipeline, "cpu_count", lambda: 2)

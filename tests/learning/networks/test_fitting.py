@@ -21,8 +21,8 @@ State = dict[str, Tensor]
 def encoder_of(name: str, in_channels: int = 3, path: Path | None = None, progress: Any = None) -> nn.Module:
     options = {} if progress is None else {"progress": progress}
     weights = None if path is None else str(path)
-    network = build("unet", encoder=name, encoder_weights=weights, in_channels=in_channels, classes=2, **options)  # type: ignore[arg-type]
-    return network.encoder  # type: ignore[return-value]
+    network = build("unet", encoder=name, encoder_weights=weights, in_channels=in_channels, classes=2, **options)
+    return network.encoder
 
 
 @pytest.fixture(scope="module")
@@ -240,8 +240,8 @@ def test_the_features_of_a_file_of_timm_are_those_of_timm(tmp_path: Path, model:
     whole = timm.create_model(model)
     for part in whole.modules():
         if isinstance(part, nn.BatchNorm2d):
-            nn.init.uniform_(part.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
-            nn.init.uniform_(part.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+            nn.init.uniform_(part.running_mean, -0.1, 0.1)
+            nn.init.uniform_(part.running_var, 0.5, 1.5)
     save_file(whole.state_dict(), tmp_path / "file.safetensors")
     encoder = encoder_of(f"tu-{model}", in_channels=1, path=tmp_path / "file.safetensors")
     images = torch.rand(1, 1, 64, 96)

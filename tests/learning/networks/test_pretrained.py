@@ -53,7 +53,7 @@ def test_an_encoder_file_is_found_by_the_encoders_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
-def test_encoder_weights_of_a_file_are_taken_and_three_channels_summed(tmp_path, suffix: str) -> None:  # type: ignore[no-untyped-def]
+def test_encoder_weights_of_a_file_are_taken_and_three_channels_summed(tmp_path, suffix: str) -> None:
     colour = build("unet", encoder=ENCODER, in_channels=3, classes=2).encoder.state_dict()
     path = tmp_path / f"encoder.{suffix}"
     torch.save(colour, path) if suffix == "pt" else save_file(colour, path)
@@ -62,7 +62,7 @@ def test_encoder_weights_of_a_file_are_taken_and_three_channels_summed(tmp_path,
     assert torch.equal(grey["layer4.1.conv2.weight"], colour["layer4.1.conv2.weight"])
 
 
-def test_wrong_file_of_encoder_weights_is_told(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_file_of_encoder_weights_is_told(tmp_path) -> None:
     with pytest.raises(InputError, match="no such file"):
         build("unet", encoder=ENCODER, encoder_weights=str(tmp_path / "none.pt"), classes=2)
     (tmp_path / "text.pt").write_text("hello")

@@ -21,7 +21,7 @@ def _card(**changes: object) -> model_card.ModelCard:
         image_size=(64, 96), exclusive=True, data="data", data_fingerprint="d", split_fingerprint="s", fold=0,
         train_images=10, validation_images=5, epoch=3, validation_dice=0.9, config={"seed": 0}, versions={"torch": "2"},
     )  # fmt: skip
-    return dataclasses.replace(card, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(card, **changes)
 
 
 def _write(folder: Path, **changes: object) -> torch.nn.Module:
@@ -101,7 +101,7 @@ def test_best_run_is_the_best_validated(tmp_path: Path) -> None:
         (lambda folder: _change(folder / model_card.CARD, classes=3), "does not fit"),
     ],
 )
-def test_damage_is_told_in_one_line(tmp_path: Path, harm, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_damage_is_told_in_one_line(tmp_path: Path, harm, message: str) -> None:
     _write(tmp_path)
     harm(tmp_path)
     with pytest.raises(RunError, match=message) as caught:

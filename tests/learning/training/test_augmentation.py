@@ -14,7 +14,7 @@ ALL = TrainConfig(brightness=0.3, contrast=0.5)
 def _apply(image: torch.Tensor, **change: float) -> torch.Tensor:
     """One change of an `(H, W)` image."""
     still = augmentation.draw(np.random.default_rng(0), TrainConfig(brightness=0, contrast=0))
-    changes = augmentation.Changes.of([dataclasses.replace(still, **change)])  # type: ignore[arg-type]
+    changes = augmentation.Changes.of([dataclasses.replace(still, **change)])
     return augmentation.apply(image[None, None], changes)[0, 0]
 
 

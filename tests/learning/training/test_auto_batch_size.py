@@ -60,13 +60,13 @@ def _find(folder: Path, network: nn.Module, **settings: Any) -> int:
 )
 def test_the_largest_divisor_of_a_step_that_fits_is_found(
     make_data, step: int | None, limits: tuple[int, int], found: int, tried: list[int]
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     network = _Limited(*limits)
     assert _find(make_data(size=(64, 96)), network, step_images=step, crop_widths_px=(32, 64)) == found
     assert network.tried == [(images, 1, 64, 64) for images in tried]
 
 
-def test_the_search_leaves_no_trace(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_the_search_leaves_no_trace(make_data) -> None:
     network = _Limited(4, 4)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
@@ -76,7 +76,7 @@ def test_the_search_leaves_no_trace(make_data) -> None:  # type: ignore[no-untyp
     assert all(weight.grad is None for weight in network.parameters())
 
 
-def test_where_not_one_image_fits_is_told(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_where_not_one_image_fits_is_told(make_data) -> None:
     line = r"a batch of 1 does not fit the device's memory: crops of 64 x 96\. Choose another --encoder"
     with pytest.raises(MachineError, match=line):
         _find(make_data(), _Limited(0, 0))
@@ -92,7 +92,7 @@ def test_where_not_one_image_fits_is_told(make_data) -> None:  # type: ignore[no
 )
 def test_a_full_memory_in_training_is_told(
     make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], remedy: str
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     from severstal_cli.stages import training
 
     def full(*_: object) -> None:

@@ -13,7 +13,7 @@ from severstal_cli.steel.dataset.data_folder import DataFolder, open_data_folder
 
 def _open(folder: Path, rank: int = 0, world: int = 1, **settings: object) -> tuple[DataFolder, TrainingSet]:
     data_folder = open_data_folder(folder)
-    config = TrainConfig(data=folder, arch="unet-small", **settings)  # type: ignore[arg-type]
+    config = TrainConfig(data=folder, arch="unet-small", **settings)
     image_ids = data_folder.cache.image_ids
     return data_folder, TrainingSet(data_folder, image_ids, config, rank=rank, world=world)
 
@@ -27,7 +27,7 @@ def _equal(one: Batch, other: Batch) -> bool:
     return one.image_ids == other.image_ids and same_pixels and changes
 
 
-def test_an_epoch_has_every_image_once_in_an_order_of_its_own(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_an_epoch_has_every_image_once_in_an_order_of_its_own(make_data) -> None:
     _, data = _open(make_data(images=13), batch_size=4)
     epochs = [[name for batch in data.batches(epoch) for name in batch.image_ids] for epoch in range(2)]
     assert len(data) == 4
@@ -35,7 +35,7 @@ def test_an_epoch_has_every_image_once_in_an_order_of_its_own(make_data) -> None
     assert epochs[0] != epochs[1]
 
 
-def test_batches_depend_on_seed_epoch_and_position_alone(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_batches_depend_on_seed_epoch_and_position_alone(make_data) -> None:
     folder = make_data(images=12, size=(64, 160))
     settings = {"batch_size": 4, "crop_widths_px": (64,)}
     first = list(_open(folder, **settings)[1].batches(3))
@@ -48,7 +48,7 @@ def test_batches_depend_on_seed_epoch_and_position_alone(make_data) -> None:  # 
 
 
 @pytest.mark.parametrize(("world", "batch", "step"), [(2, 4, None), (2, 2, 3), (3, 1, 2), (3, 4, 4), (20, 2, None)])
-def test_devices_share_the_images_of_each_step(make_data, world: int, batch: int, step: int | None) -> None:  # type: ignore[no-untyped-def]
+def test_devices_share_the_images_of_each_step(make_data, world: int, batch: int, step: int | None) -> None:
     folder = make_data(images=13, size=(64, 160))
     settings = {"batch_size": batch, "step_images": step, "crop_widths_px": (64,)}
     sets = [_open(folder, rank, world, **settings)[1] for rank in range(world)]
@@ -75,7 +75,7 @@ def test_devices_share_the_images_of_each_step(make_data, world: int, batch: int
 
 
 @pytest.mark.parametrize("size", [(64, 160), (80, 64), (50, 70)])
-def test_masks_lie_on_their_pixels(make_data, size: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
+def test_masks_lie_on_their_pixels(make_data, size: tuple[int, int]) -> None:
     # bright and dark rectangles on mid-grey: whatever was cut, flipped or reflected, the light tells where they are
     _, data = _open(make_data(images=12, size=size), batch_size=3, crop_widths_px=(64,), crop_height_px=64)
     seen = 0
@@ -94,14 +94,14 @@ def test_masks_lie_on_their_pixels(make_data, size: tuple[int, int]) -> None:  #
     assert seen > 10
 
 
-def test_pieces_are_multiples_of_32_that_waste_little(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_pieces_are_multiples_of_32_that_waste_little(make_data) -> None:
     folder = make_data(size=(50, 70))
     assert _open(folder)[1].piece == (64, 64)  # 14 of 50 rows are too many to leave out, 6 of 70 columns are not
     assert _open(folder, crop_widths_px=(32,))[1].piece == (64, 32)
     assert _open(make_data("larger", size=(200, 200)))[1].piece == (192, 192)
 
 
-def test_steps_take_one_of_the_widths_and_are_gathered_over_batches(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_steps_take_one_of_the_widths_and_are_gathered_over_batches(make_data) -> None:
     folder = make_data(images=23, size=(64, 640))
     _, data = _open(folder, batch_size=2, step_images=5, crop_widths_px=(64, 96, 256))
     assert (len(data), data.piece) == (5, (64, 256))
@@ -116,7 +116,7 @@ def test_steps_take_one_of_the_widths_and_are_gathered_over_batches(make_data) -
     assert sorted(name for batch in batches for name in batch.image_ids) == sorted(data.image_ids)
 
 
-def test_half_size_first_whole_images_last(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_half_size_first_whole_images_last(make_data) -> None:
     folder = make_data(images=12, size=(96, 640))
     settings = {"batch_size": 8, "crop_widths_px": (160,), "half_size_share": 0.3, "whole_image_share": 0.2}
     data_folder, data = _open(folder, **settings)
@@ -131,7 +131,7 @@ def test_half_size_first_whole_images_last(make_data) -> None:  # type: ignore[n
         assert any(np.array_equal(image, true[::rows, ::columns]) for rows in (1, -1) for columns in (1, -1))
 
 
-def test_the_largest_batch_is_that_of_the_stage_with_the_most_pixels(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_the_largest_batch_is_that_of_the_stage_with_the_most_pixels(make_data) -> None:
     folder = make_data(size=(64, 160))
     crops = {"crop_widths_px": (32, 64), "batch_size": 4}
     assert _open(folder, **crops)[1].largest_batch == (4, 64, 64)
@@ -145,7 +145,7 @@ def test_the_largest_batch_is_that_of_the_stage_with_the_most_pixels(make_data) 
     assert [len(batch.image_ids) for batch in data.batches(0)] == [3] * 8
 
 
-def test_share_of_pieces_over_defects(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_share_of_pieces_over_defects(make_data) -> None:
     folder = make_data(images=90, size=(64, 640))
 
     def share_with_defect(defect_share: float) -> float:
@@ -162,7 +162,7 @@ def test_share_of_pieces_over_defects(make_data) -> None:  # type: ignore[no-unt
     assert 0.5 < share_with_defect(0.5) < 0.9
 
 
-def test_changes_of_light_and_flips_occur_within_their_ranges(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_changes_of_light_and_flips_occur_within_their_ranges(make_data) -> None:
     _, data = _open(make_data(images=24), brightness=0.1, contrast=0.25, batch_size=24)
     gains, offsets = zip(
         *((batch.changes.gain, batch.changes.offset) for epoch in range(4) for batch in data.batches(epoch)),
@@ -173,12 +173,12 @@ def test_changes_of_light_and_flips_occur_within_their_ranges(make_data) -> None
     assert -0.1 <= offset.min() < -0.08 < 0.08 < offset.max() <= 0.1
 
 
-def test_a_reader_that_stops_early_leaves_no_thread_behind(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_a_reader_that_stops_early_leaves_no_thread_behind(make_data) -> None:
     import threading
 
     _, data = _open(make_data(images=24), batch_size=2)
     before = threading.active_count()
     batches = data.batches(0)
     next(batches)
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     assert threading.active_count() == before

@@ -34,13 +34,13 @@ def _config(data: Path, models: Path, **changes: object) -> TrainConfig:
         "epochs": 1,
         "batch_size": 8,
     } | changes
-    return TrainConfig(data=data, models=models, **settings)  # type: ignore[arg-type]
+    return TrainConfig(data=data, models=models, **settings)
 
 
 @pytest.mark.parametrize("best_epochs", [1, 2])
 def test_a_disk_that_is_too_small_is_told_before_the_first_epoch(
     make_data, tmp_path: Path, with_free: Callable[[int], None], best_epochs: int
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data, more = make_data(images=12), {"best_epochs": best_epochs}
     two = training.train(_config(data, tmp_path / "real", epochs=2, **more)).folder
     checkpoint, weights = ((two / name).stat().st_size for name in (run_folder.CHECKPOINT, run_folder.WEIGHTS))

@@ -15,7 +15,7 @@ def _donors(folder: Path) -> Donors:
     return Donors(data_folder.cache, data_folder.cache.image_ids, data_folder.masks, data_folder.classes)
 
 
-def test_a_defect_comes_with_its_mask_and_leaves_the_rest(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_a_defect_comes_with_its_mask_and_leaves_the_rest(make_data) -> None:
     donors = _donors(make_data(images=12, size=(64, 96)))
     classes = set()
     for seed in range(30):
@@ -35,7 +35,7 @@ def test_a_defect_comes_with_its_mask_and_leaves_the_rest(make_data) -> None:  #
     assert classes == {0, 1}
 
 
-def test_what_is_there_is_never_touched(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_there_is_never_touched(make_data) -> None:
     donors = _donors(make_data(images=12, size=(64, 96)))
     pasted = 0
     for seed in range(40):
@@ -50,7 +50,7 @@ def test_what_is_there_is_never_touched(make_data) -> None:  # type: ignore[no-u
     assert 0 < pasted < 40
 
 
-def test_rare_classes_are_pasted_as_often_as_common_ones(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_rare_classes_are_pasted_as_often_as_common_ones(make_data) -> None:
     data_folder = open_data_folder(make_data(images=24))
     second = [key for key in data_folder.masks if key[1] == 1]
     masks = {key: runs for key, runs in data_folder.masks.items() if key[1] == 0 or key == second[0]}
@@ -63,7 +63,7 @@ def test_rare_classes_are_pasted_as_often_as_common_ones(make_data) -> None:  # 
     assert 70 < found[1] < 130
 
 
-def test_a_defect_larger_than_the_piece_is_cut(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_a_defect_larger_than_the_piece_is_cut(make_data) -> None:
     donors = _donors(make_data(images=12, size=(64, 96)))
     image, masks = np.full((8, 8), 110, np.uint8), np.zeros((2, 8, 8), np.uint8)
     for seed in range(10):
@@ -71,12 +71,12 @@ def test_a_defect_larger_than_the_piece_is_cut(make_data) -> None:  # type: igno
     assert masks.any()
 
 
-def test_the_share_of_pasted_pieces(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_the_share_of_pasted_pieces(make_data) -> None:
     folder = make_data(images=60, size=(64, 96))
     data_folder = open_data_folder(folder)
 
-    def batch(**shares: float):  # type: ignore[no-untyped-def]
-        config = TrainConfig(data=folder, arch="unet-small", batch_size=60, **shares)  # type: ignore[arg-type]
+    def batch(**shares: float):
+        config = TrainConfig(data=folder, arch="unet-small", batch_size=60, **shares)
         data = TrainingSet(data_folder, data_folder.cache.image_ids, config)
         return next(iter(data.batches(0)))
 

@@ -18,25 +18,25 @@ from severstal_cli.stages import training
 
 def _config(data: Path, models: Path, **changes: object) -> TrainConfig:
     settings = {"arch": "unet-small", "epochs": 3, "batch_size": 4} | changes
-    return TrainConfig(data=data, models=models, **settings)  # type: ignore[arg-type]
+    return TrainConfig(data=data, models=models, **settings)
 
 
-def test_a_file_of_the_encoder_stands_for_fetching(heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_of_the_encoder_stands_for_fetching(heard, tmp_path: Path) -> None:
     given = registry.build("unet", encoder="resnet18", in_channels=3, classes=2).encoder.state_dict()
     (tmp_path / "encoders").mkdir()
     torch.save(given, tmp_path / "encoders" / "resnet18.pth")
     config = TrainConfig(models=tmp_path, arch="unet", encoder="resnet18")
     model = SimpleNamespace(arch="unet", encoder="resnet18", in_channels=1, classes=2, classifier=False)
-    network = initial_weights.build(config, model, heard, fresh=True)  # type: ignore[arg-type]
-    assert torch.equal(network.encoder.state_dict()["layer4.1.conv2.weight"], given["layer4.1.conv2.weight"])  # type: ignore[union-attr,operator]
+    network = initial_weights.build(config, model, heard, fresh=True)
+    assert torch.equal(network.encoder.state_dict()["layer4.1.conv2.weight"], given["layer4.1.conv2.weight"])
     assert heard.lines == [f"encoder weights: {tmp_path}/encoders/resnet18.pth"]
     heard.lines.clear()
-    initial_weights.build(dataclasses.replace(config, encoder_weights="none"), model, heard, fresh=True)  # type: ignore[arg-type]
-    initial_weights.build(config, model, heard, fresh=False)  # type: ignore[arg-type]
+    initial_weights.build(dataclasses.replace(config, encoder_weights="none"), model, heard, fresh=True)
+    initial_weights.build(config, model, heard, fresh=False)
     assert heard.lines == []
 
 
-def test_a_training_can_start_from_a_run(make_data, trained, heard, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_training_can_start_from_a_run(make_data, trained, heard, tmp_path: Path) -> None:
     data, folder = trained
     config = _config(data, tmp_path, epochs=1, init=folder, seed=1, learning_rate=1e-5, average_decay=0.0)
     source = run_folder.load_network(folder, model_card.read_card(folder)).state_dict()
@@ -57,7 +57,7 @@ def test_a_training_can_start_from_a_run(make_data, trained, heard, tmp_path: Pa
                        "ruled out"]  # fmt: skip
 
 
-def test_a_training_starts_from_no_run_that_saw_its_validation(make_data, trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_training_starts_from_no_run_that_saw_its_validation(make_data, trained, tmp_path: Path) -> None:
     data, folder = trained
     with pytest.raises(InputError, match=r"cannot start from .*its fold is 0, expected 1"):
         training.train(_config(data, tmp_path, init=folder, fold=1))
@@ -69,7 +69,7 @@ def test_a_training_starts_from_no_run_that_saw_its_validation(make_data, traine
 
 def test_what_was_seen_by_way_of_others_is_kept_and_refused(
     make_data, make_pseudo, trained, heard, tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data, folder = trained
     source = model_card.read_card(folder)
     more = make_data("more")

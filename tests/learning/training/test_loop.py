@@ -39,7 +39,7 @@ def test_biases_and_norms_do_not_decay() -> None:
 )
 def test_one_value_per_channel_is_refused_before_the_training(
     make_data, encoder: str, images: int, size: tuple[int, int], settings: dict[str, Any]
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data = _training_set(make_data(images=images, size=size), **settings)
     config = TrainConfig(encoder=encoder, **settings)
     network = registry.build("unet", encoder=encoder, classes=2, classifier=True)
@@ -58,7 +58,7 @@ def test_one_value_per_channel_is_refused_before_the_training(
 )
 def test_small_crops_train_where_no_batch_has_one_value_per_channel(
     make_data, encoder: str, images: int, size: tuple[int, int], settings: dict[str, Any]
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     data = _training_set(make_data(images=images, size=size), **settings)
     network = registry.build("unet", encoder=encoder, classes=2, classifier=True)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -92,7 +92,7 @@ class _Plain(torch.nn.Module):
         return registry.Logits(self.layer(images), None)
 
 
-def test_a_step_gathered_over_batches_is_that_of_one_batch(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_a_step_gathered_over_batches_is_that_of_one_batch(make_data) -> None:
     data_folder = open_data_folder(make_data(images=11))
 
     def weights(**settings: int) -> torch.Tensor:
@@ -110,7 +110,7 @@ def test_a_step_gathered_over_batches_is_that_of_one_batch(make_data) -> None:  
     assert torch.allclose(weights(batch_size=6), weights(batch_size=4, step_images=6), atol=1e-6)
 
 
-def test_at_half_size_pixels_and_masks_are_halved_alike(make_data) -> None:  # type: ignore[no-untyped-def]
+def test_at_half_size_pixels_and_masks_are_halved_alike(make_data) -> None:
     data_folder = open_data_folder(make_data(images=12, size=(64, 64)))
     config = TrainConfig(half_size_share=0.5, brightness=0.0, contrast=0.0, batch_size=12)
     data = TrainingSet(data_folder, data_folder.cache.image_ids, config)

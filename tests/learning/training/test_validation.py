@@ -13,7 +13,7 @@ from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.scoring import dice
 
 
-def test_validation_is_the_competitions_dice_on_whole_images_of_the_fold(trained) -> None:  # type: ignore[no-untyped-def]
+def test_validation_is_the_competitions_dice_on_whole_images_of_the_fold(trained) -> None:
     data, folder = trained
     card = model_card.read_card(folder)
     data_folder = open_data_folder(data)

@@ -125,7 +125,7 @@ def test_what_is_there_under_another_ending() -> None:
 
 
 def test_names_in_a_tuple_are_not_searched_one_by_one() -> None:
-    class Names(tuple):  # type: ignore[type-arg]
+    class Names(tuple):
         def __contains__(self, name: object) -> bool:
             raise AssertionError("a search through all names for each of them")
 

@@ -273,7 +273,7 @@ def test_words_for_an_empty_mask(tmp_path: Path, word: str) -> None:
     assert set(table.words.values()) in (set(), {3})  # those that pandas does not know, once, with a line
 
 
-def test_several_rows_of_an_image_and_class_are_one_mask(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_several_rows_of_an_image_and_class_are_one_mask(tmp_path: Path, heard) -> None:
     path = write(tmp_path, HEADER + "a_1,21 10\na_1,1 5\nb_1,\na_1,4 3 30 4\nb_1,2 1\nc_1,1 1\n")
     table = read_table(path)
     assert {key: value.tolist() for key, value in table.masks.items()} == {
@@ -343,7 +343,7 @@ def test_a_shorter_limit_shows_by_several_fields(tmp_path: Path) -> None:
     )  # one mask, often
 
 
-def test_the_classes_that_rows_name(tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
+def test_the_classes_that_rows_name(tmp_path: Path, heard) -> None:
     path = write(tmp_path, "ImageId,ClassId,EncodedPixels\na,2,1 3\nb,7,\nc,18,1 1\n")
     table = read_table(path)
     assert (table.classes, table.class_ids) == (18, (2, 7, 18))
