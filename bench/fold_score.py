@@ -34,7 +34,7 @@ def main():
             runs = data_folder.masks.get((image_id, channel))
             is_present[row, channel] = runs is not None
             of_class.add(row, levels[channel], None if runs is None else rle.decode(runs, levels.shape[1:]))
-            mask = rle.encode(postprocess.apply_postprocess(levels[channel], ClassPostprocess()))
+            mask = postprocess.levels_to_rle(levels[[channel]], [ClassPostprocess()])[0]
             at_half[row, channel] = dice.dice(mask, rle.EMPTY if runs is None else runs)
     chosen = rule_selection.choose(
         gains, rule_selection.assign_folds(ids, part.split), rule_selection.groups_of(ids, part.split)

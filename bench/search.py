@@ -18,8 +18,9 @@ import time
 import cv2
 import numpy as np
 
+from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.components import tally
-from severstal_cli.steel.masks.postprocess import ClassPostprocess, apply_postprocess
+from severstal_cli.steel.masks.postprocess import ClassPostprocess, levels_to_rle
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import GATES, THRESHOLDS, PerImageGains
 
@@ -81,7 +82,8 @@ def check(maps, cells, rng, size):
         )
         total = 0.0
         for levels, truth in maps:
-            mask, true = apply_postprocess(levels, rule), np.zeros(size, np.bool_) if truth is None else truth
+            mask = rle.decode(levels_to_rle(levels[None], [rule])[0], size)
+            true = np.zeros(size, np.bool_) if truth is None else truth
             pixels = int(mask.sum()) + int(true.sum())
             total += 2 * int((mask & true).sum()) / pixels if pixels else 1.0
         worst = max(worst, abs(total - gains.dice(rule).sum()) / len(maps))

@@ -9,7 +9,6 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import requests
 from kagglesdk.kernels.types.kernels_api_service import (
@@ -47,22 +46,17 @@ def label(version: int) -> str:
 
 def read(kaggle: Kaggle, user: str, slug: str, version: int) -> Output:
     """List the files of a version, and read its log. Raises SeverstalError."""
-
-    def fetch(token: str) -> Any:
-        message = request(
-            ApiListKernelSessionOutputRequest,
-            user_name=user, kernel_slug=slug, version_label=label(version), page_size=200,
-        )  # fmt: skip
-        if token:
-            message.page_token = token
-        return kaggle.call(
-            f"list the output of the notebook {user}/{slug}",
-            lambda sdk: sdk.kernels.kernels_api_client.list_kernel_session_output(message),
-        )
-
+    message = request(
+        ApiListKernelSessionOutputRequest,
+        user_name=user, kernel_slug=slug, version_label=label(version), page_size=200,
+    )  # fmt: skip
+    found = pages(
+        kaggle, f"list the output of the notebook {user}/{slug}", message,
+        lambda sdk, message: sdk.kernels.kernels_api_client.list_kernel_session_output(message),
+    )  # fmt: skip
     addresses: dict[str, str] = {}
     log = ""
-    for page in pages(fetch):
+    for page in found:
         addresses |= {file.file_name: file.url for file in page.files or []}
         log = log or page.log or ""
     return Output(addresses=addresses, log=log_lines(kaggle.without_secrets(log)))
@@ -102,20 +96,15 @@ def _names(kaggle: Kaggle, user: str, slug: str, version: int) -> Collection[str
 
 def _sizes(kaggle: Kaggle, user: str, slug: str, version: int) -> dict[str, int]:
     """The sizes of the files; {} if Kaggle does not return them."""
-
-    def fetch(token: str) -> Any:
-        message = request(
-            ApiListKernelFilesRequest, user_name=user, kernel_slug=slug, version_label=label(version), page_size=200
-        )
-        if token:
-            message.page_token = token
-        return kaggle.call(
-            f"list the files of the notebook {user}/{slug}",
-            lambda sdk: sdk.kernels.kernels_api_client.list_kernel_files(message),
-        )
-
+    message = request(
+        ApiListKernelFilesRequest, user_name=user, kernel_slug=slug, version_label=label(version), page_size=200
+    )
+    found = pages(
+        kaggle, f"list the files of the notebook {user}/{slug}", message,
+        lambda sdk, message: sdk.kernels.kernels_api_client.list_kernel_files(message),
+    )  # fmt: skip
     try:
-        return {file.name: int(file.size) for page in pages(fetch) for file in page.files or []}
+        return {file.name: int(file.size) for page in found for file in page.files or []}
     except SeverstalError as error:
         if isinstance(error, RefusedError) and error.code == 401:
             raise

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from kagglesdk.kaggle_client import KaggleClient
+
 from severstal_cli.errors import InputError, MachineError
-from severstal_cli.kaggle.client import NotThereError
+from severstal_cli.kaggle.client import Kaggle, NotThereError
 from severstal_cli.progress import Progress
 
 SAME_COMMAND = "The same command resumes from here"
@@ -29,16 +31,16 @@ def request(kind: type[Message], **fields: object) -> Message:
     return message
 
 
-def pages(fetch: Callable[[str], Any]) -> Iterator[Any]:
-    """Every page of a list. `fetch("")` returns the first; `next_page_token` names the next."""
-    token, seen = "", {""}
+def pages(kaggle: Kaggle, what: str, message: Any, send: Callable[[KaggleClient, Any], Any]) -> Iterator[Any]:
+    """Every page of a list: `send(sdk, message)` asks for one. `what`: as in `Kaggle.call`, and errors as there."""
+    seen = {""}
     while True:
-        page = fetch(token)
+        page = kaggle.call(what, lambda sdk: send(sdk, message))
         yield page
-        token = page.next_page_token
-        if token in seen:
+        if page.next_page_token in seen:
             return
-        seen.add(token)
+        seen.add(page.next_page_token)
+        message.page_token = page.next_page_token
 
 
 def wait_for(

@@ -39,16 +39,12 @@ class Submission:
 
 def find(kaggle: Kaggle, description: str) -> Submission | None:
     """The account's submission with this description; None: there is none. Raises SeverstalError."""
-
-    def fetch(token: str) -> Any:
-        message = request(ApiListSubmissionsRequest, competition_name=kaggle.competition, page_size=PAGE)
-        if token:
-            message.page_token = token
-        return kaggle.call(
-            "list your submissions", lambda sdk: sdk.competitions.competition_api_client.list_submissions(message)
-        )
-
-    rows = (row for page in pages(fetch) for row in page.submissions)
+    message = request(ApiListSubmissionsRequest, competition_name=kaggle.competition, page_size=PAGE)
+    found = pages(
+        kaggle, "list your submissions", message,
+        lambda sdk, message: sdk.competitions.competition_api_client.list_submissions(message),
+    )  # fmt: skip
+    rows = (row for page in found for row in page.submissions)
     return next((_read(row) for row in rows if row.description == description), None)
 
 
@@ -113,19 +109,15 @@ def rank(kaggle: Kaggle, score: float, *, public: bool) -> int | None:
 
     None if the leaderboard is unusable. Raises SeverstalError.
     """
-
-    def fetch(token: str) -> Any:
-        message = request(
-            ApiGetLeaderboardRequest, competition_name=kaggle.competition, override_public=public, page_size=PAGE
-        )
-        if token:
-            message.page_token = token
-        return kaggle.call(
-            "fetch the leaderboard", lambda sdk: sdk.competitions.competition_api_client.get_leaderboard(message)
-        )
-
+    message = request(
+        ApiGetLeaderboardRequest, competition_name=kaggle.competition, override_public=public, page_size=PAGE
+    )
+    found = pages(
+        kaggle, "fetch the leaderboard", message,
+        lambda sdk, message: sdk.competitions.competition_api_client.get_leaderboard(message),
+    )  # fmt: skip
     scores: list[float] = []
-    for page in pages(fetch):
+    for page in found:
         scores += [value for row in page.submissions if (value := _figure(row.score)) is not None]
         if scores and scores[-1] < score:
             break  # it is sorted

@@ -1,43 +1,20 @@
 """Results as lines and tables on stdout: `lines`, `tables`, `runs`, and the one form of `table`."""
 
-from severstal_cli.printing.lines import (
-    check_lines,
-    class_line,
-    export_line,
-    line_of,
-    prediction_line,
-    remote_lines,
-    submit_lines,
-    training_lines,
-)
-from severstal_cli.printing.runs import print_networks, print_run, print_runs
-from severstal_cli.printing.tables import (
-    print_comparison,
-    print_demo,
-    print_differences,
-    print_score,
-    print_split,
-    print_submissions,
-    print_thresholds,
-)
-
-__all__ = [
-    "check_lines",
-    "class_line",
-    "export_line",
-    "line_of",
-    "prediction_line",
-    "print_comparison",
-    "print_demo",
-    "print_differences",
-    "print_networks",
-    "print_run",
-    "print_runs",
-    "print_score",
-    "print_split",
-    "print_submissions",
-    "print_thresholds",
-    "remote_lines",
-    "submit_lines",
-    "training_lines",
-]
+from severstal_cli.printing.lines import check_lines as check_lines
+from severstal_cli.printing.lines import class_line as class_line
+from severstal_cli.printing.lines import export_line as export_line
+from severstal_cli.printing.lines import line_of as line_of
+from severstal_cli.printing.lines import prediction_line as prediction_line
+from severstal_cli.printing.lines import remote_lines as remote_lines
+from severstal_cli.printing.lines import submit_lines as submit_lines
+from severstal_cli.printing.lines import training_lines as training_lines
+from severstal_cli.printing.runs import print_networks as print_networks
+from severstal_cli.printing.runs import print_run as print_run
+from severstal_cli.printing.runs import print_runs as print_runs
+from severstal_cli.printing.tables import print_comparison as print_comparison
+from severstal_cli.printing.tables import print_demo as print_demo
+from severstal_cli.printing.tables import print_differences as print_differences
+from severstal_cli.printing.tables import print_score as print_score
+from severstal_cli.printing.tables import print_split as print_split
+from severstal_cli.printing.tables import print_submissions as print_submissions
+from severstal_cli.printing.tables import print_thresholds as print_thresholds

@@ -2,7 +2,6 @@
 
 new_card               the model card before the first epoch
 batches                crops and their masks
-crop_sizes             sizes of the crops of an epoch
 augmentation           random changes of crops
 copy_paste             defects pasted into other images
 prefetch               batches copied to the device ahead of time

@@ -23,7 +23,6 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.training import augmentation, schedule
 from severstal_cli.learning.training.copy_paste import Donors
-from severstal_cli.learning.training.crop_sizes import Crops, crop_side
 from severstal_cli.parallel import map_in_order
 from severstal_cli.steel.dataset.data_folder import DataFolder
 from severstal_cli.steel.dataset.pseudo_labels import PseudoLabels
@@ -32,6 +31,31 @@ from severstal_cli.steel.masks import rle
 
 THREADS = max(1, (os.cpu_count() or 1) // 4)
 """Threads that prepare batches, one batch each: few, as on a CPU the network needs the same cores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """Crop sizes of an epoch: `height` by one of `widths`, and the crops of a batch."""
+
+    height: int
+    widths: tuple[int, ...]
+    batch_size: int
+    halved: bool = False
+
+    @property
+    def smallest_size(self) -> tuple[int, int]:
+        """(height, width) that the network gets of the narrowest crop."""
+        scale = 2 if self.halved else 1
+        return self.height // scale, min(self.widths) // scale
+
+
+def crop_side(side_px: int, multiple: int = STRIDE) -> int:
+    """`side_px` rounded to a multiple: down if that loses at most an eighth, else up, with reflection padding.
+
+    Rounding down is cheaper, and leaves room for random positions.
+    """
+    below = side_px // multiple * multiple
+    return below if side_px - below <= side_px / 8 else below + multiple
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,14 +76,11 @@ def _image(source: Path, element: Element) -> AnnotatedImage:
         shapes = []
         for number, child in enumerate((child for child in element if child.tag != "tag"), start=1):
             where = f"{child.tag} number {number} ({child.get('label', ''):.40})"
-            shapes.append((_z_order(child), Shape(where=where, label=child.get("label", ""), draw=_drawer(child))))
+            order = _number(child, "z_order") if "z_order" in child.attrib else 0.0
+            draw = partial(_DRAWERS.get(child.tag, _refuse), child)
+            shapes.append((order, Shape(where=where, label=child.get("label", ""), draw=draw)))
     shapes.sort(key=lambda pair: pair[0])
     return AnnotatedImage(source=source, name=name, size=size, shapes=tuple(shape for _, shape in shapes))
-
-
-def _drawer(element: Element) -> "partial[Mask]":
-    drawers = {"polygon": _draw_polygon, "mask": _draw_mask, "ellipse": _draw_ellipse}
-    return partial(drawers.get(element.tag, _refuse), element)
 
 
 def _refuse(element: Element, size: Size) -> Mask:
@@ -142,5 +139,4 @@ def _whole(element: Element, key: str) -> int:
     return int(value)
 
 
-def _z_order(element: Element) -> float:
-    return _number(element, "z_order") if "z_order" in element.attrib else 0.0
+_DRAWERS = {"polygon": _draw_polygon, "mask": _draw_mask, "ellipse": _draw_ellipse}

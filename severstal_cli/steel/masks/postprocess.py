@@ -60,12 +60,6 @@ class ClassPostprocess:
         return cls(**numbers)
 
 
-def apply_postprocess(levels: NDArray[np.uint8], rule: ClassPostprocess) -> NDArray[np.bool_]:
-    """levels: (H, W) uint8 of one class -> its mask (H, W) bool."""
-    mask = _mask(levels, rule)
-    return np.zeros(levels.shape, np.bool_) if mask is None else mask
-
-
 def _mask(levels: NDArray[np.uint8], rule: ClassPostprocess) -> NDArray[np.bool_] | None:
     """The mask, or None where it is known to be empty before it is made."""
     # the last step first: it needs the levels alone, and most maps end here

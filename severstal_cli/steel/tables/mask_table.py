@@ -41,24 +41,11 @@ from severstal_cli.steel.tables.csv_rows import (
     read_rows,
     short,
 )
-from severstal_cli.steel.tables.headers import PART, Layout, check_layout, image_column, layout_of, show
-from severstal_cli.steel.tables.mask_rows import Fault, Scan
+from severstal_cli.steel.tables.headers import PART, check_layout, image_column, layout_of, show
+from severstal_cli.steel.tables.headers import Layout as Layout
+from severstal_cli.steel.tables.mask_rows import Fault as Fault
+from severstal_cli.steel.tables.mask_rows import Scan
 from severstal_cli.wording import counted, spans
-
-__all__ = [
-    "Fault",
-    "Layout",
-    "MaskTable",
-    "Sample",
-    "log_gaps",
-    "log_merged",
-    "past_the_end",
-    "read_image_list",
-    "read_table",
-    "scan_table",
-    "unnamed_classes",
-    "write_table",
-]
 
 
 @dataclass(frozen=True, kw_only=True)

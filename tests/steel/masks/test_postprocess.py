@@ -13,12 +13,16 @@ from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.postprocess import (
     DISABLED,
     ClassPostprocess,
-    apply_postprocess,
     levels_to_rle,
     make_exclusive,
 )
 
 EXAMPLE = np.array([[200, 190, 0, 150, 90]], np.uint8)
+
+
+def apply_postprocess(levels, rule):
+    """The mask of one class as an array."""
+    return rle.decode(levels_to_rle(levels[None], [rule])[0], levels.shape)
 
 
 def step_by_step(levels, rule):

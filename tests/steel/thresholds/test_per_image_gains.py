@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_postprocess
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, levels_to_rle
 from severstal_cli.steel.thresholds.per_image_gains import GATES, ONE, THRESHOLDS, PerImageGains
 
 COMPONENT_SIZES = np.array([1, 4, 7], np.int32)
@@ -24,6 +25,11 @@ def filled(images, order=None):
     for number in order if order is not None else range(len(images)):
         gains.add(number, *images[number])
     return gains
+
+
+def apply_postprocess(levels, rule):
+    """The mask of one class as an array."""
+    return rle.decode(levels_to_rle(levels[None], [rule])[0], levels.shape)
 
 
 def dice(image, rule):

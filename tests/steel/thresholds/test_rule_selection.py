@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from severstal_cli.steel.dataset.splits import Split
-from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, apply_postprocess
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess, levels_to_rle
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS, PerImageGains
 
@@ -23,6 +24,11 @@ def filled(*classes):
             made[-1].add(number, *image)
     count = len(classes[0])
     return made, (np.arange(count) % 5).astype(np.int8), np.arange(count)
+
+
+def apply_postprocess(levels, rule):
+    """The mask of one class as an array."""
+    return rle.decode(levels_to_rle(levels[None], [rule])[0], levels.shape)
 
 
 def mean_dice(images, rule):
