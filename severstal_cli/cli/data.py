@@ -104,10 +104,7 @@ def split(
     result = splitting.split(config, TerminalProgress())
     printing.print_split(result)
     if result.largest_group > 1:
-        typer.echo(
-            f"near-duplicates: the largest group has {result.largest_group} images; images with a near-duplicate in "
-            f"another subset: {result.apart} (without grouping: {result.apart_if_single})"
-        )
+        typer.echo(f"near-duplicates: the largest group has {result.largest_group} images; each group is in one subset")
 
 
 @app.command(rich_help_panel=DATA)

@@ -1,12 +1,8 @@
 """`split`: assign images to folds and a holdout set, with a table and a plot of the subsets."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from severstal_cli.config import SplitConfig
 from severstal_cli.errors import shown as cut
@@ -14,7 +10,6 @@ from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import class_names, drawing
 from severstal_cli.steel.dataset import splits
 from severstal_cli.steel.dataset.splits import Split, split_data
-from severstal_cli.steel.dataset.stratification import make_splits
 from severstal_cli.wording import class_label
 
 
@@ -44,10 +39,6 @@ class SplitResult:
     """The folds in order, the holdout if there is one, and all images."""
     largest_group: int
     """Number of images in the largest group of near-duplicates; 1: there are no near-duplicates."""
-    apart: int
-    """Number of images with a near-duplicate in another subset: 0."""
-    apart_if_single: int
-    """The same number if each image were assigned by itself."""
     class_names: tuple[str, ...] = ()
 
 
@@ -66,8 +57,6 @@ def split(config: SplitConfig, progress: Progress = SILENT) -> SplitResult:
         fingerprint=made.fingerprint,
         parts=(*parts, _count(made, "all", list(made.parts), classes, sizes)),
         largest_group=max(sizes.values()),
-        apart=_apart(made.groups, list(made.parts.values())),
-        apart_if_single=_apart(made.groups, _assigned_singly(made, config).tolist()),
         class_names=class_names.names_for(table, classes),
     )
     _plot(made.path.with_suffix(".png"), result)
@@ -103,22 +92,6 @@ def _plot(path: Path, result: SplitResult) -> None:
     plot.set_ylabel("% of the images of a subset")
     plot.legend(fontsize=8, ncols=2 if len(parts) > 5 else 1, title="images")
     drawing.write_figure(path, figure, dpi=110)
-
-
-def _apart(groups: Mapping[str, int], parts: Sequence[object]) -> int:
-    """Number of images whose group is in several subsets. `parts`: subset of each image, in the order of `groups`."""
-    parts_of: dict[int, set[object]] = {}
-    for group, part in zip(groups.values(), parts, strict=True):
-        parts_of.setdefault(group, set()).add(part)
-    return sum(len(parts_of[group]) > 1 for group in groups.values())
-
-
-def _assigned_singly(made: Split, config: SplitConfig) -> NDArray[np.int8]:
-    """The subsets of the images if near-duplicates were ignored."""
-    names = list(made.parts)
-    sets = [made.class_sets[name] for name in names]
-    single = np.arange(len(names))
-    return make_splits(names, sets, single, holdout=config.holdout, folds=config.folds, seed=config.seed)
 
 
 def _count(made: Split, part: str, image_ids: list[str], classes: int, sizes: Counter[int]) -> PartCounts:

@@ -28,8 +28,6 @@ def test_the_table(made: splits.Split, tmp_path: Path) -> None:
     assert result.path == tmp_path / "splits.csv"
     assert result.fingerprint == made.fingerprint
     assert result.largest_group == 3
-    assert result.apart == 0
-    assert result.apart_if_single > 0
     rows = [
         (counts.part, counts.images, counts.clean, counts.with_class, counts.groups, counts.grouped_images)
         for counts in result.parts
