@@ -182,8 +182,11 @@ def read_image_list(path: Path) -> Sample:
     if subset and PART not in columns:
         raise InputError(f"{path} has no subset {subset}", f"the header is {show(columns)}", "Name a splits.csv")
     part = columns.index(PART) if subset else 0
-    position, form = image_column(path, columns)
-    names_classes = len(form.key) == 1
+    image, form = image_column(path, columns)
+    layout = layout_of(columns)
+    form = layout.form if layout else form
+    names_classes = len(form.key) == 1 or (layout is not None and form.has_all_rows)
+    key = [columns.index(name) for name in form.key] if names_classes else []
     image_ids: dict[str, None] = {}
     rows: dict[tuple[str, int], None] = {}
     try:
@@ -192,7 +195,7 @@ def read_image_list(path: Path) -> Sample:
                 check_count(fields, columns)
                 if subset and fields[part] != subset:
                     continue
-                image_id, class_id = form.parse(fields[position]) if names_classes else (fields[position], 0)
+                image_id, class_id = form.parse(*(fields[at] for at in key)) if key else (fields[image], 0)
                 if image_id not in image_ids:
                     image_id = read_image_id(image_id)
             except RowError as error:
@@ -203,12 +206,11 @@ def read_image_list(path: Path) -> Sample:
         raise InputError(f"{path}, line {broken.line}", str(broken)) from broken
     if not image_ids:
         raise InputError(str(path), f"it names no image{f' of subset {subset}' if subset else ''}")
-    layout = layout_of(columns)
     return Sample(
         layout=layout,
         columns=columns if layout is None else tuple(name for name in columns if name in form.columns),
         image_ids=tuple(image_ids),
-        rows=tuple(rows) if names_classes else (),
+        rows=tuple(rows) if key else (),
     )
 
 
