@@ -81,7 +81,7 @@ def profile(paths, how, members, fabric):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path)
+    parser.add_argument("data_folder", type=Path, metavar="IMAGES")
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--engines", nargs="+", default=["openvino", "torch"])
     parser.add_argument("--tta", nargs="+", default=["none", "flips"], choices=sorted(plain_predict.FLIPS))

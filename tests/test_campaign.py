@@ -329,7 +329,7 @@ def test_logs_and_histories(trained: tuple[Path, Path], tmp_path: Path) -> None:
     assert refused > 30
     for content in (*TEXTS, *changed({"user": "a", "fingerprint": "f", "scores": {"status": "complete"}}, 8, 60)):
         write(tmp_path / submitting_state.NAME, content)
-        found = submitting_state.load(tmp_path)
+        found = submitting_state.load(submitting_state.State, tmp_path)
         assert found is None or isinstance(found.user, str)
     table = (trained[1] / "history.csv").read_bytes()
     for odd in (b"nan", b"x", b"1e999", b"\xff", b"\x00", b'"', CONTROL.encode()):

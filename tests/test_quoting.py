@@ -29,7 +29,7 @@ def test_the_next_command_of_a_training_or_an_export_can_be_pasted() -> None:
     result = TrainResult(folder=FOLDER, epochs=1, best_epoch=1, averaged=(), validation_dice=0.5, nothing_dice=0.4,
                          seconds=1.0)  # fmt: skip
     assert quoted(list(lines.training_lines([result]))[-1]) == ["severstal", "thresholds", str(FOLDER)]
-    exported = ExportResult(folder=FOLDER, file=FOLDER / "model.onnx", picture=Path("a.png"), largest_difference=0)
+    exported = ExportResult(folder=FOLDER, file=FOLDER / "model.onnx", image=Path("a.png"), largest_difference=0)
     assert quoted(lines.export_line(exported)) == ["severstal", "predict", "IMAGES", "--model", str(FOLDER)]
 
 

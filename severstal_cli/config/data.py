@@ -26,6 +26,23 @@ COMPETITION = Competition(slug="severstal-steel-defect-detection", train_images=
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotebookConfig:
+    """The competition, and the waits of a command that runs a notebook on Kaggle."""
+
+    competition: Competition = COMPETITION
+    poll_s: float = 15.0
+    """Interval of polling."""
+    dataset_limit_s: float = 3600.0
+    """Timeout for Kaggle to unpack the dataset; the same command then resumes."""
+    kernel_limit_s: float = 2 * 3600.0
+    """Timeout of the notebook, its time in the queue included."""
+    place_limit_s: float = 12 * 3600.0
+    """Timeout for a free session slot: an account has two."""
+    late_s: float = 120.0
+    """Delay after which a dataset must be mounted and an output listed."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DownloadConfig:
     """`download`: the competition's data from Kaggle."""
 

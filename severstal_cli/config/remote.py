@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from severstal_cli.config.checks import check
-from severstal_cli.config.data import COMPETITION, Competition
+from severstal_cli.config.data import NotebookConfig
 from severstal_cli.config.training import TrainConfig
 
 PLACES = "here", "kaggle"
@@ -14,7 +14,7 @@ GPUS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoteConfig:
+class RemoteConfig(NotebookConfig):
     """A training in a notebook on Kaggle."""
 
     train: TrainConfig
@@ -25,15 +25,11 @@ class RemoteConfig:
     """Stop the notebook of this run."""
     discard: bool = False
     """Delete the notebook if Kaggle does not let it be stopped."""
-    competition: Competition = COMPETITION
     session_s: float = 11 * 3600.0 + 20 * 60
     """Time after which the training stops by itself to save its checkpoint: Kaggle ends a session after 12 hours."""
-    poll_s: float = 15.0
-    """As in `SubmitConfig`; likewise the next fields."""
     dataset_limit_s: float = 2 * 3600.0
     kernel_limit_s: float = 24 * 3600.0
     place_limit_s: float = 24 * 3600.0
-    late_s: float = 120.0
 
     def __post_init__(self) -> None:
         check(self.cancel or not self.discard, "discard", self.discard, "given with --cancel")

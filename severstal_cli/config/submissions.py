@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from severstal_cli.config.checks import check, check_size, check_unpacked
-from severstal_cli.config.data import COMPETITION, LAYOUTS, Competition
+from severstal_cli.config.data import LAYOUTS, NotebookConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class ScoreConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubmitConfig:
+class SubmitConfig(NotebookConfig):
     """`submit`: runs to a scored Kaggle submission by an offline notebook."""
 
     runs: tuple[Path, ...]
@@ -110,17 +110,6 @@ class SubmitConfig:
     """Kaggle account of the written bundle."""
     out: Path = Path("submissions")
     """Folder of the submission log, with a subfolder per combination of runs."""
-    competition: Competition = COMPETITION
-    poll_s: float = 15.0
-    """Interval of polling."""
-    dataset_limit_s: float = 3600.0
-    """Timeout for Kaggle to unpack the dataset; the same command then resumes."""
-    kernel_limit_s: float = 2 * 3600.0
-    """Timeout of the notebook, its time in the queue included."""
-    place_limit_s: float = 12 * 3600.0
-    """Timeout for a free session slot: an account has two."""
-    late_s: float = 120.0
-    """Delay after which a dataset must be mounted and an output listed."""
     submission_limit_s: float = 3 * 3600.0
     """Timeout of the scoring."""
     lost_s: float = 60.0

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
+from severstal_cli.config.data import NotebookConfig
 from severstal_cli.errors import InputError
 from severstal_cli.kaggle import dataset, kernel, output, polling, preflight, upload
 from severstal_cli.kaggle.bundle import DATASET_CARD
@@ -24,21 +24,6 @@ NAMES = 5
 """Names to try for a notebook or a dataset."""
 MOUNTS = 2
 """Repeated pushes of a notebook whose dataset was not mounted yet."""
-
-
-class Waits(Protocol):
-    """Time limits of the waits; the configs have them."""
-
-    @property
-    def poll_s(self) -> float: ...
-    @property
-    def dataset_limit_s(self) -> float: ...
-    @property
-    def kernel_limit_s(self) -> float: ...
-    @property
-    def place_limit_s(self) -> float: ...
-    @property
-    def late_s(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +65,7 @@ class Job:
 
     def __init__(
         self, kaggle: Kaggle, user: str, task: Task, known: JobState, keep: Callable[[JobState], None], *,
-        folder: Path, waits: Waits,
+        folder: Path, waits: NotebookConfig,
     ) -> None:  # fmt: skip
         """`folder` has the state of uploads. `keep` is called with each new state."""
         self._kaggle, self._user, self._task, self._keep = kaggle, user, task, keep

@@ -95,17 +95,8 @@ class TrainingState:
     """Kaggle's number of the session, from the notebook's log; 0: unknown."""
 
 
-def load(folder: Path) -> State | None:
-    """The state of the submission in `folder`; None: no file, or a format that this version cannot read."""
-    return _load(State, folder)
-
-
-def load_training(folder: Path) -> TrainingState | None:
-    """The state of the training in `folder`; None as in `load`."""
-    return _load(TrainingState, folder)
-
-
-def _load(kind: type[Kind], folder: Path) -> Kind | None:
+def load(kind: type[Kind], folder: Path) -> Kind | None:
+    """The state in `folder`, a `State` or a `TrainingState`; None: no file, or one that this version cannot read."""
     try:
         content = typed.read_table(folder / NAME)
         known = {each.name for each in fields(kind)}  # type: ignore[arg-type]  # older versions had other fields, too

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from severstal_cli.printing.table import figure, print_table
+from severstal_cli.wording import between, class_label, counted
 
 if TYPE_CHECKING:
     from severstal_cli.stages.demo import DemoResult
@@ -28,8 +29,6 @@ def print_demo(result: "DemoResult") -> None:
 
 def print_split(result: "SplitResult") -> None:
     """Images of each fold and of the holdout set, by class."""
-    from severstal_cli.wording import class_label
-
     with_class = result.parts[-1].with_class
     # with many class ids, most may be in no image, as in label images of other sets
     shown = [channel for channel, images in enumerate(with_class) if images or len(with_class) < 8]
@@ -44,8 +43,6 @@ def print_split(result: "SplitResult") -> None:
 
 def print_thresholds(result: "ThresholdsResult") -> None:
     """The post-processing of each class, with its Dice before and after the search."""
-    from severstal_cli.wording import between, class_label
-
     rows = []
     for channel in result.counted:
         choice, label = result.choices[channel], class_label(channel, result.class_names)
@@ -72,8 +69,6 @@ def print_thresholds(result: "ThresholdsResult") -> None:
 
 def print_score(title: str, result: "ScoreResult") -> None:
     """Dice of each class and their mean."""
-    from severstal_cli.wording import between, counted
-
     rows = []
     for label, found in zip(result.labels(), result.by_class, strict=True):
         dice = (found.dice, found.dice_present, found.all_empty)
@@ -91,8 +86,6 @@ def print_score(title: str, result: "ScoreResult") -> None:
 
 def print_differences(name: str, other: str, result: "ScoreResult") -> None:
     """Difference of two scores, by class and overall, and whether it is significant."""
-    from severstal_cli.wording import between, counted
-
     against = result.against
     if against is None:
         raise ValueError("there is no score to compare with")
@@ -115,7 +108,6 @@ def print_differences(name: str, other: str, result: "ScoreResult") -> None:
 def print_comparison(result: "CompareResult") -> None:
     """Scores of the candidates and of predicting nothing, overall and by class, and the verdicts."""
     from severstal_cli.steel.scoring import comparison
-    from severstal_cli.wording import counted
 
     first = result.rows[0].score
     rows, of_classes = [], []

@@ -71,7 +71,7 @@ class _Session:
     def __init__(self, config: RemoteConfig, work: Path, progress: Progress) -> None:
         self._config, self._work, self._progress = config, work, progress
         self._name = work.name
-        self._known = state.load_training(work)
+        self._known = state.load(TrainingState, work)
         self._folds = self._known.folds if self._known is not None else training.folds_of(config)
 
     @property

@@ -61,7 +61,7 @@ def submit(config: SubmitConfig, progress: Progress = SILENT) -> SubmitResult:
 
 
 def _submit(config: SubmitConfig, kaggle: Kaggle, folder: Path) -> SubmitResult:
-    known = state.load(folder)
+    known = state.load(State, folder)
     is_scored = known is not None and known.scores is not None and not config.again
     user = "" if is_scored else kaggle.user()  # wrong credentials must be reported before the bundle is built
     is_fresh = False

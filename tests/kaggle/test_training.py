@@ -352,7 +352,7 @@ def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched(
     monkeypatch.setattr(fetching, "fetch", lambda *_: (_ for _ in ()).throw(MachineError("no network")))
     with pytest.raises(MachineError, match="no network"):
         remote_training.cancel(config)
-    assert state.load_training(work) is not None
+    assert state.load(state.TrainingState, work) is not None
 
 
 STEPS = ("StartBlobUpload", "PUT", "CreateDataset", "GetDatasetStatus", "SaveKernel", "GetKernelSessionStatus",

@@ -13,34 +13,24 @@ def find_file(encoders: Path, encoder: str) -> Path | None:
 
 
 @contextmanager
-def hub() -> Iterator[str]:
-    """Yield "", or the reason why the hub is unreachable; then the libraries use only weights in the local cache.
+def hub(*, downloads: bool) -> Iterator[str]:
+    """Yield "", or the reason why nothing is downloaded; then the libraries use only weights in the local cache.
 
     Without this, the hub's library would retry six times in half a minute, and print a line for each.
     """
     from huggingface_hub import constants, get_session
 
     was_offline = constants.HF_HUB_OFFLINE
-    reason = "HF_HUB_OFFLINE is set" if was_offline else ""
-    try:
-        if not was_offline:
+    reason = "HF_HUB_OFFLINE is set" if downloads else "downloads are switched off"
+    if downloads and not was_offline:
+        try:
             get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception as error:  # the kinds depend on the library's version
-        constants.HF_HUB_OFFLINE, reason = True, f"{constants.ENDPOINT}: {error}"
+            reason = ""
+        except Exception as error:  # the kinds depend on the library's version
+            reason = f"{constants.ENDPOINT}: {error}"
+    constants.HF_HUB_OFFLINE = bool(reason)
     try:
         yield reason
-    finally:
-        constants.HF_HUB_OFFLINE = was_offline
-
-
-@contextmanager
-def offline() -> Iterator[str]:
-    """Keep the libraries from asking the hub, for networks without downloaded weights."""
-    from huggingface_hub import constants
-
-    was_offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield "downloads are switched off"
     finally:
         constants.HF_HUB_OFFLINE = was_offline
 

@@ -105,7 +105,7 @@ def build(
     fetched = None if from_file else encoder_weights
     unreachable = ""
     try:
-        with pretrained.offline() if fetched is None else pretrained.hub() as unreachable:
+        with pretrained.hub(downloads=fetched is not None) as unreachable:
             network = chosen.factory(encoder, fetched, in_channels, classes, classifier)
     except (OSError, RuntimeError) as error:
         if fetched is None or is_memory(error):
