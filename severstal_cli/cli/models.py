@@ -222,14 +222,13 @@ def models(
     """List the networks and the trained runs, or show the settings of a run."""
     folders, found = runs.sort_out(shown or (), models)
     early.check_runs(found, models=models)
-    from severstal_cli.learning.networks import registry
     from severstal_cli.learning.runs import listing, model_card
 
     for run in found:
         card = model_card.read_card(run)
         printing.print_run(run, card, listing.facts_of(run), configs.TrainConfig().as_json())
     if not shown:
-        printing.print_networks(registry.REGISTRY)
+        printing.print_networks(names.descriptions())
     for folder in folders if shown else [models]:
         listed = listing.find_runs(folder)
         trained = [(run, card, listing.facts_of(run)) for run, card in listed.trained]
