@@ -3,6 +3,7 @@
 from severstal_cli.printing.lines import (
     check_lines,
     class_line,
+    demo_lines,
     export_line,
     line_of,
     prediction_line,
@@ -13,7 +14,6 @@ from severstal_cli.printing.lines import (
 from severstal_cli.printing.runs import print_networks, print_run, print_runs
 from severstal_cli.printing.tables import (
     print_comparison,
-    print_demo,
     print_differences,
     print_score,
     print_split,
@@ -24,11 +24,11 @@ from severstal_cli.printing.tables import (
 __all__ = [
     "check_lines",
     "class_line",
+    "demo_lines",
     "export_line",
     "line_of",
     "prediction_line",
     "print_comparison",
-    "print_demo",
     "print_differences",
     "print_networks",
     "print_run",

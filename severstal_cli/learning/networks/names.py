@@ -78,7 +78,9 @@ def _registered() -> tuple[tuple[str, bool, str], ...]:
     """(name, whether it takes an encoder, first line of its docstring) of each function under `@register(...)`."""
     found = []
     for function in ast.parse(Path(__file__).with_name("registry.py").read_text(encoding="utf-8")).body:
-        for call in function.decorator_list if isinstance(function, ast.FunctionDef) else ():
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for call in function.decorator_list:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "register":
                 name, has_encoder = ast.literal_eval(call.args[0]), not call.keywords
                 found.append((name, has_encoder, (ast.get_docstring(function) or "").partition("\n")[0]))
