@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from severstal_cli.cli.app import SLOW_LIBRARIES, SlowImports
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "severstal_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -182,6 +184,39 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     assert "severstal_cli.cli" in modules
     assert modules & {"torch", "pandas", "cv2", "numpy", "numba", "matplotlib", "severstal_cli.steel"} == set()
+
+
+def test_only_commands_with_a_network_load_torch(tmp_path: Path) -> None:
+    data, table = tmp_path / "data", tmp_path / "data" / "train.csv"
+    commands = [
+        ["synth", str(data), "--images", "12", "--test-images", "1", "--size", "32x64"],
+        ["split", "--data", str(data), "--folds", "2"],
+        ["encode", str(tmp_path / "masks"), "--out", str(tmp_path / "again.csv")],
+        ["decode", str(table), "--out", str(tmp_path / "masks"), "--size", "32x64"],
+        ["check", str(table), "--images", str(data / "train_images")],
+        ["score", str(table), "--truth", str(table), "--images", str(data / "train_images")],
+        ["compare", str(table), str(data / "test.csv"), "--truth", str(table), "--out", str(tmp_path / "comparison")],
+        ["models", "--models", str(tmp_path)],
+        ["submissions", str(tmp_path)],
+    ]
+    modules = loaded(
+        "from severstal_cli.cli import main\n"
+        f"for arguments in {commands}:\n"
+        "    sys.argv = ['severstal', *arguments]\n"
+        "    try: main()\n"
+        "    except SystemExit: pass\n"
+    )
+    assert {f"severstal_cli.stages.{stage}" for stage in ("splitting", "checking", "scoring", "comparing")} <= modules
+    assert modules & {"torch", "pandas"} == set()
+
+
+def test_a_slow_import_is_announced(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SLOW_LIBRARIES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        assert SlowImports().find_spec(name) is None
+        assert capsys.readouterr().err == f"loading {name}\n"
+    assert SlowImports().find_spec("json") is None
+    assert capsys.readouterr().err == ""
 
 
 def test_steel_works_without_torch() -> None:

@@ -47,11 +47,12 @@ def test_every_example_is_a_command_line(example: str) -> None:
     [
         ("severstal comp", ["compare"]),
         ("severstal train --arch l", ["linknet", "linknet-small", "linknet-wide"]),
-        ("severstal thresholds ", ["models/one", "models/two"]),
+        ("severstal thresholds ", ["one", "two"]),
         ("severstal score --model models/t", ["models/two"]),
         ("severstal compare unet-", ["unet-small"]),
-        ("severstal compare ", [*registry.REGISTRY, "models/one", "models/two"]),
+        ("severstal compare ", [*registry.REGISTRY, "one", "two"]),
         ("severstal export elsewhere/", ["elsewhere/three"]),
+        ("severstal export models/", ["models/one", "models/two"]),
     ],
 )
 def test_the_shell_completes_commands_networks_and_runs(tmp_path: Path, words: str, offered: list[str]) -> None:

@@ -1,6 +1,9 @@
 """The commands: each builds a config, calls a stage and prints the result. Files register them in the order of help."""
 
-from severstal_cli.cli.app import app
+import os
+import sys
+
+from severstal_cli.cli.app import SlowImports, app
 
 from severstal_cli.cli import data, models, submissions, comparing, reporting  # isort: skip
 
@@ -9,4 +12,6 @@ __all__ = ["app", "comparing", "data", "main", "models", "reporting", "submissio
 
 def main() -> None:
     """The `severstal` command."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # a worker of torchrun would repeat it
+        sys.meta_path.insert(0, SlowImports())
     app()

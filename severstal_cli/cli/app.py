@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.abc import MetaPathFinder
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,10 @@ from typer.core import TyperGroup
 from severstal_cli import __version__, printing
 from severstal_cli.cli import assignments
 from severstal_cli.errors import UsageError
+from severstal_cli.progress import TerminalProgress
+
+SLOW_LIBRARIES = "torch", "segmentation_models_pytorch"
+"""Libraries whose import takes seconds."""
 
 
 class _Commands(TyperGroup):
@@ -43,6 +48,14 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             print("\nseverstal: interrupted", file=sys.stderr)  # noqa: T201
             raise SystemExit(130) from None
+
+
+class SlowImports(MetaPathFinder):
+    """Prints a line when the import of a slow library begins. It finds no module itself."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname in SLOW_LIBRARIES:
+            TerminalProgress().log(f"loading {fullname}")
 
 
 app = typer.Typer(

@@ -1,5 +1,7 @@
 """Shell completion of networks and runs. It runs at every TAB, so it imports nothing heavy."""
 
+import glob
+import os
 from pathlib import Path
 
 from severstal_cli.learning.networks import names
@@ -11,7 +13,10 @@ def networks(incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[str]:
-    """Run folders in `models/` or in the typed folder."""
+    """Names of the runs in `models/` or, if none begins so, run folders there and in the typed folder."""
+    named = sorted(card.parent.name for card in Path("models").glob(f"{glob.escape(incomplete)}*/model.json"))
+    if named and os.sep not in incomplete:
+        return named
     typed = Path(incomplete or "models")
     folders = {typed, typed.parent, Path("models")}
     matches = {str(card.parent) for folder in folders for card in folder.glob("*/model.json")}

@@ -12,12 +12,14 @@ from severstal_cli.cli.app import DATA, app
 from severstal_cli.cli.options import (
     LAYOUTS,
     Data,
+    OpenPage,
     Overwrite,
     Seed,
     Size,
     parse_class_names,
     parse_seconds,
     parse_suffix,
+    show_page,
 )
 from severstal_cli.progress import TerminalProgress
 
@@ -52,14 +54,19 @@ def download(
 @app.command(rich_help_panel=DATA)
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder, or an earlier demo.")],
+    fast: Annotated[bool, typer.Option("--fast", help="Fewer images and epochs: a look in 90 seconds.")] = False,
+    open_page: OpenPage = False,
     seed: Seed = configs.DemoConfig.seed,
 ) -> None:
     """Draw a synthetic data set and run the whole pipeline on it."""
     from severstal_cli.stages import demo
 
-    result = demo.demonstrate(configs.DemoConfig(out=out, seed=seed), TerminalProgress())
-    printing.print_demo(result)
-    typer.echo(f"image, ground truth and predicted masks: {result.overlays}")
+    result = demo.demonstrate(configs.DemoConfig(out=out, fast=fast, seed=seed), TerminalProgress())
+    printing.print_comparison(result.comparison)
+    for line in printing.demo_lines(result):
+        typer.echo(line)
+    if open_page:
+        show_page(result.report)
 
 
 @app.command(rich_help_panel=DATA)

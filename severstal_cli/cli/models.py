@@ -220,7 +220,6 @@ def models(
     folders, found = runs.sort_out(shown or (), models)
     early.check_runs(found, models=models)
     from severstal_cli.config.training import REMOVED, UNUSED
-    from severstal_cli.learning.networks import registry
     from severstal_cli.learning.runs import listing, model_card
 
     defaults = configs.TrainConfig().as_json() | REMOVED | UNUSED
@@ -228,7 +227,7 @@ def models(
         card = model_card.read_card(run)
         printing.print_run(run, card, listing.facts_of(run), defaults)
     if not shown:
-        printing.print_networks(registry.REGISTRY)
+        printing.print_networks(names.descriptions())
     for folder in folders if shown else [models]:
         listed = listing.find_runs(folder)
         trained = [(run, card, listing.facts_of(run)) for run, card in listed.trained]

@@ -1,6 +1,7 @@
 """Options that several commands share, and the parsers of their values."""
 
 import re
+import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,12 @@ def is_given(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def show_page(page: Path) -> None:
+    """Open a page in the browser, or say that there is none."""
+    if not webbrowser.open(page.resolve().as_uri()):
+        typer.echo("no browser found: open the page yourself", err=True)
 
 
 def parse_fold(text: str) -> int | None:
@@ -108,4 +115,5 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 LAYOUTS = " or ".join(f"{name} ({header})" for name, header in configs.LAYOUTS.items())
 Size = Annotated[Any, typer.Option(parser=parse_size, metavar="HxW", help="Image size as HEIGHTxWIDTH, e.g. 256x1600.")]
+OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]

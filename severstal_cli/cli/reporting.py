@@ -1,6 +1,5 @@
 """The command `report`."""
 
-import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from severstal_cli import config as configs
 from severstal_cli.cli import completion, early, runs
 from severstal_cli.cli.app import SUBMISSIONS, app
-from severstal_cli.cli.options import BatchSize, ClassNames, MaybeData
+from severstal_cli.cli.options import BatchSize, ClassNames, MaybeData, OpenPage, show_page
 from severstal_cli.progress import TerminalProgress
 
 
@@ -37,7 +36,7 @@ def report(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder (default: reports/NAME).")] = None,
     batch_size: BatchSize = configs.ReportConfig.batch_size,
     class_names: ClassNames = None,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    open_page: OpenPage = False,
 ) -> None:
     """Write an HTML report: scores, an image gallery, and masks over a threshold slider."""
     config = configs.ReportConfig(
@@ -55,5 +54,5 @@ def report(
 
     result = reporting.report(config, TerminalProgress())
     typer.echo(f"{result.page}: {result.images:,} images, {result.size_bytes / 1e6:,.1f} MB")
-    if open_page and not webbrowser.open(result.page.resolve().as_uri()):
-        typer.echo("no browser found: open the page yourself", err=True)
+    if open_page:
+        show_page(result.page)

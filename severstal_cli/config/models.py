@@ -102,4 +102,6 @@ class DemoConfig:
 
     out: Path
     """A new or empty folder, or that of an earlier demo."""
+    fast: bool = False
+    """Fewer images and epochs."""
     seed: int = 0

@@ -3,12 +3,14 @@
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from severstal_cli.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SMALLEST_STD = 1e-3
 """Smallest standard deviation of pixels in [0, 1]; a data folder of constant images gets 1/255."""
@@ -23,7 +25,7 @@ def check_pixels(card: Path, mean: float, std: float) -> None:
             raise RunError(f"{card} is damaged", f"{name} is {value!r:.40}, not between {least:g} and 1", REMEDY)
 
 
-def check_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
+def check_weights(file: Path, weights: Mapping[str, "Tensor"]) -> None:
     """Raise RunError unless all weights of a file are finite."""
     for name, value in weights.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):

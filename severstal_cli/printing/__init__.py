@@ -2,6 +2,7 @@
 
 from severstal_cli.printing.lines import check_lines as check_lines
 from severstal_cli.printing.lines import class_line as class_line
+from severstal_cli.printing.lines import demo_lines as demo_lines
 from severstal_cli.printing.lines import export_line as export_line
 from severstal_cli.printing.lines import line_of as line_of
 from severstal_cli.printing.lines import prediction_line as prediction_line
@@ -12,7 +13,6 @@ from severstal_cli.printing.runs import print_networks as print_networks
 from severstal_cli.printing.runs import print_run as print_run
 from severstal_cli.printing.runs import print_runs as print_runs
 from severstal_cli.printing.tables import print_comparison as print_comparison
-from severstal_cli.printing.tables import print_demo as print_demo
 from severstal_cli.printing.tables import print_differences as print_differences
 from severstal_cli.printing.tables import print_score as print_score
 from severstal_cli.printing.tables import print_split as print_split

@@ -11,6 +11,7 @@ from severstal_cli.wording import counted
 
 if TYPE_CHECKING:
     from severstal_cli.stages.checking import CheckResult
+    from severstal_cli.stages.demo import DemoResult
     from severstal_cli.stages.encoding import EncodeResult
     from severstal_cli.stages.exporting import ExportResult
     from severstal_cli.stages.prediction import PredictResult
@@ -38,6 +39,22 @@ def line_of(error: Exception) -> str | None:
         remedy = _REMEDIES.get(error.errno or 0, "Check the path and its permissions")
         return str(SeverstalError(f"cannot use {os.fsdecode(error.filename)}", error.strerror, remedy))
     return shown(f"{type(error).__name__}: {error}")
+
+
+def demo_lines(result: "DemoResult") -> Iterator[str]:
+    """What the search of the thresholds gained, the files to look at, and the commands for one's own images."""
+    for arch, search in result.thresholds.items():
+        searched = search.mean_dice if search.mean_dice_held_out is None else search.mean_dice_held_out
+        yield (
+            f"{arch}: validation Dice {search.mean_dice_default:.4f} at threshold 0.5, {searched:.4f} with thresholds "
+            "searched on other images"
+        )
+    yield f"look at {result.report}"
+    yield f"        {', '.join(map(str, result.figures))}"
+    yield "these images are drawn; with your own (docs/masks.md, docs/annotations.md):"
+    yield "  severstal encode MASKS --images IMAGES --out data/train.csv    # IMAGES as data/train_images"
+    yield "  severstal train --data data --arch unet --time-limit 1h"
+    yield "  severstal thresholds unet-resnet34-fold0"
 
 
 def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:

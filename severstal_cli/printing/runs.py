@@ -8,14 +8,13 @@ from severstal_cli.printing.table import figure, print_table
 from severstal_cli.wording import age, class_label, listed
 
 if TYPE_CHECKING:
-    from severstal_cli.learning.networks.registry import Entry
     from severstal_cli.learning.runs.listing import Facts
     from severstal_cli.learning.runs.model_card import ModelCard
 
 
-def print_networks(registry: dict[str, "Entry"]) -> None:
+def print_networks(descriptions: Mapping[str, str]) -> None:
     """The networks of the registry."""
-    print_table("networks", ("--arch", "description"), [(name, entry.about) for name, entry in registry.items()])
+    print_table("networks", ("--arch", "description"), list(descriptions.items()))
 
 
 def print_runs(

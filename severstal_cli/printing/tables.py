@@ -7,24 +7,10 @@ from severstal_cli.printing.table import figure, print_table
 from severstal_cli.wording import between, class_label, counted
 
 if TYPE_CHECKING:
-    from severstal_cli.stages.demo import DemoResult
     from severstal_cli.stages.splitting import SplitResult
     from severstal_cli.stages.threshold_search import ThresholdsResult
     from severstal_cli.steel.scoring.comparison import CompareResult
     from severstal_cli.steel.scoring.scores import ScoreResult
-
-
-def print_demo(result: "DemoResult") -> None:
-    """Scores of the demo's models, beside those of predicting nothing."""
-    rows = [
-        (name, figure(score.mean_dice), figure(score.mean_dice_present), _sum(score, "predicted_masks"))
-        for name, score in result.scores.items()
-    ]
-    first = next(iter(result.scores.values()))
-    rows.append(("predicting nothing", figure(first.all_empty), figure(0.0), "0"))
-    true_masks = _sum(first, "true_masks")
-    header = ("", "mean Dice", "if present", "predicted masks")
-    print_table(f"{first.images} holdout images with {true_masks} true masks", header, rows)
 
 
 def print_split(result: "SplitResult") -> None:

@@ -8,6 +8,7 @@ An encoder name is an architecture alone. timm would accept more: `hf-hub:USER/M
 token, and `local-dir:FOLDER` reads any folder. Both are refused, as a name may come from someone else's model card.
 """
 
+import ast
 import difflib
 import importlib.util
 import re
@@ -64,9 +65,26 @@ TIMM = "tu-"
 @cache
 def networks() -> dict[str, bool]:
     """The names of the registry, in order, and whether each network takes an encoder."""
-    source = Path(__file__).with_name("registry.py").read_text(encoding="utf-8")
-    found = re.findall(r'^@register\("([\w-]+)"(, has_encoder=False)?\)', source, re.MULTILINE)
-    return {name: not without for name, without in found}
+    return {name: has_encoder for name, has_encoder, _ in _registered()}
+
+
+def descriptions() -> dict[str, str]:
+    """The names of the registry, in order, and a line about each network."""
+    return {name: about for name, _, about in _registered()}
+
+
+@cache
+def _registered() -> tuple[tuple[str, bool, str], ...]:
+    """(name, whether it takes an encoder, first line of its docstring) of each function under `@register(...)`."""
+    found = []
+    for function in ast.parse(Path(__file__).with_name("registry.py").read_text(encoding="utf-8")).body:
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        for call in function.decorator_list:
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "register":
+                name, has_encoder = ast.literal_eval(call.args[0]), not call.keywords
+                found.append((name, has_encoder, (ast.get_docstring(function) or "").partition("\n")[0]))
+    return tuple(found)
 
 
 def check_network(arch: str) -> None:

@@ -37,7 +37,6 @@ class Entry:
     """A registered network."""
 
     factory: Factory
-    about: str
     has_encoder: bool
 
 
@@ -45,13 +44,12 @@ REGISTRY: dict[str, Entry] = {}
 
 
 def register(name: str, *, has_encoder: bool = True) -> Callable[[Factory], Factory]:
-    """Decorator: register a factory under `name`; the first line of its docstring becomes `Entry.about`."""
+    """Decorator: register a factory under `name`; `severstal models` shows the first line of its docstring."""
 
     def put(factory: Factory) -> Factory:
         if name in REGISTRY:
             raise ValueError(f"{name} is registered twice")
-        about = (factory.__doc__ or "").strip().splitlines()[0]
-        REGISTRY[name] = Entry(factory=factory, about=about, has_encoder=has_encoder)
+        REGISTRY[name] = Entry(factory=factory, has_encoder=has_encoder)
         return factory
 
     return put

@@ -11,7 +11,7 @@ from typing import Any
 from severstal_cli import files, typed
 from severstal_cli.errors import RunError
 from severstal_cli.learning import finite
-from severstal_cli.learning.networks import names, registry
+from severstal_cli.learning.networks import names
 from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset import leakage
 from severstal_cli.steel.images.decoding import DEPTHS
@@ -96,7 +96,7 @@ def read_card(folder: Path) -> ModelCard:
         card = card_from(raw)
     if card.encoder is not None:
         names.check_encoder_of(folder, card.encoder)
-    if card.arch not in registry.REGISTRY:
+    if card.arch not in names.networks():
         raise RunError(f"{path} names a network that this program does not have", card.arch,
                        "Use the version of severstal that wrote it")  # fmt: skip
     finite.check_pixels(path, card.mean, card.std)

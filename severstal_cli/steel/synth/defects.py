@@ -24,10 +24,15 @@ KINDS = 4
 MARGIN_PX = 2  # around the bounding box of a component
 
 
-def draw_defects(rng: np.random.Generator, image: Field, mask: NDArray[np.bool_], channel: int) -> None:
-    """Draw defects of the class of `channel` (0..) inside `mask` (H, W) into `image` (H, W), grey levels."""
+def draw_defects(
+    rng: np.random.Generator, image: Field, mask: NDArray[np.bool_], channel: int, difficulty: float = 1.0
+) -> None:
+    """Draw defects of the class of `channel` (0..) inside `mask` (H, W) into `image` (H, W), grey levels.
+
+    difficulty: share of the usual number of faint defects, 0..1.
+    """
     components, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    strength = float(rng.uniform(0.3, 0.5) if rng.random() < 0.12 else rng.uniform(0.85, 1.35))
+    strength = float(rng.uniform(0.3, 0.5) if rng.random() < 0.12 * difficulty else rng.uniform(0.85, 1.35))
     # bright defects are invisible on glare, dark ones on dark steel
     level = float(image[mask].mean()) if mask.any() else 0.0
     bright = bool(rng.random() < np.interp(level, [50, 110, 165], [0.9, 0.5, 0.0]))

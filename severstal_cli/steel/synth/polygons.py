@@ -89,32 +89,34 @@ def draw_class_set(rng: np.random.Generator, *, defect_share: float, rare_boost:
     return shown[int(rng.choice(len(shown), p=np.array(weights) / sum(weights)))]
 
 
-def draw_labels(rng: np.random.Generator, classes: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.uint8]:
+def draw_labels(
+    rng: np.random.Generator, classes: tuple[int, ...], size: tuple[int, int], enlarged: float = 1.0
+) -> NDArray[np.uint8]:
     """Return (H, W), the class id at each pixel, 0 = steel, with polygons for each of `classes` (1..4).
 
-    With one number per pixel, the masks of two classes cannot overlap.
+    With one number per pixel, the masks of two classes cannot overlap. Areas are `enlarged` times the usual ones.
     """
     labels = np.zeros(size, np.uint8)
     for class_id in PLACING_ORDER:
         if class_id in classes:
-            _place_class(rng, labels, class_id)
+            _place_class(rng, labels, class_id, enlarged)
     return labels
 
 
-def area_limits(class_id: int, size: tuple[int, int]) -> tuple[float, float]:
+def area_limits(class_id: int, size: tuple[int, int], enlarged: float = 1.0) -> tuple[float, float]:
     """Return the minimum and maximum area in pixels of a mask of the class in an image of `size`."""
     least, _, largest = KINDS[class_id].area_px
-    shrink = size[0] * size[1] / FULL_PX
+    shrink = size[0] * size[1] / FULL_PX * enlarged
     return max(least * shrink, 6.0), largest * shrink
 
 
-def _place_class(rng: np.random.Generator, labels: NDArray[np.uint8], class_id: int) -> None:
+def _place_class(rng: np.random.Generator, labels: NDArray[np.uint8], class_id: int, enlarged: float = 1.0) -> None:
     kind = KINDS[class_id]
     size = labels.shape[0], labels.shape[1]
-    least, largest = area_limits(class_id, size)
+    least, largest = area_limits(class_id, size, enlarged)
     mask = np.zeros_like(labels)
     for attempt in range(TRIES):
-        median = kind.area_px[1] * size[0] * size[1] / FULL_PX
+        median = kind.area_px[1] * size[0] * size[1] / FULL_PX * enlarged
         total = float(np.clip(median * np.exp(rng.normal(0, kind.area_spread)), least * 1.3, largest * 0.9))
         parts = min(int(rng.choice(kind.parts)), max(int(total / 12), 1))
         shares = rng.dirichlet(np.full(parts, 3.0))

@@ -18,6 +18,7 @@ from severstal_cli.steel.synth.surface import Roll, draw_roll
 TRAIN, TEST, GIVEN = 0, 1, 2  # subsets; GIVEN: drawn inside given annotations
 ROLLS = 40  # rolls of steel per subset
 COPIES = 0.05  # fraction of near-duplicates of an earlier image
+LARGEST = 6  # area of the defects of the easiest set, relative to the competition
 # random decisions, each with its own stream, so that a change to one leaves the others unchanged
 SHOWN, PIXELS, ROLL, COPY, NAME, QUALITY = range(6)
 
@@ -34,14 +35,21 @@ class SetPlan:
     """Fraction of images with a defect."""
     rare_boost: float = 0.0
     """0 = class frequencies of the competition, 1 = all classes about equally frequent."""
+    difficulty: float = 1.0
+    """1 = as in the competition, 0 = larger defects, none of them faint, on steel without look-alikes of defects."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, not {self.seed}")
         if min(self.size) < 32:
             raise ValueError(f"size must be at least 32 x 32, not {self.size[0]} x {self.size[1]}")
-        if not 0 <= self.defect_share <= 1 or not 0 <= self.rare_boost <= 1:
-            raise ValueError("defect_share and rare_boost must be from 0 to 1")
+        if not all(0 <= share <= 1 for share in (self.defect_share, self.rare_boost, self.difficulty)):
+            raise ValueError("defect_share, rare_boost and difficulty must be from 0 to 1")
+
+    @property
+    def enlarged(self) -> float:
+        """Area of the defects, relative to those of the competition at the size of the image."""
+        return 1 + (LARGEST - 1) * (1 - self.difficulty)
 
 
 def image_name(plan: SetPlan, part: int, number: int) -> str:
@@ -67,8 +75,8 @@ def draw_annotation(plan: SetPlan, part: int, number: int) -> NDArray[np.uint8]:
     origin = origin_of(plan, part, number)
     shown = random_stream(plan, SHOWN, part, origin)
     classes = polygons.draw_class_set(shown, defect_share=plan.defect_share, rare_boost=plan.rare_boost)
-    labels = polygons.draw_labels(shown, classes, plan.size)
-    return labels if origin == number else _redraw(random_stream(plan, COPY, part, number), labels)
+    labels = polygons.draw_labels(shown, classes, plan.size, plan.enlarged)
+    return labels if origin == number else _redraw(random_stream(plan, COPY, part, number), labels, plan.enlarged)
 
 
 def draw_image(plan: SetPlan, part: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -76,7 +84,11 @@ def draw_image(plan: SetPlan, part: int, number: int) -> tuple[NDArray[np.uint8]
     origin = origin_of(plan, part, number)
     shown = draw_annotation(plan, part, origin)
     image = render(
-        random_stream(plan, PIXELS, part, origin), to_runs(shown), plan.size, roll=roll_of(plan, part, origin)
+        random_stream(plan, PIXELS, part, origin),
+        to_runs(shown),
+        plan.size,
+        roll=roll_of(plan, part, origin),
+        difficulty=plan.difficulty,
     )
     if origin == number:
         return image, shown
@@ -94,7 +106,7 @@ def random_stream(plan: SetPlan, stream: int, part: int, number: int) -> np.rand
 
 def roll_of(plan: SetPlan, part: int, number: int) -> Roll:
     which = int(random_stream(plan, ROLL, part, number).integers(ROLLS))
-    return draw_roll(random_stream(plan, ROLL, part, 2**40 + which))
+    return draw_roll(random_stream(plan, ROLL, part, 2**40 + which), plan.difficulty)
 
 
 def quality_of(plan: SetPlan, part: int, number: int) -> int:
@@ -108,7 +120,7 @@ def _shift_px(rng: np.random.Generator, width: int) -> tuple[int, int]:
     return int(rng.integers(-1, 2)), int(rng.integers(-reach, reach + 1))
 
 
-def _redraw(rng: np.random.Generator, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _redraw(rng: np.random.Generator, labels: NDArray[np.uint8], enlarged: float) -> NDArray[np.uint8]:
     """Return the masks of a near-duplicate: shifted with the image, four in ten slightly wider or narrower."""
     moved = _moved(labels, _shift_px(rng, labels.shape[1]), cv2.BORDER_CONSTANT)
     choice = rng.random()
@@ -116,7 +128,7 @@ def _redraw(rng: np.random.Generator, labels: NDArray[np.uint8]) -> NDArray[np.u
         change = cv2.erode if choice < 0.2 else cv2.dilate
         moved = np.asarray(change(moved, np.ones((3, 3), np.uint8)), np.uint8)
     for class_id in np.unique(labels):
-        least, largest = polygons.area_limits(int(class_id), labels.shape) if class_id else (0.0, np.inf)
+        least, largest = polygons.area_limits(int(class_id), labels.shape, enlarged) if class_id else (0.0, np.inf)
         if not least <= np.count_nonzero(moved == class_id) <= largest:
             return labels
     return moved

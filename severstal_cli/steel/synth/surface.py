@@ -39,23 +39,30 @@ class Roll:
     """Bright specks per 100 x 100 pixels."""
 
 
-def draw_roll(rng: np.random.Generator) -> Roll:
-    """Sample a roll of steel."""
+def draw_roll(rng: np.random.Generator, difficulty: float = 1.0) -> Roll:
+    """Sample a roll of steel.
+
+    difficulty: strength of the structures that resemble defects, 0..1.
+    """
     return Roll(
         brightness=float(np.clip(np.exp(rng.normal(4.47, 0.28)), 45, 160)),
         grain=float(rng.uniform(3.0, 6.5)),
-        peel=float(rng.uniform(0.0, 5.0)),
+        peel=float(rng.uniform(0.0, 5.0)) * difficulty,
         weave=float(rng.choice([0.01, 0.03, 0.07])),
-        streaks=float(rng.uniform(0.015, 0.09)),
-        mottle=float(rng.choice([0.0, 0.0, 0.08, 0.14, 0.22])),
-        waves=float(rng.choice([0.0, 0.0, 0.0, 0.05, 0.09])),
+        streaks=float(rng.uniform(0.015, 0.09)) * difficulty,
+        mottle=float(rng.choice([0.0, 0.0, 0.08, 0.14, 0.22])) * difficulty,
+        waves=float(rng.choice([0.0, 0.0, 0.0, 0.05, 0.09])) * difficulty,
         tilt=float(rng.normal(0, 0.12)),
-        specks=float(rng.exponential(0.5)),
+        specks=float(rng.exponential(0.5)) * difficulty,
     )
 
 
-def draw_surface(rng: np.random.Generator, roll: Roll, size: Size, marked: NDArray[np.bool_]) -> Field:
+def draw_surface(
+    rng: np.random.Generator, roll: Roll, size: Size, marked: NDArray[np.bool_], difficulty: float = 1.0
+) -> Field:
     """Return (H, W) grey levels of steel without defects.
+
+    difficulty: frequency of the structures that resemble defects, 0..1.
 
     marked: (W,) columns of defects, where the strip must not end.
     """
@@ -76,18 +83,18 @@ def draw_surface(rng: np.random.Generator, roll: Roll, size: Size, marked: NDArr
     share += lines
     if roll.waves:
         share += _waves(rng, roll, size)
-    _add_stains(rng, share)
-    _add_drips(rng, share)
-    if rng.random() < 0.12:
+    _add_stains(rng, share, difficulty)
+    _add_drips(rng, share, difficulty)
+    if rng.random() < 0.12 * difficulty:
         _add_step(rng, share)
     image = share * np.float32(roll.brightness)
     image += white(rng, size) * np.float32(roll.grain) + smooth(rng, size, (2.5, 2.2)) * np.float32(roll.peel)
     _add_specks(rng, roll, image)
-    if rng.random() < 0.06:
+    if rng.random() < 0.06 * difficulty:
         _add_bright_lines(rng, image)
-    if rng.random() < 0.09:
+    if rng.random() < 0.09 * difficulty:
         _add_glare(rng, image)
-    if rng.random() < 0.12:
+    if rng.random() < 0.12 * difficulty:
         _end_strip(rng, image, marked)
     return image
 
@@ -108,26 +115,26 @@ def _waves(rng: np.random.Generator, roll: Roll, size: Size) -> Field:
     return np.asarray(bent, np.float32)
 
 
-def _add_stains(rng: np.random.Generator, share: Field) -> None:
+def _add_stains(rng: np.random.Generator, share: Field, difficulty: float) -> None:
     """Add blotches of oil, water or thin scale with soft edges, slightly darker or brighter than the steel."""
     height, width = share.shape
-    for _ in range(rng.poisson(1.2)):
+    for _ in range(rng.poisson(1.2 * difficulty)):
         tall, wide = int(rng.uniform(0.2, 0.9) * height), int(rng.uniform(0.1, 0.6) * height)
         rows, columns = _window(rng, (height, width), (tall, wide))
         size = (rows.stop - rows.start, columns.stop - columns.start)
         patch = _dome(size) + 0.3 * smooth(rng, size, (14, 8)) + 0.15 * smooth(rng, size, (3, 2))
         share[rows, columns] *= 1 - np.float32(rng.normal(0.1, 0.12)) * ramp(patch, 0.35, 0.9)
-    for _ in range(rng.poisson(0.5)):  # spots of scale: small dark dots
+    for _ in range(rng.poisson(0.5 * difficulty)):  # spots of scale: small dark dots
         rows, columns = _window(rng, (height, width), (height // 3, height // 2))
         size = (rows.stop - rows.start, columns.stop - columns.start)
         dots = ramp(smooth(rng, size, (2.5, 2.5)) + 1.5 * _dome(size), 2.3, 2.9)
         share[rows, columns] *= 1 - np.float32(rng.uniform(0.15, 0.35)) * dots
 
 
-def _add_drips(rng: np.random.Generator, share: Field) -> None:
+def _add_drips(rng: np.random.Generator, share: Field, difficulty: float) -> None:
     """Add dark vertical traces of dried liquid that fade at both ends, in loose groups."""
     height, width = share.shape
-    for _ in range(rng.poisson(0.9)):
+    for _ in range(rng.poisson(0.9 * difficulty)):
         middle, spread = rng.uniform(0, width), rng.uniform(0.02, 0.12) * width
         for _ in range(rng.integers(2, 9)):
             tall, wide = int(rng.uniform(0.15, 1.0) * height), int(rng.integers(3, 10))

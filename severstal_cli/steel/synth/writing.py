@@ -57,6 +57,7 @@ def write_synthetic_set(
     size: tuple[int, int] = (256, 1600),
     defect_share: float = 1 - polygons.CLEAN_SHARE,
     rare_boost: float = 0.0,
+    difficulty: float = 1.0,
     annotations: Path | None = None,
     image_list: Path | None = None,
     threads: int | None = None,
@@ -80,7 +81,7 @@ def write_synthetic_set(
         MachineError: another process is writing a set to the folder.
         ValueError: an argument is out of range.
     """
-    plan = SetPlan(seed=seed, size=size, defect_share=defect_share, rare_boost=rare_boost)
+    plan = SetPlan(seed=seed, size=size, defect_share=defect_share, rare_boost=rare_boost, difficulty=difficulty)
     if test_images < 0 or (images is not None and images < 0):
         raise ValueError("the number of images cannot be negative")
     if annotations is None and (images is None or image_list is not None):
