@@ -2,11 +2,11 @@
 
     model.safetensors     the weights: torch, or OpenVINO, which converts the network in a few seconds
     model.onnx            exported to ONNX: OpenVINO or ONNX Runtime
-    model.xml, model.bin  exported to OpenVINO: OpenVINO
+    model.xml, model.bin  exported to OpenVINO, maybe quantised to int8: OpenVINO
 
 Each engine is a callable: pixels `(N, 1, H, W)` float32 in [0, 1] to probs `(N, C, H, W)` float32, on the same device.
 If the device has half precision (`device.fastest_precision`), torch and OpenVINO use it, checked by `CheckedHalf`; ONNX
-Runtime computes in the precision of the file.
+Runtime computes in the precision of the file. A run that is quantised to int8 is checked by `CheckedInt8`.
 """
 
 import copy
@@ -22,9 +22,18 @@ from torch import Tensor, nn
 
 from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError, check_memory
 from severstal_cli.learning import finite
-from severstal_cli.learning.device import check_compiler, half_type
+from severstal_cli.learning.device import check_compiler, half_type, multiplies_int8
+from severstal_cli.learning.inference.checked_int8 import CheckedInt8
 from severstal_cli.learning.inference.fuse_norms import with_folded_norms
-from severstal_cli.learning.inference.runtimes import Compiled, OnnxRuntime, OpenVino, Probs, load_openvino, to_openvino
+from severstal_cli.learning.inference.runtimes import (
+    Compiled,
+    OnnxRuntime,
+    OpenVino,
+    Probs,
+    is_quantised,
+    load_openvino,
+    to_openvino,
+)
 from severstal_cli.learning.networks import names
 from severstal_cli.learning.networks.registry import Logits
 from severstal_cli.learning.precision import CheckedHalf
@@ -160,6 +169,13 @@ def _open(
         model = to_openvino(member) if member is not None else load_openvino().Core().read_model(file)
         finite.check_constants(file, model)
         engine_in = partial(OpenVino, model, card.classes)
+        if is_quantised(model):
+            exact = partial(engine_in, None, emulate_int8=True)
+            if multiplies_int8():
+                return CheckedInt8(engine_in(half), exact, fabric, name=name, progress=progress)
+            progress.log(f"{name}: this processor has neither VNNI nor AMX, without which sums of int8 overflow: using "
+                         "float32; the run that it was exported from is as fast")  # fmt: skip
+            return exact()
         if half is None:
             return engine_in(None)
         return CheckedHalf(
