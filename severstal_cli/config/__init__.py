@@ -12,13 +12,21 @@ from severstal_cli.config.data import (
     SplitConfig,
     SynthConfig,
 )
-from severstal_cli.config.models import CompareConfig, DemoConfig, ExportConfig, ReportConfig, ThresholdsConfig
+from severstal_cli.config.models import (
+    MAX_DROP,
+    CompareConfig,
+    DemoConfig,
+    ExportConfig,
+    ReportConfig,
+    ThresholdsConfig,
+)
 from severstal_cli.config.remote import RemoteConfig
 from severstal_cli.config.submissions import CheckConfig, PredictConfig, ScoreConfig, SubmitConfig
 from severstal_cli.config.training import TrainConfig, read_settings
 
 __all__ = [
     "COMPETITION",
+    "MAX_DROP",
     "CheckConfig",
     "CompareConfig",
     "Competition",

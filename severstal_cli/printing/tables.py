@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from severstal_cli.printing.table import figure, print_table
 
 if TYPE_CHECKING:
+    from severstal_cli.learning.inference.rule_search import ThresholdsResult
     from severstal_cli.stages.demo import DemoResult
     from severstal_cli.stages.splitting import SplitResult
-    from severstal_cli.stages.threshold_search import ThresholdsResult
     from severstal_cli.steel.scoring.comparison import CompareResult
     from severstal_cli.steel.scoring.scores import ScoreResult
 

@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -165,24 +166,44 @@ def _open(
         fast = _on_torch(copy.deepcopy(module), half, fabric, compiles)
         return CheckedHalf(fast, lambda: module, fabric, name=name, emulated=module, progress=progress)
     if engine == "openvino":
-        member = member_of(file.parent, card) if file.name == run_folder.WEIGHTS else None
-        model = to_openvino(member) if member is not None else load_openvino().Core().read_model(file)
-        finite.check_constants(file, model)
-        engine_in = partial(OpenVino, model, card.classes)
-        if is_quantised(model):
-            exact = partial(engine_in, None, emulate_int8=True)
-            if multiplies_int8():
-                return CheckedInt8(engine_in(half), exact, fabric, name=name, progress=progress)
-            progress.log(f"{name}: this processor has neither VNNI nor AMX, without which sums of int8 overflow: using "
-                         "float32; the run that it was exported from is as fast")  # fmt: skip
-            return exact()
-        if half is None:
-            return engine_in(None)
-        return CheckedHalf(
-            engine_in(half), partial(engine_in, None), fabric, name=name, emulated=member, progress=progress
-        )
+        if file.name != run_folder.WEIGHTS:
+            return open_exported(file, card, fabric, name=name, progress=progress)
+        member = member_of(file.parent, card)
+        return _in_openvino(to_openvino(member), file, card, fabric, name, progress, member)
     finite.check_onnx(file)
     return OnnxRuntime(file)
+
+
+def open_exported(
+    file: Path, card: model_card.ModelCard, fabric: Fabric, *, name: str, progress: Progress = SILENT
+) -> Probs:
+    """An exported network in OpenVINO. name: its run, in log lines. Raises RunError: weights are not finite."""
+    return _in_openvino(load_openvino().Core().read_model(file), file, card, fabric, name, progress, None)
+
+
+def _in_openvino(
+    model: Any,
+    file: Path,
+    card: model_card.ModelCard,
+    fabric: Fabric,
+    name: str,
+    progress: Progress,
+    member: Member | None,
+) -> Probs:
+    """member: the network in torch, if the run has its weights."""
+    half = half_type(fabric)
+    finite.check_constants(file, model)
+    engine_in = partial(OpenVino, model, card.classes)
+    if is_quantised(model):
+        exact = partial(engine_in, None, emulate_int8=True)
+        if multiplies_int8():
+            return CheckedInt8(engine_in(half), exact, fabric, name=name, progress=progress)
+        progress.log(f"{name}: this processor has neither VNNI nor AMX, without which sums of int8 overflow: using "
+                     "float32; the run that it was exported from is as fast")  # fmt: skip
+        return exact()
+    if half is None:
+        return engine_in(None)
+    return CheckedHalf(engine_in(half), partial(engine_in, None), fabric, name=name, emulated=member, progress=progress)
 
 
 # torch

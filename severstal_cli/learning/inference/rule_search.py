@@ -82,7 +82,12 @@ def search(part: held_out.Subset, levels_of: Iterable[tuple[str, NDArray[np.uint
 
     levels_of: (image_id, levels (C, H, W)) of each image, in the order of `part.image_ids`.
     """
-    gains, groups = gains_of(part.data_folder, levels_of), rule_selection.groups_of(part.image_ids, part.split)
+    return choose(part, gains_of(part.data_folder, levels_of))
+
+
+def choose(part: held_out.Subset, gains: Sequence[PerImageGains]) -> Searched:
+    """Choose the post-processing of each class by its gains on all images of `part`."""
+    groups = rule_selection.groups_of(part.image_ids, part.split)
     counted = tuple(class_id - 1 for class_id in part.data_folder.class_ids)
     chosen = rule_selection.choose(gains, rule_selection.assign_folds(part.image_ids, part.split), groups, counted)
     return Searched(chosen=chosen, gains=gains, groups=groups, counted=counted)
