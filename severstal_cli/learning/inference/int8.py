@@ -71,7 +71,7 @@ def quantise(model: Any, images: Sequence[Pixels], progress: Progress = SILENT) 
             return images[number]
 
         dataset = nncf.Dataset(range(len(images)), counted)
-        return nncf.quantize(model, dataset, **_settings(nncf, model, images))
+        return nncf.quantize(model, dataset, advanced_parameters=_advanced(nncf), **_settings(nncf, model, images))
 
 
 def quantise_within(
@@ -90,7 +90,7 @@ def quantise_within(
         errors: list[BaseException] = []
 
         def validation(compiled: Any, numbers: Iterable[int]) -> tuple[float, list[float]]:
-            if errors:  # NNCF takes an error at its first call for an answer, and goes on
+            if errors:  # NNCF ignores the error of its first call
                 raise errors[0]
             request = compiled.create_infer_request()
             try:
@@ -105,6 +105,7 @@ def quantise_within(
             nncf.Dataset(range(validation_images)),
             validation,
             max_drop=max_drop,
+            advanced_quantization_parameters=_advanced(nncf),
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
                 ranking_subset_size=RANKING_IMAGES, num_ranking_workers=1
             ),
@@ -141,10 +142,22 @@ def _is_quantised(node: Any) -> bool:
 
 def _settings(nncf: Any, model: Any, images: Sequence[Pixels]) -> dict[str, Any]:
     return {
-        "preset": nncf.QuantizationPreset.PERFORMANCE,
+        "preset": nncf.QuantizationPreset.MIXED,
         "subset_size": len(images),
         "ignored_scope": nncf.IgnoredScope(names=list(_behind_the_last_layers(model))),
     }
+
+
+def _advanced(nncf: Any) -> Any:
+    """Ranges from the lowest to the highest activation: half the error of the library's defaults, at the same speed.
+
+    The defaults also halve the range of the first weights for processors without VNNI, which compute in float32 here.
+    """
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+
+    return nncf.AdvancedQuantizationParameters(
+        overflow_fix=nncf.OverflowFix.DISABLE, activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+    )
 
 
 def _behind_the_last_layers(model: Any) -> Iterator[str]:

@@ -22,7 +22,7 @@ from severstal_cli.learning.inference.fuse_norms import with_folded_norms
 from severstal_cli.learning.inference.rule_search import Searched
 from severstal_cli.learning.inference.runtimes import Probs
 from severstal_cli.learning.runs.model_card import Int8
-from severstal_cli.progress import Progress
+from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.masks.postprocess import ClassPostprocess
 
 
@@ -58,18 +58,18 @@ class _Validation:
         return float(np.mean([gains[channel].dice(ClassPostprocess()) for channel in searched.counted]))
 
     def score_of(self, member: Probs, numbers: Sequence[int], before: Searched) -> tuple[float, list[float]]:
-        """Mean Dice on these images, and the Dice of each with the thresholds of the run.
+        """Mean Dice on these images without TTA, and the Dice of each with the thresholds of the run.
 
-        The mean is that of `search` for all images, and that of the others for some.
+        For all images the mean is cross-validated as in `search`.
         """
         [share], image_ids = self.part.shares, self.part.image_ids
         some = dataclasses.replace(share, image_ids=tuple(image_ids[number] for number in numbers))
         part = dataclasses.replace(self.part, shares=(some,))
-        silent = dataclasses.replace(self, progress=Progress())
-        gains = rule_search.gains_of(part.data_folder, silent._levels(part, self.views, member))
+        is_all = len(numbers) == len(image_ids)
+        shown = self if is_all else dataclasses.replace(self, progress=SILENT)
+        gains = rule_search.gains_of(part.data_folder, shown._levels(part, "none", member))
         rules = [choice.rule for choice in before.chosen.choices]
         each = np.mean([gains[channel].dice(rules[channel]) for channel in before.counted], axis=0)
-        is_all = len(numbers) == len(image_ids)
         return dice_of(rule_search.choose(part, gains)) if is_all else float(each.mean()), each.tolist()
 
     def _levels(
