@@ -2,7 +2,7 @@
 
 The kernels of a processor may compute int8 wrongly for some sizes, as half precision (`precision`). In float32 the
 quantised network gives the same numbers but for sums that are rounded to a neighbouring level, which later layers
-amplify. How much they do is measured: the pixels are changed by at most as much as bfloat16 would round them.
+amplify. How much they do is measured: each pixel is changed by one grey level, up or down.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from torch import Tensor
 from severstal_cli.learning.precision import FLOOR, TOLERANCE, CheckedHalf, excess
 from severstal_cli.progress import SILENT, Progress
 
-CHANGE = 2.0**-9
-"""Largest relative change of a pixel: the rounding error of bfloat16."""
+CHANGE = 1 / 255
+"""A grey level: a smaller change of a pixel may be lost where the network rounds its input."""
 
-MEAN_TOLERANCE = 1.5
-"""Largest accepted mean error of the logits, as a multiple of the mean effect of `CHANGE`. Correct hardware reaches
-0.8; sums that saturate in 16 bits reach 2.5 to 7."""
+MEAN_TOLERANCE = 2.0
+"""Largest accepted mean error of the logits, as a multiple of the mean effect of `CHANGE`. Correct hardware reaches 1;
+sums that saturate in 16 bits reach 2.8 to 4.4 in the networks whose sums are that large."""
 
 
 class CheckedInt8(CheckedHalf):
@@ -41,9 +41,11 @@ class CheckedInt8(CheckedHalf):
     def _excess(self, probs: Tensor, pixels: Tensor) -> float:
         """The larger of two ratios to the effect of `CHANGE`: of the largest error, and of the mean error."""
         generator = torch.Generator().manual_seed(0)
-        changes = torch.empty(pixels.shape).uniform_(1 - CHANGE, 1 + CHANGE, generator=generator)
+        changes = torch.randint(0, 2, pixels.shape, generator=generator) * 2 - 1
         exact = torch.logit(self.in_float32(pixels), 1e-6)
-        effect = (torch.logit(self.in_float32(pixels * changes.to(pixels.device)), 1e-6) - exact).abs()
+        effect = (
+            torch.logit(self.in_float32((pixels + CHANGE * changes.to(pixels.device)).clamp(0, 1)), 1e-6) - exact
+        ).abs()
         logits = torch.logit(probs, 1e-6)
         largest = excess(logits, exact, max(float(effect.max()), FLOOR))
         mean = float((logits - exact).abs().mean()) / max(float(effect.mean()), FLOOR)

@@ -1,7 +1,7 @@
 """Post-training quantisation to int8 by NNCF, for OpenVINO.
 
 The weights become int8, and the ranges of the activations are measured on training images. What follows the last
-convolution stays in floating point: a step of int8 there would be two levels of 255, everywhere.
+convolution stays in floating point: a step of int8 there would be a level of 255, everywhere.
 """
 
 import contextlib
@@ -144,7 +144,7 @@ def _settings(nncf: Any, model: Any, images: Sequence[Pixels]) -> dict[str, Any]
     return {
         "preset": nncf.QuantizationPreset.MIXED,
         "subset_size": len(images),
-        "ignored_scope": nncf.IgnoredScope(names=list(_behind_the_last_layers(model))),
+        "ignored_scope": nncf.IgnoredScope(names=list(_left_out(model))),
     }
 
 
@@ -160,16 +160,23 @@ def _advanced(nncf: Any) -> Any:
     )
 
 
-def _behind_the_last_layers(model: Any) -> Iterator[str]:
-    """The names of the operations between the last convolutions or matrix products and the result."""
-    waiting, seen = [model.get_results()[0]], set()
+def _left_out(model: Any) -> Iterator[str]:
+    """The names of the operations that stay in floating point.
+
+    They are those behind the last convolutions, with the matrix product of the classification head; and means over an
+    image, which OpenVINO would round to int8, though a mean of mostly zeros may be a fraction of its first level.
+    """
+    yield from (node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "ReduceMean")
+    waiting, seen = [(model.get_results()[0], False)], set()
     while waiting:
-        for value in waiting.pop().input_values():
+        node, is_before_product = waiting.pop()
+        for value in node.input_values():
             source = value.get_node()
-            name = source.get_friendly_name()
-            if source.get_type_name() not in {*_LAYERS, "Constant"} and name not in seen:
+            name, kind = source.get_friendly_name(), source.get_type_name()
+            is_head = kind == "MatMul" and not is_before_product
+            if (is_head or kind not in {*_LAYERS, "ReduceMean", "Constant"}) and name not in seen:
                 seen.add(name)
-                waiting.append(source)
+                waiting.append((source, is_before_product or is_head))
                 yield name
 
 
