@@ -80,12 +80,13 @@ def quantised(trained: tuple[Path, Path]) -> Any:
     return int8.quantise(model, int8.pixels_of(data_folder, data_folder.cache.image_ids[:8]))
 
 
-def test_all_layers_are_in_int8_and_the_probabilities_are_not(
+def test_all_convolutions_are_in_int8_and_what_follows_them_is_not(
     quantised: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     in_int8, kept = int8.layers(quantised)
-    assert len(in_int8) == 15  # of unet-small: ten convolutions, four upsampling ones, the classification head
-    assert kept == []
+    assert len(in_int8) == 14  # the convolutions of unet-small
+    assert len(kept) == 1
+    assert kept[0].endswith("MatMul")  # the classification head
     fine = runtimes.OpenVino(quantised, 2, None)(torch.rand(1, 1, 64, 96, generator=torch.Generator().manual_seed(0)))
     assert len(fine.unique()) > 2000  # in int8 they would have 256 values
 
