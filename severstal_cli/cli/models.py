@@ -193,11 +193,23 @@ def export(
     image: Annotated[
         Path | None, typer.Option(help="Image to compare both networks on (default: a training image).")
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Quantise to int8, with thresholds of its own, checked on the validation fold."),
+    ] = configs.ExportConfig.int8,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help=f"With --int8: largest accepted loss of mean Dice (default: {configs.MAX_DROP})."),
+    ] = configs.ExportConfig.max_drop,
+    data: MaybeData = None,
+    batch_size: BatchSize = configs.ExportConfig.batch_size,
 ) -> None:
     """Export a run to ONNX or OpenVINO, for `predict` and other programs, and check the result."""
     run = runs.find(run)
-    config = configs.ExportConfig(run=run, format=form, out=out, image=image)
-    early.check_runs([run])
+    config = configs.ExportConfig(
+        run=run, format=form, out=out, image=image, int8=int8, max_drop=max_drop, data=data, batch_size=batch_size
+    )
+    early.check_runs([run], data)
     from severstal_cli.stages import exporting
 
     result = exporting.export_run(config, TerminalProgress())

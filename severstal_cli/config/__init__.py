@@ -11,6 +11,7 @@ from severstal_cli.config.data import DownloadConfig as DownloadConfig
 from severstal_cli.config.data import EncodeConfig as EncodeConfig
 from severstal_cli.config.data import SplitConfig as SplitConfig
 from severstal_cli.config.data import SynthConfig as SynthConfig
+from severstal_cli.config.models import MAX_DROP as MAX_DROP
 from severstal_cli.config.models import CompareConfig as CompareConfig
 from severstal_cli.config.models import DemoConfig as DemoConfig
 from severstal_cli.config.models import ExportConfig as ExportConfig

@@ -24,6 +24,10 @@ class ThresholdsConfig:
     batch_size: int = 8
 
 
+MAX_DROP = 0.002
+"""Loss of mean Dice that int8 may cost."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """`export`: a run to ONNX or OpenVINO."""
@@ -32,9 +36,19 @@ class ExportConfig:
     format: str
     """"onnx" or "openvino"."""
     out: Path | None = None
-    """Output folder; default: RUN-FORMAT."""
+    """Output folder; default: RUN-FORMAT, with `int8` RUN-FORMAT-int8."""
     image: Path | None = None
-    """Image to compare the levels on; default: a training image of the run."""
+    """Image to compare the levels on; default: a training image of the run. Not with `int8`."""
+    int8: bool = False
+    """Quantise the network to int8, and search its thresholds; for OpenVINO."""
+    max_drop: float | None = None
+    """With `int8`: largest accepted loss of mean Dice on the validation fold; default: `MAX_DROP`."""
+    data: Path | None = None
+    """Data folder; default: that of the run's training."""
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        check(self.max_drop is None or 0 <= self.max_drop <= 1, "drop of mean Dice", self.max_drop, "0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,16 @@ def fastest_precision(device: str) -> str:
     return "32-true"
 
 
+def multiplies_int8() -> bool:
+    """Whether this CPU adds products of int8 without overflow.
+
+    Without VNNI or AMX, an x86 processor adds pairs of them in 16 bits, which saturate: the numbers become wrong.
+    """
+    capabilities = torch.cpu.get_capabilities()
+    able = [capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8")]
+    return any(able) or False not in able  # other processors have none of these names
+
+
 def chosen_precision(precision: str, device: str) -> str:
     """`precision`, with "auto" resolved for "cpu" or "cuda"."""
     return fastest_precision(device) if precision == "auto" else precision

@@ -118,6 +118,7 @@ class CheckedHalf:
         self._exact: Callable[[Tensor], Tensor] | None = None
         self._emulated, self._progress = emulated, progress
         self._kind = half_type(fabric)
+        self._kind_name = str(self._kind).removeprefix("torch.")
         self.agreement: Agreement = {} if agreement is None else agreement
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class CheckedHalf:
         self.agreement[size] = error_ratio <= TOLERANCE
         if self.agreement[size]:
             return probs
-        self._progress.log(_line(self._name, self._kind, size, error_ratio))
+        self._progress.log(_line(self._name, self._kind_name, size, error_ratio))
         return self.in_float32(pixels)
 
     def in_float32(self, pixels: Tensor) -> Tensor:
@@ -207,7 +208,7 @@ def check_training(
             share = _excess_in_training(network, pixels, fabric, kind)
             agreement[size] = share <= 1
             if share > 1:
-                progress.log(_line(name, kind, size, share * TOLERANCE))
+                progress.log(_line(name, str(kind).removeprefix("torch."), size, share * TOLERANCE))
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
@@ -267,10 +268,10 @@ def machine(fabric: Fabric) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-def _line(name: str, kind: torch.dtype | None, size: Size, error_ratio: float) -> str:
+def _line(name: str, kind: str, size: Size, error_ratio: float) -> str:
     images, height, width = size
     why = "none, or not finite" if error_ratio == math.inf else f"error {error_ratio:.0f} times the rounding error"
     return (
-        f"{name}: {str(kind).removeprefix('torch.')} gives wrong numbers on this machine for {images} x {height} x "
-        f"{width} ({why}): using float32 for this size"
+        f"{name}: {kind} gives wrong numbers on this machine for {images} x {height} x {width} ({why}): using float32 "
+        "for this size"
     )

@@ -10,6 +10,7 @@ from severstal_cli.errors import SeverstalError, is_memory, memory_is_full, show
 from severstal_cli.wording import counted
 
 if TYPE_CHECKING:
+    from severstal_cli.learning.runs.model_card import Int8
     from severstal_cli.stages.checking import CheckResult
     from severstal_cli.stages.demo import DemoResult
     from severstal_cli.stages.encoding import EncodeResult
@@ -138,13 +139,25 @@ def class_line(result: "EncodeResult") -> str:
 
 
 def export_line(result: "ExportResult") -> str:
-    """The exported file, and how far its levels differ from those of torch."""
+    """The exported file, and how far its levels differ from those of torch, or how much Dice int8 costs."""
     files = result.file.parent.glob(f"{result.file.stem}.*")  # OpenVINO writes the weights to a second file
     size = sum(path.stat().st_size for path in files if path.suffix != ".json") / 2**20
     levels = f"differ by at most {result.largest_difference} of 255 from" if result.largest_difference else "equal"
+    check = f"levels {levels} those of torch on {result.image.name}" if result.image else ""
+    if result.int8 is not None:
+        check = int8_text(result.int8)
     return (
-        f"wrote {result.file} ({size:.1f} MiB), levels {levels} those of torch on {result.image.name}; "
+        f"wrote {result.file} ({size:.1f} MiB), {check}; "
         f"next: severstal predict IMAGES --model {shlex.quote(str(result.folder))}"
+    )
+
+
+def int8_text(int8: "Int8") -> str:
+    """What is in int8, and what that costs."""
+    kept = f" ({len(int8.kept)} kept in floating point)" if int8.kept else ""
+    return (
+        f"{int8.layers} layers in int8{kept}, calibrated on {int8.calibration_images} images, "
+        f"cross-validated Dice {int8.dice_before:.4f} before and {int8.dice_after:.4f} after"
     )
 
 

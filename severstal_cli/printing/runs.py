@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from severstal_cli.printing.lines import int8_text
 from severstal_cli.printing.table import figure, print_table
 from severstal_cli.wording import age, class_label, listed
 
@@ -49,6 +50,7 @@ def print_run(folder: Path, card: "ModelCard", facts: "Facts", defaults: Mapping
         ("training images", f"{card.train_images:,}"), ("validation", validation),
         ("epoch of the weights", ", ".join(map(str, card.averaged)) or str(card.epoch)),
         ("validation Dice", figure(card.validation_dice)), ("holdout Dice", figure(facts.holdout_dice)),
+        ("int8", "" if card.int8 is None else int8_text(card.int8)),
         ("thresholds", "yes" if facts.has_thresholds else "no"), ("size", f"{facts.size_bytes / 1e6:,.1f} MB"),
         ("age", age(facts.age_s)), ("trained on", str(card.environment.get("gpu") or card.environment.get("cpu", ""))),
     ]  # fmt: skip

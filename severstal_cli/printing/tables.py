@@ -7,8 +7,8 @@ from severstal_cli.printing.table import figure, print_table
 from severstal_cli.wording import between, class_label, counted
 
 if TYPE_CHECKING:
+    from severstal_cli.learning.inference.rule_search import ThresholdsResult
     from severstal_cli.stages.splitting import SplitResult
-    from severstal_cli.stages.threshold_search import ThresholdsResult
     from severstal_cli.steel.scoring.comparison import CompareResult
     from severstal_cli.steel.scoring.scores import ScoreResult
 

@@ -8,6 +8,7 @@ from shutil import rmtree
 from severstal_cli import config as configs
 from severstal_cli import files
 from severstal_cli.errors import InputError, SeverstalError
+from severstal_cli.learning.inference.rule_search import ThresholdsResult
 from severstal_cli.learning.networks.names import folder_for
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.stages import checking, comparing, prediction, reporting, splitting, threshold_search, training
@@ -37,7 +38,7 @@ class DemoResult:
 
     comparison: CompareResult
     """The networks on the holdout set."""
-    thresholds: Mapping[str, threshold_search.ThresholdsResult]
+    thresholds: Mapping[str, ThresholdsResult]
     """Network -> the search of its post-processing."""
     report: Path
     """The HTML page."""

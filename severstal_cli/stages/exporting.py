@@ -1,5 +1,10 @@
-"""`export`: write a run with its network in another format, checked against torch on one image."""
+"""`export`: write a run with its network in another format, checked against torch on one image.
 
+In int8 the network gives other levels, so the run gets thresholds of its own, and is checked by its mean Dice on the
+validation fold.
+"""
+
+import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +12,14 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from severstal_cli import files
-from severstal_cli.config import ExportConfig
-from severstal_cli.errors import InputError, RunError
+from severstal_cli.config import MAX_DROP, ExportConfig
+from severstal_cli.errors import InputError, RunError, UsageError
 from severstal_cli.learning.finite import NotFiniteError
-from severstal_cli.learning.inference import engines, export
+from severstal_cli.learning.inference import engines, export, held_out, int8_run, rule_search
 from severstal_cli.learning.inference.engines import Member
 from severstal_cli.learning.inference.level_maps import predict_levels
 from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.runs.thresholds import Thresholds
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.images import decoding, image_files
 from severstal_cli.steel.tables import mask_table
@@ -28,29 +34,36 @@ class ExportResult:
 
     folder: Path
     file: Path
-    image: Path
-    largest_difference: int
+    image: Path | None = None
+    largest_difference: int = 0
     """Largest difference from torch's levels, in float32, over all pixels of the image."""
+    int8: model_card.Int8 | None = None
+    """How it was quantised; None: it was not, and was compared on `image`."""
 
 
 def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResult:
     """Write a run with its network in another format, for `predict`, `score` and `thresholds`.
 
     Raises:
-        UsageError: unknown format.
-        InputError: `out` exists, or there is no image to check with.
-        RunError: the run is missing or incomplete, or the exported network gives other levels than torch.
+        UsageError: unknown format, or options that do not go together.
+        InputError: `out` exists, there is no image to check with, or for int8 no validation fold.
+        RunError: the run is missing or incomplete, its data has changed, or the exported network gives other levels
+            than torch, or in int8 a lower Dice.
         MachineError: the format needs a library that is not installed.
         OutputError: the run cannot be written.
     """
-    export.check(config.format)
+    _check_options(config)
+    export.check(config.format, int8=config.int8)
     card = model_card.read_card(config.run)
-    out = config.out or config.run.resolve().with_name(f"{config.run.resolve().name}-{config.format}")
+    kind = f"{config.format}-int8" if config.int8 else config.format
+    out = config.out or config.run.resolve().with_name(f"{config.run.resolve().name}-{kind}")
     if out.exists():
         raise InputError(f"{out} exists already", "", "Give another --out, or remove it")
     files.check_writable(out)
     member = engines.member_of(config.run, card)
-    image = config.image or _training_image(card)
+    if config.int8:
+        return _export_int8(config, member, card, out, progress)
+    image = config.image or _training_image(config.data or Path(card.data))
     grey = decoding.read_grey(image, card.bits or decoding.FULL_DEPTH)
     progress.log(f"writing {config.run} as {config.format}, and predicting {image} with it")
     with files.replacing_folder(out) as folder:
@@ -63,6 +76,38 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
             raise RunError(f"{config.run} as {config.format} gives other levels than torch",
                            f"up to {difference} of 255 on {image}", "Use another --format")  # fmt: skip
     return ExportResult(folder=out, file=out / file.name, image=image, largest_difference=difference)
+
+
+def _check_options(config: ExportConfig) -> None:
+    if not config.int8 and config.max_drop is not None:
+        raise UsageError("--max-drop is for int8", "", "Give --int8, or leave it out")
+    if config.int8 and config.image is not None:
+        raise UsageError("int8 is checked on the validation fold", "--image", "Leave it out")
+
+
+def _export_int8(
+    config: ExportConfig, member: Member, card: model_card.ModelCard, out: Path, progress: Progress
+) -> ExportResult:
+    """Write the run in int8, with thresholds of its own."""
+    if card.fold is None:
+        raise InputError(f"{config.run} was trained on every image", "no validation fold is left to check int8 on",
+                         "Quantise a run with a fold")  # fmt: skip
+    thresholds = config.run / run_folder.THRESHOLDS
+    views = run_folder.read_thresholds(thresholds, classes=card.classes).tta if thresholds.is_file() else "none"
+    part = held_out.open_validation([config.run], config.data, progress)
+    max_drop = MAX_DROP if config.max_drop is None else config.max_drop
+    with files.replacing_folder(out) as folder:
+        made = int8_run.quantise_run(member, part, folder / engines.XML, views=views, max_drop=max_drop,
+                                     batch_size=config.batch_size, progress=progress)  # fmt: skip
+        model_card.write_card(folder, dataclasses.replace(card, int8=made.int8, validation_dice=made.validation_dice))
+        rules = tuple(choice.rule for choice in made.searched.chosen.choices)
+        named = dataclasses.replace(part, folders=(out,))
+        run_folder.write_thresholds(
+            folder / run_folder.THRESHOLDS,
+            Thresholds(rules=rules, exclusive=card.exclusive, tta=views, runs=(str(out),)),
+            rule_search.report(made.searched.result(out / run_folder.THRESHOLDS, named), named),
+        )
+    return ExportResult(folder=out, file=out / engines.XML, int8=made.int8)
 
 
 def _difference(
@@ -79,9 +124,8 @@ def _difference(
     return int(abs(ours - theirs).max())
 
 
-def _training_image(card: model_card.ModelCard) -> Path:
+def _training_image(data: Path) -> Path:
     """An image of the training data, with a defect if possible. Raises InputError: there is none."""
-    data = Path(card.data)
     try:
         paths = image_files.paths_by_id(image_files.find_images([data / "train_images"]))
         with_defects = (image_id for image_id, _ in mask_table.read_table(data / "train.csv").masks)

@@ -1,9 +1,6 @@
 """`thresholds`: search the post-processing of a run or an ensemble on its validation folds."""
 
-import dataclasses
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,52 +9,17 @@ from numpy.typing import NDArray
 from severstal_cli import files
 from severstal_cli.config import ThresholdsConfig
 from severstal_cli.errors import InputError, UsageError, shown
-from severstal_cli.learning.inference import held_out, tta
+from severstal_cli.learning.inference import held_out, rule_search, tta
+from severstal_cli.learning.inference.rule_search import ThresholdsResult
 from severstal_cli.learning.runs import run_folder
 from severstal_cli.learning.runs.thresholds import Thresholds
-from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import drawing
-from severstal_cli.steel.masks import postprocess, rle
+from severstal_cli.steel.masks import postprocess
 from severstal_cli.steel.thresholds import rule_selection
 from severstal_cli.steel.thresholds.per_image_gains import THRESHOLDS, PerImageGains
 from severstal_cli.steel.thresholds.rule_selection import Choice
 from severstal_cli.wording import class_label
-
-
-@dataclass(frozen=True, kw_only=True)
-class ThresholdsResult:
-    """The chosen post-processing, and its Dice on the validation images."""
-
-    path: Path
-    images: int
-    choices: tuple[Choice, ...]
-    """One per class."""
-    counted: tuple[int, ...] = ()
-    """Channels of the classes in the annotations: means are over them. Empty: all."""
-    class_names: tuple[str, ...] = ()
-    mean_dice_held_out: float | None = None
-    """Cross-validated on these images; None if they cannot be split."""
-    interval_held_out: tuple[float, float] | None = None
-    """95 % interval of `mean_dice_held_out`."""
-
-    @property
-    def mean_dice(self) -> float:
-        """Mean Dice with the chosen post-processing."""
-        return float(np.mean([choice.mean_dice for choice in self._counted()]))
-
-    @property
-    def mean_dice_default(self) -> float:
-        """Mean Dice at threshold 0.5, without filters."""
-        return float(np.mean([choice.mean_dice_default for choice in self._counted()]))
-
-    @property
-    def mean_dice_never(self) -> float:
-        """Mean Dice of predicting nothing."""
-        return float(np.mean([choice.mean_dice_never for choice in self._counted()]))
-
-    def _counted(self) -> list[Choice]:
-        return [self.choices[channel] for channel in self.counted or range(len(self.choices))]
 
 
 def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsResult:
@@ -76,24 +38,13 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
         raise UsageError("wrong name for thresholds", str(path), "A plot with this name is written beside them")
     files.check_writable(path)
     part = held_out.open_validation(config.runs, config.data, progress, config.weights)
-    height, width = part.data_folder.usual_size()
-    gains = [PerImageGains.for_images(height * width) for _ in range(part.data_folder.classes)]
-    _fill(gains, part, config, progress)
-    groups = rule_selection.groups_of(part.image_ids, part.split)
-    counted = tuple(class_id - 1 for class_id in part.data_folder.class_ids)
-    chosen = rule_selection.choose(gains, rule_selection.assign_folds(part.image_ids, part.split), groups, counted)
-    choices = chosen.choices
-    for line in _on_absent(choices, counted, part):
+    levels_of = part.levels(views=config.tta, exclusive=part.cards[0].exclusive, batch_size=config.batch_size,
+                            progress=progress)  # fmt: skip
+    found = rule_search.search(part, levels_of)
+    gains, choices = found.gains, found.chosen.choices
+    for line in _on_absent(choices, found.counted, part):
         progress.log(line)
-    result = ThresholdsResult(
-        path=path,
-        images=len(part.image_ids),
-        choices=choices,
-        counted=counted,
-        class_names=part.class_names,
-        mean_dice_held_out=chosen.mean_dice_held_out,
-        interval_held_out=chosen.interval_held_out,
-    )
+    result = found.result(path, part)
     thresholds = Thresholds(
         rules=tuple(choice.rule for choice in choices),
         exclusive=part.cards[0].exclusive,
@@ -101,10 +52,10 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
         runs=tuple(map(str, config.runs)),
         weights=config.weights,
     )
-    resampled = rule_selection.choose_resampled(gains, choices, groups)
+    resampled = rule_selection.choose_resampled(gains, choices, found.groups)
     # before the post-processing, which must not stand beside the plot of another one
     _plot(path.with_suffix(".png"), gains, choices, resampled, part.class_names)
-    run_folder.write_thresholds(path, thresholds, _report(result, part))
+    run_folder.write_thresholds(path, thresholds, rule_search.report(result, part))
     if config.out is None:
         (config.runs[0] / run_folder.SCORE).unlink(missing_ok=True)  # it belongs to other post-processing
     return result
@@ -122,50 +73,6 @@ def _on_absent(choices: Sequence[Choice], counted: Sequence[int], part: held_out
                 f"{'disabled (never)' if is_never else 'not tuned'}; search on a fold that has it, or on several: "
                 "thresholds RUN RUN --out FILE"
             )
-
-
-def _fill(gains: Sequence[PerImageGains], part: held_out.Subset, config: ThresholdsConfig, progress: Progress) -> None:
-    """Add every image to the gains of each class, in threads beside the network."""
-    masks = part.data_folder.masks
-
-    def add(found: tuple[int, tuple[str, NDArray[np.uint8]]]) -> None:
-        number, (image_id, levels) = found
-        size = levels.shape[1:]
-        for channel, of_class in enumerate(gains):
-            runs = masks.get((image_id, channel))
-            of_class.add(number, levels[channel], None if runs is None else rle.decode(runs, (size[0], size[1])))
-
-    levels_of = part.levels(views=config.tta, exclusive=part.cards[0].exclusive, batch_size=config.batch_size,
-                            progress=progress)  # fmt: skip
-    # bounded: maps are large
-    for _ in map_in_order(add, enumerate(levels_of), ahead=2 * (os.cpu_count() or 1), name="search"):
-        pass
-
-
-def _report(result: ThresholdsResult, part: held_out.Subset) -> dict[str, object]:
-    """What was searched on and what it gave, for `thresholds.json`."""
-    return {
-        "folds": [
-            {
-                "fold": int(share.part),
-                "runs": [str(part.folders[member]) for member in share.members],
-                "images": len(share.image_ids),
-            }
-            for share in part.shares
-        ],
-        "data_fingerprint": part.data_folder.fingerprint,
-        "split_fingerprint": part.cards[0].split_fingerprint,
-        "images": result.images,
-        "mean_dice": result.mean_dice,
-        "mean_dice_default": result.mean_dice_default,
-        "mean_dice_never": result.mean_dice_never,
-        "mean_dice_held_out": result.mean_dice_held_out,
-        "interval_held_out": result.interval_held_out,
-        "by_class": [
-            {name: value for name, value in dataclasses.asdict(choice).items() if name != "rule"}
-            for choice in result.choices
-        ],
-    }
 
 
 def _plot(

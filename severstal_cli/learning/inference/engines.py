@@ -2,11 +2,11 @@
 
     model.safetensors     the weights: torch, or OpenVINO, which converts the network in a few seconds
     model.onnx            exported to ONNX: OpenVINO or ONNX Runtime
-    model.xml, model.bin  exported to OpenVINO: OpenVINO
+    model.xml, model.bin  exported to OpenVINO, maybe quantised to int8: OpenVINO
 
 Each engine is a callable: pixels `(N, 1, H, W)` float32 in [0, 1] to probs `(N, C, H, W)` float32, on the same device.
 If the device has half precision (`device.fastest_precision`), torch and OpenVINO use it, checked by `CheckedHalf`; ONNX
-Runtime computes in the precision of the file.
+Runtime computes in the precision of the file. A run that is quantised to int8 is checked by `CheckedInt8`.
 """
 
 import copy
@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -22,9 +23,17 @@ from torch import Tensor, nn
 
 from severstal_cli.errors import MachineError, RunError, SeverstalError, UsageError, check_memory
 from severstal_cli.learning import finite
-from severstal_cli.learning.device import half_type
+from severstal_cli.learning.device import half_type, multiplies_int8
+from severstal_cli.learning.inference.checked_int8 import CheckedInt8
 from severstal_cli.learning.inference.fuse_norms import with_folded_norms
-from severstal_cli.learning.inference.runtimes import OnnxRuntime, OpenVino, Probs, load_openvino, to_openvino
+from severstal_cli.learning.inference.runtimes import (
+    OnnxRuntime,
+    OpenVino,
+    Probs,
+    is_quantised,
+    load_openvino,
+    to_openvino,
+)
 from severstal_cli.learning.networks import names
 from severstal_cli.learning.networks.registry import Logits
 from severstal_cli.learning.precision import CheckedHalf
@@ -141,17 +150,47 @@ def _open(engine: str, file: Path, card: model_card.ModelCard, fabric: Fabric, p
         fast = _in_half(copy.deepcopy(module), half)
         return CheckedHalf(fast, lambda: module, fabric, name=name, emulated=module, progress=progress)
     if engine == "openvino":
-        member = member_of(file.parent, card) if file.name == run_folder.WEIGHTS else None
-        model = to_openvino(member) if member is not None else load_openvino().Core().read_model(file)
-        finite.check_constants(file, model)
-        engine_in = partial(OpenVino, model, card.classes)
-        if half is None:
-            return engine_in(None)
-        return CheckedHalf(
-            engine_in(half), partial(engine_in, None), fabric, name=name, emulated=member, progress=progress
-        )
+        if file.name != run_folder.WEIGHTS:
+            return open_exported(file, card, fabric, name=name, progress=progress)
+        member = member_of(file.parent, card)
+        return _in_openvino(to_openvino(member), file, card, fabric, name, progress, member)
     finite.check_onnx(file)
     return OnnxRuntime(file)
+
+
+def open_exported(
+    file: Path, card: model_card.ModelCard, fabric: Fabric, *, name: str, progress: Progress = SILENT
+) -> Probs:
+    """An exported network in OpenVINO. name: its run, in log lines. Raises RunError: weights are not finite."""
+    return _in_openvino(load_openvino().Core().read_model(file), file, card, fabric, name, progress, None)
+
+
+def _in_openvino(
+    model: Any,
+    file: Path,
+    card: model_card.ModelCard,
+    fabric: Fabric,
+    name: str,
+    progress: Progress,
+    member: Member | None,
+) -> Probs:
+    """member: the network in torch, if the run has its weights."""
+    half = half_type(fabric)
+    finite.check_constants(file, model)
+    engine_in = partial(OpenVino, model, card.classes)
+    if is_quantised(model):
+        exact = partial(engine_in, None, emulate_int8=True)
+        if multiplies_int8():
+            return CheckedInt8(engine_in(half), exact, fabric, name=name, progress=progress)
+        progress.log(f"{name}: this processor has neither VNNI nor AMX, without which sums of int8 overflow: using "
+                     "float32; the run that it was exported from is as fast")  # fmt: skip
+        return exact()
+    if half is None:
+        return engine_in(None)
+    return CheckedHalf(engine_in(half), partial(engine_in, None), fabric, name=name, emulated=member, progress=progress)
+
+
+# torch
 
 
 def _in_half(module: nn.Module, half: torch.dtype) -> nn.Module:

@@ -18,11 +18,14 @@ from severstal_cli.learning.inference.fuse_norms import with_folded_norms
 _NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",)}
 
 
-def check(form: str) -> None:
-    """Check that this machine can write a format. Raises UsageError: unknown format; MachineError."""
+def check(form: str, *, int8: bool = False) -> None:
+    """Check that this machine can write a format. Raises UsageError: unknown format, or not with int8; MachineError."""
     if form not in FORMATS:
         raise UsageError("unknown format", form, f"Choose one of {', '.join(FORMATS)}")
-    missing = [name for name in _NEEDS[form] if not importlib.util.find_spec(name)]
+    if int8 and form != "openvino":  # measured: docs/prediction.md
+        raise UsageError(f"int8 is no gain with --format {form}", "ONNX Runtime is slow in int8",
+                         "Give --format openvino")  # fmt: skip
+    missing = [name for name in (*_NEEDS[form], *["nncf"] * int8) if not importlib.util.find_spec(name)]
     if missing:
         raise MachineError(f"{', '.join(missing)} is not installed", "", f"Install it: pip install 'severstal[{form}]'")
 

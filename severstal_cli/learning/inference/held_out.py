@@ -17,6 +17,7 @@ from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.inference import engines, level_maps
+from severstal_cli.learning.inference.runtimes import Probs
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import Progress
 from severstal_cli.steel.dataset import splits
@@ -58,27 +59,42 @@ class Subset:
         return self.data_folder.class_names or model_card.class_names_of(self.cards)
 
     def levels(
-        self, *, views: str, exclusive: bool, batch_size: int, progress: Progress
+        self,
+        *,
+        views: str,
+        exclusive: bool,
+        batch_size: int,
+        progress: Progress,
+        members: Sequence[Probs] | None = None,
     ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """`(image_id, levels (C, H, W))` of each image: the weighted mean of its runs over all TTA views.
 
-        `exclusive`: one class per pixel, as in `level_maps.predict_levels`.
+        exclusive: one class per pixel, as in `level_maps.predict_levels`. members: other networks of the runs, if there
+        is one share; by default those of their files.
         """
         fabric = open_device()
         with progress.bar("predicting", len(self.image_ids), "images") as bar:
             for share in self.shares:
-                for item in self._levels_of(share, fabric, views, exclusive, batch_size, progress):
+                for item in self._levels_of(share, fabric, views, exclusive, batch_size, progress, members):
                     yield item
                     bar.advance()
 
     def _levels_of(
-        self, share: Share, fabric: Fabric, views: str, exclusive: bool, batch_size: int, progress: Progress
+        self,
+        share: Share,
+        fabric: Fabric,
+        views: str,
+        exclusive: bool,
+        batch_size: int,
+        progress: Progress,
+        members: Sequence[Probs] | None,
     ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         """`levels` of one share. Its runs are in memory only while this generator is open."""
         folders = [self.folders[member] for member in share.members]
         cards = [self.cards[member] for member in share.members]
         weights = [self.weights[member] for member in share.members]
-        members = engines.load_members(folders, cards, fabric, progress=progress)
+        if members is None:
+            members = engines.load_members(folders, cards, fabric, progress=progress)
         cache = self.data_folder.cache
         pixels = (cache[cache.index[image_id]] for image_id in share.image_ids)
         levels_of = level_maps.predict_levels(

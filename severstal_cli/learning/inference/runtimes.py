@@ -34,7 +34,8 @@ def exported(member: nn.Module) -> torch.export.ExportedProgram:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Suppress the log lines and warnings of the exporters."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    names = "torch.onnx", "torch.export", "torch.utils.cpp_extension", "onnxscript", "onnx_ir", "nncf"
+    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
@@ -60,16 +61,24 @@ def to_openvino(member: nn.Module) -> Any:
     return load_openvino().convert_model(exported(member))
 
 
+def is_quantised(model: Any) -> bool:
+    """Whether layers of an `openvino.Model` are quantised to int8."""
+    return any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+
+
 class OpenVino:
     """A network in OpenVINO on the CPU. Images go one by one, so their probs do not depend on the batch."""
 
-    def __init__(self, model: Any, classes: int, half: torch.dtype | None) -> None:
+    def __init__(self, model: Any, classes: int, half: torch.dtype | None, *, emulate_int8: bool = False) -> None:
+        """`emulate_int8`: compute the layers that are quantised to int8 in float32, with the same rounding."""
         self._model, self._classes = model, classes
         self._settings = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": {None: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[half],
             "PERFORMANCE_HINT": "LATENCY",
         }
+        if emulate_int8:
+            self._settings["LP_TRANSFORMS_MODE"] = False  # OpenVINO's own setting, in no document
         self._compiled: OrderedDict[torch.Size, Any] = OrderedDict()
 
     def __call__(self, pixels: Tensor) -> Tensor:

@@ -27,6 +27,29 @@ CARD = names.CARD
 
 
 @dataclass(frozen=True, kw_only=True)
+class Int8:
+    """How the network of a run was quantised to int8, and what that costs.
+
+    The Dice is the mean over classes on the validation fold, with thresholds that are searched for each network and
+    cross-validated.
+    """
+
+    calibration_images: int
+    """Training images that the ranges of the activations were measured on."""
+    dice_before: float
+    dice_after: float
+    max_drop: float
+    """The largest difference of both that was accepted."""
+    tta: str
+    """TTA views of both."""
+    layers: int
+    """Convolutions and matrix products in int8."""
+    kept: tuple[str, ...] = ()
+    """Those that stayed in floating point, because int8 costs too much there."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """Description of a set of weights: everything that prediction and leakage checks need."""
 
@@ -72,6 +95,9 @@ class ModelCard:
 
     class_names: tuple[str, ...] = ()
     """Names of all classes, from `classes.txt` of the data; () without it, and in runs from before it was noted."""
+
+    int8: Int8 | None = None
+    """None: the network is not quantised."""
 
     def records(self) -> tuple[dict[str, Any], ...]:
         """Leakage records of all images that this model has seen, in its own training or through other runs."""
