@@ -2,9 +2,9 @@
 
 from severstal_cli.cli.app import app
 
-from severstal_cli.cli import data, models, submissions, comparing, reporting  # isort: skip
+from severstal_cli.cli import data, models, submissions, comparing, reporting, auditing  # isort: skip
 
-__all__ = ["app", "comparing", "data", "main", "models", "reporting", "submissions"]
+__all__ = ["app", "auditing", "comparing", "data", "main", "models", "reporting", "submissions"]
 
 
 def main() -> None:

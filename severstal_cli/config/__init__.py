@@ -3,6 +3,7 @@
 The command line takes its defaults from these classes.
 """
 
+from severstal_cli.config.auditing import AcceptConfig, AuditConfig
 from severstal_cli.config.data import (
     COMPETITION,
     Competition,
@@ -19,6 +20,8 @@ from severstal_cli.config.training import TrainConfig, read_settings
 
 __all__ = [
     "COMPETITION",
+    "AcceptConfig",
+    "AuditConfig",
     "CheckConfig",
     "CompareConfig",
     "Competition",

@@ -1,5 +1,6 @@
-"""Results as lines and tables on stdout: `lines`, `tables`, `runs`, and the one form of `table`."""
+"""Results as lines and tables on stdout: `lines`, `tables`, `runs`, `audits`, and the one form of `table`."""
 
+from severstal_cli.printing.audits import accepted_lines, audit_lines, print_audit
 from severstal_cli.printing.lines import (
     check_lines,
     class_line,
@@ -22,11 +23,14 @@ from severstal_cli.printing.tables import (
 )
 
 __all__ = [
+    "accepted_lines",
+    "audit_lines",
     "check_lines",
     "class_line",
     "export_line",
     "line_of",
     "prediction_line",
+    "print_audit",
     "print_comparison",
     "print_demo",
     "print_differences",

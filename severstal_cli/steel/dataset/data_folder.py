@@ -90,7 +90,7 @@ def open_data_folder(folder: Path, progress: Progress = SILENT) -> DataFolder:
         masks=table.masks,
         classes=table.classes,
         class_ids=table.class_ids,
-        fingerprint=_fingerprint(table, cache),
+        fingerprint=fingerprint_of(table, cache),
         class_names=names[: table.classes],
     )
 
@@ -119,7 +119,8 @@ def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> 
     check_inside(path, table, dict(zip(cache.image_ids, map(tuple, cache.sizes.tolist()), strict=True)))
 
 
-def _fingerprint(table: MaskTable, cache: ImageCache) -> str:
+def fingerprint_of(table: MaskTable, cache: ImageCache) -> str:
+    """Return the hash of names, sizes and masks, sixteen hexadecimal digits."""
     digest = hashlib.sha256(f"{table.classes} classes\n".encode())
     for image_id, (height, width) in zip(cache.image_ids, cache.sizes, strict=True):
         digest.update(f"{image_id} {height} {width}\n".encode())
