@@ -8,7 +8,8 @@ Every row changes whole 8-connected components of the original masks, whatever t
     boundary      it loses the drawn components that touch the predicted one, and gains that
     disagreement  it becomes the mask of the other image, or empty
 
-Rows that change the same pixels of a class contradict each other, so they are refused. Rows of another table, or of one
+Rows that add or remove the same pixels of a class contradict each other, and so do a disagreement and any other row of
+its class: they are refused. A missed component may take pixels of an invented one. Rows of another table, or of one
 that was changed since, are recognised by their components.
 """
 
@@ -36,11 +37,17 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class _Change:
-    """What an accepted row changes in one mask; `Change` of whole masks, (H, W) bool."""
+    """What an accepted row changes in one mask: pixels as (H, W) bool, removed first."""
 
     line: int
     removed: Mask
     added: Mask
+    is_whole: bool = False
+    """The whole mask is replaced."""
+
+    def contradicts(self, other: "_Change") -> bool:
+        same = (self.removed & other.removed) | (self.added & other.added)
+        return self.is_whole or other.is_whole or bool(same.any())
 
 
 def accept(
@@ -70,7 +77,7 @@ def accept(
         for decision in accepted:
             for key, change in _changes(path, decision, masks, sizes):
                 for earlier in by_key.setdefault(key, []):
-                    if ((earlier.removed | earlier.added) & (change.removed | change.added)).any():
+                    if earlier.contradicts(change):
                         raise InputError(f"{path}, lines {earlier.line} and {change.line}",
                                          f"both change the same pixels of {short(image_id)}, class {key[1] + 1}",
                                          "Accept one of them")  # fmt: skip
@@ -138,7 +145,8 @@ def _changes(
                          f"{finding.kind} in {short(finding.image_id)}, class {finding.class_id}, is not in these "
                          "annotations", "They are of another table, or were changed since the audit: run it again, or "
                          "give those that were audited")  # fmt: skip
-    yield key, _Change(line=decision.line, removed=removed, added=added)
+    is_whole = finding.kind == Kind.DISAGREEMENT
+    yield key, _Change(line=decision.line, removed=removed, added=added, is_whole=is_whole)
     if finding.predicted_class_id is not None:
         yield (
             (finding.image_id, finding.predicted_class_id - 1),
