@@ -1,9 +1,9 @@
 """Near-duplicates that show the same steel at the same place, and have different masks.
 
 Groups are those of the split. A group may hold images that are shifted against each other, and chains of them, so each
-pair is confirmed by the correlation of its textures without a shift. The score is the product of this correlation and
-1 less the Dice of both masks, whatever the runs predict: of two masks at least one is wrong. The row is that of the
-image whose own mask has the lower expected Dice.
+pair is confirmed by the correlation of its textures without a shift. The score is half of the product of this
+correlation and 1 less the Dice of both masks, whatever the runs predict: of two masks at least one is wrong. The row is
+that of the image whose own mask has the lower expected Dice.
 """
 
 from collections import defaultdict
@@ -59,15 +59,16 @@ def _pairs(
             a, b = masks.get((one, channel), rle.EMPTY), masks.get((other, channel), rle.EMPTY)
             px = rle.area(a) + rle.area(b)
             dice = 2 * rle.overlap(a, b) / px if px else 1.0
-            if 1 - dice >= LEAST_SCORE:
+            if 1 - dice >= 2 * LEAST_SCORE:
                 apart.append((channel, 1 - dice))
         if not apart:
             continue
         similarity = similarity_in_place(cache[first], cache[second])
         if similarity >= SAME_PLACE:
             for channel, difference in apart:
-                if similarity * difference >= LEAST_SCORE:
-                    yield one, other, channel, similarity * difference
+                score = similarity * difference / 2
+                if score >= LEAST_SCORE:
+                    yield one, other, channel, score
 
 
 def _finding(

@@ -51,7 +51,7 @@ def test_the_less_expected_of_two_masks_is_the_finding(cache: ImageCache) -> Non
     assert (found.kind, found.image_id, found.other_image_id) == (Kind.DISAGREEMENT, "b.png", "a.png")
     assert (found.class_id, found.box, found.pixels) == (1, (15, 10, 10, 10), 100)
     assert np.array_equal(found.mask, box(10))
-    assert found.score == pytest.approx(0.5, abs=0.05)  # 1 - Dice, times a similarity near 1
+    assert found.score == pytest.approx(0.25, abs=0.02)  # half of 1 - Dice, times a similarity near 1
     [found] = find(cache, masks, {"a": 0.4, "b": 0.9})
     assert (found.image_id, found.other_image_id) == ("a.png", "b.png")
 
