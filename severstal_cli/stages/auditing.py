@@ -17,7 +17,7 @@ from severstal_cli.errors import InputError, OutputError, UsageError
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.audit import accepting, disagreement, finding_table, findings
-from severstal_cli.steel.dataset import data_folder
+from severstal_cli.steel.dataset import data_folder, origin
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables import mask_table
 from severstal_cli.steel.tables.csv_rows import short
@@ -113,7 +113,7 @@ def apply(config: AcceptConfig, progress: Progress = SILENT) -> AcceptResult:
     for path, what in ((old, "the audited annotations"), (config.decisions, "the decisions")):
         if path.exists() and config.out.exists() and path.samefile(config.out):
             raise UsageError(f"{config.out} would be overwritten", f"it is {what}", "Give another file with --out")
-    _check_out(config.out, overwrite=config.overwrite, own=accepting.ORIGIN)
+    _check_out(config.out, overwrite=config.overwrite, own=origin.FIELD)
     decisions = finding_table.read_decisions(config.decisions)
     choices = Counter(decision.choice for decision in decisions)
     if not choices[finding_table.ACCEPT]:
@@ -132,7 +132,7 @@ def apply(config: AcceptConfig, progress: Progress = SILENT) -> AcceptResult:
         columns=[name for name in table.columns if name in mask_table.COLUMNS[table.layout]], rows=rows,
     )  # fmt: skip
     accepted = Counter(str(each.finding.kind) for each in decisions if each.choice == finding_table.ACCEPT)
-    accepting.write_origin(
+    origin.write(
         config.out, data=data_folder.fingerprint_of(dataclasses.replace(table, masks=masks), cache),
         origin=folder.fingerprint, decisions=str(config.decisions), accepted=accepted,
     )  # fmt: skip

@@ -73,6 +73,9 @@ class ModelCard:
     class_names: tuple[str, ...] = ()
     """Names of all classes, from `classes.txt` of the data; () without it, and in runs from before it was noted."""
 
+    data_origin: str | None = None
+    """Data fingerprint of the annotations that `audit --apply` changed; None: these were not made by it."""
+
     def records(self) -> tuple[dict[str, Any], ...]:
         """Leakage records of all images that this model has seen, in its own training or through other runs."""
         return {"data": self.data_fingerprint, "split": self.split_fingerprint, "fold": self.fold}, *self.seen

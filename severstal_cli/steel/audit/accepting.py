@@ -1,4 +1,4 @@
-"""Annotations with accepted findings, and the record of the table that they came from.
+"""Annotations with accepted findings.
 
 Every row changes whole 8-connected components of the original masks, whatever the order of the rows:
 
@@ -13,7 +13,6 @@ its class: they are refused. A missed component may take pixels of an invented o
 that was changed since, are recognised by their components.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli import files, typed
 from severstal_cli.errors import InputError
 from severstal_cli.steel.audit.finding_table import ACCEPT, Decision
 from severstal_cli.steel.audit.findings import Kind, box_of
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables.csv_rows import short
-from severstal_cli.steel.tables.table_files import metadata_path
 
 Mask = NDArray[np.bool_]
 Key = tuple[str, int]
@@ -178,23 +175,3 @@ def _check_overlaps(
                                  f"class {key[1] + 1} of {short(image_id)} would overlap class {channel + 1}, and no "
                                  "masks of these annotations overlap",
                                  "Accept the row about the other class, too, or reject this one")  # fmt: skip
-
-
-ORIGIN = "origin"
-"""Field of the JSON beside annotations: the fingerprint of the data that they came from."""
-
-
-def write_origin(table: Path, *, data: str, origin: str, decisions: str, accepted: Mapping[str, int]) -> None:
-    """Write `train.json` beside `train.csv`: both fingerprints, and what was accepted. Raises OutputError."""
-    content = {"data": data, ORIGIN: origin, "decisions": decisions, "accepted": dict(accepted)}
-    files.write_text(metadata_path(table), json.dumps(content, indent=2) + "\n")
-
-
-def origin_of(table: Path, data: str) -> str | None:
-    """The fingerprint of the data that the annotations with fingerprint `data` came from; None: it is not known."""
-    try:
-        content = typed.read_table(metadata_path(table))
-    except (OSError, ValueError):
-        return None
-    origin = content.get(ORIGIN)
-    return origin if content.get("data") == data and isinstance(origin, str) else None

@@ -201,13 +201,3 @@ def test_a_disagreement_contradicts_every_other_row_of_its_class() -> None:
     for order in ((one, MISSED), (MISSED, one)):
         with pytest.raises(InputError, match="both change the same pixels"):
             accept(masks, order)
-
-
-def test_the_origin_is_that_of_the_table_beside_it(tmp_path: Path) -> None:
-    table = tmp_path / "train.csv"
-    assert accepting.origin_of(table, "new") is None
-    accepting.write_origin(table, data="new", origin="old", decisions="d.csv", accepted={"missed": 1})
-    assert accepting.origin_of(table, "new") == "old"
-    assert accepting.origin_of(table, "changed since") is None
-    (tmp_path / "train.json").write_text("[]")
-    assert accepting.origin_of(table, "new") is None
