@@ -1,9 +1,10 @@
 """Near-duplicates that show the same steel at the same place, and have different masks.
 
 Groups are those of the split. A group may hold images that are shifted against each other, and chains of them, so each
-pair is confirmed by the correlation of its textures without a shift. The score is half of the product of this
-correlation and 1 less the Dice of both masks, whatever the runs predict: of two masks at least one is wrong. The row is
-that of the image whose own mask has the lower expected Dice.
+pair is confirmed by the correlation of its textures without a shift. It may also show the same steel before and after
+a defect, or with a defect pasted into it, so the pixels around the difference of both masks must correlate, too. The
+score is half of the product of the lower correlation and 1 less the Dice of both masks, whatever the runs predict: of
+two masks at least one is wrong. The row is that of the image whose own mask has the lower expected Dice.
 """
 
 from collections import defaultdict
@@ -15,7 +16,11 @@ import numpy as np
 from severstal_cli.steel.audit.findings import LEAST_SCORE, Finding, Kind, box_of
 from severstal_cli.steel.dataset.near_duplicates import SAME_PLACE, similarity_in_place
 from severstal_cli.steel.images.cache import ImageCache
+from severstal_cli.steel.images.decoding import Grey, cv2
 from severstal_cli.steel.masks import rle
+
+MARGIN_PX = 8
+"""Border around the difference of two masks, whose pixels are compared with it."""
 
 Key = tuple[str, int]
 
@@ -66,9 +71,24 @@ def _pairs(
         similarity = similarity_in_place(cache[first], cache[second])
         if similarity >= SAME_PLACE:
             for channel, difference in apart:
-                score = similarity * difference / 2
+                around = _similarity_around(cache[first], cache[second], masks.get((one, channel), rle.EMPTY),
+                                            masks.get((other, channel), rle.EMPTY))  # fmt: skip
+                if around < SAME_PLACE:
+                    continue
+                score = min(similarity, around) * difference / 2
                 if score >= LEAST_SCORE:
                     yield one, other, channel, score
+
+
+def _similarity_around(one: Grey, other: Grey, a: rle.RLE, b: rle.RLE) -> float:
+    """The correlation of the pixels of two images in the box of the difference of two masks; 0 without contrast."""
+    size = one.shape[0], one.shape[1]
+    x, y, width, height = box_of(rle.decode(a, size) ^ rle.decode(b, size))
+    window = (slice(max(y - MARGIN_PX, 0), y + height + MARGIN_PX), slice(max(x - MARGIN_PX, 0), x + width + MARGIN_PX))
+    first, second = (cv2.GaussianBlur(image[window].astype(np.float32), (0, 0), 1.0) for image in (one, other))
+    first, second = first - first.mean(), second - second.mean()
+    contrast = float(np.sqrt((first * first).sum() * (second * second).sum()))
+    return float((first * second).sum()) / contrast if contrast else 0.0
 
 
 def _finding(
