@@ -50,12 +50,16 @@ class Class:
     def of(cls, levels: NDArray[np.uint8], highest: NDArray[np.uint8], runs: rle.RLE, size: tuple[int, int]) -> "Class":
         drawn = rle.decode(runs, size) if len(runs) else None
         predicted = highest >= THRESHOLD if int(levels.max(initial=0)) >= THRESHOLD else None
-        if drawn is None and predicted is None:
+        if drawn is None and (predicted is None or not predicted.any()):
             return cls(levels=levels, drawn=None, predicted=None, labels=None, parts=[])
         union = drawn if predicted is None else predicted if drawn is None else drawn | predicted
         assert union is not None
-        count, components, stats, _ = cv2.connectedComponentsWithStats(union.view(np.uint8), connectivity=8)
-        labels = np.asarray(components, np.int32)
+        columns = np.flatnonzero(union.any(axis=0))
+        first, end = int(columns[0]), int(columns[-1]) + 1  # most defects take few columns, and OpenCV takes them all
+        crop = np.ascontiguousarray(union[:, first:end]).view(np.uint8)
+        count, components, stats, _ = cv2.connectedComponentsWithStats(crop, connectivity=8)
+        labels = np.zeros(size, np.int32)
+        labels[:, first:end] = components
         both = None if drawn is None or predicted is None else drawn & predicted
         drawn_px, predicted_px, both_px = (
             np.zeros(count, np.int64) if mask is None else np.bincount(labels[mask], minlength=count)
@@ -64,6 +68,7 @@ class Class:
         parts = []
         for label in range(1, count):
             x, y, width, height = (int(value) for value in stats[label, :4])
+            x += first
             parts.append(
                 Part(
                     label=label,

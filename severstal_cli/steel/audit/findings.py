@@ -31,7 +31,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel.audit.class_parts import Class, Mask, Part
+from severstal_cli.steel.audit.class_parts import THRESHOLD, Class, Mask, Part
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.postprocess import make_exclusive
 
@@ -89,7 +89,8 @@ def find(
     if len(levels) != len(drawn):
         raise ValueError(f"levels of {len(levels)} classes, and {len(drawn)} masks")
     size = levels.shape[1], levels.shape[2]
-    highest = make_exclusive(levels) if exclusive else levels
+    predicted = sum(int(of_class.max(initial=0)) >= THRESHOLD for of_class in levels)
+    highest = make_exclusive(levels) if exclusive and predicted > 1 else levels
     classes = [
         Class.of(own, top, runs, size) for own, top, runs in zip(levels, highest, drawn, strict=True)
     ]  # fmt: skip
