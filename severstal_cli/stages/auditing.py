@@ -72,8 +72,8 @@ def audit(config: AuditConfig, progress: Progress = SILENT) -> AuditResult:
     judged = {share.part for share in subset.shares}
     left = {part: len(split.ids_of(part)) for part in split.subset_names() if part not in judged}
     if left:
-        progress.log(f"not audited: {counted(sum(left.values()))} of {listed(list(left))}, which all of these runs "
-                     "were trained on")  # fmt: skip
+        progress.log(f"not audited: {counted(sum(left.values()))} of subsets {listed(list(left))}, which all of these "
+                     "runs were trained on")  # fmt: skip
     exclusive = all(card.exclusive for card in subset.cards)
 
     def find(item: tuple[str, NDArray[np.uint8]]) -> tuple[str, list[findings.Finding], list[float]]:

@@ -171,7 +171,7 @@ def test_each_image_is_judged_by_the_runs_that_have_not_seen_it(
     wanted = {name for part in ("0", "1", "holdout") for name in split.ids_of(part)}
     assert {row["ImageId"] for row in rows_of(tmp_path / "a.csv")} <= wanted
     left = len(split.parts) - len(wanted)
-    assert f"not audited: {left} images of 2, 3, 4, which all of these runs were trained on" in err
+    assert f"not audited: {left} images of subsets 2, 3, 4, which all of these runs were trained on" in err
     metadata = json.loads((tmp_path / "a.json").read_text())
     assert metadata["images"] == len(wanted)
     assert metadata["data_fingerprint"] == open_data_folder(trained[0]).fingerprint
