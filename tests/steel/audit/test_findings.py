@@ -130,6 +130,7 @@ def test_another_outline_is_a_boundary() -> None:
 def test_an_outline_that_is_too_small_is_a_boundary() -> None:
     [found] = audit([painted((A[0], A[1], 8, A[3]))], [drawn(A)])
     assert (found.kind, found.box, rle.area(found.mask), found.score) == (Kind.BOUNDARY, A, 40, 0.5)
+    assert audit([painted((A[0], A[1], 8, A[3]), level=230)], [drawn(A)])[0].score == 0.5
     assert audit([painted((A[0], A[1], 8, A[3]), level=229)], [drawn(A)]) == [], "no pixel is confident"
 
 
@@ -186,6 +187,12 @@ def test_predicted_masks_keep_out_of_confirmed_masks_of_other_classes() -> None:
     first[:, 5] //= 2
     found = [each for each in audit([first, painted((4, 1, 8, 5))], inside) if each.class_id == 2]
     assert [(each.kind, each.box) for each in found] == [(Kind.MISSED, (6, 1, 6, 5))]
+
+
+def test_predicted_masks_of_two_classes_do_not_overlap_where_drawn_ones_do_not() -> None:
+    levels, none = [painted((2, 1, 4, 5)), painted((4, 1, 8, 5), level=200)], [drawn(), drawn()]
+    assert [each.box for each in audit(levels, none)] == [(2, 1, 4, 5), (6, 1, 6, 5)]
+    assert [each.box for each in audit(levels, none, exclusive=False)] == [(2, 1, 4, 5), (4, 1, 8, 5)]
 
 
 def test_a_mask_of_another_class_that_nobody_confirms_does_not_keep_out() -> None:
