@@ -9,8 +9,9 @@ Every row changes whole 8-connected components of the original masks, whatever t
     disagreement  it becomes the mask of the other image, or empty
 
 Rows that add or remove the same pixels of a class contradict each other, and so do a disagreement and any other row of
-its class: they are refused. A missed component may take pixels of an invented one. Rows of another table, or of one
-that was changed since, are recognised by their components.
+its class: they are refused. A missed component may take pixels of an invented one, and a component that moves to a
+class may overlap what another row adds there. Rows of another table, or of one that was changed since, are recognised
+by their components.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,16 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from severstal_cli.errors import InputError
+from severstal_cli.steel.audit.class_parts import Mask, touched
 from severstal_cli.steel.audit.finding_table import ACCEPT, Decision
 from severstal_cli.steel.audit.findings import Kind, box_of
-from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables.csv_rows import short
 
-Mask = NDArray[np.bool_]
 Key = tuple[str, int]
 """image_id, channel."""
 
@@ -41,10 +40,13 @@ class _Change:
     added: Mask
     is_whole: bool = False
     """The whole mask is replaced."""
+    is_moved: bool = False
+    """The component comes from another class, where it was drawn."""
 
     def contradicts(self, other: "_Change") -> bool:
-        same = (self.removed & other.removed) | (self.added & other.added)
-        return self.is_whole or other.is_whole or bool(same.any())
+        if self.is_whole or other.is_whole or (self.removed & other.removed).any():
+            return True
+        return not (self.is_moved or other.is_moved) and bool((self.added & other.added).any())
 
 
 def accept(
@@ -126,9 +128,9 @@ def _changes(
         fits = not own[mask].all()  # else it was accepted before
     elif finding.kind in (Kind.INVENTED, Kind.WRONG_CLASS):
         removed = mask
-        fits = bool((_touched(own, mask) == mask).all())
+        fits = bool((touched(own, mask) == mask).all())
     elif finding.kind == Kind.BOUNDARY:
-        shown = removed = _touched(own, mask)
+        shown = removed = touched(own, mask)
         added = mask
         fits = True
     else:
@@ -147,16 +149,8 @@ def _changes(
     if finding.predicted_class_id is not None:
         yield (
             (finding.image_id, finding.predicted_class_id - 1),
-            _Change(line=decision.line, removed=nothing, added=mask),
+            _Change(line=decision.line, removed=nothing, added=mask, is_moved=True),
         )
-
-
-def _touched(own: Mask, mask: Mask) -> Mask:
-    """The 8-connected components of `own` that overlap or touch `mask`."""
-    _, labels = cv2.connectedComponents((own | mask).view(np.uint8), connectivity=8)
-    hit = np.zeros(int(labels.max()) + 1, np.bool_)
-    hit[labels[mask]] = True
-    return np.asarray(hit[labels] & own)
 
 
 def _decoded(masks: Mapping[Key, rle.RLE], key: Key, size: tuple[int, int]) -> Mask:

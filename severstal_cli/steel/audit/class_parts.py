@@ -112,3 +112,11 @@ class Class:
         assert mask is not None
         pixels: Mask = (self.labels[part.window] == part.label) & mask[part.window]
         return pixels
+
+
+def touched(own: Mask, mask: Mask) -> Mask:
+    """The 8-connected components of `own` that overlap or touch `mask`."""
+    _, labels = cv2.connectedComponents((own | mask).view(np.uint8), connectivity=8)
+    hit = np.zeros(int(labels.max()) + 1, np.bool_)
+    hit[labels[mask]] = True
+    return np.asarray(hit[labels] & own)

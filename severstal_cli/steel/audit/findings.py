@@ -31,7 +31,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from severstal_cli.steel.audit.class_parts import THRESHOLD, Class, Mask, Part
+from severstal_cli.steel.audit.class_parts import THRESHOLD, Class, Mask, Part, touched
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.postprocess import make_exclusive
 
@@ -176,17 +176,22 @@ def _predicted(channel: int, part: Part, classes: Sequence[Class], exclusive: bo
     """The finding of a predicted part: missed, or another outline; None where it is drawn, or of a moved part."""
     own, window = classes[channel], part.window
     mask = own.part_of(part, own.predicted)
+    if own.moved_here is not None:
+        moved = own.moved_here[window] & mask
+        if not part.is_confirmed and np.count_nonzero(moved) >= COVERED * part.predicted_px:
+            return None  # the row of the drawn part is about the same defect
+        mask &= ~(moved if own.drawn is None else moved & ~own.drawn[window])
     if exclusive:
         for other, candidate in enumerate(classes):
             if other != channel and candidate.drawn is not None:
                 kept = candidate.drawn[window]
-                mask = mask & ~(kept if candidate.doubtful is None else kept & ~candidate.doubtful[window])
+                mask &= ~(kept if candidate.doubtful is None else kept & ~candidate.doubtful[window])
     px = int(np.count_nonzero(mask))
     if not px:
         return None
     if part.is_confirmed:
-        drawn = own.part_of(part, own.drawn)
-        if (drawn == mask).all():
+        drawn = touched(own.part_of(part, own.drawn), mask)
+        if not drawn.any() or (drawn == mask).all():
             return None
         levels = own.levels[window]
         wrong = (drawn & (levels < ABSENT)) | (mask & ~drawn & (levels >= PRESENT))
@@ -194,8 +199,6 @@ def _predicted(channel: int, part: Part, classes: Sequence[Class], exclusive: bo
         wrong_px = int(np.count_nonzero(wrong))
         return _Draft(kind=Kind.BOUNDARY, channel=channel, score=wrong_px / union * own.share(part, union),
                       window=window, concerned=drawn, mask=mask, wrong_px=wrong_px, union_px=union)  # fmt: skip
-    if own.moved_here is not None and np.count_nonzero(own.moved_here[window] & mask) >= COVERED * px:
-        return None  # the row of the drawn part is about the same defect
     if part.both_px >= COVERED * part.predicted_px:
         return None
     inside = own.levels[window][mask]

@@ -116,7 +116,8 @@ def test_a_boundary_replaces_every_component_that_it_touches() -> None:
         ({("a.png", 0): drawn(A)}, WRONG),
         ({("a.png", 0): drawn((2, 1, 4, 4), B)}, BOUNDARY),
         ({("a.png", 0): drawn(B)}, BOUNDARY),
-        (OWN, DISAGREEMENT),
+        (OWN, Finding(**{**vars(DISAGREEMENT), "pixels": 40})),
+        (OWN, Finding(**{**vars(BOUNDARY), "pixels": 19})),
         (OWN, Finding(**{**vars(DISAGREEMENT), "other_image_id": "small.png", "mask": rle.EMPTY})),
         (OWN, Finding(**{**vars(MISSED), "box": A})),
     ],
@@ -151,7 +152,6 @@ def test_a_row_of_other_data_is_refused_even_if_skipped(one: Finding, said: str,
         (INVENTED, WRONG),
         (finding(Kind.MISSED, C, drawn(C)), finding(Kind.MISSED, (15, 0, 3, 3), drawn((15, 0, 3, 3)))),
         (BOUNDARY, finding(Kind.MISSED, (7, 6, 1, 1), drawn((7, 6, 1, 1)))),
-        (finding(Kind.MISSED, B, drawn(B), class_id=2), WRONG),
     ],
     ids=str,
 )
@@ -159,6 +159,12 @@ def test_rows_about_the_same_pixels_contradict_each_other(pair: tuple[Finding, F
     for order in (pair, pair[::-1]):
         with pytest.raises(InputError, match=r"d.csv, lines 2 and 3: both change the same pixels of a.png, class"):
             accept(OWN, order)
+
+
+def test_a_moved_component_may_overlap_an_added_one() -> None:
+    wide = (9, 6, 5, 4)
+    for order in permutations([finding(Kind.MISSED, wide, drawn(wide), class_id=2), WRONG]):
+        assert texts(accept(OWN, order)) == texts({("a.png", 0): drawn(A), ("a.png", 1): drawn((9, 6, 6, 4))})
 
 
 def test_masks_that_did_not_overlap_must_not_afterwards() -> None:
@@ -182,6 +188,28 @@ def test_accepting_every_finding_gives_the_predicted_mask(seed: int) -> None:
     changed = accept(masks, find("a.png", predicted[None], [masks["a.png", 0]], exclusive=True)[0])
     a, b = rle.decode(changed["a.png", 0], SIZE), predicted > 0
     assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.9
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("seed", range(150))
+def test_every_finding_of_an_audit_can_be_accepted_alone_and_with_all_others(seed: int, exclusive: bool) -> None:
+    """Random blobs of three classes, with confident and doubtful levels."""
+    rng = np.random.default_rng(seed)
+
+    def blobs() -> NDArray[np.uint8]:
+        return painted(*((int(x), int(y), 4, 3) for x, y in rng.integers(0, (16, 9), (3, 2))))
+
+    levels = np.stack([blobs() // int(rng.integers(1, 3)) for _ in range(3)])
+    own = [blobs() > 0 for _ in range(3)]
+    if exclusive:
+        own = [own[0], own[1] & ~own[0], own[2] & ~own[1] & ~own[0]]
+    masks = {("a.png", channel): rle.encode(mask) for channel, mask in enumerate(own) if mask.any()}
+    drawn_masks = [masks.get(("a.png", channel), rle.EMPTY) for channel in range(3)]
+    found, _ = find("a.png", levels, drawn_masks, exclusive=exclusive)
+    sizes = {"a.png": SIZE}
+    for some in ([], *([one] for one in found), found):
+        decisions = [Decision(line=2, choice="accept", finding=one) for one in some]
+        accepting.accept(Path("d.csv"), decisions, masks, sizes, (1, 2, 3), exclusive=False)
 
 
 def test_an_invented_and_a_missed_component_may_share_pixels() -> None:
