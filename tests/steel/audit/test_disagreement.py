@@ -21,12 +21,14 @@ def steel(seed: int) -> np.ndarray:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> ImageCache:
-    """a and its copies b and c, its shifted copy d, other steel e, and f, a with a defect of its own."""
+    """a, its copies b and c, shifted copy d, other steel e, f: a with a defect of its own, g: e with a part of a."""
     (tmp_path / "images").mkdir()
     first, noise = steel(0), np.random.default_rng(1).normal(0, 3, SIZE)
     images = {"a": first, "b": (first + noise).clip(0, 255), "c": (first * 0.9), "d": np.roll(first, 20, axis=1),
               "e": steel(5), "f": first.copy()}  # fmt: skip
     images["f"][10:20, 10:20] = np.random.default_rng(2).integers(0, 255, (10, 10))
+    images["g"] = images["e"].copy()
+    images["g"][:32, :40] = first[:32, :40]
     for name, image in images.items():
         cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), image.astype(np.uint8))
     return open_cache(tmp_path / "images")
@@ -38,8 +40,8 @@ def box(x: int, width: int = 10) -> rle.RLE:
     return rle.encode(mask)
 
 
-def find(cache: ImageCache, masks: dict[tuple[str, int], rle.RLE], dice: dict[str, float], group: str = "abcdef"):  # type: ignore[no-untyped-def]
-    groups = {f"{name}.png": 0 if name in group else 1 + number for number, name in enumerate("abcdef")}
+def find(cache: ImageCache, masks: dict[tuple[str, int], rle.RLE], dice: dict[str, float], group: str = "abcdefg"):  # type: ignore[no-untyped-def]
+    groups = {f"{name}.png": 0 if name in group else 1 + number for number, name in enumerate("abcdefg")}
     expected = {f"{name}.png": [value] for name, value in dice.items()}
     return disagreement.find(
         cache, groups, {(f"{name}.png", 0): runs for (name, _), runs in masks.items()}, expected, 1
@@ -84,7 +86,11 @@ def test_a_defect_that_one_image_alone_has_is_no_finding(cache: ImageCache) -> N
     assert find(cache, {("f", 0): box(60)}, {"a": 0.9, "f": 0.4}), "elsewhere both are equal"
 
 
+def test_a_part_alone_that_both_images_show_is_no_finding(cache: ImageCache) -> None:
+    assert find(cache, {("a", 0): box(10)}, {"a": 0.9, "g": 0.4}) == []
+
+
 def test_images_of_other_groups_and_unjudged_ones_are_left_out(cache: ImageCache) -> None:
     masks = {("a", 0): box(10), ("b", 0): box(15)}
-    assert find(cache, masks, {"a": 0.9, "b": 0.4}, group="cdef") == []
+    assert find(cache, masks, {"a": 0.9, "b": 0.4}, group="cdefg") == []
     assert find(cache, masks, {"a": 0.9}) == []
