@@ -20,7 +20,7 @@ def audit(
     run: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="Runs of several folds of one split, as of train --fold all.",
             autocompletion=completion.runs,
         ),
