@@ -24,6 +24,7 @@ import torch
 from severstal_cli import cli, progress
 from severstal_cli.config import TrainConfig
 from severstal_cli.learning.training import loop
+from severstal_cli.steel.dataset import splits
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
 
@@ -217,6 +218,23 @@ PATHS = "Name another folder or change its permissions"
 
 OPTION = re.compile(r"wrong [a-z -]+: |wrong name\. |unknown (architecture|encoder|test-time augmentation): ")
 """What is said of an option that cannot have its value, whatever the files: wrong usage, exit code 2."""
+
+FINDINGS = "Rank,ImageId,ClassId,Kind,Score,X,Y,Width,Height,Pixels,PredictedClassId,OtherImageId,EncodedPixels"
+ROW = "1,000000000.png,1,missed,0.9,0,0,1,1,1,,,1 1"
+APPLY = "audit --data data --out fresh.csv --apply"
+
+
+def decisions(*rows: str) -> Step:
+    return write("new.csv", "".join(f"{row}\n" for row in (f"{FINDINGS},Decision", *rows)))
+
+
+def no_holdout() -> None:
+    """The split of `data` holds nothing out; the run is of that split."""
+    path = Path("data/splits.csv")
+    path.write_text(re.sub(",holdout,", ",0,", path.read_text()))
+    fingerprint = splits.read_splits(path).fingerprint
+    change_card(split_fingerprint=fingerprint)()
+
 
 # what is wrong | what makes it so | command line | all that is said, where … is anything
 TABLE: list[tuple[str, Step, str, str]] = [
@@ -681,6 +699,58 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "wrong size: None. It must be given by --size or --images"),
     ("masks below a file", nothing, "decode old.csv --out old.json --size 64x96",
      "cannot write masks to old.json: it is a file. Give a folder"),
+    # audit
+    ("an audit by no run", nothing, "audit nowhere", "no such run: nowhere. `severstal models` lists the trained runs"),
+    ("an audit by a run of every image", all_of(change_card(fold=None), no_holdout), "audit models/good --data data",
+     "models/good was trained on every image: it cannot judge annotations that it learnt. Give runs with a fold, …"),
+    ("an audit of other annotations", annotate("000000001.png,1,1 3", "000000002.png,2,1 3"),
+     "audit models/good --data data", "models/good was trained with another data than that of data: data …"),
+    ("an audit by the same run twice", nothing, "audit models/good models/good",
+     "a run is named twice: models/good models/good. Name each run once"),
+    ("an audit that exists", write("new.csv", "mine"), "audit models/good --out new.csv",
+     "new.csv exists already. Give another file, or replace it by --overwrite"),
+    ("an audit beside another JSON", write("new.json", "{}"), "audit models/good --out new.csv",
+     "new.json exists and is of another command. Choose another name for --out"),
+    ("an audit below a file", nothing, "audit models/good --out old.csv/new.csv",
+     "cannot write old.csv/new.csv: old.csv is a file. Name another folder"),
+    ("an audit in a folder", nothing, "audit models/good --out data", "cannot write data: it is a folder. Name a file"),
+    ("an audit with unknown views", nothing, "audit models/good --tta odd", "unknown test-time augmentation: odd…"),
+    ("no decisions", nothing, f"{APPLY} gone.csv", "gone.csv: no such file"),
+    ("decisions that are a folder", nothing, f"{APPLY} data", "data: it is a folder. Name a CSV file"),
+    ("an audit without decisions", write("new.csv", f"{FINDINGS}\n"), f"{APPLY} new.csv",
+     "new.csv, line 1: missing or doubled: Decision. Add a column Decision to audit.csv: accept, reject or skip"),
+    ("annotations as decisions", nothing, f"{APPLY} data/train.csv",
+     "data/train.csv, line 1: missing or doubled: Rank,Kind,…. Give audit.csv with a column Decision"),
+    ("decisions that accept nothing", decisions(ROW + ",reject"), f"{APPLY} new.csv",
+     "new.csv accepts no row: 1 row. Set Decision to accept in the rows to apply"),
+    ("an unknown decision", decisions(ROW + ",ok"), f"{APPLY} new.csv",
+     "new.csv, line 2: Decision 'ok' is not accept, reject or skip"),
+    ("a row that lost a field", decisions(ROW), f"{APPLY} new.csv",
+     "new.csv, line 2: 13 fields where the header has 14"),
+    ("a row of an image that is not there", decisions(ROW.replace("000000000", "gone") + ",accept"),
+     f"{APPLY} new.csv",
+     "new.csv, line 2: there is no image gone.png. Give the decisions on an audit of this data"),
+    ("a row of a class that is not there", decisions(ROW.replace(".png,1,", ".png,7,") + ",accept"),
+     f"{APPLY} new.csv",
+     "new.csv, line 2: no row of the annotations names class 7. Give the decisions on an audit of this data"),
+    ("a component that is not there", decisions(ROW.replace("missed", "invented") + ",accept"), f"{APPLY} new.csv",
+     "new.csv, line 2: invented in 000000000.png, class 1, is not in these annotations. They are …"),
+    ("a mask past the end", decisions(ROW.replace("1 1", "9999 1") + ",accept"), f"{APPLY} new.csv",
+     "new.csv, line 2: EncodedPixels: run 1 (number 1): start 9999 reaches past the end, pixel 6144. Give the …"),
+    ("the same row twice", decisions(ROW + ",accept", ROW + ",accept"), f"{APPLY} new.csv",
+     "new.csv, lines 2 and 3: both change the same pixels of 000000000.png, class 1. Accept one of them"),
+    ("classes that would overlap", decisions(ROW + ",accept", ROW.replace(".png,1,", ".png,2,") + ",accept"),
+     f"{APPLY} new.csv",
+     "new.csv, line 2: class 1 of 000000000.png would overlap class 2, and no masks of these annotations overlap. …"),
+    ("new annotations that exist", decisions(ROW + ",accept"), "audit --apply new.csv --data data --out old.csv",
+     "old.csv exists already. Give another file, or replace it by --overwrite"),
+    ("new annotations beside another JSON", all_of(decisions(ROW + ",accept"), write("fresh.json", "{}")),
+     f"{APPLY} new.csv", "fresh.json exists and is of another command. Choose another name for --out"),
+    ("decisions for no data", decisions(ROW + ",accept"), "audit --apply new.csv --data nowhere --out fresh.csv",
+     "no such data folder: nowhere. Give the folder with train.csv and train_images/"),
+    ("new annotations that would be packed", decisions(ROW + ",accept"),
+     "audit --apply new.csv --data data --out fresh.csv.gz",
+     "wrong name for a table: fresh.csv.gz. It must be that of a plain CSV file: pack it later"),
     # synth and demo
     ("a folder with other files", nothing, "synth data --images 2",
      "will not write to data: it holds files that are not a synthetic set. Name a new or empty folder"),
@@ -747,6 +817,22 @@ def test_wrong_input_is_one_line_and_harms_nothing(
         ("decode old.csv", "Missing option '--out'"),
         ("score old.csv old.csv", "unexpected extra argument"),
         ("synth new --images 0", "Invalid value for '--images'"),
+        ("audit", "no run to audit with. Name runs of several folds, or give --apply decisions.csv"),
+        ("audit models/good --apply old.csv", "--apply takes no runs: models/good. Omit them"),
+        ("audit --apply old.csv --out new.csv", "--apply needs --data. Give --data DATA, the audited folder, and"),
+        ("audit --apply old.csv --data data", "--apply needs --out. Give --data DATA, the audited folder, and"),
+        ("audit --apply old.csv --tta flips", "--tta does nothing with --apply. Omit it"),
+        ("audit --apply old.csv --batch-size 2", "--batch-size does nothing with --apply. Omit it"),
+        ("audit models/good --batch-size 0", "Invalid value for '--batch-size'"),
+        ("audit models/good --out new.json", "wrong name for a table: new.json. A JSON of that name is written"),
+        (
+            "audit --apply old.csv --data data --out data/train.csv --overwrite",
+            "data/train.csv would be overwritten: it is the audited annotations. Give another file with --out",
+        ),
+        (
+            "audit --apply old.csv --data data --out old.csv --overwrite",
+            "old.csv would be overwritten: it is the decisions. Give another file with --out",
+        ),
     ],
 )
 def test_wrong_usage_ends_with_2_and_harms_nothing(severstal: Severstal, work: Path, line: str, said: str) -> None:
@@ -851,6 +937,7 @@ WRITING = [
     ("encode masks --out old.csv --overwrite", "old.csv"),
     ("decode old.csv --out masks --size 64x96 --overwrite", "masks/….png"),
     ("synth set --images 2 --size 32x40", "set/….jpg"),
+    ("audit models/good --out fresh.csv", "fresh.csv"),
 ]
 """A command line that writes, and the first file that it cannot write."""
 

@@ -28,7 +28,7 @@ LAYERS = (
 
 ROOMS = {
     "steel": (
-        "thresholds", "synth", "mask_images", "annotations", "drawing", "dataset", "scoring", "images",
+        "audit", "thresholds", "synth", "mask_images", "annotations", "drawing", "dataset", "scoring", "images",
         "class_names", "tables",
         "masks", "__init__",
     ),

@@ -5,9 +5,9 @@ import sys
 
 from severstal_cli.cli.app import SlowImports, app
 
-from severstal_cli.cli import data, models, submissions, comparing, reporting  # isort: skip
+from severstal_cli.cli import data, models, submissions, comparing, reporting, auditing  # isort: skip
 
-__all__ = ["app", "comparing", "data", "main", "models", "reporting", "submissions"]
+__all__ = ["app", "auditing", "comparing", "data", "main", "models", "reporting", "submissions"]
 
 
 def main() -> None:

@@ -84,6 +84,7 @@ PIPELINE = (
     ("check", "severstal check submissions/submission.csv"),
     ("score", "severstal score --model models/linknet-resnet34-fold0"),
     ("compare", "severstal compare unet linknet --seeds 0,1,2"),
+    ("audit", "severstal audit models/linknet-resnet34-fold0"),
     ("look", "severstal report models/linknet-resnet34-fold0 --open"),
     ("submit", "severstal submit models/linknet-resnet34-fold0"),
 )

@@ -3,6 +3,8 @@
 The command line takes its defaults from these classes.
 """
 
+from severstal_cli.config.auditing import AcceptConfig as AcceptConfig
+from severstal_cli.config.auditing import AuditConfig as AuditConfig
 from severstal_cli.config.data import COMPETITION as COMPETITION
 from severstal_cli.config.data import LAYOUTS as LAYOUTS
 from severstal_cli.config.data import Competition as Competition

@@ -1,5 +1,8 @@
-"""Results as lines and tables on stdout: `lines`, `tables`, `runs`, and the one form of `table`."""
+"""Results as lines and tables on stdout: `lines`, `tables`, `runs`, `audits`, and the one form of `table`."""
 
+from severstal_cli.printing.audits import accepted_lines as accepted_lines
+from severstal_cli.printing.audits import audit_lines as audit_lines
+from severstal_cli.printing.audits import print_audit as print_audit
 from severstal_cli.printing.lines import check_lines as check_lines
 from severstal_cli.printing.lines import class_line as class_line
 from severstal_cli.printing.lines import demo_lines as demo_lines

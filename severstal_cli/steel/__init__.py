@@ -10,5 +10,6 @@ drawing       overlays and plots
 annotations   COCO, YOLO, labelme, CVAT and Supervisely files as masks
 mask_images   masks drawn as image files
 synth         synthetic steel
+audit         wrong annotations, found and mended
 thresholds    the search for the post-processing of each class
 """

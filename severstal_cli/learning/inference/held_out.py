@@ -120,7 +120,7 @@ def open_validation(
         if card.fold is None:
             raise InputError(f"{folder} was trained on every image", "none is left to search thresholds on",
                              "Take the thresholds of a run with a fold: predict --thresholds FILE")  # fmt: skip
-    subset = _open(folders, cards, [str(card.fold) for card in cards], data, progress, weights)
+    subset = _open(folders, cards, [(str(card.fold),) for card in cards], data, progress, weights)
     if len(folders) > 1:
         progress.log(_pooling_line(subset))
     return subset
@@ -131,18 +131,38 @@ def open_holdout(
 ) -> Subset:
     """The holdout of the split that these runs were trained with. `weights` and errors as of `open_validation`."""
     cards = run_folder.read_cards(folders)
-    return _open(folders, cards, [splits.HOLDOUT] * len(cards), data, progress, weights)
+    return _open(folders, cards, [(splits.HOLDOUT,)] * len(cards), data, progress, weights)
+
+
+def open_unseen(folders: Sequence[Path], data: Path | None, progress: Progress) -> Subset:
+    """Every image that one of these runs was not trained on: their validation folds, and the holdout, by all of them.
+
+    Raises:
+        InputError: a run was trained on every image, a run is named twice, or runs do not match.
+        RunError: a run is incomplete, or its data or split has changed since its training.
+    """
+    cards = run_folder.read_cards(folders)
+    known = splits.split_in(data or Path(cards[0].data))
+    holdout = (splits.HOLDOUT,) if known is None or splits.HOLDOUT in known.subset_names() else ()
+    left_out = [((str(card.fold),) if card.fold is not None else ()) + holdout for card in cards]
+    for folder, parts in zip(folders, left_out, strict=True):
+        if not parts:
+            raise InputError(f"{folder} was trained on every image", "it cannot judge annotations that it learnt",
+                             "Give runs with a fold, as of train --fold all")  # fmt: skip
+    subset = _open(folders, cards, left_out, data, progress, ())
+    progress.log(_pooling_line(subset, for_thresholds=False))
+    return subset
 
 
 def _open(
     folders: Sequence[Path],
     cards: Sequence[model_card.ModelCard],
-    left_out: Sequence[str],
+    left_out: Sequence[tuple[str, ...]],
     data: Path | None,
     progress: Progress,
     weights: Sequence[float],
 ) -> Subset:
-    """`left_out`: the fold that each run predicts, or `HOLDOUT`."""
+    """`left_out`: the subsets that each run predicts: its fold, or `HOLDOUT`."""
     check_weights(weights, len(folders))
     data_folder = open_data_folder(data or Path(cards[0].data), progress)
     split = splits.read_splits(splits.splits_path(data_folder.folder), data_folder.cache.index)
@@ -155,14 +175,14 @@ def _open(
                 raise RunError(f"{folder} was trained with another {kind} than that of {data_folder.folder}",
                                f"{kind} {trained}, now {current}", "Restore it, or train again")  # fmt: skip
         _check_pixels(folder, card, data_folder, progress)
-    missing = sorted(set(left_out) - set(split.subset_names()))
+    missing = sorted(set().union(*left_out) - set(split.subset_names()))
     if missing:
         raise InputError(f"{data_folder.folder} has no images to score", f"its split has no {missing[0]}",
                          "Split with --holdout above 0, and train again")  # fmt: skip
     weights = tuple(weights) or (1.0,) * len(cards)
     members_of: dict[str, list[int]] = {part: [] for part in split.subset_names()}
-    for number, (part, weight) in enumerate(zip(left_out, weights, strict=True)):
-        if weight > 0:  # a fold that only runs of weight 0 validated on is not predicted
+    for number, (parts, weight) in enumerate(zip(left_out, weights, strict=True)):
+        for part in parts if weight > 0 else ():  # a fold that only runs of weight 0 validated on is not predicted
             members_of[part].append(number)
     shares = tuple(
         Share(part=part, members=tuple(members), image_ids=tuple(split.ids_of(part)))
@@ -199,14 +219,14 @@ def batches_ahead() -> int:
     return 2 * level_maps.AHEAD if open_device().device.type == "cuda" else 0
 
 
-def _pooling_line(subset: Subset) -> str:
+def _pooling_line(subset: Subset, *, for_thresholds: bool = True) -> str:
     """One line with the runs that predict each fold."""
     folds = [
-        f"fold {share.part}, {len(share.image_ids):,} images: "
+        f"{'' if share.part == splits.HOLDOUT else 'fold '}{share.part}, {len(share.image_ids):,} images: "
         + " + ".join(f"{subset.weights[member]:g} x {subset.folders[member]}" for member in share.members)
         for share in subset.shares
     ]
-    if len(subset.shares) > 1:
+    if for_thresholds and len(subset.shares) > 1:
         folds.append("note: thresholds are tuned on out-of-fold predictions, i.e. fewer models per image than "
                      "`predict` averages")  # fmt: skip
     return "; ".join(folds)

@@ -98,6 +98,8 @@ class ModelCard:
 
     int8: Int8 | None = None
     """None: the network is not quantised."""
+    data_origin: str | None = None
+    """Data fingerprint of the annotations that `audit --apply` changed; None: these were not made by it."""
 
     def records(self) -> tuple[dict[str, Any], ...]:
         """Leakage records of all images that this model has seen, in its own training or through other runs."""

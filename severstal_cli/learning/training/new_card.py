@@ -49,6 +49,7 @@ def describe(
         exclusive=data_folder.exclusive(),
         data=str(config.data.resolve()),
         data_fingerprint=data_folder.fingerprint,
+        data_origin=data_folder.origin,
         pixels_fingerprint=data_folder.cache.pixels_fingerprint,
         bits=data_folder.cache.bits,
         split_fingerprint=split.fingerprint,

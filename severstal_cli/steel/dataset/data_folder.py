@@ -13,6 +13,7 @@ from pathlib import Path
 from severstal_cli.errors import InputError
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel import class_names
+from severstal_cli.steel.dataset import origin
 from severstal_cli.steel.dataset.agreement import check_inside
 from severstal_cli.steel.images.cache import ImageCache, open_cache
 from severstal_cli.steel.images.image_files import same_stem_names
@@ -33,6 +34,7 @@ class DataFolder:
         class_ids: class_ids that occur in the table; means are over them.
         class_names: those of `classes.txt`; () without it.
         fingerprint: hash of names, sizes and masks, sixteen hexadecimal digits. The cache has that of the pixels.
+        origin: fingerprint of the annotations that these were made from, by the JSON beside them; None without it.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class DataFolder:
     class_ids: tuple[int, ...]
     fingerprint: str
     class_names: tuple[str, ...] = ()
+    origin: str | None = None
 
     def class_sets(self) -> list[frozenset[int]]:
         """Return the class_ids of each image, in the order of the cache."""
@@ -84,14 +87,16 @@ def open_data_folder(folder: Path, progress: Progress = SILENT) -> DataFolder:
     log_gaps(folder / "train.csv", table, progress)
     cache = open_cache(folder / "train_images", progress)
     check_fits(folder / "train.csv", table, cache, "train_images")
+    fingerprint = fingerprint_of(table, cache)
     return DataFolder(
         folder=folder,
         cache=cache,
         masks=table.masks,
         classes=table.classes,
         class_ids=table.class_ids,
-        fingerprint=_fingerprint(table, cache),
+        fingerprint=fingerprint,
         class_names=names[: table.classes],
+        origin=origin.read(folder / "train.csv", fingerprint),
     )
 
 
@@ -119,7 +124,8 @@ def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> 
     check_inside(path, table, dict(zip(cache.image_ids, map(tuple, cache.sizes.tolist()), strict=True)))
 
 
-def _fingerprint(table: MaskTable, cache: ImageCache) -> str:
+def fingerprint_of(table: MaskTable, cache: ImageCache) -> str:
+    """Return the hash of names, sizes and masks, sixteen hexadecimal digits."""
     digest = hashlib.sha256(f"{table.classes} classes\n".encode())
     for image_id, (height, width) in zip(cache.image_ids, cache.sizes, strict=True):
         digest.update(f"{image_id} {height} {width}\n".encode())

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import Bar
-from severstal_cli.steel.dataset.near_duplicate_kernels import STEPS, agreeing, near_pairs, surplus
+from severstal_cli.steel.dataset.near_duplicate_kernels import STEPS, agreeing, correlation, near_pairs, surplus
 from severstal_cli.steel.images.decoding import Grey, cv2, pixel_digest
 
 CELLS, SHORT_SIDE_CELLS = 4096, 32
@@ -37,6 +37,8 @@ RADIUS, SPOTS = 8, 12
 """Minimum distance of a spot from the border in cells; maximum number of spots per image."""
 NEAR_BITS, EQUAL_BITS = 14, 8
 """Maximum hash distance of two spots in bits, if a second pair of spots agrees, and if none does."""
+SAME_PLACE = 0.7
+"""Minimum correlation of two textures without a shift: the threshold of step 4 for a full overlap."""
 SAFE_MARGIN = 0.4  # an edge this far above the threshold of correlation is never dropped
 LARGE_GROUP_IMAGES, LARGE_GROUP_SHARE = 30, 0.05
 """Limits of a plausible group: above both, the threshold of correlation rises."""
@@ -65,6 +67,14 @@ def find_near_duplicates(images: Iterable[Grey], bar: Bar | None = None) -> NDAr
         if bar:
             bar.advance()
     return _groups(_confirmed(features), len(features))[np.array(numbers, np.int64)]
+
+
+def similarity_in_place(one: Grey, other: Grey) -> float:
+    """The correlation of the textures of two images of one size, without a shift.
+
+    From `SAME_PLACE` on they show the same steel at the same place. A shift of half a cell lowers it little.
+    """
+    return float(correlation(_features_of(one).texture, _features_of(other).texture, 0, 0))
 
 
 @dataclass(frozen=True, kw_only=True)

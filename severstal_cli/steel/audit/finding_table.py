@@ -1,0 +1,145 @@
+"""`audit.csv`: one row per suspected fault, the most suspicious first; and the same rows with decisions.
+
+    Rank,ImageId,ClassId,Kind,Score,X,Y,Width,Height,Pixels,PredictedClassId,OtherImageId,EncodedPixels
+    1,0002cc93b.jpg,1,missed,0.9312,12,40,80,31,1804,,,3113 24 3369 26
+    2,00031f466.jpg,3,wrong_class,0.8877,0,0,5,4,20,2,,1 4 257 4 513 4 769 4 1025 4
+    3,000418bfc.jpg,4,disagreement,0.7215,8,0,31,52,990,,000789191.jpg,2049 52
+
+X, Y, Width and Height are the box of the component in pixels, counted from 0 at the top left; Pixels is its area.
+`findings.Finding` defines which mask EncodedPixels is. Decisions are rows of such a table with a further column
+Decision: accept, reject, skip, or empty for skip. Rows and columns may have any order, and rows may be left out.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from severstal_cli.errors import InputError
+from severstal_cli.files import replacing
+from severstal_cli.steel.audit.findings import Finding, Kind
+from severstal_cli.steel.masks import rle
+from severstal_cli.steel.tables.csv_rows import BrokenRow, RowError, check_count, quote, read_class, read_image_id
+from severstal_cli.steel.tables.csv_rows import open_rows as open_csv
+from severstal_cli.steel.tables.headers import show
+from severstal_cli.steel.tables.mask_rows import CUT
+
+COLUMNS = (
+    "Rank", "ImageId", "ClassId", "Kind", "Score", "X", "Y", "Width", "Height", "Pixels", "PredictedClassId",
+    "OtherImageId", "EncodedPixels",
+)  # fmt: skip
+DECISION = "Decision"
+ACCEPT, SKIP = "accept", "skip"
+CHOICES = (ACCEPT, "reject", SKIP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A row with a decision."""
+
+    line: int
+    """Line of the file, for messages."""
+    choice: str
+    finding: Finding
+
+
+def ranked(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings by score, the highest first; the order of equal ones does not depend on that of the input."""
+    return sorted(findings, key=lambda each: (-round(each.score, 4), each.image_id, each.class_id, each.kind, each.box))
+
+
+def write(path: Path, findings: Sequence[Finding]) -> None:
+    """Write ranked findings as `audit.csv`, whole or not at all. Raises OutputError."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for rank, each in enumerate(findings, start=1):
+            writer.writerow(
+                (rank, each.image_id, each.class_id, each.kind, f"{each.score:.4f}", *each.box, each.pixels,
+                 each.predicted_class_id or "", each.other_image_id or "", rle.to_text(each.mask))
+            )  # fmt: skip
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """Read rows of an `audit.csv` with decisions.
+
+    Raises InputError: the file cannot be read, lacks a column, or has a wrong row: the first such line.
+    """
+    opened = open_csv(path)
+    columns = opened.columns
+    wanted = (*COLUMNS, DECISION)
+    missing = [name for name in wanted if columns.count(name) != 1]
+    if missing:
+        remedy = f"Add a column {DECISION} to audit.csv: accept, reject or skip" if missing == [DECISION] else (
+            "Give audit.csv with a column Decision"
+        )  # fmt: skip
+        raise InputError(f"{path}, line 1", f"missing or doubled: {show(missing)}", remedy)
+    places = [columns.index(name) for name in wanted]
+    decisions, line = [], 1
+    try:
+        for line, fields in _stripped(opened.rows):
+            check_count(fields, columns)
+            decisions.append(_decision(line, *(fields[place] for place in places)))
+    except (RowError, BrokenRow) as error:
+        line = error.line if isinstance(error, BrokenRow) else line
+        raise InputError(f"{path}, line {line}", str(error)) from error
+    return decisions
+
+
+def _stripped(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    for line, fields in rows:
+        yield line, [field.strip() for field in fields]
+
+
+def _decision(
+    line: int, rank: str, image_id: str, class_id: str, kind: str, score: str, x: str, y: str, width: str, height: str,
+    pixels: str, predicted: str, other: str, mask: str, choice: str,
+) -> Decision:  # fmt: skip
+    """Raises RowError."""
+    choice = choice.lower() or SKIP
+    if choice not in CHOICES:
+        raise RowError(f"Decision {quote(choice)} is not accept, reject or skip")
+    if kind not in list(Kind):
+        raise RowError(f"Kind {quote(kind)} is not one of {', '.join(Kind)}")
+    if len(mask) in CUT:
+        raise RowError(f"EncodedPixels has {len(mask):,} characters: {CUT[len(mask)]} cuts fields there")
+    try:
+        runs = rle.from_text(mask)
+    except rle.RLEError as error:
+        raise RowError(f"EncodedPixels: {error}") from error
+    box = _whole("X", x), _whole("Y", y), _whole("Width", width), _whole("Height", height)
+    finding = Finding(
+        image_id=read_image_id(image_id), class_id=read_class(class_id), kind=Kind(kind), score=_score(score), box=box,
+        pixels=_whole("Pixels", pixels), mask=runs, predicted_class_id=read_class(predicted) if predicted else None,
+        other_image_id=read_image_id(other) if other else None,
+    )  # fmt: skip
+    _whole("Rank", rank)
+    if (finding.predicted_class_id is None) == (finding.kind == Kind.WRONG_CLASS):
+        raise RowError(f"PredictedClassId is {quote(predicted)} in a row of kind {kind}")
+    if finding.predicted_class_id == finding.class_id:
+        raise RowError(f"PredictedClassId and ClassId are both {class_id}")
+    if (finding.other_image_id is None) == (finding.kind == Kind.DISAGREEMENT):
+        raise RowError(f"OtherImageId is {quote(other)} in a row of kind {kind}")
+    if finding.kind != Kind.DISAGREEMENT and not len(runs):
+        raise RowError(f"EncodedPixels is empty in a row of kind {kind}")
+    is_component = finding.kind not in (Kind.BOUNDARY, Kind.DISAGREEMENT)
+    if is_component and rle.area(runs) != finding.pixels:
+        raise RowError(f"EncodedPixels has {rle.area(runs):,} pixels, and Pixels is {pixels}: the row was changed")
+    return Decision(line=line, choice=choice, finding=finding)
+
+
+def _whole(name: str, text: str) -> int:
+    number = text.removesuffix(".0")  # pandas may write it so
+    if not (number.isascii() and number.isdigit() and len(number) < 11):
+        raise RowError(f"{name} {quote(text)} is not a whole number from 0")
+    return int(number)
+
+
+def _score(text: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = -1.0
+    if not 0 <= score <= 1:
+        raise RowError(f"Score {quote(text)} is not a number from 0 to 1")
+    return score
