@@ -129,7 +129,7 @@ def apply(config: AcceptConfig, progress: Progress = SILENT) -> AcceptResult:
     rows = _rows(table, masks)
     written = mask_table.write_table(
         config.out, masks, list(dict.fromkeys(image_id for image_id, _ in rows)), table.classes, layout=table.layout,
-        columns=[name for name in table.columns if name in mask_table.COLUMNS[table.layout]], rows=rows,
+        columns=[name for name in table.columns if name in table.layout.form.columns], rows=rows,
     )  # fmt: skip
     accepted = Counter(str(each.finding.kind) for each in decisions if each.choice == finding_table.ACCEPT)
     origin.write(

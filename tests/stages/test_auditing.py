@@ -198,7 +198,7 @@ def test_the_new_table_has_the_layout_of_the_old_one(
     data = make_data(images=6)
     names = sorted(path.name for path in (data / "train_images").iterdir())
     first, second = rle.from_text("1 2"), rle.from_text("9 3")
-    columns = tuple(reversed(mask_table.COLUMNS[layout]))
+    columns = tuple(reversed(layout.form.columns))
     apply_table("train.csv", layout, data, {(names[1], 1): first, (names[2], 0): second}, columns=columns,
                 empty_rows=empty_rows)  # fmt: skip
     (tmp_path / "d.csv").write_text(
