@@ -1,11 +1,10 @@
 """Make the figures of docs/ and README.md from synthetic steel.
 
-    python bench/pictures.py --work DIR [--epochs 20]
+    python bench/pictures.py --work DIR
 
-Makes a set in DIR, trains unet and linknet on it, compares them and writes a report; existing results are reused. Then
-writes docs/curves.png (training of linknet), docs/thresholds.png (its threshold search), docs/panel.png (`compare`) and
-docs/report*.png (screenshots of `report` in Chromium). Like the tests of the page, it needs Chromium and
-websocket-client.
+Runs `severstal demo DIR` unless DIR holds a demo. Then writes docs/curves.png (training of linknet),
+docs/thresholds.png (its threshold search), docs/panel.png (`compare`) and docs/report*.png (screenshots of `report` in
+Chromium). Like the tests of the page, it needs Chromium and websocket-client.
 """
 
 import argparse
@@ -22,34 +21,11 @@ import chromium
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 300))))"
 PRESENT = """(() => {
-    const { choosing, index } = severstal;
-    const good = (image) => choosing.told(1, image).filter(({ dice }) => dice > 0.6 && dice < 0.95).length;
-    return Array.from({ length: choosing.count }, (_, image) => image).sort((a, b) => good(b) - good(a) || a - b)[0];
+    const { filters } = severstal;
+    const good = (image) => filters.classesOf(1, image).filter(({ dice }) => dice > 0.6 && dice < 0.95).length;
+    return Array.from({ length: filters.count }, (_, image) => image).sort((a, b) => good(b) - good(a) || a - b)[0];
 })()"""
 """JavaScript: the image with the most defects of medium Dice."""
-
-
-def run(work, *arguments):
-    print("severstal", *arguments, flush=True)
-    subprocess.run([sys.executable, "-m", "severstal_cli", *map(str, arguments)], cwd=work, check=True)
-
-
-def prepare(work, epochs):
-    """Make the runs, their comparison and the report."""
-    work.mkdir(parents=True, exist_ok=True)
-    if not (work / "steel" / "splits.csv").exists():
-        run(work, "synth", "steel", "--images", 1200, "--size", "128x256", "--seed", 1)
-        run(work, "split", "--data", "steel")
-    runs = []
-    for arch in ("unet", "linknet"):
-        runs.append(f"models/{arch}")
-        if not (work / runs[-1] / "thresholds.json").exists():
-            run(work, "train", "--data", "steel", "--arch", arch, "--encoder", "resnet18", "--encoder-weights", "none",
-                "--epochs", epochs, "--name", arch)  # fmt: skip
-            run(work, "thresholds", runs[-1])
-    if not (work / "comparison" / "comparison.png").exists():
-        run(work, "compare", *runs, "--out", "comparison")
-    run(work, "report", *runs, "--out", "report")
 
 
 def save(image, target, width, colours=None):
@@ -91,9 +67,9 @@ def screenshots(page_file, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
-    prepare(options.work, options.epochs)
+    if not (options.work / "report" / "index.html").exists():
+        subprocess.run([sys.executable, "-m", "severstal_cli", "demo", options.work], check=True)
     run_folder = options.work / "models" / "linknet"
     smaller(run_folder / "history.png", DOCS / "curves.png", 960)
     smaller(run_folder / "thresholds.png", DOCS / "thresholds.png", 1280)

@@ -32,14 +32,10 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     cells = [[shown(cell) for cell in row] for row in (header, *rows)]
     if sum(_width(cells, column, True) + BETWEEN for column in range(len(header))) > room:
         cells = [[_broken(row[0], room // 2), *(_broken(cell, WIDEST_CELL) for cell in row[1:])] for row in cells]
-    blocks = list(_blocks(cells, room))
-    for number, columns in enumerate(blocks):
-        is_last = number == len(blocks) - 1
+    for number, columns in enumerate(_blocks(cells, room)):
         table = Table(
             title="" if number else shown(title),
             title_justify="left",
-            caption=("\n".join(map(shown, caption.split("\n"))) or None) if is_last else None,
-            caption_justify="left",
             box=box.SIMPLE_HEAD,
         )
         for column, width in columns:
@@ -50,6 +46,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         for row in cells[1:]:
             table.add_row(*(row[column] for column, _ in columns))
         console.print(table)
+    if caption:
+        console.print("\n".join(map(shown, caption.split("\n"))))
 
 
 def _blocks(cells: Sequence[Sequence[str]], room: int) -> Iterator[list[tuple[int, int]]]:
