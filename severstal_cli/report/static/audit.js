@@ -6,8 +6,8 @@
   const { make, swatch } = findings;
   const byId = (id) => document.getElementById(id);
   const section = byId("finding");
-  const FAINT = 45; // opacity of the annotation of other classes
-  const STRONG = 115;
+  const FAINT = 35; // opacity of the annotation of other classes
+  const STRONG = 75;
   let shown = -1; // a finding
   let known = null; // its masks, once they are read
   let panels = [];
@@ -35,6 +35,7 @@
       const read = await readMasks(finding);
       if (finding !== shown) return; // another one was opened meanwhile
       known = read;
+      if (index.other[finding] >= 0 && !read.outline.bits.length) byId("fault").append(" It has no such mask.");
     } catch (error) {
       if (finding !== shown) return;
       byId("status").textContent = byId("fault").textContent = error.message;
@@ -103,6 +104,7 @@
     const titles = [["", image, "image"], ["own", image, "annotation and outline"]];
     if (other >= 0) titles.push(["near", other, `near-duplicate ${index.names[other]}`]);
     release();
+    fitPanels();
     panels = titles.map(([layer, number, title]) => {
       const img = make("img", { src: loader.imageFile(number), alt: "", draggable: false });
       const canvas = make("canvas");
@@ -118,7 +120,7 @@
     whole.style.setProperty("--shape", width(image) / height(image));
     whole.firstElementChild.src = loader.imageFile(image);
     place(whole.querySelector(".box"));
-    zooming.watch(panels, height(image), width(image), zoomed, Math.min(380, innerHeight * 0.42));
+    zooming.watch(panels, height(image), width(image), zoomed, lowest());
     toBox();
   }
 
@@ -142,11 +144,30 @@
     return element;
   }
 
-  // Shows the box with as much around it.
-  function toBox() {
+  // The box with as much around it, within the image.
+  function crop() {
+    const image = index.image[shown];
     const [x, y, w, h] = boxOf(shown);
     const around = Math.max(16, 0.5 * Math.max(w, h));
-    zooming.to(x - around, y - around, w + 2 * around, h + 2 * around);
+    const left = Math.max(0, x - around);
+    const top = Math.max(0, y - around);
+    const right = Math.min(width(image), x + w + around);
+    const bottom = Math.min(height(image), y + h + around);
+    return [left, top, right - left, bottom - top];
+  }
+
+  const toBox = () => zooming.to(...crop());
+
+  // Wide crops are stacked, others are side by side.
+  function fitPanels() {
+    const [, , w, h] = crop();
+    byId("panels").classList.toggle("wide", w > 1.8 * h);
+  }
+
+  // Height of a stage that the crop fills, in px.
+  function lowest() {
+    const [, , w, h] = crop();
+    return Math.max(140, Math.min(380, innerHeight * 0.42, (panels[0].stage.clientWidth * h) / w));
   }
 
   function layersOf(layer) {
@@ -175,8 +196,8 @@
     painted = thickness();
   }
 
-  // Thickness of an outline, in pixels of the canvas.
-  const thickness = () => Math.min(8, Math.max(1, Math.round(1.7 / (zooming.scale() * pixelStep()))));
+  // Thickness of an outline, in pixels of the canvas: it must stand out from a tint of the same colour.
+  const thickness = () => Math.min(8, Math.max(1, Math.round(2.6 / (zooming.scale() * pixelStep()))));
 
   // Pixels of the image per pixel of the canvas, in each direction: browsers limit the size of a canvas.
   const pixelStep = () => Math.max(1, Math.ceil(Math.sqrt((height(index.image[shown]) * width(index.image[shown])) / 16e6)));
