@@ -1,5 +1,6 @@
-"""A report: a folder with a static page to inspect predictions, or to decide on the findings of an audit. The page needs
-neither a server nor a network.
+"""A report: a folder with a static page to inspect predictions, or to decide on the findings of an audit.
+
+The page needs neither a server nor a network.
 
     sources           reads runs and submissions, and checks that they belong to the same images
     run_predictions   predicts the images of a run

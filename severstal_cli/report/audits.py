@@ -74,12 +74,13 @@ def write(config: ReportConfig, site: Path, progress: Progress) -> tuple[int, in
     if not rows:
         raise InputError(f"{path} has no row", "the audit suspects no fault", "There is nothing to show")
     origin = _read_origin(path)
-    if config.data is None and origin is None:
+    audited = config.data or (None if origin is None else origin.data)
+    if audited is None:
         raise InputError(f"the data of {path} is unknown", f"there is no {metadata_path(path).name} beside it",
                          "Give --data DATA, the audited folder")  # fmt: skip
-    data = data_folder.open_data_folder(config.data or origin.data, progress)  # type: ignore[union-attr]
+    data = data_folder.open_data_folder(audited, progress)
     if origin is None:
-        progress.log(f"note: there is no {metadata_path(path).name}, so nothing shows whether {data.folder} was audited")
+        progress.log(f"note: without {metadata_path(path).name} nothing shows whether {audited} was audited")
     elif origin.data_fingerprint != data.fingerprint:
         raise InputError(f"{data.folder} is not the data of {path}", "its annotations or images have changed since, or "
                          "are others", "Run the audit again, or give the audited folder with --data")  # fmt: skip

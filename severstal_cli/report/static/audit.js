@@ -220,7 +220,7 @@
   function undo() {
     const finding = choices.undo();
     if (finding === null) return;
-    if (byId("work").hidden || !findings.all().includes(finding)) byId("reset").click(); // filtered out meanwhile
+    if (byId("work").hidden || !findings.all().includes(finding)) findings.showAll();
     open(finding);
   }
 
@@ -250,7 +250,8 @@
 
   function onKey(event) {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    if (["SELECT", "TEXTAREA"].includes(event.target.tagName) || ["search", "radio"].includes(event.target.type)) return;
+    if (event.target.tagName === "SELECT" || event.target.type === "search") return;
+    if (event.target.type === "radio" && event.key.startsWith("Arrow")) return;
     const moves = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     if (event.shiftKey && moves) {
       event.preventDefault();

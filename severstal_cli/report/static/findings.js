@@ -127,6 +127,11 @@ severstal.findings = (() => {
     update();
   }
 
+  function showAll() {
+    byId("choose").reset();
+    choose({ kind: -1, channel: -1, decision: "all", search: "" });
+  }
+
   // Marks a finding as the one that is shown, and scrolls the list to it.
   function goTo(finding) {
     const hadFocus = list.contains(document.activeElement);
@@ -152,8 +157,7 @@ severstal.findings = (() => {
     byId("class").addEventListener("change", (event) => choose({ channel: Number(event.target.value) }));
     byId("decision").addEventListener("change", (event) => choose({ decision: event.target.value }));
     byId("reset").addEventListener("click", () => {
-      byId("choose").reset();
-      choose({ kind: -1, channel: -1, decision: "all", search: "" });
+      showAll();
       byId("search").focus();
     });
     let request = 0;
@@ -166,5 +170,5 @@ severstal.findings = (() => {
     update();
   }
 
-  return { build, make, swatch, show, goTo, all: () => found };
+  return { build, showAll, make, swatch, show, goTo, all: () => found };
 })();

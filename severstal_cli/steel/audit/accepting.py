@@ -95,9 +95,7 @@ def accept(
     return changed
 
 
-def check_names(
-    path: Path, decision: Decision, sizes: Mapping[str, tuple[int, int]], class_ids: Sequence[int]
-) -> None:
+def check_names(path: Path, decision: Decision, sizes: Mapping[str, tuple[int, int]], class_ids: Sequence[int]) -> None:
     """Raises InputError: a row of `path` names an image or class that does not exist, or its mask is too large."""
     finding = decision.finding
     for name in (finding.image_id, finding.other_image_id):
