@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from severstal_cli import __version__, typed
 from severstal_cli.config import ReportConfig
 from severstal_cli.errors import InputError
@@ -106,6 +108,21 @@ def write(config: ReportConfig, site: Path, progress: Progress) -> tuple[int, in
     # last, so that a page exists only with all its files
     (site / folder.INDEX).write_text(text, encoding="utf-8")
     return len(rows), len(shown)
+
+
+def view(finding: Finding, height: int) -> tuple[int, int, int, int]:
+    """x, y, width and height of what must be in sight: the box of a finding, and its mask, which may be larger."""
+    x, y, box_width, box_height = finding.box
+    right, bottom = x + box_width, y + box_height
+    if len(finding.mask):
+        starts = finding.mask[:, 0].astype(np.int64)
+        lasts = starts + finding.mask[:, 1] - 1
+        x, right = min(x, int(starts[0]) // height), max(right, int(lasts[-1]) // height + 1)
+        if (starts // height != lasts // height).any():  # a run passes the end of a column
+            y, bottom = 0, height
+        else:
+            y, bottom = min(y, int((starts % height).min())), max(bottom, int((lasts % height).max()) + 1)
+    return x, y, right - x, bottom - y
 
 
 def _only_path(config: ReportConfig) -> Path:
@@ -220,6 +237,7 @@ def _index(
         "kind": [list(KINDS).index(each.kind) for each in found],
         "score": [each.score for each in found],
         "box": [side for each in found for side in each.box],
+        "view": [side for each in found for side in view(each, sizes[each.image_id][0])],
         "pixels": [each.pixels for each in found],
         "predicted": [(each.predicted_class_id or 0) - 1 for each in found],
         "other": [-1 if each.other_image_id is None else row_of[each.other_image_id] for each in found],

@@ -4,14 +4,18 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from test_audit_page import DRAWN, FINDINGS, NAMES, make_audit, mask
+from test_audit_page import DRAWN, FINDINGS, HEIGHT, NAMES, OUTLINE, WIDTH, Box, finding, make_audit, mask
 
 from severstal_cli import cli
 from severstal_cli.config import ReportConfig
 from severstal_cli.errors import InputError
+from severstal_cli.report import audits
 from severstal_cli.stages import reporting
 from severstal_cli.steel.audit import finding_table
+from severstal_cli.steel.audit.findings import Kind
+from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables import mask_table
 
 
@@ -122,6 +126,21 @@ def test_class_names_are_those_of_the_option_the_audit_or_the_data(audit: Path) 
     assert labels() == ["1 <b>scratch", "2 pit"]
     with pytest.raises(InputError, match="--class-names has one name"):
         reporting.report(ReportConfig(shown=(audit,), class_names=("a",), out=audit.parent / "new"))
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels", "expected"),
+    [
+        ((30, 30, 20, 20), (slice(28, 40), slice(36, 60)), (30, 28, 30, 22)),
+        ((30, 30, 20, 20), (slice(35, 40), slice(35, 40)), (30, 30, 20, 20)),
+        ((30, 30, 20, 20), (slice(0, 64), slice(10, 12)), (10, 0, 40, 64)),
+        ((30, 30, 20, 20), (slice(0, 0), slice(0, 0)), (30, 30, 20, 20)),
+    ],
+)
+def test_the_crop_holds_the_box_and_the_mask(box: Box, pixels: tuple[slice, slice], expected: Box) -> None:
+    drawn = np.zeros((HEIGHT, WIDTH), np.bool_)
+    drawn[pixels] = True
+    assert audits.view(finding(OUTLINE, Kind.BOUNDARY, 0.5, box, rle.encode(drawn)), HEIGHT) == expected
 
 
 def test_only_images_of_findings_are_written(audit: Path) -> None:

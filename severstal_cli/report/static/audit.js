@@ -104,7 +104,7 @@
     const titles = [["", image, "image"], ["own", image, "annotation and outline"]];
     if (other >= 0) titles.push(["near", other, `near-duplicate ${index.names[other]}`]);
     release();
-    fitPanels();
+    byId("panels").classList.toggle("wide", isWide());
     panels = titles.map(([layer, number, title]) => {
       const img = make("img", { src: loader.imageFile(number), alt: "", draggable: false });
       const canvas = make("canvas");
@@ -144,10 +144,10 @@
     return element;
   }
 
-  // The box with as much around it, within the image.
+  // The box and the outline with as much around them, within the image.
   function crop() {
     const image = index.image[shown];
-    const [x, y, w, h] = boxOf(shown);
+    const [x, y, w, h] = index.view.slice(4 * shown, 4 * shown + 4);
     const around = Math.max(16, 0.5 * Math.max(w, h));
     const left = Math.max(0, x - around);
     const top = Math.max(0, y - around);
@@ -159,15 +159,16 @@
   const toBox = () => zooming.to(...crop());
 
   // Wide crops are stacked, others are side by side.
-  function fitPanels() {
+  function isWide() {
     const [, , w, h] = crop();
-    byId("panels").classList.toggle("wide", w > 1.8 * h);
+    return w > 1.8 * h;
   }
 
   // Height of a stage that the crop fills, in px.
   function lowest() {
     const [, , w, h] = crop();
-    return Math.max(140, Math.min(380, innerHeight * 0.42, (panels[0].stage.clientWidth * h) / w));
+    const most = isWide() ? innerHeight * 0.23 : Math.min(380, innerHeight * 0.42); // two of them are in sight
+    return Math.max(140, Math.min(most, (panels[0].stage.clientWidth * h) / w));
   }
 
   function layersOf(layer) {

@@ -60,8 +60,8 @@ severstal.findings = (() => {
       make("span", { className: "about" },
         make("span", {}, swatch(index.channel[finding]), `${name}, ${label}`),
         make("span", { className: "name", title: image }, image)),
-      make("span", { className: "score" }, index.score[finding].toFixed(2)),
-      make("span", { className: "mark" }));
+      make("span", { className: "right" },
+        make("span", { className: "score" }, index.score[finding].toFixed(2)), make("span", { className: "mark" })));
     button.addEventListener("click", () => open(finding));
     const li = make("li", {}, button);
     li.style.transform = `translateY(${position * ROW}px)`;
@@ -73,8 +73,9 @@ severstal.findings = (() => {
   function mark(li, finding) {
     const choice = choices.of(finding);
     const button = li.firstChild;
-    button.lastChild.textContent = choice;
-    button.lastChild.className = `mark ${choice}`;
+    const text = button.lastChild.lastChild;
+    text.textContent = choice;
+    text.className = `mark ${choice}`;
     if (finding === current) button.setAttribute("aria-current", "true");
     else button.removeAttribute("aria-current");
   }
