@@ -10,6 +10,7 @@ from severstal_cli.cli import completion, early, runs
 from severstal_cli.cli.app import SUBMISSIONS, app
 from severstal_cli.cli.options import BatchSize, ClassNames, MaybeData, OpenPage, show_page
 from severstal_cli.progress import TerminalProgress
+from severstal_cli.wording import counted
 
 
 @app.command(rich_help_panel=SUBMISSIONS)
@@ -17,8 +18,8 @@ def report(
     shown: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN|SUBMISSION...",
-            help="Run folders or submissions, shown side by side.",
+            metavar="RUN|SUBMISSION|AUDIT...",
+            help="Run folders or submissions, shown side by side, or the audit.csv of one audit.",
             autocompletion=completion.runs,
         ),
     ],
@@ -38,7 +39,7 @@ def report(
     class_names: ClassNames = None,
     open_page: OpenPage = False,
 ) -> None:
-    """Write an HTML report: scores, an image gallery, and masks over a threshold slider."""
+    """Write an HTML report: scores, an image gallery, and masks over a threshold slider; or an audit to decide on."""
     config = configs.ReportConfig(
         shown=runs.find_all(shown),
         data=data,
@@ -53,6 +54,9 @@ def report(
     from severstal_cli.stages import reporting
 
     result = reporting.report(config, TerminalProgress())
-    typer.echo(f"{result.page}: {result.images:,} images, {result.size_bytes / 1e6:,.1f} MB")
+    about = counted(result.images)
+    if result.findings is not None:
+        about = f"{counted(result.findings, 'suspected fault')} in {about}"
+    typer.echo(f"{result.page}: {about}, {result.size_bytes / 1e6:,.1f} MB")
     if open_page:
         show_page(result.page)

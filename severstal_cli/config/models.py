@@ -85,12 +85,12 @@ class CompareConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """`report`: an HTML page of the predictions of runs or submissions."""
+    """`report`: an HTML page of the predictions of runs or submissions, or of an audit."""
 
     shown: tuple[Path, ...]
-    """Run folders and submissions."""
+    """Run folders and submissions, or the table of one audit."""
     data: Path | None = None
-    """Data folder; default for runs: that of their training."""
+    """Data folder; default for runs: that of their training, for an audit: the audited one."""
     part: str = "holdout"
     """Images of runs: "holdout", or "validation" for their validation fold."""
     truth: Path | None = None

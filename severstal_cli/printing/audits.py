@@ -37,10 +37,11 @@ def audit_lines(result: "AuditResult") -> Iterator[str]:
     if not result.findings:
         yield f"{result.path}: no suspected fault in the annotations of {result.images:,} images"
         return
-    decide = f"severstal audit --apply {shlex.quote(str(result.path))} --data {shlex.quote(str(result.data))}"
+    path = shlex.quote(str(result.path))
+    decide = f"severstal audit --apply {path} --data {shlex.quote(str(result.data))}"
     yield (
-        f"{result.path}: {len(result.findings):,} rows; next: add a column Decision (accept, reject, skip), then "
-        f"{decide} --out NEW_TRAIN.csv"
+        f"{result.path}: {len(result.findings):,} rows; next: severstal report {path}, or add a "
+        f"column Decision (accept, reject, skip); then {decide} --out NEW_TRAIN.csv"
     )
 
 

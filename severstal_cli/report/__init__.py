@@ -1,4 +1,6 @@
-"""A report: a folder with a static page to inspect predictions. The page needs neither a server nor a network.
+"""A report: a folder with a static page to inspect predictions, or to decide on the findings of an audit.
+
+The page needs neither a server nor a network.
 
     sources           reads runs and submissions, and checks that they belong to the same images
     run_predictions   predicts the images of a run
@@ -7,9 +9,10 @@
     levels            packs the levels of an image, for the sliders
     charts            training curves as SVG
     page              writes all else: template, index, masks, scores
+    audits            the page of an audit: reads the table and writes all files
     folder            replaces the folder of an earlier report only by a complete one
 
-The folder holds:
+The folder of predictions holds:
 
     index.html             the page
     static/                its style sheet and scripts

@@ -49,6 +49,14 @@ def file_number(row: int) -> str:
     return f"{row + 1:06d}"
 
 
+def write_index(site: Path, index: Any) -> None:
+    """Write the style sheets and scripts of all pages, and the data that the page reads at first. Raises OSError."""
+    shutil.copytree(Path(__file__).parent / "static", site / "static", copy_function=shutil.copyfile)
+    (site / "data").mkdir()
+    text = json.dumps(index, separators=(",", ":"))
+    (site / "data" / "index.js").write_text(f"severstal.index={text}\n", encoding="utf-8")
+
+
 def write_script(site: Path, key: str, value: Any) -> None:
     """Write `value` as the script `key`.js of the report at `site`, from which the page reads it."""
     text = json.dumps(value, separators=(",", ":"))

@@ -29,11 +29,8 @@ def write(site: Path, content: Content, progress: Progress) -> list[ScoreResult 
     """Write all but images and levels to `site`; return the scores. Raises OSError."""
     scores = content.scores()
     results = [None if found is None else found.summary() for found in scores]
-    (site / "data").mkdir()
-    text = json.dumps(index(content), separators=(",", ":"))
-    (site / "data" / "index.js").write_text(f"severstal.index={text}\n", encoding="utf-8")
+    folder.write_index(site, index(content))
     _write_masks(site, content, progress)
-    shutil.copytree(Path(__file__).parent / "static", site / "static", copy_function=shutil.copyfile)
     for number, candidate in enumerate(content.candidates):
         if candidate.surface is not None:
             shutil.copyfile(candidate.surface, site / f"surface-{number}.png")
@@ -91,7 +88,7 @@ def _write_masks(site: Path, content: Content, progress: Progress) -> None:
         for row, image_id in enumerate(content.image_ids):
             masks = [
                 {
-                    channel: _gaps(column[image_id, channel])
+                    channel: gaps(column[image_id, channel])
                     for channel in range(content.classes)
                     if (image_id, channel) in column
                 }
@@ -102,7 +99,7 @@ def _write_masks(site: Path, content: Content, progress: Progress) -> None:
             bar.advance()
 
 
-def _gaps(mask: rle.RLE) -> list[int]:
+def gaps(mask: rle.RLE) -> list[int]:
     """Alternating counts of pixels outside and inside the mask: shorter as text than start and length."""
     starts = mask[:, 0].astype(np.int64)
     ends = starts + mask[:, 1]
@@ -111,7 +108,8 @@ def _gaps(mask: rle.RLE) -> list[int]:
     return counts
 
 
-def _render(content: Content, scores: Sequence[Scores | None], results: Sequence[ScoreResult | None]) -> str:
+def render(template: str, **values: Any) -> str:
+    """Fill a template of the folder `templates`; all values are escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -119,11 +117,16 @@ def _render(content: Content, scores: Sequence[Scores | None], results: Sequence
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    return environment.get_template(template).render(version=__version__, **values)
+
+
+def _render(content: Content, scores: Sequence[Scores | None], results: Sequence[ScoreResult | None]) -> str:
     candidates = [
         _template_values(number, candidate, content, score, result, scores[0])
         for number, (candidate, score, result) in enumerate(zip(content.candidates, scores, results, strict=True))
     ]
-    return environment.get_template("index.html").render(
+    return render(
+        "index.html",
         title=content.title,
         images=len(content.image_ids),
         classes=[
@@ -138,7 +141,6 @@ def _render(content: Content, scores: Sequence[Scores | None], results: Sequence
         knows_confidence=any(candidate.confidence is not None for candidate in content.candidates),
         scripts=SCRIPTS,
         disabled=postprocess.DISABLED,
-        version=__version__,
     )
 
 

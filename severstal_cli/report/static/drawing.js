@@ -5,7 +5,7 @@ severstal.drawing = (() => {
   const colours = severstal.index.colours.map((text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16)));
   const TINT = 105;
 
-  // layers: [{mask, channel, style}], style "fill" or the number of a model. One pixel of the canvas stands for `step`
+  // layers: [{mask, channel, style, tint}], style "fill", with the opacity `tint`, or the number of a model. One pixel of the canvas stands for `step`
   // pixels of the image, in both directions. `thick`: thickness of the outline, in pixels of the canvas.
   function paint(canvas, layers, height, width, step, thick) {
     const h = Math.ceil(height / step);
@@ -31,9 +31,9 @@ severstal.drawing = (() => {
     }
   }
 
-  function fill(pixels, { mask, channel }, step) {
+  function fill(pixels, { mask, channel, tint = TINT }, step) {
     const colour = colours[channel];
-    forEachPixel(pixels, mask, step, (column, row) => set(pixels, column, row, colour, TINT));
+    forEachPixel(pixels, mask, step, (column, row) => set(pixels, column, row, colour, tint));
   }
 
   function outline(pixels, { mask, channel, style }, step, thick) {

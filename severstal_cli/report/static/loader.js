@@ -3,10 +3,11 @@
 
 severstal.loader = (() => {
   const waiting = new Map();
-  const cached = { masks: new Map(), levels: new Map() };
-  const limits = { masks: 300, levels: 32e6 };
+  const cached = { masks: new Map(), levels: new Map(), rows: new Map() };
+  const limits = { masks: 300, levels: 32e6, rows: 6 };
   const size = {
     masks: () => 1,
+    rows: () => 1,
     levels: (maps) => Array.from(maps.values()).reduce((sum, { steps }) => sum + steps.length, 0),
   };
 
@@ -82,11 +83,17 @@ severstal.loader = (() => {
     });
   }
 
+  // The fields of the rows of an audit in one file.
+  function rows(file) {
+    const key = `rows/${number(file)}`;
+    return remember("rows", key, () => read(key));
+  }
+
   async function inflate(text) {
     const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
-  return { imageFile, masks, levels, cached, limits };
+  return { imageFile, masks, levels, rows, cached, limits };
 })();

@@ -23,6 +23,24 @@ severstal.masks = (() => {
     return { x, w, h, bits };
   }
 
+  // Decodes the text of a table: start and length of each run, counted from 1.
+  function fromText(text, h) {
+    const numbers = text.trim() ? text.trim().split(/\s+/).map(Number) : [];
+    let first = Infinity;
+    let end = 0;
+    for (let i = 0; i + 1 < numbers.length; i += 2) {
+      first = Math.min(first, numbers[i] - 1);
+      end = Math.max(end, numbers[i] - 1 + numbers[i + 1]);
+    }
+    const x = end ? Math.floor(first / h) : 0;
+    const w = Math.ceil(end / h) - x;
+    const bits = new Uint8Array(w * h);
+    for (let i = 0; i + 1 < numbers.length; i += 2) {
+      bits.fill(1, numbers[i] - 1 - x * h, numbers[i] - 1 + numbers[i + 1] - x * h);
+    }
+    return { x, w, h, bits };
+  }
+
   // Removes 8-connected components of fewer than `minimum` pixels, in place.
   function dropSmall(mask, minimum) {
     const { w, h, bits } = mask;
@@ -86,5 +104,5 @@ severstal.masks = (() => {
     return predicted + truth ? (2 * shared) / (predicted + truth) : 1;
   }
 
-  return { fromGaps, fromLevels, area, overlap, dice };
+  return { fromGaps, fromText, fromLevels, area, overlap, dice };
 })();

@@ -8,13 +8,15 @@ severstal.zooming = (() => {
   let panels = [];
   let size = { height: 1, width: 1 };
   let fitted = { height: 1, width: 1, stage: 1 }; // the sheet at zoom 1, and the stage's width
+  let least = 180; // height of a stage, px: on a small screen a wide strip would be a line
   let redraw = () => {};
   let observer = null;
 
   const scale = () => (fitted.width * view.zoom) / size.width;
 
-  function watch(shown, height, width, draw) {
+  function watch(shown, height, width, draw, lowest = 180) {
     panels = shown;
+    least = lowest;
     size = { height, width };
     redraw = draw;
     observer?.disconnect();
@@ -32,8 +34,7 @@ severstal.zooming = (() => {
     const width = stage.clientWidth;
     const fit = Math.min(width / size.width, highest / size.height);
     fitted = { height: size.height * fit, width: size.width * fit, stage: width };
-    // on a small screen a wide strip would be a line: leave room to zoom
-    const room = Math.max(fitted.height, Math.min(180, highest));
+    const room = Math.max(fitted.height, Math.min(least, highest));
     for (const panel of panels) panel.stage.style.height = `${Math.round(room)}px`;
     fitted.room = room;
     position();
@@ -68,6 +69,16 @@ severstal.zooming = (() => {
     view.x += (right * fitted.stage) / 4;
     view.y += (down * fitted.room) / 4;
     position();
+  }
+
+  // Shows a box, in pixels of the image, as large as the stage allows.
+  function to(x, y, width, height) {
+    const fit = fitted.width / size.width;
+    const zoom = Math.min(MAX_ZOOM, Math.max(1, Math.min(fitted.stage / (width * fit), fitted.room / (height * fit))));
+    const middle = (at, length, room) => room / 2 - (at + length / 2) * fit * zoom;
+    Object.assign(view, { zoom, x: middle(x, width, fitted.stage), y: middle(y, height, fitted.room) });
+    position();
+    redraw();
   }
 
   function fit() {
@@ -119,5 +130,5 @@ severstal.zooming = (() => {
     document.getElementById(id).addEventListener("click", call);
   }
 
-  return { watch, zoomIn, zoomOut, fit, move, scale };
+  return { watch, zoomIn, zoomOut, fit, to, move, scale };
 })();

@@ -67,7 +67,7 @@ def accept(
     """
     by_image: dict[str, list[Decision]] = {}
     for decision in decisions:
-        _check_names(path, decision, sizes, class_ids)
+        check_names(path, decision, sizes, class_ids)
         if decision.choice == ACCEPT:
             by_image.setdefault(decision.finding.image_id, []).append(decision)
     changed = dict(masks)
@@ -95,9 +95,8 @@ def accept(
     return changed
 
 
-def _check_names(
-    path: Path, decision: Decision, sizes: Mapping[str, tuple[int, int]], class_ids: Sequence[int]
-) -> None:
+def check_names(path: Path, decision: Decision, sizes: Mapping[str, tuple[int, int]], class_ids: Sequence[int]) -> None:
+    """Raises InputError: a row of `path` names an image or class that does not exist, or its mask is too large."""
     finding = decision.finding
     for name in (finding.image_id, finding.other_image_id):
         if name is not None and name not in sizes:

@@ -11,7 +11,7 @@ Decision: accept, reject, skip, or empty for skip. Rows and columns may have any
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,17 @@ from severstal_cli.errors import InputError
 from severstal_cli.files import replacing
 from severstal_cli.steel.audit.findings import Finding, Kind
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.tables.csv_rows import BrokenRow, RowError, check_count, quote, read_class, read_image_id
+from severstal_cli.steel.tables.csv_rows import (
+    BrokenRow,
+    RowError,
+    check_count,
+    is_table,
+    quote,
+    read_class,
+    read_image_id,
+)
 from severstal_cli.steel.tables.csv_rows import open_rows as open_csv
-from severstal_cli.steel.tables.headers import show
+from severstal_cli.steel.tables.headers import IMAGE, RUNS, show
 from severstal_cli.steel.tables.mask_rows import CUT
 
 COLUMNS = (
@@ -65,30 +73,46 @@ def read_decisions(path: Path) -> list[Decision]:
 
     Raises InputError: the file cannot be read, lacks a column, or has a wrong row: the first such line.
     """
+    return [decision for _, decision in read(path, (*COLUMNS, DECISION))[1]]
+
+
+def read(path: Path, wanted: Sequence[str] = COLUMNS) -> tuple[tuple[str, ...], list[tuple[list[str], Decision]]]:
+    """Read an `audit.csv` that has at least the columns `wanted`: its header, and the fields and decision of each row.
+
+    The fields are unchanged. Without a column Decision every decision is `SKIP`. Raises as `read_decisions`.
+    """
     opened = open_csv(path)
     columns = opened.columns
-    wanted = (*COLUMNS, DECISION)
+    if DECISION in columns:
+        wanted = (*COLUMNS, DECISION)
     missing = [name for name in wanted if columns.count(name) != 1]
     if missing:
         remedy = f"Add a column {DECISION} to audit.csv: accept, reject or skip" if missing == [DECISION] else (
-            "Give audit.csv with a column Decision"
+            "Give audit.csv with a column Decision" if DECISION in wanted else "Give an audit.csv"
         )  # fmt: skip
         raise InputError(f"{path}, line 1", f"missing or doubled: {show(missing)}", remedy)
     places = [columns.index(name) for name in wanted]
-    decisions, line = [], 1
+    rows, line = [], 1
     try:
-        for line, fields in _stripped(opened.rows):
+        for line, fields in opened.rows:
             check_count(fields, columns)
-            decisions.append(_decision(line, *(fields[place] for place in places)))
+            own = [fields[place].strip() for place in places]
+            rows.append((fields, _decision(line, *(own if len(own) > len(COLUMNS) else [*own, SKIP]))))
     except (RowError, BrokenRow) as error:
         line = error.line if isinstance(error, BrokenRow) else line
         raise InputError(f"{path}, line {line}", str(error)) from error
-    return decisions
+    return columns, rows
 
 
-def _stripped(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-    for line, fields in rows:
-        yield line, [field.strip() for field in fields]
+def is_audit(path: Path) -> bool:
+    """Whether the header of a file has the columns of an `audit.csv`."""
+    if not is_table(path) or not path.is_file():
+        return False
+    try:
+        columns = open_csv(path).columns
+    except InputError:
+        return False  # it is refused where it is read
+    return {"Rank", "Kind", IMAGE, RUNS} <= set(columns)
 
 
 def _decision(
