@@ -202,7 +202,9 @@ def export(
         typer.Option(help=f"With --int8: largest accepted loss of mean Dice (default: {configs.MAX_DROP})."),
     ] = configs.ExportConfig.max_drop,
     data: MaybeData = None,
-    batch_size: BatchSize = configs.ExportConfig.batch_size,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="With --int8: images per forward pass (default: 8).")
+    ] = configs.ExportConfig.batch_size,
 ) -> None:
     """Export a run to ONNX or OpenVINO, for `predict` and other programs, and check the result."""
     run = runs.find(run)

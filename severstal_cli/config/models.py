@@ -5,6 +5,7 @@ from pathlib import Path
 
 from severstal_cli.config.checks import check
 from severstal_cli.config.training import TrainConfig
+from severstal_cli.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +45,18 @@ class ExportConfig:
     max_drop: float | None = None
     """With `int8`: largest accepted loss of mean Dice on the validation fold; default: `MAX_DROP`."""
     data: Path | None = None
-    """Data folder; default: that of the run's training."""
-    batch_size: int = 8
+    """Data folder; default: that of the run's training. Not with `image`."""
+    batch_size: int | None = None
+    """With `int8`: images per forward pass; default: 8."""
 
     def __post_init__(self) -> None:
+        for name, value in (("--max-drop", self.max_drop), ("--batch-size", self.batch_size)):
+            if value is not None and not self.int8:
+                raise UsageError(f"{name} is for int8", "", "Give --int8, or leave it out")
+        if self.int8 and self.image is not None:
+            raise UsageError("int8 is checked on the validation fold", "--image", "Leave it out")
+        if self.data is not None and self.image is not None:
+            raise UsageError("--data does nothing with --image", str(self.data), "Leave one of them out")
         check(self.max_drop is None or 0 <= self.max_drop <= 1, "drop of mean Dice", self.max_drop, "0 to 1")
 
 

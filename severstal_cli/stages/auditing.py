@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.audit import accepting, disagreement, finding_table, findings
 from severstal_cli.steel.dataset import data_folder, origin
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.tables import mask_table
+from severstal_cli.steel.tables import csv_rows, mask_table
 from severstal_cli.steel.tables.csv_rows import short
 from severstal_cli.steel.tables.table_files import metadata_path
 from severstal_cli.wording import counted, listed
@@ -66,7 +66,7 @@ def audit(config: AuditConfig, progress: Progress = SILENT) -> AuditResult:
 
     tta.views_of(config.tta)
     path = config.out or Path("audits") / f"{_name_of(config.runs)}.csv"
-    _check_out(path, overwrite=config.overwrite, own="data_fingerprint")
+    _check_out(path, "audit", finding_table.is_audit, overwrite=config.overwrite, own="audit")
     subset = held_out.open_unseen(config.runs, config.data, progress)
     folder, split = subset.data_folder, subset.split
     judged = {share.part for share in subset.shares}
@@ -113,7 +113,8 @@ def apply(config: AcceptConfig, progress: Progress = SILENT) -> AcceptResult:
     for path, what in ((old, "the audited annotations"), (config.decisions, "the decisions")):
         if path.exists() and config.out.exists() and path.samefile(config.out):
             raise UsageError(f"{config.out} would be overwritten", f"it is {what}", "Give another file with --out")
-    _check_out(config.out, overwrite=config.overwrite, own=origin.FIELD)
+    _check_out(config.out, "table of annotations", finding_table.is_annotations, overwrite=config.overwrite,
+               own=origin.FIELD)  # fmt: skip
     decisions = finding_table.read_decisions(config.decisions)
     choices = Counter(decision.choice for decision in decisions)
     if not choices[finding_table.ACCEPT]:
@@ -145,12 +146,19 @@ def _name_of(runs: Sequence[Path]) -> str:
     return whole if len(whole) <= LONGEST_NAME else f"{short(names[0])}-and-{len(names) - 1}-more"
 
 
-def _check_out(path: Path, *, overwrite: bool, own: str) -> None:
-    """`own`: a field of the JSON beside an earlier result, which may be replaced with it. Raises SeverstalError."""
+def _check_out(path: Path, what: str, is_own: Callable[[Sequence[str]], bool], *, overwrite: bool, own: str) -> None:
+    """Check that `path` can be written, and replaces nothing but a file of its kind.
+
+    what: the kind of file. is_own: whether a file with these columns is of this kind. own: a field of the JSON beside
+    an earlier result, which may be replaced with it. Raises SeverstalError.
+    """
     if path.suffix == ".json" or path.name in ("", ".."):
         raise UsageError("wrong name for a table", str(path), "A JSON of that name is written beside it")
-    if path.exists() and not path.is_dir() and not overwrite:
-        raise OutputError(f"{path} exists already", "", "Give another file, or replace it by --overwrite")
+    if path.exists() and not path.is_dir():
+        if not overwrite:
+            raise OutputError(f"{path} exists already", "", "Give another file, or replace it by --overwrite")
+        if not is_own(_columns_of(path)):
+            raise UsageError(f"{path} would be overwritten", f"it is no {what}", "Give another file with --out")
     beside = metadata_path(path)
     if beside.exists():
         try:
@@ -161,6 +169,14 @@ def _check_out(path: Path, *, overwrite: bool, own: str) -> None:
             raise InputError(f"{beside} exists and is of another command", "", "Choose another name for --out")
     for each in (path, beside):
         files.check_writable(each)
+
+
+def _columns_of(path: Path) -> tuple[str, ...]:
+    """The header of a CSV file; () of a file that is none."""
+    try:
+        return csv_rows.open_rows(path).columns
+    except InputError:
+        return ()
 
 
 def _rows(table: mask_table.MaskTable, masks: Mapping[accepting.Key, rle.RLE]) -> list[tuple[str, int]]:

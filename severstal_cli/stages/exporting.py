@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 
 from severstal_cli import files
 from severstal_cli.config import MAX_DROP, ExportConfig
-from severstal_cli.errors import InputError, RunError, UsageError
+from severstal_cli.errors import InputError, RunError
 from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.inference import engines, export, held_out, int8_run, rule_search
 from severstal_cli.learning.inference.engines import Member
@@ -45,14 +45,13 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
     """Write a run with its network in another format, for `predict`, `score` and `thresholds`.
 
     Raises:
-        UsageError: unknown format, or options that do not go together.
+        UsageError: unknown format, or int8 for one other than OpenVINO.
         InputError: `out` exists, there is no image to check with, or for int8 no validation fold.
         RunError: the run is missing or incomplete, its data has changed, or the exported network gives other levels
             than torch, or in int8 a lower Dice.
         MachineError: the format needs a library that is not installed.
         OutputError: the run cannot be written.
     """
-    _check_options(config)
     export.check(config.format, int8=config.int8)
     card = model_card.read_card(config.run)
     kind = f"{config.format}-int8" if config.int8 else config.format
@@ -78,13 +77,6 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
     return ExportResult(folder=out, file=out / file.name, image=image, largest_difference=difference)
 
 
-def _check_options(config: ExportConfig) -> None:
-    if not config.int8 and config.max_drop is not None:
-        raise UsageError("--max-drop is for int8", "", "Give --int8, or leave it out")
-    if config.int8 and config.image is not None:
-        raise UsageError("int8 is checked on the validation fold", "--image", "Leave it out")
-
-
 def _export_int8(
     config: ExportConfig, member: Member, card: model_card.ModelCard, out: Path, progress: Progress
 ) -> ExportResult:
@@ -98,7 +90,7 @@ def _export_int8(
     max_drop = MAX_DROP if config.max_drop is None else config.max_drop
     with files.replacing_folder(out) as folder:
         made = int8_run.quantise_run(member, part, folder / engines.XML, views=views, max_drop=max_drop,
-                                     batch_size=config.batch_size, progress=progress)  # fmt: skip
+                                     batch_size=config.batch_size or 8, progress=progress)  # fmt: skip
         model_card.write_card(folder, dataclasses.replace(card, int8=made.int8, validation_dice=made.validation_dice))
         rules = tuple(choice.rule for choice in made.searched.chosen.choices)
         named = dataclasses.replace(part, folders=(out,))

@@ -273,3 +273,30 @@ def test_the_annotations_are_never_overwritten(
         code, _, err = severstal("audit", "--apply", decisions, "--data", data, "--out", out, "--overwrite")
         assert (code, said in err) == (2, True)
     assert ((data / "train.csv").read_bytes(), decisions.read_bytes()) == before
+
+
+def test_only_a_file_of_the_same_kind_is_overwritten(
+    severstal: Severstal, trained: tuple[Path, Path], perfect: object, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(trained[0], data)
+    audit = tmp_path / "a.csv"
+    severstal("audit", trained[1], "--out", audit)
+    decisions = decide(audit, tmp_path / "d.csv", lambda row: "accept")
+    (tmp_path / "notes.csv").write_bytes(b"\x00\xff")
+    kept = {path: path.read_bytes() for path in (audit, data / "train.csv", data / "splits.csv",
+                                                 tmp_path / "notes.csv")}  # fmt: skip
+    for out in (data / "train.csv", data / "splits.csv", tmp_path / "notes.csv"):
+        code, _, err = severstal("audit", trained[1], "--out", out, "--overwrite")
+        assert (code, f"{out} would be overwritten: it is no audit. Give another" in err) == (2, True)
+    apply = "audit", "--apply", decisions, "--data", trained[0], "--overwrite", "--out"
+    for out in (audit, data / "splits.csv", tmp_path / "notes.csv"):
+        code, _, err = severstal(*apply, out)
+        assert (code, f"{out} would be overwritten: it is no table of annotations" in err) == (2, True)
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert not list(data.glob("*.json"))
+    assert severstal(*apply, data / "train.csv")[0] == 0
+    assert severstal("audit", trained[1], "--out", decisions, "--overwrite")[0] == 0
+    shutil.copy(trained[1] / "thresholds.json", tmp_path / "t.json")
+    code, _, err = severstal("audit", trained[1], "--out", tmp_path / "t.csv")
+    assert (code, "exists and is of another command" in err) == (1, True)

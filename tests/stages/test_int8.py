@@ -210,8 +210,11 @@ def test_wrong_requests_are_refused_before_any_work(
         "int8 is no gain with --format onnx: ONNX Runtime is slow in int8. Give --format openvino"
     )
     assert error_of(UsageError, int8=False, max_drop=0.1) == "--max-drop is for int8. Give --int8, or leave it out"
+    assert error_of(UsageError, int8=False, batch_size=3) == "--batch-size is for int8. Give --int8, or leave it out"
     image = next((trained[0] / "train_images").iterdir())
     assert "checked on the validation fold: --image. Leave it out" in error_of(UsageError, image=image)
+    both = error_of(UsageError, int8=False, data=trained[0], image=image)
+    assert both == f"--data does nothing with --image: {trained[0]}. Leave one of them out"
     for value in (-0.1, 1.1, float("nan")):
         assert "drop of mean Dice" in error_of(UsageError, max_drop=value)
     every = error_of(InputError, run=members["every"])

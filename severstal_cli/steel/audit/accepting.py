@@ -124,7 +124,7 @@ def _changes(
     shown, removed, added = mask, nothing, nothing  # shown: what the box and the area in the row are of
     if finding.kind == Kind.MISSED:
         added = mask
-        fits = not own[mask].all()  # else it was accepted before
+        fits = True
     elif finding.kind in (Kind.INVENTED, Kind.WRONG_CLASS):
         removed = mask
         fits = bool((touched(own, mask) == mask).all())
@@ -138,6 +138,7 @@ def _changes(
         same_size = sizes[finding.other_image_id] == size
         fits = same_size and np.array_equal(masks.get(other, rle.EMPTY), finding.mask)
         shown, removed, added = (own if own.any() else mask), own, mask
+    fits = fits and not np.array_equal(own & ~removed | added, own)  # else it was accepted before
     if not fits or finding.pixels != np.count_nonzero(shown) or finding.box != box_of(shown):
         raise InputError(f"{path}, line {decision.line}",
                          f"{finding.kind} in {short(finding.image_id)}, class {finding.class_id}, is not in these "

@@ -29,7 +29,7 @@ from severstal_cli.steel.tables.csv_rows import (
     read_image_id,
 )
 from severstal_cli.steel.tables.csv_rows import open_rows as open_csv
-from severstal_cli.steel.tables.headers import IMAGE, RUNS, show
+from severstal_cli.steel.tables.headers import IMAGE, RUNS, layout_of, show
 from severstal_cli.steel.tables.mask_rows import CUT
 
 COLUMNS = (
@@ -66,6 +66,16 @@ def write(path: Path, findings: Sequence[Finding]) -> None:
                 (rank, each.image_id, each.class_id, each.kind, f"{each.score:.4f}", *each.box, each.pixels,
                  each.predicted_class_id or "", each.other_image_id or "", rle.to_text(each.mask))
             )  # fmt: skip
+
+
+def is_audit(columns: Sequence[str]) -> bool:
+    """Whether a table with this header is an audit, with or without decisions."""
+    return set(COLUMNS) <= set(columns)
+
+
+def is_annotations(columns: Sequence[str]) -> bool:
+    """Whether a table with this header holds masks and is no audit, which has their columns, too."""
+    return layout_of(columns) is not None and not is_audit(columns)
 
 
 def read_decisions(path: Path) -> list[Decision]:

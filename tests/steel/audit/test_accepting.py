@@ -86,6 +86,15 @@ def test_a_disagreement_takes_the_mask_of_the_other_image() -> None:
     assert texts(accept(OWN, [emptied])) == {}
 
 
+def test_a_disagreement_that_drew_an_empty_mask_is_not_accepted_again() -> None:
+    masks = {("b.png", 0): drawn(C)}
+    one = finding(Kind.DISAGREEMENT, C, drawn(C), other_image_id="b.png")
+    new = accept(masks, [one])
+    assert texts(new) == texts({("a.png", 0): drawn(C), ("b.png", 0): drawn(C)})
+    with pytest.raises(InputError, match="is not in these annotations"):
+        accept(new, [one])
+
+
 def test_a_mask_that_loses_all_of_its_components_is_gone() -> None:
     assert accept({("a.png", 0): drawn(B)}, [INVENTED]) == {}
 
