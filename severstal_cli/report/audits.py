@@ -32,7 +32,6 @@ from severstal_cli.steel.audit.finding_table import Decision
 from severstal_cli.steel.audit.findings import Finding, Kind
 from severstal_cli.steel.dataset import data_folder
 from severstal_cli.steel.dataset.data_folder import DataFolder
-from severstal_cli.steel.tables.headers import RUNS
 from severstal_cli.steel.tables.table_files import metadata_path
 from severstal_cli.wording import class_label, counted
 
@@ -230,7 +229,7 @@ def _index(
         "sizes": [side for name in shown for side in sizes[name]],
         "rows": ROWS,
         "columns": kept,
-        "mask": kept.index(RUNS),
+        "mask": kept.index("EncodedPixels"),
         "rank": [fields[rank].strip() for fields, _ in rows],
         "image": [row_of[each.image_id] for each in found],
         "channel": [each.class_id - 1 for each in found],

@@ -29,7 +29,7 @@ from severstal_cli.steel.tables.csv_rows import (
     read_image_id,
 )
 from severstal_cli.steel.tables.csv_rows import open_rows as open_csv
-from severstal_cli.steel.tables.headers import IMAGE, RUNS, layout_of, show
+from severstal_cli.steel.tables.headers import layout_of, show
 from severstal_cli.steel.tables.mask_rows import CUT
 
 COLUMNS = (
@@ -68,14 +68,14 @@ def write(path: Path, findings: Sequence[Finding]) -> None:
             )  # fmt: skip
 
 
-def is_audit(columns: Sequence[str]) -> bool:
+def has_columns(columns: Sequence[str]) -> bool:
     """Whether a table with this header is an audit, with or without decisions."""
     return set(COLUMNS) <= set(columns)
 
 
 def is_annotations(columns: Sequence[str]) -> bool:
     """Whether a table with this header holds masks and is no audit, which has their columns, too."""
-    return layout_of(columns) is not None and not is_audit(columns)
+    return layout_of(columns) is not None and not has_columns(columns)
 
 
 def read_decisions(path: Path) -> list[Decision]:
@@ -115,14 +115,14 @@ def read(path: Path, wanted: Sequence[str] = COLUMNS) -> tuple[tuple[str, ...], 
 
 
 def is_audit(path: Path) -> bool:
-    """Whether the header of a file has the columns of an `audit.csv`."""
+    """Whether a file is meant as an audit, by its header."""
     if not is_table(path) or not path.is_file():
         return False
     try:
         columns = open_csv(path).columns
     except InputError:
         return False  # it is refused where it is read
-    return {"Rank", "Kind", IMAGE, RUNS} <= set(columns)
+    return {"Rank", "Kind", "ImageId", "EncodedPixels"} <= set(columns)  # others may be missing: `read` says which
 
 
 def _decision(
