@@ -193,11 +193,10 @@ def _facts(candidate: _Candidate) -> dict[str, Any]:
     from severstal_cli.learning.runs import model_card, run_folder
     from severstal_cli.learning.training import history
 
-    card = model_card.read_card(candidate.runs[0])
-    try:
-        parameters = sum(value.numel() for value in run_folder.load_network(candidate.runs[0], card).parameters())
-    except InputError:  # an exported run has no weights to count
-        parameters = None
+    run, parameters = candidate.runs[0], None
+    if (run / run_folder.WEIGHTS).is_file():  # an exported run has none to count
+        network = run_folder.load_network(run, model_card.read_card(run))
+        parameters = sum(value.numel() for value in network.parameters())
     times = [rows[-1].elapsed_s for folder in candidate.runs if (rows := history.read(folder))]
     speeds = [scores.images_per_s for scores in candidate.scores if scores.images_per_s]
     return {

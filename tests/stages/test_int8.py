@@ -14,12 +14,19 @@ import torch
 from typer.testing import CliRunner
 
 from severstal_cli.cli import app
-from severstal_cli.config import ExportConfig, PredictConfig, ReportConfig, ScoreConfig
+from severstal_cli.config import (
+    CompareConfig,
+    ExportConfig,
+    PredictConfig,
+    ReportConfig,
+    ScoreConfig,
+    ThresholdsConfig,
+)
 from severstal_cli.errors import InputError, MachineError, RunError, UsageError
 from severstal_cli.learning.inference import int8, int8_run
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.model import Model
-from severstal_cli.stages import exporting, prediction, reporting, scoring
+from severstal_cli.stages import comparing, exporting, prediction, reporting, scoring, threshold_search
 from severstal_cli.steel.dataset import splits
 from severstal_cli.steel.tables import mask_table
 
@@ -106,6 +113,11 @@ def test_every_command_takes_the_folder(
         (sorted(images.iterdir())[1].name, channel) in masks for channel in range(2)
     ]
     reporting.report(ReportConfig(shown=(made.folder,), part="validation", out=tmp_path / "report"))
+    compare = CompareConfig(candidates=(str(made.source), str(made.folder)), out=tmp_path / "compared")
+    assert [row.parameters is None for row in comparing.compare(compare).rows[:2]] == [False, True]
+    searched = json.loads((made.folder / "thresholds.json").read_text())["mean_dice"]
+    config = ThresholdsConfig(runs=(made.folder,), out=tmp_path / "thresholds.json")
+    assert threshold_search.search(config).mean_dice == pytest.approx(searched, abs=1e-9)
     shown = CliRunner().invoke(app, ["models", str(made.folder)])
     assert "14 layers in int8, calibrated on" in " ".join(shown.output.split())
 
