@@ -67,8 +67,8 @@ def markdown(result: CompareResult) -> str:
     first = result.rows[0].score
     classes = [f"class {_literal(label)}" for label in first.labels()]
     level = percent(result.rows[-1].differences[-1].level)
-    header = ["", "mean Dice", "95 % interval", "where the class is there", *classes, "masks", "weights", "training",
-              "images/s", "less the first", f"{level} interval of it"]  # fmt: skip
+    header = ["", "mean Dice", "95 % interval", "Dice if present", *classes, "masks", "weights", "training",
+              "images/s", "difference", f"{level} interval of it"]  # fmt: skip
     lines = [counted(first.images), "", f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     for row in result.rows:
         cells = cells_of(row)
