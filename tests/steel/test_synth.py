@@ -185,13 +185,13 @@ def test_masks_of_a_copy_are_moved_and_at_times_wider_or_narrower_but_never_lost
     labels = np.zeros(SMALL, np.uint8)
     labels[20:40, 50:90], labels[30:50, 120:150] = 3, 4
     areas = Counter(
-        np.sign(np.count_nonzero(series._redraw(np.random.default_rng(k), labels)) - 1400) for k in range(100)
+        np.sign(np.count_nonzero(series._redraw(np.random.default_rng(k), labels, 1.0)) - 1400) for k in range(100)
     )
     assert areas[0] > 40
     assert min(areas[-1], areas[1]) > 8
     tiny = np.zeros(SMALL, np.uint8)
     tiny[5:9, 5:7] = 1  # eroded, it would be gone
-    assert all(series._redraw(np.random.default_rng(k), tiny).sum() >= 6 for k in range(30))
+    assert all(series._redraw(np.random.default_rng(k), tiny, 1.0).sum() >= 6 for k in range(30))
 
 
 def test_test_images_repeat_no_training_image_and_show_other_rolls():
