@@ -29,7 +29,7 @@ class _Scale:
     epochs: int
 
 
-WHOLE, FAST = _Scale(train_images=900, epochs=10), _Scale(train_images=400, epochs=5)
+WHOLE, FAST = _Scale(train_images=900, epochs=9), _Scale(train_images=400, epochs=5)
 
 
 @dataclass(frozen=True, kw_only=True)
