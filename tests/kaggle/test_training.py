@@ -279,7 +279,11 @@ def test_a_session_respects_its_time_limit_and_the_next_one_resumes(
     assert not (folder / run_folder.THRESHOLDS).exists()
     before = run_folder.read_checkpoint(folder)["history"]
     assert "severstal: the session's time is used up: --resume resumes in another one" in said.lines
-    result = train(epochs=len(before) + 1, resume=True)
+    try:
+        result = train(epochs=len(before) + 1, resume=True)
+    except BaseException:
+        print("\n".join(said.lines[-60:]))
+        raise
     assert (result.finished, result.epochs) == (True, len(before) + 1)
     assert run_folder.read_checkpoint(folder)["history"][: len(before)] == before
     assert (folder / run_folder.THRESHOLDS).exists()
