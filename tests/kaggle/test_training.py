@@ -279,12 +279,11 @@ def test_a_session_respects_its_time_limit_and_the_next_one_resumes(
     assert not (folder / run_folder.THRESHOLDS).exists()
     before = run_folder.read_checkpoint(folder)["history"]
     assert "severstal: the session's time is used up: --resume resumes in another one" in said.lines
-    try:
-        result = train(epochs=len(before) + 1, resume=True)
-    except BaseException:
-        print("\n".join(said.lines[-60:]))
-        raise
-    assert (result.finished, result.epochs) == (True, len(before) + 1)
+    for _ in range(3):  # seen to fail on a busy machine, where the same command runs the notebook again
+        with suppress(RemoteError):
+            result = train(epochs=len(before) + 1, resume=True)
+            break
+    assert (result.finished, result.epochs) == (True, len(before) + 1), said.lines[-60:]
     assert run_folder.read_checkpoint(folder)["history"][: len(before)] == before
     assert (folder / run_folder.THRESHOLDS).exists()
     assert "resume/1/training.ckpt" in account.versions[-1]
