@@ -54,7 +54,7 @@ def download(
 @app.command(rich_help_panel=DATA)
 def demo(
     out: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="A new or empty folder, or an earlier demo.")],
-    fast: Annotated[bool, typer.Option("--fast", help="Fewer images and epochs: a look in 90 seconds.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Fewer images and epochs: a look in two minutes.")] = False,
     open_page: OpenPage = False,
     seed: Seed = configs.DemoConfig.seed,
 ) -> None:
