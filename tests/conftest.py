@@ -18,7 +18,7 @@ from severstal_cli.steel.tables import confidence, mask_table
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Names bytes by their argument: gzip writes the time into them, and two processes must name a test alike."""
+    """Names bytes by their argument: gzip writes the time into them, but all processes need the same names."""
     return argname if isinstance(val, bytes) else None
 
 

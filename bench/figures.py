@@ -1,6 +1,6 @@
 """Make the figures of docs/ and README.md from synthetic steel.
 
-    python bench/pictures.py --work DIR
+    python bench/figures.py --work DIR
 
 Runs `severstal demo DIR` unless DIR holds a demo. Then writes docs/curves.png (training of linknet),
 docs/thresholds.png (its threshold search), docs/panel.png (`compare`) and docs/report*.png (screenshots of `report` in
