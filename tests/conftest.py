@@ -2,8 +2,11 @@
 
 import importlib.util
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 # the arrays here are tiny: more threads only wait for each other; before torch and numba are imported, for children too
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -120,6 +123,34 @@ def with_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def heard() -> Heard:
     return Heard()
+
+
+class Outcome(NamedTuple):
+    """The exit code of a command, and what it printed, without colours."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def severstal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """`severstal("train --fold 2")` and `severstal("train", "--fold", 2)` run this command line in this process."""
+    from severstal_cli import cli
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("SEVERSTAL_DEBUG", raising=False)
+
+    def run(*words: object) -> Outcome:
+        line = str(words[0]).split() if len(words) == 1 else map(str, words)
+        monkeypatch.setattr(sys, "argv", ["severstal", *line])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in capfd.readouterr())
+        return Outcome(code=int(end.value.code or 0), out=out, err=err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

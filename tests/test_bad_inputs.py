@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from severstal_cli import cli, progress
+from severstal_cli import progress
 from severstal_cli.config import TrainConfig
 from severstal_cli.learning.training import loop
 from severstal_cli.steel.dataset import splits
@@ -41,16 +40,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 96)).astype(np.uint8)
 Step = Callable[[], object]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a command left: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-
-Severstal = Callable[[str], Outcome]
+Severstal = Callable[[str], Any]
 
 
 @pytest.fixture
@@ -73,17 +63,9 @@ def work(trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
-def severstal(work: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Severstal:
-    """`severstal("train --fold 2")` runs this command line in `work`."""
-
-    def run(line: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["severstal", *line.split()])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in capfd.readouterr())
-        return Outcome(code=int(end.value.code or 0), out=out, err=err)
-
-    return run
+def severstal(severstal: Severstal, work: Path) -> Severstal:
+    """In `work`."""
+    return severstal
 
 
 def snapshot(folder: Path) -> dict[str, str]:
@@ -775,7 +757,7 @@ def flipped(data: bytes) -> bytes:
     return data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
 
 
-def check_message(outcome: Outcome, said: str, code: int = 1) -> None:
+def check_message(outcome: Any, said: str, code: int = 1) -> None:
     """The exit code, nothing on stdout, and at the end of stderr the one line that says all."""
     lines = outcome.err.splitlines()
     assert (outcome.code, outcome.out) == (code, ""), outcome.err

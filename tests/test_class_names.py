@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 from severstal_cli import printing
-from severstal_cli.cli import main
 from severstal_cli.config import (
     CheckConfig,
     CompareConfig,
@@ -45,20 +43,6 @@ FILE = f"scratch\n{ODD}\n"
 TRUTH = "ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,2,11 10\n"
 
 Severstal = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def severstal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Severstal:
-    """`severstal("score", ...)` -> exit code, standard output, standard error."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["severstal", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return int(end.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,7 @@ COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands
 PARAMETERS = [(name, parameter) for name, command in COMMANDS.items() for parameter in command.params]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a command left: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-
-Severstal = Callable[..., Outcome]
+Severstal = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
@@ -46,22 +36,6 @@ def any_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stages are replaced here: neither data nor runs are there (`test_early` is about them)."""
     for name in ("training", "runs", "prediction", "score", "comparison", "report"):
         monkeypatch.setattr(early, f"check_{name}", lambda *_, **__: None)
-
-
-@pytest.fixture
-def severstal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Severstal:
-    """`severstal("train", "--fold", "2")` runs this command line."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("SEVERSTAL_DEBUG", raising=False)
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["severstal", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in capsys.readouterr())
-        return Outcome(code=int(end.value.code or 0), out=out, err=err)
-
-    return run
 
 
 @pytest.fixture
@@ -304,7 +278,7 @@ def test_a_fault_is_one_line(
     severstal: Severstal, monkeypatch: pytest.MonkeyPatch, error: BaseException, line: str
 ) -> None:
     make_train_raise(monkeypatch, error)
-    assert severstal("train") == Outcome(code=1, out="", err=line + "\n")
+    assert severstal("train") == (1, "", line + "\n")
 
 
 def test_a_wrong_setting_is_one_line(severstal: Severstal) -> None:
@@ -345,7 +319,7 @@ def test_an_interrupted_command_is_one_line(severstal: Severstal, monkeypatch: p
 
     monkeypatch.setattr(encoding, "decode", stage)
     outcome = severstal("decode", "table.csv", "--out", "masks", "--size", "4x4")
-    assert outcome == Outcome(code=130, out="", err="\nseverstal: interrupted\n")
+    assert outcome == (130, "", "\nseverstal: interrupted\n")
 
 
 def test_runs_weights_and_thresholds_reach_the_stages(severstal: Severstal, monkeypatch: pytest.MonkeyPatch) -> None:

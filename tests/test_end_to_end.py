@@ -5,14 +5,13 @@ The set is unlike the competition's in all that may differ: odd size, three clas
 
 import csv
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from severstal_cli import cli
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables import mask_table
@@ -23,18 +22,14 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def severstal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def severstal(severstal: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`severstal("split", "--data", "data")` runs a command that must succeed, in an empty folder; its stdout."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["severstal", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert not end.value.code, f"{arguments}\n{out}\n{err}"
-        return out
+        code, out, err = severstal(*arguments)
+        assert not code, f"{arguments}\n{out}\n{err}"
+        return str(out)
 
     return run
 

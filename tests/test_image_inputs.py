@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from severstal_cli import cli
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.tables.mask_table import read_table
@@ -24,24 +22,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def severstal(
-    trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Run:
-    """`severstal("predict", "new")` runs it in a folder with `data` and `models/good`: exit code, stdout, stderr."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("SEVERSTAL_DEBUG", raising=False)
+def severstal(severstal: Run, trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`severstal("predict", "new")` runs it in a folder with `data` and `models/good`."""
     shutil.copytree(trained[0], tmp_path / "data")
     shutil.copytree(trained[1], tmp_path / "models" / "good")
     monkeypatch.chdir(tmp_path)
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["severstal", *" ".join(words).split()])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in capfd.readouterr())
-        return int(end.value.code or 0), out, err
-
-    return run
+    return lambda *words: severstal(" ".join(words))
 
 
 def scene(seed: int = 0) -> np.ndarray:

@@ -5,14 +5,12 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from severstal_cli import cli
 from severstal_cli.cli import early
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import InputError
@@ -32,19 +30,11 @@ Severstal = Callable[[str], tuple[int, str, str]]
 
 
 @pytest.fixture
-def severstal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Severstal:
-    """`severstal("models a")` in a folder of its own -> exit code, standard output, standard error."""
+def severstal(severstal: Severstal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Severstal:
+    """In a folder of its own, on a narrow terminal."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-
-    def run(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["severstal", *line.split()])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in capsys.readouterr())
-        return int(end.value.code or 0), out, err
-
-    return run
+    return severstal
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pytest
 from server import TOKEN, Server
 from storage import CALL, SIGNATURE, Storage, breaks, stalls
 
-from severstal_cli import cli, config, files
+from severstal_cli import config, files
 from severstal_cli.kaggle import archive, client
 from severstal_cli.stages import downloading
 from severstal_cli.steel.images import decoding
@@ -27,16 +26,7 @@ from severstal_cli.steel.images import decoding
 STEEL = config.Competition(slug="steel", train_images=6, test_images=3, masks=4)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """Exit code, standard output and standard error of a command."""
-
-    code: int
-    out: str
-    err: str
-
-
-Download = Callable[..., Outcome]
+Download = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
@@ -80,17 +70,9 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def download(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Download:
+def download(severstal: Download, data: Path) -> Download:
     """`download("--stall", "5s")` runs this command line."""
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["severstal", "download", "--data", str(data), *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return Outcome(code=int(end.value.code or 0), out=out, err=err)
-
-    return run
+    return functools.partial(severstal, "download", "--data", data)
 
 
 def tree(folder: Path) -> dict[str, bytes]:

@@ -2,12 +2,12 @@
 
 import json
 import re
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from severstal_cli.cli import main
 from severstal_cli.errors import InputError, OutputError
 from severstal_cli.kaggle import submission_log
 
@@ -15,14 +15,6 @@ ROW = {
     "date": "2026-11-23T04:55:00Z", "name": "severstal-unet-small-fold0", "runs": "unet-small-fold0",
     "validation_dice": 0.912345, "status": "complete", "public": 0.88123, "private": 0.87, "private_place": 1043,
 }  # fmt: skip
-
-
-def show(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(sys, "argv", ["severstal", "submissions", *arguments])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code
 
 
 def test_a_row_is_added_and_then_updated(tmp_path: Path) -> None:
@@ -79,25 +71,22 @@ def test_no_history_and_one_that_cannot_be_read_or_written(tmp_path: Path) -> No
 
 
 def test_the_table_fits_80_columns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, severstal: Callable[..., Any]
 ) -> None:
     submission_log.record(tmp_path, 7, ROW)
     submission_log.record(
         tmp_path, 8, {**ROW, "status": "pending", "public": None, "private": None, "private_place": None}
     )
-    show(monkeypatch, str(tmp_path))
-    lines = capsys.readouterr().out.splitlines()
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = severstal("submissions", tmp_path).out.splitlines()
     assert max(map(len, lines)) <= 80
     table = [line for line in lines if "2026-11-23" in line]
     assert re.fullmatch(r" *2026-11-23 +unet-small-fold0 +0\.9123 +0\.8812 +0\.8700 +1043 *", table[0])
     assert re.fullmatch(r" *2026-11-23 +unet-small-fold0 +0\.9123 +pending *", table[1])
 
 
-def test_the_history_as_json_and_an_empty_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    show(monkeypatch, str(tmp_path))
-    assert capsys.readouterr().out == f"nothing was submitted yet: no rows in {tmp_path / 'history.csv'}\n"
+def test_the_history_as_json_and_an_empty_one(tmp_path: Path, severstal: Callable[..., Any]) -> None:
+    nothing = f"nothing was submitted yet: no rows in {tmp_path / 'history.csv'}\n"
+    assert severstal("submissions", tmp_path) == (0, nothing, "")
     submission_log.record(tmp_path, 7, ROW)
-    show(monkeypatch, str(tmp_path), "--json")
-    assert json.loads(capsys.readouterr().out)[0]["public"] == "0.88123"
+    assert json.loads(severstal("submissions", tmp_path, "--json").out)[0]["public"] == "0.88123"

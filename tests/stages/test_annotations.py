@@ -20,7 +20,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from severstal_cli.cli import main
 from severstal_cli.config import EncodeConfig
 from severstal_cli.errors import InputError, MachineError, UsageError
 from severstal_cli.progress import SILENT, Progress
@@ -423,16 +422,10 @@ def test_a_background_of_cvat_cuts_by_its_z_order(tmp_path: Path) -> None:
     assert rle.area(rle.from_text(above.split(",")[2])) < rle.area(rle.from_text(below.split(",")[2]))
 
 
-def test_the_command_prints_the_classes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_prints_the_classes(tmp_path: Path, severstal: Callable[..., Any]) -> None:
     given = lay(tmp_path / "s", "cvat", cvat(cvat_polygon(P), '<tag label="spot"/>', labels="scratch,spot"))
-    arguments = ["encode", str(given), "--out", str(tmp_path / "t.csv"), "--class-names", "spot,scratch"]
-    monkeypatch.setattr(sys, "argv", ["severstal", *arguments])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code
-    printed = capsys.readouterr()
+    printed = severstal("encode", given, "--out", tmp_path / "t.csv", "--class-names", "spot,scratch")
+    assert not printed.code
     assert printed.out.splitlines()[1] == "class 1 = spot (0 masks), class 2 = scratch (1 mask)"
     assert "CVAT annotations of 1 image\n" in printed.err
     assert "1 tags are ignored" in printed.err

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from severstal_cli import cli
 from severstal_cli.config import TrainConfig
 from severstal_cli.learning.inference import held_out
 from severstal_cli.learning.runs import model_card
@@ -26,22 +24,6 @@ from severstal_cli.steel.tables import mask_table
 
 Severstal = Callable[..., tuple[int, str, str]]
 SIZE = (64, 96)
-
-
-@pytest.fixture
-def severstal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Severstal:
-    """`severstal("audit", ...)` -> exit code, stdout, stderr."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("SEVERSTAL_DEBUG", raising=False)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["severstal", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = (re.sub(r"\x1b\[[\d;]*m", "", text) for text in capsys.readouterr())
-        return int(end.value.code or 0), out, err
-
-    return run
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
