@@ -15,16 +15,14 @@ if TYPE_CHECKING:
 
 def print_split(result: "SplitResult") -> None:
     """Images of each fold and of the holdout set, by class."""
-    with_class = result.parts[-1].with_class
+    counts = result.counts
+    classes = [column for column in counts if isinstance(column, int)]
     # with many class ids, most may be in no image, as in label images of other sets
-    shown = [channel for channel, images in enumerate(with_class) if images or len(with_class) < 8]
-    names = (f"class {class_label(channel, result.class_names)}" for channel in shown)
-    header = ("subset", "images", "clean", *names, "near-duplicates")
-    rows = []
-    for part in result.parts:
-        counts = (part.images, part.clean, *(part.with_class[channel] for channel in shown))
-        rows.append((part.part, *map(str, counts), f"{part.grouped_images} in {part.groups}"))
-    print_table(f"{result.path}", header, rows)
+    classes = [class_id for class_id in classes if counts.loc["all", class_id] or len(classes) < 8]
+    shown = counts[["images", "clean", *classes]].astype(str)
+    shown["near-duplicates"] = [f"{row['near-duplicates']} in {row['groups']}" for _, row in counts.iterrows()]
+    names = (f"class {class_label(class_id - 1, result.class_names)}" for class_id in classes)
+    print_table(f"{result.path}", ("subset", "images", "clean", *names, "near-duplicates"), list(shown.itertuples()))
 
 
 def print_thresholds(result: "ThresholdsResult") -> None:
@@ -95,20 +93,15 @@ def print_comparison(result: "CompareResult") -> None:
     """Scores of the candidates and of predicting nothing, overall and by class, and the verdicts."""
     from severstal_cli.steel.scoring import comparison
 
-    first = result.rows[0].score
-    rows, of_classes = [], []
-    for row in result.rows:
-        cells = comparison.cells_of(row)
-        rows.append((row.name, cells.mean_dice, cells.interval, cells.mean_dice_present, cells.masks))
-        of_classes.append((row.name, *cells.dice_by_class, cells.weights, cells.training, cells.images_per_s))
-    rows.append(("predicting nothing", figure(first.all_empty), "", figure(0.0), "0"))
-    of_classes.append(("predicting nothing", *(figure(found.all_empty) for found in first.by_class), "", "", ""))
-    header = ("", "mean Dice", "95 % interval", "if present", "masks")
+    first, shown = result.rows[0].score, comparison.table(result)
     true_masks = counted(int(_sum(first, "true_masks")), "true mask")
-    print_table(f"{counted(first.images)} with {true_masks}", header, rows)
-    names = tuple(f"class {label}" for label in first.labels())
     verdicts = "\n".join(row.verdict for row in result.rows if row.verdict)
-    print_table("by class", ("", *names, "weights", "training", "images/s"), of_classes, verdicts)
+    scores = ["mean Dice", "95 % interval", "if present", "masks"]
+    by_class = [*(f"class {label}" for label in first.labels()), "weights", "training", "images/s"]
+    for title, columns, caption in (
+        (f"{counted(first.images)} with {true_masks}", scores, ""), ("by class", by_class, verdicts)
+    ):  # fmt: skip
+        print_table(title, ("", *columns), list(shown[columns].itertuples()), caption)
 
 
 def print_submissions(rows: Sequence[Mapping[str, str]]) -> None:

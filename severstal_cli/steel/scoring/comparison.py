@@ -1,15 +1,19 @@
-"""The result of `compare`: one row per candidate, as JSON values and as a Markdown table."""
+"""The result of `compare`: one row per candidate, as JSON values and as tables."""
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from severstal_cli.steel.scoring.scores import Difference, ScoreResult
 from severstal_cli.wording import between, counted, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,65 +66,55 @@ class CompareResult:
         }
 
 
+def table(result: CompareResult) -> "pd.DataFrame":
+    """The figures as texts, for every table that shows them; a row per candidate, and one of predicting nothing.
+
+    Empty: not known. A mean Dice of several trainings has its standard deviation.
+    """
+    import pandas as pd
+
+    first, rows = result.rows[0].score, []
+    classes = [f"class {label}" for label in first.labels()]
+    for row in result.rows:
+        score, of_all = row.score, row.differences[-1] if row.differences else None
+        spread = f" ± {np.std(row.trainings, ddof=1):.4f}" if len(row.trainings) > 1 else ""
+        rows.append([
+            f"{score.mean_dice:.4f}{spread}", between(score.interval),
+            "" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
+            *(f"{of_class.dice:.4f}" for of_class in score.by_class),
+            f"{sum(of_class.predicted_masks for of_class in score.by_class):.10g}",
+            "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
+            "" if row.training_s is None else f"{row.training_s / 60:.1f} min",
+            "" if row.images_per_s is None else f"{row.images_per_s:.1f}",
+            "" if of_all is None else f"{of_all.difference:+.4f}",
+            "" if of_all is None else between(of_all.interval, signed=True),
+        ])  # fmt: skip
+    nothing = [first.all_empty, 0.0, *(of_class.all_empty for of_class in first.by_class)]
+    mean, present, *of_classes = (f"{dice:.4f}" for dice in nothing)
+    rows.append([mean, "", present, *of_classes, "0", "", "", "", "", ""])
+    level = percent(result.rows[-1].differences[-1].level)
+    header = ["mean Dice", "95 % interval", "if present", *classes, "masks", "weights", "training", "images/s",
+              "difference", f"{level} interval of it"]  # fmt: skip
+    return pd.DataFrame(rows, index=[*(row.name for row in result.rows), "predicting nothing"], columns=header)
+
+
 def markdown(result: CompareResult) -> str:
     """The Markdown table, with the verdicts below it."""
-    first = result.rows[0].score
-    classes = [f"class {_literal(label)}" for label in first.labels()]
-    level = percent(result.rows[-1].differences[-1].level)
-    header = ["", "mean Dice", "95 % interval", "Dice if present", *classes, "masks", "weights", "training",
-              "images/s", "difference", f"{level} interval of it"]  # fmt: skip
-    lines = [counted(first.images), "", f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
-    for row in result.rows:
-        cells = cells_of(row)
-        texts = [
-            row.name.replace("|", "\\|"), cells.mean_dice, cells.interval, cells.mean_dice_present,
-            *cells.dice_by_class, cells.masks, cells.weights, cells.training, cells.images_per_s,
-            cells.difference, cells.difference_interval,
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(texts)} |")
-    true_masks = sum(found.true_masks for found in first.by_class)
-    nothing = ["predicting nothing", f"{first.all_empty:.4f}", "", "0.0000",
-               *(f"{score.all_empty:.4f}" for score in first.by_class), f"0 of {true_masks}"]  # fmt: skip
-    lines.append(f"| {' | '.join(nothing + [''] * (len(header) - len(nothing)))} |")
-    lines += ["", *(f"- {row.verdict}" for row in result.rows if row.verdict)]
+    first, shown = result.rows[0].score, table(result)
+    escaped = {f"class {label}": f"class {_literal(label)}" for label in first.labels()}
+    header = ["", *(escaped.get(name, name) for name in map(str, shown))]
+    names = [name.replace("|", "\\|") for name in map(str, shown.index)]
+    rows = [[name, *cells] for name, cells in zip(names, shown.to_numpy().tolist(), strict=True)]
+    true_masks = counted(sum(found.true_masks for found in first.by_class), "true mask")
+    lines = [f"{counted(first.images)} with {true_masks}", "", _row(header), "|" + "---|" * len(header)]
+    lines += [*map(_row, rows), "", *(f"- {row.verdict}" for row in result.rows if row.verdict)]
     return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _literal(text: str) -> str:
     """`text` with its punctuation escaped, so that Markdown shows it as it is."""
     return re.sub(r"([!-,./:-@\[-`{-~])", r"\\\1", text)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cells:
-    """The figures of a row as texts, for every table that shows them; empty: not known."""
-
-    mean_dice: str
-    """With the standard deviation over several trainings."""
-    interval: str
-    mean_dice_present: str
-    dice_by_class: tuple[str, ...]
-    masks: str
-    weights: str
-    training: str
-    images_per_s: str
-    difference: str
-    difference_interval: str
-
-
-def cells_of(row: Row) -> Cells:
-    """Return the figures of a row as texts."""
-    score, of_all = row.score, row.differences[-1] if row.differences else None
-    spread = f" ± {np.std(row.trainings, ddof=1):.4f}" if len(row.trainings) > 1 else ""
-    return Cells(
-        mean_dice=f"{score.mean_dice:.4f}{spread}",
-        interval=between(score.interval),
-        mean_dice_present="" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
-        dice_by_class=tuple(f"{of_class.dice:.4f}" for of_class in score.by_class),
-        masks=f"{sum(of_class.predicted_masks for of_class in score.by_class):.10g}",
-        weights="" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
-        training="" if row.training_s is None else f"{row.training_s / 60:.1f} min",
-        images_per_s="" if row.images_per_s is None else f"{row.images_per_s:.1f}",
-        difference="" if of_all is None else f"{of_all.difference:+.4f}",
-        difference_interval="" if of_all is None else between(of_all.interval, signed=True),
-    )
