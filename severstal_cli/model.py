@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning_fabric import Fabric
@@ -24,6 +24,9 @@ from severstal_cli.steel.images.decoding import FULL_DEPTH, cv2, read_grey
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.tables import confidence
 from severstal_cli.steel.tables.shards import shard_size
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BATCH_SIZE = 8
 """Images per batch, as by default in `severstal predict`."""
@@ -154,6 +157,21 @@ class Model:
                 if isinstance(found, InputError):
                     raise found
                 yield found
+
+    def predict_table(self, paths: Iterable[Path | str], *, batch_size: int = BATCH_SIZE) -> "pd.DataFrame":
+        """Predict image files as `predict_many`: a row per image and class, the tables that `severstal predict` writes.
+
+        Columns: ImageId, the name of the file; ClassId; EncodedPixels, "" for an empty mask; Pixels of the mask;
+        Score, its confidence. Raises as `predict_many` does.
+        """
+        import pandas as pd
+
+        rows = [
+            (found.path.name if found.path else "", class_id, rle.to_text(mask), rle.area(mask), score)
+            for found in self.predict_many(paths, batch_size=batch_size)
+            for class_id, (mask, score) in enumerate(zip(found._masks, found.confidence, strict=True), start=1)
+        ]
+        return pd.DataFrame(rows, columns=["ImageId", "ClassId", "EncodedPixels", "Pixels", "Score"])
 
     def _levels(self, batch_size: int, images: Iterable[NDArray[np.uint8] | None]) -> Iterator[NDArray[np.uint8]]:
         recipe = self._recipe

@@ -55,6 +55,13 @@ def test_the_masks_are_those_of_the_command(trained: tuple[Path, Path], low: Pat
     again = model.predict(str(found[1].path))
     assert again.rle() == found[1].rle()
 
+    table = model.predict_table(sorted(images.iterdir()))
+    assert list(table) == ["ImageId", "ClassId", "EncodedPixels", "Pixels", "Score"]
+    keys = table["ImageId"] + "_" + table["ClassId"].astype(str)
+    assert dict(zip(keys, table["EncodedPixels"], strict=True)) == expected
+    assert table["Pixels"].tolist() == [int(mask.sum()) for each in found for mask in each.masks]
+    assert {(row.ImageId, str(row.ClassId)): f"{row.Score:.4f}" for row in table.itertuples(index=False)} == confidence
+
 
 def test_what_a_prediction_holds(trained: tuple[Path, Path], low: Path) -> None:
     data, run = trained
@@ -156,7 +163,7 @@ def test_the_page_in_docs(trained: tuple[Path, Path], tmp_path: Path, monkeypatc
         cv2.imwrite(str(tmp_path / "test_images" / name), read_grey(path))
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
