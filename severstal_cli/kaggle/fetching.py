@@ -167,6 +167,7 @@ def _verify(folder: Path, config: TrainConfig, finished: bool, progress: Progres
     except RunError as error:
         if not resumes:
             raise
+        run_folder.remove_thresholds(folder)  # of other weights, or damaged
         progress.log(f"{folder.name} is fetched up to its checkpoint, and --resume finishes it: {error.what}")
         return False
     return True

@@ -289,13 +289,15 @@ def test_a_session_respects_its_time_limit_and_the_next_one_resumes(
     saved = run_folder.read_checkpoint(folder)
     before = saved["history"]
     saved["card"] |= {"epoch": 1, "averaged": (), "validation_dice": 1.5}
-    saved["state"]["kept"] = {name: value / 2 for name, value in saved["state"]["average"].items()}
+    average = saved["state"]["average"]
+    kept = {name: value / 2 if value.is_floating_point() else value for name, value in average.items()}
+    saved["state"]["kept"] = kept
     run_folder.write_checkpoint(folder, saved)
     assert "severstal: the session's time is used up: --resume resumes in another one" in said.lines
     result = train(epochs=len(before) + 2, resume=True)
-    assert (result.finished, result.epochs, result.best_epoch) == (True, len(before) + 2, 1)
+    assert (result.finished, result.epochs, result.best_epoch) == (True, len(before) + 2, 1), said.lines[-60:]
     weights = run_folder.load_network(folder, model_card.read_card(folder)).state_dict()
-    assert all(torch.equal(value, saved["state"]["kept"][name]) for name, value in weights.items())
+    assert all(torch.equal(value, kept[name]) for name, value in weights.items())
     assert run_folder.read_checkpoint(folder)["history"][: len(before)] == before
     assert (folder / run_folder.THRESHOLDS).exists()
     assert "resume/1/training.ckpt" in account.versions[-1]
@@ -798,6 +800,51 @@ def test_the_command(
         err = capsys.readouterr().err
         assert words in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("is_older", [False, True], ids=["this version", "an earlier version"])
+def test_a_resumed_run_is_sent_as_its_checkpoint_which_had_no_weights_in_earlier_versions(
+    remote: Callable[..., RemoteConfig], data: Path, locally: Path, tmp_path: Path, said: Said,
+    monkeypatch: pytest.MonkeyPatch, is_older: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(wheels, "missing_wheels", list)
+    config = remote(resume=True, epochs=3)
+    folder = Path(shutil.copytree(locally, data.parent / "models" / NAME))
+    if is_older:
+        saved = run_folder.read_checkpoint(folder)
+        del saved["state"]["kept"]
+        run_folder.write_checkpoint(folder, saved)
+    training.build(tmp_path / "made", config, training.data_of(config), None, runs=(config.train,),
+                   sends_weights=False, progress=said)  # fmt: skip
+    sent = {path.name for path in (tmp_path / "made/dataset/resume/1").iterdir()}
+    assert sent == {run_folder.CHECKPOINT, *([model_card.CARD, run_folder.WEIGHTS] if is_older else [])}
+
+
+def test_the_settings_of_the_command_reach_the_notebook(
+    data: Path, tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from severstal_cli.cli import main
+
+    given: list[RemoteConfig] = []
+    monkeypatch.chdir(data.parent)
+    monkeypatch.setattr(wheels, "missing_wheels", list)
+    monkeypatch.setattr(remote_training, "train", lambda config, *_: given.append(config) or [])
+    options = ["--arch", "unet-small", "--time-limit", "25m", "--epochs", "7", "--seed", "3", "--fold", "all"]
+    monkeypatch.setattr(sys, "argv", ["severstal", "train", "--on", "kaggle", *options])
+    main_ends(main, 0)
+    (config,) = given
+    assert config.every_fold
+    runs = training.runs_of(config, (0, 1))
+    training.build(tmp_path / "made", config, training.data_of(config), None, runs=runs, sends_weights=False,
+                   progress=said)  # fmt: skip
+    sent = json.loads((tmp_path / "made/dataset/settings.json").read_text())
+    assert sent == sent | {"arch": "unet-small", "time_limit_s": 1500.0, "epochs": 7, "seed": 3}
+    contents = json.loads((tmp_path / "made/dataset/severstal-bundle.json").read_text())
+    assert (contents["devices"], contents["command"]) == (2, "train"), "both GPUs, without an option"
+    assert [(run["name"], run["fold"]) for run in contents["runs"]] == [
+        ("unet-small-fold0", 0),
+        ("unet-small-fold1", 1),
+    ]
 
 
 def main_ends(main: Callable[[], None], code: int) -> None:
