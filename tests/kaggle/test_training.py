@@ -369,6 +369,13 @@ def drop_card(folder: Path) -> None:
     run_folder.write_checkpoint(folder, saved)
 
 
+def rename_network(folder: Path) -> None:
+    saved = run_folder.read_checkpoint(folder)
+    saved["card"]["arch"] = "another"
+    run_folder.write_checkpoint(folder, saved)
+    (folder / model_card.CARD).unlink()
+
+
 @pytest.fixture
 def two_folds(
     remote: Callable[..., RemoteConfig], locally: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said
@@ -407,8 +414,9 @@ def two_folds(
     [
         (lambda folder: cut(folder / run_folder.CHECKPOINT), "training.ckpt is damaged"),
         (drop_card, "training.ckpt is damaged, card is missing"),
+        (rename_network, "training.ckpt is damaged, unknown architecture: another"),
     ],
-    ids=["cut", "without a card"],
+    ids=["cut", "without a card", "unknown network"],
 )
 def test_a_damaged_fold_does_not_block_the_others(
     two_folds: Callable[..., Any], data: Path, said: Said, damage: Damage, found: str

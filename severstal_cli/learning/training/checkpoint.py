@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from severstal_cli import typed
 from severstal_cli.config import TrainConfig
 from severstal_cli.config.training import REMOVED, different_settings, effective_batch_size, settings_with
-from severstal_cli.errors import OutputError, RunError, check_memory
+from severstal_cli.errors import InputError, OutputError, RunError, check_memory
 from severstal_cli.learning.device import gather
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.training import history, loop
@@ -168,7 +168,7 @@ def _reading(folder: Path) -> Iterator[None]:
     """Raises RunError: the checkpoint is damaged."""
     try:
         yield
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, InputError) as error:  # the last: its card names an unknown network
         check_memory(error, f"resuming {folder}")
         raise RunError(
             f"{folder / run_folder.CHECKPOINT} is damaged", str(error), f"Remove {folder}, and train again"
