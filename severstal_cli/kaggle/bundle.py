@@ -20,6 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def build(
     slug = slug_of(names)
     packed = wheels.missing_wheels()
     staging = None
+    made = [above for above in (folder, *folder.parents) if not above.exists()]
     try:
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -127,6 +129,9 @@ def build(
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):  # refused: they are empty
+            for path in made:
+                path.rmdir()
     size = sum(path.stat().st_size for path in (folder / "dataset").rglob("*") if path.is_file())
     progress.log(f"bundled {', '.join(names)} and {len(packed)} wheels: {size / 2**20:.1f} MiB")
     return Bundle(

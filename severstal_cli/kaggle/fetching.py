@@ -10,13 +10,15 @@ from typing import Any
 
 from severstal_cli import files
 from severstal_cli.config import TrainConfig
-from severstal_cli.errors import MachineError, RunError
+from severstal_cli.errors import MachineError, RunError, SeverstalError
 from severstal_cli.kaggle import output, training
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.notebook import OUTPUT
+from severstal_cli.kaggle.output import WrongFileError
 from severstal_cli.learning.networks.names import folder_for
 from severstal_cli.learning.runs import model_card, run_folder
-from severstal_cli.progress import Bar
+from severstal_cli.learning.training import checkpoint
+from severstal_cli.progress import Bar, Progress
 
 SPLITS = "splits.csv"
 READY = "ready"
@@ -31,6 +33,23 @@ class Fetched:
     """By the name of a run. An unfinished run has a checkpoint to resume from."""
     splits: Path | None
     """The split, if the notebook made it."""
+    damaged: tuple[SeverstalError, ...]
+    """An error for each run that could not be fetched: a RunError, or a WrongFileError, which may pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteResult:
+    """A run from Kaggle."""
+
+    folder: Path
+    finished: bool
+    """False: --resume continues it in another session."""
+    epochs: int
+    best_epoch: int | None
+    validation_dice: float | None
+    nothing_dice: float | None
+    """The Dice of predicting nothing on the same images."""
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +68,11 @@ def fetch(
 ) -> Fetched | None:
     """Download and verify what a version left of `runs`, to `work`/ready/NAME; None: neither a run nor a checkpoint.
 
+    A damaged run does not keep the others from being fetched.
+
     Raises:
         MachineError: the network or the storage fails; the same command fetches the missing files.
-        RunError: the files are not those of a run.
+        RunError: the notebook lists files outside its folder.
     """
     addresses = output.read(kaggle, user, slug, version).addresses
     target = work / "fetched"
@@ -69,19 +90,35 @@ def fetch(
     left = [each for each in runs if folder_for(each).name in usable]
     if not left:
         return None
+    finished: dict[str, bool] = {}
+    damaged: list[SeverstalError] = []
     with kaggle.progress.bar("downloading", len(hashes), "files") as bar:
-        for path, digest in hashes.items():
-            _fetch_one(kaggle, addresses, path, target / path, bar, digest)
-    finished = {folder_for(each).name: manifest.finished.get(folder_for(each).name, False) for each in left}
-    for each in left:
-        name = folder_for(each).name
-        _verify(target / name, each, finished[name])
-        _localise(target / name, each, manifest.folder and f"{manifest.folder}/{name}")
+        if SPLITS in hashes:
+            _fetch_one(kaggle, addresses, SPLITS, target / SPLITS, bar, hashes[SPLITS])
+        for each in left:
+            name = folder_for(each).name
+            try:
+                for path, digest in hashes.items():
+                    if Path(path).parts[0] == name:
+                        _fetch_one(kaggle, addresses, path, target / path, bar, digest)
+                is_finished = _verify(target / name, each, manifest.finished.get(name, False), kaggle.progress)
+                _localise(target / name, each, manifest.folder and f"{manifest.folder}/{name}")
+                finished[name] = is_finished
+            except (RunError, WrongFileError) as error:
+                found = ", ".join(filter(None, (error.what.replace(f"{target / name}/", ""), error.found)))
+                again = "--resume trains it again" if len(runs) > 1 else "The same command trains it again"
+                if isinstance(error, WrongFileError):
+                    again = "The same command downloads it again; --cancel --discard gives it up"
+                damaged.append(type(error)(f"{name} of the notebook is damaged", found, again))
     shutil.rmtree(work / READY, ignore_errors=True)
     (work / READY).mkdir()
     for name in finished:
         (target / name).rename(work / READY / name)
-    return Fetched(finished=finished, splits=target / SPLITS if SPLITS in hashes else None)
+    return Fetched(
+        finished=finished,
+        splits=target / SPLITS if SPLITS in hashes else None,
+        damaged=tuple(sorted(damaged, key=lambda error: isinstance(error, WrongFileError))),
+    )
 
 
 def _read_manifest(kaggle: Kaggle, addresses: dict[str, str], folder: Path) -> _Manifest:
@@ -107,20 +144,33 @@ def _fetch_one(kaggle: Kaggle, addresses: dict[str, str], name: str, path: Path,
     if address is None:  # Kaggle lists it without its folder, or not at all
         same_name = [listed for listed in addresses if Path(listed).name == Path(name).name]
         if len(same_name) != 1:
-            raise MachineError(f"Kaggle does not list {name} of the notebook", "", "The same command looks again")
+            raise WrongFileError(f"Kaggle does not list {name} of the notebook", "", "The same command looks again")
         address = addresses[same_name[0]]
     output.fetch_file(kaggle, address, path, bar, sha256=digest)
 
 
-def _verify(folder: Path, config: TrainConfig, finished: bool) -> None:
-    """Check that a finished run loads, and that an unfinished run can be resumed. Raises RunError."""
+def _verify(folder: Path, config: TrainConfig, finished: bool, progress: Progress) -> bool:
+    """Check a run, and write from its checkpoint what it lacks. Raises RunError.
+
+    Returns whether it is finished; one that is not can be resumed.
+    """
+    resumes = not finished or (folder / run_folder.CHECKPOINT).exists()
+    if resumes:
+        checkpoint.complete(folder)
     if not finished:
-        run_folder.read_checkpoint(folder)
-        return
-    card = model_card.read_card(folder)
-    run_folder.load_network(folder, card)
-    if config.fold is not None:
-        run_folder.thresholds_of(folder, card)
+        return False
+    try:
+        card = model_card.read_card(folder)
+        run_folder.load_network(folder, card)
+        if config.fold is not None:
+            run_folder.thresholds_of(folder, card)
+    except RunError as error:
+        if not resumes:
+            raise
+        run_folder.remove_thresholds(folder)  # of other weights, or damaged
+        progress.log(f"{folder.name} is fetched up to its checkpoint, and --resume finishes it: {error.what}")
+        return False
+    return True
 
 
 def _localise(folder: Path, config: TrainConfig, remote: str) -> None:
@@ -155,3 +205,19 @@ def put(work: Path, models: Path) -> None:
             path.rename(folder)
     shutil.rmtree(ready, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def result_of(folder: Path, finished: bool) -> RemoteResult:
+    """Describe a run that lies in the models folder."""
+    rows = run_folder.read_checkpoint(folder)["history"]
+    card = model_card.read_card(folder) if (folder / model_card.CARD).exists() else None
+    thresholds = folder / run_folder.THRESHOLDS
+    return RemoteResult(
+        folder=folder,
+        finished=finished,
+        epochs=len(rows),
+        best_epoch=card.epoch if card else None,
+        validation_dice=card.validation_dice if card else None,
+        nothing_dice=json.loads(thresholds.read_bytes()).get("mean_dice_never") if thresholds.exists() else None,
+        seconds=float(rows[-1]["elapsed_s"]) if rows else 0.0,
+    )

@@ -109,6 +109,7 @@ def train(bundle: dict[str, Any], work: Path, folders: Folders, environment: dic
         name, fold = run["name"], run["fold"]
         left_s = bundle["session_s"] - (time.monotonic() - began)
         code: int | None = None
+        what = "training"
         if left_s > 0:
             say(f"training {name} on {devices} {'GPU' if gpus else 'CPU process'}{'' if devices == 1 else 's'}")
             own = ["--name", name, "--fold", "none" if fold is None else str(fold)]
@@ -116,20 +117,20 @@ def train(bundle: dict[str, Any], work: Path, folders: Folders, environment: dic
                 shutil.copytree(work / run["resume"], working / name, dirs_exist_ok=True)
                 own += ["--resume"]
             code = severstal([*options, *own], environment, limit_s=left_s)
-            finished[name] = code == 0
             if code == 0 and fold is not None:
+                what = "threshold search"
                 code = severstal(["thresholds", str(working / name), "--data", str(data)], environment)
+            finished[name] = code == 0
         write_manifest(bundle, working, data, finished)
         if code is None:
             say("the session's time is used up: --resume resumes in another one")
             return
         if code:
-            what = "threshold search" if finished[name] else "training"
             raise failure(f"the {what} of {name} failed with code {code}", "see the lines above")
 
 
 def write_manifest(bundle: dict[str, Any], working: Path, data: Path, finished: dict[str, bool]) -> None:
-    """Write severstal-output.json: which runs are finished, and the SHA-256 of their files."""
+    """Write severstal-output.json: which runs are finished, thresholds included, and the SHA-256 of their files."""
     paths = (path for name in finished for path in sorted((working / name).rglob("*")))
     kept = [path for path in paths if path.is_file() and not path.name.startswith(".")]
     if bundle["splits"] and (data / "splits.csv").exists():
@@ -161,8 +162,9 @@ def data_folder(bundle: dict[str, Any], work: Path, folders: Folders) -> Path:
         if wanted and digest_of(data / "train.csv") != wanted:
             raise failure("the competition's train.csv differs from yours",
                           "keep your data in another folder, with all of its images")  # fmt: skip
-    if (work / "splits.csv").exists():
-        shutil.copyfile(work / "splits.csv", data / "splits.csv")
+    for path in (work / "splits.csv", *work.glob("annotations/*")):
+        if path.exists():
+            shutil.copyfile(path, data / path.name)
     return data
 
 

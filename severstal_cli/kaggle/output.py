@@ -30,6 +30,10 @@ FAULTS = 5
 BLOCK = 1 << 20
 
 
+class WrongFileError(MachineError):
+    """A file is not the one that the notebook wrote, or is not listed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Output:
     """The files and the log of a notebook's version."""
@@ -114,7 +118,7 @@ def _sizes(kaggle: Kaggle, user: str, slug: str, version: int) -> dict[str, int]
 def fetch_file(kaggle: Kaggle, address: str, path: Path, bar: Bar, *, sha256: str = "") -> None:
     """Download a file completely or not at all, and resume after a break. A file with this hash is kept.
 
-    Raises MachineError: the storage refuses, breaks off too often, or sends another file. OutputError.
+    Raises WrongFileError: the storage sends another file. MachineError: it refuses or breaks off. OutputError.
     """
     if sha256 and path.is_file() and digest_of(path) == sha256:
         return
@@ -139,7 +143,7 @@ def fetch_file(kaggle: Kaggle, address: str, path: Path, bar: Bar, *, sha256: st
     with files.writing(path):
         if sha256 and digest_of(part) != sha256:
             part.unlink()
-            raise MachineError(
+            raise WrongFileError(
                 f"cannot download {path.name}", "its SHA-256 is wrong", "The same command downloads it again"
             )
         part.replace(path)

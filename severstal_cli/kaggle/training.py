@@ -3,6 +3,7 @@
     severstal-bundle.json     the runs to train, and the SHA-256 of every file below
     settings.json             the training settings, without local paths
     splits.csv                the split, if the data folder has one
+    annotations/              what lies beside train.csv: the class names, and where audited annotations came from
     wheels/*.whl              this program, and the packages that the notebook image lacks
     encoder/, init/, pseudo/  encoder weights, the run of --init, pseudo-labels
     resume/1/training.ckpt    the checkpoint of the first run, if it is resumed
@@ -25,7 +26,7 @@ import severstal_cli
 from severstal_cli import files
 from severstal_cli.config import RemoteConfig, SplitConfig, TrainConfig
 from severstal_cli.config.training import settings_with
-from severstal_cli.errors import InputError
+from severstal_cli.errors import InputError, RunError
 from severstal_cli.kaggle import names, notebook, wheels
 from severstal_cli.kaggle.bundle import script_for, write_json
 from severstal_cli.kaggle.job import Source, Task
@@ -34,10 +35,12 @@ from severstal_cli.learning.networks import encoder_file, pretrained, registry
 from severstal_cli.learning.networks.names import folder_for
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.progress import Progress
+from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset import splits
 from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.images import image_files
 from severstal_cli.steel.tables import mask_table
+from severstal_cli.steel.tables.table_files import metadata_path
 
 FORMAT = 2
 DATA = "data.severstal"
@@ -105,6 +108,14 @@ def is_finished(config: TrainConfig) -> bool:
     ) >= config.epochs
 
 
+def is_left(config: TrainConfig) -> bool:
+    """Whether a run is to be trained; a damaged one, too, so that it does not keep others from being fetched."""
+    try:
+        return not is_finished(config)
+    except RunError:
+        return True
+
+
 def local_paths(config: TrainConfig) -> dict[str, Any]:
     """The settings that are paths or names on this machine."""
     local = settings_with(is_local=True)
@@ -146,6 +157,9 @@ def build(
         write_json(dataset / "settings.json", settings)
         if split is not None:
             shutil.copyfile(split, dataset / "splits.csv")
+        for path in (train.data / class_names.FILE, metadata_path(train.data / "train.csv")):
+            if path.exists():
+                _copy(path, dataset / "annotations" / path.name)
         described = [_describe(dataset, number, each) for number, each in enumerate(runs, start=1)]
         options, paths, internet = _starts_from(
             dataset, config, data, sends_weights, progress, resumes=all(each["resume"] for each in described)
@@ -183,11 +197,16 @@ def build(
 
 def _describe(dataset: Path, number: int, config: TrainConfig) -> dict[str, Any]:
     """A run in severstal-bundle.json. Its checkpoint is copied to a numbered folder: Kaggle refuses & and @."""
-    checkpoint, resume = folder_for(config) / run_folder.CHECKPOINT, ""
-    if config.resume and checkpoint.exists():
-        resume = f"resume/{number}"
-        _copy(checkpoint, dataset / resume / run_folder.CHECKPOINT)
-    return {"name": folder_for(config).name, "fold": config.fold, "resume": resume}
+    folder, resume = folder_for(config), ""
+    if config.resume and (folder / run_folder.CHECKPOINT).exists():
+        resume, names = f"resume/{number}", [run_folder.CHECKPOINT]
+        if "kept" not in (
+            run_folder.read_checkpoint(folder).get("state") or ()
+        ):  # of an earlier version: without weights
+            names += [name for name in (model_card.CARD, run_folder.WEIGHTS) if (folder / name).exists()]
+        for name in names:
+            _copy(folder / name, dataset / resume / name)
+    return {"name": folder.name, "fold": config.fold, "resume": resume}
 
 
 def _starts_from(

@@ -10,13 +10,13 @@ from severstal_cli.errors import SeverstalError, is_memory, memory_is_full, show
 from severstal_cli.wording import counted
 
 if TYPE_CHECKING:
+    from severstal_cli.kaggle.fetching import RemoteResult
     from severstal_cli.learning.runs.model_card import Int8
     from severstal_cli.stages.checking import CheckResult
     from severstal_cli.stages.demo import DemoResult
     from severstal_cli.stages.encoding import EncodeResult
     from severstal_cli.stages.exporting import ExportResult
     from severstal_cli.stages.prediction import PredictResult
-    from severstal_cli.stages.remote_training import RemoteResult
     from severstal_cli.stages.submitting import SubmitResult
     from severstal_cli.stages.training import TrainResult
 

@@ -4,9 +4,8 @@
 at the running notebook, or at its output.
 """
 
-import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from severstal_cli import files
@@ -14,29 +13,15 @@ from severstal_cli.config import RemoteConfig, TrainConfig
 from severstal_cli.errors import InputError, MachineError, SeverstalError
 from severstal_cli.kaggle import client, fetching, kernel, notebook, output, preflight, state, training, watching
 from severstal_cli.kaggle.client import Kaggle, RefusedError
+from severstal_cli.kaggle.fetching import RemoteResult
 from severstal_cli.kaggle.job import Job, Task
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.kaggle.state import TrainingState
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.networks.names import check_new, folder_for
-from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.runs import run_folder
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.dataset import splits
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoteResult:
-    """A run from Kaggle."""
-
-    folder: Path
-    finished: bool
-    """False: --resume continues it in another session."""
-    epochs: int
-    best_epoch: int | None
-    validation_dice: float | None
-    nothing_dice: float | None
-    """The Dice of predicting nothing on the same images."""
-    seconds: float
 
 
 def train(config: RemoteConfig, progress: Progress = SILENT) -> list[RemoteResult]:
@@ -190,7 +175,7 @@ class _Session:
     def _keep_what_is_left(self, kaggle: Kaggle, user: str, job: Job, version: int) -> list[RemoteResult]:
         """Fetch the runs and checkpoints of a notebook that failed or was stopped; [] if there are none."""
         try:
-            left = [folder_for(each).name for each in self._runs if not training.is_finished(each)] or [self._name]
+            left = [folder_for(each).name for each in self._runs if training.is_left(each)] or [self._name]
             output.wait_until_listed(kaggle, user, job.slug, version, (f"{left[0]}/{run_folder.CHECKPOINT}",),
                                      poll_s=self._config.poll_s, late_s=self._config.late_s)  # fmt: skip
             fetched = fetching.fetch(kaggle, user, job.slug, version, self._work, self._runs)
@@ -223,11 +208,19 @@ class _Session:
                 files.write_text(path, fetched.splits.read_text(encoding="utf-8"))
                 self._progress.log(f"{path}: the split, made in the notebook")
         fetching.put(self._work, self._config.train.models)
-        self._forget()
-        left = sum(not training.is_finished(each) for each in self._runs) if self._config.every_fold else 0
+        assert self._known is not None
+        is_end = self._known.job.kernel_done or self._config.cancel  # else the notebook's failure is raised
+        may_pass = any(isinstance(error, output.WrongFileError) for error in fetched.damaged)
+        if not (is_end and may_pass) or self._config.discard:
+            self._forget()
+        for error in fetched.damaged[:-1] if is_end else fetched.damaged:
+            self._progress.log(str(error))
+        left = sum(map(training.is_left, self._runs)) if self._config.every_fold else 0
         if left:
             self._progress.log(f"{left} of {len(self._runs)} folds are left: --resume trains them in another session")
-        return [_result(self._config.train.models / name, done) for name, done in fetched.finished.items()]
+        if fetched.damaged and is_end:
+            raise fetched.damaged[-1]
+        return [fetching.result_of(self._config.train.models / name, done) for name, done in fetched.finished.items()]
 
     def _forget(self) -> None:
         """Remove the state first: after a kill, a fetched run is not fetched again."""
@@ -282,18 +275,3 @@ class _Session:
         kernel.delete(kaggle, user, job.slug)
         self._progress.log(f"the notebook {user}/{job.slug} is deleted, with everything that it trained")
         return False
-
-
-def _result(folder: Path, finished: bool) -> RemoteResult:
-    rows = run_folder.read_checkpoint(folder)["history"]
-    card = model_card.read_card(folder) if (folder / model_card.CARD).exists() else None
-    thresholds = folder / run_folder.THRESHOLDS
-    return RemoteResult(
-        folder=folder,
-        finished=finished,
-        epochs=len(rows),
-        best_epoch=card.epoch if card else None,
-        validation_dice=card.validation_dice if card else None,
-        nothing_dice=json.loads(thresholds.read_bytes()).get("mean_dice_never") if thresholds.exists() else None,
-        seconds=float(rows[-1]["elapsed_s"]) if rows else 0.0,
-    )

@@ -74,7 +74,7 @@ class _Session:
         The checkpoint comes first: if the process is killed in between, the others are made from it.
         """
         if self.fabric.is_global_zero:
-            checkpoint.save(self.folder, self.state, self.card, self.rows)
+            checkpoint.save(self.folder, self.state, self.card, self.rows, network)
             if network is not None:
                 run_folder.write_model(self.folder, network, self.card)
             history.write(self.folder, self.rows)
@@ -183,8 +183,7 @@ def _start(config: TrainConfig, folder: Path, progress: Progress) -> _Session:
     rows: list[history.Row] = []
     if saved is not None:
         rows, card = checkpoint.resume(folder, saved, card, state)
-        if fabric.is_global_zero:
-            checkpoint.restore(folder, state, card, rows)
+        card = checkpoint.restore(folder, state, card, rows, fabric, progress)
         progress.log(f"{folder}: resuming after epoch {len(rows)}")
         if len(rows) >= config.epochs:
             progress.log(f"{folder}: all {config.epochs} epochs are done; give more --epochs to continue")

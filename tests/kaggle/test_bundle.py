@@ -227,6 +227,17 @@ def test_an_ensemble_keeps_its_weights_by_the_names_in_the_bundle(
     assert set(written) == {"format", "exclusive", "tta", "rules"}  # as before: no new submission of the same runs
 
 
+def test_a_refused_bundle_leaves_no_folder(build: Build, model: Path, tmp_path: Path) -> None:
+    weights = model / run_folder.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-100])
+    (tmp_path / "mine/empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("out", "new/out", "mine/empty"):
+        with pytest.raises(RunError, match=f"{weights} is damaged"):
+            build(name)
+    assert sorted(tmp_path.rglob("*")) == before, "a folder that existed stays"
+
+
 def test_an_earlier_bundle_is_replaced_and_the_rest_of_the_folder_stays(build: Build, tmp_path: Path) -> None:
     (tmp_path / "out/.severstal-bundle-killed/dataset").mkdir(parents=True)
     (tmp_path / "out/state.json").write_text("mine")

@@ -383,4 +383,18 @@ def test_a_fold_that_fails_ends_the_session_and_keeps_the_folds_before(
     assert manifest()["finished"] == {"a-fold0": True, "a-fold1": False}
     with pytest.raises(SystemExit, match="severstal: the threshold search of a-fold0 failed with code 4"):
         trains([0, 4])
-    assert manifest()["finished"] == {"a-fold0": True}
+    assert manifest()["finished"] == {"a-fold0": False}, "its weights are fetched all the same, and it can be resumed"
+
+
+def test_what_lies_beside_the_annotations_goes_into_the_data_folder(tmp_path: Path) -> None:
+    """Also beside the competition's, which Kaggle mounts."""
+    source, work = tmp_path / "input/competition", tmp_path / "work"
+    for path in (source / "train_images", work / "annotations"):
+        path.mkdir(parents=True)
+    (source / "train.csv").write_text("table")
+    for name in ("classes.txt", "train.json"):
+        (work / "annotations" / name).write_text(name)
+    folders = {source: {"train.csv", "train_images"}}
+    data = notebook.data_folder({"data": None, "annotations": ""}, work, folders)
+    assert {path.name for path in data.iterdir()} == {"train.csv", "train_images", "classes.txt", "train.json"}
+    assert (data / "train.json").read_text() == "train.json"

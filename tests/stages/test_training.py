@@ -488,6 +488,60 @@ def test_weights_that_a_kill_left_unwritten_are_made_from_the_checkpoint(
     assert (folder / run_folder.THRESHOLDS).exists()
 
 
+@pytest.mark.parametrize("best_epochs", [1, 2])
+def test_a_checkpoint_alone_has_the_weights_of_the_best_epoch(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best_epochs: int
+) -> None:
+    """A notebook gets the checkpoint only, and none of its epochs is better than the best before."""
+    data = make_data(images=30)
+    scores = iter([0.5, 0.9, 0.7, *([0.95] if best_epochs > 1 else []), 0.6, 0.8, 0.3, 0.2])
+    monkeypatch.setattr(validation.Validation, "score", lambda *_: (dice := next(scores), dice))
+    config = _config(data, tmp_path / "before", epochs=3, best_epochs=best_epochs)
+    before = training.train(config).folder
+    expected = (before / run_folder.WEIGHTS).read_bytes()
+    there = tmp_path / "there" / before.name
+    for epochs in (4, 5):  # again in a session after the next
+        there.mkdir(parents=True)
+        shutil.copy(before / run_folder.CHECKPOINT, there)
+        result = training.train(dataclasses.replace(config, models=there.parent, epochs=epochs, resume=True))
+        assert (result.epochs, result.best_epoch) == (epochs, 2)
+        assert result.averaged == ((2, 3) if best_epochs > 1 else ())
+        assert (there / run_folder.WEIGHTS).read_bytes() == expected
+        before = there.rename(tmp_path / f"session {epochs}")
+        there = tmp_path / "there" / there.name
+
+
+def test_damaged_weights_are_written_again_from_the_checkpoint(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.9, 0.5, 0.4])
+    monkeypatch.setattr(validation.Validation, "score", lambda *_: (dice := next(scores), dice))
+    config = _config(make_data(images=30), tmp_path, epochs=2)
+    path = training.train(config).folder / run_folder.WEIGHTS
+    expected = path.read_bytes()
+    path.write_bytes(expected[:-100])
+    training.train(dataclasses.replace(config, epochs=3, resume=True))
+    assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("best_epochs", [1, 2])
+def test_a_checkpoint_of_an_earlier_version_without_its_weights_keeps_another_epoch(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard, best_epochs: int
+) -> None:
+    scores = iter([0.9, 0.5, *([0.95] if best_epochs > 1 else []), 0.4, 0.3])
+    monkeypatch.setattr(validation.Validation, "score", lambda *_: (dice := next(scores), dice))
+    config = _config(make_data(images=30), tmp_path, epochs=2, best_epochs=best_epochs)
+    folder = training.train(config).folder
+    saved = run_folder.read_checkpoint(folder)
+    del saved["state"]["kept"]
+    run_folder.write_checkpoint(folder, saved)
+    (folder / run_folder.WEIGHTS).unlink()
+    result = training.train(dataclasses.replace(config, epochs=3, resume=True), heard)
+    assert f"{folder}: the weights of its best epoch, 1, are lost; the best of the others is kept" in heard.lines
+    assert (result.best_epoch, result.validation_dice) == ((1, 0.9) if best_epochs > 1 else (3, 0.4))
+    run_folder.load_network(folder, model_card.read_card(folder))
+
+
 def test_two_trainings_of_one_run_do_not_mix(make_data, tmp_path: Path) -> None:
     config = _config(make_data(), tmp_path, epochs=1)
     folder = tmp_path / "unet-small-fold0"

@@ -52,6 +52,17 @@ def remove_thresholds(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def network_of(card: ModelCard) -> nn.Module:
+    """The untrained network that a card describes. Works offline."""
+    return registry.build(
+        card.arch,
+        encoder=card.encoder or "",
+        in_channels=card.in_channels,
+        classes=card.classes,
+        classifier=card.classifier,
+    )
+
+
 def load_network(folder: Path, card: ModelCard) -> nn.Module:
     """The network with its trained weights, on the CPU, in evaluation mode. Works offline.
 
@@ -60,13 +71,7 @@ def load_network(folder: Path, card: ModelCard) -> nn.Module:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    network = registry.build(
-        card.arch,
-        encoder=card.encoder or "",
-        in_channels=card.in_channels,
-        classes=card.classes,
-        classifier=card.classifier,
-    )
+    network = network_of(card)
     names.check_has_weights(folder)
     path = folder / WEIGHTS
     try:

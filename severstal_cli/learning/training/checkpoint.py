@@ -1,29 +1,43 @@
-"""`training.ckpt`: the state after each epoch, from which a training resumes."""
+"""`training.ckpt`: the state after each epoch, from which alone a training resumes.
 
+It has the weights of the run, too: a notebook gets this file only, and later epochs may not be better.
+"""
+
+import copy
 import dataclasses
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from severstal_cli import typed
 from severstal_cli.config import TrainConfig
 from severstal_cli.config.training import REMOVED, different_settings, effective_batch_size, settings_with
-from severstal_cli.errors import OutputError, RunError, check_memory
+from severstal_cli.errors import InputError, OutputError, RunError, check_memory
+from severstal_cli.learning.device import gather
 from severstal_cli.learning.runs import model_card, run_folder
-from severstal_cli.learning.training import checkpoint_selection, history, loop
+from severstal_cli.learning.training import history, loop
+from severstal_cli.progress import Progress
 from severstal_cli.steel.images.decoding import FULL_DEPTH
 
 _MARGIN_BYTES = 1_000_000
 """Bytes of a run beside its weights: history, plots, names of tensors."""
 
 
-def save(folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequence[history.Row]) -> None:
-    """Write the checkpoint. Raises OutputError."""
+def save(
+    folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequence[history.Row], network: nn.Module | None
+) -> None:
+    """Write the checkpoint. `network`: has the new weights of the run; None: they stay. Raises OutputError."""
+    if network is not None:
+        state.kept = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     saving = {"state": state.state_dict(), "card": dataclasses.asdict(card)}
+    if _is_latest(card, rows):
+        saving["state"]["kept"] = {}  # the EMA weights of the state
     run_folder.write_checkpoint(folder, saving | {"history": [dataclasses.asdict(row) for row in rows]})
 
 
@@ -35,10 +49,11 @@ def check_space(folder: Path, state: loop.State, config: TrainConfig, epochs: in
     """
     weights = _size(state.ema.state_dict().values())
     moments = 2 * _size(weight for weight in state.network.parameters() if weight.requires_grad)  # AdamW has two
-    kept = config.best_epochs if config.best_epochs > 1 else 0
-    checkpoint = (2 + kept) * weights + moments
+    averaged = config.best_epochs if config.best_epochs > 1 else 0
+    kept = 0 if config.fold is None or config.epochs == 1 else 1  # else the latest epoch is kept
+    checkpoint = (2 + averaged + kept) * weights + moments
     written = [folder / name for name in (run_folder.CHECKPOINT, run_folder.WEIGHTS) if (folder / name).is_file()]
-    to_write = config.epochs - epochs + (1 if kept else 0)
+    to_write = config.epochs - epochs + (1 if averaged else 0)
     if to_write < 1:
         return
     times = 2 if written or to_write > 1 else 1
@@ -61,19 +76,68 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def restore(folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequence[history.Row]) -> None:
-    """Write the files again that a kill after the last checkpoint may have left out. Raises OutputError."""
+def restore(
+    folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequence[history.Row], fabric: Fabric,
+    progress: Progress,
+) -> model_card.ModelCard:  # fmt: skip
+    """Write the files that the folder of a resumed training lacks: a kill left them out, or only the checkpoint came.
+
+    Returns `card`; that of another epoch, or of epoch 0, none, if the weights are lost. Raises OutputError.
+    """
+    written = _weights_in(folder, card) if fabric.is_global_zero else {}
+    is_written = gather(bool(written), fabric)[0]
+    if card.epoch and not is_written and not state.kept:
+        # a checkpoint of an earlier version
+        progress.log(f"{folder}: the weights of its best epoch, {card.epoch}, are lost; the best of the others is kept")
+        best = state.best[0] if state.best else {"epoch": 0, "dice": None, "weights": {}}
+        card = dataclasses.replace(card, epoch=best["epoch"], averaged=(), validation_dice=best["dice"])
+        state.kept = best["weights"]
+    if fabric.is_global_zero:
+        if is_written:
+            state.kept = written
+            model_card.write_card(folder, card)
+        elif card.epoch:
+            _write_model(folder, copy.deepcopy(state.ema), state.kept, card)
+        history.write(folder, rows)
+    return card
+
+
+def complete(folder: Path) -> None:
+    """Write the weights, the card and the history that the folder of a checkpoint lacks.
+
+    Raises RunError: the checkpoint is damaged. OutputError.
+    """
+    saved = run_folder.read_checkpoint(folder)
+    with _reading(folder):
+        card, rows = model_card.card_from(_entry(saved, "card")), _rows(saved)
+        if not card.epoch or _weights_in(folder, card):
+            return
+        network = run_folder.network_of(card)
+        kept = _kept(_entry(saved, "state"), card, rows, network.state_dict())
+    if kept:
+        _write_model(folder, network, kept, card)
+        history.write(folder, rows)
+
+
+def _write_model(folder: Path, network: nn.Module, weights: Mapping[str, Tensor], card: model_card.ModelCard) -> None:
+    network.load_state_dict(weights)
+    run_folder.write_model(folder, network, card)
+
+
+def _is_latest(card: model_card.ModelCard, rows: Sequence[history.Row]) -> bool:
+    """Whether the card describes the EMA weights after the last epoch."""
+    return card.epoch == len(rows) and not card.averaged
+
+
+def _weights_in(folder: Path, card: model_card.ModelCard) -> dict[str, Tensor]:
+    """The weights that `card` describes, from their file in the folder; {} if it has none, or others."""
     try:
         written = model_card.read_card(folder)
-        is_whole = (written.epoch, written.averaged) == (card.epoch, card.averaged)
+        if (written.epoch, written.averaged) != (card.epoch, card.averaged):
+            return {}
+        return run_folder.load_network(folder, written).state_dict()
     except RunError:
-        is_whole = False
-    network = None if is_whole else checkpoint_selection.kept(state, card, len(rows))
-    if network is not None:
-        run_folder.write_model(folder, network, card)
-    elif card.epoch:
-        model_card.write_card(folder, card)
-    history.write(folder, rows)
+        return {}
 
 
 def resume(
@@ -83,13 +147,11 @@ def resume(
 
     Raises RunError: the checkpoint is damaged, or of other data or settings.
     """
-    try:
+    with _reading(folder):
         before = model_card.card_from(_entry(saved, "card"))
         _check_same(folder, saved["card"], card)
-        rows = [typed.make(history.Row, row, "history") for row in _entry(saved, "history", list)]
-        if [row.epoch for row in rows] != list(range(1, len(rows) + 1)):
-            raise ValueError("the epochs of its history are not counted from 1")
-        _take_over(state, _entry(saved, "state"))
+        rows = _rows(saved)
+        _take_over(state, _entry(saved, "state"), before, rows)
         card = dataclasses.replace(
             card,
             epoch=before.epoch,
@@ -99,7 +161,14 @@ def resume(
             config=before.config | {name: card.config[name] for name in settings_with(on_resume="new")},
         )
         return rows, card
-    except (ValueError, RuntimeError) as error:
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Raises RunError: the checkpoint is damaged."""
+    try:
+        yield
+    except (ValueError, RuntimeError, InputError) as error:  # the last: its card names an unknown network
         check_memory(error, f"resuming {folder}")
         raise RunError(
             f"{folder / run_folder.CHECKPOINT} is damaged", str(error), f"Remove {folder}, and train again"
@@ -115,7 +184,26 @@ def _entry(saved: Any, name: str, kind: type = dict) -> Any:
     return saved[name]
 
 
-def _take_over(state: loop.State, saved: dict[str, Any]) -> None:
+def _rows(saved: dict[str, Any]) -> list[history.Row]:
+    rows = [typed.make(history.Row, row, "history") for row in _entry(saved, "history", list)]
+    if [row.epoch for row in rows] != list(range(1, len(rows) + 1)):
+        raise ValueError("the epochs of its history are not counted from 1")
+    return rows
+
+
+def _kept(
+    saved: dict[str, Any], card: model_card.ModelCard, rows: Sequence[history.Row], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The weights of the run in a saved state; {}: none are kept yet, or an earlier version did not save them."""
+    kept = _entry(saved, "average") if _is_latest(card, rows) else _entry({"kept": {}} | saved, "kept")
+    if kept:
+        _check_tensors(kept, weights, "kept")
+    return {name: value.clone() for name, value in kept.items()}
+
+
+def _take_over(
+    state: loop.State, saved: dict[str, Any], card: model_card.ModelCard, rows: Sequence[history.Row]
+) -> None:
     """Load a saved state into `state`. Raises ValueError or RuntimeError: it is damaged, or of another network."""
     steps = typed.as_type(int, saved.get("steps"), "steps")
     elapsed_s = typed.as_type(float, saved.get("elapsed_s"), "elapsed_s")
@@ -141,9 +229,10 @@ def _take_over(state: loop.State, saved: dict[str, Any]) -> None:
         _check_tensors(moments, expected, "optimizer")
     for name in ("verdicts", "validation_verdicts"):  # missing in checkpoints of earlier versions
         typed.as_type(tuple[tuple[int, int, int, bool], ...], saved.get(name, ()), name)
+    kept = _kept(saved, card, rows, weights)
     # the optimiser's settings come from this training, whose config is equal
     state.load_state_dict(saved | {
-        "best": best, "steps": steps, "elapsed_s": elapsed_s,
+        "best": best, "kept": kept, "steps": steps, "elapsed_s": elapsed_s,
         "optimizer": {"state": of_weights, "param_groups": optimizer["param_groups"]},
     })  # fmt: skip
 

@@ -47,13 +47,6 @@ def offer_average(
     return network, dataclasses.replace(card, averaged=epochs, validation_dice=scores[0])
 
 
-def kept(state: State, card: ModelCard, epochs: int) -> nn.Module | None:
-    """The network that `card` describes, if the state after `epochs` epochs still has it; else None."""
-    if card.averaged:
-        return _mean(state) if card.averaged == tuple(sorted(each["epoch"] for each in state.best)) else None
-    return state.ema if card.epoch == epochs else None
-
-
 def _mean(state: State) -> nn.Module:
     """A network with the mean of the weights in `state.best`, running statistics included."""
     every = [kept["weights"] for kept in state.best]

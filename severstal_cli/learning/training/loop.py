@@ -38,6 +38,8 @@ class State:
     optimizer: torch.optim.Optimizer
     best: list[dict[str, Any]] = field(default_factory=list)
     """The best epochs for checkpoint averaging, best first: `{"dice", "epoch", "weights"}` with EMA weights."""
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    """The weights of the run, those that its card describes; empty before any are kept, and in other workers."""
     steps: int = 0
     elapsed_s: float = 0.0
     """Training time over all sessions."""
@@ -75,6 +77,7 @@ class State:
             "average": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
+            "kept": self.kept,
             "steps": self.steps,
             "elapsed_s": self.elapsed_s,
             "machine": self.machine,
@@ -87,7 +90,7 @@ class State:
         self.network.load_state_dict(saved["network"])
         self.ema.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.best = saved.get("best", [])
+        self.best, self.kept = saved.get("best", []), saved.get("kept", {})
         self.steps, self.elapsed_s = saved["steps"], saved["elapsed_s"]
         if saved.get("machine", "") == self.machine:  # a resumed training computes in the same precision
             for agreement, name in ((self.agreement, "verdicts"), (self.validation_verdicts, "validation_verdicts")):
