@@ -175,15 +175,15 @@ def test_several_comparisons_have_wider_intervals() -> None:
 def test_masks_of_several_trainings_are_their_mean() -> None:
     blank = np.zeros((6, 2), bool)
     some = blank.copy()
-    some[:3, 0] = True
+    some[:4, 0] = True
     one, two, other = (scores(np.ones((6, 2))) for _ in range(3))
     two = dataclasses.replace(two, found=some)
-    rows = comparing._rows([comparing._Candidate(name="a", scores=(one, two)),
+    rows = comparing._rows([comparing._Candidate(name="a", scores=(one, one, two)),
                             comparing._Candidate(name="b", scores=(other,))])  # fmt: skip
-    assert [found.predicted_masks for found in rows[0].score.by_class] == [1.5, 0]
+    assert [found.predicted_masks for found in rows[0].score.by_class] == pytest.approx([4 / 3, 0])
     result = CompareResult(rows=rows, folder=Path("out"), has_plot=False)
-    assert "| 1.5 |" in markdown(result)
-    assert result.to_dict()["candidates"][0]["by_class"][0]["predicted_masks"] == 1.5
+    assert "| 1.3 |" in markdown(result)
+    assert result.to_dict()["candidates"][0]["by_class"][0]["predicted_masks"] == pytest.approx(4 / 3)
 
 
 def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def table(result: CompareResult) -> "pd.DataFrame":
             f"{score.mean_dice:.4f}{spread}", between(score.interval),
             "" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
             *(f"{of_class.dice:.4f}" for of_class in score.by_class),
-            f"{sum(of_class.predicted_masks for of_class in score.by_class):.10g}",
+            f"{sum(of_class.predicted_masks for of_class in score.by_class):.1f}".removesuffix(".0"),
             "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
             "" if row.training_s is None else f"{row.training_s / 60:.1f} min",
             "" if row.images_per_s is None else f"{row.images_per_s:.1f}",
