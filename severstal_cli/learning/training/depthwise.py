@@ -1,6 +1,6 @@
-"""Depthwise convolutions trained in float32 on a CPU: oneDNN's backward pass of them in bfloat16 is several times slower.
+"""Depthwise convolutions trained in float32 on a CPU: in bfloat16 their backward pass is several times slower.
 
-Autocast stays on around them: their output is rounded to the type of their input, so the other layers do not change.
+Autocast stays on around them, and their output is rounded to bfloat16, so the other layers compute as before.
 """
 
 from typing import Any
