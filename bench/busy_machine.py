@@ -3,8 +3,9 @@
     python bench/busy_machine.py [--busy 1] [--rounds 3] [--seconds 8]
 
 `severstal` sets OMP_WAIT_POLICY=PASSIVE unless the environment sets it: torch's threads then sleep while they wait for
-each other. Each round measures both policies with all cores, and one thread alone, first on the machine as it is, then
-beside `--busy` processes that count. The figures are medians over the rounds; the ratio is passive over the default.
+each other. Each round measures the default, both policies with all cores, and one thread alone, first on the machine as
+it is, then beside `--busy` processes that count; `--busy 0` measures only the former. The figures are medians over the
+rounds: steps per second, and CPU time per step, which other processes hardly change.
 """
 
 import argparse
@@ -31,21 +32,27 @@ def step():
     optimiser.step()
     optimiser.zero_grad()
 step()
-begun, steps = time.perf_counter(), 0
+begun, computed, steps = time.perf_counter(), time.process_time(), 0
 while time.perf_counter() - begun < float(sys.argv[1]):
     step()
     steps += 1
-print(steps / (time.perf_counter() - begun))
+print(steps / (time.perf_counter() - begun), (time.process_time() - computed) / steps)
 """
 
 
-def steps_per_s(seconds, policy, threads="all"):
+KINDS = {"default": ("",), "active": ("ACTIVE",), "passive": ("PASSIVE",), "one thread": ("", "1")}
+"""Policy and threads of each kind of training."""
+
+
+def measure(seconds, policy, threads="all"):
+    """Steps per second, and seconds of CPU time per step, of all threads together: what waiting threads burn counts."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")
     }
     environment |= {"OMP_WAIT_POLICY": policy} if policy else {}
     words = [sys.executable, "-W", "ignore", "-c", CHILD, str(seconds), threads]
-    return float(subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+    return tuple(map(float, done.stdout.split()))
 
 
 def count():
@@ -59,29 +66,26 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8)
     options = parser.parse_args()
-    for busy in (0, options.busy):
+    for busy in sorted({0, options.busy}):
         others = [multiprocessing.Process(target=count, daemon=True) for _ in range(busy)]
         for other in others:
             other.start()
         time.sleep(1)
-        rounds = [
-            (
-                steps_per_s(options.seconds, ""),
-                steps_per_s(options.seconds, "PASSIVE"),
-                steps_per_s(options.seconds, "", "1"),
-            )
-            for _ in range(options.rounds)
-        ]
+        rounds = [[measure(options.seconds, *kind) for kind in KINDS.values()] for _ in range(options.rounds)]
         for other in others:
             other.terminate()
-        default, passive, one = (statistics.median(each) for each in zip(*rounds, strict=True))
-        ratios = sorted(passive / default for default, passive, _ in rounds)
-        print(
-            f"beside {busy} busy processes: default {default:.2f}, passive {passive:.2f}, one thread {one:.2f} steps/s"
-        )
-        print(
-            f"passive over default: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})", flush=True
-        )
+        print(f"beside {busy} busy processes")
+        for number, name in enumerate(KINDS):
+            own, default = ([one[which] for one in rounds] for which in (number, 0))
+            print(f"{name:11} {shown(own, default, 0, 'steps/s')}; {shown(own, default, 1, 's of CPU time per step')}",
+                  flush=True)  # fmt: skip
+
+
+def shown(own, default, which, unit):
+    """The median, and the median of the ratios to the default by round, with their range."""
+    ratios = sorted(one[which] / other[which] for one, other in zip(own, default, strict=True))
+    middle = statistics.median(one[which] for one in own)
+    return f"{middle:.2f} {unit} ({statistics.median(ratios):.2f} of the default, {ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
 if __name__ == "__main__":

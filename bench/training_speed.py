@@ -34,6 +34,9 @@ class Resident:
     def __init__(self, fed, steps):
         self.fed, self.steps, self.epoch_images = fed, steps, len(fed[0].image_ids) * steps
 
+    def __len__(self):
+        return self.steps
+
     def batches(self, epoch, share_done):
         return itertools.repeat(self.fed, self.steps)
 

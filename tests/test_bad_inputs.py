@@ -310,8 +310,8 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "no such fold: 9. The split has folds 0, 1, 2, 3, 4; or --fold none"),
     # what to train
     ("an unknown network", remove("data/splits.csv"), "train --data data --arch unett",
-     "unknown architecture: unett. Choose one of fpn, linknet, linknet-small, linknet-wide, unet, unet-small, "
-     "unetplusplus"),
+     "unknown architecture: unett. Choose one of deeplabv3plus, fpn, linknet, linknet-small, linknet-wide, segformer, "
+     "unet, unet-small, unetplusplus, upernet"),
     ("an unknown encoder", nothing, "train --data data --encoder resnet --encoder-weights none",
      "unknown encoder: resnet. Did you mean resnet50?"),
     ("an unknown model of timm", nothing, "train --data data --encoder tu-nothing --encoder-weights none",

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from severstal_cli.learning.inference.adaptive_pooling import with_matrix_pooling
 from severstal_cli.learning.inference.same_padding import with_fixed_padding
 from severstal_cli.learning.networks.registry import STRIDE
 
@@ -27,8 +28,9 @@ def exported(member: nn.Module) -> torch.export.ExportedProgram:
     dim = torch.export.Dim
     sizes = dim("n"), dim.STATIC, STRIDE * dim("h", min=1), STRIDE * dim("w", min=1)
     trial = torch.zeros(2, 1, 2 * STRIDE, 3 * STRIDE)  # export would fix sizes that are 1 or equal
+    fixed = with_matrix_pooling(with_fixed_padding(member))
     with torch.no_grad():
-        return torch.export.export(with_fixed_padding(member), (trial,), dynamic_shapes=(sizes,))
+        return torch.export.export(fixed, (trial,), dynamic_shapes=(sizes,))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from severstal_cli.errors import InputError, MachineError, SeverstalError, UsageError, is_memory
 from severstal_cli.learning.networks import fitting, names, pretrained, study
+from severstal_cli.learning.networks.pooled_norm import accept_single_images
 from severstal_cli.progress import SILENT, Progress
 
 STRIDE = 32
@@ -168,8 +169,7 @@ def refused(error: Exception, what: str) -> SeverstalError:
                           "Use larger crops, or a batch size that leaves no batch with a single image")  # fmt: skip
     if is_memory(error):
         return MachineError(what, "the memory is too small for it", "Free some, or choose a smaller --encoder")
-    found = _short(error).rstrip(" .") or type(error).__name__
-    return InputError(what, found, "Choose another --encoder")
+    return InputError(what, _short(error).rstrip(" .") or type(error).__name__, "Choose another --encoder")
 
 
 def _short(found: object) -> str:
@@ -223,7 +223,9 @@ def _from_library(
         weights = True  # an encoder name of timm includes the name of its weights
     aux = {"classes": classes, "pooling": "avg", "dropout": 0.2} if head else None
     maker: Callable[..., nn.Module] = getattr(smp, kind) if isinstance(kind, str) else kind
-    return _Segmenter(maker(encoder, encoder_weights=weights, in_channels=in_channels, classes=classes, aux_params=aux))
+    made = maker(encoder, encoder_weights=weights, in_channels=in_channels, classes=classes, aux_params=aux)
+    accept_single_images(made)
+    return _Segmenter(made)
 
 
 @register("unet")
@@ -260,6 +262,26 @@ def unetplusplus(
 ) -> nn.Module:
     """U-Net++: nested, dense skip connections (Zhou et al., 2018)."""
     return _from_library("UnetPlusPlus", encoder, encoder_weights, in_channels, classes, classifier)
+
+
+@register("deeplabv3plus")
+def deeplabv3plus(
+    encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool
+) -> nn.Module:
+    """DeepLabV3+: dilated convolutions in place of the last stride (Chen et al., 2018)."""
+    return _from_library("DeepLabV3Plus", encoder, encoder_weights, in_channels, classes, classifier)
+
+
+@register("segformer")
+def segformer(encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool) -> nn.Module:
+    """SegFormer's decoder: one linear layer per scale (Xie et al., 2021)."""
+    return _from_library("Segformer", encoder, encoder_weights, in_channels, classes, classifier)
+
+
+@register("upernet")
+def upernet(encoder: str, encoder_weights: str | None, in_channels: int, classes: int, classifier: bool) -> nn.Module:
+    """UPerNet: pyramid pooling on top of a feature pyramid (Xiao et al., 2018)."""
+    return _from_library("UPerNet", encoder, encoder_weights, in_channels, classes, classifier)
 
 
 @register("unet-small", has_encoder=False)

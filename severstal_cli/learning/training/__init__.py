@@ -6,6 +6,7 @@ augmentation           random changes of crops
 copy_paste             defects pasted into other images
 prefetch               batches copied to the device ahead of time
 losses                 loss functions
+depthwise              depthwise convolutions in float32 on a CPU
 schedule               learning rate, crop size and validation over the epochs
 loop                   state of a training, and one epoch
 finite_checks          losses and running statistics, checked batch by batch

@@ -18,7 +18,7 @@ from severstal_cli.learning.device import gather, half_type, in_float32
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.runs.model_card import ModelCard
-from severstal_cli.learning.training import augmentation, losses, schedule
+from severstal_cli.learning.training import augmentation, depthwise, losses, schedule
 from severstal_cli.learning.training.batches import TrainingSet
 from severstal_cli.learning.training.finite_checks import Losses
 from severstal_cli.learning.training.prefetch import Fed, on_device
@@ -106,6 +106,7 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int 
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     if fabric.world_size > 1:
         _freeze_unused(network, fabric)
+    depthwise.train_in_float32(network)
     optimizer = optimizer_of(network, config)
     average = copy.deepcopy(network).requires_grad_(False).eval()
     network, optimizer = fabric.setup(network, optimizer)

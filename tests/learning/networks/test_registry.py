@@ -46,6 +46,13 @@ def test_entry_learns_in_every_weight(arch: str) -> None:
 
 
 @pytest.mark.parametrize("arch", REGISTRY)
+def test_entry_learns_from_a_batch_of_one_image(arch: str) -> None:
+    """The last batch of an epoch may have one, and a norm behind global pooling has one value of it per channel."""
+    network = build(arch, encoder=ENCODER, classes=2, classifier=True)
+    registry.try_out(network, arch, ENCODER, (1, 64, 64), images=1, learns=True)
+
+
+@pytest.mark.parametrize("arch", REGISTRY)
 def test_entry_gives_the_same_weights_for_the_same_seed(arch: str) -> None:
     torch.manual_seed(5)
     first = build(arch, encoder=ENCODER, classes=2).state_dict()
