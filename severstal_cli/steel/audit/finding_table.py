@@ -27,6 +27,7 @@ from severstal_cli.steel.tables.csv_rows import (
     quote,
     read_class,
     read_image_id,
+    read_score,
 )
 from severstal_cli.steel.tables.csv_rows import open_rows as open_csv
 from severstal_cli.steel.tables.headers import layout_of, show
@@ -143,8 +144,9 @@ def _decision(
         raise RowError(f"EncodedPixels: {error}") from error
     box = _whole("X", x), _whole("Y", y), _whole("Width", width), _whole("Height", height)
     finding = Finding(
-        image_id=read_image_id(image_id), class_id=read_class(class_id), kind=Kind(kind), score=_score(score), box=box,
-        pixels=_whole("Pixels", pixels), mask=runs, predicted_class_id=read_class(predicted) if predicted else None,
+        image_id=read_image_id(image_id), class_id=read_class(class_id), kind=Kind(kind),
+        score=read_score(score), box=box, pixels=_whole("Pixels", pixels), mask=runs,
+        predicted_class_id=read_class(predicted) if predicted else None,
         other_image_id=read_image_id(other) if other else None,
     )  # fmt: skip
     _whole("Rank", rank)
@@ -167,13 +169,3 @@ def _whole(name: str, text: str) -> int:
     if not (number.isascii() and number.isdigit() and len(number) < 11):
         raise RowError(f"{name} {quote(text)} is not a whole number from 0")
     return int(number)
-
-
-def _score(text: str) -> float:
-    try:
-        score = float(text)
-    except ValueError:
-        score = -1.0
-    if not 0 <= score <= 1:
-        raise RowError(f"Score {quote(text)} is not a number from 0 to 1")
-    return score
