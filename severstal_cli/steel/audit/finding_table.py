@@ -82,9 +82,21 @@ def is_annotations(columns: Sequence[str]) -> bool:
 def read_decisions(path: Path) -> list[Decision]:
     """Read rows of an `audit.csv` with decisions.
 
-    Raises InputError: the file cannot be read, lacks a column, or has a wrong row: the first such line.
+    Raises InputError: the file cannot be read, lacks a column, has a wrong row (the first such line), or two rows of
+    one finding with different decisions.
     """
-    return [decision for _, decision in read(path, (*COLUMNS, DECISION))[1]]
+    decisions = [decision for _, decision in read(path, (*COLUMNS, DECISION))[1]]
+    earlier: dict[tuple[object, ...], Decision] = {}
+    for decision in decisions:
+        one = decision.finding
+        key = (one.image_id, one.class_id, one.kind, one.box, one.predicted_class_id, one.other_image_id,
+               one.mask.tobytes())  # fmt: skip
+        first = earlier.setdefault(key, decision)
+        if first.choice != decision.choice:
+            raise InputError(f"{path}, lines {first.line} and {decision.line}",
+                             f"one finding has the decisions {first.choice} and {decision.choice}",
+                             "Leave one of the rows out")  # fmt: skip
+    return decisions
 
 
 def read(path: Path, wanted: Sequence[str] = COLUMNS) -> tuple[tuple[str, ...], list[tuple[list[str], Decision]]]:
