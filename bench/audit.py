@@ -128,6 +128,7 @@ def worth(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a data folder with clean annotations; needed once")
+    parser.add_argument("--steel", action="store_true", help="draw easy synthetic steel instead of --data")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--images", type=int, default=1000, help="images of each seed, drawn from those of --data")
     parser.add_argument("--share", type=float, default=0.05, help="share of the masks that get each kind of fault")
@@ -147,6 +148,8 @@ def main():
     if options.table:
         print_table(measured(options))
         return
+    if options.steel:
+        options.data = audit_runs.draw_steel(options)
     for seed in options.seeds:
         audit_runs.prepare(options, seed)
     if options.worth:

@@ -14,8 +14,25 @@ from neu_seg import Work
 
 from severstal_cli.learning.inference import held_out
 from severstal_cli.progress import SILENT
+from severstal_cli.stages import demo
 from severstal_cli.steel.dataset import data_folder
+from severstal_cli.steel.synth import write_synthetic_set
 from severstal_cli.steel.tables import mask_table
+
+STEEL_SEED = 100
+
+
+def draw_steel(options):
+    """The synthetic steel of `severstal demo`, a third of it clean: WORK/steel, with the images of all seeds."""
+    folder = options.work / "steel"
+    if not folder.exists():
+        begun = folder.with_suffix(".begun")
+        write_synthetic_set(
+            begun, seed=STEEL_SEED, images=3 * options.images, test_images=0, size=demo.SIZE, defect_share=0.65,
+            rare_boost=1.0, difficulty=0.0,
+        )  # fmt: skip
+        begun.rename(folder)
+    return folder
 
 
 def make_data(source, folder, options, seed):

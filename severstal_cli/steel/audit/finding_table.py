@@ -27,6 +27,7 @@ from severstal_cli.steel.tables.csv_rows import (
     quote,
     read_class,
     read_image_id,
+    read_score,
 )
 from severstal_cli.steel.tables.csv_rows import open_rows as open_csv
 from severstal_cli.steel.tables.headers import layout_of, show
@@ -81,9 +82,21 @@ def is_annotations(columns: Sequence[str]) -> bool:
 def read_decisions(path: Path) -> list[Decision]:
     """Read rows of an `audit.csv` with decisions.
 
-    Raises InputError: the file cannot be read, lacks a column, or has a wrong row: the first such line.
+    Raises InputError: the file cannot be read, lacks a column, has a wrong row (the first such line), or two rows of
+    one finding with different decisions.
     """
-    return [decision for _, decision in read(path, (*COLUMNS, DECISION))[1]]
+    decisions = [decision for _, decision in read(path, (*COLUMNS, DECISION))[1]]
+    earlier: dict[tuple[object, ...], Decision] = {}
+    for decision in decisions:
+        one = decision.finding
+        key = (one.image_id, one.class_id, one.kind, one.box, one.predicted_class_id, one.other_image_id,
+               one.mask.tobytes())  # fmt: skip
+        first = earlier.setdefault(key, decision)
+        if first.choice != decision.choice:
+            raise InputError(f"{path}, lines {first.line} and {decision.line}",
+                             f"one finding has the decisions {first.choice} and {decision.choice}",
+                             "Leave one of the rows out")  # fmt: skip
+    return decisions
 
 
 def read(path: Path, wanted: Sequence[str] = COLUMNS) -> tuple[tuple[str, ...], list[tuple[list[str], Decision]]]:
@@ -143,8 +156,9 @@ def _decision(
         raise RowError(f"EncodedPixels: {error}") from error
     box = _whole("X", x), _whole("Y", y), _whole("Width", width), _whole("Height", height)
     finding = Finding(
-        image_id=read_image_id(image_id), class_id=read_class(class_id), kind=Kind(kind), score=_score(score), box=box,
-        pixels=_whole("Pixels", pixels), mask=runs, predicted_class_id=read_class(predicted) if predicted else None,
+        image_id=read_image_id(image_id), class_id=read_class(class_id), kind=Kind(kind),
+        score=read_score(score), box=box, pixels=_whole("Pixels", pixels), mask=runs,
+        predicted_class_id=read_class(predicted) if predicted else None,
         other_image_id=read_image_id(other) if other else None,
     )  # fmt: skip
     _whole("Rank", rank)
@@ -167,13 +181,3 @@ def _whole(name: str, text: str) -> int:
     if not (number.isascii() and number.isdigit() and len(number) < 11):
         raise RowError(f"{name} {quote(text)} is not a whole number from 0")
     return int(number)
-
-
-def _score(text: str) -> float:
-    try:
-        score = float(text)
-    except ValueError:
-        score = -1.0
-    if not 0 <= score <= 1:
-        raise RowError(f"Score {quote(text)} is not a number from 0 to 1")
-    return score

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from severstal_cli.errors import InputError
 from severstal_cli.files import nfc, replacing
 from severstal_cli.steel.masks import rle
-from severstal_cli.steel.tables.csv_rows import BrokenRow, RowError, check_count, quote, read_class, read_rows
+from severstal_cli.steel.tables.csv_rows import (
+    BrokenRow,
+    RowError,
+    check_count,
+    quote,
+    read_class,
+    read_rows,
+    read_score,
+)
 from severstal_cli.steel.tables.table_files import unpacked_name
 
 COLUMNS = ("ImageId", "ClassId", "Score")
@@ -67,18 +75,8 @@ def read_scores(path: Path) -> dict[tuple[str, int], float]:
     try:
         for line, fields in rows:  # noqa: B007 (read in the handler)
             check_count(fields, columns)
-            scores[nfc(fields[0]), read_class(fields[1]) - 1] = _score(fields[2])
+            scores[nfc(fields[0]), read_class(fields[1]) - 1] = read_score(fields[2])
     except (RowError, BrokenRow) as error:
         line = error.line if isinstance(error, BrokenRow) else line
         raise InputError(f"{path}, line {line}", str(error), "Predict again") from error
     return scores
-
-
-def _score(text: str) -> float:
-    try:
-        score = float(text)
-    except ValueError:
-        score = -1.0
-    if not 0 <= score <= 1:
-        raise RowError(f"Score {quote(text)} is not a number from 0 to 1")
-    return score

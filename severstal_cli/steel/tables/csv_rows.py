@@ -150,6 +150,17 @@ def _read_odd_class(text: str) -> int:
     raise RowError(f"ClassId {quote(text)} is above {MAX_CLASS_ID}")
 
 
+def read_score(text: str) -> float:
+    """A number from 0 to 1. Raises RowError."""
+    try:
+        score = float(text)
+    except ValueError:
+        score = -1.0
+    if not 0 <= score <= 1:
+        raise RowError(f"Score {quote(text)} is not a number from 0 to 1")
+    return score
+
+
 def read_image_id(text: str) -> str:
     """Parse an image id, normalised to NFC. Raises RowError as `check_image_id`."""
     image_id = nfc(text)

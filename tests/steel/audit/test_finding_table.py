@@ -101,3 +101,13 @@ def test_a_table_without_decisions_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("ImageId,ClassId,EncodedPixels,Decision\na.png,1,1 1,accept\n")
     with pytest.raises(InputError, match=r"missing or doubled: Rank,Kind.* Give audit.csv with a column Decision"):
         finding_table.read_decisions(tmp_path / "train.csv")
+
+
+def test_different_decisions_on_one_finding_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "decisions.csv", ["accept", "skip", "skip"])
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[1].replace("accept", "reject")]) + "\n")
+    with pytest.raises(InputError, match=rf"lines 2 and {len(lines) + 1}.*accept and reject"):
+        finding_table.read_decisions(path)
+    path.write_text("\n".join([*lines, lines[1]]) + "\n")
+    assert finding_table.read_decisions(path)[-1].choice == "accept"
