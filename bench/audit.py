@@ -9,9 +9,12 @@ split into --folds, and a network is trained on each with the faults. The out-of
 --table ranks all pairs of an image and a class by suspicion (`audit_rankings`), and prints what each ranking finds. It
 needs `cleanlab`, which is no dependency of the program: pip install cleanlab.
 
---worth trains fold 0 of each seed on three tables: with the faults, with the rows of the audit accepted that are about
-the first tenth of the pairs, and without faults. TEST is a folder with test_images and test.csv, in classes of --data;
-all three runs are scored on it, at thresholds searched on their own fold. --epochs and --config must be the same.
+--worth trains fold 0 of each seed on four tables: with the faults, with the first rows of the audit accepted (as many
+as a tenth of the pairs), with those of them accepted that are about an injected fault, and without faults. TEST is a
+folder with test_images and test.csv, in classes of --data; all runs are scored on it, at thresholds searched on their
+own fold. --epochs and --config must be the same.
+
+--steel draws easy synthetic steel instead of --data, with clean images.
 
 `ABSENT`, `PRESENT` and the forms of the scores were chosen on NEU-Seg with seed 0; the other seeds are a test of them.
 """
@@ -28,10 +31,14 @@ import audit_runs
 import numpy as np
 from neu_seg import Work
 
+from severstal_cli.errors import InputError
 from severstal_cli.steel.audit import accepting, finding_table
 from severstal_cli.steel.audit.findings import Kind
 from severstal_cli.steel.dataset import data_folder, splits
 from severstal_cli.steel.tables import mask_table
+
+TABLES = (("data", "fold0"), ("data-accepted", "accepted0"), ("data-reviewed", "reviewed0"), ("data-clean", "clean0"))
+"""With --worth: a data folder, and the run that is trained on it."""
 
 COLUMNS = (*sorted(audit_faults.KINDS), "all", "precision at 50", "precision of the tenth")
 
@@ -67,25 +74,39 @@ def print_table(found):
 
 
 def accept_first(options, seed):
-    """data-accepted of a seed: the rows about the first tenth of the pairs are accepted, but for disagreements."""
-    names, levels, _, source = read(options, seed)
-    target = source.with_name("data-accepted")
-    if target.exists():
-        return
+    """Two tables of a seed from the first rows of the list, as many as a tenth of the pairs, without disagreements.
+
+    data-accepted: all these rows are accepted. data-reviewed: only those about a mask with an injected fault, as by
+    somebody who looks at each row and knows the truth. Of rows that contradict each other the first is accepted.
+    """
+    names, levels, faults, source = read(options, seed)
     folder, split = data_folder.open_data_folder(source), splits.read_splits(source / "splits.csv")
-    found, _ = audit_rankings.findings_of(folder, names, levels, split)
-    ranking = audit_rankings.suspicion(source, names, levels, seed, ("audit",))["audit"]
-    first = np.argsort(-ranking, axis=None)[: round(audit_rankings.FIRST * ranking.size)]
-    pairs = {(names[at // folder.classes], at % folder.classes + 1) for at in first.tolist()}
-    rows = [one for one in found if (one.image_id, one.class_id) in pairs and one.kind != Kind.DISAGREEMENT]
+    faulty = {(fault.image_id, channel + 1) for fault in faults for channel in fault.channels}
     sizes = {name: tuple(map(int, folder.cache.sizes[row])) for name, row in folder.cache.index.items()}
-    decisions = [
-        finding_table.Decision(line=line, choice=finding_table.ACCEPT, finding=one)
-        for line, one in enumerate(rows, start=2)
-    ]
-    masks = accepting.accept(Path("decisions"), decisions, folder.masks, sizes, folder.class_ids, exclusive=False)
-    write_like(source, target, masks, folder.classes)
-    print(f"seed {seed}: {len(rows)} rows of {len(pairs)} pairs accepted", flush=True)
+    found, _ = audit_rankings.findings_of(folder, names, levels, split)
+    found.sort(key=lambda one: -one.score)
+    first = found[: round(audit_rankings.FIRST * len(names) * folder.classes)]
+    rows = [one for one in first if one.kind != Kind.DISAGREEMENT]
+    reviewed = [one for one in rows if (one.image_id, one.class_id) in faulty]
+    print(f"seed {seed}: {len(rows)} of {len(found)} rows, {len(reviewed)} about injected faults", flush=True)
+    for target, chosen in (("data-accepted", rows), ("data-reviewed", reviewed)):
+        if (source.parent / target).exists():
+            continue
+        by_image = {}
+        for line, one in enumerate(chosen, start=2):
+            of_image = by_image.setdefault(one.image_id, [])
+            of_image.append(finding_table.Decision(line=line, choice=finding_table.ACCEPT, finding=one))
+            try:
+                accept(folder, of_image, sizes)
+            except InputError:
+                of_image.pop()
+        masks = accept(folder, [one for of_image in by_image.values() for one in of_image], sizes)
+        write_like(source, source.parent / target, masks, folder.classes)
+
+
+def accept(folder, decisions, sizes):
+    """The masks with accepted rows. Raises InputError: two contradict each other."""
+    return accepting.accept(Path("decisions"), decisions, folder.masks, sizes, folder.class_ids, exclusive=False)
 
 
 def write_like(source, target, masks, classes):
@@ -111,7 +132,7 @@ def worth(options):
         if not (work.folder / "data-clean").exists():
             write_like(work.folder / "data", work.folder / "data-clean", clean.masks, clean.classes)
         scores = {}
-        for data, run in (("data", "fold0"), ("data-accepted", "accepted0"), ("data-clean", "clean0")):
+        for data, run in TABLES:
             audit_runs.train(work, options, seed, data, 0, run)
             model, out = f"models/{run}", f"submissions/{run}.csv"
             if not (work.folder / model / "thresholds.json").exists():
