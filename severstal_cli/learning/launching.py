@@ -249,7 +249,7 @@ def leave(code: int) -> NoReturn:
     Only named semaphores are removed: the tracker would report them as leaked. torch.export makes one, the lock of a
     progress bar.
     """
-    util._run_finalizers(0)  # what multiprocessing itself calls when a worker returns
+    util._run_finalizers(0)  # type: ignore[attr-defined]  # what multiprocessing itself calls when a worker returns
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
