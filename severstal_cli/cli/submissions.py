@@ -31,7 +31,8 @@ def predict(
     model: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Name or folder of a run; repeat for an ensemble (default: as in --thresholds, else the best).",
+            help="Name or folder of a run; repeat for an ensemble "
+            "(default: as in --thresholds, else the best; int8 last).",
             autocompletion=completion.runs,
         ),
     ] = None,

@@ -14,7 +14,8 @@ class PredictConfig:
     images: tuple[Path, ...]
     """Image folders and files."""
     runs: tuple[Path, ...] = ()
-    """Run folders, averaged; none: those of `thresholds`, else the best run in `models`."""
+    """Run folders, averaged; none: those of `thresholds`, else the best run in `models`, with those in
+    int8 last."""
     models: Path = Path("models")
     tta: str | None = None
     """TTA views; None: those of the threshold search."""

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection, resource_tracker, util
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -244,7 +244,12 @@ def interrupt_once(*_: object) -> NoReturn:
 
 
 def leave(code: int) -> NoReturn:
-    """Exit without cleanup: NCCL's cleanup in a failed worker may wait for the other workers for ever."""
+    """Exit without cleanup: NCCL's cleanup in a failed worker may wait for the other workers for ever.
+
+    Only named semaphores are removed: the tracker would report them as leaked. torch.export makes one, the lock of a
+    progress bar.
+    """
+    util._run_finalizers(0)  # type: ignore[attr-defined]  # what multiprocessing itself calls when a worker returns
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

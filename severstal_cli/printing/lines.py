@@ -157,7 +157,7 @@ def int8_text(int8: "Int8") -> str:
     kept = f" ({len(int8.kept)} kept in floating point)" if int8.kept else ""
     return (
         f"{int8.layers} layers in int8{kept}, calibrated on {int8.calibration_images} images, "
-        f"cross-validated Dice {int8.dice_before:.4f} before and {int8.dice_after:.4f} after"
+        f"mean Dice {int8.dice_before:.4f} before and {int8.dice_after:.4f} after"
     )
 
 

@@ -1,5 +1,6 @@
 """Functions that the workers of `test_workers` run. They import this file by its name, and nothing of pytest."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -44,6 +45,14 @@ def plain_network() -> Iterator[None]:
 def no_objects() -> Any:
     """Fail if data of another worker is unpickled."""
     return mock.patch.object(torch.distributed.distributed_c10d, "_tensor_to_object", None)
+
+
+def make_semaphore() -> None:
+    """Make a named semaphore that stays until the worker ends, as the lock of a progress bar does."""
+    kept.append(multiprocessing.RLock())
+
+
+kept: list[Any] = []
 
 
 def train_four(*configs: TrainConfig) -> tuple[list[int], list[training.TrainResult]]:

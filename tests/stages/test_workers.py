@@ -318,6 +318,17 @@ def test_machines_with_other_images_are_refused_and_with_other_file_times_they_r
         launching.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
 
 
+def test_a_semaphore_of_a_worker_is_removed_without_a_warning() -> None:
+    """Python's tracker would report it on stderr when the command ends."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import in_workers; "
+        "from severstal_cli.learning import launching; launching.run(in_workers.make_semaphore, 2)"
+    )
+    process = _run("-c", code)
+    _, stderr = process.communicate()
+    assert (process.returncode, stderr) == (0, "")
+
+
 def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)

@@ -77,6 +77,7 @@ def validation_rank(card: ModelCard) -> float:
 def best_run(models: Path, progress: Progress = SILENT) -> Path:
     """The run in `models` with the highest validation Dice. Raises RunError if there is none.
 
+    A run in int8 comes after all others, as it may lead the run that it was exported from by chance alone.
     A warning names each damaged run, as it may have been the best.
     """
     names.check_any_run(models)
@@ -86,4 +87,4 @@ def best_run(models: Path, progress: Progress = SILENT) -> Path:
     if not runs.trained:
         damaged = f"{len(runs.damaged)} damaged" if runs.damaged else ""
         raise RunError(f"no trained run in {models}", damaged, "Train one: severstal train --arch unet --data DATA")
-    return runs.trained[0][0]
+    return next((folder for folder, card in runs.trained if card.int8 is None), runs.trained[0][0])

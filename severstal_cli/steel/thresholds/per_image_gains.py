@@ -18,6 +18,7 @@ Gains are integers in units of 2^-42, so sums depend neither on the order of the
 Rounding adds at most 1.2e-13 per image; Dice of 0 and 1 are exact.
 """
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 
@@ -30,10 +31,16 @@ from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
 
 ONE = 1 << 42
 """A Dice of 1 in the sums; leaves room for 2 million images."""
-THRESHOLDS = np.round(255 / (1 + np.exp(-np.arange(-12, 17) / 4))).astype(np.int64)
+_STEP = 1 / 4
+THRESHOLDS = np.round(255 / (1 + np.exp(-np.arange(-12, 17) * _STEP))).astype(np.int64)
 """(29,) levels 12 to 250, with 128: steps of a quarter in log-odds, because networks crowd their levels at the ends."""
-GATES = np.round(255 / (1 + np.exp(-np.linspace(-1.4, 5, 16)))).astype(np.int64)
+_GATE_STEP = 6.4 / 15
+GATES = np.round(255 / (1 + np.exp(1.4 - np.arange(16) * _GATE_STEP))).astype(np.int64)
 """(16,) levels 50 to 253, probabilities 0.2 to 0.99, to try as `min_image_score`."""
+PLATEAU_STEPS = 4
+"""Steps of `THRESHOLDS` that a `plateau` goes either way at most: one unit of log-odds."""
+PLATEAU_DROP = 0.03
+"""How much lower the mean Dice may be on a `plateau` than at its post-processing."""
 _CHUNK = 128
 """Maps whose gains are expanded to all mask sizes at a time: 9 MB."""
 
@@ -129,6 +136,25 @@ class PerImageGains:
                 scores[image] += gains[t, s] / ONE
         return scores
 
+    def plateau(self, rule: ClassPostprocess) -> list[ClassPostprocess]:
+        """`rule`, and the same with the thresholds around its own at which the mean Dice is hardly lower.
+
+        The gate moves along. To compare two networks by the mean over a plateau has less noise than by one threshold,
+        where a single level that crosses it can change the Dice of an image by 1. Raises ValueError as `dice`.
+        """
+        found = [rule]
+        if rule.pixel_threshold == DISABLED:
+            return found
+        least = float(self.dice(rule).mean()) - PLATEAU_DROP
+        at = _index_of(THRESHOLDS, rule.pixel_threshold)
+        for direction, room in ((-1, at), (1, len(THRESHOLDS) - 1 - at)):
+            for step in range(1, min(PLATEAU_STEPS, room) + 1):
+                moved = _moved(rule, direction * step)
+                if float(self.dice(moved).mean()) < least:
+                    break
+                found.append(moved)
+        return found
+
     def weighted_sums(self, weights: NDArray[np.float64], gate: int) -> NDArray[np.float64]:
         """The summed gains of B bootstrap samples of the images that reach at least `gate` gates: (B, T, S, M).
 
@@ -149,6 +175,16 @@ class PerImageGains:
             reached = np.stack([self._stored[image][1] for image in chunk])
             passes = reached[..., None] > np.arange(len(self.mask_sizes))
             yield chunk, np.where(passes, gains[..., None], 0.0).reshape(len(chunk), -1)
+
+
+def _moved(rule: ClassPostprocess, steps: int) -> ClassPostprocess:
+    """`rule` with its pixel threshold moved by steps of `THRESHOLDS`, and its gate by about as much in log-odds."""
+    gate = 0  # also where it has no effect: a lower threshold would give it one
+    if rule.min_image_score > rule.pixel_threshold:
+        at = _index_of(GATES, rule.min_image_score) + round(steps * _STEP / _GATE_STEP)
+        gate = int(GATES[min(max(at, 0), len(GATES) - 1)])
+    threshold = int(THRESHOLDS[_index_of(THRESHOLDS, rule.pixel_threshold) + steps])
+    return dataclasses.replace(rule, pixel_threshold=threshold, min_image_score=gate)
 
 
 def _index_of(values: NDArray[np.integer], value: int) -> int:

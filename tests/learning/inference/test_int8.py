@@ -87,6 +87,9 @@ def test_all_convolutions_are_in_int8_and_what_follows_them_is_not(
     assert len(in_int8) == 14  # the convolutions of unet-small
     assert len(kept) == 1
     assert kept[0].endswith("MatMul")  # the classification head
+    means = [node for node in quantised.get_ops() if node.get_type_name() == "ReduceMean"]
+    sources = [node.input_value(0).get_node().get_type_name() for node in means]
+    assert set(sources) == {"FakeQuantize"}  # bfloat16 would round the sums of more digits
     fine = runtimes.OpenVino(quantised, 2, None)(torch.rand(1, 1, 64, 96, generator=torch.Generator().manual_seed(0)))
     assert len(fine.unique()) > 2000  # in int8 they would have 256 values
 

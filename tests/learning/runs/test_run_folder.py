@@ -82,6 +82,18 @@ def test_best_run_is_the_best_validated(tmp_path: Path) -> None:
     assert [folder.name for folder, _ in listing.find_runs(tmp_path).trained] == ["b", "d", "a", "c"]
 
 
+def test_a_run_in_int8_is_the_best_only_where_all_are_in_int8(tmp_path: Path) -> None:
+    quantised = model_card.Int8(
+        calibration_images=64, dice_before=0.9, dice_after=0.9, max_drop=0.002, tta="none", layers=14
+    )
+    _write(tmp_path / "a-openvino-int8", validation_dice=0.96, int8=quantised)
+    assert listing.best_run(tmp_path) == tmp_path / "a-openvino-int8"
+    _write(tmp_path / "a", validation_dice=0.95)
+    _write(tmp_path / "b", validation_dice=0.94)
+    assert listing.best_run(tmp_path) == tmp_path / "a"
+    assert listing.find_runs(tmp_path).trained[0][0].name == "a-openvino-int8"
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [

@@ -133,6 +133,48 @@ def test_worked_example():
     assert made.mean_dice()[16, 0].tolist() == pytest.approx([0.75 / 2, 1.75 / 2], abs=1e-12)
 
 
+def mean_dice_of(made, rules):
+    return np.mean([made.dice(rule) for rule in rules], axis=0)
+
+
+def test_a_plateau_ends_where_the_mean_dice_falls_or_after_one_unit_of_log_odds():
+    levels, truth = np.full((50, 60), 61, np.uint8), np.zeros((50, 60), np.bool_)
+    levels[:20], truth[:20] = 240, True
+    levels[20] = 200  # less than 0.03 of Dice
+    made = filled([(levels, truth)])
+
+    def thresholds_around(level):
+        return [rule.pixel_threshold for rule in made.plateau(ClassPostprocess(pixel_threshold=level, min_mask_px=5))]
+
+    assert thresholds_around(128) == [128, 112, 96, 82, 69, 143, 159, 173, 186]
+    assert thresholds_around(82) == [82, 69, 96, 112, 128, 143]
+    assert thresholds_around(236) == [236, 231, 225, 217, 208, 240]
+    assert thresholds_around(12) == [12, 15, 19, 24, 30]
+    assert made.plateau(ClassPostprocess(min_mask_px=5))[1] == ClassPostprocess(pixel_threshold=112, min_mask_px=5)
+    disabled = ClassPostprocess(pixel_threshold=DISABLED)
+    assert made.plateau(disabled) == [disabled]
+
+
+def test_one_level_that_crosses_the_threshold_hardly_changes_the_mean_over_a_plateau():
+    clean = [(np.zeros((4, 5), np.uint8), None)] * 40
+    below, above = (filled([(np.full((4, 5), level, np.uint8), None), *clean]) for level in (127, 128))
+    rule = ClassPostprocess()
+    assert below.dice(rule)[0] - above.dice(rule)[0] == 1
+    difference = mean_dice_of(below, below.plateau(rule)) - mean_dice_of(above, below.plateau(rule))
+    assert difference[0] == pytest.approx(1 / 9)
+
+
+def test_the_gate_moves_with_the_threshold_of_a_plateau():
+    made = filled([(np.full((4, 5), 0, np.uint8), None)])
+    gates = (93, 93, 120, 120, 147, 172, 172, 194, 194)
+    found = made.plateau(ClassPostprocess(pixel_threshold=57, min_image_score=147))
+    assert sorted((rule.pixel_threshold, rule.min_image_score) for rule in found) == list(
+        zip(THRESHOLDS[3:12].tolist(), gates, strict=True)
+    )
+    without = made.plateau(ClassPostprocess(pixel_threshold=57, min_image_score=50))  # it has no effect
+    assert {rule.min_image_score for rule in without[1:]} == {0}
+
+
 def test_post_processing_off_the_grid_is_refused():
     made = filled([(np.full((3, 3), 200, np.uint8), None)])
     for rule in (ClassPostprocess(pixel_threshold=127), ClassPostprocess(min_component_px=2),
