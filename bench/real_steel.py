@@ -139,7 +139,7 @@ def folds_of(work):
     folds = {}
     with (work.folder / "real" / "splits.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            folds.setdefault(int(row["fold"]), []).append(row["ImageId"])
+            folds.setdefault(int(row["Part"]), []).append(row["ImageId"])
     return folds
 
 
