@@ -2,6 +2,8 @@
 
     noise       random fields
     surface     bare steel, with structures that resemble defects
+    lookalikes  those of them that a network takes for defects
+    strip_end   black beside the strip
     defects     four kinds of defects, drawn inside given masks
     rendering   one image: surface and defects
     polygons    the classes of an image, and their coarse masks

@@ -6,7 +6,7 @@ strength; about one in eight is faint.
 
     class 1     pits, inclusions, short marks: small, dark, with a bright rim
     class 2     thin vertical cracks: a dark hairline, bright on one side
-    class 3     scratches and abrasions: many bright or dark streaks of any size
+    class 3     scratches and abrasions: many bright or dark streaks of any size, or a few dark lines along the strip
     class 4     torn patches and rolled-in scale: a rough relief with a sharp edge
 
 A fifth class looks like the first, and so on.
@@ -22,6 +22,7 @@ from severstal_cli.steel.synth.noise import Field, oriented, ramp, smooth, white
 
 KINDS = 4
 MARGIN_PX = 2  # around the bounding box of a component
+LINED = 0.6  # share of the tall components of class 3 that show lines
 
 
 def draw_defects(
@@ -29,7 +30,7 @@ def draw_defects(
 ) -> None:
     """Draw defects of the class of `channel` (0..) inside `mask` (H, W) into `image` (H, W), grey levels.
 
-    difficulty: share of the usual number of faint defects, 0..1.
+    difficulty: share of the usual number of faint defects and of dark lines, 0..1.
     """
     components, labels, boxes, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     strength = float(rng.uniform(0.3, 0.5) if rng.random() < 0.12 * difficulty else rng.uniform(0.85, 1.35))
@@ -41,7 +42,10 @@ def draw_defects(
         rows = slice(max(top - MARGIN_PX, 0), min(top + tall + MARGIN_PX, mask.shape[0]))
         columns = slice(max(left - MARGIN_PX, 0), min(left + wide + MARGIN_PX, mask.shape[1]))
         inside = (labels[rows, columns] == component).astype(np.uint8)
-        _DRAW[channel % KINDS](rng, image[rows, columns], inside, strength * float(rng.uniform(0.8, 1.2)), bright)
+        draw = _DRAW[channel % KINDS]
+        if draw is _draw_scratches and tall > 3 * wide and difficulty and rng.random() < LINED * difficulty:
+            draw = _draw_lines
+        draw(rng, image[rows, columns], inside, strength * float(rng.uniform(0.8, 1.2)), bright)
 
 
 def _depth(inside: NDArray[np.uint8]) -> Field:
@@ -111,6 +115,31 @@ def _draw_scratches(
     else:
         image *= 1 - np.float32(min(rng.uniform(0.5, 0.8) * strength, 0.88)) * lines
         image += ramp(streaks + grit, 2.4, 3.5) * body * np.float32(70 * strength)
+
+
+def _draw_lines(
+    rng: np.random.Generator, image: Field, inside: NDArray[np.uint8], strength: float, bright: bool
+) -> None:
+    """Draw dark lines of one to three pixels that run with the polygon, straight, each over a part of its length."""
+    height, width = inside.shape
+    columns, down = np.arange(width, dtype=np.float32), np.linspace(0, 1, height, dtype=np.float32)
+    filled = inside.sum(axis=1, dtype=np.float32)
+    middle = (inside @ columns) / np.maximum(filled, 1)
+    rows = np.flatnonzero(filled)
+    lean = np.polyval(np.polyfit(rows, middle[rows], 1), np.arange(height)).astype(np.float32)
+    usual = float(np.median(filled[rows]))
+    dark = np.zeros(image.shape, np.float32)
+    for _ in range(max(round(usual / rng.uniform(7, 14)), 1)):
+        at = lean + np.float32(rng.uniform(-0.42, 0.42) * usual)
+        begin, end = (0.0, 1.0) if rng.random() < 0.5 else np.sort(rng.uniform(-0.2, 1.2, 2))
+        line = np.exp(-(((columns[None, :] - at[:, None]) / np.float32(rng.uniform(0.8, 2.2))) ** 2))
+        line *= (ramp(down, begin - 0.03, begin + 0.03) * ramp(down, end + 0.03, end - 0.03))[:, None]
+        np.maximum(dark, line * np.float32(rng.uniform(0.6, 1)), out=dark)
+    dark *= inside * (1 + np.float32(0.2) * smooth(rng, image.shape, (5, 2)))
+    image *= 1 - np.float32(rng.uniform(0, 0.15) * strength) * inside  # rubbed steel around them
+    image *= 1 - np.clip(np.float32(0.65 * strength) * dark, 0, np.float32(0.9))
+    if bright:  # their edges shine
+        image += np.roll(dark, 2, axis=1) * inside * np.float32(40 * strength)
 
 
 def _draw_patch(

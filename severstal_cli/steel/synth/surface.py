@@ -1,8 +1,8 @@
 """Bare steel: images of a rolled strip without defects.
 
 Rolls of steel (`Roll`) differ in brightness, grain and finish. Structures that resemble defects come on top: vertical
-streaks and drips, stains, bright lines, spots of scale, glare, a step in brightness where the lighting changes, and
-black beyond the end of the strip.
+streaks and drips, stains, bright lines, spots of scale, glare, a step in brightness where the lighting changes, those
+of `lookalikes`, and black beyond the end of the strip.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.steel.synth.lookalikes import add_checker_plate, add_grit, add_splashes, add_tongues
 from severstal_cli.steel.synth.noise import Field, Size, oriented, ramp, smooth, white
+from severstal_cli.steel.synth.strip_end import end_strip
 
-BLACK = 3.0  # grey level beside the strip
+LOOKALIKES = ((add_tongues, 0.3), (add_checker_plate, 0.05), (add_grit, 0.25), (add_splashes, 0.05))
+"""What is added to images of full difficulty, in this order, and to which share of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +92,17 @@ def draw_surface(
         _add_step(rng, share)
     image = share * np.float32(roll.brightness)
     image += white(rng, size) * np.float32(roll.grain) + smooth(rng, size, (2.5, 2.2)) * np.float32(roll.peel)
+    if difficulty:  # without look-alikes, a set draws as it did before there were these
+        for add, share_of_images in LOOKALIKES:
+            if rng.random() < share_of_images * difficulty:
+                add(rng, image)
     _add_specks(rng, roll, image)
     if rng.random() < 0.06 * difficulty:
         _add_bright_lines(rng, image)
     if rng.random() < 0.09 * difficulty:
         _add_glare(rng, image)
-    if rng.random() < 0.12 * difficulty:
-        _end_strip(rng, image, marked)
+    if rng.random() < 0.2 * difficulty:
+        end_strip(rng, image, marked)
     return image
 
 
@@ -187,27 +194,6 @@ def _add_glare(rng: np.random.Generator, image: Field) -> None:
     light = np.clip((down - np.float32(rng.uniform(0.55, 0.9)) + bend) * np.float32(rng.uniform(2, 5)), 0, 1) ** 1.5
     image += light * fall * np.float32(rng.uniform(170, 300))
     np.minimum(image, 255, out=image)
-
-
-def _end_strip(rng: np.random.Generator, image: Field, marked: NDArray[np.bool_]) -> None:
-    """Make columns without defects at the left or right black, with a rough rim: the end of the strip."""
-    height, width = image.shape
-    held = np.flatnonzero(marked)
-    left = bool(rng.random() < 0.5)
-    room = width if not held.size else int(held[0]) if left else width - 1 - int(held[-1])
-    black = int(min(rng.uniform(0.02, 0.6) * width, room - 8))
-    if black < 4:
-        return
-    steps = np.cumsum(rng.normal(0, 0.25, height)) + rng.normal(0, 0.02) * np.arange(height)
-    edge = (black + np.clip(steps, -6, 6)).astype(np.float32)[:, None]
-    columns = np.arange(width, dtype=np.float32)[None, :] if left else np.arange(width, dtype=np.float32)[None, ::-1]
-    inwards = columns - edge
-    near = columns[0] < black + 46
-    rim = np.exp(-np.maximum(inwards[:, near], 0) / np.float32(rng.uniform(6, 14)))
-    rough = white(rng, (height, int(near.sum()))) * np.float32(0.25) + np.float32(rng.uniform(-0.4, 0.35))
-    image[:, near] *= 1 + rim * rough
-    image *= np.clip(inwards / 2, 0, 1)
-    image += np.float32(BLACK) * (inwards < 1) * rng.random(dtype=np.float32)
 
 
 def _window(rng: np.random.Generator, size: Size, wanted: Size) -> tuple[slice, slice]:
