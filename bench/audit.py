@@ -139,8 +139,9 @@ def worth(options):
                 work.severstal("thresholds", model)
             test = options.test.resolve()
             work.severstal("predict", test / "test_images", "--model", model, "--out", out)
-            scored = work.severstal("score", out, "--truth", test / "test.csv", "--images", test / "test_images",
-                                    "--json")  # fmt: skip
+            scored = work.severstal(
+                "score", out, "--truth", test / "test.csv", "--images", test / "test_images", "--json"
+            )
             scores[data] = json.loads(scored)["mean_dice"]
         print(f"seed {seed}: {scores}", flush=True)
         (work.folder / "worth.json").write_text(json.dumps(scores) + "\n", encoding="utf-8")

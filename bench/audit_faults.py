@@ -103,6 +103,5 @@ def read(path):
     """The faults of `write`."""
     with path.open(encoding="utf-8", newline="") as file:
         return [
-            Fault(row["Kind"], row["ImageId"], tuple(map(int, row["Channels"].split())))
-            for row in csv.DictReader(file)
-        ]  # fmt: skip
+            Fault(row["Kind"], row["ImageId"], tuple(map(int, row["Channels"].split()))) for row in csv.DictReader(file)
+        ]

@@ -82,11 +82,23 @@ def make(work, images, count):
         for name, channel in keys:
             source = name.partition("-")[2], channel
             if source not in known:
-                known[source] = [(rle.encode(part), box_of(part), int(part.sum())) for part in
-                                 components(folder.masks[name, channel])]  # fmt: skip
+                known[source] = [
+                    (rle.encode(part), box_of(part), int(part.sum()))
+                    for part in components(folder.masks[name, channel])
+                ]
             score = round(1 - len(found) / count, 4)
-            found += [Finding(image_id=name, class_id=channel + 1, kind=Kind.INVENTED, score=score, box=box,
-                              pixels=pixels, mask=mask) for mask, box, pixels in known[source]]  # fmt: skip
+            found += [
+                Finding(
+                    image_id=name,
+                    class_id=channel + 1,
+                    kind=Kind.INVENTED,
+                    score=score,
+                    box=box,
+                    pixels=pixels,
+                    mask=mask,
+                )
+                for mask, box, pixels in known[source]
+            ]
     finding_table.write(work / "audit.csv", found[:count])
     origin = {"data": str(data.resolve()), "data_fingerprint": folder.fingerprint, "class_names": []}
     (work / "audit.json").write_text(json.dumps(origin))
@@ -107,14 +119,22 @@ def measure(path):
             drawn.append(page.run("performance.now()"))  # later than true by up to the 20 ms between two looks
             page.run(PAINTED)
             paints.append(page.wait("performance.getEntriesByName('first-contentful-paint')[0]?.startTime"))
-        print(f"first paint {median(paints):.0f} ms, ready {median(readies):.0f} ms (1,000), first finding drawn "
-              f"{median(drawn):.0f} ms; medians of 5")  # fmt: skip
+        print(
+            f"first paint {median(paints):.0f} ms, ready {median(readies):.0f} ms (1,000), first finding drawn "
+            f"{median(drawn):.0f} ms; medians of 5"
+        )
         acts = [f"document.getElementById('kind-{kind}').click()" for kind in (1, 0, -1)]
         for box, values in (("class", ("0", "-1")), ("decision", ("", "accept", "all"))):
-            acts += [f"const box = document.getElementById('{box}'); box.value = '{value}'; "
-                     "box.dispatchEvent(new Event('change'))" for value in values]  # fmt: skip
-        acts += [f"const box = document.getElementById('search'); box.value = '{text}'; "
-                 "box.dispatchEvent(new Event('input'))" for text in ("a", "ab", "")]  # fmt: skip
+            acts += [
+                f"const box = document.getElementById('{box}'); box.value = '{value}'; "
+                "box.dispatchEvent(new Event('change'))"
+                for value in values
+            ]
+        acts += [
+            f"const box = document.getElementById('search'); box.value = '{text}'; "
+            "box.dispatchEvent(new Event('input'))"
+            for text in ("a", "ab", "")
+        ]
         took = [median([page.run(CHANGE.format(act=act, painted=PAINTED)) for _ in range(3)]) for act in acts]
         print(f"slowest of {len(acts)} filters: {max(took):.0f} ms (100)")
         page.open(path)
@@ -126,8 +146,10 @@ def measure(path):
         print(f"export: {time.perf_counter() - begun:.2f} s, {size / 1e6:.1f} MB")
         page.call("HeapProfiler.collectGarbage")
         found = {one["name"]: one["value"] for one in page.call("Performance.getMetrics")["metrics"]}
-        print(f"{found['JSHeapUsedSize'] / 1e6:.1f} MB of JavaScript heap, {page.resident_bytes() / 1e6:.0f} MB of all "
-              f"processes, {found['Nodes']:.0f} nodes")  # fmt: skip
+        print(
+            f"{found['JSHeapUsedSize'] / 1e6:.1f} MB of JavaScript heap, {page.resident_bytes() / 1e6:.0f} MB of all "
+            f"processes, {found['Nodes']:.0f} nodes"
+        )
         assert not page.faults, page.faults
         page.close()
 
@@ -142,8 +164,10 @@ def main():
     make(options.work, options.images, options.findings)
     begun, used = time.perf_counter(), time.process_time()
     result = reporting.report(ReportConfig(shown=(options.work / "audit.csv",), out=options.work / "page"))
-    print(f"{result.findings:,} findings in {result.images:,} images: {time.perf_counter() - begun:.0f} s "
-          f"({time.process_time() - used:.0f} s of CPU time), {result.size_bytes / 1e6:.0f} MB")  # fmt: skip
+    print(
+        f"{result.findings:,} findings in {result.images:,} images: {time.perf_counter() - begun:.0f} s "
+        f"({time.process_time() - used:.0f} s of CPU time), {result.size_bytes / 1e6:.0f} MB"
+    )
     index = (options.work / "page" / "data" / "index.js").stat().st_size
     print(f"read before the first finding: {index / 1e3:.0f} kB of data/index.js, and 4 small files")
     measure(options.work / "page" / "index.html")

@@ -66,8 +66,10 @@ def main():
     figure, axes = plt.subplots(4, 2, figsize=(9, 9.6), layout="constrained")
     for axis, (rank, one) in zip(axes.flat, chosen(finding_table.ranked(found), faults), strict=True):
         row = names.index(one.image_id)
-        drawn = [rle.decode(folder.masks.get((one.image_id, at), rle.EMPTY), levels.shape[2:])
-                 for at in range(folder.classes)]  # fmt: skip
+        drawn = [
+            rle.decode(folder.masks.get((one.image_id, at), rle.EMPTY), levels.shape[2:])
+            for at in range(folder.classes)
+        ]
         panel(axis, np.squeeze(np.asarray(folder.cache[folder.cache.index[one.image_id]])), drawn, levels[row])
         title = f"{rank}: {one.kind.replace('_', ' ')}, class {one.class_id} ({faults[one.image_id]})"
         axis.set_title(title, fontsize=10)

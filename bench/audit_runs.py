@@ -28,9 +28,15 @@ def draw_steel(options):
     if not folder.exists():
         begun = folder.with_suffix(".begun")
         write_synthetic_set(
-            begun, seed=STEEL_SEED, images=3 * options.images, test_images=0, size=demo.SIZE, defect_share=0.65,
-            rare_boost=1.0, difficulty=0.0,
-        )  # fmt: skip
+            begun,
+            seed=STEEL_SEED,
+            images=3 * options.images,
+            test_images=0,
+            size=demo.SIZE,
+            defect_share=0.65,
+            rare_boost=1.0,
+            difficulty=0.0,
+        )
         begun.rename(folder)
     return folder
 
@@ -84,9 +90,25 @@ def train_folds(work, options, seed, data="data", prefix="fold"):
 
 def train(work, options, seed, data, fold, name):
     """The finished run of this name."""
-    words = ["train", "--data", data, "--arch", options.network, "--encoder", options.encoder, "--fold", fold,
-             "--encoder-weights", "imagenet" if options.encoder_file else "none", "--seed", seed,
-             "--epochs", options.epochs, "--name", name]  # fmt: skip
+    words = [
+        "train",
+        "--data",
+        data,
+        "--arch",
+        options.network,
+        "--encoder",
+        options.encoder,
+        "--fold",
+        fold,
+        "--encoder-weights",
+        "imagenet" if options.encoder_file else "none",
+        "--seed",
+        seed,
+        "--epochs",
+        options.epochs,
+        "--name",
+        name,
+    ]
     words += ["--config", options.config.resolve()] if options.config else []
     if not any(entry["command"] == list(map(str, words)) for entry in work.entries(work.commands)):
         work.severstal(*words, resume=(work.folder / "models" / name / "training.ckpt").exists())

@@ -77,8 +77,10 @@ def main():
         print(f"beside {busy} busy processes")
         for number, name in enumerate(KINDS):
             own, default = ([one[which] for one in rounds] for which in (number, 0))
-            print(f"{name:11} {shown(own, default, 0, 'steps/s')}; {shown(own, default, 1, 's of CPU time per step')}",
-                  flush=True)  # fmt: skip
+            print(
+                f"{name:11} {shown(own, default, 0, 'steps/s')}; {shown(own, default, 1, 's of CPU time per step')}",
+                flush=True,
+            )
 
 
 def shown(own, default, which, unit):

@@ -40,9 +40,13 @@ def worse(found, true, height, kind):
 def taken(found, rows, groups):
     """Some images, as if they were others of that kind."""
     return dataclasses.replace(
-        found, image_ids=tuple(map(str, range(len(rows)))), dice=found.dice[rows], there=found.there[rows],
-        found=found.found[rows], groups=groups,
-    )  # fmt: skip
+        found,
+        image_ids=tuple(map(str, range(len(rows)))),
+        dice=found.dice[rows],
+        there=found.there[rows],
+        found=found.found[rows],
+        groups=groups,
+    )
 
 
 def draw(rng, groups, images):
@@ -66,8 +70,10 @@ def main():
         parser.error("three runs against three others: name six or more")
     every = [scoring.score_runs(ScoreConfig(runs=(folder,)), SILENT) for folder in options.runs]
     means = [found.dice.mean() for found in every]
-    print(f"{len(every)} runs, {len(every[0].image_ids)} images: {np.mean(means):.4f}, standard deviation of the seeds "
-          f"{np.std(means, ddof=1):.4f}, predicting nothing {float((~every[0].there).mean()):.4f}")  # fmt: skip
+    print(
+        f"{len(every)} runs, {len(every[0].image_ids)} images: {np.mean(means):.4f}, standard deviation of the seeds "
+        f"{np.std(means, ddof=1):.4f}, predicting nothing {float((~every[0].there).mean()):.4f}"
+    )
     same = [comparing._by_seed_alone(options.runs[0], folder) for folder in options.runs[1:]]
     print(f"recognised as differing by seed alone: {sum(same)} of {len(same)}")
     data_folder = open_data_folder(Path(model_card.read_card(options.runs[0]).data), SILENT)

@@ -42,9 +42,12 @@ def main():
     default = np.mean([choice.mean_dice_default for choice in chosen.choices])
     assert abs(default - at_half.mean()) < 1e-9, (default, at_half.mean())
     result = {
-        "dice": float(at_half.mean()), "dice_present": float(at_half[is_present].mean()) if is_present.any() else None,
-        "searched": chosen.mean_dice_held_out, "nothing": float(1 - is_present.mean()), "images": len(ids),
-    }  # fmt: skip
+        "dice": float(at_half.mean()),
+        "dice_present": float(at_half[is_present].mean()) if is_present.any() else None,
+        "searched": chosen.mean_dice_held_out,
+        "nothing": float(1 - is_present.mean()),
+        "images": len(ids),
+    }
     print(json.dumps(result))
 
 

@@ -69,8 +69,11 @@ def main():
         for name, folder, fabric in (("float32", run, exact), (half, run, fastest), ("int8", int8, fastest)):
             score, rate, count = mean_dice(folder, fabric, options)
             scores.append(score)
-            print(f"{run.name}, {count} images, {name}: mean Dice {score:.5f} ({score - scores[0]:+.5f}), "
-                  f"{rate:.2f} images/s", flush=True)  # fmt: skip
+            print(
+                f"{run.name}, {count} images, {name}: mean Dice {score:.5f} ({score - scores[0]:+.5f}), "
+                f"{rate:.2f} images/s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -85,8 +85,11 @@ def main():
             coverage = hits / options.holdouts
             error = 1.96 * np.sqrt(coverage * (1 - coverage) / options.holdouts)
             by_groups, each = (f"{100 * p:.1f} ± {100 * e:.1f} %" for p, e in zip(coverage, error, strict=True))
-            print(f"{images} images, {share:.0%} of the groups with duplicates: by groups {by_groups}, "
-                  f"each image by itself {each}", flush=True)  # fmt: skip
+            print(
+                f"{images} images, {share:.0%} of the groups with duplicates: by groups {by_groups}, "
+                f"each image by itself {each}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

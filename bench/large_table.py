@@ -28,8 +28,11 @@ def assigned(masks_of, names, shift):
 def run(*arguments):
     """Seconds and MiB of a command, which must succeed."""
     begun = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "severstal_cli", *map(str, arguments)], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "severstal_cli", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"severstal {' '.join(map(str, arguments))} ended with {os.waitstatus_to_exitcode(status)}")
@@ -55,12 +58,21 @@ def main():
             rows = mask_table.write_table(submission, masks, names, options.classes, layout=mask_table.Layout.ORIGINAL)
             seconds, size = time.perf_counter() - begun, submission.stat().st_size
             print(f"{rows:,} rows, {len(masks):,} masks, {size / 1e6:.0f} MB: written in {seconds:.1f} s", flush=True)
-            mask_table.write_table(truth, assigned(masks_of, names, 2), names, options.classes,
-                                   layout=mask_table.Layout.CURRENT, empty_rows=False)  # fmt: skip
+            mask_table.write_table(
+                truth,
+                assigned(masks_of, names, 2),
+                names,
+                options.classes,
+                layout=mask_table.Layout.CURRENT,
+                empty_rows=False,
+            )
             for arguments in (["check", submission], ["score", submission, "--truth", truth]):
                 seconds, peak = run(*arguments)
-                print(f"    {arguments[0]}: {seconds:.1f} s, {peak:,.0f} MiB; per row {1e6 * seconds / rows:.1f} µs, "
-                      f"{peak * 2**20 / rows:.0f} bytes", flush=True)  # fmt: skip
+                print(
+                    f"    {arguments[0]}: {seconds:.1f} s, {peak:,.0f} MiB; per row {1e6 * seconds / rows:.1f} µs, "
+                    f"{peak * 2**20 / rows:.0f} bytes",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -112,8 +112,10 @@ def main():
     for name, every in scores_of.items():
         print(f"{name}: {np.mean([one.dice.mean() for one in every]):.4f} (predicting nothing {nothing:.4f})")
     apart = scores.differences(scores_of["apart"], scores_of["together"])[-1]
-    print(f"near-duplicates on both sides add {apart.difference:+.4f}, 95 % interval {apart.interval[0]:+.4f} to "
-          f"{apart.interval[1]:+.4f}")  # fmt: skip
+    print(
+        f"near-duplicates on both sides add {apart.difference:+.4f}, 95 % interval {apart.interval[0]:+.4f} to "
+        f"{apart.interval[1]:+.4f}"
+    )
 
 
 if __name__ == "__main__":

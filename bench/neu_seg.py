@@ -96,8 +96,10 @@ def table(entries):
 
 
 def _row(entry):
-    scores = (f"{part['mean_dice']:.4f} ({part['interval'][0]:.4f} to {part['interval'][1]:.4f})"
-              for part in (entry["all"], entry["by_them"]))  # fmt: skip
+    scores = (
+        f"{part['mean_dice']:.4f} ({part['interval'][0]:.4f} to {part['interval'][1]:.4f})"
+        for part in (entry["all"], entry["by_them"])
+    )
     epochs, minutes = "+".join(map(str, entry["epochs"])), f"{entry['minutes']:.0f}"
     return f"**`{entry['name']}`**", entry["weights"], epochs, minutes, f"{entry['validation']:.4f}", *scores
 
@@ -126,8 +128,13 @@ class Work:
         every = [*words, "--resume"] if resume else words
         print("severstal", *every, flush=True)
         began = time.monotonic()
-        done = subprocess.run([sys.executable, "-m", "severstal_cli", *every], cwd=self.folder, stdout=subprocess.PIPE,
-                              text=True, check=False)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "severstal_cli", *every],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             sys.exit(done.returncode)
         if "--json" not in words:
@@ -189,19 +196,48 @@ def study(work, options):
             classes.setdefault(name, []).append(class_id)
         names = sorted(path.name for path in (work.folder / "test" / "test_images").iterdir())
         group = max(int(row.split(",")[2]) for row in splits[1:])
-        splits += [f"test-{name},holdout,{group + number},{' '.join(sorted(classes.get(name, [])))}"
-                   for number, name in enumerate(names, 1)]  # fmt: skip
+        splits += [
+            f"test-{name},holdout,{group + number},{' '.join(sorted(classes.get(name, [])))}"
+            for number, name in enumerate(names, 1)
+        ]
         (begun / "splits.csv").write_text("\n".join(splits) + "\n", encoding="utf-8")
         begun.rename(folder)
-    words = ["compare", *options.networks, "--data", "study", "--encoder", options.encoder, "--epochs", options.epochs,
-             "--encoder-weights", options.weights[0], "--seeds", ",".join(map(str, options.seeds))]  # fmt: skip
+    words = [
+        "compare",
+        *options.networks,
+        "--data",
+        "study",
+        "--encoder",
+        options.encoder,
+        "--epochs",
+        options.epochs,
+        "--encoder-weights",
+        options.weights[0],
+        "--seeds",
+        ",".join(map(str, options.seeds)),
+    ]
     work.severstal(*words)
 
 
 def train(work, name, options, network, weights, fold, seed):
     """The run of this name, finished."""
-    words = ["train", "--data", "data", "--arch", network, "--encoder", options.encoder, "--encoder-weights", weights,
-             "--fold", fold, "--seed", seed, "--epochs", options.epochs]  # fmt: skip
+    words = [
+        "train",
+        "--data",
+        "data",
+        "--arch",
+        network,
+        "--encoder",
+        options.encoder,
+        "--encoder-weights",
+        weights,
+        "--fold",
+        fold,
+        "--seed",
+        seed,
+        "--epochs",
+        options.epochs,
+    ]
     words += ["--time-limit", options.time_limit] if options.time_limit else []
     words += ["--config", options.config.resolve()] if options.config else []
     words += ["--name", name]
@@ -221,8 +257,10 @@ def score(work, name, members, thresholds, weights):
     digest = hashlib.sha256((work.folder / submission).read_bytes()).hexdigest()
     if any((entry["name"], entry["submission"]) == (name, digest) for entry in work.entries(work.scores)):
         return
-    scores = [json.loads(work.severstal("score", submission, "--truth", "test/test.csv", "--images", images, "--json"))
-              for images in ("test/test_images", "the_210.csv")]  # fmt: skip
+    scores = [
+        json.loads(work.severstal("score", submission, "--truth", "test/test.csv", "--images", images, "--json"))
+        for images in ("test/test_images", "the_210.csv")
+    ]
     texts = [(work.folder / member / "history.csv").read_text(encoding="utf-8") for member in members]
     histories = [list(csv.DictReader(text.splitlines())) for text in texts]
     searched = json.loads((work.folder / thresholds).read_text(encoding="utf-8"))

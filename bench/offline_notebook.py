@@ -66,8 +66,16 @@ def main() -> None:
 
         own = place / "here/submission.csv"
         models = [f"--model={folder}" for folder in runs]
-        severstal("predict", images, *models, f"--thresholds={rules}", f"--tta={given.tta}", f"--sample={sample}",
-                  "--layout=original", f"--out={own}")  # fmt: skip
+        severstal(
+            "predict",
+            images,
+            *models,
+            f"--thresholds={rules}",
+            f"--tta={given.tta}",
+            f"--sample={sample}",
+            "--layout=original",
+            f"--out={own}",
+        )
 
         made = bundle.build(place / "bundle", runs=runs, thresholds=rules, tta=given.tta)
         inputs = place / "inputs"
@@ -125,8 +133,9 @@ def covered(mask: RLE) -> set[int]:
 
 def train_in_image(python: Path, place: Path, data: Path) -> str:
     """The result of a training in the environment of the notebook, in one line."""
-    settings = TrainConfig(data=data, models=place / "there", arch="linknet", encoder="resnet18", epochs=2,
-                           encoder_weights="none")  # fmt: skip
+    settings = TrainConfig(
+        data=data, models=place / "there", arch="linknet", encoder="resnet18", epochs=2, encoder_weights="none"
+    )
     # the number of images differs from the competition's, so the data counts as private and is sent along
     config = RemoteConfig(train=settings)
     found = training.data_of(config)
@@ -156,8 +165,15 @@ def train(place: Path) -> list[Path]:
     severstal("split", f"--data={data}")
     runs = []
     for name, *more in (["small", "--arch=unet-small"], ["linknet", "--arch=linknet", "--encoder=resnet18"]):
-        severstal("train", f"--data={data}", f"--models={place}", f"--name={name}", "--encoder-weights=none",
-                  "--epochs=6", *more)  # fmt: skip
+        severstal(
+            "train",
+            f"--data={data}",
+            f"--models={place}",
+            f"--name={name}",
+            "--encoder-weights=none",
+            "--epochs=6",
+            *more,
+        )
         runs.append(place / name)
     return runs
 

@@ -148,14 +148,19 @@ def main():
             present[row] = true.any((1, 2))
     minutes = (time.perf_counter() - start) / 60
     print(f"{options.arch} {options.encoder}: trained on {len(train)} images and scored in {minutes:.1f} min")
-    print(f"holdout of {len(holdout)} images: mean Dice {scores.mean():.4f}, where the class is there "
-          f"{scores[present].mean():.4f}, predicting nothing {1 - present.mean():.4f}")  # fmt: skip
+    print(
+        f"holdout of {len(holdout)} images: mean Dice {scores.mean():.4f}, where the class is there "
+        f"{scores[present].mean():.4f}, predicting nothing {1 - present.mean():.4f}"
+    )
     found = {
-        "dice": float(scores.mean()), "dice_present": float(scores[present].mean()),
-        "nothing": float(1 - present.mean()), "epochs": step / len(loader),
-        "images_per_s": step * options.batch / (trained - start), "train_s": trained - begun,
+        "dice": float(scores.mean()),
+        "dice_present": float(scores[present].mean()),
+        "nothing": float(1 - present.mean()),
+        "epochs": step / len(loader),
+        "images_per_s": step * options.batch / (trained - start),
+        "train_s": trained - begun,
         "score_s": time.perf_counter() - trained,
-    }  # fmt: skip
+    }
     print(json.dumps(found))
 
 

@@ -68,9 +68,11 @@ def prediction(options: argparse.Namespace, network: torch.nn.Module) -> dict[st
     sums_s = seconds(lambda: float(given.sum(dim=(1, 2, 3)).sum()), 20)
     image_s = later_s / options.batch
     return {
-        "batch_s": later_s, "comparison_s": first_s - later_s, "finite_share": sums_s / later_s,
+        "batch_s": later_s,
+        "comparison_s": first_s - later_s,
+        "finite_share": sums_s / later_s,
         **{f"share_of_{count}": (first_s - later_s) / (image_s * count) for count in (32, 500)},
-    }  # fmt: skip
+    }
 
 
 def training(options: argparse.Namespace, network: torch.nn.Module) -> dict[str, float]:
@@ -101,9 +103,10 @@ def training(options: argparse.Namespace, network: torch.nn.Module) -> dict[str,
     compare()
     step_s, compare_s = seconds(step), seconds(compare)
     return {
-        "step_s": step_s, "comparison_s": compare_s,
+        "step_s": step_s,
+        "comparison_s": compare_s,
         **{f"share_of_{count}_steps": compare_s / (count * step_s) for count in (50, 1000)},
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

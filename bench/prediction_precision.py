@@ -53,8 +53,10 @@ def main():
         print(f"{folder.name}, {len(part.image_ids)} images: mean Dice by torch in float32 {scores['float32']:.5f}")
         for name in options.engines:
             apart = np.abs(np.stack(levels[name]).astype(int) - np.stack(levels["float32"]))
-            print(f"    {name}, {fastest._precision.precision}: {scores[name] - scores['float32']:+.5f}; levels differ "
-                  f"by {apart.mean():.3f}, 1 in 10,000 by more than {np.quantile(apart, 0.9999):.0f}")  # fmt: skip
+            print(
+                f"    {name}, {fastest._precision.precision}: {scores[name] - scores['float32']:+.5f}; levels differ "
+                f"by {apart.mean():.3f}, 1 in 10,000 by more than {np.quantile(apart, 0.9999):.0f}"
+            )
 
 
 if __name__ == "__main__":

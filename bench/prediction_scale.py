@@ -38,8 +38,22 @@ def main():
             for path in paths[:count]:
                 (images / path.name).symlink_to(path)
             runs = [part for run in options.runs for part in ("--model", run)]
-            command = [sys.executable, "-m", "severstal_cli", "predict", images, *runs, "--tta", options.tta, "--out",
-                       out, "--engine", options.engine, "--batch-size", str(options.batch_size)]  # fmt: skip
+            command = [
+                sys.executable,
+                "-m",
+                "severstal_cli",
+                "predict",
+                images,
+                *runs,
+                "--tta",
+                options.tta,
+                "--out",
+                out,
+                "--engine",
+                options.engine,
+                "--batch-size",
+                str(options.batch_size),
+            ]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             _, status, usage = os.wait4(process.pid, 0)
             if status:
@@ -47,8 +61,11 @@ def main():
             metadata = json.loads(out.with_suffix(".json").read_text())
         peaks.append(usage.ru_maxrss / 1024)
         rate = metadata["images_per_s"]
-        print(f"{count} images, {len(options.runs)} runs by {metadata['engines'][0]}, views {metadata['tta']}: "
-              f"{rate:.2f} images/s, at most {peaks[-1]:,.0f} MiB", flush=True)  # fmt: skip
+        print(
+            f"{count} images, {len(options.runs)} runs by {metadata['engines'][0]}, views {metadata['tta']}: "
+            f"{rate:.2f} images/s, at most {peaks[-1]:,.0f} MiB",
+            flush=True,
+        )
     if len(peaks) > 1:
         print(f"memory of the last over the first: {peaks[-1] / peaks[0]:.3f}")
     print(f"{COMPETITION_IMAGES:,} images: {COMPETITION_IMAGES / rate / 3600:.2f} hours")

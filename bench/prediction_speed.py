@@ -78,8 +78,10 @@ def profile(paths, how, members, fabric):
         lambda: masks.extend(postprocess.levels_to_rle(each, rules.rules) for each in used)
     )
     found["scores"] = timed(lambda: [confidence.expected_dice(*each) for each in zip(used, masks, strict=True)])
-    print("    one core, milliseconds an image: "
-          + ", ".join(f"{name} {1e3 * seconds / len(paths):.1f}" for name, seconds in found.items()))  # fmt: skip
+    print(
+        "    one core, milliseconds an image: "
+        + ", ".join(f"{name} {1e3 * seconds / len(paths):.1f}" for name, seconds in found.items())
+    )
 
 
 def main():
@@ -122,8 +124,14 @@ def commands(options, paths, how, members, engine, views, folder):
     """`predict` of all images with these networks, after it has predicted a batch."""
 
     def predict(some, name):
-        config = PredictConfig(images=tuple(some), runs=how.folders, tta=views, engine=engine,
-                               batch_size=options.batch_size, out=Path(folder) / name)  # fmt: skip
+        config = PredictConfig(
+            images=tuple(some),
+            runs=how.folders,
+            tta=views,
+            engine=engine,
+            batch_size=options.batch_size,
+            out=Path(folder) / name,
+        )
         with mock.patch.object(engines, "load_members", return_value=members):
             prediction.predict(config)
 
@@ -157,10 +165,12 @@ def measure(options, paths, size, fabric, plain, engine, ours, int8, views):
         arch = ours[0].cards[0].arch
         print(f"{arch} {ours[0].cards[0].encoder}, {engine}, {views}: images/s {line}")
         for above, below, target in (
-            ("ours", "ours, network alone", 0.90), ("ours", "plain script", {"openvino": 3, "torch": 2}.get(engine)),
-            ("int8", "ours", 1.6), ("int8", "int8, network alone", 0.90),
+            ("ours", "ours, network alone", 0.90),
+            ("ours", "plain script", {"openvino": 3, "torch": 2}.get(engine)),
+            ("int8", "ours", 1.6),
+            ("int8", "int8, network alone", 0.90),
             ("int8", "plain script", {"unet": 8, "linknet": 10}.get(arch)),
-        ):  # fmt: skip
+        ):
             if above in rates and below in rates:
                 ratios = [a / b for a, b in zip(rates[above], rates[below], strict=True)]
                 print(f"    {above} over {below}: {shown(ratios)}; reach {target}", flush=True)

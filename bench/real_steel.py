@@ -127,8 +127,26 @@ def draw_synthetic(work, options):
 
 def train(work, options, name, data, epochs, fold, *more):
     """The finished runs of this name."""
-    words = ["train", "--data", data, "--arch", options.network, "--encoder", options.encoder, "--fold", fold,
-             "--epochs", epochs, "--batch-size", 4, "--config", "crops.json", *more, "--name", name]  # fmt: skip
+    words = [
+        "train",
+        "--data",
+        data,
+        "--arch",
+        options.network,
+        "--encoder",
+        options.encoder,
+        "--fold",
+        fold,
+        "--epochs",
+        epochs,
+        "--batch-size",
+        4,
+        "--config",
+        "crops.json",
+        *more,
+        "--name",
+        name,
+    ]
     if not any(entry["command"] == list(map(str, words)) for entry in work.entries(work.commands)):
         begun = any((work.folder / "models").glob(f"{name}*/training.ckpt"))
         work.severstal(*words, resume=begun)
@@ -164,8 +182,11 @@ def judge_folds(work, name):
 def score(work, name, *more):
     """What `severstal score` has for submissions/NAME.csv on all real images."""
     submission = f"submissions/{name}.csv"
-    return json.loads(work.severstal("score", submission, "--truth", "real/train.csv", "--images",
-                                     "real/train_images", *more, "--json"))  # fmt: skip
+    return json.loads(
+        work.severstal(
+            "score", submission, "--truth", "real/train.csv", "--images", "real/train_images", *more, "--json"
+        )
+    )
 
 
 def ingredient(work, options, name):
@@ -203,8 +224,14 @@ def table(work):
     yield "|---" * 4 + "|"
     for entry in work.entries(work.scores):
         found, searched = entry["predicted"], entry["thresholds"]
-        cells = [shown(searched["mean_dice_held_out"], searched["interval_held_out"]),
-                 f"{searched['mean_dice_default']:.4f}"] if searched else ["", ""]  # fmt: skip
+        cells = (
+            [
+                shown(searched["mean_dice_held_out"], searched["interval_held_out"]),
+                f"{searched['mean_dice_default']:.4f}",
+            ]
+            if searched
+            else ["", ""]
+        )
         yield f"| {entry['name']} | " + " | ".join([*cells, shown(found["mean_dice"], found["interval"])]) + " |"
 
 

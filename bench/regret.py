@@ -54,11 +54,12 @@ def save(out, classes, groups):
     for channel, one in enumerate(classes):
         images = sorted(one._stored)
         arrays |= {
-            f"images{channel}": np.array(images), f"present{channel}": one.present,
+            f"images{channel}": np.array(images),
+            f"present{channel}": one.present,
             f"gains{channel}": np.array([one._stored[image][0] for image in images], np.int64),
             f"reached{channel}": np.array([one._stored[image][1] for image in images], np.uint8),
             f"gates{channel}": np.array([one._stored[image][2] for image in images], np.int64),
-        }  # fmt: skip
+        }
     np.savez_compressed(out, **arrays)
 
 
@@ -189,8 +190,10 @@ def losses(path, images, sets, seed):
     count = len(groups)
     _, group_of = np.unique(groups, return_inverse=True)
     sizes = np.bincount(group_of)
-    print(f"{path}: {count} images in {len(sizes)} groups, with each class "
-          f"{', '.join(f'{one.present.mean():.1%}' for one in classes)}")  # fmt: skip
+    print(
+        f"{path}: {count} images in {len(sizes)} groups, with each class "
+        f"{', '.join(f'{one.present.mean():.1%}' for one in classes)}"
+    )
     whole = [one.sums(np.zeros(count, np.int8), 1)[0] for one in classes]
     usable = np.concatenate([[True], np.ones(len(GATES), bool)])[:, None] & np.concatenate(
         [np.ones((1, len(THRESHOLDS)), bool), GATES[:, None] > THRESHOLDS]
@@ -224,18 +227,26 @@ def losses(path, images, sets, seed):
             error = 1.96 * own.std() / np.sqrt(new)
             expected = chosen.mean_dice_held_out
             wide = np.hypot(expected - low, error), np.hypot(high - expected, error)
-            estimates.append((expected - measured, low <= measured <= high,
-                         expected - wide[0] <= measured <= expected + wide[1],
-                         np.mean([choice.mean_dice for choice in chosen.choices]) - measured))  # fmt: skip
+            estimates.append(
+                (
+                    expected - measured,
+                    low <= measured <= high,
+                    expected - wide[0] <= measured <= expected + wide[1],
+                    np.mean([choice.mean_dice for choice in chosen.choices]) - measured,
+                )
+            )
         print(f"\n{wanted} images, {len(estimates)} sets: loss in thousandths of Dice, and over that of the best")
         plain = np.mean(lost["the best"])
         for way, values in lost.items():
             error = 1.96e3 * np.std(values) / np.sqrt(len(values))
             print(f"  {way:46} {1e3 * np.mean(values):6.2f} ± {error:.2f}   {np.mean(values) / plain:5.2f}")
         above, inside_of, with_both, tuned = np.mean(estimates, axis=0)
-        print(f"  cross-validated less measured on new images {1e3 * above:+.2f} thousandths (of the images searched "
-              f"{1e3 * tuned:+.2f}); within its interval {inside_of:.0%}, "
-              f"with both {with_both:.0%}", flush=True)  # fmt: skip
+        print(
+            f"  cross-validated less measured on new images {1e3 * above:+.2f} thousandths (of the images searched "
+            f"{1e3 * tuned:+.2f}); within its interval {inside_of:.0%}, "
+            f"with both {with_both:.0%}",
+            flush=True,
+        )
 
 
 def main():

@@ -55,8 +55,10 @@ def changes():
     """Uses of the controls above the gallery: name, id of the control, script."""
     for kind in ("right", "partial", "missed", "false", "all"):
         yield f"kind {kind}", f"kind-{kind}", "box.click()"
-    for box, values in (("class", ("0", "-2", "-1")),
-                        ("order", ("name", "worst", "best", "unconfident", "confident", "set"))):  # fmt: skip
+    for box, values in (
+        ("class", ("0", "-2", "-1")),
+        ("order", ("name", "worst", "best", "unconfident", "confident", "set")),
+    ):
         for value in values:
             yield f"{box} {value}", box, f'box.value = "{value}"; box.dispatchEvent(new Event("change"))'
     for text in ("a", "ab", ""):

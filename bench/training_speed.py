@@ -60,9 +60,15 @@ def measure_ours(options, size):
     from severstal_cli.steel.dataset.splits import Split
 
     config = TrainConfig(
-        data=options.data, arch=options.arch, encoder=options.encoder, encoder_weights="none",
-        batch_size=options.batch, crop_height_px=size[0], crop_widths_px=(size[1],), precision=options.precision,
-    )  # fmt: skip
+        data=options.data,
+        arch=options.arch,
+        encoder=options.encoder,
+        encoder_weights="none",
+        batch_size=options.batch,
+        crop_height_px=size[0],
+        crop_widths_px=(size[1],),
+        precision=options.precision,
+    )
     data_folder = open_data_folder(options.data)
     known, wanted = data_folder.cache.image_ids, options.steps * options.batch
     ids = list(itertools.islice(itertools.cycle(known), wanted))

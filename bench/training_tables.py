@@ -52,9 +52,17 @@ def ablation_table(by_name: Results) -> str:
         }
         shown = [interval(values, "+.4f") if values else "" for values in differences.values()]
         order = statistics.mean(differences["searched"]) if differences["searched"] else 0.0
-        row = [name, f"{mean_of(found, 'searched'):.4f}", shown[0], f"{mean_of(found, 'dice'):.4f}", shown[1],
-               f"{mean_of(found, 'dice_present'):.4f}", len(found), f"{mean_of(found, 'epochs'):.1f}",
-               f"{mean_of(found, 'images_per_s'):.1f}"]  # fmt: skip
+        row = [
+            name,
+            f"{mean_of(found, 'searched'):.4f}",
+            shown[0],
+            f"{mean_of(found, 'dice'):.4f}",
+            shown[1],
+            f"{mean_of(found, 'dice_present'):.4f}",
+            len(found),
+            f"{mean_of(found, 'epochs'):.1f}",
+            f"{mean_of(found, 'images_per_s'):.1f}",
+        ]
         rows.append((order, row))
     everything = [result for by_seed in by_name.values() for result in by_seed.values()]
     nothing = f"Predicting nothing: {mean_of(everything, 'nothing'):.4f}."
@@ -65,16 +73,28 @@ def ablation_table(by_name: Results) -> str:
 def plain_table(by_name: Results) -> str:
     rows: list[list[object]] = []
     pairs_of = {
-        arch: [(one, by_name[f"{arch}-plain"][seed]) for seed, one in by_name.get(arch, {}).items()
-               if seed in by_name.get(f"{arch}-plain", {})] for arch in ("unet", "linknet")
-    }  # fmt: skip
+        arch: [
+            (one, by_name[f"{arch}-plain"][seed])
+            for seed, one in by_name.get(arch, {}).items()
+            if seed in by_name.get(f"{arch}-plain", {})
+        ]
+        for arch in ("unet", "linknet")
+    }
     pairs_of["both"] = pairs_of["unet"] + pairs_of["linknet"]
     for arch, pairs in pairs_of.items():
         for ours, plain in pairs if arch != "both" else []:
             ratio = f"{(1 - ours['dice']) / (1 - plain['dice']):.2f}"
-            rows.append([arch, ours["seed"], f"{ours['dice']:.4f}", f"{plain['dice']:.4f}", ratio,
-                         *(f"{result['wall_s'] / 60:.1f}" for result in (ours, plain)),
-                         *(f"{result['epochs']:.1f}" for result in (ours, plain))])  # fmt: skip
+            rows.append(
+                [
+                    arch,
+                    ours["seed"],
+                    f"{ours['dice']:.4f}",
+                    f"{plain['dice']:.4f}",
+                    ratio,
+                    *(f"{result['wall_s'] / 60:.1f}" for result in (ours, plain)),
+                    *(f"{result['epochs']:.1f}" for result in (ours, plain)),
+                ]
+            )
     for arch, pairs in pairs_of.items():
         if pairs:
             ours, plain = [[result["dice"] for result in side] for side in zip(*pairs, strict=True)]
@@ -90,9 +110,16 @@ def study_table(by_name: Results) -> str:
     rows: list[list[object]] = []
     for name in (name for name in ("unet-small", "linknet-small", "unet", "linknet") if name in by_name):
         found = list(by_name[name].values())
-        rows.append([name, len(found), interval([result["dice"] for result in found]),
-                     f"{mean_of(found, 'dice_present'):.4f}", f"{mean_of(found, 'epochs'):.1f}",
-                     f"{mean_of(found, 'wall_s') / 60:.1f}"])  # fmt: skip
+        rows.append(
+            [
+                name,
+                len(found),
+                interval([result["dice"] for result in found]),
+                f"{mean_of(found, 'dice_present'):.4f}",
+                f"{mean_of(found, 'epochs'):.1f}",
+                f"{mean_of(found, 'wall_s') / 60:.1f}",
+            ]
+        )
     nothing = [result["nothing"] for by_seed in by_name.values() for result in by_seed.values()]
     rows += [["predicting nothing", "", f"{value:.4f}", "0.0000", "", ""] for value in nothing[:1]]
     return table("network | seeds | mean Dice | where the class is there | epochs | minutes", rows)

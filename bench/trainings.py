@@ -76,13 +76,33 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
 """What is changed, the most promising first; some take away what is on by default."""
 
 STUDY: dict[str, Any] = {
-    "epochs": 15, "batch_size": 32, "learning_rate": 1e-3, "warmup_share": 0.0, "weight_decay": 0.0,
-    "average_decay": 0.0, "crop_height_px": 100_000, "crop_widths_px": [100_000], "defect_share": 0.0,
-    "bce_weight": 1.0, "dice_weight": 1.0, "best_epochs": 1,
-    "class_weights": [], "step_images": None, "precision": "32-true",
-} | dict.fromkeys((
-    "brightness", "contrast", "paste_share", "half_size_share", "whole_image_share", "lovasz_weight", "head_weight",
-), 0.0)  # fmt: skip
+    "epochs": 15,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "warmup_share": 0.0,
+    "weight_decay": 0.0,
+    "average_decay": 0.0,
+    "crop_height_px": 100_000,
+    "crop_widths_px": [100_000],
+    "defect_share": 0.0,
+    "bce_weight": 1.0,
+    "dice_weight": 1.0,
+    "best_epochs": 1,
+    "class_weights": [],
+    "step_images": None,
+    "precision": "32-true",
+} | dict.fromkeys(
+    (
+        "brightness",
+        "contrast",
+        "paste_share",
+        "half_size_share",
+        "whole_image_share",
+        "lovasz_weight",
+        "head_weight",
+    ),
+    0.0,
+)
 """Crops larger than any image: whole images. Ingredients are switched off by name, whatever the defaults are."""
 
 BENCH = Path(__file__).parent
@@ -156,11 +176,15 @@ def run_job(job: Job, options: argparse.Namespace, place: Path) -> dict[str, Any
     def call(*command: object) -> str:
         with log.open("a") as file:
             done = subprocess.run(
-                [sys.executable, *map(str, command)], check=False, stdout=subprocess.PIPE, stderr=file, text=True,
+                [sys.executable, *map(str, command)],
+                check=False,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
                 env=os.environ | {"OMP_NUM_THREADS": str(options.threads)},
                 # a training whose harness was killed must not go on beside the next one; Linux only
                 preexec_fn=lambda: LIBC.prctl(1, signal.SIGKILL),
-            )  # fmt: skip
+            )
             file.write(done.stdout)
         if done.returncode:
             raise RuntimeError(f"{job.key} failed, see {log}")
@@ -169,8 +193,12 @@ def run_job(job: Job, options: argparse.Namespace, place: Path) -> dict[str, Any
     began = time.monotonic()
     if job.scored == "plain":
         words = [f"--{name}={job.settings[name]}" for name in ("data", "arch", "encoder", "seed")]
-        out = call(BENCH / "plain_script.py", *words, f"--splits={splits.splits_path(options.data)}",
-                   f"--minutes={options.minutes}")  # fmt: skip
+        out = call(
+            BENCH / "plain_script.py",
+            *words,
+            f"--splits={splits.splits_path(options.data)}",
+            f"--minutes={options.minutes}",
+        )
         found = json.loads(out.splitlines()[-1])
         wall_s = time.monotonic() - began - found["score_s"]
     else:

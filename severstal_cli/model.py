@@ -175,9 +175,15 @@ class Model:
 
     def _levels(self, batch_size: int, images: Iterable[NDArray[np.uint8] | None]) -> Iterator[NDArray[np.uint8]]:
         recipe = self._recipe
-        return level_maps.predict_levels(self._members, images, self._fabric, views=recipe.views,
-                                         batch_size=batch_size, weights=recipe.weights,
-                                         exclusive=recipe.thresholds.exclusive)  # fmt: skip
+        return level_maps.predict_levels(
+            self._members,
+            images,
+            self._fabric,
+            views=recipe.views,
+            batch_size=batch_size,
+            weights=recipe.weights,
+            exclusive=recipe.thresholds.exclusive,
+        )
 
     def _finish(self, path: Path | None, image: NDArray[np.uint8], levels: NDArray[np.uint8]) -> Prediction:
         masks = postprocess.levels_to_rle(levels, self.thresholds.rules)
@@ -194,7 +200,8 @@ def _grey(image: Any) -> NDArray[np.uint8]:
     """
     shape, kind = getattr(image, "shape", ()), getattr(image, "dtype", type(image).__name__)
     if kind != np.uint8 or 0 in shape or (len(shape) != 2 and shape[2:] != (3,)):
-        raise InputError("an image must be (H, W) or (H, W, 3) uint8", f"{shape} {kind}",
-                         "Convert it, or give the path of a file")  # fmt: skip
+        raise InputError(
+            "an image must be (H, W) or (H, W, 3) uint8", f"{shape} {kind}", "Convert it, or give the path of a file"
+        )
     array = np.ascontiguousarray(image)
     return array if len(shape) == 2 else np.asarray(cv2.cvtColor(array, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -41,8 +41,11 @@ def spans(numbers: Sequence[int]) -> str:
             found[-1].append(number)
         else:
             found.append([number])
-    texts = [text for run in found for text in ([str(run[0]), str(run[-1])][: len(run)] if len(run) < 3
-             else [f"{run[0]} to {run[-1]}"])]  # fmt: skip
+    texts = [
+        text
+        for run in found
+        for text in ([str(run[0]), str(run[-1])][: len(run)] if len(run) < 3 else [f"{run[0]} to {run[-1]}"])
+    ]
     if len(texts) > 8:
         texts = [*texts[:6], f"others to {numbers[-1]}"]
     return " and ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)

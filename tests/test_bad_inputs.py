@@ -190,9 +190,12 @@ COLOUR = np.dstack([BOX, BOX // 2, BOX])
 BANDS = np.zeros((20, 30, 3), np.uint8)
 BANDS[:, :10, 2] = BANDS[:, 10:20, 1] = 255
 RULE = {"pixel_threshold": 128, "min_component_px": 1, "min_mask_px": 1, "min_image_score": 0}
-ENSEMBLE = write("both.json", json.dumps(
-    {"format": 1, "exclusive": True, "tta": "none", "runs": ["models/good", "models/gone"], "rules": [RULE] * 2}
-))  # fmt: skip
+ENSEMBLE = write(
+    "both.json",
+    json.dumps(
+        {"format": 1, "exclusive": True, "tta": "none", "runs": ["models/good", "models/gone"], "rules": [RULE] * 2}
+    ),
+)
 RESUME = "train --data data --arch unet-small --epochs 4 --name good --resume"
 REMOVE = "Remove models/good or give another --name, and train again"
 NO_COLUMNS = "A table has ImageId_ClassId,EncodedPixels or ImageId,ClassId,EncodedPixels"
@@ -883,8 +886,11 @@ def test_no_network_for_imagenet_weights(severstal: Severstal, work: Path, monke
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", no_route)
     before = snapshot(work)
     outcome = severstal("train --data data --encoder resnet18 --epochs 1")
-    check_message(outcome, "the ImageNet weights of resnet18 could not be fetched: … We couldn't connect to '…'. Pass "
-               "--encoder-weights none, or put them at models/encoders/resnet18.safetensors")  # fmt: skip
+    check_message(
+        outcome,
+        "the ImageNet weights of resnet18 could not be fetched: … We couldn't connect to '…'. Pass "
+        "--encoder-weights none, or put them at models/encoders/resnet18.safetensors",
+    )
     assert snapshot(work) == before
 
 

@@ -129,10 +129,15 @@ def test_models_lists_damaged_runs_and_predict_takes_the_best_of_the_others(
 ) -> None:
     good = json.loads((models / "good" / model_card.CARD).read_text())
     cards: dict[str, Any] = {
-        "deep": b"[" * 100_000, "digits": b'{"format": ' + b"1" * 5000 + b"}", "list": good | {"arch": ["unet"]},
-        "nan": good | {"validation_dice": float("nan")}, "bytes": b"\xff\xfe", "control": good | {"arch": CONTROL},
-        "huge": good | {"data": ["y" * 100_000]}, "bool": good | {"classes": True},
-    }  # fmt: skip
+        "deep": b"[" * 100_000,
+        "digits": b'{"format": ' + b"1" * 5000 + b"}",
+        "list": good | {"arch": ["unet"]},
+        "nan": good | {"validation_dice": float("nan")},
+        "bytes": b"\xff\xfe",
+        "control": good | {"arch": CONTROL},
+        "huge": good | {"data": ["y" * 100_000]},
+        "bool": good | {"classes": True},
+    }
     for name, card in cards.items():
         (models / name).mkdir()
         write(models / name / model_card.CARD, card)
@@ -149,8 +154,16 @@ def test_models_lists_damaged_runs_and_predict_takes_the_best_of_the_others(
     for name in (*cards, "folder", "loop"):
         assert f"{models / name}" in "".join(out.split("\n"))
     assert out.count(" damaged ") >= len(cards) + 2
-    code, out, err = command(monkeypatch, capfd, "predict", str(trained[0] / "train_images"), "--models", str(models),
-                             "--out", str(models / "s.csv"))  # fmt: skip
+    code, out, err = command(
+        monkeypatch,
+        capfd,
+        "predict",
+        str(trained[0] / "train_images"),
+        "--models",
+        str(models),
+        "--out",
+        str(models / "s.csv"),
+    )
     assert code == 0, err
     assert err.count("is skipped") == len(cards) + 2
     assert f"predicting with {models / 'good'}" in err
@@ -215,8 +228,12 @@ def odd_checkpoints(good: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield good | {"state": state | {"optimizer": optimizer | {"state": {0: moments}}}}
     yield good | {"state": state | {"optimizer": optimizer | {"state": {99: first}}}}
     weights = state["average"]
-    for odd in ({"dice": "x", "epoch": 1, "weights": weights}, {"dice": 1.0, "epoch": 1, "weights": {}}, 3,
-                {"dice": 1.0, "epoch": None, "weights": weights}):  # fmt: skip
+    for odd in (
+        {"dice": "x", "epoch": 1, "weights": weights},
+        {"dice": 1.0, "epoch": 1, "weights": {}},
+        3,
+        {"dice": 1.0, "epoch": None, "weights": weights},
+    ):
         yield good | {"state": state | {"best": [odd]}}
     name = next(iter(weights))
     for odd in (weights[name].double(), weights[name][:1], "x"):
@@ -228,8 +245,9 @@ def odd_checkpoints(good: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def test_checkpoints(trained: tuple[Path, Path], models: Path) -> None:
     folder = models / "good"
     good = run_folder.read_checkpoint(folder)
-    config = TrainConfig(data=trained[0], models=models, name="good", arch="unet-small", epochs=3, average_decay=0.5,
-                         resume=True)  # fmt: skip
+    config = TrainConfig(
+        data=trained[0], models=models, name="good", arch="unet-small", epochs=3, average_decay=0.5, resume=True
+    )
     assert not fails_in_one_line(lambda: training.train(config))
     refused = tried = 0
     for tried, content in enumerate(odd_checkpoints(good), start=1):  # noqa: B007 (counted)
@@ -247,8 +265,9 @@ def test_optimisers_settings_are_those_of_the_command(trained: tuple[Path, Path]
     for group in good["state"]["optimizer"]["param_groups"]:
         group |= {"betas": "x", "eps": None}
     torch.save(good, folder / run_folder.CHECKPOINT)
-    config = TrainConfig(data=trained[0], models=models, name="good", arch="unet-small", epochs=4, average_decay=0.5,
-                         resume=True)  # fmt: skip
+    config = TrainConfig(
+        data=trained[0], models=models, name="good", arch="unet-small", epochs=4, average_decay=0.5, resume=True
+    )
     assert training.train(config).epochs == 4
 
 

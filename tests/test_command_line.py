@@ -338,14 +338,25 @@ def test_runs_weights_and_thresholds_reach_the_stages(severstal: Severstal, monk
     severstal("score", "--model", "a", "--model", "b", "--thresholds", "e.json")
     a, b, file = Path("a"), Path("b"), Path("e.json")
     assert [(config.runs, getattr(config, "weights", None)) for config in seen] == [
-        ((a, b), (2.0, 0.5)), ((a,), ()), ((a, b), (2.0, 1.0)), ((), ()), ((a, b), None),
-    ]  # fmt: skip
+        ((a, b), (2.0, 0.5)),
+        ((a,), ()),
+        ((a, b), (2.0, 1.0)),
+        ((), ()),
+        ((a, b), None),
+    ]
     assert [seen[0].out, *(config.thresholds for config in seen[2:])] == [file] * 4
 
 
 def choice(held_out: float | None, **rule: int) -> Choice:
-    return Choice(rule=ClassPostprocess(**rule), mean_dice=0.9, mean_dice_default=0.8, mean_dice_never=0.7, images=9,
-                  present=2, mean_dice_held_out=held_out)  # fmt: skip
+    return Choice(
+        rule=ClassPostprocess(**rule),
+        mean_dice=0.9,
+        mean_dice_default=0.8,
+        mean_dice_never=0.7,
+        images=9,
+        present=2,
+        mean_dice_held_out=held_out,
+    )
 
 
 @pytest.mark.parametrize(("held_out", "printed"), [(0.85, True), (0.8, True), (None, False)])
@@ -379,18 +390,28 @@ def test_all_folds_are_trained_and_their_mean_told(severstal: Severstal, monkeyp
         assert config.fold is None
         return [
             training.TrainResult(
-                folder=Path(f"models/a-fold{fold}"), epochs=2, best_epoch=2, averaged=(1, 2)[:fold * 2],
-                validation_dice=dice, nothing_dice=0.75, seconds=9.0,
-            ) for fold, dice in enumerate((0.875, 0.925))
-        ]  # fmt: skip
+                folder=Path(f"models/a-fold{fold}"),
+                epochs=2,
+                best_epoch=2,
+                averaged=(1, 2)[: fold * 2],
+                validation_dice=dice,
+                nothing_dice=0.75,
+                seconds=9.0,
+            )
+            for fold, dice in enumerate((0.875, 0.925))
+        ]
 
     monkeypatch.setattr(training, "train_folds", folds)
     outcome = severstal("train", "--fold", "all")
-    assert (outcome.code, outcome.out.splitlines()) == (0, [
-        "models/a-fold0: 2 epochs in 9 s, best epoch 2 with validation Dice 0.8750 (predicting nothing 0.7500)",
-        "models/a-fold1: 2 epochs in 9 s, mean of epochs 1, 2 with validation Dice 0.9250 (predicting nothing 0.7500)",
-        "2 folds: mean validation Dice 0.9000",
-    ])  # fmt: skip
+    assert (outcome.code, outcome.out.splitlines()) == (
+        0,
+        [
+            "models/a-fold0: 2 epochs in 9 s, best epoch 2 with validation Dice 0.8750 (predicting nothing 0.7500)",
+            "models/a-fold1: 2 epochs in 9 s, mean of epochs 1, 2 with validation Dice 0.9250 "
+            "(predicting nothing 0.7500)",
+            "2 folds: mean validation Dice 0.9000",
+        ],
+    )
 
 
 @pytest.fixture
@@ -402,17 +423,19 @@ def submissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tables = {"truth": rows, "all": rows[:20]}
     for name, own in tables.items():
         (tmp_path / f"{name}.csv").write_text("ImageId,ClassId,EncodedPixels\n" + "".join(own))
-    (tmp_path / "good.csv").write_text("ImageId_ClassId,EncodedPixels\n" + "".join(
-        f"{name}_1,{'1 4' if number < 12 else ''}\n" for number, name in enumerate(names)
-    ))  # fmt: skip
+    (tmp_path / "good.csv").write_text(
+        "ImageId_ClassId,EncodedPixels\n"
+        + "".join(f"{name}_1,{'1 4' if number < 12 else ''}\n" for number, name in enumerate(names))
+    )
 
 
 @pytest.mark.usefixtures("submissions")
 def test_submissions_are_compared_on_the_command_line(severstal: Severstal) -> None:
     outcome = severstal("compare", "good.csv", "all.csv", "--truth", "truth.csv", "--out", "here")
     assert (outcome.code, outcome.err.splitlines()[0]) == (
-        0, "scoring the 30 images of good.csv; choose others by --images DIR or LIST.csv"
-    )  # fmt: skip
+        0,
+        "scoring the 30 images of good.csv; choose others by --images DIR or LIST.csv",
+    )
     printed = " ".join(outcome.out.split())
     assert "30 images with 24 true masks" in printed
     assert re.search(r"good 0\.6000 0\.4\d+ to 0\.7\d+ 0\.5000 12 all 0\.8667", printed)

@@ -26,8 +26,9 @@ def quoted(line: str) -> list[str]:
 
 
 def test_the_next_command_of_a_training_or_an_export_can_be_pasted() -> None:
-    result = TrainResult(folder=FOLDER, epochs=1, best_epoch=1, averaged=(), validation_dice=0.5, nothing_dice=0.4,
-                         seconds=1.0)  # fmt: skip
+    result = TrainResult(
+        folder=FOLDER, epochs=1, best_epoch=1, averaged=(), validation_dice=0.5, nothing_dice=0.4, seconds=1.0
+    )
     assert quoted(list(lines.training_lines([result]))[-1]) == ["severstal", "thresholds", str(FOLDER)]
     exported = ExportResult(folder=FOLDER, file=FOLDER / "model.onnx", image=Path("a.png"), largest_difference=0)
     assert quoted(lines.export_line(exported)) == ["severstal", "predict", "IMAGES", "--model", str(FOLDER)]
@@ -49,8 +50,12 @@ def test_a_note_that_is_a_command_can_be_pasted() -> None:
     card: Any = SimpleNamespace(class_names=())
     folders = (FOLDER, Path("other"))
     how = ensemble.Ensemble(
-        folders=folders, cards=(card, card), weights=(), views="none", thresholds_path=FOLDER / run_folder.THRESHOLDS,
+        folders=folders,
+        cards=(card, card),
+        weights=(),
+        views="none",
+        thresholds_path=FOLDER / run_folder.THRESHOLDS,
         thresholds=Thresholds(rules=(ClassPostprocess(),), exclusive=False, tta="none"),
-    )  # fmt: skip
+    )
     [note] = dataclasses.replace(how).notes()
     assert quoted(note[note.index("`") :]) == ["severstal", "thresholds", *map(str, folders), "--out", "FILE"]

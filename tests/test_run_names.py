@@ -47,9 +47,15 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         raise InputError("seen enough")
 
     for module, name in (
-        (threshold_search, "search"), (prediction, "predict"), (scoring, "score"), (exporting, "export_run"),
-        (submitting, "submit"), (reporting, "report"), (comparing, "compare"), (training, "train"),
-    ):  # fmt: skip
+        (threshold_search, "search"),
+        (prediction, "predict"),
+        (scoring, "score"),
+        (exporting, "export_run"),
+        (submitting, "submit"),
+        (reporting, "report"),
+        (comparing, "compare"),
+        (training, "train"),
+    ):
         monkeypatch.setattr(module, name, stage)
     monkeypatch.setattr(training, "train_folds", stage)
     monkeypatch.setattr(early, "check_training", lambda *_, **__: None)
@@ -227,9 +233,10 @@ def test_options_of_a_resumed_training_come_before_those_of_the_run(
 def test_a_resumed_run_refuses_other_settings_and_learns_on(begun: TrainConfig, severstal: Severstal) -> None:
     code, _, err = severstal("train --resume mine --seed 5 --epochs 2")
     assert (code, err.splitlines()[-1]) == (
-        1, "severstal: models/mine was trained with another seed: 3, here 5. Resume with the same, or train anew under "
+        1,
+        "severstal: models/mine was trained with another seed: 3, here 5. Resume with the same, or train anew under "
         "another --name",
-    )  # fmt: skip
+    )
     code, out, _ = severstal("train --resume mine --epochs 2")
     assert (code, out.split(" epochs in ")[0]) == (0, "models/mine: 2")
 
@@ -272,8 +279,9 @@ def test_models_lists_the_facts_of_the_runs_of_several_folders(
 def test_models_shows_the_settings_of_a_run(begun: TrainConfig, severstal: Severstal) -> None:
     code, out, _ = severstal("models mine")
     rows = [re.split(r" {2,}", line.strip()) for line in out.splitlines()]
-    different, same = (rows.index([f"settings {words}"]) for words in
-                       ("that differ from the defaults", "equal to the defaults"))  # fmt: skip
+    different, same = (
+        rows.index([f"settings {words}"]) for words in ("that differ from the defaults", "equal to the defaults")
+    )
     assert code == 0
     assert rows.index(["network", "unet-small"]) < different < rows.index(["contrast", "0.1", "0.2"]) < same
     assert different < rows.index(["crop_widths_px", "64, 96", "512"]) < same < rows.index(["paste_share", "0.0"])

@@ -38,17 +38,28 @@ def scored() -> ScoreResult:
         for number in range(1, 8)
     )  # fmt: skip
     return ScoreResult(
-        mean_dice=0.9, mean_dice_present=0.5, all_empty=0.8, images=2000, by_class=classes, interval=(0.8, 0.9),
+        mean_dice=0.9,
+        mean_dice_present=0.5,
+        all_empty=0.8,
+        images=2000,
+        by_class=classes,
+        interval=(0.8, 0.9),
         knows_duplicates=True,
-    )  # fmt: skip
+    )
 
 
 def test_a_split_of_seven_classes(capsys: pytest.CaptureFixture[str]) -> None:
     parts = [
-        Fake(part=part, images=10234, clean=5000, with_class=(1, 22, 333, 4444, 55555, 666666, 7), grouped_images=1234,
-             groups=300)
+        Fake(
+            part=part,
+            images=10234,
+            clean=5000,
+            with_class=(1, 22, 333, 4444, 55555, 666666, 7),
+            grouped_images=1234,
+            groups=300,
+        )
         for part in ("0", "holdout", "all")
-    ]  # fmt: skip
+    ]
     printing.print_split(Fake(path=Path("data/splits.csv"), parts=parts, class_names=()))
     lines = printed(capsys)
     check_words(lines, "subset", "images", "clean", "class", "near-duplicates", "10234", "4444", "666666", "holdout")
@@ -74,10 +85,16 @@ def test_thresholds_and_scores_of_seven_classes(capsys: pytest.CaptureFixture[st
     printing.print_thresholds(
         Fake(
             class_names=(),
-            choices=[choice] * 7, counted=range(7), images=2000, mean_dice_default=0.8, mean_dice=0.9,
-            mean_dice_never=0.7, mean_dice_held_out=0.85, interval_held_out=(0.8, 0.9),
+            choices=[choice] * 7,
+            counted=range(7),
+            images=2000,
+            mean_dice_default=0.8,
+            mean_dice=0.9,
+            mean_dice_never=0.7,
+            mean_dice_held_out=0.85,
+            interval_held_out=(0.8, 0.9),
         )
-    )  # fmt: skip
+    )
     printing.print_score(NAME, scored())
     lines = printed(capsys)
     check_words(lines, "threshold", "component", "searched", "nothing", "120000", "300000", "predicted", "86415")

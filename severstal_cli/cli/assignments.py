@@ -15,8 +15,12 @@ def check(command: Any, arguments: Sequence[str]) -> None:
 
     A value of an option, an existing path, and what follows `--` are no such arguments.
     """
-    options = {name.lstrip("-"): option for option in command.params
-               for name in (*option.opts, *option.secondary_opts) if name.startswith("--")}  # fmt: skip
+    options = {
+        name.lstrip("-"): option
+        for option in command.params
+        for name in (*option.opts, *option.secondary_opts)
+        if name.startswith("--")
+    }
     before = ""
     for argument in arguments:
         if argument == "--":

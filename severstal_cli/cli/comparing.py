@@ -64,15 +64,26 @@ def compare(
     from severstal_cli.stages import comparing
 
     train = configs.TrainConfig(
-        data=data or configs.TrainConfig.data, encoder=encoder, encoder_weights=encoder_weights, epochs=epochs,
-        time_limit_s=time_limit, learning_rate=learning_rate, models=models,
-    )  # fmt: skip
+        data=data or configs.TrainConfig.data,
+        encoder=encoder,
+        encoder_weights=encoder_weights,
+        epochs=epochs,
+        time_limit_s=time_limit,
+        learning_rate=learning_rate,
+        models=models,
+    )
     config = configs.CompareConfig(
         candidates=tuple(runs.find_candidate(name, models) for name in candidates),
-        train=train, data=data, seeds=seeds, truth=truth, images=images, out=out,
-        batch_size=batch_size, class_names=class_names or (),
+        train=train,
+        data=data,
+        seeds=seeds,
+        truth=truth,
+        images=images,
+        out=out,
+        batch_size=batch_size,
+        class_names=class_names or (),
         given=tuple(filter(partial(is_given, context), MATTERING)),
-    )  # fmt: skip
+    )
     early.check_comparison(config)
     try:
         result = comparing.compare(config, TerminalProgress())

@@ -88,9 +88,14 @@ def synth(
     from severstal_cli.stages import synthesis
 
     config = configs.SynthConfig(
-        out=out, images=images, test_images=test_images, size=size or configs.SynthConfig.size,
-        annotations=annotations, image_list=image_list, seed=seed,
-    )  # fmt: skip
+        out=out,
+        images=images,
+        test_images=test_images,
+        size=size or configs.SynthConfig.size,
+        annotations=annotations,
+        image_list=image_list,
+        seed=seed,
+    )
     synthesis.synthesise(config, TerminalProgress())
     typer.echo(f"wrote {out}")
 

@@ -39,8 +39,11 @@ def settings_of(settings: dict[str, Any], *, every_fold: bool, is_here: bool) ->
         of_folds = sorted(config.models.glob(f"{start}-fold*/{names.CHECKPOINT}"))
         return _read(of_folds[0].parent) if of_folds else {}
     if is_here and not folder.is_dir():
-        raise RunError("nothing to resume", f"{folder / names.CHECKPOINT} does not exist",
-                       f"{names.near_run(folder, config.models)}Train without --resume")  # fmt: skip
+        raise RunError(
+            "nothing to resume",
+            f"{folder / names.CHECKPOINT} does not exist",
+            f"{names.near_run(folder, config.models)}Train without --resume",
+        )
     if not (folder / names.CHECKPOINT).is_file():
         return {}
     saved = _read(folder)
@@ -56,5 +59,6 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         return resumed_settings(config) if isinstance(config, dict) else {}
     except ValueError as error:
-        raise RunError(f"{folder / names.CHECKPOINT} is damaged", f"settings: {error}",
-                       f"Remove {folder}, and train again") from error  # fmt: skip
+        raise RunError(
+            f"{folder / names.CHECKPOINT} is damaged", f"settings: {error}", f"Remove {folder}, and train again"
+        ) from error

@@ -8,8 +8,17 @@ from severstal_cli.errors import UsageError
 from severstal_cli.learning.networks import names
 from severstal_cli.progress import TerminalProgress
 
-FILES = {names.CARD, names.WEIGHTS_FILE, names.CHECKPOINT, names.THRESHOLDS_FILE, names.SCORE_FILE,
-         "model.onnx", "model.xml", "model.bin", "model.pt2"}  # fmt: skip
+FILES = {
+    names.CARD,
+    names.WEIGHTS_FILE,
+    names.CHECKPOINT,
+    names.THRESHOLDS_FILE,
+    names.SCORE_FILE,
+    "model.onnx",
+    "model.xml",
+    "model.bin",
+    "model.pt2",
+}
 """Files that stand for the run that they are in."""
 
 

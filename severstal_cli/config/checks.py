@@ -47,5 +47,8 @@ def are_weights(weights: Sequence[float], runs: int) -> bool:
 def check_weights(weights: Sequence[float], runs: int) -> None:
     """Raises UsageError unless `weights` is empty or has one usable weight per run."""
     if weights and not are_weights(weights, runs):
-        raise UsageError("wrong weights", ", ".join(f"{weight:g}" for weight in weights),
-                         f"Give {runs}, one per run, none below 0 and not all 0")  # fmt: skip
+        raise UsageError(
+            "wrong weights",
+            ", ".join(f"{weight:g}" for weight in weights),
+            f"Give {runs}, one per run, none below 0 and not all 0",
+        )

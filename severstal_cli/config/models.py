@@ -88,8 +88,12 @@ class CompareConfig:
         check(len(self.candidates) > 1, "number of candidates", str(len(self.candidates)), "at least 2")
         different = len(set(map(Path, self.candidates)))
         check(different == len(self.candidates), "list of candidates", " ".join(self.candidates), "without duplicates")
-        check(len(set(self.seeds)) == len(self.seeds) > 0, "list of seeds", ",".join(map(str, self.seeds)),
-              "without duplicates")  # fmt: skip
+        check(
+            len(set(self.seeds)) == len(self.seeds) > 0,
+            "list of seeds",
+            ",".join(map(str, self.seeds)),
+            "without duplicates",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +118,12 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         check(bool(self.shown), "number of runs and submissions", len(self.shown), "at least 1")
-        check(len(set(self.shown)) == len(self.shown), "runs and submissions", " ".join(map(str, self.shown)),
-              "named once each")  # fmt: skip
+        check(
+            len(set(self.shown)) == len(self.shown),
+            "runs and submissions",
+            " ".join(map(str, self.shown)),
+            "named once each",
+        )
         check(self.part in ("holdout", "validation"), "part", self.part, "holdout or validation")
 
 

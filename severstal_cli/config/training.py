@@ -66,8 +66,9 @@ class TrainConfig:
     epochs: int = setting(30, AT_LEAST_1, on_resume="new")
     time_limit_s: float | None = setting(None, Bounds(POSITIVE.hold, "above 0 s"), on_resume="new")
     """Wall-clock budget; the schedule is scaled to it."""
-    seed: int = setting(0, Bounds(lambda value: 0 <= value < 2**32, "at least 0 and below 2^32"),
-                        changes_training=False)  # fmt: skip
+    seed: int = setting(
+        0, Bounds(lambda value: 0 <= value < 2**32, "at least 0 and below 2^32"), changes_training=False
+    )
     models: Path = setting(Path("models"), changes_training=False, on_resume="new", names_run=True, is_local=True)
     """Folder of all runs."""
     name: str | None = setting(None, changes_training=False, on_resume="first", names_run=True, is_local=True)
@@ -135,14 +136,22 @@ class TrainConfig:
             value = getattr(self, field)
             if traits.bounds is not None and value is not None:
                 each = value if isinstance(value, tuple) else (value,)
-                check(all(map(traits.bounds.hold, each)), _LABELS.get(field, field.replace("_", " ")), value,
-                      traits.bounds.words)  # fmt: skip
+                check(
+                    all(map(traits.bounds.hold, each)),
+                    _LABELS.get(field, field.replace("_", " ")),
+                    value,
+                    traits.bounds.words,
+                )
         check(bool(self.crop_widths_px), "crop widths", (), "at least one width")
         always = self.bce_weight + self.dice_weight + (self.lovasz_weight if self.lovasz_share == 1 else 0)
         check(always > 0, "weights of the loss", 0, "above 0 for one of bce, dice and lovasz throughout the training")
         check(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
-        check((self.pseudo is None) == (self.pseudo_images is None), "pseudo-labels", self.pseudo or self.pseudo_images,
-              "a submission together with the folder of its images")  # fmt: skip
+        check(
+            (self.pseudo is None) == (self.pseudo_images is None),
+            "pseudo-labels",
+            self.pseudo or self.pseudo_images,
+            "a submission together with the folder of its images",
+        )
         step = self.effective_batch_size
         check(self.pseudo is None or step >= 2, "effective batch size", step, "at least 2 with pseudo-labels")
 
@@ -167,9 +176,12 @@ UNUSED: dict[str, Any] = {"compile": False}
 """Settings of runs of earlier versions that changed the speed alone, and their defaults."""
 
 _LABELS = {
-    "time_limit_s": "time limit", "step_images": "effective batch size", "warmup_share": "warm-up share",
-    "crop_height_px": "crop height", "crop_widths_px": "crop widths",
-}  # fmt: skip
+    "time_limit_s": "time limit",
+    "step_images": "effective batch size",
+    "warmup_share": "warm-up share",
+    "crop_height_px": "crop height",
+    "crop_widths_px": "crop widths",
+}
 
 
 def _traits() -> dict[str, Traits]:

@@ -216,8 +216,16 @@ def _write_dataset(
         shutil.copyfile(source / run_folder.WEIGHTS, target / run_folder.WEIGHTS)
         # without local paths and training settings
         model_card.write_card(target, dataclasses.replace(card, data="", config={}))
-        described.append({"name": name, "folder": f"runs/{number}", "arch": card.arch, "encoder": card.encoder,
-                        "fold": card.fold, "validation_dice": card.validation_dice})  # fmt: skip
+        described.append(
+            {
+                "name": name,
+                "folder": f"runs/{number}",
+                "arch": card.arch,
+                "encoder": card.encoder,
+                "fold": card.fold,
+                "validation_dice": card.validation_dice,
+            }
+        )
     # names instead of local paths: the ensemble weights refer to them
     thresholds = dataclasses.replace(how.thresholds, runs=tuple(names) if how.weights else (), weights=how.weights)
     run_folder.write_thresholds(dataset / run_folder.THRESHOLDS, thresholds, {})

@@ -141,16 +141,21 @@ class Kaggle:
         if isinstance(error, requests.exceptions.ProxyError):
             return MachineError(what, "the proxy does not answer", "Check HTTPS_PROXY and HTTP_PROXY")
         if isinstance(error, requests.exceptions.SSLError):
-            return MachineError(what, "the certificate of the server is not trusted",
-                                "Check the clock; behind a company's proxy set REQUESTS_CA_BUNDLE")  # fmt: skip
+            return MachineError(
+                what,
+                "the certificate of the server is not trusted",
+                "Check the clock; behind a company's proxy set REQUESTS_CA_BUNDLE",
+            )
         if isinstance(error, requests.Timeout):
             return MachineError(what, "Kaggle does not answer", "Try again later: finished steps are kept")
         if isinstance(error, requests.RequestException):
             remedy = "Check the network; behind a proxy set HTTPS_PROXY. Finished steps are kept"
             return MachineError(what, "no connection to Kaggle", remedy)
-        return MachineError(what, "Kaggle's answer has an unknown format",
-                            "Try again later, or update severstal, kagglehub and kagglesdk. "
-                            + self._exchange(self.wire.last))  # fmt: skip
+        return MachineError(
+            what,
+            "Kaggle's answer has an unknown format",
+            "Try again later, or update severstal, kagglehub and kagglesdk. " + self._exchange(self.wire.last),
+        )
 
     def _exchange(self, response: requests.Response | None) -> str:
         """The request and the answer of an unknown failure, to report."""

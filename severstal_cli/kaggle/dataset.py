@@ -58,8 +58,11 @@ def check_ours(kaggle: Kaggle, user: str, slug: str) -> None:
     )
     names = {file.name for file in answer.dataset_files or []}
     if names and not any(name.endswith(CONTENTS) for name in names):
-        raise InputError(f"the dataset {user}/{slug} is not one of severstal", f"it has no {CONTENTS}",
-                         "Rename it on Kaggle, or rename the run")  # fmt: skip
+        raise InputError(
+            f"the dataset {user}/{slug} is not one of severstal",
+            f"it has no {CONTENTS}",
+            "Rename it on Kaggle, or rename the run",
+        )
 
 
 def publish(kaggle: Kaggle, user: str, slug: str, tokens: dict[str, str], *, exists: bool, notes: str) -> None:
@@ -92,8 +95,11 @@ def publish(kaggle: Kaggle, user: str, slug: str, tokens: dict[str, str], *, exi
             raise
     if answer.error or (answer.status or "").lower() == "error":
         kind = NameTakenError if IN_USE in (answer.error or "") and not exists else RefusedError
-        raise kind(f"cannot make the dataset {user}/{slug}", kaggle.without_secrets(answer.error or "no reason"),
-                   "Fix that on Kaggle, or rename the run. The same command resumes")  # fmt: skip
+        raise kind(
+            f"cannot make the dataset {user}/{slug}",
+            kaggle.without_secrets(answer.error or "no reason"),
+            "Fix that on Kaggle, or rename the run. The same command resumes",
+        )
 
 
 def wait_until_ready(kaggle: Kaggle, user: str, slug: str, *, after: int, poll_s: float, limit_s: float) -> None:
@@ -110,8 +116,9 @@ def wait_until_ready(kaggle: Kaggle, user: str, slug: str, *, after: int, poll_s
             return sdk.datasets.dataset_api_client.get_dataset_status(message)
         except requests.HTTPError as error:
             if status_of(error) in ABSENT:  # or it is too new
-                raise NotThereError(f"Kaggle does not know the dataset {user}/{slug}",
-                                    f"it answers {status_of(error)}", SAME_COMMAND) from None  # fmt: skip
+                raise NotThereError(
+                    f"Kaggle does not know the dataset {user}/{slug}", f"it answers {status_of(error)}", SAME_COMMAND
+                ) from None
             raise
 
     def look() -> tuple[str, bool | None]:

@@ -64,9 +64,16 @@ class Job:
     """The steps of a task. A finished step does nothing."""
 
     def __init__(
-        self, kaggle: Kaggle, user: str, task: Task, known: JobState, keep: Callable[[JobState], None], *,
-        folder: Path, waits: NotebookConfig,
-    ) -> None:  # fmt: skip
+        self,
+        kaggle: Kaggle,
+        user: str,
+        task: Task,
+        known: JobState,
+        keep: Callable[[JobState], None],
+        *,
+        folder: Path,
+        waits: NotebookConfig,
+    ) -> None:
         """`folder` has the state of uploads. `keep` is called with each new state."""
         self._kaggle, self._user, self._task, self._keep = kaggle, user, task, keep
         self._folder, self._waits, self._progress = folder, waits, kaggle.progress
@@ -112,9 +119,13 @@ class Job:
                 known = self.state.datasets[number]
                 try:
                     dataset.wait_until_ready(
-                        self._kaggle, self._user, known.slug, after=known.before or 0,
-                        poll_s=self._waits.poll_s, limit_s=self._waits.dataset_limit_s,
-                    )  # fmt: skip
+                        self._kaggle,
+                        self._user,
+                        known.slug,
+                        after=known.before or 0,
+                        poll_s=self._waits.poll_s,
+                        limit_s=self._waits.dataset_limit_s,
+                    )
                 except RemoteError:
                     self._save_dataset(number, made=False, before=None, failed=True)
                     raise

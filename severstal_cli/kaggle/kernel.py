@@ -95,8 +95,11 @@ def find(kaggle: Kaggle, user: str, slug: str) -> Kernel | None:
 def check_ours(found: Kernel, user: str, slug: str) -> None:
     """Raises InputError: another program made the notebook of this name."""
     if found.source and CONTENTS not in found.source:
-        raise InputError(f"the notebook {user}/{slug} is not one of severstal", f"it does not name {CONTENTS}",
-                         "Rename it on Kaggle, or rename the run")  # fmt: skip
+        raise InputError(
+            f"the notebook {user}/{slug} is not one of severstal",
+            f"it does not name {CONTENTS}",
+            "Rename it on Kaggle, or rename the run",
+        )
 
 
 def push(kaggle: Kaggle, user: str, slug: str, script: Script) -> int:
@@ -139,8 +142,9 @@ def push(kaggle: Kaggle, user: str, slug: str, script: Script) -> int:
         found = kaggle.without_secrets(found).rstrip(". ")
         _check_reason(f"cannot {what}", found)
         rules = f"https://www.kaggle.com/competitions/{kaggle.competition}/rules"
-        raise RefusedError(f"cannot {what}", found,
-                           f"Accept {rules}, verify your phone, check the GPU time left", message=found)  # fmt: skip
+        raise RefusedError(
+            f"cannot {what}", found, f"Accept {rules}, verify your phone, check the GPU time left", message=found
+        )
     if not answer.version_number:
         raise MachineError(f"cannot {what}", "Kaggle returned no version", "The same command looks for it")
     return int(answer.version_number)
@@ -197,8 +201,9 @@ def look_at(kaggle: Kaggle, user: str, slug: str, version: int) -> Callable[[], 
 
 
 def _not_there(user: str, slug: str, code: int) -> NotThereError:
-    return NotThereError(f"Kaggle does not know the notebook {user}/{slug}", f"it answers {code}", SAME_COMMAND,
-                         code=code)  # fmt: skip
+    return NotThereError(
+        f"Kaggle does not know the notebook {user}/{slug}", f"it answers {code}", SAME_COMMAND, code=code
+    )
 
 
 def failure(kaggle: Kaggle, user: str, slug: str, reason: str, log: list[str]) -> RemoteError:
@@ -207,8 +212,11 @@ def failure(kaggle: Kaggle, user: str, slug: str, reason: str, log: list[str]) -
         kaggle.progress.log(f"  {line}")
     kinds = {UPLOAD_AGAIN: DatasetError, NO_WEIGHTS: WeightsError}
     kind = next((kind for mark, kind in kinds.items() if any(mark in line for line in log)), RemoteError)
-    return kind(f"the notebook {user}/{slug} failed", kaggle.without_secrets(reason),
-                f"Its log is on {page(user, slug)}. The same command runs it again")  # fmt: skip
+    return kind(
+        f"the notebook {user}/{slug} failed",
+        kaggle.without_secrets(reason),
+        f"Its log is on {page(user, slug)}. The same command runs it again",
+    )
 
 
 def cancel(kaggle: Kaggle, user: str, slug: str, session: int) -> None:

@@ -160,8 +160,10 @@ def data_folder(bundle: dict[str, Any], work: Path, folders: Folders) -> Path:
             (data / name).symlink_to(source / name)
         wanted = bundle["annotations"]
         if wanted and digest_of(data / "train.csv") != wanted:
-            raise failure("the competition's train.csv differs from yours",
-                          "keep your data in another folder, with all of its images")  # fmt: skip
+            raise failure(
+                "the competition's train.csv differs from yours",
+                "keep your data in another folder, with all of its images",
+            )
     for path in (work / "splits.csv", *work.glob("annotations/*")):
         if path.exists():
             shutil.copyfile(path, data / path.name)
@@ -218,8 +220,10 @@ def find_bundle(folders: Folders) -> Path:
     if BUNDLE in found:
         return found[BUNDLE]
     if found:
-        raise failure("the attached bundle belongs to another version of this script",
-                      f"attach the newest version of the dataset, or {UPLOAD_AGAIN}")  # fmt: skip
+        raise failure(
+            "the attached bundle belongs to another version of this script",
+            f"attach the newest version of the dataset, or {UPLOAD_AGAIN}",
+        )
     raise failure(f"no {CONTENTS} under {INPUT}", f"attach the dataset to the notebook, or {UPLOAD_AGAIN}")
 
 

@@ -52,12 +52,17 @@ def read(kaggle: Kaggle, user: str, slug: str, version: int) -> Output:
     """List the files of a version, and read its log. Raises SeverstalError."""
     message = request(
         ApiListKernelSessionOutputRequest,
-        user_name=user, kernel_slug=slug, version_label=label(version), page_size=200,
-    )  # fmt: skip
+        user_name=user,
+        kernel_slug=slug,
+        version_label=label(version),
+        page_size=200,
+    )
     found = pages(
-        kaggle, f"list the output of the notebook {user}/{slug}", message,
+        kaggle,
+        f"list the output of the notebook {user}/{slug}",
+        message,
         lambda sdk, message: sdk.kernels.kernels_api_client.list_kernel_session_output(message),
-    )  # fmt: skip
+    )
     addresses: dict[str, str] = {}
     log = ""
     for page in found:
@@ -104,9 +109,11 @@ def _sizes(kaggle: Kaggle, user: str, slug: str, version: int) -> dict[str, int]
         ApiListKernelFilesRequest, user_name=user, kernel_slug=slug, version_label=label(version), page_size=200
     )
     found = pages(
-        kaggle, f"list the files of the notebook {user}/{slug}", message,
+        kaggle,
+        f"list the files of the notebook {user}/{slug}",
+        message,
         lambda sdk, message: sdk.kernels.kernels_api_client.list_kernel_files(message),
-    )  # fmt: skip
+    )
     try:
         return {file.name: int(file.size) for page in found for file in page.files or []}
     except SeverstalError as error:

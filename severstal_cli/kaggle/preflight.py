@@ -86,8 +86,11 @@ def _check_gpu(kaggle: Kaggle) -> None:
         return
     allowed_h, when = quota.allowed_s / 3600, f"; {quota.when}" if quota.when else ""
     if quota.used_s >= quota.allowed_s and not quota.may_buy:
-        raise InputError(f"no GPU time is left on Kaggle: {quota.used_s / 3600:.1f} of {allowed_h:.1f} hours are used",
-                         f"nothing was sent{when}", SAME_COMMAND)  # fmt: skip
+        raise InputError(
+            f"no GPU time is left on Kaggle: {quota.used_s / 3600:.1f} of {allowed_h:.1f} hours are used",
+            f"nothing was sent{when}",
+            SAME_COMMAND,
+        )
     left_h = (quota.allowed_s - quota.used_s - quota.reserved_s) / 3600
     kaggle.progress.log(f"GPU time left this week: {left_h:.1f} of {allowed_h:.1f} h{when}")
 

@@ -24,9 +24,15 @@ class Steps:
     """The steps of one bundle. A finished step does nothing."""
 
     def __init__(
-        self, config: SubmitConfig, kaggle: Kaggle, bundle: Bundle, folder: Path, known: State,
-        *, about: Mapping[str, object],
-    ) -> None:  # fmt: skip
+        self,
+        config: SubmitConfig,
+        kaggle: Kaggle,
+        bundle: Bundle,
+        folder: Path,
+        known: State,
+        *,
+        about: Mapping[str, object],
+    ) -> None:
         """`folder` has the state; `about` is added to the row in the history."""
         self._config, self._kaggle, self._bundle, self._folder = config, kaggle, bundle, folder
         self._user, self._slug, self._progress = known.user, bundle.slug, kaggle.progress
@@ -109,9 +115,12 @@ class Steps:
 
     def _watch(self, version: int) -> str:
         return polling.wait_for(
-            "notebook", kernel.look_at(self._kaggle, self._user, self._job.slug, version), self._progress,
-            poll_s=self._config.poll_s, limit_s=self._config.kernel_limit_s,
-        )  # fmt: skip
+            "notebook",
+            kernel.look_at(self._kaggle, self._user, self._job.slug, version),
+            self._progress,
+            poll_s=self._config.poll_s,
+            limit_s=self._config.kernel_limit_s,
+        )
 
     def send(self) -> None:
         """Submit the notebook's output. Raises SeverstalError."""
@@ -155,10 +164,15 @@ def fetch_scores(config: SubmitConfig, kaggle: Kaggle, folder: Path, known: Stat
         error=kaggle.without_secrets(found.error),
     )
     fields = {
-        "name": folder.name, "bundle": known.fingerprint[:12], "date": _text(found.date), "status": result.status,
-        "public": result.public, "private": result.private,
-        "public_place": result.public_place, "private_place": result.private_place,
-    }  # fmt: skip
+        "name": folder.name,
+        "bundle": known.fingerprint[:12],
+        "date": _text(found.date),
+        "status": result.status,
+        "public": result.public,
+        "private": result.private,
+        "public_place": result.public_place,
+        "private_place": result.private_place,
+    }
     submission_log.record(
         config.out, known.ref, fields
     )  # before the state: with the scores in it, they are not fetched again

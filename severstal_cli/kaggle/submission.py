@@ -41,9 +41,11 @@ def find(kaggle: Kaggle, description: str) -> Submission | None:
     """The account's submission with this description; None: there is none. Raises SeverstalError."""
     message = request(ApiListSubmissionsRequest, competition_name=kaggle.competition, page_size=PAGE)
     found = pages(
-        kaggle, "list your submissions", message,
+        kaggle,
+        "list your submissions",
+        message,
         lambda sdk, message: sdk.competitions.competition_api_client.list_submissions(message),
-    )  # fmt: skip
+    )
     rows = (row for page in found for row in page.submissions)
     return next((_read(row) for row in rows if row.description == description), None)
 
@@ -75,11 +77,13 @@ def create(kaggle: Kaggle, user: str, slug: str, version: int, description: str)
             raise
         # the message is misleading: the token has the permission as long as a submission is left
         raise RefusedError(
-            f"cannot {what}", error.found,
+            f"cannot {what}",
+            error.found,
             "The day's allowance of submissions is probably used up: the same command submits tomorrow "
             f"(the day begins at 00:00 UTC). Or press Submit to Competition on {kernel.page(user, slug)}",
-            code=error.code, message=error.message,
-        ) from None  # fmt: skip
+            code=error.code,
+            message=error.message,
+        ) from None
     return int(answer.ref)
 
 
@@ -93,8 +97,9 @@ def wait_until_scored(kaggle: Kaggle, ref: int, *, poll_s: float, limit_s: float
         except requests.HTTPError as error:
             code = status_of(error)
             if code == 403:  # a new submission may be unknown
-                raise NotThereError(f"Kaggle does not know submission {ref}", f"it answers {code}", SAME_COMMAND,
-                                    code=code) from None  # fmt: skip
+                raise NotThereError(
+                    f"Kaggle does not know submission {ref}", f"it answers {code}", SAME_COMMAND, code=code
+                ) from None
             raise
 
     def look() -> tuple[str, Submission | None]:
@@ -113,9 +118,11 @@ def rank(kaggle: Kaggle, score: float, *, public: bool) -> int | None:
         ApiGetLeaderboardRequest, competition_name=kaggle.competition, override_public=public, page_size=PAGE
     )
     found = pages(
-        kaggle, "fetch the leaderboard", message,
+        kaggle,
+        "fetch the leaderboard",
+        message,
         lambda sdk, message: sdk.competitions.competition_api_client.get_leaderboard(message),
-    )  # fmt: skip
+    )
     scores: list[float] = []
     for page in found:
         scores += [value for row in page.submissions if (value := _figure(row.score)) is not None]

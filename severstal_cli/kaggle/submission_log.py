@@ -52,8 +52,9 @@ def _rows(path: Path, text: str) -> Iterator[Row]:
     for cells in _records(path, reader):
         pairs = list(zip_longest(names, cells, fillvalue=""))
         if any(cell and not name for name, cell in pairs):
-            raise InputError(f"{path}, line {reader.line_num}", "a cell without a column name",
-                             "Name its column in the first line")  # fmt: skip
+            raise InputError(
+                f"{path}, line {reader.line_num}", "a cell without a column name", "Name its column in the first line"
+            )
         if any(cells):
             yield empty | {name: cell for name, cell in pairs if name}
 

@@ -166,21 +166,26 @@ def build(
         )
         source = _pack_data(folder / "data", config, progress) if data.is_own else None
         written = sorted(path for path in dataset.rglob("*") if path.is_file())
-        digest = hashlib.sha256(write_json(dataset / CONTENTS, {
-            "format": FORMAT,
-            "severstal": severstal_cli.__version__,
-            "command": "train",
-            "runs": described,
-            "options": options,
-            "paths": paths,
-            "devices": train.devices,
-            "internet": internet,
-            "splits": split is None,
-            "session_s": config.session_s,
-            "annotations": data.annotations,
-            "data": None if source is None else {"file": DATA, "sha256": source.contents},
-            "files": {path.relative_to(dataset).as_posix(): notebook.digest_of(path) for path in written},
-        }).encode()).hexdigest()  # fmt: skip
+        digest = hashlib.sha256(
+            write_json(
+                dataset / CONTENTS,
+                {
+                    "format": FORMAT,
+                    "severstal": severstal_cli.__version__,
+                    "command": "train",
+                    "runs": described,
+                    "options": options,
+                    "paths": paths,
+                    "devices": train.devices,
+                    "internet": internet,
+                    "splits": split is None,
+                    "session_s": config.session_s,
+                    "annotations": data.annotations,
+                    "data": None if source is None else {"file": DATA, "sha256": source.contents},
+                    "files": {path.relative_to(dataset).as_posix(): notebook.digest_of(path) for path in written},
+                },
+            ).encode()
+        ).hexdigest()
     slug = names.slug_of(["train", name])
     bundle = Source(folder=dataset, slug=slug, contents=digest)
     return Task(
@@ -227,8 +232,11 @@ def _starts_from(
         paths["--init"] = "init"
     if train.pseudo is not None and train.pseudo_images is not None:
         if train.pseudo_images.resolve() != (train.data / "test_images").resolve() and data.is_here:
-            raise InputError("these images of pseudo-labels are not on Kaggle", str(train.pseudo_images),
-                             f"Put them into {train.data / 'test_images'}")  # fmt: skip
+            raise InputError(
+                "these images of pseudo-labels are not on Kaggle",
+                str(train.pseudo_images),
+                f"Put them into {train.data / 'test_images'}",
+            )
         for path in (train.pseudo, train.pseudo.with_suffix(".json"), train.pseudo.with_suffix(".scores.csv")):
             if path == train.pseudo or path.exists():
                 _copy(path, dataset / "pseudo" / f"pseudo{path.name.removeprefix(train.pseudo.stem)}")

@@ -79,8 +79,11 @@ def missing_distributions(root: str = OWN) -> list[Distribution]:
         try:
             found[name] = distribution(name)
         except PackageNotFoundError:
-            raise MachineError(f"cannot bundle {name}, which {needed_by} needs", "it is not installed",
-                               "Install severstal with pip, and submit from there") from None  # fmt: skip
+            raise MachineError(
+                f"cannot bundle {name}, which {needed_by} needs",
+                "it is not installed",
+                "Install severstal with pip, and submit from there",
+            ) from None
         waiting += [(requirement, name) for requirement in _requirements(found[name])]
     return [found[name] for name in sorted(found)]
 
@@ -109,8 +112,9 @@ def make_wheel(found: Distribution) -> Wheel:
     compiled = sorted(path for path in members if Path(path).suffix in _COMPILED)
     if compiled or _is_for_a_platform(found):
         reason = f"not pure Python, it contains {compiled[0]}" if compiled else "it is built for one platform"
-        raise MachineError(f"cannot bundle {found.name}", reason,
-                           "The notebook image would need it: see IN_IMAGE in kaggle/wheels.py")  # fmt: skip
+        raise MachineError(
+            f"cannot bundle {found.name}", reason, "The notebook image would need it: see IN_IMAGE in kaggle/wheels.py"
+        )
     generator = f"severstal {severstal_cli.__version__}"
     members[f"{info}/WHEEL"] = (
         f"Wheel-Version: 1.0\nGenerator: {generator}\nRoot-Is-Purelib: true\nTag: py3-none-any\n".encode()

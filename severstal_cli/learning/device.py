@@ -58,9 +58,11 @@ def open_device(precision: str = "auto") -> Fabric:
     if world > 1:
         launching.check_gpus(local)
         if world % local:
-            raise MachineError("the machines have different numbers of workers",
-                               f"{world} in all, {local} on this machine",
-                               "Give each the same --nproc-per-node")  # fmt: skip
+            raise MachineError(
+                "the machines have different numbers of workers",
+                f"{world} in all, {local} on this machine",
+                "Give each the same --nproc-per-node",
+            )
         if accelerator == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # the workers share its cores
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))
         strategy = "ddp"

@@ -211,10 +211,16 @@ def _end_with_parent(folder: Path) -> None:
 
 def _join(rank: int, devices: int, store: Path) -> None:
     """Join the process group that meets at the file `store`. Raises MachineError."""
-    os.environ.update({
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0",
-        "WORLD_SIZE": str(devices), "LOCAL_WORLD_SIZE": str(devices), "TORCHELASTIC_RUN_ID": "severstal",
-    })  # fmt: skip
+    os.environ.update(
+        {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "GROUP_RANK": "0",
+            "WORLD_SIZE": str(devices),
+            "LOCAL_WORLD_SIZE": str(devices),
+            "TORCHELASTIC_RUN_ID": "severstal",
+        }
+    )
     loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     if loopback is None:
         raise MachineError("several devices need the loopback interface", "this machine has none", "Give --devices 1")
@@ -233,8 +239,11 @@ def _join(rank: int, devices: int, store: Path) -> None:
             world_size=devices,
         )
     except (RuntimeError, ValueError) as error:
-        raise MachineError("the workers cannot reach each other over the loopback interface", str(error),
-                           "Set it up, or give --devices 1") from error  # fmt: skip
+        raise MachineError(
+            "the workers cannot reach each other over the loopback interface",
+            str(error),
+            "Set it up, or give --devices 1",
+        ) from error
 
 
 def interrupt_once(*_: object) -> NoReturn:

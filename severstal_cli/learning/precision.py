@@ -261,10 +261,14 @@ def machine(fabric: Fabric) -> str:
     """A fingerprint of everything the kernels depend on: on another machine each size is checked again."""
     device = fabric.device.type
     facts = [
-        torch.__version__, platform.machine(), torch.get_num_threads(), str(half_type(fabric)), device,
+        torch.__version__,
+        platform.machine(),
+        torch.get_num_threads(),
+        str(half_type(fabric)),
+        device,
         torch.cuda.get_device_name(fabric.device) if device == "cuda" else sorted(torch.cpu.get_capabilities().items()),
         os.environ.get("ONEDNN_MAX_CPU_ISA", ""),
-    ]  # fmt: skip
+    ]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 

@@ -23,8 +23,7 @@ def print_audit(result: "AuditResult") -> None:
     if counts:
         rows = [(kind, str(number), str(high[kind])) for kind, number in counts.most_common()]
         rows.append(("all", str(len(found)), str(high.total())))
-        print_table(f"suspected faults in {counted(result.images)}",
-                    ("kind", "rows", "score from 0.5"), rows)  # fmt: skip
+        print_table(f"suspected faults in {counted(result.images)}", ("kind", "rows", "score from 0.5"), rows)
         print_table("most suspicious", ("rank", "image", "class", "kind", "score", "pixels"), [
             (str(rank), each.image_id, class_label(each.class_id - 1, result.class_names), str(each.kind),
              f"{each.score:.4f}", str(each.pixels))

@@ -64,10 +64,14 @@ def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
         kept = f"best epoch {result.best_epoch}"
         if result.averaged:
             kept = f"mean of epochs {', '.join(map(str, result.averaged))}"
-        best = "" if result.validation_dice is None else (
-            f", {kept} with validation Dice {result.validation_dice:.4f} "
-            f"(predicting nothing {result.nothing_dice:.4f})"
-        )  # fmt: skip
+        best = (
+            ""
+            if result.validation_dice is None
+            else (
+                f", {kept} with validation Dice {result.validation_dice:.4f} "
+                f"(predicting nothing {result.nothing_dice:.4f})"
+            )
+        )
         time = f"{result.seconds / 60:.1f} min" if result.seconds >= 100 else f"{result.seconds:.0f} s"
         yield f"{result.folder}: {result.epochs} epochs in {time}{best}"
     scored = [result.validation_dice for result in results if result.validation_dice is not None]
@@ -80,9 +84,11 @@ def training_lines(results: "Sequence[TrainResult]") -> Iterator[str]:
 def remote_lines(results: "Sequence[RemoteResult]") -> Iterator[str]:
     """Each run from Kaggle, the mean over folds, and the next command."""
     for result in results:
-        best = "" if result.validation_dice is None or not result.best_epoch else (
-            f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f}"
-        )  # fmt: skip
+        best = (
+            ""
+            if result.validation_dice is None or not result.best_epoch
+            else (f", best epoch {result.best_epoch} with validation Dice {result.validation_dice:.4f}")
+        )
         if result.nothing_dice is not None:
             best += f" (predicting nothing {result.nothing_dice:.4f})"
         unfinished = "" if result.finished else "; not finished: --resume resumes it, on Kaggle or here"
@@ -101,8 +107,10 @@ def submit_lines(result: "SubmitResult") -> Iterator[str]:
         return
     if result.was_there:
         yield f"{result.name} was submitted before, nothing was sent; --again submits it again"
-    for board, score, place in (("public", scores.public, scores.public_place),
-                                ("private", scores.private, scores.private_place)):  # fmt: skip
+    for board, score, place in (
+        ("public", scores.public, scores.public_place),
+        ("private", scores.private, scores.private_place),
+    ):
         at = "rank unknown" if place is None else f"rank {place:,} in the competition"
         yield f"{result.name}: {board} score " + ("unknown" if score is None else f"{score:.5f}, {at}")
 

@@ -46,14 +46,20 @@ def print_run(folder: Path, card: "ModelCard", facts: "Facts", defaults: Mapping
     classes = ", ".join(class_label(channel, card.class_names) for channel in range(card.classes))
     validation = "none" if card.fold is None else f"fold {card.fold}, {card.validation_images:,} images"
     rows = [
-        ("network", network), ("classes", classes), ("data", card.data),
-        ("training images", f"{card.train_images:,}"), ("validation", validation),
+        ("network", network),
+        ("classes", classes),
+        ("data", card.data),
+        ("training images", f"{card.train_images:,}"),
+        ("validation", validation),
         ("epoch of the weights", ", ".join(map(str, card.averaged)) or str(card.epoch)),
-        ("validation Dice", figure(card.validation_dice)), ("holdout Dice", figure(facts.holdout_dice)),
+        ("validation Dice", figure(card.validation_dice)),
+        ("holdout Dice", figure(facts.holdout_dice)),
         ("int8", "" if card.int8 is None else int8_text(card.int8)),
-        ("thresholds", "yes" if facts.has_thresholds else "no"), ("size", f"{facts.size_bytes / 1e6:,.1f} MB"),
-        ("age", age(facts.age_s)), ("trained on", str(card.environment.get("gpu") or card.environment.get("cpu", ""))),
-    ]  # fmt: skip
+        ("thresholds", "yes" if facts.has_thresholds else "no"),
+        ("size", f"{facts.size_bytes / 1e6:,.1f} MB"),
+        ("age", age(facts.age_s)),
+        ("trained on", str(card.environment.get("gpu") or card.environment.get("cpu", ""))),
+    ]
     print_table(str(folder), ("fact", "value"), [row for row in rows if row[1]])
     settings = {name: _cell(value) for name, value in card.config.items()}
     usual = {name: _cell(value) for name, value in defaults.items()}

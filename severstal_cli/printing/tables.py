@@ -74,8 +74,10 @@ def print_differences(name: str, other: str, result: "ScoreResult") -> None:
     if against is None:
         raise ValueError("there is no score to compare with")
     rows = []
-    pairs = [(label, one.dice, two.dice)
-             for label, one, two in zip(result.labels(), result.by_class, against.by_class, strict=True)]  # fmt: skip
+    pairs = [
+        (label, one.dice, two.dice)
+        for label, one, two in zip(result.labels(), result.by_class, against.by_class, strict=True)
+    ]
     pairs.append(("all", result.mean_dice, against.mean_dice))
     for (label, one, two), found in zip(pairs, result.differences, strict=True):
         certainty = between(found.interval, signed=True), _share(found.probability)
@@ -99,8 +101,9 @@ def print_comparison(result: "CompareResult") -> None:
     scores = ["mean Dice", "95 % interval", "if present", "masks"]
     by_class = [*(f"class {label}" for label in first.labels()), "weights", "training", "images/s"]
     for title, columns, caption in (
-        (f"{counted(first.images)} with {true_masks}", scores, ""), ("by class", by_class, verdicts)
-    ):  # fmt: skip
+        (f"{counted(first.images)} with {true_masks}", scores, ""),
+        ("by class", by_class, verdicts),
+    ):
         print_table(title, ("", *columns), list(shown[columns].itertuples()), caption)
 
 

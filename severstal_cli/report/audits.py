@@ -77,16 +77,24 @@ def write(config: ReportConfig, site: Path, progress: Progress) -> tuple[int, in
     origin = _read_origin(path)
     audited = config.data or (None if origin is None else origin.data)
     if audited is None:
-        raise InputError(f"the data of {path} is unknown", f"there is no {metadata_path(path).name} beside it",
-                         "Give --data DATA, the audited folder")  # fmt: skip
+        raise InputError(
+            f"the data of {path} is unknown",
+            f"there is no {metadata_path(path).name} beside it",
+            "Give --data DATA, the audited folder",
+        )
     data = data_folder.open_data_folder(audited, progress)
     if origin is None:
         progress.log(f"note: without {metadata_path(path).name} nothing shows whether {audited} was audited")
     elif origin.data_fingerprint != data.fingerprint:
-        raise InputError(f"{data.folder} is not the data of {path}", "its annotations or images have changed since, or "
-                         "are others", "Run the audit again, or give the audited folder with --data")  # fmt: skip
-    sizes = {name: (int(height), int(width)) for name, (height, width) in zip(data.cache.image_ids, data.cache.sizes,
-                                                                              strict=True)}  # fmt: skip
+        raise InputError(
+            f"{data.folder} is not the data of {path}",
+            "its annotations or images have changed since, or are others",
+            "Run the audit again, or give the audited folder with --data",
+        )
+    sizes = {
+        name: (int(height), int(width))
+        for name, (height, width) in zip(data.cache.image_ids, data.cache.sizes, strict=True)
+    }
     decisions = [decision for _, decision in rows]
     for decision in decisions:
         _check(path, decision, sizes, data)
@@ -99,11 +107,24 @@ def write(config: ReportConfig, site: Path, progress: Progress) -> tuple[int, in
     title = f"{counted(len(rows), 'suspected fault')} in {data.folder.resolve().name}"
     index = _index(columns, rows, shown, sizes, names, data)
     folder.write_index(site, index)
-    metadata = {"severstal_report": __version__, "title": title, "audit": str(path), "key": index["key"],
-                "data_fingerprint": data.fingerprint, "findings": len(rows)}  # fmt: skip
+    metadata = {
+        "severstal_report": __version__,
+        "title": title,
+        "audit": str(path),
+        "key": index["key"],
+        "data_fingerprint": data.fingerprint,
+        "findings": len(rows),
+    }
     (site / folder.METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    text = page.render("audit.html", title=title, scripts=SCRIPTS, classes=index["labels"], findings=len(rows),
-                       images=len(shown), choices=finding_table.CHOICES)  # fmt: skip
+    text = page.render(
+        "audit.html",
+        title=title,
+        scripts=SCRIPTS,
+        classes=index["labels"],
+        findings=len(rows),
+        images=len(shown),
+        choices=finding_table.CHOICES,
+    )
     # last, so that a page exists only with all its files
     (site / folder.INDEX).write_text(text, encoding="utf-8")
     return len(rows), len(shown)
@@ -129,8 +150,9 @@ def _only_path(config: ReportConfig) -> Path:
     if len(config.shown) > 1:
         raise InputError("an audit is shown alone", " ".join(map(str, config.shown)), "Name the table of one audit")
     if config.truth is not None or config.images is not None:
-        raise InputError("not clear which images to show", "an audit shows images of its own data",
-                         "Leave out --truth and --images")  # fmt: skip
+        raise InputError(
+            "not clear which images to show", "an audit shows images of its own data", "Leave out --truth and --images"
+        )
     return config.shown[0]
 
 
@@ -147,8 +169,11 @@ def _read_origin(path: Path) -> _Origin | None:
         raise InputError(f"{beside} is damaged", str(error), "Run the audit again, or move the file away") from error
     data, fingerprint, names = (content.get(name) for name in ("data", "data_fingerprint", "class_names"))
     if not (isinstance(data, str) and isinstance(fingerprint, str)):
-        raise InputError(f"{beside} is not of an audit", "it lacks data or data_fingerprint",
-                         "Run the audit again, or move the file away")  # fmt: skip
+        raise InputError(
+            f"{beside} is not of an audit",
+            "it lacks data or data_fingerprint",
+            "Run the audit again, or move the file away",
+        )
     try:
         class_names.check(names if isinstance(names, list) else [])
     except (ValueError, TypeError, AttributeError):
@@ -163,11 +188,17 @@ def _check(path: Path, decision: Decision, sizes: Mapping[str, tuple[int, int]],
     x, y, box_width, box_height = finding.box
     height, width = sizes[finding.image_id]
     if x + box_width > width or y + box_height > height:
-        raise InputError(f"{path}, line {decision.line}", f"the box ends outside the image of {height} x {width}",
-                         "Give the table as the audit wrote it")  # fmt: skip
+        raise InputError(
+            f"{path}, line {decision.line}",
+            f"the box ends outside the image of {height} x {width}",
+            "Give the table as the audit wrote it",
+        )
     if finding.other_image_id is not None and sizes[finding.other_image_id] != (height, width):
-        raise InputError(f"{path}, line {decision.line}", "OtherImageId is an image of another size",
-                         "Give the table as the audit wrote it")  # fmt: skip
+        raise InputError(
+            f"{path}, line {decision.line}",
+            "OtherImageId is an image of another size",
+            "Give the table as the audit wrote it",
+        )
 
 
 def _class_names(config: ReportConfig, data: DataFolder, origin: _Origin | None) -> tuple[str, ...]:
@@ -203,18 +234,24 @@ def _write_rows(site: Path, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def _index(
-    columns: Sequence[str], rows: Sequence[tuple[Sequence[str], Decision]], shown: Sequence[str],
-    sizes: Mapping[str, tuple[int, int]], names: Sequence[str], data: DataFolder,
-) -> dict[str, Any]:  # fmt: skip
+    columns: Sequence[str],
+    rows: Sequence[tuple[Sequence[str], Decision]],
+    shown: Sequence[str],
+    sizes: Mapping[str, tuple[int, int]],
+    names: Sequence[str],
+    data: DataFolder,
+) -> dict[str, Any]:
     """What the page filters by, as JSON values; a list per value of the findings."""
     row_of = {image_id: row for row, image_id in enumerate(shown)}
     found = [decision.finding for _, decision in rows]
     kept = [name for name in columns if name != finding_table.DECISION]
     rank = columns.index("Rank")
     given = [
-        "" if finding_table.DECISION not in columns or not fields[columns.index(finding_table.DECISION)].strip()
-        else decision.choice for fields, decision in rows
-    ]  # fmt: skip
+        ""
+        if finding_table.DECISION not in columns or not fields[columns.index(finding_table.DECISION)].strip()
+        else decision.choice
+        for fields, decision in rows
+    ]
     digest = hashlib.sha256(f"{data.fingerprint}\n{json.dumps(list(columns))}\n".encode())
     for fields, _ in rows:
         digest.update(json.dumps(fields).encode() + b"\n")

@@ -47,9 +47,10 @@ def _from_runs(config: ReportConfig, site: Path, progress: Progress) -> Content:
 
     if config.truth is not None or config.images is not None:
         raise InputError(
-            "not clear which images to show", "a run shows images of its own data",
+            "not clear which images to show",
+            "a run shows images of its own data",
             "Leave out --truth and --images, or name submissions only",
-        )  # fmt: skip
+        )
     runs = [path for path in config.shown if is_run(path)]
     tables = {path: _read(path, progress) for path in config.shown if path not in runs}
     open_subset = held_out.open_holdout if config.part == splits.HOLDOUT else held_out.open_validation
@@ -67,8 +68,11 @@ def _from_runs(config: ReportConfig, site: Path, progress: Progress) -> Content:
     class_names.check_count(config.class_names, classes, "--class-names", runs[0])
     for path, table in tables.items():
         if table.classes > classes:
-            raise InputError(f"{path} has classes 1 to {table.classes}", f"{runs[0]} has {classes}",
-                             "Show a submission for the same classes")  # fmt: skip
+            raise InputError(
+                f"{path} has classes 1 to {table.classes}",
+                f"{runs[0]} has {classes}",
+                "Show a submission for the same classes",
+            )
         _check_table(path, table, size_of, progress)
         leakage.check_submission(path, first.image_ids, first.split, progress)
     images.write(site, first.image_ids, lambda name: cache[cache.index[name]], progress)
@@ -112,8 +116,9 @@ def _from_submissions(config: ReportConfig, site: Path, progress: Progress) -> C
         split = splits.split_in(truth.parent)
     if split is not None and truth is not None:
         for path in tables:
-            leakage.check_submission(path, image_ids, split, progress,
-                                     files_of=paths, train_images=truth.parent / "train_images")  # fmt: skip
+            leakage.check_submission(
+                path, image_ids, split, progress, files_of=paths, train_images=truth.parent / "train_images"
+            )
     classes = max([table.classes for table in tables.values()] + [0 if true is None else true.classes])
     if not classes:
         raise InputError("no classes to show", "no table has rows", "Give other files")
@@ -206,5 +211,8 @@ def _check_gaps(path: Path, class_ids: Sequence[int]) -> None:
     """Raise InputError if the annotations skip a class: the means of the page are over 1 to the highest class."""
     unnamed = mask_table.unnamed_classes(class_ids)
     if unnamed:
-        raise InputError(f"{path}: no row names class {spans(unnamed)}", f"it names {spans(class_ids)}",
-                         "Number the classes from 1 without gaps, or name such a class by an empty row")  # fmt: skip
+        raise InputError(
+            f"{path}: no row names class {spans(unnamed)}",
+            f"it names {spans(class_ids)}",
+            "Number the classes from 1 without gaps, or name such a class by an empty row",
+        )

@@ -72,8 +72,10 @@ def audit(config: AuditConfig, progress: Progress = SILENT) -> AuditResult:
     judged = {share.part for share in subset.shares}
     left = {part: len(split.ids_of(part)) for part in split.subset_names() if part not in judged}
     if left:
-        progress.log(f"not audited: {counted(sum(left.values()))} of subsets {listed(list(left))}, which all of these "
-                     "runs were trained on")  # fmt: skip
+        progress.log(
+            f"not audited: {counted(sum(left.values()))} of subsets {listed(list(left))}, which all of these "
+            "runs were trained on"
+        )
     exclusive = all(card.exclusive for card in subset.cards)
 
     def find(item: tuple[str, NDArray[np.uint8]]) -> tuple[str, list[findings.Finding], list[float]]:
@@ -92,13 +94,19 @@ def audit(config: AuditConfig, progress: Progress = SILENT) -> AuditResult:
     ranked = finding_table.ranked(found)
     finding_table.write(path, ranked)
     metadata = {
-        "audit": str(path), "data": str(folder.folder.resolve()), "data_fingerprint": folder.fingerprint,
-        "split_fingerprint": split.fingerprint, "runs": list(map(str, config.runs)), "tta": config.tta,
-        "images": len(expected_dice), "class_names": subset.class_names,
-    }  # fmt: skip
+        "audit": str(path),
+        "data": str(folder.folder.resolve()),
+        "data_fingerprint": folder.fingerprint,
+        "split_fingerprint": split.fingerprint,
+        "runs": list(map(str, config.runs)),
+        "tta": config.tta,
+        "images": len(expected_dice),
+        "class_names": subset.class_names,
+    }
     files.write_text(metadata_path(path), json.dumps(metadata, indent=2) + "\n")
-    return AuditResult(path=path, data=folder.folder, images=len(expected_dice), findings=ranked,
-                       class_names=subset.class_names)  # fmt: skip
+    return AuditResult(
+        path=path, data=folder.folder, images=len(expected_dice), findings=ranked, class_names=subset.class_names
+    )
 
 
 def apply(config: AcceptConfig, progress: Progress = SILENT) -> AcceptResult:
@@ -113,13 +121,17 @@ def apply(config: AcceptConfig, progress: Progress = SILENT) -> AcceptResult:
     for path, what in ((old, "the audited annotations"), (config.decisions, "the decisions")):
         if path.exists() and config.out.exists() and path.samefile(config.out):
             raise UsageError(f"{config.out} would be overwritten", f"it is {what}", "Give another file with --out")
-    _check_out(config.out, "table of annotations", finding_table.is_annotations, overwrite=config.overwrite,
-               own=origin.FIELD)  # fmt: skip
+    _check_out(
+        config.out, "table of annotations", finding_table.is_annotations, overwrite=config.overwrite, own=origin.FIELD
+    )
     decisions = finding_table.read_decisions(config.decisions)
     choices = Counter(decision.choice for decision in decisions)
     if not choices[finding_table.ACCEPT]:
-        raise InputError(f"{config.decisions} accepts no row", f"{counted(len(decisions), 'row')}",
-                         "Set Decision to accept in the rows to apply")  # fmt: skip
+        raise InputError(
+            f"{config.decisions} accepts no row",
+            f"{counted(len(decisions), 'row')}",
+            "Set Decision to accept in the rows to apply",
+        )
     folder = data_folder.open_data_folder(config.data, progress)
     cache = folder.cache
     sizes = {name: (int(cache.sizes[row][0]), int(cache.sizes[row][1])) for name, row in cache.index.items()}
@@ -129,14 +141,22 @@ def apply(config: AcceptConfig, progress: Progress = SILENT) -> AcceptResult:
     table = mask_table.read_table(old)
     rows = _rows(table, masks)
     written = mask_table.write_table(
-        config.out, masks, list(dict.fromkeys(image_id for image_id, _ in rows)), table.classes, layout=table.layout,
-        columns=[name for name in table.columns if name in table.layout.form.columns], rows=rows,
-    )  # fmt: skip
+        config.out,
+        masks,
+        list(dict.fromkeys(image_id for image_id, _ in rows)),
+        table.classes,
+        layout=table.layout,
+        columns=[name for name in table.columns if name in table.layout.form.columns],
+        rows=rows,
+    )
     accepted = Counter(str(each.finding.kind) for each in decisions if each.choice == finding_table.ACCEPT)
     origin.write(
-        config.out, data=data_folder.fingerprint_of(dataclasses.replace(table, masks=masks), cache),
-        origin=folder.fingerprint, decisions=str(config.decisions), accepted=accepted,
-    )  # fmt: skip
+        config.out,
+        data=data_folder.fingerprint_of(dataclasses.replace(table, masks=masks), cache),
+        origin=folder.fingerprint,
+        decisions=str(config.decisions),
+        accepted=accepted,
+    )
     return AcceptResult(path=config.out, rows=written, choices=choices, accepted=accepted)
 
 

@@ -52,9 +52,11 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
     files.check_writable(out / CONTENT)
     kinds = {csv_rows.is_table(Path(name)): name for name in reversed(names)}
     if len(kinds) > 1:
-        raise InputError("submissions are compared with submissions only",
-                         f"{kinds[True]} is one, {kinds[False]} is not",
-                         "Predict the same images with the run, and give that submission")  # fmt: skip
+        raise InputError(
+            "submissions are compared with submissions only",
+            f"{kinds[True]} is one, {kinds[False]} is not",
+            "Predict the same images with the run, and give that submission",
+        )
     candidates, true, read_image = (_submissions if True in kinds else _runs)(config, progress)
     rows = _rows(candidates)
     result = CompareResult(rows=rows, folder=out, has_plot=read_image is not None)
@@ -117,8 +119,11 @@ def _runs(config: CompareConfig, progress: Progress) -> tuple[list[_Candidate], 
     for candidate in candidates:
         for scores, run in zip(candidate.scores, candidate.runs, strict=True):
             if scores.image_ids != first.image_ids or scores.class_ids != first.class_ids:
-                raise InputError(f"{run} has another holdout or other classes than {candidates[0].runs[0]}", "",
-                                 "Compare runs of the same data and split")  # fmt: skip
+                raise InputError(
+                    f"{run} has another holdout or other classes than {candidates[0].runs[0]}",
+                    "",
+                    "Compare runs of the same data and split",
+                )
     from severstal_cli.learning.runs.model_card import read_card
 
     data_folder = open_data_folder(data or Path(read_card(candidates[0].runs[0]).data), progress)
@@ -142,8 +147,11 @@ def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) ->
             own = {name: there[name] for name in ("encoder", "encoder_weights") if name in there}
             wanted = dataclasses.replace(wanted, **own)
         for name, before, now in different_settings(there, wanted.as_json(), settings_with(changes_training=True)):
-            raise InputError(f"{folder} was trained with other settings", f"{name} {before}, here {now}",
-                             "Give the same, or --models another folder")  # fmt: skip
+            raise InputError(
+                f"{folder} was trained with other settings",
+                f"{name} {before}, here {now}",
+                "Give the same, or --models another folder",
+            )
     if begun or not (folder / model_card.CARD).exists():
         training.train(dataclasses.replace(wanted, resume=begun), progress)
     if not (folder / run_folder.THRESHOLDS).exists():
@@ -156,8 +164,11 @@ def _check_given(config: CompareConfig, kind: str, used: set[str]) -> None:
     """Check that all given options have an effect. Raises InputError."""
     idle = [f"--{name.replace('_', '-')}" for name in config.given if name not in used]
     if idle:
-        raise InputError(f"{' and '.join(idle)} {'do' if len(idle) > 1 else 'does'} nothing for {kind}",
-                         " ".join(config.candidates), f"Omit {'them' if len(idle) > 1 else 'it'}")  # fmt: skip
+        raise InputError(
+            f"{' and '.join(idle)} {'do' if len(idle) > 1 else 'does'} nothing for {kind}",
+            " ".join(config.candidates),
+            f"Omit {'them' if len(idle) > 1 else 'it'}",
+        )
 
 
 def _rows(candidates: Sequence[_Candidate]) -> tuple[Row, ...]:
@@ -168,8 +179,16 @@ def _rows(candidates: Sequence[_Candidate]) -> tuple[Row, ...]:
         trainings = tuple(float(scores.dice.mean()) for scores in candidate.scores)
         by_class = differences(candidate.scores, first.scores, level=level) if candidate is not first else []
         verdict = _verdict(candidate, first, by_class[-1]) if by_class else ""
-        rows.append(Row(name=candidate.name, score=_mean_of(candidate.scores), trainings=trainings,
-                        differences=tuple(by_class), verdict=verdict, **_facts(candidate)))  # fmt: skip
+        rows.append(
+            Row(
+                name=candidate.name,
+                score=_mean_of(candidate.scores),
+                trainings=trainings,
+                differences=tuple(by_class),
+                verdict=verdict,
+                **_facts(candidate),
+            )
+        )
     return tuple(rows)
 
 

@@ -53,8 +53,10 @@ def demonstrate(config: configs.DemoConfig, progress: Progress = SILENT) -> Demo
     """
     data, scale = config.out / "data", FAST if config.fast else WHOLE
     _check_folder(config.out, data)
-    progress.log(f"drawing {scale.train_images + TEST_IMAGES} synthetic images of {SIZE[0]} x {SIZE[1]} into {data}: "
-                 "clear defects, easier than the competition's")  # fmt: skip
+    progress.log(
+        f"drawing {scale.train_images + TEST_IMAGES} synthetic images of {SIZE[0]} x {SIZE[1]} into {data}: "
+        "clear defects, easier than the competition's"
+    )
     write_synthetic_set(
         data, seed=config.seed, images=scale.train_images, test_images=TEST_IMAGES, size=SIZE, defect_share=0.65,
         rare_boost=1.0, difficulty=0.0, progress=progress,

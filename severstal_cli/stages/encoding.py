@@ -108,9 +108,14 @@ def encode(config: EncodeConfig, progress: Progress = SILENT) -> EncodeResult:
     image_ids = list(listed) if config.images else list(source.image_ids)
     layout, classes = Layout(config.layout), config.classes or highest
     rows = write_table(
-        config.out, masks, image_ids, classes, layout=layout, empty_rows=layout.form.has_all_rows,
+        config.out,
+        masks,
+        image_ids,
+        classes,
+        layout=layout,
+        empty_rows=layout.form.has_all_rows,
         rows=list(product(image_ids, sorted(named))),  # a row would make an unused class count
-    )  # fmt: skip
+    )
     return EncodeResult(
         out=config.out, layout=layout, rows=rows, images=len(image_ids), masks=len(masks), classes=classes
     )
@@ -124,9 +129,12 @@ def _encode_annotations(
     progress: Progress,
 ) -> EncodeResult:
     """Rasterise the annotations of another tool and write the table."""
-    for option, is_given in (("--class", config.class_id), ("--colours", config.colours),
-                             ("--label-images", config.label_images),
-                             ("--suffix", config.suffix != EncodeConfig.suffix)):  # fmt: skip
+    for option, is_given in (
+        ("--class", config.class_id),
+        ("--colours", config.colours),
+        ("--label-images", config.label_images),
+        ("--suffix", config.suffix != EncodeConfig.suffix),
+    ):
         if is_given:
             raise UsageError(option, f"{config.masks} holds annotations, not mask files", "Omit it")
     drawn = reading.draw(annotations, listed, headers, config.class_names, progress)
@@ -141,9 +149,15 @@ def _encode_annotations(
         write_text(names_path, class_names.to_text(drawn.names))
     counts = Counter(channel for _, channel in drawn.masks)
     return EncodeResult(
-        out=config.out, layout=layout, rows=rows, images=len(drawn.image_ids), masks=len(drawn.masks), classes=classes,
-        names=drawn.names, masks_by_class=tuple(counts[channel] for channel in range(len(drawn.names))),
-    )  # fmt: skip
+        out=config.out,
+        layout=layout,
+        rows=rows,
+        images=len(drawn.image_ids),
+        masks=len(drawn.masks),
+        classes=classes,
+        names=drawn.names,
+        masks_by_class=tuple(counts[channel] for channel in range(len(drawn.names))),
+    )
 
 
 def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:

@@ -72,8 +72,11 @@ def export_run(config: ExportConfig, progress: Progress = SILENT) -> ExportResul
             shutil.copyfile(config.run / run_folder.THRESHOLDS, folder / run_folder.THRESHOLDS)
         difference = _difference(member, folder, card, grey, config.run, image)
         if difference > LARGEST_DIFFERENCE:
-            raise RunError(f"{config.run} as {config.format} gives other levels than torch",
-                           f"up to {difference} of 255 on {image}", "Use another --format")  # fmt: skip
+            raise RunError(
+                f"{config.run} as {config.format} gives other levels than torch",
+                f"up to {difference} of 255 on {image}",
+                "Use another --format",
+            )
     return ExportResult(folder=out, file=out / file.name, image=image, largest_difference=difference)
 
 
@@ -82,15 +85,25 @@ def _export_int8(
 ) -> ExportResult:
     """Write the run in int8, with thresholds of its own."""
     if card.fold is None:
-        raise InputError(f"{config.run} was trained on every image", "no validation fold is left to check int8 on",
-                         "Quantise a run with a fold")  # fmt: skip
+        raise InputError(
+            f"{config.run} was trained on every image",
+            "no validation fold is left to check int8 on",
+            "Quantise a run with a fold",
+        )
     thresholds = config.run / run_folder.THRESHOLDS
     views = run_folder.read_thresholds(thresholds, classes=card.classes).tta if thresholds.is_file() else "none"
     part = held_out.open_validation([config.run], config.data, progress)
     max_drop = MAX_DROP if config.max_drop is None else config.max_drop
     with files.replacing_folder(out) as folder:
-        made = int8_run.quantise_run(member, part, folder / engines.XML, views=views, max_drop=max_drop,
-                                     batch_size=config.batch_size or 8, progress=progress)  # fmt: skip
+        made = int8_run.quantise_run(
+            member,
+            part,
+            folder / engines.XML,
+            views=views,
+            max_drop=max_drop,
+            batch_size=config.batch_size or 8,
+            progress=progress,
+        )
         model_card.write_card(folder, dataclasses.replace(card, int8=made.int8, validation_dice=made.validation_dice))
         rules = tuple(choice.rule for choice in made.searched.chosen.choices)
         named = dataclasses.replace(part, folders=(out,))

@@ -97,8 +97,11 @@ def predict(config: PredictConfig, progress: Progress = SILENT) -> PredictResult
                 progress.log(note)
         fabric.barrier()
         if not parts.is_shared():
-            raise InputError(f"{parts.folder} does not exist", "another process has begun it",
-                             "Several machines must share its folder")  # fmt: skip
+            raise InputError(
+                f"{parts.folder} does not exist",
+                "another process has begun it",
+                "Several machines must share its folder",
+            )
         parts.check_plan()  # another machine may have other images or runs
         written = parts.written()  # the first process has removed shards of older images
         if written:
@@ -123,9 +126,14 @@ def _networks(
     """Open the runs."""
     members = engines.load_members(ensemble.folders, ensemble.cards, fabric, engine=engine_names, progress=progress)
     return partial(
-        level_maps.predict_levels, members, fabric=fabric, views=ensemble.views, batch_size=config.batch_size,
-        weights=ensemble.weights, exclusive=ensemble.thresholds.exclusive,
-    )  # fmt: skip
+        level_maps.predict_levels,
+        members,
+        fabric=fabric,
+        views=ensemble.views,
+        batch_size=config.batch_size,
+        weights=ensemble.weights,
+        exclusive=ensemble.thresholds.exclusive,
+    )
 
 
 def _merge(
@@ -190,8 +198,9 @@ def _predict_parts(
 
     groups = [parts.images[number] for number in numbers]
     parts.take(numbers)
-    results = pipeline.from_files(groups, predict_levels, finish, batch_size=config.batch_size, bits=bits,
-                                  runs=task.recipe.folders)  # fmt: skip
+    results = pipeline.from_files(
+        groups, predict_levels, finish, batch_size=config.batch_size, bits=bits, runs=task.recipe.folders
+    )
     bar_of_all = progress.bar("predicting", sum(map(len, groups)), "images")
 
     def predicted() -> Iterator[tuple[int, dict[tuple[str, int], rle.RLE], dict[str, list[float]], dict[str, str]]]:
@@ -240,8 +249,9 @@ def _write(config: PredictConfig, task: Task, parts: Shards) -> int:
         parts.join(config.out)
         count = len(image_ids) * task.classes
     else:
-        count = mask_table.write_table(config.out, parts.masks(), image_ids, task.classes,
-                                   layout=task.layout, columns=columns, rows=rows)  # fmt: skip
+        count = mask_table.write_table(
+            config.out, parts.masks(), image_ids, task.classes, layout=task.layout, columns=columns, rows=rows
+        )
     # metadata and scores of an earlier submission must not stay beside this one if its own are not written
     metadata_path(config.out).unlink(missing_ok=True)
     confidence.scores_path(config.out).unlink(missing_ok=True)

@@ -67,8 +67,11 @@ class _Session:
         kaggle = client.connect(self._config.competition.slug, self._progress, pause_s=min(1.0, self._config.poll_s))
         user = kaggle.user()
         if self._known is not None and self._known.user != user:
-            raise InputError(f"another account trains {self._name}", f"{self._known.user}, not {user}",
-                             "Use its token, or another --name")  # fmt: skip
+            raise InputError(
+                f"another account trains {self._name}",
+                f"{self._known.user}, not {user}",
+                "Use its token, or another --name",
+            )
         return kaggle, user
 
     def run(self) -> list[RemoteResult]:
@@ -110,8 +113,11 @@ class _Session:
             self._forget()  # no notebook runs with the earlier settings
             self._folds = training.folds_of(self._config)
         if self._known is not None and self._known.settings != digest:
-            raise InputError(f"{self._name} is trained on Kaggle with other settings", str(self._work),
-                             "Give the same settings, or another --name, or stop it with --cancel")  # fmt: skip
+            raise InputError(
+                f"{self._name} is trained on Kaggle with other settings",
+                str(self._work),
+                "Give the same settings, or another --name, or stop it with --cancel",
+            )
         if self._known is not None:
             return
         shutil.rmtree(self._work / fetching.READY, ignore_errors=True)
@@ -140,8 +146,10 @@ class _Session:
         self._save()
         skips = self._config.every_fold and self._config.train.resume
         runs = [each for each in self._runs if not (skips and training.is_finished(each))]
-        return training.build(self._work, self._config, data, split, runs=runs, progress=self._progress,
-                              sends_weights=self._known.sends_weights)  # fmt: skip
+        sends = self._known.sends_weights
+        return training.build(
+            self._work, self._config, data, split, runs=runs, progress=self._progress, sends_weights=sends
+        )
 
     def _job(self, kaggle: Kaggle, user: str, task: Task) -> Job:
         assert self._known is not None
@@ -157,9 +165,14 @@ class _Session:
             screen = watching.Screen(self._progress, lambda session: self._save(session=session))
             try:
                 return watching.watch(
-                    kaggle, user, job.slug, version, screen,
-                    poll_s=self._config.poll_s, limit_s=self._config.kernel_limit_s,
-                )  # fmt: skip
+                    kaggle,
+                    user,
+                    job.slug,
+                    version,
+                    screen,
+                    poll_s=self._config.poll_s,
+                    limit_s=self._config.kernel_limit_s,
+                )
             finally:
                 screen.close()
 
@@ -176,8 +189,8 @@ class _Session:
         """Fetch the runs and checkpoints of a notebook that failed or was stopped; [] if there are none."""
         try:
             left = [folder_for(each).name for each in self._runs if training.is_left(each)] or [self._name]
-            output.wait_until_listed(kaggle, user, job.slug, version, (f"{left[0]}/{run_folder.CHECKPOINT}",),
-                                     poll_s=self._config.poll_s, late_s=self._config.late_s)  # fmt: skip
+            wanted, poll_s = [f"{left[0]}/{run_folder.CHECKPOINT}"], self._config.poll_s
+            output.wait_until_listed(kaggle, user, job.slug, version, wanted, poll_s=poll_s, late_s=self._config.late_s)
             fetched = fetching.fetch(kaggle, user, job.slug, version, self._work, self._runs)
         except SeverstalError as error:
             if self._config.cancel and isinstance(error, MachineError):
@@ -195,8 +208,11 @@ class _Session:
         fetched = fetching.fetch(kaggle, user, job.slug, job.push(), self._work, self._runs)
         if fetched is None:
             self._forget()
-            raise RemoteError(f"the notebook {user}/{job.slug} left no run", f"its log is on {job.page}",
-                              "The same command trains again")  # fmt: skip
+            raise RemoteError(
+                f"the notebook {user}/{job.slug} left no run",
+                f"its log is on {job.page}",
+                "The same command trains again",
+            )
         return self._put(fetched)
 
     def _put(self, fetched: fetching.Fetched) -> list[RemoteResult]:
@@ -259,8 +275,9 @@ class _Session:
             if session:
                 kernel.cancel(kaggle, user, job.slug, session)
                 self._progress.log(f"Kaggle stops the notebook {job.page}")
-                watching.watch(kaggle, user, job.slug, version, watching.Screen(SILENT),
-                               poll_s=self._config.poll_s, limit_s=600.0)  # fmt: skip
+                watching.watch(
+                    kaggle, user, job.slug, version, watching.Screen(SILENT), poll_s=self._config.poll_s, limit_s=600.0
+                )
                 return True
         except kernel.CancelledError:
             return True
@@ -268,10 +285,11 @@ class _Session:
             found = error.found
         if not self._config.discard:
             raise InputError(
-                f"cannot stop the notebook {user}/{job.slug}", found,
+                f"cannot stop the notebook {user}/{job.slug}",
+                found,
                 f"Press Stop on {job.page}, which keeps its last epoch; or --cancel --discard deletes the notebook "
                 "with everything that it trained",
-            )  # fmt: skip
+            )
         kernel.delete(kaggle, user, job.slug)
         self._progress.log(f"the notebook {user}/{job.slug} is deleted, with everything that it trained")
         return False

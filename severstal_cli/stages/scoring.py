@@ -39,8 +39,11 @@ def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResul
     if any(given is not None for given in (config.submission, config.truth, config.images)):
         raise InputError("unclear what to score", "", "Give a submission and --truth train.csv, or only a run")
     if config.against is not None and csv_rows.is_table(config.against):
-        raise InputError("a run cannot be compared with a submission", f"{config.against} is one",
-                         "Predict the same images with the run, and compare that submission")  # fmt: skip
+        raise InputError(
+            "a run cannot be compared with a submission",
+            f"{config.against} is one",
+            "Predict the same images with the run, and compare that submission",
+        )
     scored_run = score_runs(config, progress)
     if config.against is None:
         return scored_run.summary()
@@ -139,8 +142,10 @@ def _images_to_score(
         progress.log(f"scoring the {counted(len(image_ids))} of {source}; choose others by --images DIR or LIST.csv")
         missed = len({image_id for image_id, _ in truth[1].masks}.difference(image_ids))
         if missed and not whole:
-            progress.log(f"not scored: {counted(missed, 'image')} with masks in {truth[0]}, but without a row in "
-                         f"{source}; to score them, give --images")  # fmt: skip
+            progress.log(
+                f"not scored: {counted(missed, 'image')} with masks in {truth[0]}, but without a row in "
+                f"{source}; to score them, give --images"
+            )
     if not image_ids:
         raise InputError("no images to score", str(counting or first), "Give --images DIR or LIST.csv")
     return image_ids, source
@@ -181,8 +186,9 @@ def _check_sizes(
     known = {image_id: files_of[image_id] for image_id in sorted(with_masks & files_of.keys())}
     if len(known) < len(with_masks):
         which = "" if not known else f" in {len(with_masks) - len(known):,} of {counted(len(with_masks))} with masks"
-        progress.log(f"runs past the end of an image were not checked{which}: the image files are unknown; give "
-                     "--images DIR")  # fmt: skip
+        progress.log(
+            f"runs past the end of an image were not checked{which}: the image files are unknown; give --images DIR"
+        )
     if not known:
         return
     sizes, wrong = agreement.sizes_of(known, progress)
@@ -200,8 +206,9 @@ def _check_rows(
     known, wanted = set(table.image_ids), set(image_ids)
     absent = [image_id for image_id in image_ids if image_id not in known]
     if absent:
-        progress.log(f"no row in {path}, counted as empty: {len(absent)} of {counted(len(image_ids))}, "
-                     f"first {absent[0]}")  # fmt: skip
+        progress.log(
+            f"no row in {path}, counted as empty: {len(absent)} of {counted(len(image_ids))}, first {absent[0]}"
+        )
     extra = len(known - wanted)
     if extra:
         progress.log(f"not scored: {counted(extra)} in {path}, but not in {source}")
@@ -222,12 +229,15 @@ def _check_classes(
     if wrong:
         line, class_id = min(wrong)
         is_gap = class_id < true.classes
-        raise InputError(f"{path}, {csv_rows.place(line)}: it names class {class_id}",
-                         f"{truth} has {spans(true.class_ids) if is_gap else true.classes}",
-                         "Remove it, or add a row of that class to the ground truth, which may be empty")  # fmt: skip
+        raise InputError(
+            f"{path}, {csv_rows.place(line)}: it names class {class_id}",
+            f"{truth} has {spans(true.class_ids) if is_gap else true.classes}",
+            "Remove it, or add a row of that class to the ground truth, which may be empty",
+        )
     if unknown:
-        progress.log(f"not scored: class {spans(sorted(unknown))}, which {truth} does not name; {path} has only "
-                     "empty rows of it")  # fmt: skip
+        progress.log(
+            f"not scored: class {spans(sorted(unknown))}, which {truth} does not name; {path} has only empty rows of it"
+        )
 
 
 def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Scores:
@@ -246,8 +256,11 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     class_names.check_count(config.class_names, len(thresholds.rules), "--class-names", runs[0])
     is_same_data = thresholds.data_fingerprint == subset.data_folder.fingerprint
     if is_same_data and thresholds.split_fingerprint != subset.split.fingerprint:
-        raise InputError(f"{how.thresholds_path} was searched with another split", "its images may be in this holdout",
-                         "Search it with a run of this split")  # fmt: skip
+        raise InputError(
+            f"{how.thresholds_path} was searched with another split",
+            "its images may be in this holdout",
+            "Search it with a run of this split",
+        )
     masks: dict[tuple[str, int], rle.RLE] = {}
     first = min(config.batch_size, len(subset.image_ids))
     began = time.monotonic()
@@ -263,9 +276,13 @@ def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Score
     timed = len(subset.image_ids) - first * (1 + held_out.batches_ahead())
     images_per_s = timed / max(time.monotonic() - began, 1e-9) if timed > 0 else None
     result = scores.score_masks(
-        masks, subset.data_folder.masks, subset.image_ids, len(thresholds.rules), subset.split.groups,
+        masks,
+        subset.data_folder.masks,
+        subset.image_ids,
+        len(thresholds.rules),
+        subset.split.groups,
         subset.data_folder.class_ids,
-    )  # fmt: skip
+    )
     names = config.class_names or subset.class_names
     result = dataclasses.replace(result, images_per_s=images_per_s, class_names=names)
     # kept with a run that was scored with its own post-processing and views, unless its disk is read-only

@@ -67,12 +67,21 @@ def _plot(path: Path, result: SplitResult) -> None:
         positions = [kind + (number - (len(parts) - 1) / 2) * width for kind in range(len(names))]
         name = part if part == splits.HOLDOUT else f"fold {part}"
         plot.bar(
-            positions, percentages.loc[part], 0.9 * width,
-            color=drawing.PALETTE[number % len(drawing.PALETTE)], label=f"{name}: {images[part]:,}",
-        )  # fmt: skip
+            positions,
+            percentages.loc[part],
+            0.9 * width,
+            color=drawing.PALETTE[number % len(drawing.PALETTE)],
+            label=f"{name}: {images[part]:,}",
+        )
     for kind, percentage in enumerate(percentages.loc["all"]):
-        plot.hlines(percentage, kind - 0.45, kind + 0.45, color="black", linewidth=1,
-                    label="" if kind else f"all: {images['all']:,}")  # fmt: skip
+        plot.hlines(
+            percentage,
+            kind - 0.45,
+            kind + 0.45,
+            color="black",
+            linewidth=1,
+            label="" if kind else f"all: {images['all']:,}",
+        )
     is_long = len(names) > 8 or bool(result.class_names)
     plot.set_xticks(range(len(names)), names, rotation=30 if is_long else 0, parse_math=False)
     plot.set_ylabel("% of the images of a subset")

@@ -90,9 +90,14 @@ def _submit(config: SubmitConfig, kaggle: Kaggle, folder: Path) -> SubmitResult:
 
 def _build(config: SubmitConfig, folder: Path, progress: Progress, user: str | None = None) -> Bundle:
     return bundles.build(
-        folder, runs=config.runs, thresholds=config.thresholds, tta=config.tta, user=user,
-        competition=config.competition.slug, progress=progress,
-    )  # fmt: skip
+        folder,
+        runs=config.runs,
+        thresholds=config.thresholds,
+        tta=config.tta,
+        user=user,
+        competition=config.competition.slug,
+        progress=progress,
+    )
 
 
 def _print_time(config: SubmitConfig, progress: Progress) -> None:
@@ -110,8 +115,9 @@ def _result(bundle: Bundle, known: State, *, was_there: bool) -> SubmitResult:
     found = known.scores
     assert found is not None
     if found.status == "error":
-        raise InputError(f"Kaggle could not score {bundle.slug}", found.error or "without a reason",
-                         "--again submits it once more")  # fmt: skip
+        raise InputError(
+            f"Kaggle could not score {bundle.slug}", found.error or "without a reason", "--again submits it once more"
+        )
     return SubmitResult(name=bundle.slug, bundle=None, was_there=was_there, scores=found)
 
 

@@ -38,8 +38,9 @@ def search(config: ThresholdsConfig, progress: Progress = SILENT) -> ThresholdsR
         raise UsageError("wrong name for thresholds", str(path), "A plot with this name is written beside them")
     files.check_writable(path)
     part = held_out.open_validation(config.runs, config.data, progress, config.weights)
-    levels_of = part.levels(views=config.tta, exclusive=part.cards[0].exclusive, batch_size=config.batch_size,
-                            progress=progress)  # fmt: skip
+    levels_of = part.levels(
+        views=config.tta, exclusive=part.cards[0].exclusive, batch_size=config.batch_size, progress=progress
+    )
     found = rule_search.search(part, levels_of)
     gains, choices = found.gains, found.chosen.choices
     for line in _on_absent(choices, found.counted, part):
@@ -101,15 +102,24 @@ def _plot(
         predicted = cells[cells[:, 0] < postprocess.DISABLED]
         jittered = predicted * np.exp(rng.normal(0, 0.03, predicted.shape))  # many share a cell
         plot.plot(
-            jittered[:, 0] / 255, jittered[:, 1], ".", color="white", markersize=3, alpha=0.5,
+            jittered[:, 0] / 255,
+            jittered[:, 1],
+            ".",
+            color="white",
+            markersize=3,
+            alpha=0.5,
             label=f"selected on {len(cells)} bootstrap samples",
-        )  # fmt: skip
+        )
         is_disabled = rule.pixel_threshold == postprocess.DISABLED
         if not is_disabled:
             plot.plot(
-                rule.pixel_threshold / 255, rule.min_component_px, "o", color=drawing.PALETTE[6],
-                markeredgecolor="white", label="selected",
-            )  # fmt: skip
+                rule.pixel_threshold / 255,
+                rule.min_component_px,
+                "o",
+                color=drawing.PALETTE[6],
+                markeredgecolor="white",
+                label="selected",
+            )
         gate = f", gate {rule.min_image_score / 255:.3f}" if rule.min_image_score else ""
         disabled = len(cells) - len(predicted)
         title = "disabled" if is_disabled else f"masks from {rule.min_mask_px} px{gate}"

@@ -12,9 +12,9 @@ from torch import nn
 
 from severstal_cli import files
 from severstal_cli.config import TrainConfig
-from severstal_cli.errors import InputError, RunError, UsageError
+from severstal_cli.errors import RunError, UsageError
 from severstal_cli.learning import distributed
-from severstal_cli.learning.device import chosen_precision, gather, open_device
+from severstal_cli.learning.device import gather, open_device
 from severstal_cli.learning.networks import names, registry
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.runs import model_card, run_folder
@@ -29,7 +29,7 @@ from severstal_cli.learning.training import (
     tensorboard_log,
 )
 from severstal_cli.learning.training.batches import TrainingSet
-from severstal_cli.learning.training.new_card import describe
+from severstal_cli.learning.training.new_card import describe, opening_line
 from severstal_cli.learning.training.validation import Validation
 from severstal_cli.progress import SILENT, Progress
 from severstal_cli.steel.dataset import splits
@@ -106,8 +106,9 @@ def train_folds(config: TrainConfig, progress: Progress) -> list[TrainResult]:
     data_folder = open_data_folder(config.data, progress)
     split = splits.ensure_splits(data_folder, progress)
     folds = sorted(int(part) for part in set(split.parts.values()) - {splits.HOLDOUT})
-    configs = [dataclasses.replace(config, fold=fold, name=config.name and f"{config.name}-fold{fold}")
-               for fold in folds]  # fmt: skip
+    configs = [
+        dataclasses.replace(config, fold=fold, name=config.name and f"{config.name}-fold{fold}") for fold in folds
+    ]
     for one in configs:  # all folds are checked before the first one is trained
         if not config.resume:
             names.check_new(names.folder_for(one))
@@ -156,9 +157,12 @@ def _start(config: TrainConfig, folder: Path, progress: Progress) -> _Session:
         data_folder = open_data_folder(config.data, progress)
         split = splits.ensure_splits(data_folder, progress)
     if len(config.class_weights) not in (0, data_folder.classes):
-        raise UsageError("wrong number of class weights", str(len(config.class_weights)),
-                         f"{config.data} has {data_folder.classes} classes")  # fmt: skip
-    train_ids, validation_ids = _ids_of(split, config)
+        raise UsageError(
+            "wrong number of class weights",
+            str(len(config.class_weights)),
+            f"{config.data} has {data_folder.classes} classes",
+        )
+    train_ids, validation_ids = splits.training_subsets(split, config.fold)
     # the card of a resumed run lists the images already, and the source runs may be gone
     seen = () if saved else initial_weights.seen_by_others(config, data_folder.fingerprint, split.fingerprint, progress)
     pseudo = open_pseudo(config, data_folder, train_ids, progress)
@@ -188,8 +192,11 @@ def _start(config: TrainConfig, folder: Path, progress: Progress) -> _Session:
         if len(rows) >= config.epochs:
             progress.log(f"{folder}: all {config.epochs} epochs are done; give more --epochs to continue")
     if len(set(map(tuple, gather((len(rows), state.steps), fabric)))) > 1:
-        raise RunError(f"the workers do not resume {folder} from the same state", "",
-                       "Several machines must share the folder of the runs")  # fmt: skip
+        raise RunError(
+            f"the workers do not resume {folder} from the same state",
+            "",
+            "Several machines must share the folder of the runs",
+        )
     if fabric.is_global_zero:
         checkpoint.check_space(folder, state, config, len(rows))
     if len(rows) < config.epochs:
@@ -197,11 +204,20 @@ def _start(config: TrainConfig, folder: Path, progress: Progress) -> _Session:
         loop.check_precision(state, data, config, card, fabric, progress)
         state.elapsed_s += time.monotonic() - began  # the time limit includes it
     validation = Validation(data_folder, validation_ids, card, data.at_once, state.validation_verdicts, progress)
-    progress.log(f"{folder.name}: {_opening_line(config, data, validation, fabric)}")
+    progress.log(f"{folder.name}: {opening_line(config, data, validation, fabric)}")
     if note := schedule.small_set_note(config, len(data.image_ids), len(data)):
         progress.log(note)
-    return _Session(config=config, folder=folder, progress=progress, fabric=fabric, data=data, validation=validation,
-                    state=state, card=card, rows=rows)  # fmt: skip
+    return _Session(
+        config=config,
+        folder=folder,
+        progress=progress,
+        fabric=fabric,
+        data=data,
+        validation=validation,
+        state=state,
+        card=card,
+        rows=rows,
+    )
 
 
 def _train_epochs(session: _Session) -> None:
@@ -214,11 +230,14 @@ def _train_epochs(session: _Session) -> None:
     ):
         for epoch in range(len(rows), config.epochs):
             clock = schedule.Clock(
-                config=config, epoch=epoch, steps_an_epoch=len(data), elapsed_s=state.elapsed_s,
+                config=config,
+                epoch=epoch,
+                steps_an_epoch=len(data),
+                elapsed_s=state.elapsed_s,
                 validation_s=max((row.validation_s for row in rows if row.dice is not None), default=None),
                 validation_steps=_steps_of_validation(session),
                 agree=lambda time_s: float(gather(time_s, fabric)[0]),
-            )  # fmt: skip
+            )
             validates = schedule.validates(config, epoch, clock.share_done(0))
             trained = loop.train_epoch(state, data, epoch, config, session.card, fabric, clock.share_done, bar)
             if trained.images == 0:
@@ -230,10 +249,15 @@ def _train_epochs(session: _Session) -> None:
             state.elapsed_s += spent_s
             dice, dice_present = scores or (None, None)
             row = history.Row(
-                epoch=epoch + 1, loss=trained.loss, dice=dice, dice_present=dice_present,
-                learning_rate=float(state.optimizer.param_groups[0]["lr"]), elapsed_s=state.elapsed_s,
-                images_per_s=trained.images / trained.seconds, validation_s=spent_s - trained.seconds,
-            )  # fmt: skip
+                epoch=epoch + 1,
+                loss=trained.loss,
+                dice=dice,
+                dice_present=dice_present,
+                learning_rate=float(state.optimizer.param_groups[0]["lr"]),
+                elapsed_s=state.elapsed_s,
+                images_per_s=trained.images / trained.seconds,
+                validation_s=spent_s - trained.seconds,
+            )
             rows.append(row)
             best, session.card = checkpoint_selection.offer(state, row, session.card, config.best_epochs)
             writing_began = time.monotonic()
@@ -244,8 +268,8 @@ def _train_epochs(session: _Session) -> None:
             if is_last:
                 break
     if not rows:
-        raise RunError(f"{session.folder.name} has not learnt anything", "the time limit ended before the first step",
-                       "Give a longer --time-limit")  # fmt: skip
+        what = f"{session.folder.name} has not learnt anything"
+        raise RunError(what, "the time limit ended before the first step", "Give a longer --time-limit")
 
 
 def _finish(session: _Session) -> None:
@@ -256,8 +280,9 @@ def _finish(session: _Session) -> None:
         dice, dice_present = session.validation.score(state.ema, fabric) or (None, None)
         spent_s = time.monotonic() - began
         state.elapsed_s += spent_s
-        rows[-1] = dataclasses.replace(rows[-1], dice=dice, dice_present=dice_present, validation_s=spent_s,
-                                       elapsed_s=state.elapsed_s)  # fmt: skip
+        rows[-1] = dataclasses.replace(
+            rows[-1], dice=dice, dice_present=dice_present, validation_s=spent_s, elapsed_s=state.elapsed_s
+        )
         best, session.card = checkpoint_selection.offer(state, rows[-1], session.card, session.config.best_epochs)
         session.keep(best)
     average, session.card = checkpoint_selection.offer_average(
@@ -267,33 +292,7 @@ def _finish(session: _Session) -> None:
         session.keep(average)
 
 
-def _ids_of(split: splits.Split, config: TrainConfig) -> tuple[list[str], list[str]]:
-    """The image_ids to train on and to validate on, both in the order of the split."""
-    if config.fold is None:
-        return [image_id for image_id, part in split.parts.items() if part != splits.HOLDOUT], []
-    splits.check_fold(split, config.fold)
-    fold = str(config.fold)
-    validation = split.ids_of(fold)
-    train = [image_id for image_id, part in split.parts.items() if part not in (splits.HOLDOUT, fold)]
-    if not train:
-        raise InputError("no image is left to train on", f"fold {fold} and holdout take all", "Split into more folds")
-    return train, validation
-
-
 def _steps_of_validation(session: _Session) -> float:
     """The number of steps as long as a validation: a pixel without gradients takes a third of the time of one with."""
     pixels = len(session.validation.image_ids) * math.prod(session.card.image_size) / session.fabric.world_size
     return pixels / (3 * session.data.step_images * math.prod(session.data.piece))
-
-
-def _opening_line(config: TrainConfig, data: TrainingSet, validation: Validation, fabric: Fabric) -> str:
-    height, width = data.piece
-    precision = chosen_precision(config.precision, fabric.device.type)
-    devices = f"{fabric.world_size} x " if fabric.world_size > 1 else ""
-    accumulated = "" if data.at_once >= data.step_images else f", accumulated over batches of {data.at_once}"
-    nothing = "" if validation.nothing_dice is None else f" (Dice of predicting nothing: {validation.nothing_dice:.4f})"
-    return (
-        f"training on {len(data.image_ids)} images in crops of {height} x {width}, validating on "
-        f"{len(validation.image_ids)}{nothing}; effective batch size {data.step_images}{accumulated}; "
-        f"{devices}{fabric.device.type}, {precision}"
-    )

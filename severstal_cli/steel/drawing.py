@@ -98,14 +98,20 @@ def check_overlay_paths(folder: Path, images: Sequence[Path]) -> None:
     """
     # of a link, neither its folder nor that of its target
     if folder.resolve() in {parent.resolve() for path in images for parent in (path.parent, path.resolve().parent)}:
-        raise InputError(f"{folder} holds the images", "the overlays would be taken for images next time",
-                         "Name another folder for --masks")  # fmt: skip
+        raise InputError(
+            f"{folder} holds the images",
+            "the overlays would be taken for images next time",
+            "Name another folder for --masks",
+        )
     image_of: dict[Path, Path] = {}
     for path in images:
         target = (folder / f"{path.stem}.png").resolve()
         if target in image_of:
-            raise InputError(f"two overlays named {target.name}", f"of {image_of[target].name} and {path.name}",
-                             "Predict one image after the other")  # fmt: skip
+            raise InputError(
+                f"two overlays named {target.name}",
+                f"of {image_of[target].name} and {path.name}",
+                "Predict one image after the other",
+            )
         image_of[target] = path
 
 

@@ -25,8 +25,15 @@ def entry(name: str, score: float, by_them: float, epochs: tuple[int, ...] = (15
     def part(value: float) -> dict[str, Any]:
         return {"mean_dice": value, "interval": [value - 0.005, value + 0.005]}
 
-    return {"name": name, "weights": "none", "epochs": list(epochs), "minutes": 51.6, "validation": 0.93,
-            "all": part(score), "by_them": part(by_them)}  # fmt: skip
+    return {
+        "name": name,
+        "weights": "none",
+        "epochs": list(epochs),
+        "minutes": 51.6,
+        "validation": 0.93,
+        "all": part(score),
+        "by_them": part(by_them),
+    }
 
 
 def test_the_first_of_each_four_sorted_names_counts(bench: Any) -> None:

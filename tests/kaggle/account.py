@@ -290,8 +290,16 @@ class Account:
         if self.refusals:
             # captured by another project from the live API at the end of its week's 30 hours: the status was 200
             reason = self.refusals.pop(0)
-            return {"errorNullable": reason, "ref": "", "url": "", "versionNumber": 0, "hasVersionNumber": False,
-                    "error": reason, "hasError": True, "kernelId": 0}  # fmt: skip
+            return {
+                "errorNullable": reason,
+                "ref": "",
+                "url": "",
+                "versionNumber": 0,
+                "hasVersionNumber": False,
+                "error": reason,
+                "hasError": True,
+                "kernelId": 0,
+            }
         pushed = {**asked, "dataset": len(self.versions)}
         self.kernels.append(pushed)
         self.started(pushed, len(self.of(slug)))

@@ -114,8 +114,18 @@ class Server:
 @contextmanager
 def local_kaggle(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server that both client libraries take for Kaggle, and a token for it; no credentials of this machine."""
-    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_CONFIG_DIR", "KAGGLE_API_ENVIRONMENT", "HTTP_PROXY",
-                 "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy"):  # fmt: skip
+    for name in (
+        "KAGGLE_USERNAME",
+        "KAGGLE_KEY",
+        "KAGGLE_CONFIG_DIR",
+        "KAGGLE_API_ENVIRONMENT",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ):
         patch.delenv(name, raising=False)
     patch.setenv("HOME", str(home))
     patch.setenv("KAGGLE_API_TOKEN", TOKEN)

@@ -111,14 +111,22 @@ class Sessions(Account):
             cd {working}; exec {shlex.join([sys.executable, "-P", str(place / "script.py")])}
         """
         environment = {
-            "PATH": os.defpath, "HOME": str(home), "SEVERSTAL_INPUT": str(place / "mounted"), "SEVERSTAL_CPU": "1",
-            "KAGGLE_CONTAINER_NAME": f"kaggle_Ab1_{number}-webtier", "OMP_NUM_THREADS": "1", "TMPDIR": str(place),
+            "PATH": os.defpath,
+            "HOME": str(home),
+            "SEVERSTAL_INPUT": str(place / "mounted"),
+            "SEVERSTAL_CPU": "1",
+            "KAGGLE_CONTAINER_NAME": f"kaggle_Ab1_{number}-webtier",
+            "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(place),
             **self.environment,
-        }  # fmt: skip
+        }
         process = subprocess.Popen(
-            [*ALONE, "sh", "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [*ALONE, "sh", "-c", script],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
-        )  # fmt: skip
+        )
         session = Session(working=working, process=process, number=number)
         self.sessions[slug, version] = session
         threading.Thread(target=self._listen, args=(session, pushed["text"]), daemon=True).start()

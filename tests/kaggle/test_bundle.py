@@ -64,8 +64,14 @@ def contents_of(made: bundle.Bundle) -> dict[str, object]:
 def test_it_holds_what_the_notebook_needs(build: Build, model: Path) -> None:
     made = build(user="Some-Body")
     name = model.name
-    dataset = {"dataset-metadata.json", "severstal-bundle.json", "thresholds.json", "wheels/toy-1-py3-none-any.whl",
-               "runs/1/model.json", "runs/1/model.safetensors"}  # fmt: skip
+    dataset = {
+        "dataset-metadata.json",
+        "severstal-bundle.json",
+        "thresholds.json",
+        "wheels/toy-1-py3-none-any.whl",
+        "runs/1/model.json",
+        "runs/1/model.safetensors",
+    }
     kernel = {"kernel/script.py", "kernel/kernel-metadata.json"}
     assert set(files_of(made)) == {f"dataset/{path}" for path in dataset} | kernel
     contents = contents_of(made)
@@ -88,11 +94,16 @@ def test_the_metadata_is_for_a_private_notebook_without_internet(build: Build) -
     made = build(user="Some-Body", competition="another")
     kernel = json.loads((made.kernel / "kernel-metadata.json").read_text())
     assert kernel == kernel | {
-        "id": f"Some-Body/{made.slug}-notebook", "title": f"{made.slug}-notebook",
-        "code_file": "script.py", "kernel_type": "script",
-        "is_private": True, "enable_internet": False, "enable_gpu": True,
-        "dataset_sources": [f"Some-Body/{made.slug}"], "competition_sources": ["another"],
-    }  # fmt: skip
+        "id": f"Some-Body/{made.slug}-notebook",
+        "title": f"{made.slug}-notebook",
+        "code_file": "script.py",
+        "kernel_type": "script",
+        "is_private": True,
+        "enable_internet": False,
+        "enable_gpu": True,
+        "dataset_sources": [f"Some-Body/{made.slug}"],
+        "competition_sources": ["another"],
+    }
     dataset = json.loads((made.dataset / "dataset-metadata.json").read_text())
     assert (dataset["id"], len(dataset["licenses"])) == (f"Some-Body/{made.slug}", 1)
 
@@ -174,8 +185,14 @@ def test_it_has_no_local_data(build: Build, model: Path, tmp_path: Path, monkeyp
     card = model_card.read_card(model)
     assert card.data.startswith("/")
     for content in files_of(build(thresholds=model / run_folder.THRESHOLDS)).values():
-        for secret in (card.data, card.config["models"], thresholds["runs"][0], str(tmp_path),
-                       "KGAT_never_to_be_seen", "environments-user"):  # fmt: skip
+        for secret in (
+            card.data,
+            card.config["models"],
+            thresholds["runs"][0],
+            str(tmp_path),
+            "KGAT_never_to_be_seen",
+            "environments-user",
+        ):
             assert secret.encode() not in content
 
 
@@ -298,9 +315,14 @@ def spoil_weights(model: Path) -> None:
     ],
 )
 def test_runs_that_would_fail_in_the_notebook_are_refused(
-    build: Build, model: Path, tmp_path: Path, spoil: Callable[[Path], None], options: dict[str, object],
-    kind: type[SeverstalError], line: str,
-) -> None:  # fmt: skip
+    build: Build,
+    model: Path,
+    tmp_path: Path,
+    spoil: Callable[[Path], None],
+    options: dict[str, object],
+    kind: type[SeverstalError],
+    line: str,
+) -> None:
     spoil(model)
     with pytest.raises(kind, match=line):
         build(**options)
@@ -340,8 +362,9 @@ def test_long_and_non_ascii_names_get_different_slugs() -> None:
 def test_the_time_is_measured_with_the_views_and_size_of_the_run(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = set()
 
-    def slow(members: list[object], images: list[np.ndarray], *_: object, views: str, batch_size: int
-             ) -> Iterator[None]:  # fmt: skip
+    def slow(
+        members: list[object], images: list[np.ndarray], *_: object, views: str, batch_size: int
+    ) -> Iterator[None]:
         asked.add((len(members), images[0].shape, views))
         for _ in images:
             now[0] += 0.1

@@ -87,8 +87,10 @@ def test_a_secret_is_hidden_in_every_form(server: Server, monkeypatch: pytest.Mo
     secret = TOKEN if signs == "token" else key
     echoed = [secret, quote(secret, safe=""), secret.encode().hex(), "x" * 190 + secret]
     for before in ("", "a", "ab", f"{user}:"):
-        echoed += [base64.b64encode(f"{before}{secret}".encode()).decode(),
-                   base64.urlsafe_b64encode(f"{before}{secret}".encode()).decode()]  # fmt: skip
+        echoed += [
+            base64.b64encode(f"{before}{secret}".encode()).decode(),
+            base64.urlsafe_b64encode(f"{before}{secret}".encode()).decode(),
+        ]
     for text in echoed:
         server.handlers[LIST] = lambda request, reply, text=text: reply.json({"code": 400, "message": text}, 400)
         with pytest.raises(InputError) as raised:
@@ -169,8 +171,14 @@ def test_without_credentials_every_source_is_named(server: Server, monkeypatch: 
     monkeypatch.delenv("KAGGLE_API_TOKEN")
     with pytest.raises(InputError, match="no Kaggle credentials") as raised:
         client.connect("steel")
-    for place in ("KAGGLE_API_TOKEN", "~/.kaggle/access_token", "KAGGLE_USERNAME", "KAGGLE_KEY", "kaggle.json",
-                  "KAGGLE_CONFIG_DIR"):  # fmt: skip
+    for place in (
+        "KAGGLE_API_TOKEN",
+        "~/.kaggle/access_token",
+        "KAGGLE_USERNAME",
+        "KAGGLE_KEY",
+        "kaggle.json",
+        "KAGGLE_CONFIG_DIR",
+    ):
         assert place in str(raised.value)
     assert server.requests == []
 

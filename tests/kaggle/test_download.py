@@ -163,9 +163,15 @@ STEPS: dict[str, tuple[Any, str, int]] = {
 
 @pytest.mark.parametrize(("owner", "name", "call"), STEPS.values(), ids=STEPS)
 def test_an_interruption_at_any_step_resumes_without_a_second_download(
-    storage: Storage, download: Download, data: Path, source: Path, monkeypatch: pytest.MonkeyPatch,
-    owner: Any, name: str, call: int,
-) -> None:  # fmt: skip
+    storage: Storage,
+    download: Download,
+    data: Path,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    call: int,
+) -> None:
     """KeyboardInterrupt at the `call`th call of `owner.name`."""
     usual, count = getattr(owner, name), 0
 

@@ -39,13 +39,16 @@ def ask(kaggle: client.Kaggle) -> Any:
     ("status", "message"),
     [
         (400, "Submission not allowed: Your team has used its daily Submission allowance (5) today"),
-        (400, "Submission not allowed: Your Notebook's runtime of 233 minutes exceeds this competition's GPU max of "
-              "120 minutes"),
+        (
+            400,
+            "Submission not allowed: Your Notebook's runtime of 233 minutes exceeds this competition's GPU max of "
+            "120 minutes",
+        ),
         (403, "You must accept this competition's rules before you can continue"),
         (409, 'The requested title "x" is already in use by a dataset'),
         (404, "Notebook not found"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("form", ["gateway", "client", "client, 200", "text"])
 def test_the_reason_of_a_refusal_is_read_in_every_form(server: Server, status: int, message: str, form: str) -> None:
     """The gateway's form was captured by several projects, the client's is what kagglesdk reads."""

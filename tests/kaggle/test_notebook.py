@@ -118,9 +118,17 @@ def test_offline_it_writes_the_same_as_a_local_predict(
         pytest.skip("this machine allows no network namespaces")
     runs = [trained[1], make_linknet(tmp_path / "linknet", trained[1])]
     rules = tmp_path / "rules.json"
-    run_folder.write_thresholds(rules, Thresholds(
-        rules=(ClassPostprocess(pixel_threshold=40, min_component_px=4),) * 2, exclusive=True, tta="none",
-        runs=tuple(map(str, runs)), weights=(3.0, 1.0)), {})  # fmt: skip
+    run_folder.write_thresholds(
+        rules,
+        Thresholds(
+            rules=(ClassPostprocess(pixel_threshold=40, min_component_px=4),) * 2,
+            exclusive=True,
+            tta="none",
+            runs=tuple(map(str, runs)),
+            weights=(3.0, 1.0),
+        ),
+        {},
+    )
     made = bundle.build(tmp_path / "bundle", runs=runs, thresholds=rules, tta="hflip")
     shutil.copytree(made.dataset, inputs / DATASET)
     before = digests(inputs)
@@ -129,11 +137,23 @@ def test_offline_it_writes_the_same_as_a_local_predict(
     home = tmp_path / "home"
     home.mkdir(mode=0o500)
     python = make_image(tmp_path / "image")
-    environment = {"HOME": str(home), "PATH": os.defpath, "SEVERSTAL_INPUT": str(inputs), "OMP_NUM_THREADS": "1",
-                   "SEVERSTAL_CPU": "1", "KAGGLE_CONTAINER_NAME": "kaggle_Ab1_251234567-webtier"}  # fmt: skip
+    environment = {
+        "HOME": str(home),
+        "PATH": os.defpath,
+        "SEVERSTAL_INPUT": str(inputs),
+        "OMP_NUM_THREADS": "1",
+        "SEVERSTAL_CPU": "1",
+        "KAGGLE_CONTAINER_NAME": "kaggle_Ab1_251234567-webtier",
+    }
     subprocess.run([*OFFLINE, python, "-c", NO_NETWORK], env=environment, check=True)
-    done = subprocess.run([*OFFLINE, python, made.kernel / "script.py"], cwd=working, env=environment,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [*OFFLINE, python, made.kernel / "script.py"],
+        cwd=working,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -161,8 +181,14 @@ def run_script(tmp_path: Path, python: str = sys.executable) -> subprocess.Compl
     working = tmp_path / "working"
     working.mkdir(exist_ok=True)
     environment = {"PATH": os.defpath, "SEVERSTAL_INPUT": str(tmp_path / "inputs"), "SEVERSTAL_CPU": "1"}
-    return subprocess.run([python, tmp_path / "bundle/kernel/script.py"], cwd=working, env=environment,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    return subprocess.run(
+        [python, tmp_path / "bundle/kernel/script.py"],
+        cwd=working,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def damage(attached: Path) -> None:
@@ -335,8 +361,16 @@ def trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
         monkeypatch.setattr(notebook, "severstal", severstal)
         monkeypatch.setattr(notebook, "ends_with", lambda code, environment: 82)  # two GPUs
         monkeypatch.setattr(notebook, "data_folder", lambda bundle, work, folders: work / "data")
-        content = {"runs": RUNS, "options": ["--encoder-weights", "none"], "paths": {}, "devices": 2,
-                   "internet": False, "splits": True, "session_s": 99.0, **changes}  # fmt: skip
+        content = {
+            "runs": RUNS,
+            "options": ["--encoder-weights", "none"],
+            "paths": {},
+            "devices": 2,
+            "internet": False,
+            "splits": True,
+            "session_s": 99.0,
+            **changes,
+        }
         notebook.train(content, tmp_path / "work", {}, {}, time.monotonic())
         return commands
 
@@ -360,9 +394,10 @@ def test_it_trains_the_folds_in_order_each_with_its_thresholds(trains: Callable[
     found = manifest()
     assert found["finished"] == {"a-fold0": True, "a-fold1": True}
     assert set(found["files"]) == {
-        "splits.csv", "a-fold0/training.ckpt",
+        "splits.csv",
+        "a-fold0/training.ckpt",
         *(f"a-fold{fold}/{file}" for fold in (0, 1) for file in ("model.json", "thresholds.json")),
-    }  # fmt: skip
+    }
 
 
 def test_a_session_that_ends_in_a_fold_lists_what_is_finished(

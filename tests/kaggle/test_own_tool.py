@@ -38,8 +38,13 @@ def kaggle(server: Server, folder: Path, commands: list[str]) -> dict[str, str]:
     """The output of each command, run in `folder`."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", RUN, server.url, json.dumps([command.split() for command in commands])],
-        cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
+        cwd=folder,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     outputs = {}
     for part in done.stdout.split("$ ")[1:]:
@@ -75,14 +80,21 @@ def test_the_commands_of_the_readme(
     assert (tmp_path / "bundle/output/submission.csv").read_bytes() == csv
     (submission,) = account.submissions
     assert submission["asked"] == {
-        "competitionName": "steel", "kernelOwner": USER, "kernelSlug": f"{made.slug}-notebook", "kernelVersion": 1,
-        "fileName": "submission.csv", "submissionDescription": made.slug,
-    }  # fmt: skip
+        "competitionName": "steel",
+        "kernelOwner": USER,
+        "kernelSlug": f"{made.slug}-notebook",
+        "kernelVersion": 1,
+        "fileName": "submission.csv",
+        "submissionDescription": made.slug,
+    }
     (pushed,) = account.kernels
     assert pushed["text"] == (made.kernel / "script.py").read_text()
     assert (pushed["isPrivate"], pushed["enableGpu"], pushed["enableInternet"], pushed["machineShape"]) == (
-        True, True, False, "NvidiaTeslaT4"
-    )  # fmt: skip
+        True,
+        True,
+        False,
+        "NvidiaTeslaT4",
+    )
     assert (pushed["datasetDataSources"], pushed["competitionDataSources"]) == ([f"{USER}/{made.slug}"], ["steel"])
     # the script finds every file of the bundle in what the tool uploaded: each folder became a zip archive
     assert set(account.versions[-1]) == {"severstal-bundle.json", "thresholds.json", "runs.zip", "wheels.zip"}

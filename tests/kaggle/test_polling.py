@@ -68,6 +68,11 @@ def test_a_wait_times_out(clock: SimpleNamespace) -> None:
 
 def test_a_log_gets_a_line_for_each_change(capsys: pytest.CaptureFixture[str]) -> None:
     states = iter(["queued", "queued", "running", "running", "[done]"])
-    wait_for("notebook", lambda: (state := next(states), "x" if state == "[done]" else None), TerminalProgress(),
-             poll_s=0, limit_s=9)  # fmt: skip
+    wait_for(
+        "notebook",
+        lambda: (state := next(states), "x" if state == "[done]" else None),
+        TerminalProgress(),
+        poll_s=0,
+        limit_s=9,
+    )
     assert capsys.readouterr().err.splitlines() == ["notebook: queued, 0 min", "notebook: running, 0 min"]

@@ -12,9 +12,15 @@ from severstal_cli.errors import InputError, OutputError
 from severstal_cli.kaggle import submission_log
 
 ROW = {
-    "date": "2026-11-23T04:55:00Z", "name": "severstal-unet-small-fold0", "runs": "unet-small-fold0",
-    "validation_dice": 0.912345, "status": "complete", "public": 0.88123, "private": 0.87, "private_place": 1043,
-}  # fmt: skip
+    "date": "2026-11-23T04:55:00Z",
+    "name": "severstal-unet-small-fold0",
+    "runs": "unet-small-fold0",
+    "validation_dice": 0.912345,
+    "status": "complete",
+    "public": 0.88123,
+    "private": 0.87,
+    "private_place": 1043,
+}
 
 
 def test_a_row_is_added_and_then_updated(tmp_path: Path) -> None:

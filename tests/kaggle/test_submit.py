@@ -176,8 +176,17 @@ def test_a_lost_state_is_restored_from_kaggle(account: Account, send: Send, tmp_
     assert [found["description"][-2:] for found in account.submissions] == ["00", "#2"]
 
 
-MUST_END = ("Hello", "StartBlobUpload", "GetDataset", "CreateDataset", "GetKernel", "SaveKernel",
-            "ListKernelSessionOutput", "ListSubmissions", "CreateCodeSubmission")  # fmt: skip
+MUST_END = (
+    "Hello",
+    "StartBlobUpload",
+    "GetDataset",
+    "CreateDataset",
+    "GetKernel",
+    "SaveKernel",
+    "ListKernelSessionOutput",
+    "ListSubmissions",
+    "CreateCodeSubmission",
+)
 """A lost answer to one of these ends the command; the other calls are retried or optional."""
 OPTIONAL = ("GetSubmissionLimits", "GetCompetition", "GetAcceleratorQuotaStatistics", "ListKernelFiles")
 CHAIN = [name for name in NAMES if name not in ("CreateDatasetVersion", "ListDatasetFiles")]
@@ -441,8 +450,9 @@ def test_a_pending_submission_is_scored_first(
     result = send()
     rows = submission_log.read(tmp_path / "submissions")
     assert [(row["ref"], row["status"], row["public"], row["bundle"][:1]) for row in rows] == [
-        ("7000", "complete", "0.7", "0"), *([("7001", "complete", "0.7", "1")] if changed == "weights" else []),
-    ]  # fmt: skip
+        ("7000", "complete", "0.7", "0"),
+        *([("7001", "complete", "0.7", "1")] if changed == "weights" else []),
+    ]
     assert [row["validation_dice"] for row in rows] == ["0.9"] * len(rows)
     assert result.was_there == (changed == "program")
 
@@ -631,9 +641,12 @@ def test_a_killed_process_is_resumed(account: Account, send: Send, tmp_path: Pat
     """SIGKILL after Kaggle has processed the request, before its answer."""
     here = Path(__file__).parent
     code = DRIVER.format(
-        tests=str(here), root=str(here.parents[1]), url=account.server.url,
-        run=str(tmp_path / "models/unet-fold0"), out=str(tmp_path / "submissions"),
-    )  # fmt: skip
+        tests=str(here),
+        root=str(here.parents[1]),
+        url=account.server.url,
+        run=str(tmp_path / "models/unet-fold0"),
+        out=str(tmp_path / "submissions"),
+    )
     process: list[int] = []
     account.after[name] = [None] * (name == "PUT") + [kill(lambda: process[0])]
     with subprocess.Popen([sys.executable, "-c", code]) as started:

@@ -94,13 +94,17 @@ def opened(
     patch.setattr(polling, "SILENCE_S", 0.5)
     patch.setattr(watching, "AGAIN_S", 0.05)
     found = Sessions(
-        server=server, root=root, played=played, slug=f"severstal-train-{NAME}",
-        competition_data=drawn, sizes_are_secret=True,
+        server=server,
+        root=root,
+        played=played,
+        slug=f"severstal-train-{NAME}",
+        competition_data=drawn,
+        sizes_are_secret=True,
         environment={
             "PYTHONPATH": f"{site}{os.pathsep}{Path(here.__file__).parents[2]}",
             "NUMBA_CACHE_DIR": str(site / "numba"),
         },
-    )  # fmt: skip
+    )
     found.stream(NOTEBOOK)
     try:
         yield found
@@ -142,8 +146,15 @@ def remote(competition: Competition, data: Path) -> Callable[..., RemoteConfig]:
     """`remote(epochs=..., remote={"cancel": True})`: the settings of a training on Kaggle."""
 
     def make(*, remote: dict[str, Any] | None = None, **options: Any) -> RemoteConfig:
-        return RemoteConfig(**{"train": settings(data, **options), "competition": competition, "poll_s": 0.05,
-                               "late_s": 0.05, **(remote or {})})  # fmt: skip
+        return RemoteConfig(
+            **{
+                "train": settings(data, **options),
+                "competition": competition,
+                "poll_s": 0.05,
+                "late_s": 0.05,
+                **(remote or {}),
+            }
+        )
 
     return make
 
@@ -200,8 +211,11 @@ def test_the_run_equals_a_local_run(
         assert not path.is_file() or b"/sessions/" not in path.read_bytes(), path
     pushed = account.kernels[0]
     assert (pushed["slug"], pushed["isPrivate"], pushed["enableInternet"], pushed["machineShape"]) == (
-        f"{USER}/{NOTEBOOK}", True, False, "NvidiaTeslaT4"
-    )  # fmt: skip
+        f"{USER}/{NOTEBOOK}",
+        True,
+        False,
+        "NvidiaTeslaT4",
+    )
     assert pushed["competitionDataSources"] == ["steel"]
     assert pushed["sessionTimeoutSeconds"] < 12 * 3600
     assert (result.epochs, result.best_epoch, result.validation_dice) == (2, card.epoch, card.validation_dice)
@@ -305,9 +319,13 @@ def test_a_session_respects_its_time_limit_and_the_next_one_resumes(
 
 
 def test_every_fold_is_trained_and_a_second_session_trains_the_rest(
-    account: Sessions, remote: Callable[..., RemoteConfig], data: Path, tmp_path: Path, said: Said,
+    account: Sessions,
+    remote: Callable[..., RemoteConfig],
+    data: Path,
+    tmp_path: Path,
+    said: Said,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """In the old mount layout. The first session ends in fold 1."""
     splits.split_data(SplitConfig(data=data, folds=2))
     copy = Path(shutil.copytree(data, tmp_path / "local/data"))
@@ -436,8 +454,9 @@ def test_a_fold_whose_checkpoint_alone_is_intact_is_fetched_from_it(
 ) -> None:
     results = two_folds(lambda folder: cut(folder / name))
     assert [(result.folder.name, result.finished) for result in results] == [
-        ("unet-small-fold0", True), ("unet-small-fold1", False)
-    ]  # fmt: skip
+        ("unet-small-fold0", True),
+        ("unet-small-fold1", False),
+    ]
     folder = data.parent / "models/unet-small-fold1"
     assert (folder / run_folder.WEIGHTS).read_bytes() == (locally / run_folder.WEIGHTS).read_bytes()
     run_folder.load_network(folder, model_card.read_card(folder))
@@ -489,8 +508,20 @@ def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched(
     assert state.load(state.TrainingState, work) is not None
 
 
-STEPS = ("StartBlobUpload", "PUT", "CreateDataset", "GetDatasetStatus", "SaveKernel", "GetKernelSessionStatus",
-         "ListKernelSessionOutput", "ListKernelFiles", "GET", "Hello", "GetKernel", "GetDataset")  # fmt: skip
+STEPS = (
+    "StartBlobUpload",
+    "PUT",
+    "CreateDataset",
+    "GetDatasetStatus",
+    "SaveKernel",
+    "GetKernelSessionStatus",
+    "ListKernelSessionOutput",
+    "ListKernelFiles",
+    "GET",
+    "Hello",
+    "GetKernel",
+    "GetDataset",
+)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -547,9 +578,14 @@ def spawner() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.mark.parametrize("point", ["PUT", "CreateDataset", "SaveKernel", "GetKernelSessionStatus", "GET"])
 def test_a_killed_process_is_resumed(
-    account: Sessions, train: Callable[..., Any], data: Path, locally: Path, competition: Competition,
-    spawner: subprocess.Popen[str], point: str,
-) -> None:  # fmt: skip
+    account: Sessions,
+    train: Callable[..., Any],
+    data: Path,
+    locally: Path,
+    competition: Competition,
+    spawner: subprocess.Popen[str],
+    point: str,
+) -> None:
     """SIGKILL after Kaggle has processed the request, before its answer; and in the middle of a download."""
     child: list[int] = []
 
@@ -560,10 +596,12 @@ def test_a_killed_process_is_resumed(
     skip = {"PUT": 1, "GET": 3}.get(point, 0)
     (account.before if point == "GET" else account.after)[point] = [None] * skip + [kill]
     asked = {
-        "url": account.server.url, "data": str(data), "models": str(data.parent / "models"),
+        "url": account.server.url,
+        "data": str(data),
+        "models": str(data.parent / "models"),
         "competition": dataclasses.asdict(competition),
         "environment": {name: os.environ[name] for name in ("HOME", "KAGGLE_API_TOKEN")},
-    }  # fmt: skip
+    }
     assert spawner.stdin is not None
     assert spawner.stdout is not None
     spawner.stdin.write(json.dumps(asked) + "\n")
@@ -613,9 +651,13 @@ def interrupt_after_an_epoch(train: Callable[..., Any], monkeypatch: pytest.Monk
 
 
 def test_ctrl_c_leaves_the_notebook_running_and_cancel_fetches_its_last_epoch(
-    account: Sessions, train: Callable[..., Any], remote: Callable[..., RemoteConfig], data: Path, said: Said,
+    account: Sessions,
+    train: Callable[..., Any],
+    remote: Callable[..., RemoteConfig],
+    data: Path,
+    said: Said,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     interrupt_after_an_epoch(train, monkeypatch, epochs=500)
     (session,) = account.sessions.values()
     assert not session.ended.is_set()
@@ -638,9 +680,14 @@ def test_ctrl_c_leaves_the_notebook_running_and_cancel_fetches_its_last_epoch(
 
 
 def test_a_notebook_that_cannot_be_stopped_can_be_deleted(
-    account: Sessions, train: Callable[..., Any], remote: Callable[..., RemoteConfig], locally: Path, data: Path,
-    said: Said, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    account: Sessions,
+    train: Callable[..., Any],
+    remote: Callable[..., RemoteConfig],
+    locally: Path,
+    data: Path,
+    said: Said,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     account.holds = lambda: True
     interrupt_after_an_epoch(train, monkeypatch)
     account.may_cancel = False
@@ -768,15 +815,21 @@ def test_no_secret_is_written_or_printed(
 
 
 def test_the_command(
-    account: Sessions, data: Path, competition: Competition, monkeypatch: pytest.MonkeyPatch,
+    account: Sessions,
+    data: Path,
+    competition: Competition,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     from severstal_cli import config as configs
     from severstal_cli.cli import main
 
     monkeypatch.chdir(data.parent)
-    monkeypatch.setattr(configs, "RemoteConfig", lambda **options: RemoteConfig(
-        **options, competition=competition, poll_s=0.05, late_s=0.05))  # fmt: skip
+    monkeypatch.setattr(
+        configs,
+        "RemoteConfig",
+        lambda **options: RemoteConfig(**options, competition=competition, poll_s=0.05, late_s=0.05),
+    )
     (data.parent / "settings.json").write_text('{"average_decay": 0.5}')
     base = [
         "severstal",
@@ -812,9 +865,14 @@ def test_the_command(
 
 @pytest.mark.parametrize("is_older", [False, True], ids=["this version", "an earlier version"])
 def test_a_resumed_run_is_sent_as_its_checkpoint_which_had_no_weights_in_earlier_versions(
-    remote: Callable[..., RemoteConfig], data: Path, locally: Path, tmp_path: Path, said: Said,
-    monkeypatch: pytest.MonkeyPatch, is_older: bool,
-) -> None:  # fmt: skip
+    remote: Callable[..., RemoteConfig],
+    data: Path,
+    locally: Path,
+    tmp_path: Path,
+    said: Said,
+    monkeypatch: pytest.MonkeyPatch,
+    is_older: bool,
+) -> None:
     monkeypatch.setattr(wheels, "missing_wheels", list)
     config = remote(resume=True, epochs=3)
     folder = Path(shutil.copytree(locally, data.parent / "models" / NAME))
@@ -822,8 +880,15 @@ def test_a_resumed_run_is_sent_as_its_checkpoint_which_had_no_weights_in_earlier
         saved = run_folder.read_checkpoint(folder)
         del saved["state"]["kept"]
         run_folder.write_checkpoint(folder, saved)
-    training.build(tmp_path / "made", config, training.data_of(config), None, runs=(config.train,),
-                   sends_weights=False, progress=said)  # fmt: skip
+    training.build(
+        tmp_path / "made",
+        config,
+        training.data_of(config),
+        None,
+        runs=(config.train,),
+        sends_weights=False,
+        progress=said,
+    )
     sent = {path.name for path in (tmp_path / "made/dataset/resume/1").iterdir()}
     assert sent == {run_folder.CHECKPOINT, *([model_card.CARD, run_folder.WEIGHTS] if is_older else [])}
 
@@ -843,8 +908,9 @@ def test_the_settings_of_the_command_reach_the_notebook(
     (config,) = given
     assert config.every_fold
     runs = training.runs_of(config, (0, 1))
-    training.build(tmp_path / "made", config, training.data_of(config), None, runs=runs, sends_weights=False,
-                   progress=said)  # fmt: skip
+    training.build(
+        tmp_path / "made", config, training.data_of(config), None, runs=runs, sends_weights=False, progress=said
+    )
     sent = json.loads((tmp_path / "made/dataset/settings.json").read_text())
     assert sent == sent | {"arch": "unet-small", "time_limit_s": 1500.0, "epochs": 7, "seed": 3}
     contents = json.loads((tmp_path / "made/dataset/severstal-bundle.json").read_text())

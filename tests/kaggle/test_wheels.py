@@ -60,8 +60,15 @@ def members_of(wheel: wheels.Wheel) -> dict[str, bytes]:
 
 def test_the_notebook_gets_the_packages_that_its_image_lacks(packed: list[wheels.Wheel]) -> None:
     names = {wheel.name.split("-")[0] for wheel in packed}
-    assert {"severstal", "segmentation_models_pytorch", "timm", "lightning_fabric", "lightning_utilities", "typer",
-            "rich"} <= names  # fmt: skip
+    assert {
+        "severstal",
+        "segmentation_models_pytorch",
+        "timm",
+        "lightning_fabric",
+        "lightning_utilities",
+        "typer",
+        "rich",
+    } <= names
     assert not names & {name.replace("-", "_") for name in wheels.IN_IMAGE | wheels.NOT_NEEDED}
     assert all(wheel.name.endswith("-py3-none-any.whl") for wheel in packed)
 
@@ -83,8 +90,11 @@ def test_pip_installs_the_same_files(packed: list[wheels.Wheel], tmp_path: Path)
     assert {path.relative_to(target) for path in (target / "severstal_cli").rglob("*.py")} == sources
     done = subprocess.run(
         [sys.executable, "-S", "-P", "-c", "from severstal_cli.cli import main; import rich; print(rich.__file__)"],
-        env={"PYTHONPATH": str(target)}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env={"PYTHONPATH": str(target)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.startswith(str(target))
 
 
@@ -130,8 +140,10 @@ def test_names_are_normalised_and_local_files_are_left_out(install: Install) -> 
     })  # fmt: skip
     wheel = wheels.make_wheel(toy)
     assert wheel.name == "to_y_box-1.0-py3-none-any.whl"
-    kept = {f"to_y_box-1.0.dist-info/{name}"
-            for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}  # fmt: skip
+    kept = {
+        f"to_y_box-1.0.dist-info/{name}"
+        for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
+    }
     assert set(members_of(wheel)) == {"toy.py", *kept}
 
 

@@ -106,8 +106,10 @@ def test_the_data_of_a_network_lie_in_its_folder(
     def write(location: str) -> None:
         weight = onnx.TensorProto(name="weight", data_type=1, dims=[1, 2, 1, 1], data_location=1)
         weight.external_data.add(key="location", value=location)
-        values = [onnx.helper.make_tensor_value_info(name, 1, ["n", depth, "h", "w"])
-                  for name, depth in (("pixels", 1), ("probs", 2))]  # fmt: skip
+        values = [
+            onnx.helper.make_tensor_value_info(name, 1, ["n", depth, "h", "w"])
+            for name, depth in (("pixels", 1), ("probs", 2))
+        ]
         node = onnx.helper.make_node("Add", ["pixels", "weight"], ["probs"])
         graph = onnx.helper.make_graph([node], "graph", values[:1], values[1:], [weight])
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)

@@ -191,9 +191,14 @@ def test_engines_in_half_precision_are_careful(trained, with_openvino: None, hea
 # training
 
 NARROW = {
-    "arch": "unet", "encoder": "resnet18", "encoder_weights": "none", "crop_widths_px": (32,), "epochs": 1,
-    "batch_size": 4, "precision": "bf16-mixed",
-}  # fmt: skip
+    "arch": "unet",
+    "encoder": "resnet18",
+    "encoder_weights": "none",
+    "crop_widths_px": (32,),
+    "epochs": 1,
+    "batch_size": 4,
+    "precision": "bf16-mixed",
+}
 
 
 def train(data: Path, models: Path, progress: Any, **changes: Any) -> Path:
@@ -304,9 +309,15 @@ def test_every_size_of_a_training_is_tried(make_data, make_pseudo, tmp_path: Pat
     """On one device and for each of several: the sizes of all batches of all stages, and no others."""
     folder = make_data(images=30)
     config = TrainConfig(
-        data=folder, epochs=10, batch_size=4, step_images=7, crop_widths_px=(32, 64), half_size_share=0.3,
-        whole_image_share=0.3, **make_pseudo(),
-    )  # fmt: skip
+        data=folder,
+        epochs=10,
+        batch_size=4,
+        step_images=7,
+        crop_widths_px=(32, 64),
+        half_size_share=0.3,
+        whole_image_share=0.3,
+        **make_pseudo(),
+    )
     data_folder = open_data_folder(folder)
     pseudo = open_pseudo(config, data_folder, list(data_folder.cache.image_ids), SILENT)
     for world in (1, 3):
@@ -350,8 +361,9 @@ def test_running_statistics_that_are_not_finite_end_the_epoch_at_the_batch(
 
     monkeypatch.setattr(registry, "build", with_fault)
     monkeypatch.setattr(loop, "_changed", changed)
-    config = TrainConfig(data=make_data(images=18), models=tmp_path, arch="unet-small", batch_size=4, epochs=1,
-                         precision="32-true")  # fmt: skip
+    config = TrainConfig(
+        data=make_data(images=18), models=tmp_path, arch="unet-small", batch_size=4, epochs=1, precision="32-true"
+    )
     line = r"running statistics are not finite in epoch 1, batch 2: network\.deepest\.1\.running_var, images "
     with pytest.raises(SeverstalError, match=line) as failure:
         training.train(config)

@@ -26,8 +26,9 @@ class Page:
         assert PROGRAM is not None
         self._process = subprocess.Popen(
             [PROGRAM, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         port_file = profile / "DevToolsActivePort"
         deadline = time.monotonic() + 300
         while not port_file.exists() or not port_file.read_text():

@@ -22,8 +22,13 @@ from severstal_cli.steel.tables import mask_table
 
 HEIGHT, WIDTH = 64, 96
 INVENTED, SWAPPED, MISSED, OUTLINE, COPY, TWIN = NAMES = (
-    'a, "b".png', "<img src=x onerror=alert(1)>.png", "{{ 7 * 7 }}.png", "ümläut.png", "50%#1.png", "&amp;.png"
-)  # fmt: skip
+    'a, "b".png',
+    "<img src=x onerror=alert(1)>.png",
+    "{{ 7 * 7 }}.png",
+    "ümläut.png",
+    "50%#1.png",
+    "&amp;.png",
+)
 CLASSES = ("<b>scratch", "pit")
 KINDS = ("Missed", "Invented", "Wrong class", "Boundary", "Disagreement")
 Box = tuple[int, int, int, int]
@@ -48,9 +53,12 @@ FINDINGS = (
     finding(COPY, Kind.DISAGREEMENT, 0.5, (5, 5, 9, 9), other_image_id=TWIN),
 )
 DRAWN = {
-    (INVENTED, 0): mask(10, 10, 20, 15), (SWAPPED, 0): mask(40, 20, 10, 10), (MISSED, 1): mask(0, 0, 6, 6),
-    (OUTLINE, 0): mask(30, 30, 20, 20), (TWIN, 0): mask(5, 5, 9, 9),
-}  # fmt: skip
+    (INVENTED, 0): mask(10, 10, 20, 15),
+    (SWAPPED, 0): mask(40, 20, 10, 10),
+    (MISSED, 1): mask(0, 0, 6, 6),
+    (OUTLINE, 0): mask(30, 30, 20, 20),
+    (TWIN, 0): mask(5, 5, 9, 9),
+}
 
 
 def make_audit(root: Path) -> Path:
@@ -178,15 +186,23 @@ def test_the_export_is_the_table_with_decisions_and_apply_takes_it(  # type: ign
     assert found == [[*header, "Decision"], *([*row, choice] for row, choice in zip(rows, choices, strict=True))]
 
     new = tmp_path / "new" / "train.csv"
-    monkeypatch.setattr(sys, "argv", ["severstal", "audit", "--apply", str(decisions), "--data",
-                                      str(audit.parent / "data"), "--out", str(new)])  # fmt: skip
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["severstal", "audit", "--apply", str(decisions), "--data", str(audit.parent / "data"), "--out", str(new)],
+    )
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert not end.value.code
     assert "accepted: 1 boundary, 1 invented, 1 missed; not applied: 1 reject, 1 skip" in capsys.readouterr().out
     masks = mask_table.read_table(new).masks
-    expected = {(SWAPPED, 0): mask(40, 20, 10, 10), (MISSED, 0): mask(70, 40, 12, 8), (MISSED, 1): mask(0, 0, 6, 6),
-                (OUTLINE, 0): mask(36, 30, 20, 20), (TWIN, 0): mask(5, 5, 9, 9)}  # fmt: skip
+    expected = {
+        (SWAPPED, 0): mask(40, 20, 10, 10),
+        (MISSED, 0): mask(70, 40, 12, 8),
+        (MISSED, 1): mask(0, 0, 6, 6),
+        (OUTLINE, 0): mask(36, 30, 20, 20),
+        (TWIN, 0): mask(5, 5, 9, 9),
+    }
     assert {key: runs.tolist() for key, runs in masks.items()} == {k: v.tolist() for k, v in expected.items()}
 
 
@@ -248,8 +264,10 @@ def test_choices_of_another_tab_are_taken_over(page, shown: Path) -> None:  # ty
 def test_a_browser_that_keeps_nothing_says_so(page, shown: Path) -> None:  # type: ignore[no-untyped-def]
     opened(page, shown)
     assert page.run("document.getElementById('storage').hidden")
-    broken = page.call("Page.addScriptToEvaluateOnNewDocument",
-                       source="Storage.prototype.setItem = () => { throw new Error('full'); };")  # fmt: skip
+    broken = page.call(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="Storage.prototype.setItem = () => { throw new Error('full'); };",
+    )
     try:
         opened(page, shown, forget=False)
         assert not page.run("document.getElementById('storage').hidden")
@@ -450,8 +468,11 @@ def test_the_list_holds_visible_rows_only(page, audit: Path, tmp_path: Path) -> 
 def test_every_control_has_an_accessible_name(page, shown: Path) -> None:  # type: ignore[no-untyped-def]
     opened(page, shown)
     nodes = page.call("Accessibility.getFullAXTree")["nodes"]
-    controls = [node for node in nodes if node.get("role", {}).get("value") in
-                ("button", "checkbox", "combobox", "radio", "searchbox")]  # fmt: skip
+    controls = [
+        node
+        for node in nodes
+        if node.get("role", {}).get("value") in ("button", "checkbox", "combobox", "radio", "searchbox")
+    ]
     assert len(controls) > 20
     assert all(node["name"]["value"].strip() for node in controls)
 

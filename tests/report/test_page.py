@@ -20,8 +20,17 @@ from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.masks.postprocess import ClassPostprocess
 from severstal_cli.steel.scoring import dice
 
-ODD = ("a b.png", "a#1.png", "50%.png", "quote\"'s.png", "<script>alert(1)<script>.png",
-       "<img src=x onerror=alert(1)>.png", "{{ 7 * 7 }}.png", "ümläut.png", "&amp;.png")  # fmt: skip
+ODD = (
+    "a b.png",
+    "a#1.png",
+    "50%.png",
+    "quote\"'s.png",
+    "<script>alert(1)<script>.png",
+    "<img src=x onerror=alert(1)>.png",
+    "{{ 7 * 7 }}.png",
+    "ümläut.png",
+    "&amp;.png",
+)
 
 
 @pytest.fixture(scope="module")
@@ -393,8 +402,10 @@ def test_the_gallery_holds_visible_cards_only(page, tmp_path: Path) -> None:
     seen = set()
     height = page.run("document.documentElement.scrollHeight")
     for top in range(0, height, 450):
-        page.run(f"scrollTo({{ top: {top}, behavior: 'instant' }}); new Promise((done) => "
-                 "requestAnimationFrame(() => setTimeout(done)))")  # fmt: skip
+        page.run(
+            f"scrollTo({{ top: {top}, behavior: 'instant' }}); new Promise((done) => "
+            "requestAnimationFrame(() => setTimeout(done)))"
+        )
         shown = page.run("[...document.querySelectorAll('#cards .card')].map((one) => Number(one.dataset.number))")
         assert len(shown) <= 60
         seen |= set(shown)
@@ -408,8 +419,12 @@ def test_every_control_has_an_accessible_name(page, shown) -> None:
     page.run("severstal.viewer.open(0, severstal.gallery.images(), null)")
     settled(page, 0)
     nodes = page.call("Accessibility.getFullAXTree")["nodes"]
-    controls = [node for node in nodes if node.get("role", {}).get("value") in
-                ("button", "checkbox", "slider", "combobox", "radio", "searchbox", "dialog")]  # fmt: skip
+    controls = [
+        node
+        for node in nodes
+        if node.get("role", {}).get("value")
+        in ("button", "checkbox", "slider", "combobox", "radio", "searchbox", "dialog")
+    ]
     assert len(controls) > 8
     assert all(node["name"]["value"].strip() for node in controls)
 

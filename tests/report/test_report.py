@@ -47,8 +47,10 @@ def test_a_run_is_shown_with_the_scores_of_score(trained, tmp_path: Path) -> Non
     assert f"{summary.mean_dice:.4f}" in result.page.read_text()
     assert result.size_bytes == sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     index = index_of(out)
-    areas, truth, shared = (np.array(index["candidates"][0][name] if name != "truth" else index[name])
-                            for name in ("area", "truth", "overlap"))  # fmt: skip
+    areas, truth, shared = (
+        np.array(index["candidates"][0][name] if name != "truth" else index[name])
+        for name in ("area", "truth", "overlap")
+    )
     dice = np.where(areas + truth > 0, 2 * shared / np.maximum(areas + truth, 1), 1.0)
     np.testing.assert_array_equal(dice.reshape(-1, 2), scored.dice)
     written = sorted((out / "images").iterdir())
@@ -141,8 +143,12 @@ def test_ground_truth_of_other_images_or_with_gaps_is_refused(trained, tmp_path:
         (rows.replace(",2,", ",5,"), r"truth\.csv: no row names class 2 to 4: it names 1 and 5\. Number the classes"),
     ):
         (tmp_path / "truth.csv").write_text(text)
-        config = ReportConfig(shown=(data / "train.csv",), truth=tmp_path / "truth.csv", images=data / "train_images",
-                              out=tmp_path / "report")  # fmt: skip
+        config = ReportConfig(
+            shown=(data / "train.csv",),
+            truth=tmp_path / "truth.csv",
+            images=data / "train_images",
+            out=tmp_path / "report",
+        )
         with pytest.raises(InputError, match=message):
             reporting.report(config)
         assert not (tmp_path / "report").exists()
@@ -158,9 +164,14 @@ def test_the_page_refers_to_nothing_outside_its_folder(trained, tmp_path: Path) 
 
 def test_html_in_names_is_escaped() -> None:
     made = content.Content(
-        title="<b>", image_ids=("<script>",), sizes=np.array([[2, 3]]), classes=1, true={}, groups=None,
+        title="<b>",
+        image_ids=("<script>",),
+        sizes=np.array([[2, 3]]),
+        classes=1,
+        true={},
+        groups=None,
         candidates=(content.Candidate(name="<i>&\"'", masks={("<script>", 0): rle.encode(np.ones((2, 3), np.uint8))}),),
-    )  # fmt: skip
+    )
     scores = made.scores()
     text = page._render(made, scores, [found and found.summary() for found in scores])
     assert "<b>" not in text
@@ -171,9 +182,14 @@ def test_html_in_names_is_escaped() -> None:
 def test_the_page_takes_class_colours_from_the_palette_of_all_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page.drawing, "PALETTE", ("#123456", "#abcdef"))
     made = content.Content(
-        title="t", image_ids=("a",), sizes=np.array([[2, 3]]), classes=3, true=None, groups=None,
+        title="t",
+        image_ids=("a",),
+        sizes=np.array([[2, 3]]),
+        classes=3,
+        true=None,
+        groups=None,
         candidates=(content.Candidate(name="s", masks={}),),
-    )  # fmt: skip
+    )
     assert page.index(made)["colours"] == ["#123456", "#abcdef", "#123456"]
     assert page._render(made, [None], [None]).count("--colour: #123456") == 2
 

@@ -99,13 +99,27 @@ def coco(*segmentations: Any, **more: Any) -> dict[str, Any]:
 
 
 def labelme(*shapes: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"version": "5.5.0", "flags": {}, "shapes": list(shapes), "imagePath": "a.jpg", "imageData": None,
-            "imageHeight": 12, "imageWidth": 20} | more  # fmt: skip
+    return {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": list(shapes),
+        "imagePath": "a.jpg",
+        "imageData": None,
+        "imageHeight": 12,
+        "imageWidth": 20,
+    } | more
 
 
 def shape(points: Any, kind: str = "polygon", label: str = "scratch", **more: Any) -> dict[str, Any]:
-    return {"label": label, "points": points, "group_id": None, "description": "", "shape_type": kind, "flags": {},
-            "mask": None} | more  # fmt: skip
+    return {
+        "label": label,
+        "points": points,
+        "group_id": None,
+        "description": "",
+        "shape_type": kind,
+        "flags": {},
+        "mask": None,
+    } | more
 
 
 def cvat(*shapes: str, labels: str = "scratch", size: str = 'width="20" height="12"') -> str:
@@ -134,13 +148,23 @@ def sly(*objects: dict[str, Any], size: Any = None) -> dict[str, Any]:
 
 
 def sly_polygon(exterior: Any, *interior: Any, label: str = "scratch") -> dict[str, Any]:
-    return {"id": 1, "classTitle": label, "geometryType": "polygon", "tags": [],
-            "points": {"exterior": exterior, "interior": list(interior)}}  # fmt: skip
+    return {
+        "id": 1,
+        "classTitle": label,
+        "geometryType": "polygon",
+        "tags": [],
+        "points": {"exterior": exterior, "interior": list(interior)},
+    }
 
 
 def sly_bitmap(data: str = BITMAP, origin: Any = (5, 3), label: str = "scratch") -> dict[str, Any]:
-    return {"id": 2, "classTitle": label, "geometryType": "bitmap", "tags": [],
-            "bitmap": {"data": data, "origin": list(origin)}}  # fmt: skip
+    return {
+        "id": 2,
+        "classTitle": label,
+        "geometryType": "bitmap",
+        "tags": [],
+        "bitmap": {"data": data, "origin": list(origin)},
+    }
 
 
 META = {"classes": [{"title": "scratch", "shape": "any", "color": "#F00"}], "tags": [], "projectType": "images"}
@@ -250,14 +274,26 @@ def export_coco(folder: Path, masks: dict[tuple[str, int], NDArray[np.bool_]], *
         counts: Any = counts_of(mask.ravel(order="F"))
         if packed:
             counts = coder.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
-        annotations.append({"id": number, "image_id": name, "category_id": class_id * 10, "iscrowd": 1,
-                            "segmentation": {"size": [37, 53], "counts": counts}})  # fmt: skip
-    return write(folder / "annotations" / "instances_default.json", {
-        "images": [{"id": name, "file_name": f"part\\{name}", "height": 37, "width": 53}
-                   for name in ("a.png", "b.png", "c.png")],
-        "annotations": annotations,
-        "categories": [{"id": class_id * 10, "name": name} for class_id, name in reversed(NAMES.items())],
-    }).parents[1]  # fmt: skip
+        annotations.append(
+            {
+                "id": number,
+                "image_id": name,
+                "category_id": class_id * 10,
+                "iscrowd": 1,
+                "segmentation": {"size": [37, 53], "counts": counts},
+            }
+        )
+    return write(
+        folder / "annotations" / "instances_default.json",
+        {
+            "images": [
+                {"id": name, "file_name": f"part\\{name}", "height": 37, "width": 53}
+                for name in ("a.png", "b.png", "c.png")
+            ],
+            "annotations": annotations,
+            "categories": [{"id": class_id * 10, "name": name} for class_id, name in reversed(NAMES.items())],
+        },
+    ).parents[1]
 
 
 def export_labelme(folder: Path, masks: dict[tuple[str, int], NDArray[np.bool_]]) -> Path:
@@ -265,8 +301,9 @@ def export_labelme(folder: Path, masks: dict[tuple[str, int], NDArray[np.bool_]]
         image(folder / name, (37, 53))
         shapes = [
             shape([[0, 0], [52, 36]], "mask", NAMES[class_id], mask=base64.b64encode(png_of(mask)).decode())
-            for (of, class_id), mask in masks.items() if of == name
-        ]  # fmt: skip
+            for (of, class_id), mask in masks.items()
+            if of == name
+        ]
         write(folder / f"{name[0]}.json", labelme(*shapes, imagePath=name, imageHeight=37, imageWidth=53))
     return folder
 
@@ -295,8 +332,9 @@ def export_sly(folder: Path, masks: dict[tuple[str, int], NDArray[np.bool_]]) ->
     for name in ("a.png", "b.png", "c.png"):
         objects = [
             sly_bitmap(base64.b64encode(zlib.compress(png_of(mask))).decode(), (0, 0), NAMES[class_id])
-            for (of, class_id), mask in masks.items() if of == name
-        ]  # fmt: skip
+            for (of, class_id), mask in masks.items()
+            if of == name
+        ]
         image(folder / f"ds {name[0]}" / "img" / name, (37, 53))
         write(folder / f"ds {name[0]}" / "ann" / f"{name}.json", sly(*objects, size={"height": 37, "width": 53}))
     return folder
@@ -315,8 +353,10 @@ EXPORTS: dict[str, Callable[..., Path]] = {
 def test_masks_go_to_a_tool_and_back(tmp_path: Path, export: Callable[..., Path]) -> None:
     masks = blobs(1)
     given = export(tmp_path / "set", masks)
-    expected = [HEAD.strip(), *(f"{name},{class_id},{rle.to_text(rle.encode(masks[name, class_id]))}"
-                                for name, class_id in sorted(masks))]  # fmt: skip
+    expected = [
+        HEAD.strip(),
+        *(f"{name},{class_id},{rle.to_text(rle.encode(masks[name, class_id]))}" for name, class_id in sorted(masks)),
+    ]
     for name in ("a.png", "b.png", "c.png", "d.png"):
         image(tmp_path / "images" / name, (37, 53))
     order = {"class_names": tuple(NAMES.values())}  # labelme's own order is that of the alphabet
@@ -354,8 +394,11 @@ def test_outlines_go_to_coco_and_yolo_and_are_drawn_by_their_libraries(tmp_path:
         yolo_rows.append(f"{name},{class_id},{rle.to_text(rle.encode(drawn))}")
         label = tmp_path / "yolo" / "labels" / "train" / f"{name[0]}.txt"
         write(label, (label.read_text() if label.exists() else "") + "".join(lines))
-    document = coco(images=[{"id": ord(n[0]), "file_name": n, "height": 37, "width": 53} for n in ("a.png", "c.png")],
-                    annotations=annotations, categories=[{"id": i, "name": n} for i, n in NAMES.items()])  # fmt: skip
+    document = coco(
+        images=[{"id": ord(n[0]), "file_name": n, "height": 37, "width": 53} for n in ("a.png", "c.png")],
+        annotations=annotations,
+        categories=[{"id": i, "name": n} for i, n in NAMES.items()],
+    )
     assert table(write(tmp_path / "coco.json", document), tmp_path).splitlines() == coco_rows
     for name in ("a.png", "b.png", "c.png"):
         image(tmp_path / "yolo" / "images" / "train" / name, (37, 53))
@@ -383,8 +426,9 @@ def test_a_group_and_the_background_are_no_classes(tmp_path: Path) -> None:
         {"id": 1, "name": "scratch", "supercategory": "defects"},
         {"id": 2, "name": "Background", "supercategory": "none"},
     ]
-    result = encode(config_of(masks=write(tmp_path / "c.json", coco([flat(P)], categories=categories)),
-                                 out=tmp_path / "t.csv"))  # fmt: skip
+    result = encode(
+        config_of(masks=write(tmp_path / "c.json", coco([flat(P)], categories=categories)), out=tmp_path / "t.csv")
+    )
     assert (result.names, result.classes) == (("scratch",), 1)
 
 
@@ -605,8 +649,11 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("cvat", "<annotations><track/></annotations>", "annotations.xml: its format is CVAT for video"),
     ("cvat", f"<annotations>{'<a>' * 300_000}", "annotations.xml: not XML: no element found"),
     ("cvat", "<annotations><image", "annotations.xml: not XML: unclosed token"),
-    ("cvat", '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotations>&b;</annotations>',
-     "annotations.xml: it declares a document type, 'x'. Remove the line"),
+    (
+        "cvat",
+        '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotations>&b;</annotations>',
+        "annotations.xml: it declares a document type, 'x'. Remove the line",
+    ),
     ("sly", sly(sly_polygon(P[:2])), "a.jpg.json, image a.jpg, object 1 (scratch): 2 points where it needs 3 or more"),
     ("sly", sly({**sly_polygon(P), "points": {"exterior": P, "interior": 3}}), "its interior is not a list of holes"),
     ("sly", sly(sly_polygon(P, [[1, 1]])), "object 1 (scratch): 1 point where it needs 3 or more"),
@@ -616,14 +663,17 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("sly", sly(sly_bitmap(BITMAP[:80])), "its bitmap is truncated, or decompresses to more than its image can hold"),
     ("sly", sly(sly_bitmap(BOMB)), "its bitmap is truncated, or decompresses to more than its image can hold"),
     ("sly", sly(sly_bitmap(base64.b64encode(zlib.compress(b"no")).decode())), "its mask is not a PNG"),
-    ("sly", sly(sly_bitmap(base64.b64encode(zlib.compress(png_of(np.ones((13, 3), np.bool_)))).decode())),
-     "its bitmap of 13 x 3 does not fit the image of 12 x 20"),
+    (
+        "sly",
+        sly(sly_bitmap(base64.b64encode(zlib.compress(png_of(np.ones((13, 3), np.bool_)))).decode())),
+        "its bitmap of 13 x 3 does not fit the image of 12 x 20",
+    ),
     ("sly", sly(sly_bitmap(base64.b64encode(zlib.compress(png_of(np.zeros((3, 3), np.bool_)))).decode())), "is empty"),
     ("sly", sly(sly_bitmap(origin=("a", 3))), "a coordinate is not a number: 'a'"),
     ("sly", sly(size=HUGE), "are too large for an image"),
     ("sly", {"objects": []}, "a.jpg.json: it has no 'size'"),
     ("sly", "[]", "a.jpg.json: [] in place of an object with 'size'"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "content", "message"), FAULTS, ids=[f"{row[0]}{n}" for n, row in enumerate(FAULTS)])

@@ -79,8 +79,10 @@ def test_each_kind_is_found_and_accepting_all_gives_the_predicted_masks(
     assert code == 0
     rows = rows_of(out)
     assert {row["Kind"]: float(row["Score"]) for row in rows if row["Kind"] != "boundary"} == {
-        "missed": 1.0, "invented": 1.0, "wrong_class": 1.0
-    }  # fmt: skip
+        "missed": 1.0,
+        "invented": 1.0,
+        "wrong_class": 1.0,
+    }
     assert [row["Rank"] for row in rows] == ["1", "2", "3", "4"]
     assert 0.4 < float(rows[3]["Score"]) < 0.6
     assert re.search(r"suspected faults in \d+ images", printed)
@@ -114,8 +116,9 @@ def test_rejected_and_skipped_rows_change_nothing(
     code, printed, _ = severstal("audit", "--apply", decisions, "--data", data, "--out", tmp_path / "n.csv")
     assert (code, "accepted: 1 missed; not applied: 1 reject, 2 skip" in printed) == (0, True)
     old, new = masks_of(data), mask_table.read_table(tmp_path / "n.csv").masks
-    assert set(new) - set(old) == {(row["ImageId"], int(row["ClassId"]) - 1) for row in rows_of(decisions)
-                                   if row["Decision"] == "accept"}  # fmt: skip
+    assert set(new) - set(old) == {
+        (row["ImageId"], int(row["ClassId"]) - 1) for row in rows_of(decisions) if row["Decision"] == "accept"
+    }
     assert all(np.array_equal(new[key], runs) for key, runs in old.items())
 
 
@@ -181,8 +184,9 @@ def test_the_new_table_has_the_layout_of_the_old_one(
     names = sorted(path.name for path in (data / "train_images").iterdir())
     first, second = rle.from_text("1 2"), rle.from_text("9 3")
     columns = tuple(reversed(layout.form.columns))
-    apply_table("train.csv", layout, data, {(names[1], 1): first, (names[2], 0): second}, columns=columns,
-                empty_rows=empty_rows)  # fmt: skip
+    apply_table(
+        "train.csv", layout, data, {(names[1], 1): first, (names[2], 0): second}, columns=columns, empty_rows=empty_rows
+    )
     (tmp_path / "d.csv").write_text(
         f"{FIELDS}\n1,{names[1]},2,invented,1,0,0,1,2,2,,,1 2,accept\n2,{names[0]},1,missed,1,0,0,1,1,1,,,1 1,accept\n"
     )
@@ -266,8 +270,9 @@ def test_only_a_file_of_the_same_kind_is_overwritten(
     severstal("audit", trained[1], "--out", audit)
     decisions = decide(audit, tmp_path / "d.csv", lambda row: "accept")
     (tmp_path / "notes.csv").write_bytes(b"\x00\xff")
-    kept = {path: path.read_bytes() for path in (audit, data / "train.csv", data / "splits.csv",
-                                                 tmp_path / "notes.csv")}  # fmt: skip
+    kept = {
+        path: path.read_bytes() for path in (audit, data / "train.csv", data / "splits.csv", tmp_path / "notes.csv")
+    }
     for out in (data / "train.csv", data / "splits.csv", tmp_path / "notes.csv"):
         code, _, err = severstal("audit", trained[1], "--out", out, "--overwrite")
         assert (code, f"{out} would be overwritten: it is no audit. Give another" in err) == (2, True)

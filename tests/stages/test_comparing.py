@@ -32,8 +32,9 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_submissions_are_compared_on_the_same_images_and_classes(tables: Path) -> None:
-    config = CompareConfig(candidates=("half.csv", "right.csv", "more.csv"), truth=Path("truth.csv"),
-                           images=Path("images.csv"))  # fmt: skip
+    config = CompareConfig(
+        candidates=("half.csv", "right.csv", "more.csv"), truth=Path("truth.csv"), images=Path("images.csv")
+    )
     result = comparing.compare(config)
     half, right, more = result.rows
     assert [row.score.mean_dice for row in result.rows] == pytest.approx([1 - 1 / 18, 1, 5 / 6])
@@ -65,8 +66,9 @@ def test_images_of_submissions_are_plotted_if_all_files_are_known(tables: Path) 
     (tables / "train_images").mkdir()
     for name, width in (("a", 9), ("b", 9), ("c", 12)):
         cv2.imwrite(str(tables / "train_images" / f"{name}.png"), np.full((8, width), 90, np.uint8))
-    config = CompareConfig(candidates=("half.csv", "truth.csv"), truth=Path("truth.csv"), images=Path("images.csv"),
-                           out=Path("here"))  # fmt: skip
+    config = CompareConfig(
+        candidates=("half.csv", "truth.csv"), truth=Path("truth.csv"), images=Path("images.csv"), out=Path("here")
+    )
     assert comparing.compare(config).has_plot
     plot = cv2.imread("here/comparison.png")
     # two classes; image, ground truth and two submissions
@@ -92,8 +94,11 @@ def test_each_table_is_read_once(tables: Path, monkeypatch: pytest.MonkeyPatch) 
         return real(path)
 
     monkeypatch.setattr(scoring.mask_table, "read_table", count)
-    comparing.compare(CompareConfig(candidates=("half.csv", "right.csv", "more.csv"), truth=Path("truth.csv"),
-                                    images=Path("images.csv")))  # fmt: skip
+    comparing.compare(
+        CompareConfig(
+            candidates=("half.csv", "right.csv", "more.csv"), truth=Path("truth.csv"), images=Path("images.csv")
+        )
+    )
     assert sorted(read) == ["half.csv", "more.csv", "right.csv", "truth.csv"]
 
 
@@ -123,8 +128,14 @@ def test_classes_with_gaps_are_compared_and_plotted_by_their_ids(tables: Path) -
 
 def scores(dice: np.ndarray) -> Scores:
     blank = np.zeros(dice.shape, bool)
-    return Scores(image_ids=tuple(map(str, range(len(dice)))), dice=dice, there=blank, found=blank,
-                  groups=np.arange(len(dice)), knows_duplicates=True)  # fmt: skip
+    return Scores(
+        image_ids=tuple(map(str, range(len(dice)))),
+        dice=dice,
+        there=blank,
+        found=blank,
+        groups=np.arange(len(dice)),
+        knows_duplicates=True,
+    )
 
 
 def test_the_verdict_names_images_trainings_and_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,16 +154,28 @@ def test_the_verdict_names_images_trainings_and_seeds(monkeypatch: pytest.Monkey
         (of("a", 0.0), of("b", 0.02), f"b is better than a by 0.0200 {by}"),
         (of("a", 0.0), of("b", -0.02), f"b is worse than a by 0.0200 {by.replace('+', '-')}"),
         (of("a", 0.0), of("b", 0.0), "b and a: their scores differ on no image"),
-        (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(few),)),
-         "b and a: their scores differ on 3 images, near-duplicates counted once: too few to decide which is better"),
-        (of("a", 0.0), comparing._Candidate(name="b", scores=(scores(hard[::-1]),)),
-         "no significant difference between b and a on 1,000 images"),
-        (of("a", 0.0), of("b", 0.05, -0.02, 0.01),
-         "no significant difference between b and a on 1,000 images and 3 trainings"),
+        (
+            of("a", 0.0),
+            comparing._Candidate(name="b", scores=(scores(few),)),
+            "b and a: their scores differ on 3 images, near-duplicates counted once: too few to decide which is better",
+        ),
+        (
+            of("a", 0.0),
+            comparing._Candidate(name="b", scores=(scores(hard[::-1]),)),
+            "no significant difference between b and a on 1,000 images",
+        ),
+        (
+            of("a", 0.0),
+            of("b", 0.05, -0.02, 0.01),
+            "no significant difference between b and a on 1,000 images and 3 trainings",
+        ),
         (of("a", 0.0, runs=True), of("b", 0.02, runs=True), f"b is better than a by 0.0200 {by}{but}"),
-        (of("a", 0.0, runs=True), of("s", 0.02, runs=True),
-         "s and a differ only by seed: their difference is training noise"),
-    ):  # fmt: skip
+        (
+            of("a", 0.0, runs=True),
+            of("s", 0.02, runs=True),
+            "s and a differ only by seed: their difference is training noise",
+        ),
+    ):
         found = comparing.differences(other.scores, first.scores)[-1]
         assert comparing._verdict(other, first, found) == words
 
@@ -178,8 +201,9 @@ def test_masks_of_several_trainings_are_their_mean() -> None:
     some[:4, 0] = True
     one, two, other = (scores(np.ones((6, 2))) for _ in range(3))
     two = dataclasses.replace(two, found=some)
-    rows = comparing._rows([comparing._Candidate(name="a", scores=(one, one, two)),
-                            comparing._Candidate(name="b", scores=(other,))])  # fmt: skip
+    rows = comparing._rows(
+        [comparing._Candidate(name="a", scores=(one, one, two)), comparing._Candidate(name="b", scores=(other,))]
+    )
     assert [found.predicted_masks for found in rows[0].score.by_class] == pytest.approx([4 / 3, 0])
     result = CompareResult(rows=rows, folder=Path("out"), has_plot=False)
     assert "| 1.3 |" in markdown(result)
@@ -194,9 +218,11 @@ def test_runs_are_compared_on_their_holdout(trained, members, tmp_path: Path) ->
     one, two = result.rows
     assert one.score == scoring.score(ScoreConfig(runs=(trained[1],)))
     assert two.score.mean_dice == scoring.score(ScoreConfig(runs=(other,))).mean_dice
-    assert one.parameters == two.parameters == sum(
-        value.numel() for value in run_folder.load_network(other, model_card.read_card(other)).parameters()
-    )  # fmt: skip
+    assert (
+        one.parameters
+        == two.parameters
+        == sum(value.numel() for value in run_folder.load_network(other, model_card.read_card(other)).parameters())
+    )
     assert one.training_s is not None
     assert one.training_s > 0
     assert one.images_per_s is not None
@@ -225,8 +251,9 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
 ) -> None:
     data = make_data(images=45)
     train = TrainConfig(data=data, models=tmp_path / "models", epochs=1, average_decay=0.5)
-    config = CompareConfig(candidates=("unet-small", "linknet-small"), train=train, seeds=(0, 3), out=tmp_path / "out",
-                           batch_size=4)  # fmt: skip
+    config = CompareConfig(
+        candidates=("unet-small", "linknet-small"), train=train, seeds=(0, 3), out=tmp_path / "out", batch_size=4
+    )
     searched, search = [], threshold_search.search
     monkeypatch.setattr(threshold_search, "search", lambda config, progress: searched.append(config) or search(config))
     result = comparing.compare(config)
@@ -235,8 +262,11 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == names
     cards = [model_card.read_card(tmp_path / "models" / name) for name in names]
     assert [(card.arch, card.config["seed"]) for card in cards] == [
-        ("linknet-small", 0), ("linknet-small", 3), ("unet-small", 0), ("unet-small", 3)
-    ]  # fmt: skip
+        ("linknet-small", 0),
+        ("linknet-small", 3),
+        ("unet-small", 0),
+        ("unet-small", 3),
+    ]
     assert len(result.rows[0].trainings) == len(result.rows[1].trainings) == 2
     assert result.rows[0].score.mean_dice == pytest.approx(np.mean(result.rows[0].trainings))
     alone = [scoring.score(ScoreConfig(runs=(tmp_path / "models" / name,))).mean_dice for name in names]

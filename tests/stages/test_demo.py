@@ -34,8 +34,10 @@ def test_a_demo_ends_with_scores_figures_a_report_and_the_next_commands(
     page = out / "report" / "index.html"
     assert f"look at {page}" in printed
     assert opened == [page.as_uri()] * 2
-    figures = [out / "comparison" / "comparison.png", *(out / "models" / "unet" / f"{name}.png" for name in
-               ("history", "thresholds"))]  # fmt: skip
+    figures = [
+        out / "comparison" / "comparison.png",
+        *(out / "models" / "unet" / f"{name}.png" for name in ("history", "thresholds")),
+    ]
     assert ", ".join(map(str, figures)) in printed
     assert all(path.stat().st_size > 1000 for path in (page, *figures))
     assert (out / "submissions" / "linknet.csv").is_file()
@@ -52,8 +54,9 @@ def test_an_easy_set_has_larger_defects_and_calm_steel() -> None:
         for plan in (usual, easy)
     ]
     assert 2.5 * areas[0] < areas[1] < 0.5
-    clean = [series.SetPlan(seed=3, size=(64, 256), defect_share=0.0, difficulty=plan.difficulty)
-             for plan in (usual, easy)]  # fmt: skip
+    clean = [
+        series.SetPlan(seed=3, size=(64, 256), defect_share=0.0, difficulty=plan.difficulty) for plan in (usual, easy)
+    ]
     spread = [
         sum(float(series.draw_image(plan, series.TRAIN, number)[0].std()) for number in range(30)) for plan in clean
     ]

@@ -285,8 +285,14 @@ def test_ids_with_dots_and_ids_that_differ_in_the_ending(tmp_path: Path) -> None
     table.write_text("ImageId,ClassId,EncodedPixels\n" + rows)
     decode(DecodeConfig(table=table, out=masks, size=(3, 4)))
     assert sorted(path.name for path in masks.iterdir()) == [
-        "a.b_1.png", "a.c_1.png", "d.jpg_1.png", "d.png_1.png", "plate.001_1.png", "plate.002_1.png", "z.jpg.png_1.png",
-    ]  # fmt: skip
+        "a.b_1.png",
+        "a.c_1.png",
+        "d.jpg_1.png",
+        "d.png_1.png",
+        "plate.001_1.png",
+        "plate.002_1.png",
+        "z.jpg.png_1.png",
+    ]
     encode(EncodeConfig(masks=masks, out=back, images=table))
     assert back.read_text() == table.read_text()
 
@@ -299,8 +305,10 @@ def test_the_images_say_the_size(tmp_path: Path) -> None:
     config = DecodeConfig(table=table, out=masks, images=images)
     decode(config)
     assert {path.name: cv2.imread(str(path)).shape[:2] for path in masks.iterdir()} == {
-        "a_1.png": (3, 4), "d_1.png": (6, 2), "d_2.png": (6, 2),
-    }  # fmt: skip
+        "a_1.png": (3, 4),
+        "d_1.png": (6, 2),
+        "d_2.png": (6, 2),
+    }
     again = dataclasses.replace(config, out=tmp_path / "again")
     assert "a.jpg: 3x4 pixels, but --size is 4x3. The size is" in fault(dataclasses.replace(again, size=(4, 3)))
     assert "t.csv: a file, not a folder" in fault(dataclasses.replace(again, images=table))
@@ -469,8 +477,9 @@ def test_how_names_are_read_is_said(tmp_path: Path, heard: Any) -> None:
     config = EncodeConfig(masks=tmp_path / "masks", out=tmp_path / "t.csv", classes=8)
     encode(config, heard)
     assert heard.lines == [
-        "names are read as In_8.png -> image In.jpg, class 8", f"ignored in {tmp_path / 'masks'}: more/, notes.txt",
-    ]  # fmt: skip
+        "names are read as In_8.png -> image In.jpg, class 8",
+        f"ignored in {tmp_path / 'masks'}: more/, notes.txt",
+    ]
 
 
 def test_images_settle_what_a_name_means(tmp_path: Path) -> None:
@@ -588,6 +597,9 @@ def test_class_ids_with_gaps_get_no_rows_in_between(tmp_path: Path) -> None:
         save(tmp_path / "images" / name, np.zeros((2, 2)))
     encode(EncodeConfig(masks=tmp_path / "masks", out=out, layout="original", images=tmp_path / "images"))
     assert [row.split(",")[0] for row in out.read_text().splitlines()[1:]] == [
-        "a.jpg_2", "a.jpg_7", "b.jpg_2", "b.jpg_7",
-    ]  # fmt: skip
+        "a.jpg_2",
+        "a.jpg_7",
+        "b.jpg_2",
+        "b.jpg_7",
+    ]
     assert read_table(out).class_ids == (2, 7)

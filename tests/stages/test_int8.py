@@ -189,12 +189,15 @@ def test_one_level_that_crosses_a_threshold_is_no_loss() -> None:
         return gains
 
     before, after = gains_with(127), gains_with(128)
-    choice = Choice(rule=ClassPostprocess(), mean_dice=1.0, mean_dice_default=1.0, mean_dice_never=1.0, images=80,
-                    present=0)  # fmt: skip
+    choice = Choice(
+        rule=ClassPostprocess(), mean_dice=1.0, mean_dice_default=1.0, mean_dice_never=1.0, images=80, present=0
+    )
     searched = Searched(
         chosen=Chosen(choices=(choice,), mean_dice_held_out=None, interval_held_out=None),
-        gains=[before], groups=np.arange(80), counted=(0,),
-    )  # fmt: skip
+        gains=[before],
+        groups=np.arange(80),
+        counted=(0,),
+    )
     drop = int8_run.dice_of([before], searched).mean() - int8_run.dice_of([after], searched).mean()
     assert drop == pytest.approx(1 / 9 / 80)  # at the threshold alone 1 / 80: more than --max-drop
 
@@ -231,9 +234,13 @@ Changed = Callable[[dict[str, Any]], None]
 
 
 def test_wrong_requests_are_refused_before_any_work(
-    made: Made, trained: tuple[Path, Path], members: dict[str, Path], tmp_path: Path, with_openvino: None,
+    made: Made,
+    trained: tuple[Path, Path],
+    members: dict[str, Path],
+    tmp_path: Path,
+    with_openvino: None,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(int8_run, "quantise_run", lambda *_, **__: pytest.fail("it begins"))
 
     def error_of(kind: type[Exception], **changes: Any) -> str:
@@ -255,8 +262,9 @@ def test_wrong_requests_are_refused_before_any_work(
     for value in (-0.1, 1.1, float("nan")):
         assert "drop of mean Dice" in error_of(UsageError, max_drop=value)
     every = error_of(InputError, run=members["every"])
-    assert every.endswith("was trained on every image: no validation fold is left to check int8 on. "
-                          "Quantise a run with a fold")  # fmt: skip
+    assert every.endswith(
+        "was trained on every image: no validation fold is left to check int8 on. Quantise a run with a fold"
+    )
     assert "model.safetensors is missing" in error_of(RunError, run=made.folder)
     assert "exists already" in error_of(InputError, out=made.folder)
     assert "no such data folder" in error_of(InputError, data=tmp_path / "gone")

@@ -26,8 +26,11 @@ def test_a_command_killed_at_any_file_operation_is_resumed(
     (tmp_path / "folder").mkdir()
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("killed.py"), command, images, run, tmp_path / "folder"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
     kills = [line for line in lines if line.startswith("kill ")]

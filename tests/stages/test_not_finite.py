@@ -125,8 +125,13 @@ def test_in_an_ensemble_the_run_at_fault_and_the_image_are_named(
     monkeypatch.setattr(run_folder, "load_network", marked)
     monkeypatch.setattr(engines, "with_folded_norms", lambda member: member)
     monkeypatch.setattr(engines, "half_type", lambda _: None)
-    config = PredictConfig(images=tuple(paths), runs=(good, copied), out=tmp_path / "s.csv", engine="torch",
-                           thresholds=good / run_folder.THRESHOLDS)  # fmt: skip
+    config = PredictConfig(
+        images=tuple(paths),
+        runs=(good, copied),
+        out=tmp_path / "s.csv",
+        engine="torch",
+        thresholds=good / run_folder.THRESHOLDS,
+    )
     with pytest.raises(RunError, match=rf"damaged gives numbers that are not finite: for .*{paths[20].name}"):
         prediction.predict(config)
     assert not (tmp_path / "s.csv").exists()
@@ -197,8 +202,10 @@ def test_a_full_memory_is_not_reported_as_damage(
 
     monkeypatch.setattr("safetensors.torch.load_file", full)
     monkeypatch.setattr(torch, "load", full)
-    for work, file in ((lambda: run_folder.load_network(copied, model_card.read_card(copied)), run_folder.WEIGHTS),
-                       (lambda: run_folder.read_checkpoint(copied), run_folder.CHECKPOINT)):  # fmt: skip
+    for work, file in (
+        (lambda: run_folder.load_network(copied, model_card.read_card(copied)), run_folder.WEIGHTS),
+        (lambda: run_folder.read_checkpoint(copied), run_folder.CHECKPOINT),
+    ):
         with pytest.raises((SeverstalError, MemoryError)) as caught:
             work()
         assert "damaged" not in str(caught.value).replace("models/damaged", "")

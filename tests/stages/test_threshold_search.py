@@ -101,8 +101,9 @@ def test_pooled_folds_are_searched_as_one_set(members: dict[str, Path], tmp_path
         for name in ("a", "c")
     ]
     assert result.images == sum(one.images for one in alone)
-    for at_half, *of_runs in zip(*([choice.mean_dice_default for choice in found.choices]
-                                   for found in (result, *alone)), strict=True):  # fmt: skip
+    for at_half, *of_runs in zip(
+        *([choice.mean_dice_default for choice in found.choices] for found in (result, *alone)), strict=True
+    ):
         total = sum(dice * one.images for dice, one in zip(of_runs, alone, strict=True))
         assert at_half == pytest.approx(total / result.images, abs=1e-9)
     written = json.loads(result.path.read_text())

@@ -86,8 +86,10 @@ def test_a_training_killed_in_mid_epoch_and_resumed_gives_the_same_bits(
     # 20 training images are 5 steps per epoch: step 11 is in the third epoch
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_AT_STEP, data, tmp_path / "killed", "11", repr(settings)],
-        check=False, capture_output=True, timeout=900,
-    )  # fmt: skip
+        check=False,
+        capture_output=True,
+        timeout=900,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     folder = tmp_path / "killed" / whole.name
     assert len(run_folder.read_checkpoint(folder)["history"]) == 2
@@ -612,8 +614,9 @@ def test_networks_that_do_not_fit_the_images_are_refused_before_the_training(
 
 
 def test_a_small_set_is_noted_with_how_few_steps_it_trains(make_data, heard, tmp_path: Path) -> None:
-    config = TrainConfig(data=make_data(images=12), arch="unet-small", epochs=1, fold=None, models=tmp_path / "models",
-                         batch_size=4)  # fmt: skip
+    config = TrainConfig(
+        data=make_data(images=12), arch="unet-small", epochs=1, fold=None, models=tmp_path / "models", batch_size=4
+    )
     training.train(config, heard)
     images = model_card.read_card(tmp_path / "models/unet-small-nofold").train_images
     steps = math.ceil(images / 4)

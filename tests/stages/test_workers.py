@@ -40,15 +40,33 @@ RESUME = launching.REMEDY
 
 def _options(config: TrainConfig) -> list[str]:
     """The command line of `config`, without the number of devices."""
-    return ["train", "--data", str(config.data), "--models", str(config.models), "--arch", config.arch,
-            "--epochs", str(config.epochs), "--batch-size", str(config.batch_size)]  # fmt: skip
+    return [
+        "train",
+        "--data",
+        str(config.data),
+        "--models",
+        str(config.models),
+        "--arch",
+        config.arch,
+        "--epochs",
+        str(config.epochs),
+        "--batch-size",
+        str(config.batch_size),
+    ]
 
 
 def _run(*command: str, **settings: str) -> "subprocess.Popen[str]":
     """Start Python as from a terminal: it and its children are a session, and Ctrl-C goes to all of them."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"} | settings
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, text=True, start_new_session=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def _alive(session: int) -> dict[int, str]:
@@ -114,8 +132,15 @@ def test_devices_that_train_listen_at_the_loopback_only_and_do_not_outlive_the_c
     """The folder where they meet is removed, too, though the process that would remove it was killed."""
     (tmp_path / "temporary").mkdir()
     config = TrainConfig(data=trained[0], models=tmp_path, arch="unet-small", epochs=10_000)
-    process = _run("-m", "severstal_cli", *_options(config), "--devices", "2", TMPDIR=str(tmp_path / "temporary"),
-                   GLOO_SOCKET_IFNAME=_another_interface())  # fmt: skip
+    process = _run(
+        "-m",
+        "severstal_cli",
+        *_options(config),
+        "--devices",
+        "2",
+        TMPDIR=str(tmp_path / "temporary"),
+        GLOO_SOCKET_IFNAME=_another_interface(),
+    )
     assert process.stderr is not None
     addresses: set[str] = set()
     for _ in range(2):  # lines: the start and the first epoch
@@ -149,10 +174,25 @@ def configs(trained, tmp_path_factory: pytest.TempPathFactory) -> list[TrainConf
     time limit, and in the fourth one the half precision of the second worker is wrong.
     """
     data, _ = trained
-    whole = TrainConfig(data=data, models=tmp_path_factory.mktemp("models"), arch="unet-small", epochs=3, batch_size=4,
-                        devices=2, name="whole")  # fmt: skip
-    plain = replace(whole, name="plain", epochs=2, batch_size=3, step_images=6, warmup_share=0.0, dice_weight=0.0,
-                    precision="32-true")  # fmt: skip
+    whole = TrainConfig(
+        data=data,
+        models=tmp_path_factory.mktemp("models"),
+        arch="unet-small",
+        epochs=3,
+        batch_size=4,
+        devices=2,
+        name="whole",
+    )
+    plain = replace(
+        whole,
+        name="plain",
+        epochs=2,
+        batch_size=3,
+        step_images=6,
+        warmup_share=0.0,
+        dice_weight=0.0,
+        precision="32-true",
+    )
     timed = replace(whole, name="timed", epochs=10_000, time_limit_s=1.5)
     half = replace(whole, name="half", epochs=1, crop_widths_px=(32,), precision="bf16-mixed")
 
@@ -218,8 +258,11 @@ def test_a_killed_worker_ends_all_with_one_line_and_torchrun_resumes_with_the_sa
     assert output.out == ""
     assert output.err.splitlines()[-1] == f"severstal: worker 2 of 2 was killed (signal 9). {RESUME}"
     assert [line.split(":")[0] for line in output.err.splitlines()] == [
-        "unet-small-fold0", "note", "epoch 1/3", "severstal",
-    ]  # fmt: skip
+        "unet-small-fold0",
+        "note",
+        "epoch 1/3",
+        "severstal",
+    ]
 
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
     process = _run(*torchrun, "-m", "severstal_cli", *_options(config), "--resume")
@@ -270,8 +313,10 @@ def test_ctrl_c_ends_all(trained, tmp_path: Path) -> None:
     assert process.returncode == 130, err
     assert out == ""
     rest = [line for line in err.splitlines() if line and not re.match(r"epoch \d|unet-small-fold0: \d", line)]
-    assert rest == [f"{tmp_path}/unet-small-fold0: give --resume to continue after the last complete epoch, "
-                    "if there is one", "severstal: interrupted"]  # fmt: skip
+    assert rest == [
+        f"{tmp_path}/unet-small-fold0: give --resume to continue after the last complete epoch, if there is one",
+        "severstal: interrupted",
+    ]
     assert _all_end(process.pid)
 
 

@@ -115,8 +115,12 @@ def test_an_image_of_full_difficulty_shows_each_at_its_share(monkeypatch):
     for seed in range(400):
         rng = np.random.default_rng(seed)
         draw_surface(rng, draw_roll(rng), (32, 64), np.zeros(64, bool))
-    for add, share in ((lookalikes.add_tongues, 0.3), (lookalikes.add_splashes, 0.05), (lookalikes.add_grit, 0.25),
-                       (lookalikes.add_checker_plate, 0.05)):  # fmt: skip
+    for add, share in (
+        (lookalikes.add_tongues, 0.3),
+        (lookalikes.add_splashes, 0.05),
+        (lookalikes.add_grit, 0.25),
+        (lookalikes.add_checker_plate, 0.05),
+    ):
         assert 0.5 * share < counted[add.__name__] / 400 < 1.6 * share
 
 

@@ -182,8 +182,10 @@ def _in_openvino(
         exact = partial(engine_in, None, emulate_int8=True)
         if multiplies_int8():
             return CheckedInt8(engine_in(half), exact, fabric, name=name, progress=progress)
-        progress.log(f"{name}: this processor has neither VNNI nor AMX, without which sums of int8 overflow: using "
-                     "float32; the run that it was exported from is as fast")  # fmt: skip
+        progress.log(
+            f"{name}: this processor has neither VNNI nor AMX, without which sums of int8 overflow: using "
+            "float32; the run that it was exported from is as fast"
+        )
         return exact()
     if half is None:
         return engine_in(None)

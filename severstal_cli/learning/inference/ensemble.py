@@ -100,8 +100,9 @@ def runs_for(
     if len(searched) < 2 and (thresholds.parent / model_card.CARD).is_file():
         return (thresholds.parent,)
     if missing := [name for name in searched if not Path(name).is_dir()]:
-        raise RunError(f"{thresholds} was searched for runs that do not exist", ", ".join(missing),
-                       "Name them with --model")  # fmt: skip
+        raise RunError(
+            f"{thresholds} was searched for runs that do not exist", ", ".join(missing), "Name them with --model"
+        )
     return tuple(map(Path, searched)) or (best_run(models, progress),)
 
 
@@ -133,8 +134,14 @@ def read(
             run_folder.read_thresholds(thresholds, classes=cards[0].classes, remedy="Check the path"),
         )
     tta.views_of(rules.tta)
-    return Ensemble(folders=tuple(folders), cards=cards, weights=_uneven(weights or rules.weights_for(folders) or ()),
-                  views=views or rules.tta, thresholds_path=path, thresholds=rules)  # fmt: skip
+    return Ensemble(
+        folders=tuple(folders),
+        cards=cards,
+        weights=_uneven(weights or rules.weights_for(folders) or ()),
+        views=views or rules.tta,
+        thresholds_path=path,
+        thresholds=rules,
+    )
 
 
 def _uneven(weights: Sequence[float]) -> tuple[float, ...]:

@@ -23,8 +23,9 @@ def check(form: str, *, int8: bool = False) -> None:
     if form not in FORMATS:
         raise UsageError("unknown format", form, f"Choose one of {', '.join(FORMATS)}")
     if int8 and form != "openvino":  # measured: docs/prediction.md
-        raise UsageError(f"int8 is no gain with --format {form}", "ONNX Runtime is slow in int8",
-                         "Give --format openvino")  # fmt: skip
+        raise UsageError(
+            f"int8 is no gain with --format {form}", "ONNX Runtime is slow in int8", "Give --format openvino"
+        )
     missing = [name for name in (*_NEEDS[form], *["nncf"] * int8) if not importlib.util.find_spec(name)]
     if missing:
         raise MachineError(f"{', '.join(missing)} is not installed", "", f"Install it: pip install 'severstal[{form}]'")

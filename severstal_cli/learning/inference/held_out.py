@@ -118,8 +118,11 @@ def open_validation(
     cards = run_folder.read_cards(folders)
     for folder, card in zip(folders, cards, strict=True):
         if card.fold is None:
-            raise InputError(f"{folder} was trained on every image", "none is left to search thresholds on",
-                             "Take the thresholds of a run with a fold: predict --thresholds FILE")  # fmt: skip
+            raise InputError(
+                f"{folder} was trained on every image",
+                "none is left to search thresholds on",
+                "Take the thresholds of a run with a fold: predict --thresholds FILE",
+            )
     subset = _open(folders, cards, [(str(card.fold),) for card in cards], data, progress, weights)
     if len(folders) > 1:
         progress.log(_pooling_line(subset))
@@ -147,8 +150,11 @@ def open_unseen(folders: Sequence[Path], data: Path | None, progress: Progress) 
     left_out = [((str(card.fold),) if card.fold is not None else ()) + holdout for card in cards]
     for folder, parts in zip(folders, left_out, strict=True):
         if not parts:
-            raise InputError(f"{folder} was trained on every image", "it cannot judge annotations that it learnt",
-                             "Give runs with a fold, as of train --fold all")  # fmt: skip
+            raise InputError(
+                f"{folder} was trained on every image",
+                "it cannot judge annotations that it learnt",
+                "Give runs with a fold, as of train --fold all",
+            )
     subset = _open(folders, cards, left_out, data, progress, ())
     progress.log(_pooling_line(subset, for_thresholds=False))
     return subset
@@ -172,13 +178,19 @@ def _open(
             ("split", card.split_fingerprint, split.fingerprint),
         ):
             if trained != current:
-                raise RunError(f"{folder} was trained with another {kind} than that of {data_folder.folder}",
-                               f"{kind} {trained}, now {current}", "Restore it, or train again")  # fmt: skip
+                raise RunError(
+                    f"{folder} was trained with another {kind} than that of {data_folder.folder}",
+                    f"{kind} {trained}, now {current}",
+                    "Restore it, or train again",
+                )
         _check_pixels(folder, card, data_folder, progress)
     missing = sorted(set().union(*left_out) - set(split.subset_names()))
     if missing:
-        raise InputError(f"{data_folder.folder} has no images to score", f"its split has no {missing[0]}",
-                         "Split with --holdout above 0, and train again")  # fmt: skip
+        raise InputError(
+            f"{data_folder.folder} has no images to score",
+            f"its split has no {missing[0]}",
+            "Split with --holdout above 0, and train again",
+        )
     weights = tuple(weights) or (1.0,) * len(cards)
     members_of: dict[str, list[int]] = {part: [] for part in split.subset_names()}
     for number, (parts, weight) in enumerate(zip(left_out, weights, strict=True)):
@@ -204,14 +216,21 @@ def _check_pixels(folder: Path, card: model_card.ModelCard, data_folder: DataFol
     cache = data_folder.cache
     if card.pixels_fingerprint is None:
         if cache.bits not in (None, FULL_DEPTH):
-            raise RunError(f"{folder} was trained by an earlier version, which read 16-bit images too dark",
-                           f"those of {data_folder.folder} use {cache.bits} bits", "Train again")  # fmt: skip
-        progress.log(f"{folder} was trained by an earlier version, so changes of the pixels of {data_folder.folder} "
-                     "since then cannot be detected")  # fmt: skip
+            raise RunError(
+                f"{folder} was trained by an earlier version, which read 16-bit images too dark",
+                f"those of {data_folder.folder} use {cache.bits} bits",
+                "Train again",
+            )
+        progress.log(
+            f"{folder} was trained by an earlier version, so changes of the pixels of {data_folder.folder} "
+            "since then cannot be detected"
+        )
     elif card.pixels_fingerprint != cache.pixels_fingerprint:
-        raise RunError(f"the images of {data_folder.folder} have changed since {folder} was trained",
-                       f"pixels {card.pixels_fingerprint}, now {cache.pixels_fingerprint}",
-                       "Restore them, or train again")  # fmt: skip
+        raise RunError(
+            f"the images of {data_folder.folder} have changed since {folder} was trained",
+            f"pixels {card.pixels_fingerprint}, now {cache.pixels_fingerprint}",
+            "Restore them, or train again",
+        )
 
 
 def batches_ahead() -> int:
@@ -227,6 +246,7 @@ def _pooling_line(subset: Subset, *, for_thresholds: bool = True) -> str:
         for share in subset.shares
     ]
     if for_thresholds and len(subset.shares) > 1:
-        folds.append("note: thresholds are tuned on out-of-fold predictions, i.e. fewer models per image than "
-                     "`predict` averages")  # fmt: skip
+        folds.append(
+            "note: thresholds are tuned on out-of-fold predictions, i.e. fewer models per image than `predict` averages"
+        )
     return "; ".join(folds)

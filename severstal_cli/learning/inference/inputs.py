@@ -52,8 +52,11 @@ def read_task(config: PredictConfig, progress: Progress = SILENT) -> Task:
     existing = {path.resolve(): path for path in written if path.exists()}
     inputs = {path.resolve() for path in (*paths, config.sample) if path is not None} if existing else set()
     if lost := existing.keys() & inputs:
-        raise InputError(f"{existing[min(lost)]} would be overwritten", "it is an image or the sample",
-                         "Choose another name for --out")  # fmt: skip
+        raise InputError(
+            f"{existing[min(lost)]} would be overwritten",
+            "it is an image or the sample",
+            "Choose another name for --out",
+        )
     if config.masks is not None:
         files.check_writable(config.masks / f"{paths[0].stem}.png")
         drawing.check_overlay_paths(config.masks, paths)
@@ -84,9 +87,11 @@ def _wanted(paths: list[Path], sample: mask_table.Sample | None) -> list[Path]:
     by_id = image_files.paths_by_id(paths)
     missing = [image_id for image_id in sample.image_ids if image_id not in by_id]
     if missing:
-        raise InputError("images that the sample asks for are missing",
-                         f"{len(missing)}, first {missing[0]}{image_files.same_stem_hint(missing[0], by_id)}",
-                         "Give the folder that the sample belongs to")  # fmt: skip
+        raise InputError(
+            "images that the sample asks for are missing",
+            f"{len(missing)}, first {missing[0]}{image_files.same_stem_hint(missing[0], by_id)}",
+            "Give the folder that the sample belongs to",
+        )
     return [by_id[image_id] for image_id in sample.image_ids]
 
 
@@ -102,8 +107,11 @@ def bits_in_use(paths: Sequence[Path], cards: Sequence[ModelCard], progress: Pro
         return None
     known = sorted({card.bits for card in cards if card.bits is not None})
     if len(known) > 1:
-        raise InputError("runs of 16-bit images with different bits in use cannot be averaged",
-                         " and ".join(f"{bits} bits" for bits in known), "Use runs of the same data")  # fmt: skip
+        raise InputError(
+            "runs of 16-bit images with different bits in use cannot be averaged",
+            " and ".join(f"{bits} bits" for bits in known),
+            "Use runs of the same data",
+        )
     depth: surveys.Depth | None
     if known:
         depth, why = surveys.Depth(bits=known[0], files=len(headers.deep)), "as in the training"
@@ -121,8 +129,11 @@ def _classes_to_write(config: PredictConfig, sample: mask_table.Sample | None, c
     """`Task.classes`. Raises InputError: a layout with all rows has no room for all classes of the runs."""
     asked = max((class_id for _, class_id in sample.rows), default=0) if sample else 0
     if asked and asked < classes and _layout(config, sample).form.has_all_rows:
-        raise InputError(f"{config.sample} asks for classes 1 to {asked}", f"the runs predict {classes}",
-                         "Use a run with as many classes, or give --layout current")  # fmt: skip
+        raise InputError(
+            f"{config.sample} asks for classes 1 to {asked}",
+            f"the runs predict {classes}",
+            "Use a run with as many classes, or give --layout current",
+        )
     return max(asked, classes)
 
 

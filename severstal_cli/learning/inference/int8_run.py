@@ -74,9 +74,12 @@ class _Validation:
         self, part: held_out.Subset, views: str, member: Probs | None
     ) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         return part.levels(
-            views=views, exclusive=part.cards[0].exclusive, batch_size=self.batch_size, progress=self.progress,
+            views=views,
+            exclusive=part.cards[0].exclusive,
+            batch_size=self.batch_size,
+            progress=self.progress,
             members=None if member is None else [member],
-        )  # fmt: skip
+        )
 
 
 def dice_of(gains: Sequence[PerImageGains], before: Searched) -> NDArray[np.float64]:
@@ -127,8 +130,10 @@ def quantise_run(
     after = validation.search(found)
     dice_after = float(dice_of(after.gains, before).mean())
     if (drop := dice_before - dice_after) > max_drop:
-        progress.log(f"{run}: int8 loses {drop:.4f} of mean Dice, more than {max_drop:g}: looking for the layers that "
-                     f"cost most, among {len(possible)}, to keep them in floating point")  # fmt: skip
+        progress.log(
+            f"{run}: int8 loses {drop:.4f} of mean Dice, more than {max_drop:g}: looking for the layers that "
+            f"cost most, among {len(possible)}, to keep them in floating point"
+        )
         quantised = int8.quantise_within(model, images, _validate(validation, before), len(part.image_ids), max_drop)
         found = opened(quantised)
         after = validation.search(found)
@@ -138,18 +143,21 @@ def quantise_run(
     if drop > max_drop or not layers:
         why = f"{dice_before:.4f} before and {dice_after:.4f} after, --max-drop is {max_drop:g}"
         why += "" if layers else ", and no layer is left in int8"
-        raise RunError(f"{run} loses too much mean Dice by int8", why,
-                       "Give a higher --max-drop, or leave out --int8")  # fmt: skip
+        raise RunError(f"{run} loses too much mean Dice by int8", why, "Give a higher --max-drop, or leave out --int8")
     return Quantised(
         searched=after,
         validation_dice=validation.dice_at_half(found, after),
         int8=Int8(
-            calibration_images=len(calibration), dice_before=dice_before, dice_after=dice_after,
-            max_drop=max_drop, tta=views, layers=len(layers),
+            calibration_images=len(calibration),
+            dice_before=dice_before,
+            dice_after=dice_after,
+            max_drop=max_drop,
+            tta=views,
+            layers=len(layers),
             kept=tuple(name for name in possible if name not in layers),
             versions={name: version(name) for name in ("nncf", "openvino")},
         ),
-    )  # fmt: skip
+    )
 
 
 def _validate(

@@ -32,8 +32,14 @@ def with_fixed_padding(network: Network) -> Network:
     def unpadded(part: Any) -> nn.Module:
         """The step without its padding."""
         if isinstance(part, Conv2dSame):
-            plain: Any = nn.Conv2d(part.in_channels, part.out_channels, _pair(part.kernel_size), _pair(part.stride),
-                                   dilation=_pair(part.dilation), groups=part.groups)  # fmt: skip
+            plain: Any = nn.Conv2d(
+                part.in_channels,
+                part.out_channels,
+                _pair(part.kernel_size),
+                _pair(part.stride),
+                dilation=_pair(part.dilation),
+                groups=part.groups,
+            )
             plain.weight, plain.bias = part.weight, part.bias
         elif isinstance(part, MaxPool2dSame):
             plain = nn.MaxPool2d(part.kernel_size, part.stride, 0, part.dilation, ceil_mode=part.ceil_mode)

@@ -50,9 +50,11 @@ def load(encoder: nn.Module, name: str, path: Path, in_channels: int) -> str:
         raise InputError(f"{path} holds no weights", "no table of tensors", "Give a state dict")
     fits, foreign = _matched(own, given, name, path)
     if len(foreign) > _FOREIGN * len(fits):
-        raise InputError(f"{path} is of another encoder than {name}",
-                         f"{len(foreign)} of its weights match none of the encoder's, {listed(foreign, 3)}",
-                         _REMEDY)  # fmt: skip
+        raise InputError(
+            f"{path} is of another encoder than {name}",
+            f"{len(foreign)} of its weights match none of the encoder's, {listed(foreign, 3)}",
+            _REMEDY,
+        )
     weights = {key: _shaped(given[other], own[key], other, path, in_channels) for key, other in fits.items()}
     # not the encoder's own method: in some encoders it has no `strict`, and drops or renames keys again
     nn.Module.load_state_dict(encoder, weights, strict=False)
@@ -115,8 +117,11 @@ def _matched(
         found = f"it has {listed(list(given), 3)}, the encoder {listed(list(bare.values()), 3)}"
         raise InputError(f"{path} does not fit {name}", found, _REMEDY)
     fits = {key: normalised[prefix + short] for short, key in bare.items() if prefix + short in normalised}
-    beyond = {short.removeprefix(prefix): key for short, key in normalised.items()
-              if short.startswith(prefix) and short.removeprefix(prefix) not in bare}  # fmt: skip
+    beyond = {
+        short.removeprefix(prefix): key
+        for short, key in normalised.items()
+        if short.startswith(prefix) and short.removeprefix(prefix) not in bare
+    }
     missing = sorted(key for key in own.keys() - fits.keys() if not key.endswith(_BUFFERS))
     if missing:
         others = f"; the file has {listed(sorted(beyond.values()), 3)}" if beyond else ""
@@ -185,8 +190,11 @@ def _shaped(value: Tensor, own: Tensor, key: str, path: Path, in_channels: int) 
         found = f"{key} is {tuple(value.shape)}, not {tuple(own.shape)}"
         raise InputError(f"{path} does not fit the encoder", found, _REMEDY)
     if own.is_floating_point() and not value.is_floating_point():
-        raise InputError(f"{path} does not fit the encoder", f"{key} is of type {value.dtype}",
-                         "Give weights of a floating-point type")  # fmt: skip
+        raise InputError(
+            f"{path} does not fit the encoder",
+            f"{key} is of type {value.dtype}",
+            "Give weights of a floating-point type",
+        )
     shaped = shaped.to(own.dtype)
     if not torch.isfinite(shaped).all():
         raise InputError(f"{path} has weights that are not finite", key, "Give another file")

@@ -101,8 +101,11 @@ def check_encoder(encoder: str) -> None:
         raise UsageError("unknown encoder", encoder, _remedy(encoder))
     model = encoder.removeprefix(TIMM)
     if not re.fullmatch(r"\w+(\.\w+)?", model, re.ASCII):
-        raise UsageError("not the name of an encoder", encoder,
-                         "After tu- give the name of a timm model alone, e.g. tu-convnext_tiny")  # fmt: skip
+        raise UsageError(
+            "not the name of an encoder",
+            encoder,
+            "After tu- give the name of a timm model alone, e.g. tu-convnext_tiny",
+        )
     models, sources = _timm()
     name = model.partition(".")[0]
     if name not in models and not any(f"{quote}{name}{quote}" in sources for quote in "'\""):
@@ -125,11 +128,18 @@ def check_weights(encoder: str, weights: str | None) -> None:
             raise InputError("no such file of encoder weights", weights, f"{near}Give a file, or {named}, or none")
     elif encoder.startswith(TIMM):
         if weights != "imagenet":
-            raise UsageError(f"{encoder} has no weights of this name", weights, "For timm they are part of the name: "
-                             "--encoder tu-resnet18.fb_ssl_yfcc100m_ft_in1k --encoder-weights imagenet")  # fmt: skip
+            raise UsageError(
+                f"{encoder} has no weights of this name",
+                weights,
+                "For timm they are part of the name: "
+                "--encoder tu-resnet18.fb_ssl_yfcc100m_ft_in1k --encoder-weights imagenet",
+            )
     elif weights not in ENCODERS[encoder]:
-        raise UsageError(f"{encoder} has no weights of this name", weights,
-                         f"Pass --encoder-weights {', '.join(ENCODERS[encoder])}, none or a file")  # fmt: skip
+        raise UsageError(
+            f"{encoder} has no weights of this name",
+            weights,
+            f"Pass --encoder-weights {', '.join(ENCODERS[encoder])}, none or a file",
+        )
 
 
 def check_run(folder: Path, models: Path = TrainConfig.models) -> None:
@@ -142,8 +152,9 @@ def check_run(folder: Path, models: Path = TrainConfig.models) -> None:
             "no such run", str(folder), f"{near_run(folder, models)}`severstal models` lists the trained runs"
         )
     if not (folder / CARD).exists():
-        raise RunError(f"{folder / CARD} is missing", "",
-                       "The training has not finished its first epoch, or this is no run")  # fmt: skip
+        raise RunError(
+            f"{folder / CARD} is missing", "", "The training has not finished its first epoch, or this is no run"
+        )
 
 
 def check_any_run(models: Path) -> None:
@@ -184,8 +195,11 @@ def check_encoder_of(folder: Path, encoder: str) -> None:
     try:
         check_encoder(encoder)
     except UsageError as error:
-        raise RunError(f"{folder / CARD} names no encoder of this program", str(error),
-                       "Restore the file, or use the versions that wrote it") from error  # fmt: skip
+        raise RunError(
+            f"{folder / CARD} names no encoder of this program",
+            str(error),
+            "Restore the file, or use the versions that wrote it",
+        ) from error
 
 
 def check_has_weights(folder: Path) -> None:
@@ -194,8 +208,11 @@ def check_has_weights(folder: Path) -> None:
         return
     exported = [path.name for path in sorted(folder.glob("model.*")) if path.name != CARD]
     if exported == ["model.pt2"]:
-        raise RunError(f"{folder} has its network as model.pt2 alone", "this format can run code while it is read",
-                       "Export the original run again, with --format onnx or openvino")  # fmt: skip
+        raise RunError(
+            f"{folder} has its network as model.pt2 alone",
+            "this format can run code while it is read",
+            "Export the original run again, with --format onnx or openvino",
+        )
     remedy = "Use the run that it was exported from" if exported else "Train again, or restore the file"
     raise RunError(f"{folder / WEIGHTS_FILE} is missing", ", ".join(exported), remedy)
 

@@ -95,8 +95,8 @@ def build(
     chosen = entry(arch)
     from_file = encoder_weights is not None and encoder_weights not in names.WEIGHTS
     if from_file and not chosen.has_encoder:
-        raise UsageError(f"{arch} has no encoder to load weights into", str(encoder_weights),
-                         "Leave --encoder-weights out")  # fmt: skip
+        what = f"{arch} has no encoder to load weights into"
+        raise UsageError(what, str(encoder_weights), "Leave --encoder-weights out")
     if not chosen.has_encoder:
         return chosen.factory(encoder, None, in_channels, classes, classifier)
     names.check_encoder(encoder)
@@ -153,8 +153,8 @@ def try_out(
         raise refused(error, what) from error
     network.zero_grad(set_to_none=True)
     if tuple(logits.masks.shape[2:]) != shape[1:]:
-        raise InputError(what, f"its masks are {logits.masks.shape[2]} x {logits.masks.shape[3]}",
-                         "Choose another --encoder")  # fmt: skip
+        height, width = logits.masks.shape[2:]
+        raise InputError(what, f"its masks are {height} x {width}", "Choose another --encoder")
     for name, value in network.named_buffers():
         if name in kept:
             value.copy_(kept[name])
@@ -165,8 +165,8 @@ def refused(error: Exception, what: str) -> SeverstalError:
     if isinstance(error, SeverstalError):
         return error
     if "more than 1 value per channel" in str(error):
-        return InputError(what, "batch norm cannot train on one value per channel (a batch of a single image)",
-                          "Use larger crops, or a batch size that leaves no batch with a single image")  # fmt: skip
+        found = "batch norm cannot train on one value per channel (a batch of a single image)"
+        return InputError(what, found, "Use larger crops, or a batch size that leaves no batch with a single image")
     if is_memory(error):
         return MachineError(what, "the memory is too small for it", "Free some, or choose a smaller --encoder")
     return InputError(what, _short(error).rstrip(" .") or type(error).__name__, "Choose another --encoder")

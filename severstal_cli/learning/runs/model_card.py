@@ -118,15 +118,21 @@ def read_card(folder: Path) -> ModelCard:
     with reading(path, ""):
         raw = typed.read_table(path)
     if raw.get("format") != FORMAT:
-        raise RunError(f"{path} is of another version", f"format {raw.get('format')}, this program reads {FORMAT}",
-                       "Train again, or use the version of severstal that wrote it")  # fmt: skip
+        raise RunError(
+            f"{path} is of another version",
+            f"format {raw.get('format')}, this program reads {FORMAT}",
+            "Train again, or use the version of severstal that wrote it",
+        )
     with reading(path, ""):
         card = card_from(raw)
     if card.encoder is not None:
         names.check_encoder_of(folder, card.encoder)
     if card.arch not in names.networks():
-        raise RunError(f"{path} names a network that this program does not have", card.arch,
-                       "Use the version of severstal that wrote it")  # fmt: skip
+        raise RunError(
+            f"{path} names a network that this program does not have",
+            card.arch,
+            "Use the version of severstal that wrote it",
+        )
     finite.check_pixels(path, card.mean, card.std)
     return card
 

@@ -128,8 +128,9 @@ def write_thresholds(path: Path, thresholds: Thresholds, report: dict[str, Any])
 
 def thresholds_of(folder: Path, card: ModelCard) -> Thresholds:
     """The thresholds of a run. Raises RunError as `read_thresholds` does."""
-    no_fold = f"{folder} was trained on all folds, so there is nothing to tune on; copy thresholds.json from a " \
-              "comparable run"  # fmt: skip
+    no_fold = (
+        f"{folder} was trained on all folds, so there is nothing to tune on; copy thresholds.json from a comparable run"
+    )
     return read_thresholds(folder / THRESHOLDS, classes=card.classes, remedy=no_fold if card.fold is None else "")
 
 
@@ -159,6 +160,8 @@ def read_cards(folders: Sequence[Path]) -> list[ModelCard]:
     cards = [read_card(folder) for folder in folders]
     for folder, card in zip(folders, cards, strict=True):
         if card.classes != cards[0].classes:
-            raise InputError("runs of different classes cannot be averaged",
-                             f"{folders[0]} has {cards[0].classes}, {folder} has {card.classes}")  # fmt: skip
+            raise InputError(
+                "runs of different classes cannot be averaged",
+                f"{folders[0]} has {cards[0].classes}, {folder} has {card.classes}",
+            )
     return cards

@@ -171,8 +171,9 @@ class TrainingSet:
         for phase in phases:
             most = phase.batch_size * self._world
             ends = {(first, min(first + most, size)) for size in steps for first in range(0, size, most)}
-            counts = {max(1, len(range(first + rank, end, self._world)))
-                      for first, end in ends for rank in range(self._world)}  # fmt: skip
+            counts = {
+                max(1, len(range(first + rank, end, self._world))) for first, end in ends for rank in range(self._world)
+            }
             for count in sorted(counts, reverse=True):
                 for width in phase.widths:
                     yield dataclasses.replace(phase, widths=(width,), batch_size=count)

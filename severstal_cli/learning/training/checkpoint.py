@@ -77,9 +77,13 @@ def _megabytes(size: int) -> str:
 
 
 def restore(
-    folder: Path, state: loop.State, card: model_card.ModelCard, rows: Sequence[history.Row], fabric: Fabric,
+    folder: Path,
+    state: loop.State,
+    card: model_card.ModelCard,
+    rows: Sequence[history.Row],
+    fabric: Fabric,
     progress: Progress,
-) -> model_card.ModelCard:  # fmt: skip
+) -> model_card.ModelCard:
     """Write the files that the folder of a resumed training lacks: a kill left them out, or only the checkpoint came.
 
     Returns `card`; that of another epoch, or of epoch 0, none, if the weights are lost. Raises OutputError.
@@ -231,10 +235,16 @@ def _take_over(
         typed.as_type(tuple[tuple[int, int, int, bool], ...], saved.get(name, ()), name)
     kept = _kept(saved, card, rows, weights)
     # the optimiser's settings come from this training, whose config is equal
-    state.load_state_dict(saved | {
-        "best": best, "kept": kept, "steps": steps, "elapsed_s": elapsed_s,
-        "optimizer": {"state": of_weights, "param_groups": optimizer["param_groups"]},
-    })  # fmt: skip
+    state.load_state_dict(
+        saved
+        | {
+            "best": best,
+            "kept": kept,
+            "steps": steps,
+            "elapsed_s": elapsed_s,
+            "optimizer": {"state": of_weights, "param_groups": optimizer["param_groups"]},
+        }
+    )
 
 
 def _check_tensors(saved: dict[str, Any], expected: Mapping[str, torch.Tensor], what: str) -> None:
@@ -264,6 +274,10 @@ def _check_same(folder: Path, saved: dict[str, Any], card: model_card.ModelCard)
     pairs += different_settings(saved["config"], card.config, settings_with(on_resume="same"))
     for name, before, now in pairs:
         if before != now:
-            raise RunError(f"{folder} was trained with another {name}", f"{before}, here {now}",
-                           "Resume with the same, or train anew under another --name" if name not in REMOVED
-                           else "This version has no such setting: train anew under another --name")  # fmt: skip
+            raise RunError(
+                f"{folder} was trained with another {name}",
+                f"{before}, here {now}",
+                "Resume with the same, or train anew under another --name"
+                if name not in REMOVED
+                else "This version has no such setting: train anew under another --name",
+            )

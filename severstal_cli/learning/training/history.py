@@ -66,8 +66,10 @@ def read(folder: Path) -> tuple[Row, ...]:
         return ()
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return tuple(typed.make(Row, {name: _value(name, text) for name, text in cells.items()})
-                         for cells in csv.DictReader(file))  # fmt: skip
+            return tuple(
+                typed.make(Row, {name: _value(name, text) for name, text in cells.items()})
+                for cells in csv.DictReader(file)
+            )
     except OSError as error:
         raise files.unreadable(path, error, RunError) from error
     except (TypeError, ValueError, csv.Error) as error:

@@ -56,8 +56,11 @@ def copy_weights(folder: Path, card: model_card.ModelCard, network: nn.Module) -
     source = model_card.read_card(folder)
     for what, theirs, ours in (("network", source.arch, card.arch), ("encoder", source.encoder, card.encoder)):
         if theirs != ours:
-            raise InputError(f"cannot start from {folder}", f"its {what} is {theirs}, expected {ours}",
-                             "Start from a run of the same network")  # fmt: skip
+            raise InputError(
+                f"cannot start from {folder}",
+                f"its {what} is {theirs}, expected {ours}",
+                "Start from a run of the same network",
+            )
     weights, own = run_folder.load_network(folder, source).state_dict(), network.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
     network.load_state_dict(fitting, strict=False)
@@ -73,8 +76,11 @@ def check_source(folder: Path, data_fingerprint: str, split_fingerprint: str, fo
         fault = leakage.fault_of(record, data=data_fingerprint, split=split_fingerprint, fold=fold)
         if fault:
             what, theirs, ours = fault
-            raise InputError(f"cannot start from {folder}", f"its {what} is {theirs}, expected {ours}",
-                             "Start from a run that left out the same images")  # fmt: skip
+            raise InputError(
+                f"cannot start from {folder}",
+                f"its {what} is {theirs}, expected {ours}",
+                "Start from a run that left out the same images",
+            )
 
 
 def seen_by_others(
@@ -95,18 +101,24 @@ def seen_by_others(
     if config.pseudo is not None:
         sources = list(leakage.records_of(config.pseudo))
         if not sources:
-            progress.log(f"{config.pseudo.with_suffix('.json')} is missing or names no runs, so leakage from the runs "
-                         f"that made {config.pseudo} into validation cannot be ruled out")  # fmt: skip
+            progress.log(
+                f"{config.pseudo.with_suffix('.json')} is missing or names no runs, so leakage from the runs "
+                f"that made {config.pseudo} into validation cannot be ruled out"
+            )
         for folder, record in sources:
             fault = leakage.fault_of(record, data=data_fingerprint, split=split_fingerprint, fold=config.fold)
             if fault:
                 what, theirs, ours = fault
-                raise InputError(f"{config.pseudo} was made by {folder}", f"its {what} is {theirs}, expected {ours}",
-                                 "Use pseudo-labels of runs that left out the same images")  # fmt: skip
+                raise InputError(
+                    f"{config.pseudo} was made by {folder}",
+                    f"its {what} is {theirs}, expected {ours}",
+                    "Use pseudo-labels of runs that left out the same images",
+                )
             records.append({name: record[name] for name in ("data", "split", "fold")})
             if leakage.is_unknown(record, data=data_fingerprint, split=split_fingerprint):
                 unknown[folder] = None
     for folder in unknown:
-        progress.log(f"{folder} was trained on other data with another split, so leakage into validation cannot be "
-                     "ruled out")  # fmt: skip
+        progress.log(
+            f"{folder} was trained on other data with another split, so leakage into validation cannot be ruled out"
+        )
     return tuple({json.dumps(record): record for record in records}.values())

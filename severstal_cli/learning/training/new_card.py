@@ -1,4 +1,4 @@
-"""The model card of a training before its first epoch."""
+"""The model card and the first line of a training, before its first epoch."""
 
 import os
 import platform
@@ -15,6 +15,8 @@ from severstal_cli.config import TrainConfig
 from severstal_cli.learning.device import chosen_precision
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.runs import model_card
+from severstal_cli.learning.training.batches import TrainingSet
+from severstal_cli.learning.training.validation import Validation
 from severstal_cli.steel.dataset import splits
 from severstal_cli.steel.dataset.data_folder import DataFolder
 from severstal_cli.steel.dataset.pseudo_labels import PseudoLabels
@@ -112,3 +114,17 @@ def _statistics(data_folder: DataFolder, train_ids: list[str]) -> tuple[float, f
     mean = float(np.average(values, weights=counts))
     std = float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
     return mean, max(std, 1 / 255)  # constant images have a standard deviation of 0
+
+
+def opening_line(config: TrainConfig, data: TrainingSet, validation: Validation, fabric: Fabric) -> str:
+    """What a training begins with, in one line."""
+    height, width = data.piece
+    precision = chosen_precision(config.precision, fabric.device.type)
+    devices = f"{fabric.world_size} x " if fabric.world_size > 1 else ""
+    accumulated = "" if data.at_once >= data.step_images else f", accumulated over batches of {data.at_once}"
+    nothing = "" if validation.nothing_dice is None else f" (Dice of predicting nothing: {validation.nothing_dice:.4f})"
+    return (
+        f"training on {len(data.image_ids)} images in crops of {height} x {width}, validating on "
+        f"{len(validation.image_ids)}{nothing}; effective batch size {data.step_images}{accumulated}; "
+        f"{devices}{fabric.device.type}, {precision}"
+    )

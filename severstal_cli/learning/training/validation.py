@@ -60,8 +60,15 @@ class Validation:
         plain = engines.Member(network, card.mean, card.std)
         member: runtimes.Probs = plain
         if half_type(fabric) is not None:
-            member = CheckedHalf(plain, lambda: plain, fabric, name="validation", emulated=plain,
-                             agreement=self._agreement, progress=self._progress)  # fmt: skip
+            member = CheckedHalf(
+                plain,
+                lambda: plain,
+                fabric,
+                name="validation",
+                emulated=plain,
+                agreement=self._agreement,
+                progress=self._progress,
+            )
         mine = self.image_ids[fabric.global_rank :: fabric.world_size]
         pixels = (cache[cache.index[image_id]] for image_id in mine)
         rules = [postprocess.ClassPostprocess()] * card.classes
@@ -78,8 +85,11 @@ class Validation:
         try:
             own_scores = np.array(list(scored)).reshape(len(mine), len(self._counted))
         except NotFiniteError as error:
-            raise error.of("the network", f"{mine[error.number]} in validation",
-                           "Lower the learning rate; the last whole epoch is kept") from None  # fmt: skip
+            raise error.of(
+                "the network",
+                f"{mine[error.number]} in validation",
+                "Lower the learning rate; the last whole epoch is kept",
+            ) from None
         share_agreement(self._agreement, fabric)
         scores = np.empty(self._present.shape)
         for rank, rows in enumerate(gather(own_scores.tolist(), fabric)):

@@ -58,9 +58,13 @@ def read(source: Path) -> Annotations | None:
     if tags := sum(1 for _ in root.iter("tag")):
         notes.append(f"{tags} tags are ignored: they have no pixels")
     return Annotations(
-        format="CVAT", path=source, images=images, names=tuple(name for name in names if not is_background(name)),
-        notes=tuple(notes), is_painted=True,
-    )  # fmt: skip
+        format="CVAT",
+        path=source,
+        images=images,
+        names=tuple(name for name in names if not is_background(name)),
+        notes=tuple(notes),
+        is_painted=True,
+    )
 
 
 def _names(root: Element) -> list[str]:

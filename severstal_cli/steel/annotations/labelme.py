@@ -39,9 +39,15 @@ from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 _LINE_WIDTH, _POINT_RADIUS = 10, 5  # the defaults of shape_to_mask
 
 _POINTS: Mapping[str, tuple[int, int | None]] = {
-    "polygon": (3, None), "rectangle": (2, 2), "circle": (2, 2), "line": (2, 2), "linestrip": (2, None),
-    "point": (1, 1), "oriented_rectangle": (4, 4), "mask": (2, 2),
-}  # fmt: skip
+    "polygon": (3, None),
+    "rectangle": (2, 2),
+    "circle": (2, 2),
+    "line": (2, 2),
+    "linestrip": (2, None),
+    "point": (1, 1),
+    "oriented_rectangle": (4, 4),
+    "mask": (2, 2),
+}
 """Minimum and maximum number of points of each kind of shape."""
 
 

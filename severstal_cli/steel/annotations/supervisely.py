@@ -53,9 +53,11 @@ def read(root: Path, meta: Path) -> Annotations:
         with in_file(f"{source}"):
             images.append(_image(source, read_json(source), names))
     return Annotations(
-        format="Supervisely", path=root, images=tuple(images),
+        format="Supervisely",
+        path=root,
+        images=tuple(images),
         names=tuple(name for name in names if not is_background(name)),
-    )  # fmt: skip
+    )
 
 
 def _files(root: Path) -> list[Path]:

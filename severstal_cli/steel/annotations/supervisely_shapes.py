@@ -50,9 +50,10 @@ def _crop(exterior: _Ring, interior: list[_Ring], size: Size) -> list[tuple[_Rin
         from shapely.geometry import Polygon
     except ImportError as error:
         raise MachineError(
-            "polygons of Supervisely that leave the image need shapely", str(error),
+            "polygons of Supervisely that leave the image need shapely",
+            str(error),
             "Install it: pip install 'severstal[annotations]'",
-        ) from None  # fmt: skip
+        ) from None
     try:
         bottom, right = size[0] - 1, size[1] - 1
         window = Polygon([(0, 0), (0, right), (bottom, right), (bottom, 0)])

@@ -88,9 +88,12 @@ def read(root: Path, labels: Sequence[Path], images: Path | None, source: Path |
     without = len(paths) - len(labels)
     notes = [f"{without} images have no label file: they are clean"] if without else []
     return Annotations(
-        format="YOLO", path=root, images=tuple(every), notes=tuple(notes),
+        format="YOLO",
+        path=root,
+        images=tuple(every),
+        notes=tuple(notes),
         names=tuple(name for name in ordered if not is_background(name)),
-    )  # fmt: skip
+    )
 
 
 def image_folder(label: Path) -> Path:

@@ -77,9 +77,11 @@ def accept(
             for key, change in _changes(path, decision, masks, sizes):
                 for earlier in by_key.setdefault(key, []):
                     if earlier.contradicts(change):
-                        raise InputError(f"{path}, lines {earlier.line} and {change.line}",
-                                         f"both change the same pixels of {short(image_id)}, class {key[1] + 1}",
-                                         "Accept one of them")  # fmt: skip
+                        raise InputError(
+                            f"{path}, lines {earlier.line} and {change.line}",
+                            f"both change the same pixels of {short(image_id)}, class {key[1] + 1}",
+                            "Accept one of them",
+                        )
                 by_key[key].append(change)
         for key, changes in by_key.items():
             mask = _decoded(masks, key, sizes[image_id])
@@ -100,17 +102,24 @@ def check_names(path: Path, decision: Decision, sizes: Mapping[str, tuple[int, i
     finding = decision.finding
     for name in (finding.image_id, finding.other_image_id):
         if name is not None and name not in sizes:
-            raise InputError(f"{path}, line {decision.line}", f"there is no image {short(name)}",
-                             "Give the decisions on an audit of this data")  # fmt: skip
+            raise InputError(
+                f"{path}, line {decision.line}",
+                f"there is no image {short(name)}",
+                "Give the decisions on an audit of this data",
+            )
     for class_id in (finding.class_id, finding.predicted_class_id):
         if class_id is not None and class_id not in class_ids:
-            raise InputError(f"{path}, line {decision.line}", f"no row of the annotations names class {class_id}",
-                             "Give the decisions on an audit of this data")  # fmt: skip
+            raise InputError(
+                f"{path}, line {decision.line}",
+                f"no row of the annotations names class {class_id}",
+                "Give the decisions on an audit of this data",
+            )
     height, width = sizes[finding.image_id]
     message = rle.past_the_end(finding.mask, height * width)
     if message:
-        raise InputError(f"{path}, line {decision.line}", f"EncodedPixels: {message}",
-                         "Give the decisions on an audit of this data")  # fmt: skip
+        raise InputError(
+            f"{path}, line {decision.line}", f"EncodedPixels: {message}", "Give the decisions on an audit of this data"
+        )
 
 
 def _changes(
@@ -140,10 +149,11 @@ def _changes(
         shown, removed, added = (own if own.any() else mask), own, mask
     fits = fits and not np.array_equal(own & ~removed | added, own)  # else it was accepted before
     if not fits or finding.pixels != np.count_nonzero(shown) or finding.box != box_of(shown):
-        raise InputError(f"{path}, line {decision.line}",
-                         f"{finding.kind} in {short(finding.image_id)}, class {finding.class_id}, is not in these "
-                         "annotations", "They are of another table, or were changed since the audit: run it again, or "
-                         "give those that were audited")  # fmt: skip
+        raise InputError(
+            f"{path}, line {decision.line}",
+            f"{finding.kind} in {short(finding.image_id)}, class {finding.class_id}, is not in these annotations",
+            "They are of another table, or were changed since the audit: run it again, or give those that were audited",
+        )
     is_whole = finding.kind == Kind.DISAGREEMENT
     yield key, _Change(line=decision.line, removed=removed, added=added, is_whole=is_whole)
     if finding.predicted_class_id is not None:
@@ -165,7 +175,9 @@ def _check_overlaps(
     for key, changes in by_key.items():
         for channel in channels:
             if channel != key[1] and key in changed and rle.overlap(changed[key], changed[image_id, channel]):
-                raise InputError(f"{path}, line {changes[0].line}",
-                                 f"class {key[1] + 1} of {short(image_id)} would overlap class {channel + 1}, and no "
-                                 "masks of these annotations overlap",
-                                 "Accept the row about the other class, too, or reject this one")  # fmt: skip
+                raise InputError(
+                    f"{path}, line {changes[0].line}",
+                    f"class {key[1] + 1} of {short(image_id)} would overlap class {channel + 1}, and no "
+                    "masks of these annotations overlap",
+                    "Accept the row about the other class, too, or reject this one",
+                )

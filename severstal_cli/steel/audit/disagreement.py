@@ -71,8 +71,12 @@ def _pairs(
         similarity = similarity_in_place(cache[first], cache[second])
         if similarity >= SAME_PLACE:
             for channel, difference in apart:
-                around = _similarity_around(cache[first], cache[second], masks.get((one, channel), rle.EMPTY),
-                                            masks.get((other, channel), rle.EMPTY))  # fmt: skip
+                around = _similarity_around(
+                    cache[first],
+                    cache[second],
+                    masks.get((one, channel), rle.EMPTY),
+                    masks.get((other, channel), rle.EMPTY),
+                )
                 if around < SAME_PLACE:
                     continue
                 score = min(similarity, around) * difference / 2
@@ -99,6 +103,12 @@ def _finding(
     height, width = (int(side) for side in cache.sizes[cache.index[image_id]])
     shown = rle.decode(own if len(own) else instead, (height, width))
     return Finding(
-        image_id=image_id, class_id=channel + 1, kind=Kind.DISAGREEMENT, score=min(score, 1.0), box=box_of(shown),
-        pixels=int(np.count_nonzero(shown)), mask=instead, other_image_id=other,
-    )  # fmt: skip
+        image_id=image_id,
+        class_id=channel + 1,
+        kind=Kind.DISAGREEMENT,
+        score=min(score, 1.0),
+        box=box_of(shown),
+        pixels=int(np.count_nonzero(shown)),
+        mask=instead,
+        other_image_id=other,
+    )

@@ -89,13 +89,22 @@ def read_decisions(path: Path) -> list[Decision]:
     earlier: dict[tuple[object, ...], Decision] = {}
     for decision in decisions:
         one = decision.finding
-        key = (one.image_id, one.class_id, one.kind, one.box, one.predicted_class_id, one.other_image_id,
-               one.mask.tobytes())  # fmt: skip
+        key = (
+            one.image_id,
+            one.class_id,
+            one.kind,
+            one.box,
+            one.predicted_class_id,
+            one.other_image_id,
+            one.mask.tobytes(),
+        )
         first = earlier.setdefault(key, decision)
         if first.choice != decision.choice:
-            raise InputError(f"{path}, lines {first.line} and {decision.line}",
-                             f"one finding has the decisions {first.choice} and {decision.choice}",
-                             "Leave one of the rows out")  # fmt: skip
+            raise InputError(
+                f"{path}, lines {first.line} and {decision.line}",
+                f"one finding has the decisions {first.choice} and {decision.choice}",
+                "Leave one of the rows out",
+            )
     return decisions
 
 
@@ -110,9 +119,11 @@ def read(path: Path, wanted: Sequence[str] = COLUMNS) -> tuple[tuple[str, ...], 
         wanted = (*COLUMNS, DECISION)
     missing = [name for name in wanted if columns.count(name) != 1]
     if missing:
-        remedy = f"Add a column {DECISION} to audit.csv: accept, reject or skip" if missing == [DECISION] else (
-            "Give audit.csv with a column Decision" if DECISION in wanted else "Give an audit.csv"
-        )  # fmt: skip
+        remedy = (
+            f"Add a column {DECISION} to audit.csv: accept, reject or skip"
+            if missing == [DECISION]
+            else ("Give audit.csv with a column Decision" if DECISION in wanted else "Give an audit.csv")
+        )
         raise InputError(f"{path}, line 1", f"missing or doubled: {show(missing)}", remedy)
     places = [columns.index(name) for name in wanted]
     rows, line = [], 1
@@ -139,9 +150,22 @@ def is_audit(path: Path) -> bool:
 
 
 def _decision(
-    line: int, rank: str, image_id: str, class_id: str, kind: str, score: str, x: str, y: str, width: str, height: str,
-    pixels: str, predicted: str, other: str, mask: str, choice: str,
-) -> Decision:  # fmt: skip
+    line: int,
+    rank: str,
+    image_id: str,
+    class_id: str,
+    kind: str,
+    score: str,
+    x: str,
+    y: str,
+    width: str,
+    height: str,
+    pixels: str,
+    predicted: str,
+    other: str,
+    mask: str,
+    choice: str,
+) -> Decision:
     """Raises RowError."""
     choice = choice.lower() or SKIP
     if choice not in CHOICES:
@@ -156,11 +180,16 @@ def _decision(
         raise RowError(f"EncodedPixels: {error}") from error
     box = _whole("X", x), _whole("Y", y), _whole("Width", width), _whole("Height", height)
     finding = Finding(
-        image_id=read_image_id(image_id), class_id=read_class(class_id), kind=Kind(kind),
-        score=read_score(score), box=box, pixels=_whole("Pixels", pixels), mask=runs,
+        image_id=read_image_id(image_id),
+        class_id=read_class(class_id),
+        kind=Kind(kind),
+        score=read_score(score),
+        box=box,
+        pixels=_whole("Pixels", pixels),
+        mask=runs,
         predicted_class_id=read_class(predicted) if predicted else None,
         other_image_id=read_image_id(other) if other else None,
-    )  # fmt: skip
+    )
     _whole("Rank", rank)
     if (finding.predicted_class_id is None) == (finding.kind == Kind.WRONG_CLASS):
         raise RowError(f"PredictedClassId is {quote(predicted)} in a row of kind {kind}")

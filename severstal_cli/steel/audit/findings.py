@@ -91,9 +91,7 @@ def find(
     size = levels.shape[1], levels.shape[2]
     predicted = sum(int(of_class.max(initial=0)) >= THRESHOLD for of_class in levels)
     highest = make_exclusive(levels) if exclusive and predicted > 1 else levels
-    classes = [
-        Class.of(own, top, runs, size) for own, top, runs in zip(levels, highest, drawn, strict=True)
-    ]  # fmt: skip
+    classes = [Class.of(own, top, runs, size) for own, top, runs in zip(levels, highest, drawn, strict=True)]
     drafts = [
         _unconfirmed(channel, part, classes)
         for channel, of_class in enumerate(classes)
@@ -168,8 +166,15 @@ def _unconfirmed(channel: int, part: Part, classes: Sequence[Class]) -> _Draft:
             target.moved_here = np.zeros(own.levels.shape, np.bool_)
         target.moved_here[window] |= inside
     kind = Kind.INVENTED if predicted is None else Kind.WRONG_CLASS
-    return _Draft(kind=kind, channel=channel, score=score * own.share(part, part.drawn_px, own.larger_drawn(part)),
-                  window=window, concerned=inside, mask=inside, predicted_channel=predicted)  # fmt: skip
+    return _Draft(
+        kind=kind,
+        channel=channel,
+        score=score * own.share(part, part.drawn_px, own.larger_drawn(part)),
+        window=window,
+        concerned=inside,
+        mask=inside,
+        predicted_channel=predicted,
+    )
 
 
 def _predicted(channel: int, part: Part, classes: Sequence[Class], exclusive: bool) -> _Draft | None:
@@ -197,8 +202,16 @@ def _predicted(channel: int, part: Part, classes: Sequence[Class], exclusive: bo
         wrong = (drawn & (levels < ABSENT)) | (mask & ~drawn & (levels >= PRESENT))
         union = int(np.count_nonzero(drawn | mask))
         wrong_px = int(np.count_nonzero(wrong))
-        return _Draft(kind=Kind.BOUNDARY, channel=channel, score=wrong_px / union * own.share(part, union),
-                      window=window, concerned=drawn, mask=mask, wrong_px=wrong_px, union_px=union)  # fmt: skip
+        return _Draft(
+            kind=Kind.BOUNDARY,
+            channel=channel,
+            score=wrong_px / union * own.share(part, union),
+            window=window,
+            concerned=drawn,
+            mask=mask,
+            wrong_px=wrong_px,
+            union_px=union,
+        )
     if part.both_px >= COVERED * part.predicted_px:
         return None
     inside = own.levels[window][mask]

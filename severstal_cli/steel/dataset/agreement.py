@@ -22,14 +22,19 @@ def check_names(path: Path, table: MaskTable, image_ids: Collection[str], what: 
     if endings:
         image_id, other = next(iter(endings.items()))
         line = place(min(line for (name, _), line in table.lines.items() if name == other))
-        raise InputError(f"{path}, {line}: it names {short(other)}", f"the image is {short(image_id)}",
-                         f"{counted(len(endings))} {'differ' if len(endings) > 1 else 'differs'} only in the suffix or "
-                         "case of the name: give rows and files the same")  # fmt: skip
+        raise InputError(
+            f"{path}, {line}: it names {short(other)}",
+            f"the image is {short(image_id)}",
+            f"{counted(len(endings))} {'differ' if len(endings) > 1 else 'differs'} only in the suffix or "
+            "case of the name: give rows and files the same",
+        )
     if known and known.isdisjoint(image_ids):
         first = next(iter(image_ids), "")
-        raise InputError(f"{path} names none of the images {what}",
-                         f"it names {short(table.image_ids[0])}, expected {short(first)}",
-                         "Check that the table is for these images")  # fmt: skip
+        raise InputError(
+            f"{path} names none of the images {what}",
+            f"it names {short(table.image_ids[0])}, expected {short(first)}",
+            "Check that the table is for these images",
+        )
 
 
 def check_inside(path: Path, table: MaskTable, sizes: Mapping[str, tuple[int, int]]) -> None:

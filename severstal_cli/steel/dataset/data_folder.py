@@ -118,9 +118,10 @@ def check_fits(path: Path, table: MaskTable, cache: ImageCache, folder: str) -> 
         raise InputError(
             f"{path}, {place(min(lines))}: there is no image {short(missing[0])} in {folder}",
             f"{len(missing)} annotated {'images are' if len(missing) > 1 else 'image is'} missing",
-            f"{short(other)} exists: give rows and files the same suffix" if other
+            f"{short(other)} exists: give rows and files the same suffix"
+            if other
             else "Add the images or remove their rows",
-        )  # fmt: skip
+        )
     check_inside(path, table, dict(zip(cache.image_ids, map(tuple, cache.sizes.tolist()), strict=True)))
 
 

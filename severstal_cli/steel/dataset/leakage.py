@@ -105,9 +105,11 @@ def check_submission(
                 progress.log(f"{counted(len(names_only))} share the name of a training image and show other steel")
         trained_on = [image_id for image_id in trained_on if image_id not in (names_only or ())]
         if trained_on:
-            raise InputError(f"{folder} was trained on images that are scored",
-                             f"{len(trained_on)} of {len(image_ids)}, first {trained_on[0]}",
-                             _remedy(image_ids, split, left_out_by_all))  # fmt: skip
+            raise InputError(
+                f"{folder} was trained on images that are scored",
+                f"{len(trained_on)} of {len(image_ids)}, first {trained_on[0]}",
+                _remedy(image_ids, split, left_out_by_all),
+            )
     for folder in others:
         progress.log(f"{folder} was trained with another split, so leakage cannot be ruled out")
 

@@ -53,13 +53,17 @@ def open_pseudo(
     scores = confidence.read_scores(confidence.scores_path(submission))
     known = [image_id for image_id in table.image_ids if image_id in data_folder.cache.index]
     if known:
-        raise InputError(f"{submission} names annotated images of {data_folder.folder}",
-                         f"{len(known)}, first {short(known[0])}",
-                         "Give pseudo-labels for other images, with other names")  # fmt: skip
+        raise InputError(
+            f"{submission} names annotated images of {data_folder.folder}",
+            f"{len(known)}, first {short(known[0])}",
+            "Give pseudo-labels for other images, with other names",
+        )
     if table.classes > data_folder.classes:
-        raise InputError(f"{submission} has classes 1 to {table.classes}",
-                         f"{data_folder.folder} has {data_folder.classes}",
-                         "Give a submission of a run that was trained on the same classes")  # fmt: skip
+        raise InputError(
+            f"{submission} has classes 1 to {table.classes}",
+            f"{data_folder.folder} has {data_folder.classes}",
+            "Give a submission of a run that was trained on the same classes",
+        )
     if not folder.is_dir():
         raise InputError("no such folder", str(folder), f"Give the images of {submission.name}")
     cache = open_cache(folder, progress, bits=data_folder.cache.bits)
@@ -68,9 +72,11 @@ def open_pseudo(
     lowest = _lowest_scores(submission, table, scores, data_folder.classes)
     confident = [image_id for image_id, score in lowest.items() if score >= config.pseudo_min_score]
     if not confident:
-        raise InputError(f"no image of {submission} has a confidence of at least {config.pseudo_min_score:g}",
-                         f"the highest is {max(lowest.values(), default=0):.4f}",
-                         "Give a lower --pseudo-min-score")  # fmt: skip
+        raise InputError(
+            f"no image of {submission} has a confidence of at least {config.pseudo_min_score:g}",
+            f"the highest is {max(lowest.values(), default=0):.4f}",
+            "Give a lower --pseudo-min-score",
+        )
     training = set(train_ids)
     held_out = [data_folder.cache[number] for name, number in data_folder.cache.index.items() if name not in training]
     candidates = [cache[cache.index[image_id]] for image_id in confident]
@@ -81,9 +87,11 @@ def open_pseudo(
         name for name, group in zip(confident, groups[len(held_out) :], strict=True) if group not in leaking
     )
     if not selected:
-        raise InputError(f"no image of {submission} is left to train on",
-                         f"{len(confident)} are confident, all near-duplicates of validation or holdout",
-                         "Give other images, or a lower --pseudo-min-score")  # fmt: skip
+        raise InputError(
+            f"no image of {submission} is left to train on",
+            f"{len(confident)} are confident, all near-duplicates of validation or holdout",
+            "Give other images, or a lower --pseudo-min-score",
+        )
     excluded = len(confident) - len(selected)
     progress.log(
         f"pseudo-labels: {len(selected)} of {len(lowest)} images selected, with a confidence of at least "
@@ -106,8 +114,10 @@ def _lowest_scores(
     missing = [pair for pair in product(table.image_ids, range(classes)) if pair not in scores]
     if missing:
         image_id, channel = missing[0]
-        raise InputError(f"the scores beside {submission} lack rows",
-                         f"{len(missing)}, first {image_id}, class {channel + 1}",
-                         f"Predict again, with a run of all {classes} classes")  # fmt: skip
+        raise InputError(
+            f"the scores beside {submission} lack rows",
+            f"{len(missing)}, first {image_id}, class {channel + 1}",
+            f"Predict again, with a run of all {classes} classes",
+        )
     names = sorted(table.image_ids)  # training must not depend on the order of rows
     return {image_id: min(scores[image_id, channel] for channel in range(classes)) for image_id in names}

@@ -140,6 +140,21 @@ def check_fold(split: Split, fold: int) -> None:
         raise InputError("no such fold", str(fold), f"The split has folds {folds}; or --fold none")
 
 
+def training_subsets(split: Split, fold: int | None) -> tuple[list[str], list[str]]:
+    """The image_ids to train on and to validate on, both in the order of the split; fold None: all, and none.
+
+    Raises InputError: the split lacks the fold, or no image is left to train on.
+    """
+    if fold is None:
+        return [image_id for image_id, part in split.parts.items() if part != HOLDOUT], []
+    check_fold(split, fold)
+    validation = split.ids_of(str(fold))
+    train = [image_id for image_id, part in split.parts.items() if part not in (HOLDOUT, str(fold))]
+    if not train:
+        raise InputError("no image is left to train on", f"fold {fold} and holdout take all", "Split into more folds")
+    return train, validation
+
+
 def split_data(config: SplitConfig, progress: Progress = SILENT) -> Split:
     """Split the images of a data folder, keeping near-duplicates together, and write `splits.csv`.
 

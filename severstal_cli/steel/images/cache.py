@@ -173,8 +173,13 @@ def _build(pixels_path: Path, paths: Sequence[Path], bits: int | None, progress:
             digest.update(hashed)
             sizes.append(image.shape)
             bar.advance()
-    index = {"image_ids": [id_of(path) for path in paths], "sizes": sizes,
-             "pixels": digest.hexdigest()[:16], "bits": depth and depth.bits, "notes": notes}  # fmt: skip
+    index = {
+        "image_ids": [id_of(path) for path in paths],
+        "sizes": sizes,
+        "pixels": digest.hexdigest()[:16],
+        "bits": depth and depth.bits,
+        "notes": notes,
+    }
     files.write_text(pixels_path.with_suffix(".json"), json.dumps(index))
 
 

@@ -69,9 +69,11 @@ def read_grey(path: Path, bits: int = FULL_DEPTH) -> Grey:
     if pixels.dtype == np.uint8:
         return pixels
     if bits < FULL_DEPTH and (brightest := int(pixels.max())) >> bits:
-        raise InputError(f"{path}", f"its brightest pixel is {brightest:,}, but its set uses {bits} bits, "
-                         f"up to {(1 << bits) - 1:,}",
-                         "Scale it like the images on which the bits were measured")  # fmt: skip
+        raise InputError(
+            f"{path}",
+            f"its brightest pixel is {brightest:,}, but its set uses {bits} bits, up to {(1 << bits) - 1:,}",
+            "Scale it like the images on which the bits were measured",
+        )
     grey = (pixels >> (bits - 8)).astype(np.uint8)
     return ~grey if header.white_is_zero else grey
 
@@ -150,11 +152,15 @@ def decode(path: Path, data: bytes) -> tuple[NDArray[Any], Header]:
     if header.kind != "TIFF":  # both decoders turn a TIFF upright themselves
         pixels = upright(pixels, header.orientation)
     if pixels.shape != header.size:
-        raise InputError(f"{path}", "the image is damaged: header and pixels differ in size",
-                         "Copy or download it again")  # fmt: skip
+        raise InputError(
+            f"{path}", "the image is damaged: header and pixels differ in size", "Copy or download it again"
+        )
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path}", f"its pixels are {pixels.dtype} numbers, for which no range from black to white is "
-                         "known", _SAVE_GREY)  # fmt: skip
+        raise InputError(
+            f"{path}",
+            f"its pixels are {pixels.dtype} numbers, for which no range from black to white is known",
+            _SAVE_GREY,
+        )
     return pixels, header
 
 
@@ -197,8 +203,11 @@ def _unknown(path: Path) -> InputError:
 
 
 def _no_memory(path: Path, header: Header) -> MachineError:
-    return MachineError(f"not enough memory to decode {path}", f"{header.height} x {header.width} pixels",
-                        "Use a machine with more memory, or a smaller image")  # fmt: skip
+    return MachineError(
+        f"not enough memory to decode {path}",
+        f"{header.height} x {header.width} pixels",
+        "Use a machine with more memory, or a smaller image",
+    )
 
 
 def header_at(path: Path) -> Header:

@@ -162,11 +162,15 @@ def _by_pillow(file: IO[bytes], kind: str) -> Header:
     else:
         deep = image.mode.startswith("I")
     return Header(
-        kind=kind, height=height, width=width, orientation=orientation, pages=getattr(image, "n_frames", 1),
+        kind=kind,
+        height=height,
+        width=width,
+        orientation=orientation,
+        pages=getattr(image, "n_frames", 1),
         deep=deep,
         # OpenCV does not rescale a PGM whose highest value is below 255
         by_pillow=not (kind in ("JPEG", "PNG", "BMP", "WEBP", "JPEG2000") or (kind == "PPM" and deep)),
-    )  # fmt: skip
+    )
 
 
 def _jpeg2000_bits(file: IO[bytes]) -> int:
@@ -232,13 +236,17 @@ def _tiff(file: IO[bytes]) -> Header:
     plain = 4 if colours == _CMYK else 3 if colours in (_RGB, _YCBCR) else 1
     stored = tags.get(_ORIENTATION, 1)
     return Header(
-        kind="TIFF", height=height, width=width, pages=max(pages, 1), deep=max(bits) > 8,
+        kind="TIFF",
+        height=height,
+        width=width,
+        pages=max(pages, 1),
+        deep=max(bits) > 8,
         orientation=stored if isinstance(stored, int) and 1 <= stored <= 8 else 1,
         white_is_zero=colours == _WHITE_IS_ZERO and max(bits) > 8,
         # OpenCV multiplies 8-bit colours by the alpha, and does not support 2 and 4 bits
         by_pillow=tags.get(259) in _NOT_BY_OPENCV
         or (max(bits) <= 8 and (samples > plain or (max(bits) < 8 and bits != {1}))),
-    )  # fmt: skip
+    )
 
 
 def _numbers(value: Any) -> set[int]:

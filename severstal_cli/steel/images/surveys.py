@@ -88,11 +88,15 @@ def orientation_remedy(path: Path) -> str:
         orientation = header_at(path).orientation
     except InputError:
         return ""
-    return "" if orientation == 1 else (
-        f"{path.name} carries EXIF orientation {orientation} and is read upright, as browsers and labelme show it: "
-        "draw its masks on the upright image, or, if they are drawn on the stored one, remove the orientation "
-        "(exiftool -Orientation= FILE)"
-    )  # fmt: skip
+    return (
+        ""
+        if orientation == 1
+        else (
+            f"{path.name} carries EXIF orientation {orientation} and is read upright, as browsers and labelme show it: "
+            "draw its masks on the upright image, or, if they are drawn on the stored one, remove the orientation "
+            "(exiftool -Orientation= FILE)"
+        )
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +145,12 @@ def depth_of(deep: Sequence[Path], progress: Progress = SILENT) -> Depth | None:
     bits = next(bits for bits in DEPTHS if brightest[first] < 1 << bits)
     dim = sum(each < 1 << (bits - 4) for each in brightest.values())
     if 2 * dim > len(brightest):
-        raise InputError(f"{first}", f"its brightest pixel is {brightest[first]:,}, which makes {dim:,} of "
-                         f"{len(brightest):,} 16-bit images nearly black",
-                         "Repair or remove it, or convert all images to one depth")  # fmt: skip
+        raise InputError(
+            f"{first}",
+            f"its brightest pixel is {brightest[first]:,}, which makes {dim:,} of "
+            f"{len(brightest):,} 16-bit images nearly black",
+            "Repair or remove it, or convert all images to one depth",
+        )
     return Depth(bits=bits, files=len(brightest), dim=dim)
 
 

@@ -81,9 +81,11 @@ def masks_in_files(config: EncodeConfig, listed: Mapping[str, Path | None], prog
             )
 
     return Source(
-        image_ids=tuple(dict.fromkeys(file.image_id for file in files)), total=len(files), drawn=drawn(),
+        image_ids=tuple(dict.fromkeys(file.image_id for file in files)),
+        total=len(files),
+        drawn=drawn(),
         classes=max(colours.values(), default=0) if config.colours.lower() != "voc" else 0,
-    )  # fmt: skip
+    )
 
 
 @dataclass

@@ -78,23 +78,36 @@ def table(result: CompareResult) -> "pd.DataFrame":
     for row in result.rows:
         score, of_all = row.score, row.differences[-1] if row.differences else None
         spread = f" ± {np.std(row.trainings, ddof=1):.4f}" if len(row.trainings) > 1 else ""
-        rows.append([
-            f"{score.mean_dice:.4f}{spread}", between(score.interval),
-            "" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
-            *(f"{of_class.dice:.4f}" for of_class in score.by_class),
-            f"{sum(of_class.predicted_masks for of_class in score.by_class):.1f}".removesuffix(".0"),
-            "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
-            "" if row.training_s is None else f"{row.training_s / 60:.1f} min",
-            "" if row.images_per_s is None else f"{row.images_per_s:.1f}",
-            "" if of_all is None else f"{of_all.difference:+.4f}",
-            "" if of_all is None else between(of_all.interval, signed=True),
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"{score.mean_dice:.4f}{spread}",
+                between(score.interval),
+                "" if score.mean_dice_present is None else f"{score.mean_dice_present:.4f}",
+                *(f"{of_class.dice:.4f}" for of_class in score.by_class),
+                f"{sum(of_class.predicted_masks for of_class in score.by_class):.1f}".removesuffix(".0"),
+                "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
+                "" if row.training_s is None else f"{row.training_s / 60:.1f} min",
+                "" if row.images_per_s is None else f"{row.images_per_s:.1f}",
+                "" if of_all is None else f"{of_all.difference:+.4f}",
+                "" if of_all is None else between(of_all.interval, signed=True),
+            ]
+        )
     nothing = [first.all_empty, 0.0, *(of_class.all_empty for of_class in first.by_class)]
     mean, present, *of_classes = (f"{dice:.4f}" for dice in nothing)
     rows.append([mean, "", present, *of_classes, "0", "", "", "", "", ""])
     level = percent(result.rows[-1].differences[-1].level)
-    header = ["mean Dice", "95 % interval", "if present", *classes, "masks", "weights", "training", "images/s",
-              "difference", f"{level} interval of it"]  # fmt: skip
+    header = [
+        "mean Dice",
+        "95 % interval",
+        "if present",
+        *classes,
+        "masks",
+        "weights",
+        "training",
+        "images/s",
+        "difference",
+        f"{level} interval of it",
+    ]
     return pd.DataFrame(rows, index=[*(row.name for row in result.rows), "predicting nothing"], columns=header)
 
 

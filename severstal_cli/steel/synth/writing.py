@@ -211,8 +211,10 @@ def _make_room(folder: Path, progress: Progress) -> None:
                 (folder / part / name).unlink(missing_ok=True)
             others = sorted(path.name for path in (folder / part).glob("*"))
             if others:
-                progress.log(f"warning: {len(others)} files in {folder / part} are not of the earlier set: they stay, "
-                             f"first {others[0]}; images among them count as clean")  # fmt: skip
+                progress.log(
+                    f"warning: {len(others)} files in {folder / part} are not of the earlier set: they stay, "
+                    f"first {others[0]}; images among them count as clean"
+                )
 
 
 def _names_in(marker: Path) -> dict[str, tuple[str, ...]]:

@@ -66,8 +66,11 @@ def write_scores(path: Path, scores: Mapping[str, Sequence[float]]) -> None:
 def read_scores(path: Path) -> dict[tuple[str, int], float]:
     """(image_id, channel) -> confidence. Raises InputError: the file is missing or wrong, with the first wrong line."""
     if not path.exists():
-        raise InputError(f"{path} is missing", "it holds the confidence of the rows of the submission",
-                         "Predict again: this version of `severstal predict` writes it")  # fmt: skip
+        raise InputError(
+            f"{path} is missing",
+            "it holds the confidence of the rows of the submission",
+            "Predict again: this version of `severstal predict` writes it",
+        )
     columns, rows = read_rows(path)
     if columns != COLUMNS:
         raise InputError(f"{path}, line 1", f"the header is {quote(','.join(columns))}, not {','.join(COLUMNS)}")

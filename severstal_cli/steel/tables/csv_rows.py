@@ -78,8 +78,11 @@ def open_rows(path: Path) -> Records:
     except BrokenRow as broken:
         raise InputError(f"{path}, line {broken.line}", str(broken)) from broken
     if len(header) > MAX_COLUMNS:
-        raise InputError(f"{path}, line 1", f"it has {len(header):,} columns",
-                         "The table may have lost its line ends: save it again, one row per line")  # fmt: skip
+        raise InputError(
+            f"{path}, line 1",
+            f"it has {len(header):,} columns",
+            "The table may have lost its line ends: save it again, one row per line",
+        )
     return Records(columns=tuple(name.strip() for name in header), rows=rows, separator=separator)
 
 

@@ -23,9 +23,14 @@ EMPTY_WORDS = NOT_A_NUMBER | {"-1", "-", "nil", "[]", "()", "{}", "''", '""'}
 _LONGEST_WORD = max(map(len, EMPTY_WORDS))
 
 CUT = {
-    32_767: "Excel", 32_768: "Excel", 43_679: "SQL Server Management Studio", 50_000: "Google Sheets",
-    65_535: "LibreOffice or MySQL", 65_536: "LibreOffice", 131_072: "Python's csv module",
-}  # fmt: skip
+    32_767: "Excel",
+    32_768: "Excel",
+    43_679: "SQL Server Management Studio",
+    50_000: "Google Sheets",
+    65_535: "LibreOffice or MySQL",
+    65_536: "LibreOffice",
+    131_072: "Python's csv module",
+}
 """Documented length limits of fields, in characters, and the programs that truncate there."""
 
 CUT_OFTEN = frozenset(

@@ -138,8 +138,10 @@ def log_merged(path: Path, table: MaskTable, progress: Progress) -> None:
     if table.merged:
         line = min(table.merged)
         image_id, channel = table.merged[line]
-        progress.log(f"{path}: {counted(len(table.merged), 'row')} merged with an earlier one of the same image and "
-                     f"class: first line {line}, {short(image_id)}, class {channel + 1}")  # fmt: skip
+        progress.log(
+            f"{path}: {counted(len(table.merged), 'row')} merged with an earlier one of the same image and "
+            f"class: first line {line}, {short(image_id)}, class {channel + 1}"
+        )
 
 
 def unnamed_classes(class_ids: Sequence[int]) -> list[int]:
@@ -153,8 +155,10 @@ def log_gaps(path: Path, table: MaskTable, progress: Progress) -> None:
     if unnamed:
         are = "classes" if len(unnamed) > 1 else "class"
         row = f"{short(table.image_ids[0])},{unnamed[0]},"
-        progress.log(f"{path}: no row names {are} {spans(unnamed)}, so the mean Dice is over {spans(table.class_ids)} "
-                     f"alone; a class without defects counts once an empty row names it, as {row}")  # fmt: skip
+        progress.log(
+            f"{path}: no row names {are} {spans(unnamed)}, so the mean Dice is over {spans(table.class_ids)} "
+            f"alone; a class without defects counts once an empty row names it, as {row}"
+        )
 
 
 def past_the_end(table: MaskTable, pixels: Mapping[str, int]) -> Iterator[Fault]:

@@ -86,8 +86,11 @@ class Shards:
         """
         existing = sorted(self.folder.glob("part-*.json"))
         if existing and not resume:
-            raise InputError(f"{self.folder} holds {len(existing)} finished shards of an earlier prediction", "",
-                             "Give --resume to continue it, or remove the folder")  # fmt: skip
+            raise InputError(
+                f"{self.folder} holds {len(existing)} finished shards of an earlier prediction",
+                "",
+                "Give --resume to continue it, or remove the folder",
+            )
         files.remove_temporaries(self.folder)
         if existing:
             self.check_plan()
@@ -118,16 +121,22 @@ class Shards:
         try:
             existing = typed.read_table(path)
         except FileNotFoundError:
-            raise InputError(f"{path} is missing", "the settings of the shards beside it are unknown",
-                             f"Remove {self.folder}, and predict again") from None  # fmt: skip
+            raise InputError(
+                f"{path} is missing",
+                "the settings of the shards beside it are unknown",
+                f"Remove {self.folder}, and predict again",
+            ) from None
         except OSError as error:
             raise files.unreadable(path, error) from error
         except ValueError as error:
             raise InputError(f"{path} is damaged", str(error), f"Remove {self.folder}, and predict again") from error
         differing = [name for name in {**self._plan, **existing} if self._plan.get(name) != existing.get(name)]
         if differing:
-            raise InputError(f"the shards in {self.folder} are of another prediction", f"other {', '.join(differing)}",
-                             "Give the same command as before and on each machine, or remove them")  # fmt: skip
+            raise InputError(
+                f"the shards in {self.folder} are of another prediction",
+                f"other {', '.join(differing)}",
+                "Give the same command as before and on each machine, or remove them",
+            )
 
     def take(self, numbers: Iterable[int]) -> None:
         """Note the fingerprints of shards about to be predicted, so that later changes of their images count."""

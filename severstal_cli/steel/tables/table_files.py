@@ -141,6 +141,9 @@ def _bounded(path: Path, stream: IO[bytes] | gzip.GzipFile, packed: int) -> byte
         chunks.append(chunk)
         size += len(chunk)
         if size > limit:
-            raise InputError(f"{path} unpacks to more than {limit:,} bytes", f"from {packed:,}",
-                             "Unpack it yourself if it is a table")  # fmt: skip
+            raise InputError(
+                f"{path} unpacks to more than {limit:,} bytes",
+                f"from {packed:,}",
+                "Unpack it yourself if it is a table",
+            )
     return b"".join(chunks)

@@ -57,9 +57,14 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize(
     ("form", "engine"),
-    [("weights", "torch"), ("weights", "openvino"), ("onnx", "onnxruntime"), ("onnx", "openvino"),
-     ("openvino", "openvino")],
-)  # fmt: skip
+    [
+        ("weights", "torch"),
+        ("weights", "openvino"),
+        ("onnx", "onnxruntime"),
+        ("onnx", "openvino"),
+        ("openvino", "openvino"),
+    ],
+)
 def test_every_engine_gives_the_levels_of_torch(
     exported: dict[str, Path], with_openvino: None, form: str, engine: str
 ) -> None:

@@ -103,9 +103,10 @@ def test_thresholds_of_other_runs_are_told_and_their_weights_left(models: Path) 
 
 def test_what_decides_the_masks_is_in_the_fingerprint(models: Path) -> None:
     both = (models / "a", models / "b")
-    plain, weighted = write(Path("p.json"), "models/a", "models/b"), write(
-        Path("w.json"), "models/a", "models/b", weights=(3.0, 1.0)
-    )  # fmt: skip
+    plain, weighted = (
+        write(Path("p.json"), "models/a", "models/b"),
+        write(Path("w.json"), "models/a", "models/b", weights=(3.0, 1.0)),
+    )
     found = [
         ensemble.read(both, thresholds=plain),
         ensemble.read(both, thresholds=weighted),

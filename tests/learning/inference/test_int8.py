@@ -151,9 +151,13 @@ def test_a_size_that_int8_computes_wrongly_is_computed_in_float32(
 
 
 def test_a_processor_whose_sums_overflow_computes_a_quantised_run_in_float32(
-    quantised: Any, trained: tuple[Path, Path], tmp_path: Path, with_openvino: None, heard: Any,
+    quantised: Any,
+    trained: tuple[Path, Path],
+    tmp_path: Path,
+    with_openvino: None,
+    heard: Any,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     card = model_card.read_card(trained[1])
     int8.write(quantised, tmp_path / "model.xml")
     [member] = engines.load_members([tmp_path], [card], on_cpu(), progress=heard)
@@ -170,9 +174,13 @@ def test_a_processor_whose_sums_overflow_computes_a_quantised_run_in_float32(
 
 @pytest.mark.parametrize(
     ("capabilities", "able"),
-    [(WITHOUT_VNNI, False), (WITHOUT_VNNI | {"avx512_vnni": True}, True), (WITHOUT_VNNI | {"avx_vnni": True}, True),
-     ({"neon": True}, True)],
-)  # fmt: skip
+    [
+        (WITHOUT_VNNI, False),
+        (WITHOUT_VNNI | {"avx512_vnni": True}, True),
+        (WITHOUT_VNNI | {"avx_vnni": True}, True),
+        ({"neon": True}, True),
+    ],
+)
 def test_which_processors_multiply_int8(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], able: bool
 ) -> None:

@@ -41,8 +41,11 @@ def _every_kind() -> Member:
 
 
 def _depending(network: nn.Module) -> list[str]:
-    return [name for name, part in network.named_modules()
-            if type(part).__name__.endswith("Same") and getattr(part, "same_pad", True)]  # fmt: skip
+    return [
+        name
+        for name, part in network.named_modules()
+        if type(part).__name__.endswith("Same") and getattr(part, "same_pad", True)
+    ]
 
 
 def test_the_output_stays_at_every_multiple_of_the_stride() -> None:

@@ -48,9 +48,10 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
     "all of it": lambda state: {"state_dict": prefixed("module._orig_mod.model.encoder.")(state)},
     "a run of this program": prefixed("network.encoder."),
     "averaged beside": lambda state: {
-        "model": {key: torch.zeros_like(value) for key, value in state.items()}, "model_ema": state
+        "model": {key: torch.zeros_like(value) for key, value in state.items()},
+        "model_ema": state,
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
@@ -75,17 +76,23 @@ def of_timm(name: str) -> State:
         ("tu-resnet18", ("model.layer4.1.conv2.weight", "layer4.1.conv2.weight")),
         ("tu-convnext_atto", ("model.stages_3.blocks.1.mlp.fc1.weight", "stages.3.blocks.1.mlp.fc1.weight")),
         ("tu-resnetv2_50", ("model.stem_conv.weight", "stem.conv.weight")),
-        ("tu-densenet121", ("model.features_denseblock4.denselayer1.conv1.weight",
-                            "features.denseblock4.denselayer1.conv1.weight")),
+        (
+            "tu-densenet121",
+            ("model.features_denseblock4.denselayer1.conv1.weight", "features.denseblock4.denselayer1.conv1.weight"),
+        ),
         ("tu-efficientnet_b0", ("model.blocks.6.0.conv_pw.weight", "blocks.6.0.conv_pw.weight")),
-        ("tu-ghostnet_100", ("model.blocks_5.0.ghost1.primary_conv.0.weight",
-                             "blocks.5.0.ghost1.primary_conv.0.weight")),
+        (
+            "tu-ghostnet_100",
+            ("model.blocks_5.0.ghost1.primary_conv.0.weight", "blocks.5.0.ghost1.primary_conv.0.weight"),
+        ),
         ("tu-hrnet_w18_small", ("model.stage4.0.fuse_layers.0.1.0.weight", "stage4.0.fuse_layers.0.1.0.weight")),
-        ("tu-swin_tiny_patch4_window7_224", ("model.layers_3.blocks.1.mlp.fc1.weight",
-                                             "layers.3.blocks.1.mlp.fc1.weight")),
+        (
+            "tu-swin_tiny_patch4_window7_224",
+            ("model.layers_3.blocks.1.mlp.fc1.weight", "layers.3.blocks.1.mlp.fc1.weight"),
+        ),
         ("resnet18", ("layer4.1.conv2.weight", "layer4.1.conv2.weight")),
     ],
-)  # fmt: skip
+)
 def test_a_file_of_timm_fits(tmp_path: Path, heard: Any, encoder: str, names: tuple[str, str]) -> None:
     state = of_timm(encoder.removeprefix("tu-"))
     save_file(state, tmp_path / "file.safetensors")
@@ -110,8 +117,13 @@ def test_every_encoder_of_the_library_takes_its_own_weights(tmp_path: Path, enco
 
 def test_old_names_of_densenet_fit(tmp_path: Path) -> None:
     state = encoder_of("densenet121").state_dict()
-    old = {key.replace("norm1", "norm.1").replace("norm2", "norm.2").replace("conv1", "conv.1")
-              .replace("conv2", "conv.2"): value for key, value in state.items()}  # fmt: skip
+    old = {
+        key.replace("norm1", "norm.1")
+        .replace("norm2", "norm.2")
+        .replace("conv1", "conv.1")
+        .replace("conv2", "conv.2"): value
+        for key, value in state.items()
+    }
     assert old.keys() != state.keys()
     torch.save(old, tmp_path / "file.pth")
     found = encoder_of("densenet121", path=tmp_path / "file.pth").state_dict()

@@ -103,9 +103,18 @@ class _Refusing(torch.nn.Module):
         raise self.error
 
 
-@pytest.mark.parametrize("error", [IndexError("list index out of range"), TypeError("no\nfloat"), KeyError("x"),
-                                   AttributeError("gone"), NotImplementedError(), RuntimeError("sizes")],
-                         ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        IndexError("list index out of range"),
+        TypeError("no\nfloat"),
+        KeyError("x"),
+        AttributeError("gone"),
+        NotImplementedError(),
+        RuntimeError("sizes"),
+    ],
+    ids=repr,
+)
 @pytest.mark.parametrize(("where", "does_not"), [("forward", "take"), ("backward", "learn from")])
 def test_a_network_that_fails_is_refused_in_one_line(error: Exception, where: str, does_not: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -157,9 +166,14 @@ def test_an_encoder_that_a_training_cannot_lay_out_is_refused_in_one_line() -> N
 @pytest.mark.filterwarnings("ignore:.timm-. encoders are deprecated")
 @pytest.mark.parametrize(
     ("encoder", "exact"),
-    [("timm-tf_efficientnet_lite0", "tu-tf_efficientnet_lite0"), ("timm-efficientnet-b0", "tu-tf_efficientnet_b0"),
-     ("timm-skresnet18", ""), ("tu-tf_efficientnet_lite0", ""), ("efficientnet-b0", "")],
-)  # fmt: skip
+    [
+        ("timm-tf_efficientnet_lite0", "tu-tf_efficientnet_lite0"),
+        ("timm-efficientnet-b0", "tu-tf_efficientnet_b0"),
+        ("timm-skresnet18", ""),
+        ("tu-tf_efficientnet_lite0", ""),
+        ("efficientnet-b0", ""),
+    ],
+)
 def test_weights_of_a_network_that_computes_otherwise_are_noted(
     encoder: str, exact: str, tmp_path: Path, heard: Any
 ) -> None:
@@ -184,8 +198,10 @@ def test_encoders_that_compute_otherwise_are_known_by_their_parts() -> None:
         exact = pretrained._exact(encoder).removeprefix("tu-")
         with torch.device("meta"):
             ours, theirs = get_encoder(encoder, weights=None), timm.create_model(exact)
-        eps = [{part.eps for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)}
-               for network in (ours, theirs)]  # fmt: skip
+        eps = [
+            {part.eps for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)}
+            for network in (ours, theirs)
+        ]
         assert eps == [{1e-5}, {1e-3}]
         assert ours.conv_stem.weight.shape == theirs.conv_stem.weight.shape
         assert [type(network.conv_stem).__name__ for network in (ours, theirs)] == ["Conv2d", "Conv2dSame"]

@@ -10,8 +10,10 @@ from severstal_cli.learning.runs import run_folder
 from severstal_cli.learning.runs.thresholds import Thresholds
 from severstal_cli.steel.masks.postprocess import DISABLED, ClassPostprocess
 
-RULES = (ClassPostprocess(pixel_threshold=140, min_component_px=60, min_mask_px=300, min_image_score=212),
-         ClassPostprocess(pixel_threshold=DISABLED))  # fmt: skip
+RULES = (
+    ClassPostprocess(pixel_threshold=140, min_component_px=60, min_mask_px=300, min_image_score=212),
+    ClassPostprocess(pixel_threshold=DISABLED),
+)
 
 
 def made(*runs: str, weights: tuple[float, ...] = ()) -> Thresholds:

@@ -152,9 +152,11 @@ def test_share_of_pieces_over_defects(make_data) -> None:
         data_folder, data = _open(folder, crop_widths_px=(64,), defect_share=defect_share)
         with_defect = {image_id for image_id, _ in data_folder.masks}
         found = [
-            mask.any() for batch in data.batches(0) for name, mask in zip(batch.image_ids, batch.masks, strict=True)
+            mask.any()
+            for batch in data.batches(0)
+            for name, mask in zip(batch.image_ids, batch.masks, strict=True)
             if name in with_defect
-        ]  # fmt: skip
+        ]
         return float(np.mean(found))
 
     assert share_with_defect(1.0) == 1.0

@@ -29,8 +29,10 @@ def test_a_defect_comes_with_its_mask_and_leaves_the_rest(make_data) -> None:
         assert light > 130 if found[0] == 0 else light < 90  # class 1 is bright, class 2 dark
         ys, xs = np.nonzero(inside)
         far = np.ones_like(inside)
-        far[max(0, ys.min() - FEATHER_PX) : ys.max() + FEATHER_PX + 1,
-            max(0, xs.min() - FEATHER_PX) : xs.max() + FEATHER_PX + 1] = False  # fmt: skip
+        far[
+            max(0, ys.min() - FEATHER_PX) : ys.max() + FEATHER_PX + 1,
+            max(0, xs.min() - FEATHER_PX) : xs.max() + FEATHER_PX + 1,
+        ] = False
         assert (image[far] == 110).all()
     assert classes == {0, 1}
 

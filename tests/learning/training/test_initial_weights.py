@@ -53,8 +53,9 @@ def test_a_training_can_start_from_a_run(make_data, trained, heard, tmp_path: Pa
     training.train(dataclasses.replace(config, data=more, head_weight=0.5, name="more"), heard)
     assert f"starting from {folder}, except head, network.out" in heard.lines
     unknown = [line for line in heard.lines if "cannot be ruled out" in line]
-    assert unknown == [f"{folder} was trained on other data with another split, so leakage into validation cannot be "
-                       "ruled out"]  # fmt: skip
+    assert unknown == [
+        f"{folder} was trained on other data with another split, so leakage into validation cannot be ruled out"
+    ]
 
 
 def test_a_training_starts_from_no_run_that_saw_its_validation(make_data, trained, tmp_path: Path) -> None:

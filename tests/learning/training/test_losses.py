@@ -86,8 +86,11 @@ def test_lovasz_is_a_mean_of_pairs_and_punishes_the_worst_false_pixel() -> None:
     assert losses.lovasz_loss(logits, masks).item() == pytest.approx((0 + 1.5) / 2)
     torch.manual_seed(0)
     logits, masks = torch.randn(2, 3, 5, 5), (torch.rand(2, 3, 5, 5) > 0.6).float()
-    alone = [losses.lovasz_loss(logits[i : i + 1, c : c + 1], masks[i : i + 1, c : c + 1])
-             for i in range(2) for c in range(3)]  # fmt: skip
+    alone = [
+        losses.lovasz_loss(logits[i : i + 1, c : c + 1], masks[i : i + 1, c : c + 1])
+        for i in range(2)
+        for c in range(3)
+    ]
     assert losses.lovasz_loss(logits, masks).item() == pytest.approx(torch.stack(alone).mean().item(), abs=1e-6)
 
 

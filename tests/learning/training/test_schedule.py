@@ -17,9 +17,15 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
 @pytest.mark.parametrize(("best_epochs", "share"), [(1, 0.7), (3, 0.8)])
 def test_a_time_limit_holds_what_is_validated_at_the_end(best_epochs: int, share: float) -> None:
     clock = schedule.Clock(
-        config=TrainConfig(time_limit_s=1e4, epochs=1000, best_epochs=best_epochs), epoch=0, steps_an_epoch=10,
-        elapsed_s=6000, validation_s=1000, validation_steps=0, agree=lambda seconds: seconds, began=time.monotonic(),
-    )  # fmt: skip
+        config=TrainConfig(time_limit_s=1e4, epochs=1000, best_epochs=best_epochs),
+        epoch=0,
+        steps_an_epoch=10,
+        elapsed_s=6000,
+        validation_s=1000,
+        validation_steps=0,
+        agree=lambda seconds: seconds,
+        began=time.monotonic(),
+    )
     assert clock.share_done(0) == pytest.approx(share, abs=1e-3)
 
 
@@ -30,9 +36,15 @@ def test_the_time_of_a_first_validation_is_guessed_by_the_steps_after_the_first(
     now = 0.0
     monkeypatch.setattr(schedule.time, "monotonic", lambda: now)
     clock = schedule.Clock(
-        config=TrainConfig(time_limit_s=1e4, epochs=1000), epoch=0, steps_an_epoch=10**9, elapsed_s=0,
-        validation_s=None, validation_steps=steps, agree=lambda seconds: seconds, began=0.0,
-    )  # fmt: skip
+        config=TrainConfig(time_limit_s=1e4, epochs=1000),
+        epoch=0,
+        steps_an_epoch=10**9,
+        elapsed_s=0,
+        validation_s=None,
+        validation_steps=steps,
+        agree=lambda seconds: seconds,
+        began=0.0,
+    )
     shares = []
     for step in range(6):
         shares.append(clock.share_done(step))

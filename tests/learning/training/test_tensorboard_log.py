@@ -34,8 +34,16 @@ class _Writer:
 
 
 def _row(epoch: int, **changes: Any) -> Row:
-    row = Row(epoch=epoch, loss=1 / epoch, dice=0.5, dice_present=None, learning_rate=0.1, images_per_s=3.0,
-              validation_s=2.0, elapsed_s=10.0 * epoch)  # fmt: skip
+    row = Row(
+        epoch=epoch,
+        loss=1 / epoch,
+        dice=0.5,
+        dice_present=None,
+        learning_rate=0.1,
+        images_per_s=3.0,
+        validation_s=2.0,
+        elapsed_s=10.0 * epoch,
+    )
     return dataclasses.replace(row, **changes)
 
 

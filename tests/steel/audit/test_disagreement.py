@@ -24,8 +24,14 @@ def cache(tmp_path: Path) -> ImageCache:
     """a, its copies b and c, shifted copy d, other steel e, f: a with a defect of its own, g: e with a part of a."""
     (tmp_path / "images").mkdir()
     first, noise = steel(0), np.random.default_rng(1).normal(0, 3, SIZE)
-    images = {"a": first, "b": (first + noise).clip(0, 255), "c": (first * 0.9), "d": np.roll(first, 20, axis=1),
-              "e": steel(5), "f": first.copy()}  # fmt: skip
+    images = {
+        "a": first,
+        "b": (first + noise).clip(0, 255),
+        "c": (first * 0.9),
+        "d": np.roll(first, 20, axis=1),
+        "e": steel(5),
+        "f": first.copy(),
+    }
     images["f"][10:20, 10:20] = np.random.default_rng(2).integers(0, 255, (10, 10))
     images["g"] = images["e"].copy()
     images["g"][:32, :40] = first[:32, :40]

@@ -15,8 +15,9 @@ from severstal_cli.steel.dataset.splits import Split
 SPLIT = Split(
     path=Path("splits.csv"),
     parts={"a": "0", "b": "0", "c": "1", "d": "holdout", "e": "1"},
-    groups={}, class_sets={},
-)  # fmt: skip
+    groups={},
+    class_sets={},
+)
 
 
 def with_records(folder: Path, *runs: object) -> Path:

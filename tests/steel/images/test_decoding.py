@@ -285,10 +285,16 @@ FORMS = {
     "ras": (cv2.imencode(".ras", GREY)[1].tobytes(), GREY, 0),
     "cmyk jpg": (pillow(COLOUR.convert("CMYK"), "JPEG", quality=100), WEIGHED, 4),
     "1-bit png": (pillow(Image.fromarray(BINARY).convert("1"), "PNG"), BINARY, 0),
-    "2-bit png": (pillow(Image.fromarray(GREY).quantize(4), "PNG", bits=2),
-                  np.asarray(Image.fromarray(GREY).quantize(4).convert("L")), 0),
-    "deep colour png": (cv2.imencode(".png", np.asarray(COLOUR)[..., ::-1].astype(np.uint16) * 257)[1].tobytes(),
-                        WEIGHED, 1),
+    "2-bit png": (
+        pillow(Image.fromarray(GREY).quantize(4), "PNG", bits=2),
+        np.asarray(Image.fromarray(GREY).quantize(4).convert("L")),
+        0,
+    ),
+    "deep colour png": (
+        cv2.imencode(".png", np.asarray(COLOUR)[..., ::-1].astype(np.uint16) * 257)[1].tobytes(),
+        WEIGHED,
+        1,
+    ),
     "1-bit tif": (pillow(Image.fromarray(BINARY).convert("1"), "TIFF", compression="group4"), BINARY, 0),
     "2-bit tif": (tiff(packed(GREY >> 6, 2), bits=2), (GREY >> 6) * 85, 0),
     "4-bit tif": (tiff(packed(GREY >> 4, 4), bits=4), (GREY >> 4) * 17, 0),
@@ -299,7 +305,7 @@ FORMS = {
     "zstandard tif": (pillow(Image.fromarray(GREY), "TIFF", compression="zstd"), GREY, 0),
     "white is 0": (tiff((255 - GREY).tobytes(), bits=8, colours=0), GREY, 0),
     "deep, white is 0": (tiff((65535 - DEEP).tobytes(), bits=16, colours=0), GREY, 0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -114,8 +114,12 @@ def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
 
 def test_only_the_ending_of_an_image_is_no_part_of_its_stem() -> None:
     assert [image_files.image_stem(name) for name in ("a.b.jpg", "plate.001", "a.JPG", "a", "v1.2_x.png")] == [
-        "a.b", "plate.001", "a", "a", "v1.2_x",
-    ]  # fmt: skip
+        "a.b",
+        "plate.001",
+        "a",
+        "a",
+        "v1.2_x",
+    ]
 
 
 def test_what_is_there_under_another_ending() -> None:

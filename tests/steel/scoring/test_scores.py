@@ -11,9 +11,13 @@ def of(dice, groups=None, names=None):
     count = len(dice)
     there = np.asarray(dice) < 1
     return scores.Scores(
-        image_ids=tuple(names or map(str, range(count))), dice=np.asarray(dice, float), there=there, found=there,
-        groups=np.arange(count) if groups is None else np.asarray(groups), knows_duplicates=groups is not None,
-    )  # fmt: skip
+        image_ids=tuple(names or map(str, range(count))),
+        dice=np.asarray(dice, float),
+        there=there,
+        found=there,
+        groups=np.arange(count) if groups is None else np.asarray(groups),
+        knows_duplicates=groups is not None,
+    )
 
 
 def test_a_difference_worked_by_hand():

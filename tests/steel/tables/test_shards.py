@@ -94,9 +94,11 @@ def test_shards_of_another_plan_are_refused_and_those_of_this_one_kept(tmp_path:
     _write(shards, 2)
     _shards(tmp_path, 40, views="none", rules=[1, 2]).begin(resume=True)
     assert shards.finished() == [2]
-    for other, named in ((_shards(tmp_path, 40, views="flips", rules=[1, 2]), "views"),
-                         (_shards(tmp_path, 40, views="none"), "rules"),
-                         (_shards(tmp_path, 39, views="none", rules=[1, 2]), "images")):  # fmt: skip
+    for other, named in (
+        (_shards(tmp_path, 40, views="flips", rules=[1, 2]), "views"),
+        (_shards(tmp_path, 40, views="none"), "rules"),
+        (_shards(tmp_path, 39, views="none", rules=[1, 2]), "images"),
+    ):
         with pytest.raises(InputError, match=f"another prediction: other {named}"):
             other.begin(resume=True)
     with pytest.raises(InputError, match=r"s\.parts holds 1 finished shards of an earlier prediction\. Give --resume"):

@@ -126,8 +126,10 @@ def test_what_counts_as_a_table(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "run").mkdir()
     (tmp_path / "run.v2").mkdir()
-    tables = {name: csv_rows.is_table(tmp_path / name) for name in
-              ("s", "thresholds.json", "run", "run.v2", "gone.csv", "gone.TXT", "gone.csv.gz", "unet")}  # fmt: skip
+    tables = {
+        name: csv_rows.is_table(tmp_path / name)
+        for name in ("s", "thresholds.json", "run", "run.v2", "gone.csv", "gone.TXT", "gone.csv.gz", "unet")
+    }
     assert [name for name, found in tables.items() if found] == ["s", "gone.csv", "gone.TXT", "gone.csv.gz"]
 
 

@@ -44,8 +44,9 @@ def rules():
         for component in (1, 4, 7):
             for mask in (1, 5):
                 for gate in (0, 50, 147, 212, 253):
-                    yield ClassPostprocess(pixel_threshold=t, min_component_px=component, min_mask_px=mask,
-                                    min_image_score=gate)  # fmt: skip
+                    yield ClassPostprocess(
+                        pixel_threshold=t, min_component_px=component, min_mask_px=mask, min_image_score=gate
+                    )
 
 
 @st.composite
@@ -177,9 +178,12 @@ def test_the_gate_moves_with_the_threshold_of_a_plateau():
 
 def test_post_processing_off_the_grid_is_refused():
     made = filled([(np.full((3, 3), 200, np.uint8), None)])
-    for rule in (ClassPostprocess(pixel_threshold=127), ClassPostprocess(min_component_px=2),
-                 ClassPostprocess(min_mask_px=3),
-                 ClassPostprocess(min_image_score=200)):  # fmt: skip
+    for rule in (
+        ClassPostprocess(pixel_threshold=127),
+        ClassPostprocess(min_component_px=2),
+        ClassPostprocess(min_mask_px=3),
+        ClassPostprocess(min_image_score=200),
+    ):
         with pytest.raises(ValueError, match="is none of"):
             made.dice(rule)
 
@@ -187,8 +191,30 @@ def test_post_processing_off_the_grid_is_refused():
 def test_the_grid_of_the_competition_is_as_documented():
     grid = PerImageGains.for_images(256 * 1600)
     assert grid.shape == (29, 22, 14)
-    assert grid.component_sizes.tolist() == [1, 10, 15, 23, 34, 52, 79, 121, 184, 278, 420, 638, 967, 1466, 2223, 3371,
-                                             5111, 7750, 11750, 17816, 27014, 40960]  # fmt: skip
+    assert grid.component_sizes.tolist() == [
+        1,
+        10,
+        15,
+        23,
+        34,
+        52,
+        79,
+        121,
+        184,
+        278,
+        420,
+        638,
+        967,
+        1466,
+        2223,
+        3371,
+        5111,
+        7750,
+        11750,
+        17816,
+        27014,
+        40960,
+    ]
     assert grid.mask_sizes.tolist() == [1, 53, 90, 153, 261, 445, 758, 1290, 2196, 3738, 6363, 10832, 18440, 31393]
     assert PerImageGains.for_images(8 * 24).shape == (29, 7, 10)
 

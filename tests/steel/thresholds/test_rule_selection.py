@@ -124,8 +124,10 @@ def test_a_gate_that_helps_held_out_images_is_used():
 
 def test_a_gate_that_helps_by_luck_is_not_used():
     rng = np.random.default_rng(2)
-    images = [defect(100, peak=int(rng.integers(101, 255))) if number % 2 else alarm(int(rng.integers(10, 20)))
-              for number in range(40)]  # fmt: skip
+    images = [
+        defect(100, peak=int(rng.integers(101, 255))) if number % 2 else alarm(int(rng.integers(10, 20)))
+        for number in range(40)
+    ]
     images[3] = alarm(140)  # a gate above it drops it, and some defects
     made, fold_of, groups = filled(images)
     (choice,) = rule_selection.choose(made, fold_of, groups).choices
@@ -159,8 +161,11 @@ def test_the_default_is_tried_before_a_class_is_disabled():
 def test_fifty_samples_are_drawn_of_any_number_of_groups(monkeypatch: pytest.MonkeyPatch):
     made, fold_of, groups = filled(noisy(np.random.default_rng(7), 40))
     chosen, rows, weighted_sums = rule_selection.choose(made, fold_of, groups), [], PerImageGains.weighted_sums
-    monkeypatch.setattr(PerImageGains, "weighted_sums", lambda own, weights, gate: (
-        rows.append(len(weights)), weighted_sums(own, weights, gate))[1])  # fmt: skip
+    monkeypatch.setattr(
+        PerImageGains,
+        "weighted_sums",
+        lambda own, weights, gate: (rows.append(len(weights)), weighted_sums(own, weights, gate))[1],
+    )
     monkeypatch.setattr(rule_selection.intervals, "_CHUNK", 200)  # 5 samples of 40 groups at a time
     assert rule_selection.choose(made, fold_of, groups).choices[0].rule == chosen.choices[0].rule
     assert set(rows) == {rule_selection.SAMPLES}
@@ -200,8 +205,11 @@ def test_on_new_images_it_beats_the_highest_cell_of_few_images():
         (gains,), fold_of, groups = filled(images)
         means = gains.mean_dice()
         t, s, m = rule_selection.middle_of_the_top(means >= means.max() - 1e-12)
-        highest = ClassPostprocess(pixel_threshold=int(THRESHOLDS[t]), min_component_px=int(gains.component_sizes[s]),
-                                   min_mask_px=int(gains.mask_sizes[m]))  # fmt: skip
+        highest = ClassPostprocess(
+            pixel_threshold=int(THRESHOLDS[t]),
+            min_component_px=int(gains.component_sizes[s]),
+            min_mask_px=int(gains.mask_sizes[m]),
+        )
         by_luck.append(mean_dice(new, highest))
         by_choice.append(mean_dice(new, rule_selection.choose([gains], fold_of, groups).choices[0].rule))
     assert np.mean(by_choice) > np.mean(by_luck)
@@ -266,16 +274,19 @@ def test_no_images_are_refused():
         rule_selection.choose([], np.zeros(0, np.int8), np.zeros(0, np.int64))
 
 
-@pytest.mark.parametrize(("cells", "expected"), [
-    ([(t, 0, 0) for t in range(29)], (14, 0, 0)),  # all equal: the middle
-    ([(3, 0, 0), (4, 0, 0), (20, 0, 0), (21, 0, 0), (22, 0, 0)], (21, 0, 0)),  # the middle of the longer stretch
-    ([(3, 0, 0), (4, 0, 0), (20, 0, 0), (21, 0, 0)], (4, 0, 0)),  # of equally long ones the lower
-    ([(5, 0, 0), *((t, 2, 0) for t in range(29))], (5, 0, 0)),  # no filter before a flatter top
-    ([(9, 0, 2), (9, 3, 0)], (9, 3, 0)),  # a filter of components before one of masks
-    ([(9, 1, 1), (9, 2, 0)], (9, 2, 0)),  # one filter before two
-    ([(9, s, 0) for s in (1, 2, 3)], (9, 2, 0)),  # the middle of equally flat sizes
-    ([(9, 1, 0), (8, 3, 0), (9, 3, 0)], (9, 3, 0)),  # the flatter top
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ([(t, 0, 0) for t in range(29)], (14, 0, 0)),  # all equal: the middle
+        ([(3, 0, 0), (4, 0, 0), (20, 0, 0), (21, 0, 0), (22, 0, 0)], (21, 0, 0)),  # the middle of the longer stretch
+        ([(3, 0, 0), (4, 0, 0), (20, 0, 0), (21, 0, 0)], (4, 0, 0)),  # of equally long ones the lower
+        ([(5, 0, 0), *((t, 2, 0) for t in range(29))], (5, 0, 0)),  # no filter before a flatter top
+        ([(9, 0, 2), (9, 3, 0)], (9, 3, 0)),  # a filter of components before one of masks
+        ([(9, 1, 1), (9, 2, 0)], (9, 2, 0)),  # one filter before two
+        ([(9, s, 0) for s in (1, 2, 3)], (9, 2, 0)),  # the middle of equally flat sizes
+        ([(9, 1, 0), (8, 3, 0), (9, 3, 0)], (9, 3, 0)),  # the flatter top
+    ],
+)
 def test_of_equal_cells_the_simplest_is_taken_and_then_the_middle_of_the_flattest_top(cells, expected):
     tied = np.zeros(SHAPE, np.bool_)
     tied[tuple(np.array(cells).T)] = True
