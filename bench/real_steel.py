@@ -8,7 +8,8 @@ REAL holds train_images with train.csv, complete for them, and maybe test_images
 annotations of other images of the competition, whose images need not be there: synthetic steel is drawn under them.
 Images of REAL are left out of both, so no mask of a real image is in the synthetic set, in any fold.
 
-Only public commands of the program are run: `severstal split`, `synth`, `train`, `thresholds`, `predict` and `score`.
+Only public commands of the program are run: `severstal split`, `synth`, `train`, `thresholds`, `predict` and `score`,
+each in a fork of this process.
 WORK gets real/ (the images, split to folds without a holdout), synthetic-TAG/, the runs in models/, submissions/ and
 results.jsonl. What is done is kept: the same command resumes. `--tag` names a synthetic set and what is trained on it,
 so that a changed `severstal synth` is measured beside the old one.
