@@ -1,14 +1,16 @@
 """Tables on a terminal of 80 columns: words stay whole, and no cell is lost."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace as Fake
 
+import pandas as pd
 import pytest
 
 from severstal_cli import printing
 from severstal_cli.printing.table import print_table
 from severstal_cli.steel.scoring.comparison import CompareResult, Row
-from severstal_cli.steel.scoring.scores import ClassScore, ScoreResult
+from severstal_cli.steel.scoring.scores import ClassScore, Difference, ScoreResult
 
 NAME = "unet-efficientnet-b3-of-a-long-name-fold0"
 INTERVAL = "0.8000 to 0.9000"
@@ -49,29 +51,19 @@ def scored() -> ScoreResult:
 
 
 def test_a_split_of_seven_classes(capsys: pytest.CaptureFixture[str]) -> None:
-    parts = [
-        Fake(
-            part=part,
-            images=10234,
-            clean=5000,
-            with_class=(1, 22, 333, 4444, 55555, 666666, 7),
-            grouped_images=1234,
-            groups=300,
-        )
-        for part in ("0", "holdout", "all")
-    ]
-    printing.print_split(Fake(path=Path("data/splits.csv"), parts=parts, class_names=()))
+    classes = {number: 10 ** (number - 1) * number for number in range(1, 7)} | {7: 7}
+    row = {"images": 10234, "clean": 5000} | classes | {"groups": 300, "near-duplicates": 1234}
+    counts = pd.DataFrame([row] * 3, index=["0", "holdout", "all"])
+    printing.print_split(Fake(path=Path("data/splits.csv"), counts=counts, class_names=()))
     lines = printed(capsys)
-    check_words(lines, "subset", "images", "clean", "class", "near-duplicates", "10234", "4444", "666666", "holdout")
+    check_words(lines, "subset", "images", "clean", "class", "near-duplicates", "10234", "4000", "600000", "holdout")
     assert sum(line.split()[:1] == ["holdout"] for line in lines) == 2, "in each block"
 
 
 def test_a_comparison_of_seven_classes(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [
-        Row(name=name, score=scored(), trainings=(0.9,), differences=(), verdict="", parameters=24436369,
-            training_s=1506.0, images_per_s=123.4)
-        for name in (NAME, "b")
-    ]  # fmt: skip
+    difference = Difference(difference=0.1, groups=99, interval=(0.05, 0.15), level=0.95, probability=1.0)
+    first = Row(name=NAME, score=scored(), trainings=(0.9,), parameters=24436369, training_s=1506.0, images_per_s=123.4)
+    rows = [first, replace(first, name="b", differences=(difference,) * 8)]
     printing.print_comparison(CompareResult(rows=tuple(rows), folder=Path("x"), has_plot=False))
     lines = printed(capsys)
     check_words(lines, "weights", "training", "images/s", "unet-efficientnet-b3-of-a-long-name-", "fold0", "123.4")

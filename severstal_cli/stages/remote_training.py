@@ -189,7 +189,7 @@ class _Session:
         """Fetch the runs and checkpoints of a notebook that failed or was stopped; [] if there are none."""
         try:
             left = [folder_for(each).name for each in self._runs if training.is_left(each)] or [self._name]
-            wanted, poll_s = [f"{left[0]}/{run_folder.CHECKPOINT}"], self._config.poll_s
+            wanted, poll_s = (f"{left[0]}/{run_folder.CHECKPOINT}",), self._config.poll_s
             output.wait_until_listed(kaggle, user, job.slug, version, wanted, poll_s=poll_s, late_s=self._config.late_s)
             fetched = fetching.fetch(kaggle, user, job.slug, version, self._work, self._runs)
         except SeverstalError as error:
