@@ -741,6 +741,8 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "will not write to data: it holds files that are not a synthetic set. Name a new or empty folder"),
     ("a file instead of a folder", nothing, "synth old.csv --images 2",
      "cannot write a set to old.csv: it is a file. Name a folder"),
+    ("a size that no JPEG has", nothing, "synth new --images 2 --size 65501x32",
+     "wrong size: 65501x32. It must be at most 65,500 pixels a side, as in a JPEG"),
     ("a tiny size", nothing, "synth new --images 2 --size 8x8",
      "wrong size: 8x8. It must be at least 32x32, and fewer than 2,147,483,648 pixels"),
     ("no number of images", nothing, "synth new", "wrong number of images: None. It must be given by --images"),

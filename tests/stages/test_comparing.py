@@ -190,7 +190,7 @@ def test_several_comparisons_have_wider_intervals() -> None:
     among = rows[1].differences[-1].interval
     assert among[0] < alone[0] < alone[1] < among[1]
     result = CompareResult(rows=rows, folder=Path("out"), has_plot=False)
-    assert "| 97.5 % interval of it |" in markdown(result)
+    assert "| 97.5 % interval of the difference |" in markdown(result)
     assert "| 95 % interval |" in markdown(result)
     assert [found["level"] for found in result.to_dict()["candidates"][1]["differences"]] == [0.975] * 3
 

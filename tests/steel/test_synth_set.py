@@ -195,6 +195,7 @@ def test_a_full_disk_is_one_error_and_leaves_no_part(tmp_path, monkeypatch):
     [
         ({"seed": -1}, "seed"),
         ({"size": (16, 200)}, "at least 32"),
+        ({"size": (32, 65_501)}, "at most 65,500"),
         ({"images": -1}, "negative"),
         ({"images": None}, "number of images"),
         ({"defect_share": 1.5}, "defect_share"),
