@@ -103,7 +103,7 @@ def _starting() -> Iterator[None]:
     """State that new workers inherit: SIGINT stays blocked until they handle it, and torch logs fatal errors only."""
     name = "TORCH_CPP_LOG_LEVEL"
     is_quiet = os.environ.get("SEVERSTAL_DEBUG") != "1" and name not in os.environ
-    resource_tracker.ensure_running()  # the first start would otherwise do it, and unblock the signal
+    _start_tracker()  # the first start would otherwise do it, and unblock the signal
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         if is_quiet:
@@ -113,6 +113,20 @@ def _starting() -> Iterator[None]:
         if is_quiet:
             del os.environ[name]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _start_tracker() -> None:
+    """Start Python's tracker of named semaphores. It removes those of a worker that was killed, without a warning."""
+    name, quiet = "PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker"
+    before = os.environ.get(name)
+    os.environ[name] = f"{before},{quiet}" if before else quiet
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _start(rank: int, devices: int, store: Path, function: Callable[..., object], args: tuple[object, ...]) -> _Worker:
