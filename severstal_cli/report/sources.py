@@ -219,5 +219,5 @@ def _check_gaps(path: Path, class_ids: Sequence[int]) -> None:
         raise InputError(
             f"{path}: no row names class {spans(unnamed)}",
             f"it names {spans(class_ids)}",
-            "Number the classes from 1 without gaps",
+            "Number the classes from 1 without gaps, or name such a class by an empty row: then it counts in all means",
         )
