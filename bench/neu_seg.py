@@ -5,6 +5,7 @@
     python bench/neu_seg.py --data NEU_SEG --work WORK --folds 0 1 2 3 4 --validation-only
     python bench/neu_seg.py --data NEU_SEG --work WORK --images 363 --epochs 32 --validation-only
     python bench/neu_seg.py --work WORK --average unet-lite0-fold0-seed0 linknet-wide-lite0-fold0-seed0
+    python bench/neu_seg.py --work WORK --average RUN RUN --tta flips,scales --validation-only
     python bench/neu_seg.py --work WORK --table
     python bench/neu_seg.py --data NEU_SEG --work WORK --study --networks unet linknet --seeds 0 1 2 --epochs 4
 
@@ -334,12 +335,15 @@ def main():
     parser.add_argument("--validation-only", action="store_true", help="leave the test images unread")
     parser.add_argument("--study", action="store_true", help="compare the networks on the test part, by seeds")
     parser.add_argument("--average", nargs="+", metavar="RUN", help="instead of training: average these runs")
+    parser.add_argument("--tta", default="flips", help="views of --average, such as flips,scales")
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and end")
     options = parser.parse_args()
     work = Work(options.work.resolve())
     if not options.table:
         (work.folder / "submissions").mkdir(parents=True, exist_ok=True)
         prepare(work, options)
+        if options.tta != "flips" and not options.average:
+            parser.error("--tta is for --average: the views of a single run are flips")
         if options.study:
             study(work, options)
             return
@@ -370,7 +374,7 @@ def configuration(work, options, network, weights, seed):
 
 def average(work, options):
     """Some runs together, such as networks of the same fold."""
-    name = "+".join(options.average)
+    name = "+".join(options.average) + ("" if options.tta == "flips" else f"-{options.tta.replace(',', '-')}")
     members = [f"models/{member}" for member in options.average]
     judge(work, options, name, members, f"submissions/{name}-thresholds.json", options.weights[0])
 
@@ -379,7 +383,7 @@ def judge(work, options, name, members, thresholds, weights):
     """Search thresholds where they are missing, print what they reach, and score the test part if wanted."""
     if work.is_older(thresholds, *(f"{member}/model.safetensors" for member in members)):
         out = [] if len(members) == 1 else ["--out", thresholds]
-        work.severstal("thresholds", *members, "--tta", "flips", *out)
+        work.severstal("thresholds", *members, "--tta", options.tta, *out)
     searched = json.loads((work.folder / thresholds).read_text(encoding="utf-8"))
     print(f"{name}: {searched['mean_dice_held_out']:.4f} on {searched['images']} images of its validation", flush=True)
     if not options.validation_only:
