@@ -10,9 +10,9 @@ from pathlib import Path
 
 from severstal_cli import files
 from severstal_cli.config import RemoteConfig, TrainConfig
-from severstal_cli.errors import InputError, MachineError, SeverstalError
+from severstal_cli.errors import InputError, RunError, SeverstalError
 from severstal_cli.kaggle import client, fetching, kernel, notebook, output, preflight, state, training, watching
-from severstal_cli.kaggle.client import Kaggle, RefusedError
+from severstal_cli.kaggle.client import Kaggle, NotThereError, RefusedError
 from severstal_cli.kaggle.fetching import RemoteResult
 from severstal_cli.kaggle.job import Job, Task
 from severstal_cli.kaggle.polling import RemoteError
@@ -181,20 +181,35 @@ class _Session:
         except (kernel.WeightsError, kernel.DatasetError):
             raise
         except RemoteError as error:
-            if versions and self._keep_what_is_left(kaggle, user, job, versions[-1]):
+            if not versions:
+                raise
+            # until its output is fetched, the same command watches this version again
+            self._save(job=replace(job.state, kernel_version=versions[-1]))
+            try:
+                kept = self._keep_what_is_left(kaggle, user, job, versions[-1])
+            except SeverstalError:
+                remedy = "The same command fetches what it left; --cancel --discard gives it up"
+                self._progress.log(str(RemoteError(error.what, error.found, remedy)))
+                raise
+            if self._known is not None:
+                self._save(job=job.state)
+            if kept:
                 raise RemoteError(error.what, error.found, "--resume resumes after the last whole epoch") from None
             raise
 
     def _keep_what_is_left(self, kaggle: Kaggle, user: str, job: Job, version: int) -> list[RemoteResult]:
-        """Fetch the runs and checkpoints of a notebook that failed or was stopped; [] if there are none."""
+        """Fetch the runs and checkpoints of a notebook that failed or was stopped; [] if there are none.
+
+        Raises SeverstalError: the same command fetches them, as the state stays.
+        """
         try:
             left = [folder_for(each).name for each in self._runs if training.is_left(each)] or [self._name]
             wanted, poll_s = (f"{left[0]}/{run_folder.CHECKPOINT}",), self._config.poll_s
             output.wait_until_listed(kaggle, user, job.slug, version, wanted, poll_s=poll_s, late_s=self._config.late_s)
             fetched = fetching.fetch(kaggle, user, job.slug, version, self._work, self._runs)
         except SeverstalError as error:
-            if self._config.cancel and isinstance(error, MachineError):
-                raise  # the state stays, so the same command fetches the output
+            if not isinstance(error, RunError | NotThereError) and not self._config.discard:
+                raise
             self._progress.log(f"the notebook's output cannot be fetched: {error}")
             return []
         results = [] if fetched is None else self._put(fetched)
@@ -225,9 +240,10 @@ class _Session:
                 self._progress.log(f"{path}: the split, made in the notebook")
         fetching.put(self._work, self._config.train.models)
         assert self._known is not None
-        is_end = self._known.job.kernel_done or self._config.cancel  # else the notebook's failure is raised
         may_pass = any(isinstance(error, output.WrongFileError) for error in fetched.damaged)
-        if not (is_end and may_pass) or self._config.discard:
+        # else the notebook's failure is raised
+        is_end = self._known.job.kernel_done or self._config.cancel or may_pass
+        if not may_pass or self._config.discard:
             self._forget()
         for error in fetched.damaged[:-1] if is_end else fetched.damaged:
             self._progress.log(str(error))
