@@ -199,8 +199,8 @@ def _take_along(local: Path, folder: Path) -> None:
         if not all((folder / name).exists() for name in names) and all((local / name).exists() for name in names):
             for name in names:
                 shutil.copyfile(local / name, folder / name)
-        weights = [each / run_folder.WEIGHTS for each in (local, folder)]
-        if all(path.exists() for path in weights) and filecmp.cmp(*weights, shallow=False):
+        ours, theirs = local / run_folder.WEIGHTS, folder / run_folder.WEIGHTS
+        if ours.exists() and theirs.exists() and filecmp.cmp(ours, theirs, shallow=False):
             for name in run_folder.OF_THRESHOLDS:
                 if (local / name).exists() and not (folder / name).exists():
                     shutil.copyfile(local / name, folder / name)
