@@ -240,18 +240,21 @@ class _Session:
                 self._progress.log(f"{path}: the split, made in the notebook")
         fetching.put(self._work, self._config.train.models)
         assert self._known is not None
-        may_pass = any(isinstance(error, output.WrongFileError) for error in fetched.damaged)
+        damaged = fetched.damaged
+        may_pass = any(isinstance(error, output.WrongFileError) for error in damaged)
         # else the notebook's failure is raised
         is_end = self._known.job.kernel_done or self._config.cancel or may_pass
         if not may_pass or self._config.discard:
             self._forget()
-        for error in fetched.damaged[:-1] if is_end else fetched.damaged:
+        if self._config.discard:
+            damaged = tuple(type(each)(each.what, each.found, "--discard gives it up") for each in damaged)
+        for error in damaged[:-1] if is_end else damaged:
             self._progress.log(str(error))
         left = sum(map(training.is_left, self._runs)) if self._config.every_fold else 0
         if left:
             self._progress.log(f"{left} of {len(self._runs)} folds are left: --resume trains them in another session")
-        if fetched.damaged and is_end:
-            raise fetched.damaged[-1]
+        if damaged and is_end:
+            raise damaged[-1]
         return [fetching.result_of(self._config.train.models / name, done) for name, done in fetched.finished.items()]
 
     def _forget(self) -> None:

@@ -481,6 +481,13 @@ def test_a_fold_that_arrives_damaged_can_be_fetched_again_and_does_not_block_the
     assert [result.folder.name for result in results] == ["unet-small-fold0", "unet-small-fold1"]
 
 
+def test_a_fold_that_arrives_damaged_can_be_given_up(two_folds: Callable[..., Any], data: Path) -> None:
+    with pytest.raises(WrongFileError, match=r"^unet-small-fold1 of the notebook is damaged.*--discard gives it up$"):
+        two_folds(None, lambda folder: cut(folder / run_folder.THRESHOLDS), cancel=True, discard=True)
+    assert (data.parent / "models/unet-small-fold0" / run_folder.THRESHOLDS).exists()
+    assert not (data.parent / "models/.kaggle/unet-small-folds/state.json").exists()
+
+
 def test_a_damaged_local_fold_does_not_keep_the_others_from_being_fetched(
     two_folds: Callable[..., Any], data: Path, said: Said
 ) -> None:
@@ -702,8 +709,8 @@ def test_a_failed_notebook_that_left_nothing_is_not_asked_again(
     assert failed(outcome) == JobState(kernel="k")
 
 
-def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched(
-    remote: Callable[..., RemoteConfig], monkeypatch: pytest.MonkeyPatch
+def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched_or_given_up(
+    remote: Callable[..., RemoteConfig], monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:
     config = remote(remote={"cancel": True})
     work = config.work / NAME
@@ -716,6 +723,9 @@ def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched(
     with pytest.raises(MachineError, match="no network"):
         remote_training.cancel(config)
     assert state.load(state.TrainingState, work) is not None
+    assert remote_training.cancel(remote(remote={"cancel": True, "discard": True}), said) == []
+    assert "the notebook's output cannot be fetched: no network" in said.lines
+    assert state.load(state.TrainingState, work) is None
 
 
 STEPS = (
