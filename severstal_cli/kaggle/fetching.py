@@ -21,6 +21,7 @@ from severstal_cli.learning.networks.names import folder_for
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.training import checkpoint
 from severstal_cli.progress import Bar, Progress
+from severstal_cli.steel.dataset import splits
 
 SPLITS = "splits.csv"
 READY = "ready"
@@ -266,6 +267,16 @@ def put(work: Path, models: Path) -> None:
             path.rename(folder)
     shutil.rmtree(ready, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def put_split(made: Path, data: Path, progress: Progress) -> None:
+    """Copy the split that the notebook made to `data`, if it has none: the next training uses the same split."""
+    with files.writing(data):
+        data.mkdir(parents=True, exist_ok=True)
+    path = splits.splits_path(data, new=True)
+    if not path.exists():
+        files.write_text(path, made.read_text(encoding="utf-8"))
+        progress.log(f"{path}: the split, made in the notebook")
 
 
 def result_of(folder: Path, finished: bool) -> RemoteResult:

@@ -21,7 +21,6 @@ from severstal_cli.learning.networks import registry
 from severstal_cli.learning.networks.names import check_new, folder_for
 from severstal_cli.learning.runs import run_folder
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.dataset import splits
 
 
 def train(config: RemoteConfig, progress: Progress = SILENT) -> list[RemoteResult]:
@@ -163,25 +162,16 @@ class _Session:
         def watch(version: int) -> str:
             versions.append(version)
             screen = watching.Screen(self._progress, lambda session: self._save(session=session))
+            waits = {"poll_s": self._config.poll_s, "limit_s": self._config.kernel_limit_s}
             try:
-                return watching.watch(
-                    kaggle,
-                    user,
-                    job.slug,
-                    version,
-                    screen,
-                    poll_s=self._config.poll_s,
-                    limit_s=self._config.kernel_limit_s,
-                )
+                return watching.watch(kaggle, user, job.slug, version, screen, **waits)
             finally:
                 screen.close()
 
         try:
             job.run(watch)
-        except (kernel.WeightsError, kernel.DatasetError):
-            raise
         except RemoteError as error:
-            if not versions:
+            if not versions or isinstance(error, kernel.WeightsError | kernel.DatasetError):
                 raise
             # until its output is fetched, the same command watches this version again
             self._save(job=replace(job.state, kernel_version=versions[-1]))
@@ -231,13 +221,8 @@ class _Session:
         return self._put(fetched)
 
     def _put(self, fetched: fetching.Fetched) -> list[RemoteResult]:
-        if fetched.splits is not None:  # the next training uses the same split
-            with files.writing(self._config.train.data):
-                self._config.train.data.mkdir(parents=True, exist_ok=True)
-            path = splits.splits_path(self._config.train.data, new=True)
-            if not path.exists():
-                files.write_text(path, fetched.splits.read_text(encoding="utf-8"))
-                self._progress.log(f"{path}: the split, made in the notebook")
+        if fetched.splits is not None:
+            fetching.put_split(fetched.splits, self._config.train.data, self._progress)
         fetching.put(self._work, self._config.train.models)
         assert self._known is not None
         damaged = fetched.damaged

@@ -120,9 +120,8 @@ def complete(folder: Path) -> None:
             return
         network = run_folder.network_of(card)
         kept = _kept(_entry(saved, "state"), card, rows, network.state_dict())
-        lacks_weights = bool(kept) and not _weights_in(folder, card, kept)
-    if lacks_weights:
-        _write_model(folder, network, kept, card)
+        if kept and not _weights_in(folder, card, kept):
+            _write_model(folder, network, kept, card)
     history.write(folder, rows)
 
 
