@@ -1,6 +1,8 @@
 """The runs that a notebook trained: downloaded, verified, and moved to the models folder."""
 
 import dataclasses
+import filecmp
+import itertools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,7 @@ from severstal_cli.learning.networks.names import folder_for
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.training import checkpoint
 from severstal_cli.progress import Bar, Progress
+from severstal_cli.steel.dataset import splits
 
 SPLITS = "splits.csv"
 READY = "ready"
@@ -30,7 +33,7 @@ class Fetched:
     """The outcome of a session."""
 
     finished: Mapping[str, bool]
-    """By the name of a run. An unfinished run has a checkpoint to resume from."""
+    """By the name of its local folder. An unfinished run has a checkpoint to resume from."""
     splits: Path | None
     """The split, if the notebook made it."""
     damaged: tuple[SeverstalError, ...]
@@ -68,7 +71,8 @@ def fetch(
 ) -> Fetched | None:
     """Download and verify what a version left of `runs`, to `work`/ready/NAME; None: neither a run nor a checkpoint.
 
-    A damaged run does not keep the others from being fetched.
+    A damaged run does not keep the others from being fetched. A local run that was trained on meanwhile stays, and the
+    fetched one becomes NAME-kaggle.
 
     Raises:
         MachineError: the network or the storage fails; the same command fetches the missing files.
@@ -91,6 +95,7 @@ def fetch(
     if not left:
         return None
     finished: dict[str, bool] = {}
+    moved: dict[Path, Path] = {}
     damaged: list[SeverstalError] = []
     with kaggle.progress.bar("downloading", len(hashes), "files") as bar:
         if SPLITS in hashes:
@@ -101,9 +106,9 @@ def fetch(
                 for path, digest in hashes.items():
                     if Path(path).parts[0] == name:
                         _fetch_one(kaggle, addresses, path, target / path, bar, digest)
-                is_finished = _verify(target / name, each, manifest.finished.get(name, False), kaggle.progress)
-                _localise(target / name, each, manifest.folder and f"{manifest.folder}/{name}")
-                finished[name] = is_finished
+                folder, is_finished = _check_in(target / name, each, manifest, kaggle.progress)
+                finished[folder.name] = is_finished
+                moved[target / name] = work / READY / folder.name
             except (RunError, WrongFileError) as error:
                 found = ", ".join(filter(None, (error.what.replace(f"{target / name}/", ""), error.found)))
                 again = "--resume trains it again" if len(runs) > 1 else "The same command trains it again"
@@ -112,8 +117,9 @@ def fetch(
                 damaged.append(type(error)(f"{name} of the notebook is damaged", found, again))
     shutil.rmtree(work / READY, ignore_errors=True)
     (work / READY).mkdir()
-    for name in finished:
-        (target / name).rename(work / READY / name)
+    for fetched, ready in moved.items():
+        if fetched.exists():
+            fetched.rename(ready)
     return Fetched(
         finished=finished,
         splits=target / SPLITS if SPLITS in hashes else None,
@@ -147,6 +153,58 @@ def _fetch_one(kaggle: Kaggle, addresses: dict[str, str], name: str, path: Path,
             raise WrongFileError(f"Kaggle does not list {name} of the notebook", "", "The same command looks again")
         address = addresses[same_name[0]]
     output.fetch_file(kaggle, address, path, bar, sha256=digest)
+
+
+def _check_in(folder: Path, config: TrainConfig, manifest: _Manifest, progress: Progress) -> tuple[Path, bool]:
+    """Verify a downloaded run, and reconcile it with the local one. Raises RunError.
+
+    Returns its local folder, and whether it is finished. `folder` is removed if the local run has all of its epochs.
+    """
+    local, epochs = folder_for(config), _epochs(folder) or []
+    finished = manifest.finished.get(folder.name, False)
+    if not finished and _leads_to(_epochs(local), epochs):
+        _take_along(local, folder)
+    finished = _verify(folder, config, finished, progress)
+    here = _epochs(local)
+    if here and not finished and _leads_to(epochs, here):
+        progress.log(f"{local} has every epoch of the notebook's run, and is left as it is")
+        shutil.rmtree(folder)
+        return local, not training.is_left(config)
+    # as local, local-kaggle, local-kaggle-2, ...
+    others = (local.with_name(f"{local.name}-kaggle{'' if n == 1 else f'-{n}'}") for n in itertools.count(1))
+    place = next(each for each in itertools.chain([local], others) if _leads_to(_epochs(each), epochs))
+    if place != local:
+        progress.log(f"{local} has other epochs than the notebook's run, and is left as it is: see {place}")
+        config = dataclasses.replace(config, name=place.name)
+    _localise(folder, config, manifest.folder and f"{manifest.folder}/{folder.name}")
+    return place, finished
+
+
+def _epochs(folder: Path) -> list[float] | None:
+    """The loss of each epoch of a run; []: there is no run; None: unknown, as it has no whole checkpoint."""
+    try:
+        return checkpoint.losses(folder)
+    except RunError:
+        return None if (folder / model_card.CARD).exists() else []
+
+
+def _leads_to(earlier: list[float] | None, later: list[float]) -> bool:
+    """Whether `later` are the epochs `earlier`, and maybe more of them."""
+    return earlier is not None and later[: len(earlier)] == earlier
+
+
+def _take_along(local: Path, folder: Path) -> None:
+    """Copy the weights to an unfinished run that came without them, and the thresholds of the same weights."""
+    names = (model_card.CARD, run_folder.WEIGHTS)
+    with files.writing(folder):
+        if not all((folder / name).exists() for name in names) and all((local / name).exists() for name in names):
+            for name in names:
+                shutil.copyfile(local / name, folder / name)
+        ours, theirs = local / run_folder.WEIGHTS, folder / run_folder.WEIGHTS
+        if ours.exists() and theirs.exists() and filecmp.cmp(ours, theirs, shallow=False):
+            for name in run_folder.OF_THRESHOLDS:
+                if (local / name).exists() and not (folder / name).exists():
+                    shutil.copyfile(local / name, folder / name)
 
 
 def _verify(folder: Path, config: TrainConfig, finished: bool, progress: Progress) -> bool:
@@ -194,17 +252,31 @@ def _localise(folder: Path, config: TrainConfig, remote: str) -> None:
 
 
 def put(work: Path, models: Path) -> None:
-    """Move the verified runs to `models`, replacing those that were resumed. After a kill, call it again."""
+    """Move the verified runs to `models`, replacing those that were resumed. After a kill, call it again.
+
+    Raises MachineError: another process trains one of them. OutputError.
+    """
     ready, old = work / READY, work / "old"
     for path in sorted(ready.iterdir()) if ready.exists() else ():
         folder = models / path.name
         with files.writing(folder):
             if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                folder.rename(old)
+                with files.locked(folder, f"another process is training {folder}"):
+                    shutil.rmtree(old, ignore_errors=True)
+                    folder.rename(old)
             path.rename(folder)
     shutil.rmtree(ready, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def put_split(made: Path, data: Path, progress: Progress) -> None:
+    """Copy the split that the notebook made to `data`, if it has none: the next training uses the same split."""
+    with files.writing(data):
+        data.mkdir(parents=True, exist_ok=True)
+    path = splits.splits_path(data, new=True)
+    if not path.exists():
+        files.write_text(path, made.read_text(encoding="utf-8"))
+        progress.log(f"{path}: the split, made in the notebook")
 
 
 def result_of(folder: Path, finished: bool) -> RemoteResult:
