@@ -1,8 +1,6 @@
-"""The runs that a notebook trained: downloaded, verified, and moved to the models folder."""
+"""The runs that a notebook trained: downloaded, and verified beside the local ones."""
 
 import dataclasses
-import filecmp
-import itertools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,7 @@ from typing import Any
 from severstal_cli import files
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import MachineError, RunError, SeverstalError
-from severstal_cli.kaggle import output, training
+from severstal_cli.kaggle import local_runs, output, training
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.notebook import OUTPUT
 from severstal_cli.kaggle.output import WrongFileError
@@ -21,11 +19,8 @@ from severstal_cli.learning.networks.names import folder_for
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.learning.training import checkpoint
 from severstal_cli.progress import Bar, Progress
-from severstal_cli.steel.dataset import splits
 
 SPLITS = "splits.csv"
-READY = "ready"
-"""The folder of verified runs, which only have to be moved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +33,6 @@ class Fetched:
     """The split, if the notebook made it."""
     damaged: tuple[SeverstalError, ...]
     """An error for each run that could not be fetched: a RunError, or a WrongFileError, which may pass."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoteResult:
-    """A run from Kaggle."""
-
-    folder: Path
-    finished: bool
-    """False: --resume continues it in another session."""
-    epochs: int
-    best_epoch: int | None
-    validation_dice: float | None
-    nothing_dice: float | None
-    """The Dice of predicting nothing on the same images."""
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +88,15 @@ def fetch(
                         _fetch_one(kaggle, addresses, path, target / path, bar, digest)
                 folder, is_finished = _check_in(target / name, each, manifest, kaggle.progress)
                 finished[folder.name] = is_finished
-                moved[target / name] = work / READY / folder.name
+                moved[target / name] = work / local_runs.READY / folder.name
             except (RunError, WrongFileError) as error:
                 found = ", ".join(filter(None, (error.what.replace(f"{target / name}/", ""), error.found)))
                 again = "--resume trains it again" if len(runs) > 1 else "The same command trains it again"
                 if isinstance(error, WrongFileError):
                     again = "The same command downloads it again; --cancel --discard gives it up"
                 damaged.append(type(error)(f"{name} of the notebook is damaged", found, again))
-    shutil.rmtree(work / READY, ignore_errors=True)
-    (work / READY).mkdir()
+    shutil.rmtree(work / local_runs.READY, ignore_errors=True)
+    (work / local_runs.READY).mkdir()
     for fetched, ready in moved.items():
         if fetched.exists():
             fetched.rename(ready)
@@ -160,51 +140,24 @@ def _check_in(folder: Path, config: TrainConfig, manifest: _Manifest, progress: 
 
     Returns its local folder, and whether it is finished. `folder` is removed if the local run has all of its epochs.
     """
-    local, epochs = folder_for(config), _epochs(folder) or []
-    finished = manifest.finished.get(folder.name, False)
-    if not finished and _leads_to(_epochs(local), epochs):
-        _take_along(local, folder)
-    finished = _verify(folder, config, finished, progress)
-    here = _epochs(local)
-    if here and not finished and _leads_to(epochs, here):
+    local, epochs = folder_for(config), local_runs.epochs(folder) or []
+    here = local_runs.epochs(local)
+    finished = manifest.finished.get(folder.name, False) and _verify(folder, config, True, progress)
+    if not finished:
+        if local_runs.leads_to(here, epochs):
+            local_runs.take_along(local, folder)
+        _verify(folder, config, False, progress)
+    is_equal = finished and here == epochs and (local / run_folder.THRESHOLDS).exists()
+    if here and (is_equal or (not finished and local_runs.leads_to(epochs, here))):
         progress.log(f"{local} has every epoch of the notebook's run, and is left as it is")
         shutil.rmtree(folder)
-        return local, not training.is_left(config)
-    # as local, local-kaggle, local-kaggle-2, ...
-    others = (local.with_name(f"{local.name}-kaggle{'' if n == 1 else f'-{n}'}") for n in itertools.count(1))
-    place = next(each for each in itertools.chain([local], others) if _leads_to(_epochs(each), epochs))
+        return local, finished or not training.is_left(config)
+    place = local_runs.place_for(local, epochs)
     if place != local:
         progress.log(f"{local} has other epochs than the notebook's run, and is left as it is: see {place}")
         config = dataclasses.replace(config, name=place.name)
     _localise(folder, config, manifest.folder and f"{manifest.folder}/{folder.name}")
     return place, finished
-
-
-def _epochs(folder: Path) -> list[float] | None:
-    """The loss of each epoch of a run; []: there is no run; None: unknown, as it has no whole checkpoint."""
-    try:
-        return checkpoint.losses(folder)
-    except RunError:
-        return None if (folder / model_card.CARD).exists() else []
-
-
-def _leads_to(earlier: list[float] | None, later: list[float]) -> bool:
-    """Whether `later` are the epochs `earlier`, and maybe more of them."""
-    return earlier is not None and later[: len(earlier)] == earlier
-
-
-def _take_along(local: Path, folder: Path) -> None:
-    """Copy the weights to an unfinished run that came without them, and the thresholds of the same weights."""
-    names = (model_card.CARD, run_folder.WEIGHTS)
-    with files.writing(folder):
-        if not all((folder / name).exists() for name in names) and all((local / name).exists() for name in names):
-            for name in names:
-                shutil.copyfile(local / name, folder / name)
-        ours, theirs = local / run_folder.WEIGHTS, folder / run_folder.WEIGHTS
-        if ours.exists() and theirs.exists() and filecmp.cmp(ours, theirs, shallow=False):
-            for name in run_folder.OF_THRESHOLDS:
-                if (local / name).exists() and not (folder / name).exists():
-                    shutil.copyfile(local / name, folder / name)
 
 
 def _verify(folder: Path, config: TrainConfig, finished: bool, progress: Progress) -> bool:
@@ -249,47 +202,3 @@ def _localise(folder: Path, config: TrainConfig, remote: str) -> None:
     if remote and path.exists():
         text = path.read_text(encoding="utf-8").replace(json.dumps(remote), json.dumps(str(folder_for(config))))
         files.write_text(path, text)
-
-
-def put(work: Path, models: Path) -> None:
-    """Move the verified runs to `models`, replacing those that were resumed. After a kill, call it again.
-
-    Raises MachineError: another process trains one of them. OutputError.
-    """
-    ready, old = work / READY, work / "old"
-    for path in sorted(ready.iterdir()) if ready.exists() else ():
-        folder = models / path.name
-        with files.writing(folder):
-            if folder.exists():
-                with files.locked(folder, f"another process is training {folder}"):
-                    shutil.rmtree(old, ignore_errors=True)
-                    folder.rename(old)
-            path.rename(folder)
-    shutil.rmtree(ready, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def put_split(made: Path, data: Path, progress: Progress) -> None:
-    """Copy the split that the notebook made to `data`, if it has none: the next training uses the same split."""
-    with files.writing(data):
-        data.mkdir(parents=True, exist_ok=True)
-    path = splits.splits_path(data, new=True)
-    if not path.exists():
-        files.write_text(path, made.read_text(encoding="utf-8"))
-        progress.log(f"{path}: the split, made in the notebook")
-
-
-def result_of(folder: Path, finished: bool) -> RemoteResult:
-    """Describe a run that lies in the models folder."""
-    rows = run_folder.read_checkpoint(folder)["history"]
-    card = model_card.read_card(folder) if (folder / model_card.CARD).exists() else None
-    thresholds = folder / run_folder.THRESHOLDS
-    return RemoteResult(
-        folder=folder,
-        finished=finished,
-        epochs=len(rows),
-        best_epoch=card.epoch if card else None,
-        validation_dice=card.validation_dice if card else None,
-        nothing_dice=json.loads(thresholds.read_bytes()).get("mean_dice_never") if thresholds.exists() else None,
-        seconds=float(rows[-1]["elapsed_s"]) if rows else 0.0,
-    )

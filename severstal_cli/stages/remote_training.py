@@ -13,8 +13,8 @@ from severstal_cli.config import RemoteConfig, TrainConfig
 from severstal_cli.errors import InputError, RunError, SeverstalError
 from severstal_cli.kaggle import client, fetching, kernel, notebook, output, preflight, state, training, watching
 from severstal_cli.kaggle.client import Kaggle, NotThereError, RefusedError
-from severstal_cli.kaggle.fetching import RemoteResult
 from severstal_cli.kaggle.job import Job, Task
+from severstal_cli.kaggle.local_runs import READY, RemoteResult, put, put_back, put_split, result_of
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.kaggle.state import TrainingState
 from severstal_cli.learning.networks import registry
@@ -54,6 +54,7 @@ class _Session:
 
     def __init__(self, config: RemoteConfig, work: Path, progress: Progress) -> None:
         self._config, self._work, self._progress = config, work, progress
+        put_back(work, config.train.models)
         self._name = work.name
         self._known = state.load(TrainingState, work)
         self._folds = self._known.folds if self._known is not None else training.folds_of(config)
@@ -119,7 +120,7 @@ class _Session:
             )
         if self._known is not None:
             return
-        shutil.rmtree(self._work / fetching.READY, ignore_errors=True)
+        shutil.rmtree(self._work / READY, ignore_errors=True)
         if not self._config.train.resume:
             for each in self._runs:
                 check_new(folder_for(each))
@@ -202,11 +203,7 @@ class _Session:
                 raise
             self._progress.log(f"the notebook's output cannot be fetched: {error}")
             return []
-        results = [] if fetched is None else self._put(fetched)
-        for result in results:
-            if not result.finished:
-                self._progress.log(f"{result.folder}: fetched up to the last whole epoch; --resume resumes it")
-        return results
+        return [] if fetched is None else self._put(fetched)
 
     def _take(self, kaggle: Kaggle, user: str, job: Job) -> list[RemoteResult]:
         self._progress.log(f"4/4 output of {self._name}")
@@ -222,8 +219,8 @@ class _Session:
 
     def _put(self, fetched: fetching.Fetched) -> list[RemoteResult]:
         if fetched.splits is not None:
-            fetching.put_split(fetched.splits, self._config.train.data, self._progress)
-        fetching.put(self._work, self._config.train.models)
+            put_split(fetched.splits, self._config.train.data, self._progress)
+        put(self._work, self._config.train.models)
         assert self._known is not None
         damaged = fetched.damaged
         may_pass = any(isinstance(error, output.WrongFileError) for error in damaged)
@@ -232,7 +229,7 @@ class _Session:
         if not may_pass or self._config.discard:
             self._forget()
         if self._config.discard:
-            damaged = tuple(type(each)(each.what, each.found, "--discard gives it up") for each in damaged)
+            damaged = tuple(type(each)(each.what, each.found, "It is given up") for each in damaged)
         for error in damaged[:-1] if is_end else damaged:
             self._progress.log(str(error))
         left = sum(map(training.is_left, self._runs)) if self._config.every_fold else 0
@@ -240,7 +237,7 @@ class _Session:
             self._progress.log(f"{left} of {len(self._runs)} folds are left: --resume trains them in another session")
         if damaged and is_end:
             raise damaged[-1]
-        return [fetching.result_of(self._config.train.models / name, done) for name, done in fetched.finished.items()]
+        return [result_of(self._config.train.models / name, done) for name, done in fetched.finished.items()]
 
     def _forget(self) -> None:
         """Remove the state first: after a kill, a fetched run is not fetched again."""
@@ -263,6 +260,10 @@ class _Session:
             _, failure = kernel.look_at(kaggle, user, job.slug, version)()
         except kernel.CancelledError:
             failure = "cancelled"
+        except NotThereError:
+            if not self._config.discard:
+                raise
+            failure = "deleted"
         if failure is None and not self._stop(kaggle, user, job, version, known.session):
             self._forget()
             return []

@@ -28,7 +28,19 @@ from severstal_cli import files
 from severstal_cli.config import Competition, RemoteConfig, SplitConfig, ThresholdsConfig, TrainConfig
 from severstal_cli.config.training import settings_with
 from severstal_cli.errors import InputError, MachineError, OutputError, RunError
-from severstal_cli.kaggle import client, fetching, kernel, notebook, output, polling, state, training, watching, wheels
+from severstal_cli.kaggle import (
+    client,
+    fetching,
+    kernel,
+    local_runs,
+    notebook,
+    output,
+    polling,
+    state,
+    training,
+    watching,
+    wheels,
+)
 from severstal_cli.kaggle.output import WrongFileError
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.kaggle.state import JobState, TrainingState
@@ -161,8 +173,8 @@ def remote(competition: Competition, data: Path) -> Callable[..., RemoteConfig]:
 
 
 @pytest.fixture
-def train(remote: Callable[..., RemoteConfig], said: Said) -> Callable[..., fetching.RemoteResult]:
-    def call(**options: Any) -> fetching.RemoteResult:
+def train(remote: Callable[..., RemoteConfig], said: Said) -> Callable[..., local_runs.RemoteResult]:
+    def call(**options: Any) -> local_runs.RemoteResult:
         (result,) = remote_training.train(remote(**options), said)
         return result
 
@@ -398,7 +410,7 @@ def rename_network(folder: Path) -> None:
 @pytest.fixture
 def two_folds(
     remote: Callable[..., RemoteConfig], locally: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said
-) -> Callable[..., list[fetching.RemoteResult]]:
+) -> Callable[..., list[local_runs.RemoteResult]]:
     """`two_folds(in_notebook, on_the_way)`: fetch fold 0 and fold 1, which is damaged before its hash or after it."""
     there = tmp_path / "output"
     for fold in (0, 1):
@@ -524,7 +536,7 @@ def fetch(
         work.mkdir(parents=True, exist_ok=True)
         kaggle: Any = SimpleNamespace(progress=said, pause_s=0)
         fetched = fetching.fetch(kaggle, USER, "k", 1, work, (config.train,))
-        fetching.put(work, config.train.models)
+        local_runs.put(work, config.train.models)
         return fetched
 
     return call
@@ -836,7 +848,7 @@ def test_a_killed_process_is_resumed(
 @pytest.mark.parametrize("kill", [0, 1, 2])
 def test_a_kill_between_the_moves_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: int) -> None:
     work, folder = tmp_path / "work", tmp_path / "models/run"
-    for content, path in (("new", work / fetching.READY / "run"), ("before", folder)):
+    for content, path in (("new", work / local_runs.READY / "run"), ("before", folder)):
         path.mkdir(parents=True)
         (path / run_folder.CHECKPOINT).write_text(content)
     moves = iter(range(9))
@@ -851,8 +863,8 @@ def test_a_kill_between_the_moves_loses_nothing(tmp_path: Path, monkeypatch: pyt
         patched.setattr(Path, "rename", interrupted)
         if kill < 2:
             with pytest.raises(KeyboardInterrupt):
-                fetching.put(work, folder.parent)
-    fetching.put(work, folder.parent)
+                local_runs.put(work, folder.parent)
+    local_runs.put(work, folder.parent)
     assert (folder / run_folder.CHECKPOINT).read_text() == "new"
     assert list(work.iterdir()) == []
 
