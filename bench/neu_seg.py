@@ -344,6 +344,8 @@ def main():
         prepare(work, options)
         if options.tta != "flips" and not options.average:
             parser.error("--tta is for --average: the views of a single run are flips")
+        if options.images and len(options.folds) > 1:
+            parser.error("--images takes one fold: runs of other data are not averaged")
         if options.study:
             study(work, options)
             return
@@ -376,13 +378,14 @@ def average(work, options):
     """Some runs together, such as networks of the same fold."""
     name = "+".join(options.average) + ("" if options.tta == "flips" else f"-{options.tta.replace(',', '-')}")
     members = [f"models/{member}" for member in options.average]
-    judge(work, options, name, members, f"submissions/{name}-thresholds.json", options.weights[0])
+    weights = "none" if all("-scratch-" in member for member in members) else "imagenet"
+    judge(work, options, name, members, f"submissions/{name}-thresholds.json", weights)
 
 
 def judge(work, options, name, members, thresholds, weights):
     """Search thresholds where they are missing, print what they reach, and score the test part if wanted."""
     if work.is_older(thresholds, *(f"{member}/model.safetensors" for member in members)):
-        out = [] if len(members) == 1 else ["--out", thresholds]
+        out = [] if thresholds == f"{members[0]}/thresholds.json" else ["--out", thresholds]
         work.severstal("thresholds", *members, "--tta", options.tta, *out)
     searched = json.loads((work.folder / thresholds).read_text(encoding="utf-8"))
     print(f"{name}: {searched['mean_dice_held_out']:.4f} on {searched['images']} images of its validation", flush=True)

@@ -710,10 +710,10 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "new.csv accepts no row: 1 row. Set Decision to accept in the rows to apply"),
     ("an unknown decision", decisions(ROW + ",ok"), f"{APPLY} new.csv",
      "new.csv, line 2: Decision 'ok' is not accept, reject or skip. "
-     "Change nothing but Decision: a row stays as `severstal audit` wrote it"),
+     "A row stays as `severstal audit` wrote it, but for Decision"),
     ("a row that lost a field", decisions(ROW), f"{APPLY} new.csv",
      "new.csv, line 2: 13 fields where the header has 14. "
-     "Change nothing but Decision: a row stays as `severstal audit` wrote it"),
+     "A row stays as `severstal audit` wrote it, but for Decision"),
     ("a row of an image that is not there", decisions(ROW.replace("000000000", "gone") + ",accept"),
      f"{APPLY} new.csv",
      "new.csv, line 2: there is no image gone.png. Give the decisions on an audit of this data"),

@@ -269,8 +269,8 @@ def interrupt_once(*_: object) -> NoReturn:
 def leave(code: int) -> NoReturn:
     """Exit without cleanup: NCCL's cleanup in a failed worker may wait for the other workers for ever.
 
-    Only named semaphores are removed: the tracker would report them as leaked. torch.export makes one, the lock of a
-    progress bar.
+    Only named semaphores are removed: in a command without workers the tracker would report them as leaked.
+    torch.export makes one, the lock of a progress bar.
     """
     util._run_finalizers(0)  # type: ignore[attr-defined]  # what multiprocessing itself calls when a worker returns
     sys.stdout.flush()

@@ -119,9 +119,8 @@ def _from_submissions(config: ReportConfig, site: Path, progress: Progress) -> C
             leakage.check_submission(
                 path, image_ids, split, progress, files_of=paths, train_images=truth.parent / "train_images"
             )
-    if truth is None or true is None:
-        classes = max(table.classes for table in tables.values())
-    else:
+    classes = max(table.classes for table in tables.values())
+    if truth is not None and true is not None:
         classes = true.classes
         for path, table in tables.items():
             check_classes(path, table, truth, true, progress)
@@ -219,5 +218,5 @@ def _check_gaps(path: Path, class_ids: Sequence[int]) -> None:
         raise InputError(
             f"{path}: no row names class {spans(unnamed)}",
             f"it names {spans(class_ids)}",
-            "Number the classes from 1 without gaps, or name such a class by an empty row: then it counts in all means",
+            "Number the classes from 1 without gaps, or add an empty row of the class, which then counts in all means",
         )

@@ -126,7 +126,7 @@ def complete(folder: Path) -> None:
 
 
 def losses(folder: Path) -> list[float]:
-    """The training loss of each epoch of a checkpoint. Trainings of one run differ in them from where they part.
+    """The training loss of each epoch of a checkpoint. Trainings that resume the same one have equal losses up to it.
 
     Raises RunError: the checkpoint is missing or damaged.
     """

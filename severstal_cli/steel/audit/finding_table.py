@@ -143,7 +143,7 @@ def read(path: Path, wanted: Sequence[str] = COLUMNS) -> tuple[tuple[str, ...], 
     except (RowError, BrokenRow) as error:
         line = error.line if isinstance(error, BrokenRow) else line
         raise InputError(
-            f"{path}, line {line}", str(error), "Change nothing but Decision: a row stays as `severstal audit` wrote it"
+            f"{path}, line {line}", str(error), "A row stays as `severstal audit` wrote it, but for Decision"
         ) from error
     return columns, rows
 
