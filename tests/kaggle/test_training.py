@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import torch
-from account import SECRET, USER, drop
+from account import SECRET, USER, Account, drop, failing
 from server import TOKEN, Said, Server, local_kaggle
 from sessions import Played, Sessions, can_unshare
 
@@ -494,7 +494,7 @@ def test_a_fold_that_arrives_damaged_can_be_fetched_again_and_does_not_block_the
 
 
 def test_a_fold_that_arrives_damaged_can_be_given_up(two_folds: Callable[..., Any], data: Path) -> None:
-    with pytest.raises(WrongFileError, match=r"^unet-small-fold1 of the notebook is damaged.*--discard gives it up$"):
+    with pytest.raises(WrongFileError, match=r"^unet-small-fold1 of the notebook is damaged.*It is given up$"):
         two_folds(None, lambda folder: cut(folder / run_folder.THRESHOLDS), cancel=True, discard=True)
     assert (data.parent / "models/unet-small-fold0" / run_folder.THRESHOLDS).exists()
     assert not (data.parent / "models/.kaggle/unet-small-folds/state.json").exists()
@@ -729,7 +729,7 @@ def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched_or_giv
     state.save(work, state.TrainingState(user=USER, settings="", job=state.JobState(kernel="k", kernel_version=1)))
     kaggle = SimpleNamespace(user=lambda: USER, progress=Said())
     monkeypatch.setattr(client, "connect", lambda *_, **__: kaggle)
-    monkeypatch.setattr(kernel, "look_at", lambda *_: lambda: (None, "it was cancelled"))
+    monkeypatch.setattr(kernel, "look_at", lambda *_, **__: lambda: (None, "it was cancelled"))
     monkeypatch.setattr(output, "wait_until_listed", lambda *_, **__: [])
     monkeypatch.setattr(fetching, "fetch", lambda *_: (_ for _ in ()).throw(MachineError("no network")))
     with pytest.raises(MachineError, match="no network"):
@@ -738,6 +738,25 @@ def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched_or_giv
     assert remote_training.cancel(remote(remote={"cancel": True, "discard": True}), said) == []
     assert "the notebook's output cannot be fetched: no network" in said.lines
     assert state.load(state.TrainingState, work) is None
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_notebook_that_was_deleted_on_kaggle_can_be_given_up(
+    server: Server, remote: Callable[..., RemoteConfig], said: Said, code: int
+) -> None:
+    account = Account(server=server)
+    for name in ("GetKernelSessionStatus", "ListKernelSessionOutput", "ListKernelFiles"):
+        account.before[name] = failing(code, times=99)
+    config = remote(remote={"cancel": True})
+    work = config.work / NAME
+    job = JobState(kernel=NOTEBOOK, kernel_version=1)
+    state.save(work, TrainingState(user=USER, settings="", job=job))
+    line = f"Kaggle does not know the notebook {USER}/{NOTEBOOK}: it answers {code}. .*; --cancel --discard gives it up"
+    with pytest.raises(client.NotThereError, match=line):
+        remote_training.cancel(config, said)
+    assert state.load(TrainingState, work) is not None
+    assert remote_training.cancel(remote(remote={"cancel": True, "discard": True}), said) == []
+    assert not work.exists()
 
 
 STEPS = (
