@@ -639,6 +639,32 @@ def test_a_run_without_a_checkpoint_stays(fetch: Callable[..., Any], data: Path)
     assert contents(folder) == before
 
 
+def test_local_thresholds_of_the_same_weights_stay_if_those_of_a_finished_run_are_damaged(
+    fetch: Callable[..., Any], data: Path
+) -> None:
+    folder, there = data.parent / "models" / NAME, data.parent / "output" / NAME
+    add_epoch(there, loss=0.25)
+    (there / run_folder.THRESHOLDS).write_text("{")
+    before = contents(folder)
+    assert fetch(True).finished == {NAME: False}
+    after = contents(folder)
+    kept = (run_folder.WEIGHTS, run_folder.THRESHOLDS, run_folder.SCORE)
+    assert {name: after.get(name) for name in kept} == {name: before[name] for name in kept}
+    assert len(run_folder.read_checkpoint(folder)["history"]) == 3
+
+
+def test_a_finished_run_that_is_fetched_again_leaves_the_local_one_as_it_is(
+    fetch: Callable[..., Any], data: Path, said: Said
+) -> None:
+    folder = data.parent / "models" / NAME
+    rules = folder / run_folder.THRESHOLDS
+    rules.write_text(rules.read_text() + "\n")  # newer ones
+    before = contents(folder)
+    assert fetch(True).finished == {NAME: True}
+    assert contents(folder) == before
+    assert f"{folder} has every epoch of the notebook's run, and is left as it is" in said.lines
+
+
 def test_a_run_that_is_trained_here_is_not_replaced(fetch: Callable[..., Any], data: Path) -> None:
     folder = data.parent / "models" / NAME
     add_epoch(data.parent / "output" / NAME, loss=0.25)
