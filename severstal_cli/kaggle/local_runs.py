@@ -111,15 +111,15 @@ def result_of(folder: Path, finished: bool) -> RemoteResult:
     """Describe a run that lies in the models folder."""
     rows = run_folder.read_checkpoint(folder)["history"]
     card = model_card.read_card(folder) if (folder / model_card.CARD).exists() else None
-    thresholds: dict[str, Any] = {}
+    nothing_dice: Any = None
     with suppress(OSError, ValueError):  # missing, or damaged
-        thresholds = typed.read_table(folder / run_folder.THRESHOLDS)
+        nothing_dice = typed.read_table(folder / run_folder.THRESHOLDS).get("mean_dice_never")
     return RemoteResult(
         folder=folder,
         finished=finished,
         epochs=len(rows),
         best_epoch=card.epoch if card else None,
         validation_dice=card.validation_dice if card else None,
-        nothing_dice=thresholds.get("mean_dice_never"),
+        nothing_dice=nothing_dice if isinstance(nothing_dice, float) else None,
         seconds=float(rows[-1]["elapsed_s"]) if rows else 0.0,
     )

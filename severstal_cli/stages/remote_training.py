@@ -257,7 +257,7 @@ class _Session:
         job = self._job(kaggle, user, Task(sources=(), kernel="", script="", outputs=(notebook.OUTPUT,)))
         version = known.job.kernel_version
         try:
-            _, failure = kernel.look_at(kaggle, user, job.slug, version)()
+            _, failure = kernel.look_at(kaggle, user, job.slug, version, remedy=watching.DELETED)()
         except kernel.CancelledError:
             failure = "cancelled"
         except NotThereError:

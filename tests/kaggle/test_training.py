@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import torch
-from account import SECRET, USER, drop
+from account import SECRET, USER, Account, drop, failing
 from server import TOKEN, Said, Server, local_kaggle
 from sessions import Played, Sessions, can_unshare
 
@@ -494,7 +494,7 @@ def test_a_fold_that_arrives_damaged_can_be_fetched_again_and_does_not_block_the
 
 
 def test_a_fold_that_arrives_damaged_can_be_given_up(two_folds: Callable[..., Any], data: Path) -> None:
-    with pytest.raises(WrongFileError, match=r"^unet-small-fold1 of the notebook is damaged.*--discard gives it up$"):
+    with pytest.raises(WrongFileError, match=r"^unet-small-fold1 of the notebook is damaged.*It is given up$"):
         two_folds(None, lambda folder: cut(folder / run_folder.THRESHOLDS), cancel=True, discard=True)
     assert (data.parent / "models/unet-small-fold0" / run_folder.THRESHOLDS).exists()
     assert not (data.parent / "models/.kaggle/unet-small-folds/state.json").exists()
@@ -639,6 +639,32 @@ def test_a_run_without_a_checkpoint_stays(fetch: Callable[..., Any], data: Path)
     assert contents(folder) == before
 
 
+def test_local_thresholds_of_the_same_weights_stay_if_those_of_a_finished_run_are_damaged(
+    fetch: Callable[..., Any], data: Path
+) -> None:
+    folder, there = data.parent / "models" / NAME, data.parent / "output" / NAME
+    add_epoch(there, loss=0.25)
+    (there / run_folder.THRESHOLDS).write_text("{")
+    before = contents(folder)
+    assert fetch(True).finished == {NAME: False}
+    after = contents(folder)
+    kept = (run_folder.WEIGHTS, run_folder.THRESHOLDS, run_folder.SCORE)
+    assert {name: after.get(name) for name in kept} == {name: before[name] for name in kept}
+    assert len(run_folder.read_checkpoint(folder)["history"]) == 3
+
+
+def test_a_finished_run_that_is_fetched_again_leaves_the_local_one_as_it_is(
+    fetch: Callable[..., Any], data: Path, said: Said
+) -> None:
+    folder = data.parent / "models" / NAME
+    rules = folder / run_folder.THRESHOLDS
+    rules.write_text(rules.read_text() + "\n")  # newer ones
+    before = contents(folder)
+    assert fetch(True).finished == {NAME: True}
+    assert contents(folder) == before
+    assert f"{folder} has every epoch of the notebook's run, and is left as it is" in said.lines
+
+
 def test_a_run_that_is_trained_here_is_not_replaced(fetch: Callable[..., Any], data: Path) -> None:
     folder = data.parent / "models" / NAME
     add_epoch(data.parent / "output" / NAME, loss=0.25)
@@ -729,7 +755,7 @@ def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched_or_giv
     state.save(work, state.TrainingState(user=USER, settings="", job=state.JobState(kernel="k", kernel_version=1)))
     kaggle = SimpleNamespace(user=lambda: USER, progress=Said())
     monkeypatch.setattr(client, "connect", lambda *_, **__: kaggle)
-    monkeypatch.setattr(kernel, "look_at", lambda *_: lambda: (None, "it was cancelled"))
+    monkeypatch.setattr(kernel, "look_at", lambda *_, **__: lambda: (None, "it was cancelled"))
     monkeypatch.setattr(output, "wait_until_listed", lambda *_, **__: [])
     monkeypatch.setattr(fetching, "fetch", lambda *_: (_ for _ in ()).throw(MachineError("no network")))
     with pytest.raises(MachineError, match="no network"):
@@ -738,6 +764,25 @@ def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched_or_giv
     assert remote_training.cancel(remote(remote={"cancel": True, "discard": True}), said) == []
     assert "the notebook's output cannot be fetched: no network" in said.lines
     assert state.load(state.TrainingState, work) is None
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_notebook_that_was_deleted_on_kaggle_can_be_given_up(
+    server: Server, remote: Callable[..., RemoteConfig], said: Said, code: int
+) -> None:
+    account = Account(server=server)
+    for name in ("GetKernelSessionStatus", "ListKernelSessionOutput", "ListKernelFiles"):
+        account.before[name] = failing(code, times=99)
+    config = remote(remote={"cancel": True})
+    work = config.work / NAME
+    job = JobState(kernel=NOTEBOOK, kernel_version=1)
+    state.save(work, TrainingState(user=USER, settings="", job=job))
+    line = f"Kaggle does not know the notebook {USER}/{NOTEBOOK}: it answers {code}. .*; --cancel --discard gives it up"
+    with pytest.raises(client.NotThereError, match=line):
+        remote_training.cancel(config, said)
+    assert state.load(TrainingState, work) is not None
+    assert remote_training.cancel(remote(remote={"cancel": True, "discard": True}), said) == []
+    assert not work.exists()
 
 
 STEPS = (
