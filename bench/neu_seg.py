@@ -3,6 +3,9 @@
     python bench/neu_seg.py --data NEU_SEG --work WORK --encoder-file tu-tf_efficientnet_lite0.safetensors
     python bench/neu_seg.py --data NEU_SEG --work WORK --networks unet --weights none --seeds 0 1 2 --time-limit 150m
     python bench/neu_seg.py --data NEU_SEG --work WORK --folds 0 1 2 3 4 --validation-only
+    python bench/neu_seg.py --data NEU_SEG --work WORK --images 363 --epochs 32 --validation-only
+    python bench/neu_seg.py --work WORK --average unet-lite0-fold0-seed0 linknet-wide-lite0-fold0-seed0
+    python bench/neu_seg.py --work WORK --average RUN RUN --tta flips,scales --validation-only
     python bench/neu_seg.py --work WORK --table
     python bench/neu_seg.py --data NEU_SEG --work WORK --study --networks unet linknet --seeds 0 1 2 --epochs 4
 
@@ -16,6 +19,9 @@ Each network is trained with each of `--weights`, of `--seeds` and on each of `-
 searched on its own fold, with flips; it predicts the test images with flips, and is scored on them once. Several folds
 of a seed are averaged as well: thresholds on all of them, each image by the run that left it out. A run is resumed
 where a kill left it; a finished one is left as it is. Other settings take another `--tag`.
+
+`--images` is for the learning curve over images: the training images are so many of the other folds, in an order that
+their names give, so that fewer images are a part of more. The validation fold is the whole one.
 
 The test part is scored once for each configuration. WORK/test_scores.jsonl has a line for every score ever made, and
 the table has a row for each line. Choose by the validation scores, best with `--validation-only`, which leaves the test
@@ -71,13 +77,15 @@ def scored_by_them(names):
     return sorted(names)[::PUBLISHED_BATCH]
 
 
-def run_name(network, encoder, weights, fold, seed, tag=""):
+def run_name(network, encoder, weights, fold, seed, tag="", images=None):
     """The folder of a run: `unet-lite0-fold0-seed0`, without pretrained weights `unet-lite0-scratch-fold0-seed0`.
 
     fold: a number, or several as a text of their digits, which names their average.
+    images: number of training images, where it is not all.
     """
     short = encoder.removeprefix("tu-").removeprefix("tf_").removeprefix("efficientnet_")
     parts = [network, short, *(["scratch"] if weights == "none" else []), *([tag] if tag else [])]
+    parts += [f"{images}images"] if images else []
     return "-".join([*parts, f"fold{fold}", f"seed{seed}"])
 
 
@@ -168,6 +176,42 @@ def prepare(work, options):
             shutil.copyfile(options.encoder_file, target)
 
 
+def some_images(rows, fold, images):
+    """The rows of a splits.csv (ImageId,Part,...) of the fold, and of `images` images of the other folds."""
+    parts = {row: row.split(",")[:2] for row in rows}
+    others = sorted((row for row in rows if parts[row][1] != str(fold)), key=_order)
+    if not 0 < images <= len(others):
+        sys.exit(f"--images {images}: fold {fold} leaves {len(others)} images for training")
+    chosen = set(others[:images])
+    return [row for row in rows if row in chosen or parts[row][1] == str(fold)]
+
+
+def _order(row):
+    return hashlib.sha256(row.split(",")[0].encode()).hexdigest()
+
+
+def data_with(work, fold, images):
+    """The data folder of a training: all images, or the validation fold and so many of the others."""
+    if images is None:
+        return "data"
+    folder = work.folder / f"data-fold{fold}-{images}images"
+    if not folder.exists():
+        header, *rows = (work.folder / "data" / "splits.csv").read_text(encoding="utf-8").splitlines()
+        rows = some_images(rows, fold, images)
+        names = {row.split(",")[0] for row in rows}
+        begun = folder.with_suffix(".begun")
+        shutil.rmtree(begun, ignore_errors=True)
+        (begun / "train_images").mkdir(parents=True)
+        for name in names:
+            shutil.copyfile(work.folder / "data" / "train_images" / name, begun / "train_images" / name)
+        top, *masks = (work.folder / "data" / "train.csv").read_text(encoding="utf-8").splitlines()
+        masks = [mask for mask in masks if mask.split(",")[0] in names]
+        (begun / "train.csv").write_text("\n".join([top, *masks]) + "\n", encoding="utf-8")
+        (begun / "splits.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+        begun.rename(folder)
+    return folder.name
+
+
 def copy_part(data, part, target):
     """The images and annotations of a part, whole or not at all."""
     begun = target.with_suffix(".begun")
@@ -224,7 +268,7 @@ def train(work, name, options, network, weights, fold, seed):
     words = [
         "train",
         "--data",
-        "data",
+        data_with(work, fold, options.images),
         "--arch",
         network,
         "--encoder",
@@ -283,20 +327,31 @@ def main():
     parser.add_argument("--weights", nargs="+", default=["imagenet"], help="imagenet, none (from scratch)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--folds", type=int, nargs="+", default=[0])
+    parser.add_argument("--images", type=int, help="number of training images; default: all of the other folds")
     parser.add_argument("--epochs", type=int, default=30, help="of each training")
     parser.add_argument("--time-limit", help="of each training, as 60m; then --epochs are at most")
     parser.add_argument("--config", type=Path, help="other settings of `train`, as JSON; with a --tag")
     parser.add_argument("--tag", default="", help="a part of the names of runs, for other settings")
     parser.add_argument("--validation-only", action="store_true", help="leave the test images unread")
     parser.add_argument("--study", action="store_true", help="compare the networks on the test part, by seeds")
+    parser.add_argument("--average", nargs="+", metavar="RUN", help="instead of training: average these runs")
+    parser.add_argument("--tta", default="flips", help="views of --average, such as flips,scales")
     parser.add_argument("--table", action="store_true", help="print the table of what is there, and end")
     options = parser.parse_args()
     work = Work(options.work.resolve())
     if not options.table:
         (work.folder / "submissions").mkdir(parents=True, exist_ok=True)
         prepare(work, options)
+        if options.tta != "flips" and not options.average:
+            parser.error("--tta is for --average: the views of a single run are flips")
+        if options.images and len(options.folds) > 1:
+            parser.error("--images takes one fold: runs of other data are not averaged")
         if options.study:
             study(work, options)
+            return
+        if options.average:
+            average(work, options)
+            print("\n".join(table(work.entries(work.scores))))
             return
         for network in options.networks:
             for weights in options.weights:
@@ -309,20 +364,29 @@ def configuration(work, options, network, weights, seed):
     """A network with one kind of weights and one seed: its folds, each alone, and their average."""
     members = []
     for fold in options.folds:
-        name = run_name(network, options.encoder, weights, fold, seed, options.tag)
+        name = run_name(network, options.encoder, weights, fold, seed, options.tag, options.images)
         members.append(f"models/{name}")
         train(work, name, options, network, weights, fold, seed)
         judge(work, options, name, members[-1:], f"{members[-1]}/thresholds.json", weights)
     if len(members) > 1:
-        name = run_name(network, options.encoder, weights, "".join(map(str, sorted(options.folds))), seed, options.tag)
+        folds = "".join(map(str, sorted(options.folds)))
+        name = run_name(network, options.encoder, weights, folds, seed, options.tag, options.images)
         judge(work, options, name, members, f"submissions/{name}-thresholds.json", weights)
+
+
+def average(work, options):
+    """Some runs together, such as networks of the same fold."""
+    name = "+".join(options.average) + ("" if options.tta == "flips" else f"-{options.tta.replace(',', '-')}")
+    members = [f"models/{member}" for member in options.average]
+    weights = "none" if all("-scratch-" in member for member in members) else "imagenet"
+    judge(work, options, name, members, f"submissions/{name}-thresholds.json", weights)
 
 
 def judge(work, options, name, members, thresholds, weights):
     """Search thresholds where they are missing, print what they reach, and score the test part if wanted."""
     if work.is_older(thresholds, *(f"{member}/model.safetensors" for member in members)):
-        out = [] if len(members) == 1 else ["--out", thresholds]
-        work.severstal("thresholds", *members, "--tta", "flips", *out)
+        out = [] if thresholds == f"{members[0]}/thresholds.json" else ["--out", thresholds]
+        work.severstal("thresholds", *members, "--tta", options.tta, *out)
     searched = json.loads((work.folder / thresholds).read_text(encoding="utf-8"))
     print(f"{name}: {searched['mean_dice_held_out']:.4f} on {searched['images']} images of its validation", flush=True)
     if not options.validation_only:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from severstal_cli.config.checks import check
 from severstal_cli.errors import InputError
+from severstal_cli.files import nfc
 from severstal_cli.learning.device import open_device
 from severstal_cli.learning.finite import NotFiniteError
 from severstal_cli.learning.inference import engines, ensemble, level_maps, pipeline, runtimes
@@ -167,7 +168,7 @@ class Model:
         import pandas as pd
 
         rows = [
-            (found.path.name if found.path else "", class_id, rle.to_text(mask), rle.area(mask), score)
+            (nfc(found.path.name) if found.path else "", class_id, rle.to_text(mask), rle.area(mask), score)
             for found in self.predict_many(paths, batch_size=batch_size)
             for class_id, (mask, score) in enumerate(zip(found._masks, found.confidence, strict=True), start=1)
         ]

@@ -709,9 +709,11 @@ TABLE: list[tuple[str, Step, str, str]] = [
     ("decisions that accept nothing", decisions(ROW + ",reject"), f"{APPLY} new.csv",
      "new.csv accepts no row: 1 row. Set Decision to accept in the rows to apply"),
     ("an unknown decision", decisions(ROW + ",ok"), f"{APPLY} new.csv",
-     "new.csv, line 2: Decision 'ok' is not accept, reject or skip"),
+     "new.csv, line 2: Decision 'ok' is not accept, reject or skip. "
+     "A row stays as `severstal audit` wrote it, but for Decision"),
     ("a row that lost a field", decisions(ROW), f"{APPLY} new.csv",
-     "new.csv, line 2: 13 fields where the header has 14"),
+     "new.csv, line 2: 13 fields where the header has 14. "
+     "A row stays as `severstal audit` wrote it, but for Decision"),
     ("a row of an image that is not there", decisions(ROW.replace("000000000", "gone") + ",accept"),
      f"{APPLY} new.csv",
      "new.csv, line 2: there is no image gone.png. Give the decisions on an audit of this data"),
@@ -741,6 +743,8 @@ TABLE: list[tuple[str, Step, str, str]] = [
      "will not write to data: it holds files that are not a synthetic set. Name a new or empty folder"),
     ("a file instead of a folder", nothing, "synth old.csv --images 2",
      "cannot write a set to old.csv: it is a file. Name a folder"),
+    ("a size that no JPEG has", nothing, "synth new --images 2 --size 65501x32",
+     "wrong size: 65501x32. It must be at most 65,500 pixels a side, as in a JPEG"),
     ("a tiny size", nothing, "synth new --images 2 --size 8x8",
      "wrong size: 8x8. It must be at least 32x32, and fewer than 2,147,483,648 pixels"),
     ("no number of images", nothing, "synth new", "wrong number of images: None. It must be given by --images"),

@@ -63,6 +63,13 @@ def test_the_masks_are_those_of_the_command(trained: tuple[Path, Path], low: Pat
     assert {(row.ImageId, str(row.ClassId)): f"{row.Score:.4f}" for row in table.itertuples(index=False)} == confidence
 
 
+def test_a_table_names_images_as_a_submission_does(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = trained
+    decomposed = tmp_path / "o\u0308l.jpg"  # as macOS writes names
+    shutil.copy(sorted((data / "train_images").iterdir())[0], decomposed)
+    assert set(Model.load(run).predict_table([decomposed])["ImageId"]) == {"\u00f6l.jpg"}
+
+
 def test_what_a_prediction_holds(trained: tuple[Path, Path], low: Path) -> None:
     data, run = trained
     path = sorted((data / "train_images").iterdir())[1]

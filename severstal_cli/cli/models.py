@@ -112,7 +112,9 @@ def train(
     cancel: Annotated[bool, typer.Option("--cancel", help="With --on kaggle: stop the notebook of this run.")] = False,
     discard: Annotated[
         bool,
-        typer.Option("--discard", help="With --cancel: delete the notebook if it cannot be stopped otherwise."),
+        typer.Option(
+            "--discard", help="With --cancel: delete a notebook that does not stop, give up what is not fetched."
+        ),
     ] = False,
 ) -> None:
     """Train a network and save it as a run in models/."""

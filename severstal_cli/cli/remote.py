@@ -28,7 +28,7 @@ def train(settings: dict[str, Any], *, on: str, cancel: bool, discard: bool, eve
         names.check_encoder(config.train.encoder)
     if cancel:
         results = remote_training.cancel(config, TerminalProgress())
-        typer.echo("the notebook has ended" + ("" if results else "; it completed no epoch"))
+        typer.echo("the notebook has ended" + ("" if results else "; nothing of it was fetched"))
     else:
         try:
             results = remote_training.train(config, TerminalProgress())

@@ -21,6 +21,9 @@ POSITIVE = Bounds(lambda value: 0 < value < math.inf, "above 0")
 NOT_NEGATIVE = Bounds(lambda value: 0 <= value < math.inf, "at least 0")
 SHARE = Bounds(lambda value: 0 <= value <= 1, "between 0 and 1")
 
+JPEG_SIDE_PX = 65_500
+"""Largest height or width of a JPEG (JPEG_MAX_DIMENSION of libjpeg)."""
+
 
 def check(fits: bool, name: str, found: object, wanted: str) -> None:
     """Raises UsageError unless `fits`."""

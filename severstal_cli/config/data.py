@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli.config.checks import check, check_size, check_unpacked
+from severstal_cli.config.checks import JPEG_SIDE_PX, check, check_size, check_unpacked
 
 LAYOUTS = {"current": "ImageId,ClassId,...", "original": "ImageId_ClassId,..."}
 """The layouts of a table (steel/tables/headers), and how their headers begin."""
@@ -92,6 +92,8 @@ class SynthConfig:
     def __post_init__(self) -> None:
         check(self.annotations is not None or self.images is not None, "number of images", None, "given by --images")
         check_size(self.size, least_px=32)
+        found, limit = "{}x{}".format(*self.size), f"at most {JPEG_SIDE_PX:,} pixels a side, as in a JPEG"
+        check(max(self.size) <= JPEG_SIDE_PX, "size", found, limit)
         check(
             self.annotations is not None or self.image_list is None,
             "image list",

@@ -1,4 +1,4 @@
-"""The runs that a notebook trained: downloaded, verified, and moved to the models folder."""
+"""The runs that a notebook trained: downloaded, and verified beside the local ones."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from typing import Any
 from severstal_cli import files
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import MachineError, RunError, SeverstalError
-from severstal_cli.kaggle import output, training
+from severstal_cli.kaggle import local_runs, output, training
 from severstal_cli.kaggle.client import Kaggle
 from severstal_cli.kaggle.notebook import OUTPUT
 from severstal_cli.kaggle.output import WrongFileError
@@ -21,8 +21,6 @@ from severstal_cli.learning.training import checkpoint
 from severstal_cli.progress import Bar, Progress
 
 SPLITS = "splits.csv"
-READY = "ready"
-"""The folder of verified runs, which only have to be moved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,26 +28,11 @@ class Fetched:
     """The outcome of a session."""
 
     finished: Mapping[str, bool]
-    """By the name of a run. An unfinished run has a checkpoint to resume from."""
+    """By the name of its local folder. An unfinished run has a checkpoint to resume from."""
     splits: Path | None
     """The split, if the notebook made it."""
     damaged: tuple[SeverstalError, ...]
     """An error for each run that could not be fetched: a RunError, or a WrongFileError, which may pass."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoteResult:
-    """A run from Kaggle."""
-
-    folder: Path
-    finished: bool
-    """False: --resume continues it in another session."""
-    epochs: int
-    best_epoch: int | None
-    validation_dice: float | None
-    nothing_dice: float | None
-    """The Dice of predicting nothing on the same images."""
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +51,8 @@ def fetch(
 ) -> Fetched | None:
     """Download and verify what a version left of `runs`, to `work`/ready/NAME; None: neither a run nor a checkpoint.
 
-    A damaged run does not keep the others from being fetched.
+    A damaged run does not keep the others from being fetched. A local run that was trained on meanwhile stays, and the
+    fetched one becomes NAME-kaggle.
 
     Raises:
         MachineError: the network or the storage fails; the same command fetches the missing files.
@@ -91,6 +75,7 @@ def fetch(
     if not left:
         return None
     finished: dict[str, bool] = {}
+    moved: dict[Path, Path] = {}
     damaged: list[SeverstalError] = []
     with kaggle.progress.bar("downloading", len(hashes), "files") as bar:
         if SPLITS in hashes:
@@ -101,19 +86,20 @@ def fetch(
                 for path, digest in hashes.items():
                     if Path(path).parts[0] == name:
                         _fetch_one(kaggle, addresses, path, target / path, bar, digest)
-                is_finished = _verify(target / name, each, manifest.finished.get(name, False), kaggle.progress)
-                _localise(target / name, each, manifest.folder and f"{manifest.folder}/{name}")
-                finished[name] = is_finished
+                folder, is_finished = _check_in(target / name, each, manifest, kaggle.progress)
+                finished[folder.name] = is_finished
+                moved[target / name] = work / local_runs.READY / folder.name
             except (RunError, WrongFileError) as error:
                 found = ", ".join(filter(None, (error.what.replace(f"{target / name}/", ""), error.found)))
                 again = "--resume trains it again" if len(runs) > 1 else "The same command trains it again"
                 if isinstance(error, WrongFileError):
                     again = "The same command downloads it again; --cancel --discard gives it up"
                 damaged.append(type(error)(f"{name} of the notebook is damaged", found, again))
-    shutil.rmtree(work / READY, ignore_errors=True)
-    (work / READY).mkdir()
-    for name in finished:
-        (target / name).rename(work / READY / name)
+    shutil.rmtree(work / local_runs.READY, ignore_errors=True)
+    (work / local_runs.READY).mkdir()
+    for fetched, ready in moved.items():
+        if fetched.exists():
+            fetched.rename(ready)
     return Fetched(
         finished=finished,
         splits=target / SPLITS if SPLITS in hashes else None,
@@ -147,6 +133,31 @@ def _fetch_one(kaggle: Kaggle, addresses: dict[str, str], name: str, path: Path,
             raise WrongFileError(f"Kaggle does not list {name} of the notebook", "", "The same command looks again")
         address = addresses[same_name[0]]
     output.fetch_file(kaggle, address, path, bar, sha256=digest)
+
+
+def _check_in(folder: Path, config: TrainConfig, manifest: _Manifest, progress: Progress) -> tuple[Path, bool]:
+    """Verify a downloaded run, and reconcile it with the local one. Raises RunError.
+
+    Returns its local folder, and whether it is finished. `folder` is removed if the local run has all of its epochs.
+    """
+    local, epochs = folder_for(config), local_runs.epochs(folder) or []
+    here = local_runs.epochs(local)
+    finished = manifest.finished.get(folder.name, False) and _verify(folder, config, True, progress)
+    if not finished:
+        if local_runs.leads_to(here, epochs):
+            local_runs.take_along(local, folder)
+        _verify(folder, config, False, progress)
+    is_equal = finished and here == epochs and (local / run_folder.THRESHOLDS).exists()
+    if here and (is_equal or (not finished and local_runs.leads_to(epochs, here))):
+        progress.log(f"{local} has every epoch of the notebook's run, and is left as it is")
+        shutil.rmtree(folder)
+        return local, finished or not training.is_left(config)
+    place = local_runs.place_for(local, epochs)
+    if place != local:
+        progress.log(f"{local} has other epochs than the notebook's run, and is left as it is: see {place}")
+        config = dataclasses.replace(config, name=place.name)
+    _localise(folder, config, manifest.folder and f"{manifest.folder}/{folder.name}")
+    return place, finished
 
 
 def _verify(folder: Path, config: TrainConfig, finished: bool, progress: Progress) -> bool:
@@ -191,33 +202,3 @@ def _localise(folder: Path, config: TrainConfig, remote: str) -> None:
     if remote and path.exists():
         text = path.read_text(encoding="utf-8").replace(json.dumps(remote), json.dumps(str(folder_for(config))))
         files.write_text(path, text)
-
-
-def put(work: Path, models: Path) -> None:
-    """Move the verified runs to `models`, replacing those that were resumed. After a kill, call it again."""
-    ready, old = work / READY, work / "old"
-    for path in sorted(ready.iterdir()) if ready.exists() else ():
-        folder = models / path.name
-        with files.writing(folder):
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                folder.rename(old)
-            path.rename(folder)
-    shutil.rmtree(ready, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def result_of(folder: Path, finished: bool) -> RemoteResult:
-    """Describe a run that lies in the models folder."""
-    rows = run_folder.read_checkpoint(folder)["history"]
-    card = model_card.read_card(folder) if (folder / model_card.CARD).exists() else None
-    thresholds = folder / run_folder.THRESHOLDS
-    return RemoteResult(
-        folder=folder,
-        finished=finished,
-        epochs=len(rows),
-        best_epoch=card.epoch if card else None,
-        validation_dice=card.validation_dice if card else None,
-        nothing_dice=json.loads(thresholds.read_bytes()).get("mean_dice_never") if thresholds.exists() else None,
-        seconds=float(rows[-1]["elapsed_s"]) if rows else 0.0,
-    )

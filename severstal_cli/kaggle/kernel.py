@@ -160,11 +160,14 @@ def _check_reason(what: str, reason: str) -> None:
         raise NameTakenError(what, reason, "Delete what has this name on Kaggle, or rename the run", message=reason)
 
 
-def look_at(kaggle: Kaggle, user: str, slug: str, version: int) -> Callable[[], tuple[str, str | None]]:
+def look_at(
+    kaggle: Kaggle, user: str, slug: str, version: int, *, remedy: str = SAME_COMMAND
+) -> Callable[[], tuple[str, str | None]]:
     """Make a function that returns the state of a version, and after its end the failure, "" for none.
 
     It raises:
-        NotThereError: Kaggle does not know the version, as happens shortly after the push.
+        NotThereError: Kaggle does not know the version, as happens shortly after the push, or if the notebook was
+            deleted; with `remedy`.
         CancelledError: the version was cancelled.
         SeverstalError: a call fails.
     """
@@ -180,8 +183,9 @@ def look_at(kaggle: Kaggle, user: str, slug: str, version: int) -> Callable[[], 
             code = status_of(error)
             if code == 400 and labelled.pop("version_label", ""):  # seen by one project in September 2026
                 return ask(sdk)
-            if code == 403:
-                raise _not_there(user, slug, code) from None
+            if code in ABSENT:
+                what = f"Kaggle does not know the notebook {user}/{slug}"
+                raise NotThereError(what, f"it answers {code}", remedy, code=code) from None
             raise
 
     def look() -> tuple[str, str | None]:
@@ -198,12 +202,6 @@ def look_at(kaggle: Kaggle, user: str, slug: str, version: int) -> Callable[[], 
         return state, None
 
     return look
-
-
-def _not_there(user: str, slug: str, code: int) -> NotThereError:
-    return NotThereError(
-        f"Kaggle does not know the notebook {user}/{slug}", f"it answers {code}", SAME_COMMAND, code=code
-    )
 
 
 def failure(kaggle: Kaggle, user: str, slug: str, reason: str, log: list[str]) -> RemoteError:

@@ -205,9 +205,7 @@ def _describe(dataset: Path, number: int, config: TrainConfig) -> dict[str, Any]
     folder, resume = folder_for(config), ""
     if config.resume and (folder / run_folder.CHECKPOINT).exists():
         resume, names = f"resume/{number}", [run_folder.CHECKPOINT]
-        if "kept" not in (
-            run_folder.read_checkpoint(folder).get("state") or ()
-        ):  # of an earlier version: without weights
+        if "kept" not in run_folder.read_checkpoint(folder).get("state", {}):  # of an earlier version: without weights
             names += [name for name in (model_card.CARD, run_folder.WEIGHTS) if (folder / name).exists()]
         for name in names:
             _copy(folder / name, dataset / resume / name)

@@ -29,6 +29,8 @@ DRAIN_S = 0.5
 END = "END_OF_LOG"
 AGAIN_S = 5.0
 """Pause before a broken stream is opened again."""
+DELETED = f"{SAME_COMMAND}; --cancel --discard gives it up, if it was deleted"
+"""Remedy for a notebook that Kaggle does not know, perhaps as it is too new."""
 TRIES = 5
 """Streams in a row without a new line, after which the log is no longer followed."""
 
@@ -147,7 +149,7 @@ def watch(kaggle: Kaggle, user: str, slug: str, version: int, screen: Screen, *,
         MachineError: no end within `limit_s` seconds, or no answer for `polling.SILENCE_S`; the notebook keeps running.
         SeverstalError: a call fails.
     """
-    look = kernel.look_at(kaggle, user, slug, version)
+    look = kernel.look_at(kaggle, user, slug, version, remedy=DELETED)
     began = answered = time.monotonic()
     state, follower, reported = "", None, False
     try:

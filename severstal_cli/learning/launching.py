@@ -103,7 +103,7 @@ def _starting() -> Iterator[None]:
     """State that new workers inherit: SIGINT stays blocked until they handle it, and torch logs fatal errors only."""
     name = "TORCH_CPP_LOG_LEVEL"
     is_quiet = os.environ.get("SEVERSTAL_DEBUG") != "1" and name not in os.environ
-    resource_tracker.ensure_running()  # the first start would otherwise do it, and unblock the signal
+    _start_tracker()  # the first start would otherwise do it, and unblock the signal
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         if is_quiet:
@@ -113,6 +113,20 @@ def _starting() -> Iterator[None]:
         if is_quiet:
             del os.environ[name]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _start_tracker() -> None:
+    """Start Python's tracker of named semaphores. It removes those of a worker that was killed, without a warning."""
+    name, quiet = "PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker"
+    before = os.environ.get(name)
+    os.environ[name] = f"{before},{quiet}" if before else quiet
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _start(rank: int, devices: int, store: Path, function: Callable[..., object], args: tuple[object, ...]) -> _Worker:
@@ -255,8 +269,8 @@ def interrupt_once(*_: object) -> NoReturn:
 def leave(code: int) -> NoReturn:
     """Exit without cleanup: NCCL's cleanup in a failed worker may wait for the other workers for ever.
 
-    Only named semaphores are removed: the tracker would report them as leaked. torch.export makes one, the lock of a
-    progress bar.
+    Only named semaphores are removed: in a command without workers the tracker would report them as leaked.
+    torch.export makes one, the lock of a progress bar.
     """
     util._run_finalizers(0)  # type: ignore[attr-defined]  # what multiprocessing itself calls when a worker returns
     sys.stdout.flush()

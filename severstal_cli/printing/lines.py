@@ -10,7 +10,7 @@ from severstal_cli.errors import SeverstalError, is_memory, memory_is_full, show
 from severstal_cli.wording import counted
 
 if TYPE_CHECKING:
-    from severstal_cli.kaggle.fetching import RemoteResult
+    from severstal_cli.kaggle.local_runs import RemoteResult
     from severstal_cli.learning.runs.model_card import Int8
     from severstal_cli.stages.checking import CheckResult
     from severstal_cli.stages.demo import DemoResult
@@ -91,7 +91,8 @@ def remote_lines(results: "Sequence[RemoteResult]") -> Iterator[str]:
         )
         if result.nothing_dice is not None:
             best += f" (predicting nothing {result.nothing_dice:.4f})"
-        unfinished = "" if result.finished else "; not finished: --resume resumes it, on Kaggle or here"
+        again = f"; not finished: --resume {result.folder.name} resumes it, on Kaggle or here"
+        unfinished = "" if result.finished else again
         yield f"{result.folder}: {result.epochs} epochs in {result.seconds / 60:.1f} min on Kaggle{best}{unfinished}"
     scored = [result.validation_dice for result in results if result.validation_dice is not None]
     if len(scored) > 1:

@@ -4,14 +4,13 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from severstal_cli.config.checks import JPEG_SIDE_PX
 from severstal_cli.errors import InputError
 from severstal_cli.parallel import map_in_order
 from severstal_cli.progress import Progress
 from severstal_cli.report.folder import file_number
 from severstal_cli.steel.images.decoding import Grey, cv2
 
-MAX_SIDE_PX = 65_500
-"""Limit of the JPEG encoder."""
 QUALITY = 75
 """Keeps the visible grain; an image of 256 x 1600 takes about 50 kB."""
 
@@ -30,9 +29,9 @@ def write(
         row, image_id = item
         grey = read(image_id)
         height, width = grey.shape
-        if max(height, width) > MAX_SIDE_PX:
+        if max(height, width) > JPEG_SIDE_PX:
             raise InputError(
-                f"{image_id} is too large to show", f"{height} x {width} pixels", f"A side may have {MAX_SIDE_PX:,}"
+                f"{image_id} is too large to show", f"{height} x {width} pixels", f"A side may have {JPEG_SIDE_PX:,}"
             )
         _, data = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         (folder / f"{file_number(row)}.jpg").write_bytes(data.tobytes())

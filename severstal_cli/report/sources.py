@@ -12,7 +12,7 @@ from severstal_cli.report import images
 from severstal_cli.report.content import Candidate, Content
 from severstal_cli.steel import class_names
 from severstal_cli.steel.dataset import leakage, splits
-from severstal_cli.steel.dataset.agreement import check_inside, check_names
+from severstal_cli.steel.dataset.agreement import check_classes, check_inside, check_names
 from severstal_cli.steel.images import image_files, surveys
 from severstal_cli.steel.tables import confidence, mask_table
 from severstal_cli.steel.tables.mask_table import MaskTable
@@ -119,7 +119,11 @@ def _from_submissions(config: ReportConfig, site: Path, progress: Progress) -> C
             leakage.check_submission(
                 path, image_ids, split, progress, files_of=paths, train_images=truth.parent / "train_images"
             )
-    classes = max([table.classes for table in tables.values()] + [0 if true is None else true.classes])
+    classes = max(table.classes for table in tables.values())
+    if truth is not None and true is not None:
+        classes = true.classes
+        for path, table in tables.items():
+            check_classes(path, table, truth, true, progress)
     if not classes:
         raise InputError("no classes to show", "no table has rows", "Give other files")
     table_path = truth or config.shown[0]
@@ -214,5 +218,5 @@ def _check_gaps(path: Path, class_ids: Sequence[int]) -> None:
         raise InputError(
             f"{path}: no row names class {spans(unnamed)}",
             f"it names {spans(class_ids)}",
-            "Number the classes from 1 without gaps, or name such a class by an empty row",
+            "Number the classes from 1 without gaps, or add an empty row of the class, which then counts in all means",
         )

@@ -66,7 +66,7 @@ def audit(config: AuditConfig, progress: Progress = SILENT) -> AuditResult:
 
     tta.views_of(config.tta)
     path = config.out or Path("audits") / f"{_name_of(config.runs)}.csv"
-    _check_out(path, "audit", finding_table.has_columns, overwrite=config.overwrite, own="audit")
+    _check_out(path, "audit without decisions", finding_table.is_undecided, overwrite=config.overwrite, own="audit")
     subset = held_out.open_unseen(config.runs, config.data, progress)
     folder, split = subset.data_folder, subset.split
     judged = {share.part for share in subset.shares}

@@ -10,18 +10,17 @@ from pathlib import Path
 
 from severstal_cli import files
 from severstal_cli.config import RemoteConfig, TrainConfig
-from severstal_cli.errors import InputError, MachineError, SeverstalError
+from severstal_cli.errors import InputError, RunError, SeverstalError
 from severstal_cli.kaggle import client, fetching, kernel, notebook, output, preflight, state, training, watching
-from severstal_cli.kaggle.client import Kaggle, RefusedError
-from severstal_cli.kaggle.fetching import RemoteResult
+from severstal_cli.kaggle.client import Kaggle, NotThereError, RefusedError
 from severstal_cli.kaggle.job import Job, Task
+from severstal_cli.kaggle.local_runs import READY, RemoteResult, put, put_back, put_split, result_of
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.kaggle.state import TrainingState
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.networks.names import check_new, folder_for
 from severstal_cli.learning.runs import run_folder
 from severstal_cli.progress import SILENT, Progress
-from severstal_cli.steel.dataset import splits
 
 
 def train(config: RemoteConfig, progress: Progress = SILENT) -> list[RemoteResult]:
@@ -55,6 +54,7 @@ class _Session:
 
     def __init__(self, config: RemoteConfig, work: Path, progress: Progress) -> None:
         self._config, self._work, self._progress = config, work, progress
+        put_back(work, config.train.models)
         self._name = work.name
         self._known = state.load(TrainingState, work)
         self._folds = self._known.folds if self._known is not None else training.folds_of(config)
@@ -120,7 +120,7 @@ class _Session:
             )
         if self._known is not None:
             return
-        shutil.rmtree(self._work / fetching.READY, ignore_errors=True)
+        shutil.rmtree(self._work / READY, ignore_errors=True)
         if not self._config.train.resume:
             for each in self._runs:
                 check_new(folder_for(each))
@@ -163,45 +163,47 @@ class _Session:
         def watch(version: int) -> str:
             versions.append(version)
             screen = watching.Screen(self._progress, lambda session: self._save(session=session))
+            waits = {"poll_s": self._config.poll_s, "limit_s": self._config.kernel_limit_s}
             try:
-                return watching.watch(
-                    kaggle,
-                    user,
-                    job.slug,
-                    version,
-                    screen,
-                    poll_s=self._config.poll_s,
-                    limit_s=self._config.kernel_limit_s,
-                )
+                return watching.watch(kaggle, user, job.slug, version, screen, **waits)
             finally:
                 screen.close()
 
         try:
             job.run(watch)
-        except (kernel.WeightsError, kernel.DatasetError):
-            raise
         except RemoteError as error:
-            if versions and self._keep_what_is_left(kaggle, user, job, versions[-1]):
+            if not versions or isinstance(error, kernel.WeightsError | kernel.DatasetError):
+                raise
+            # until its output is fetched, the same command watches this version again
+            self._save(job=replace(job.state, kernel_version=versions[-1]))
+            try:
+                kept = self._keep_what_is_left(kaggle, user, job, versions[-1])
+            except SeverstalError:
+                remedy = "The same command fetches what it left; --cancel --discard gives it up"
+                self._progress.log(str(RemoteError(error.what, error.found, remedy)))
+                raise
+            if self._known is not None:
+                self._save(job=job.state)
+            if kept:
                 raise RemoteError(error.what, error.found, "--resume resumes after the last whole epoch") from None
             raise
 
     def _keep_what_is_left(self, kaggle: Kaggle, user: str, job: Job, version: int) -> list[RemoteResult]:
-        """Fetch the runs and checkpoints of a notebook that failed or was stopped; [] if there are none."""
+        """Fetch the runs and checkpoints of a notebook that failed or was stopped; [] if there are none.
+
+        Raises SeverstalError: the same command fetches them, as the state stays.
+        """
         try:
             left = [folder_for(each).name for each in self._runs if training.is_left(each)] or [self._name]
             wanted, poll_s = (f"{left[0]}/{run_folder.CHECKPOINT}",), self._config.poll_s
             output.wait_until_listed(kaggle, user, job.slug, version, wanted, poll_s=poll_s, late_s=self._config.late_s)
             fetched = fetching.fetch(kaggle, user, job.slug, version, self._work, self._runs)
         except SeverstalError as error:
-            if self._config.cancel and isinstance(error, MachineError):
-                raise  # the state stays, so the same command fetches the output
+            if not isinstance(error, RunError | NotThereError) and not self._config.discard:
+                raise
             self._progress.log(f"the notebook's output cannot be fetched: {error}")
             return []
-        results = [] if fetched is None else self._put(fetched)
-        for result in results:
-            if not result.finished:
-                self._progress.log(f"{result.folder}: fetched up to the last whole epoch; --resume resumes it")
-        return results
+        return [] if fetched is None else self._put(fetched)
 
     def _take(self, kaggle: Kaggle, user: str, job: Job) -> list[RemoteResult]:
         self._progress.log(f"4/4 output of {self._name}")
@@ -216,27 +218,26 @@ class _Session:
         return self._put(fetched)
 
     def _put(self, fetched: fetching.Fetched) -> list[RemoteResult]:
-        if fetched.splits is not None:  # the next training uses the same split
-            with files.writing(self._config.train.data):
-                self._config.train.data.mkdir(parents=True, exist_ok=True)
-            path = splits.splits_path(self._config.train.data, new=True)
-            if not path.exists():
-                files.write_text(path, fetched.splits.read_text(encoding="utf-8"))
-                self._progress.log(f"{path}: the split, made in the notebook")
-        fetching.put(self._work, self._config.train.models)
+        if fetched.splits is not None:
+            put_split(fetched.splits, self._config.train.data, self._progress)
+        put(self._work, self._config.train.models)
         assert self._known is not None
-        is_end = self._known.job.kernel_done or self._config.cancel  # else the notebook's failure is raised
-        may_pass = any(isinstance(error, output.WrongFileError) for error in fetched.damaged)
-        if not (is_end and may_pass) or self._config.discard:
+        damaged = fetched.damaged
+        may_pass = any(isinstance(error, output.WrongFileError) for error in damaged)
+        # else the notebook's failure is raised
+        is_end = self._known.job.kernel_done or self._config.cancel or may_pass
+        if not may_pass or self._config.discard:
             self._forget()
-        for error in fetched.damaged[:-1] if is_end else fetched.damaged:
+        if self._config.discard:
+            damaged = tuple(type(each)(each.what, each.found, "It is given up") for each in damaged)
+        for error in damaged[:-1] if is_end else damaged:
             self._progress.log(str(error))
         left = sum(map(training.is_left, self._runs)) if self._config.every_fold else 0
         if left:
             self._progress.log(f"{left} of {len(self._runs)} folds are left: --resume trains them in another session")
-        if fetched.damaged and is_end:
-            raise fetched.damaged[-1]
-        return [fetching.result_of(self._config.train.models / name, done) for name, done in fetched.finished.items()]
+        if damaged and is_end:
+            raise damaged[-1]
+        return [result_of(self._config.train.models / name, done) for name, done in fetched.finished.items()]
 
     def _forget(self) -> None:
         """Remove the state first: after a kill, a fetched run is not fetched again."""
@@ -256,9 +257,13 @@ class _Session:
         job = self._job(kaggle, user, Task(sources=(), kernel="", script="", outputs=(notebook.OUTPUT,)))
         version = known.job.kernel_version
         try:
-            _, failure = kernel.look_at(kaggle, user, job.slug, version)()
+            _, failure = kernel.look_at(kaggle, user, job.slug, version, remedy=watching.DELETED)()
         except kernel.CancelledError:
             failure = "cancelled"
+        except NotThereError:
+            if not self._config.discard:
+                raise
+            failure = "deleted"
         if failure is None and not self._stop(kaggle, user, job, version, known.session):
             self._forget()
             return []

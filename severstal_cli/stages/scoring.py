@@ -17,7 +17,7 @@ from severstal_cli.steel.images.image_files import find_images, id_of, in_folder
 from severstal_cli.steel.masks import postprocess, rle
 from severstal_cli.steel.scoring import scores
 from severstal_cli.steel.tables import csv_rows, mask_table
-from severstal_cli.wording import counted, spans
+from severstal_cli.wording import counted
 
 
 def score(config: ScoreConfig, progress: Progress = SILENT) -> scores.ScoreResult:
@@ -88,7 +88,7 @@ def score_submissions(
     groups = None if split is None else split.groups_with(image_ids)
     for path, table in tables.items():
         _check_rows(path, table, image_ids, source, progress)
-        _check_classes(path, table, truth, true, progress)
+        agreement.check_classes(path, table, truth, true, progress)
         if split is not None:
             leakage.check_submission(path, image_ids, split, progress, files_of=files_of, train_images=beside[0])
     _check_truth(truth, true, image_ids, files_of, progress)
@@ -212,32 +212,6 @@ def _check_rows(
     extra = len(known - wanted)
     if extra:
         progress.log(f"not scored: {counted(extra)} in {path}, but not in {source}")
-
-
-def _check_classes(
-    path: Path, table: mask_table.MaskTable, truth: Path, true: mask_table.MaskTable, progress: Progress
-) -> None:
-    """Check the classes of a submission. Classes outside the ground truth are not scored: empty rows would be right.
-
-    Raises InputError: there is no class to score, or masks of a class outside the ground truth.
-    """
-    if not table.classes and not true.classes:
-        raise InputError("no classes to score", f"{path} and {truth} have no rows", "Give other files")
-    unknown = set(table.class_ids) - set(true.class_ids)
-    rows = table.masks if true.class_ids else table.lines
-    wrong = [(table.lines[key], key[1] + 1) for key in rows if key[1] + 1 in unknown] if unknown else []
-    if wrong:
-        line, class_id = min(wrong)
-        is_gap = class_id < true.classes
-        raise InputError(
-            f"{path}, {csv_rows.place(line)}: it names class {class_id}",
-            f"{truth} has {spans(true.class_ids) if is_gap else true.classes}",
-            "Remove it, or add a row of that class to the ground truth, which may be empty",
-        )
-    if unknown:
-        progress.log(
-            f"not scored: class {spans(sorted(unknown))}, which {truth} does not name; {path} has only empty rows of it"
-        )
 
 
 def score_runs(config: ScoreConfig, progress: Progress = SILENT) -> scores.Scores:

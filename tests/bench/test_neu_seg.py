@@ -47,6 +47,7 @@ def test_a_run_is_named_by_all_that_distinguishes_it(bench: Any) -> None:
     lite0 = "tu-tf_efficientnet_lite0"
     assert bench.run_name("unet", lite0, "imagenet", 0, 2) == "unet-lite0-fold0-seed2"
     assert bench.run_name("unet", lite0, "none", "01234", 0) == "unet-lite0-scratch-fold01234-seed0"
+    assert bench.run_name("unet", lite0, "imagenet", 0, 0, images=363) == "unet-lite0-363images-fold0-seed0"
     assert bench.run_name("linknet", "resnet34", "none", 1, 0, "warp") == "linknet-resnet34-scratch-warp-fold1-seed0"
 
 
@@ -61,6 +62,17 @@ def test_ours_stand_among_the_published_by_the_210(bench: Any) -> None:
     assert rows[0][1:] == ["none", "15+14", "52", "0.9300", "0.9300 (0.9250 to 0.9350)", "0.9600 (0.9550 to 0.9650)"]
     assert rows[1][1:] == ["ImageNet", "300", "", "", "", "0.9522"]
     assert "10.1007/s11042-023-15307-y" in lines[-1]
+
+
+def test_fewer_training_images_are_a_part_of_more_and_validation_stays_whole(bench: Any) -> None:
+    rows = [f"{number:04}.jpg,{number % 5},{number},1" for number in range(100)]
+    fold = {row for row in rows if row.split(",")[1] == "2"}
+    few, more = (set(bench.some_images(rows, 2, images)) for images in (10, 40))
+    assert fold < few < more
+    assert (len(few - fold), len(more - fold)) == (10, 40)
+    for images in (0, 101 - len(fold)):
+        with pytest.raises(SystemExit, match=f"fold 2 leaves {100 - len(fold)} images"):
+            bench.some_images(rows, 2, images)
 
 
 def test_the_log_keeps_every_entry(bench: Any, tmp_path: Path) -> None:

@@ -20,19 +20,32 @@ from typing import Any
 
 import pytest
 import torch
-from account import SECRET, USER, drop
+from account import SECRET, USER, Account, drop, failing
 from server import TOKEN, Said, Server, local_kaggle
 from sessions import Played, Sessions, can_unshare
 
 from severstal_cli import files
 from severstal_cli.config import Competition, RemoteConfig, SplitConfig, ThresholdsConfig, TrainConfig
 from severstal_cli.config.training import settings_with
-from severstal_cli.errors import InputError, MachineError, RunError
-from severstal_cli.kaggle import client, fetching, kernel, notebook, output, polling, state, training, watching, wheels
+from severstal_cli.errors import InputError, MachineError, OutputError, RunError
+from severstal_cli.kaggle import (
+    client,
+    fetching,
+    kernel,
+    local_runs,
+    notebook,
+    output,
+    polling,
+    state,
+    training,
+    watching,
+    wheels,
+)
 from severstal_cli.kaggle.output import WrongFileError
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.kaggle.state import JobState, TrainingState
 from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.training import history
 from severstal_cli.stages import remote_training, threshold_search
 from severstal_cli.stages import training as here
 from severstal_cli.steel.dataset import data_folder, origin, splits
@@ -160,8 +173,8 @@ def remote(competition: Competition, data: Path) -> Callable[..., RemoteConfig]:
 
 
 @pytest.fixture
-def train(remote: Callable[..., RemoteConfig], said: Said) -> Callable[..., fetching.RemoteResult]:
-    def call(**options: Any) -> fetching.RemoteResult:
+def train(remote: Callable[..., RemoteConfig], said: Said) -> Callable[..., local_runs.RemoteResult]:
+    def call(**options: Any) -> local_runs.RemoteResult:
         (result,) = remote_training.train(remote(**options), said)
         return result
 
@@ -397,7 +410,7 @@ def rename_network(folder: Path) -> None:
 @pytest.fixture
 def two_folds(
     remote: Callable[..., RemoteConfig], locally: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said
-) -> Callable[..., list[fetching.RemoteResult]]:
+) -> Callable[..., list[local_runs.RemoteResult]]:
     """`two_folds(in_notebook, on_the_way)`: fetch fold 0 and fold 1, which is damaged before its hash or after it."""
     there = tmp_path / "output"
     for fold in (0, 1):
@@ -480,6 +493,13 @@ def test_a_fold_that_arrives_damaged_can_be_fetched_again_and_does_not_block_the
     assert [result.folder.name for result in results] == ["unet-small-fold0", "unet-small-fold1"]
 
 
+def test_a_fold_that_arrives_damaged_can_be_given_up(two_folds: Callable[..., Any], data: Path) -> None:
+    with pytest.raises(WrongFileError, match=r"^unet-small-fold1 of the notebook is damaged.*It is given up$"):
+        two_folds(None, lambda folder: cut(folder / run_folder.THRESHOLDS), cancel=True, discard=True)
+    assert (data.parent / "models/unet-small-fold0" / run_folder.THRESHOLDS).exists()
+    assert not (data.parent / "models/.kaggle/unet-small-folds/state.json").exists()
+
+
 def test_a_damaged_local_fold_does_not_keep_the_others_from_being_fetched(
     two_folds: Callable[..., Any], data: Path, said: Said
 ) -> None:
@@ -492,20 +512,277 @@ def test_a_damaged_local_fold_does_not_keep_the_others_from_being_fetched(
     assert (folder.parent / "unet-small-fold0" / run_folder.THRESHOLDS).exists()
 
 
-def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched(
-    remote: Callable[..., RemoteConfig], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def fetch(
+    remote: Callable[..., RemoteConfig], locally: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Said
+) -> Callable[..., fetching.Fetched | None]:
+    """`fetch(finished)`: fetch the run in tmp_path/output to the models folder, which has a local run of this name.
+
+    None: the notebook was stopped before it wrote a manifest.
+    """
+    there, config = tmp_path / "output", remote(epochs=3, resume=True)
+    work = config.work / NAME
+    for folder in (there / NAME, config.train.models / NAME):
+        shutil.copytree(locally, folder)
+    (config.train.models / NAME / run_folder.SCORE).write_text("{}")
+
+    def call(finished: bool | None = None) -> fetching.Fetched | None:
+        if finished is not None:
+            monkeypatch.chdir(there)
+            notebook.write_manifest({"splits": False}, there, there, {NAME: finished})
+        listed = {path.relative_to(there).as_posix(): str(path) for path in there.rglob("*") if path.is_file()}
+        monkeypatch.setattr(output, "read", lambda *_: output.Output(addresses=listed, log=[]))
+        monkeypatch.setattr(output, "_transfer", shutil.copyfile)
+        work.mkdir(parents=True, exist_ok=True)
+        kaggle: Any = SimpleNamespace(progress=said, pause_s=0)
+        fetched = fetching.fetch(kaggle, USER, "k", 1, work, (config.train,))
+        local_runs.put(work, config.train.models)
+        return fetched
+
+    return call
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def add_epoch(folder: Path, loss: float, better: bool = False) -> None:
+    """Add epoch 3 to a checkpoint of two epochs, worse than the best epoch or better."""
+    saved, card = run_folder.read_checkpoint(folder), model_card.read_card(folder)
+    kept = run_folder.load_network(folder, card).state_dict()
+    saved["history"].append({**saved["history"][-1], "epoch": 3, "loss": loss})
+    saved["state"]["kept"] = {} if better else kept
+    saved["state"]["average"] = {
+        name: value / 2 if value.is_floating_point() else value for name, value in kept.items()
+    }
+    saved["card"] |= {"epoch": 3, "averaged": ()} if better else {}
+    run_folder.write_checkpoint(folder, saved)
+
+
+@pytest.mark.parametrize("is_older", [False, True], ids=["this version", "an earlier version"])
+def test_a_session_without_a_new_epoch_leaves_the_local_run_as_it_is(
+    fetch: Callable[..., Any], data: Path, said: Said, is_older: bool
+) -> None:
+    """A checkpoint of an earlier version came without its weights, so these are on this machine alone."""
+    folder, there = data.parent / "models" / NAME, data.parent / "output" / NAME
+    if is_older:
+        saved = run_folder.read_checkpoint(there)
+        del saved["state"]["kept"]
+        saved["card"]["epoch"] = 1
+        for each in (there, folder):
+            run_folder.write_checkpoint(each, saved)
+            model_card.write_card(each, dataclasses.replace(model_card.read_card(each), epoch=1))
+    before = contents(folder)
+    assert fetch().finished == {NAME: False}
+    assert contents(folder) == before
+    assert f"{folder} has every epoch of the notebook's run, and is left as it is" in said.lines
+
+
+@pytest.mark.parametrize("better", [False, True], ids=["worse", "better"])
+@pytest.mark.parametrize("listed", [False, True], ids=["checkpoint alone", "with a manifest"])
+def test_thresholds_stay_with_the_weights_that_no_later_epoch_beats(
+    fetch: Callable[..., Any], data: Path, listed: bool, better: bool
+) -> None:
+    folder, there = data.parent / "models" / NAME, data.parent / "output" / NAME
+    add_epoch(there, loss=0.25, better=better)
+    for name in run_folder.OF_THRESHOLDS:
+        (there / name).unlink(missing_ok=True)
+    before = contents(folder)
+    assert fetch(False if listed else None).finished == {NAME: False}
+    after = contents(folder)
+    kept = {name: after.get(name) == before[name] for name in (run_folder.WEIGHTS, *run_folder.OF_THRESHOLDS)}
+    assert kept == dict.fromkeys(kept, not better)
+    assert (run_folder.THRESHOLDS in after) != better, "those of other weights are wrong"
+    assert model_card.read_card(folder).epoch == run_folder.read_checkpoint(folder)["card"]["epoch"]
+    assert len(history.read(folder)) == len(run_folder.read_checkpoint(folder)["history"]) == 3
+
+
+@pytest.mark.parametrize("finished", [None, True], ids=["stopped", "finished"])
+def test_a_run_that_was_trained_on_here_meanwhile_stays(
+    fetch: Callable[..., Any], data: Path, said: Said, finished: bool | None
+) -> None:
+    """The notebook's run gets a name of its own, once."""
+    folder, there = data.parent / "models" / NAME, data.parent / "output" / NAME
+    add_epoch(folder, loss=0.5)
+    add_epoch(there, loss=0.25)
+    before = contents(folder)
+    for _ in range(2):
+        assert fetch(finished).finished == {f"{NAME}-kaggle": bool(finished)}
+        assert contents(folder) == before
+    other = folder.with_name(f"{NAME}-kaggle")
+    assert sorted(folder.parent.iterdir()) == [folder.parent / ".kaggle", folder, other]
+    assert [row["loss"] for row in run_folder.read_checkpoint(other)["history"]][2:] == [0.25]
+    assert contents(other)[run_folder.WEIGHTS] == before[run_folder.WEIGHTS]
+    assert model_card.read_card(other).config["name"] == other.name
+    assert f"{folder} has other epochs than the notebook's run, and is left as it is: see {other}" in said.lines
+
+
+def test_a_run_that_a_finished_one_lacks_epochs_of_stays(fetch: Callable[..., Any], data: Path) -> None:
+    folder = data.parent / "models" / NAME
+    there = data.parent / "output" / NAME
+    add_epoch(folder, loss=0.5)
+    before = contents(folder)
+    rules = json.loads(before[run_folder.THRESHOLDS])
+    (there / run_folder.THRESHOLDS).write_text(json.dumps(rules | {"runs": [str(there)]}))
+    assert fetch(True).finished == {f"{NAME}-kaggle": True}
+    assert contents(folder) == before
+    other = folder.with_name(f"{NAME}-kaggle")
+    assert json.loads((other / run_folder.THRESHOLDS).read_bytes()) == rules | {"runs": [str(other)]}
+
+
+def test_a_run_without_a_checkpoint_stays(fetch: Callable[..., Any], data: Path) -> None:
+    """It was trained anew meanwhile, or put there."""
+    folder = data.parent / "models" / NAME
+    (folder / run_folder.CHECKPOINT).unlink()
+    before = contents(folder)
+    assert fetch(True).finished == {f"{NAME}-kaggle": True}
+    assert contents(folder) == before
+
+
+def test_local_thresholds_of_the_same_weights_stay_if_those_of_a_finished_run_are_damaged(
+    fetch: Callable[..., Any], data: Path
+) -> None:
+    folder, there = data.parent / "models" / NAME, data.parent / "output" / NAME
+    add_epoch(there, loss=0.25)
+    (there / run_folder.THRESHOLDS).write_text("{")
+    before = contents(folder)
+    assert fetch(True).finished == {NAME: False}
+    after = contents(folder)
+    kept = (run_folder.WEIGHTS, run_folder.THRESHOLDS, run_folder.SCORE)
+    assert {name: after.get(name) for name in kept} == {name: before[name] for name in kept}
+    assert len(run_folder.read_checkpoint(folder)["history"]) == 3
+
+
+def test_a_finished_run_that_is_fetched_again_leaves_the_local_one_as_it_is(
+    fetch: Callable[..., Any], data: Path, said: Said
+) -> None:
+    folder = data.parent / "models" / NAME
+    rules = folder / run_folder.THRESHOLDS
+    rules.write_text(rules.read_text() + "\n")  # newer ones
+    before = contents(folder)
+    assert fetch(True).finished == {NAME: True}
+    assert contents(folder) == before
+    assert f"{folder} has every epoch of the notebook's run, and is left as it is" in said.lines
+
+
+def test_a_run_that_is_trained_here_is_not_replaced(fetch: Callable[..., Any], data: Path) -> None:
+    folder = data.parent / "models" / NAME
+    add_epoch(data.parent / "output" / NAME, loss=0.25)
+    before = contents(folder)
+    with files.locked(folder, ""), pytest.raises(MachineError, match=f"another process is training {folder}"):
+        fetch()
+    assert contents(folder) == before
+    fetch()
+    assert len(run_folder.read_checkpoint(folder)["history"]) == 3
+
+
+@pytest.fixture
+def failed(
+    remote: Callable[..., RemoteConfig], monkeypatch: pytest.MonkeyPatch, said: Said
+) -> Callable[..., JobState | None]:
+    """`failed(outcome)`: the state after a notebook that failed, whose output is fetched with this outcome."""
+    config = remote()
+    work = config.work / NAME
+
+    def call(outcome: Any) -> JobState | None:
+        job = SimpleNamespace(slug="k", page="p", state=JobState(kernel="k"))
+
+        def run(watch: Callable[[int], str]) -> None:
+            watch(7)
+            raise RemoteError("the notebook k failed", "error", "The same command runs it again")
+
+        def fetch(*_: Any) -> Any:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        job.run = run
+        monkeypatch.setattr(watching, "watch", lambda *_, **__: "")
+        monkeypatch.setattr(output, "wait_until_listed", lambda *_, **__: [])
+        monkeypatch.setattr(fetching, "fetch", fetch)
+        state.save(work, TrainingState(user=USER, settings="", job=job.state))
+        session: Any = remote_training._Session(config, work, said)
+        expected = type(outcome) if isinstance(outcome, BaseException) else RemoteError
+        if getattr(outcome, "damaged", ()):
+            expected = WrongFileError
+        if isinstance(outcome, RunError | client.NotThereError):
+            expected = RemoteError
+        with pytest.raises(expected):
+            session._follow(None, USER, job)
+        known = state.load(TrainingState, work)
+        return known and known.job
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        MachineError("no network"),
+        OutputError("the disk is full"),
+        client.RefusedError("cannot list the output", code=401),
+        KeyboardInterrupt(),
+        fetching.Fetched(finished={}, splits=None, damaged=(WrongFileError("its SHA-256 is wrong"),)),
+    ],
+    ids=["network", "disk", "credentials", "Ctrl-C", "damaged on the way"],
+)
+def test_the_output_of_a_failed_notebook_is_fetched_by_the_next_command_if_this_one_cannot(
+    failed: Callable[..., JobState | None], said: Said, outcome: Any
+) -> None:
+    known = failed(outcome)
+    assert known is not None
+    assert (known.kernel_version, known.kernel_done) == (7, False)
+    line = "the notebook k failed: error. The same command fetches what it left; --cancel --discard gives it up"
+    assert (line in said.lines) != isinstance(outcome, KeyboardInterrupt)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [None, client.NotThereError("cannot list the output", code=404), RunError("a file outside its folder")],
+    ids=["no epoch", "deleted", "wrong paths"],
+)
+def test_a_failed_notebook_that_left_nothing_is_not_asked_again(
+    failed: Callable[..., JobState | None], outcome: Any
+) -> None:
+    assert failed(outcome) == JobState(kernel="k")
+
+
+def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched_or_given_up(
+    remote: Callable[..., RemoteConfig], monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:
     config = remote(remote={"cancel": True})
     work = config.work / NAME
     state.save(work, state.TrainingState(user=USER, settings="", job=state.JobState(kernel="k", kernel_version=1)))
     kaggle = SimpleNamespace(user=lambda: USER, progress=Said())
     monkeypatch.setattr(client, "connect", lambda *_, **__: kaggle)
-    monkeypatch.setattr(kernel, "look_at", lambda *_: lambda: (None, "it was cancelled"))
+    monkeypatch.setattr(kernel, "look_at", lambda *_, **__: lambda: (None, "it was cancelled"))
     monkeypatch.setattr(output, "wait_until_listed", lambda *_, **__: [])
     monkeypatch.setattr(fetching, "fetch", lambda *_: (_ for _ in ()).throw(MachineError("no network")))
     with pytest.raises(MachineError, match="no network"):
         remote_training.cancel(config)
     assert state.load(state.TrainingState, work) is not None
+    assert remote_training.cancel(remote(remote={"cancel": True, "discard": True}), said) == []
+    assert "the notebook's output cannot be fetched: no network" in said.lines
+    assert state.load(state.TrainingState, work) is None
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_notebook_that_was_deleted_on_kaggle_can_be_given_up(
+    server: Server, remote: Callable[..., RemoteConfig], said: Said, code: int
+) -> None:
+    account = Account(server=server)
+    for name in ("GetKernelSessionStatus", "ListKernelSessionOutput", "ListKernelFiles"):
+        account.before[name] = failing(code, times=99)
+    config = remote(remote={"cancel": True})
+    work = config.work / NAME
+    job = JobState(kernel=NOTEBOOK, kernel_version=1)
+    state.save(work, TrainingState(user=USER, settings="", job=job))
+    line = f"Kaggle does not know the notebook {USER}/{NOTEBOOK}: it answers {code}. .*; --cancel --discard gives it up"
+    with pytest.raises(client.NotThereError, match=line):
+        remote_training.cancel(config, said)
+    assert state.load(TrainingState, work) is not None
+    assert remote_training.cancel(remote(remote={"cancel": True, "discard": True}), said) == []
+    assert not work.exists()
 
 
 STEPS = (
@@ -616,7 +893,7 @@ def test_a_killed_process_is_resumed(
 @pytest.mark.parametrize("kill", [0, 1, 2])
 def test_a_kill_between_the_moves_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: int) -> None:
     work, folder = tmp_path / "work", tmp_path / "models/run"
-    for content, path in (("new", work / fetching.READY / "run"), ("before", folder)):
+    for content, path in (("new", work / local_runs.READY / "run"), ("before", folder)):
         path.mkdir(parents=True)
         (path / run_folder.CHECKPOINT).write_text(content)
     moves = iter(range(9))
@@ -631,8 +908,8 @@ def test_a_kill_between_the_moves_loses_nothing(tmp_path: Path, monkeypatch: pyt
         patched.setattr(Path, "rename", interrupted)
         if kill < 2:
             with pytest.raises(KeyboardInterrupt):
-                fetching.put(work, folder.parent)
-    fetching.put(work, folder.parent)
+                local_runs.put(work, folder.parent)
+    local_runs.put(work, folder.parent)
     assert (folder / run_folder.CHECKPOINT).read_text() == "new"
     assert list(work.iterdir()) == []
 
@@ -718,6 +995,22 @@ def test_a_notebook_cancelled_on_kaggle_leaves_its_checkpoint_and_the_best_weigh
     assert (folder / run_folder.WEIGHTS).read_bytes() == (locally / run_folder.WEIGHTS).read_bytes()
     assert model_card.read_card(folder).epoch == model_card.read_card(locally).epoch
     assert len(run_folder.read_checkpoint(folder)["history"]) == 2
+
+
+def test_after_a_break_the_same_command_fetches_the_output_of_a_cancelled_notebook(
+    account: Sessions, train: Callable[..., Any], data: Path, monkeypatch: pytest.MonkeyPatch, said: Said
+) -> None:
+    account.holds = lambda: True
+    interrupt_after_an_epoch(train, monkeypatch)
+    account.CancelKernelSession({"kernelSessionId": next(iter(account.sessions.values())).number})
+    account.before["GET"] = [drop] * output.FAULTS
+    with pytest.raises(MachineError, match=r"cannot download training\.ckpt"):
+        train()
+    assert any("was cancelled" in line and "The same command fetches what it left" in line for line in said.lines)
+    with pytest.raises(RemoteError, match=r"was cancelled.*--resume resumes after the last whole epoch"):
+        train()
+    assert len(run_folder.read_checkpoint(data.parent / "models" / NAME)["history"]) == 2
+    assert (len(account.kernels), account.before["GET"]) == (1, [])
 
 
 @pytest.mark.parametrize("how", ["cut", "refused"])

@@ -1,6 +1,7 @@
 """The content of a report, without a browser."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -152,6 +153,25 @@ def test_ground_truth_of_other_images_or_with_gaps_is_refused(trained, tmp_path:
         with pytest.raises(InputError, match=message):
             reporting.report(config)
         assert not (tmp_path / "report").exists()
+
+
+def test_classes_that_the_ground_truth_does_not_name_are_treated_as_by_score(trained, tmp_path: Path) -> None:
+    data, _ = trained
+    whole = mask_table.read_table(data / "train.csv")
+    ids = [path.name for path in sorted((data / "train_images").iterdir())]
+    rows = [f"{name}_{k},{'1 3' if k == 1 else ''}\n" for name in ids for k in range(1, whole.classes + 2)]
+    submission = tmp_path / "s.csv"
+    submission.write_text("ImageId_ClassId,EncodedPixels\n" + "".join(rows))
+    config = ReportConfig(
+        shown=(submission,), truth=data / "train.csv", images=data / "train_images", out=tmp_path / "report"
+    )
+    found = reporting.report(config).scores["s"]
+    scored = scoring.score(ScoreConfig(submission=submission, truth=data / "train.csv", images=data / "train_images"))
+    assert found is not None
+    assert (found.mean_dice, len(found.by_class)) == (scored.mean_dice, whole.classes)
+    submission.write_text(submission.read_text().replace(f"_{whole.classes + 1},", f"_{whole.classes + 1},1 1", 1))
+    with pytest.raises(InputError, match=f"it names class {whole.classes + 1}"):
+        reporting.report(dataclasses.replace(config, out=tmp_path / "other"))
 
 
 def test_the_page_refers_to_nothing_outside_its_folder(trained, tmp_path: Path) -> None:

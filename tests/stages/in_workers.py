@@ -14,6 +14,7 @@ from torch import nn
 
 from severstal_cli import files
 from severstal_cli.config import PredictConfig, TrainConfig
+from severstal_cli.errors import MachineError
 from severstal_cli.learning import distributed
 from severstal_cli.learning.device import gather, open_device
 from severstal_cli.learning.networks import registry
@@ -47,9 +48,16 @@ def no_objects() -> Any:
     return mock.patch.object(torch.distributed.distributed_c10d, "_tensor_to_object", None)
 
 
-def make_semaphore() -> None:
-    """Make a named semaphore that stays until the worker ends, as the lock of a progress bar does."""
+def make_semaphore(*, fails: bool = False) -> None:
+    """Make a named semaphore that stays until the worker ends, as the lock of a progress bar does.
+
+    fails: the first worker fails, so the other one, which waits, is ended by a signal.
+    """
     kept.append(multiprocessing.RLock())
+    torch.distributed.barrier()
+    if fails and torch.distributed.get_rank() == 0:
+        raise MachineError("no more memory")
+    torch.distributed.barrier()
 
 
 kept: list[Any] = []

@@ -271,11 +271,12 @@ def test_only_a_file_of_the_same_kind_is_overwritten(
     decisions = decide(audit, tmp_path / "d.csv", lambda row: "accept")
     (tmp_path / "notes.csv").write_bytes(b"\x00\xff")
     kept = {
-        path: path.read_bytes() for path in (audit, data / "train.csv", data / "splits.csv", tmp_path / "notes.csv")
+        path: path.read_bytes()
+        for path in (audit, decisions, data / "train.csv", data / "splits.csv", tmp_path / "notes.csv")
     }
-    for out in (data / "train.csv", data / "splits.csv", tmp_path / "notes.csv"):
+    for out in (data / "train.csv", data / "splits.csv", decisions, tmp_path / "notes.csv"):
         code, _, err = severstal("audit", trained[1], "--out", out, "--overwrite")
-        assert (code, f"{out} would be overwritten: it is no audit. Give another" in err) == (2, True)
+        assert (code, f"{out} would be overwritten: it is no audit without decisions. Give another" in err) == (2, True)
     apply = "audit", "--apply", decisions, "--data", trained[0], "--overwrite", "--out"
     for out in (audit, data / "splits.csv", tmp_path / "notes.csv"):
         code, _, err = severstal(*apply, out)
@@ -283,7 +284,7 @@ def test_only_a_file_of_the_same_kind_is_overwritten(
     assert {path: path.read_bytes() for path in kept} == kept
     assert not list(data.glob("*.json"))
     assert severstal(*apply, data / "train.csv")[0] == 0
-    assert severstal("audit", trained[1], "--out", decisions, "--overwrite")[0] == 0
+    assert severstal("audit", trained[1], "--out", audit, "--overwrite")[0] == 0
     shutil.copy(trained[1] / "thresholds.json", tmp_path / "t.json")
     code, _, err = severstal("audit", trained[1], "--out", tmp_path / "t.csv")
     assert (code, "exists and is of another command" in err) == (1, True)

@@ -190,7 +190,7 @@ def test_several_comparisons_have_wider_intervals() -> None:
     among = rows[1].differences[-1].interval
     assert among[0] < alone[0] < alone[1] < among[1]
     result = CompareResult(rows=rows, folder=Path("out"), has_plot=False)
-    assert "| 97.5 % interval of it |" in markdown(result)
+    assert "| 97.5 % interval of the difference |" in markdown(result)
     assert "| 95 % interval |" in markdown(result)
     assert [found["level"] for found in result.to_dict()["candidates"][1]["differences"]] == [0.975] * 3
 
@@ -274,7 +274,13 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
 
     weights = {name: (tmp_path / "models" / name / run_folder.WEIGHTS).read_bytes() for name in names}
     (tmp_path / "models" / names[1] / run_folder.THRESHOLDS).unlink()
+    (tmp_path / "models" / names[2] / run_folder.WEIGHTS).unlink()
+    trained, train_one = [], training.train
+    monkeypatch.setattr(
+        training, "train", lambda config, progress: trained.append(config.name) or train_one(config, progress)
+    )
     again = comparing.compare(config)
+    assert trained == [names[2]], "only the run without weights is opened again: its checkpoint has them"
     assert [row.score for row in again.rows] == [row.score for row in result.rows]
     assert {name: (tmp_path / "models" / name / run_folder.WEIGHTS).read_bytes() for name in names} == weights
     # these networks have no encoder, so another --encoder makes no other training

@@ -513,22 +513,33 @@ def test_a_checkpoint_alone_has_the_weights_of_the_best_epoch(
         there = tmp_path / "there" / there.name
 
 
-def test_damaged_weights_are_written_again_from_the_checkpoint(
-    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["damaged", "of another training"])
+def test_wrong_weights_are_written_again_from_the_checkpoint(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
+    """Another training may have the same best epoch."""
     scores = iter([0.9, 0.5, 0.4])
     monkeypatch.setattr(validation.Validation, "score", lambda *_: (dice := next(scores), dice))
     config = _config(make_data(images=30), tmp_path, epochs=2)
     path = training.train(config).folder / run_folder.WEIGHTS
     expected = path.read_bytes()
-    path.write_bytes(expected[:-100])
+    if how == "damaged":
+        path.write_bytes(expected[:-100])
+    else:
+        card = model_card.read_card(path.parent)
+        network = run_folder.load_network(path.parent, card)
+        with torch.no_grad():
+            next(network.parameters()).zero_()
+        run_folder.write_model(path.parent, network, card)
+        assert path.read_bytes() != expected
     training.train(dataclasses.replace(config, epochs=3, resume=True))
     assert path.read_bytes() == expected
 
 
 @pytest.mark.parametrize("best_epochs", [1, 2])
+@pytest.mark.parametrize("has_others", [False, True], ids=["no weights", "weights of another training"])
 def test_a_checkpoint_of_an_earlier_version_without_its_weights_keeps_another_epoch(
-    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard, best_epochs: int
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard, best_epochs: int, has_others: bool
 ) -> None:
     scores = iter([0.9, 0.5, *([0.95] if best_epochs > 1 else []), 0.4, 0.3])
     monkeypatch.setattr(validation.Validation, "score", lambda *_: (dice := next(scores), dice))
@@ -537,7 +548,10 @@ def test_a_checkpoint_of_an_earlier_version_without_its_weights_keeps_another_ep
     saved = run_folder.read_checkpoint(folder)
     del saved["state"]["kept"]
     run_folder.write_checkpoint(folder, saved)
-    (folder / run_folder.WEIGHTS).unlink()
+    if has_others:
+        model_card.write_card(folder, dataclasses.replace(model_card.read_card(folder), validation_dice=0.99))
+    else:
+        (folder / run_folder.WEIGHTS).unlink()
     result = training.train(dataclasses.replace(config, epochs=3, resume=True), heard)
     assert f"{folder}: the weights of its best epoch, 1, are lost; the best of the others is kept" in heard.lines
     assert (result.best_epoch, result.validation_dice) == ((1, 0.9) if best_epochs > 1 else (3, 0.4))

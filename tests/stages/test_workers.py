@@ -363,15 +363,18 @@ def test_machines_with_other_images_are_refused_and_with_other_file_times_they_r
         launching.run(in_workers.predict_elsewhere, 2, config, replace(config, images=(other,)))
 
 
-def test_a_semaphore_of_a_worker_is_removed_without_a_warning() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_semaphore_of_a_worker_is_removed_without_a_warning(*, fails: bool) -> None:
     """Python's tracker would report it on stderr when the command ends."""
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import in_workers; "
-        "from severstal_cli.learning import launching; launching.run(in_workers.make_semaphore, 2)"
+        f"import functools, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import in_workers; "
+        "from severstal_cli.learning import launching; from severstal_cli.errors import MachineError\n"
+        f"try: launching.run(functools.partial(in_workers.make_semaphore, fails={fails}), 2)\n"
+        "except MachineError as error: print(error, file=sys.stderr)"
     )
     process = _run("-c", code)
     _, stderr = process.communicate()
-    assert (process.returncode, stderr) == (0, "")
+    assert (process.returncode, stderr) == (0, "no more memory\n" if fails else "")
 
 
 def test_more_devices_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,13 @@ def test_labels_become_runs_of_the_right_channel():
     assert {channel: rle.to_text(runs) for channel, runs in series.to_runs(labels).items()} == {0: "2 1", 2: "3 2"}
 
 
+@pytest.mark.parametrize("size", [(512, 64), (1024, 32), (32, 32)])
+def test_images_may_be_much_taller_than_wide(size):
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        assert draw_surface(rng, draw_roll(rng), size, np.zeros(size[1], bool)).shape == size
+
+
 def test_most_defects_can_be_seen():
     """What a defect changes, against the roughness of the steel around: mostly clearly more."""
     size = (128, 400)

@@ -13,6 +13,7 @@ from severstal_cli.errors import InputError, MachineError, OutputError
 from severstal_cli.progress import Bar, Progress
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.synth import series, write_synthetic_set, writing
+from severstal_cli.steel.synth.rendering import render
 from severstal_cli.steel.synth.series import TEST, TRAIN, SetPlan
 from severstal_cli.steel.tables import mask_table
 
@@ -68,6 +69,17 @@ def test_the_set_is_complete_and_its_tables_match_the_images(small_set):
     sample = (small_set / "sample_submission.csv").read_text().splitlines()
     assert sample[0] == "ImageId,EncodedPixels,ClassId"
     assert sample[1:] == [f"{path.name},1 12800,0" for path in paths]
+
+
+def test_the_difficulty_holds_under_annotations(tmp_path, monkeypatch):
+    (tmp_path / "given.csv").write_text("ImageId,ClassId,EncodedPixels\nb.jpg,1,5 3 70 10\n")
+    drawn = []
+    monkeypatch.setattr(
+        writing, "render", lambda *args, **options: drawn.append(options["difficulty"]) or render(*args, **options)
+    )
+    given = {"annotations": tmp_path / "given.csv", "difficulty": 0.25}
+    write_synthetic_set(tmp_path / "set", seed=0, images=None, test_images=0, size=SMALL, **given)
+    assert drawn == [0.25]
 
 
 def test_drawing_under_annotations_keeps_them(tmp_path):
@@ -195,6 +207,7 @@ def test_a_full_disk_is_one_error_and_leaves_no_part(tmp_path, monkeypatch):
     [
         ({"seed": -1}, "seed"),
         ({"size": (16, 200)}, "at least 32"),
+        ({"size": (32, 65_501)}, "at most 65,500"),
         ({"images": -1}, "negative"),
         ({"images": None}, "number of images"),
         ({"defect_share": 1.5}, "defect_share"),

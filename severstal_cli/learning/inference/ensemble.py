@@ -113,7 +113,7 @@ def read(
 
     Args:
         folders: runs.
-        thresholds: a thresholds.json; by default that of the run with the best validation Dice.
+        thresholds: a thresholds.json; by default that of the best run by `validation_rank`.
         views: TTA views; by default those of the threshold search.
         weights: one per run; by default those of the threshold search, if it was for these runs.
 

@@ -83,7 +83,10 @@ class _Validation:
 
 
 def dice_of(gains: Sequence[PerImageGains], before: Searched) -> NDArray[np.float64]:
-    """(N,) the Dice of each image by these gains: the mean over classes and over plateaus of the run's thresholds."""
+    """(N,) the Dice of each image by these gains: the mean over classes and over plateaus of the run's thresholds.
+
+    Classes that the run does not predict are left out.
+    """
     of_classes = []
     for channel in before.counted:
         rules = before.gains[channel].plateau(before.chosen.choices[channel].rule)

@@ -31,9 +31,9 @@ def wide_linknet(encoder: str, **settings: Any) -> nn.Module:
 
 
 def _widen(decoder: LinknetDecoder) -> None:
-    """Put steps of the least width in the place of narrow ones, with new weights."""
-    for number, narrow in enumerate(decoder.blocks):
-        first, _, last = narrow.block  # each is a convolution, a batch norm and a ReLU
+    """Replace each step by one of at least the least width, with new weights."""
+    for number, step in enumerate(decoder.blocks):
+        first, _, last = step.block  # each is a convolution, a batch norm and a ReLU
         decoder.blocks[number] = _block(first[0].in_channels, last[0].out_channels)
     initialize_decoder(decoder)
 

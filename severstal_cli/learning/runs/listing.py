@@ -17,7 +17,7 @@ class Runs:
     """The runs in a folder."""
 
     trained: tuple[tuple[Path, ModelCard], ...]
-    """Sorted by validation Dice, the best first."""
+    """Sorted by `validation_rank`, the best first."""
     damaged: tuple[tuple[Path, SeverstalError], ...]
     """Runs whose card cannot be read, with the error."""
 
@@ -69,15 +69,17 @@ def facts_of(folder: Path) -> Facts:
     )
 
 
-def validation_rank(card: ModelCard) -> float:
-    """Sort key of runs: the validation Dice; -1 without a validation."""
-    return -1.0 if card.validation_dice is None else card.validation_dice
+def validation_rank(card: ModelCard) -> tuple[bool, float]:
+    """Sort key of runs: the validation Dice; -1 without a validation.
+
+    A run in int8 comes before all others, as it may lead the run that it was exported from by chance alone.
+    """
+    return card.int8 is None, -1.0 if card.validation_dice is None else card.validation_dice
 
 
 def best_run(models: Path, progress: Progress = SILENT) -> Path:
-    """The run in `models` with the highest validation Dice. Raises RunError if there is none.
+    """The run in `models` that `validation_rank` puts last. Raises RunError if there is none.
 
-    A run in int8 comes after all others, as it may lead the run that it was exported from by chance alone.
     A warning names each damaged run, as it may have been the best.
     """
     names.check_any_run(models)
@@ -87,4 +89,4 @@ def best_run(models: Path, progress: Progress = SILENT) -> Path:
     if not runs.trained:
         damaged = f"{len(runs.damaged)} damaged" if runs.damaged else ""
         raise RunError(f"no trained run in {models}", damaged, "Train one: severstal train --arch unet --data DATA")
-    return next((folder for folder, card in runs.trained if card.int8 is None), runs.trained[0][0])
+    return runs.trained[0][0]

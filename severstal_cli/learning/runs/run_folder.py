@@ -31,6 +31,8 @@ from severstal_cli.learning.runs.thresholds import Thresholds
 
 WEIGHTS, CHECKPOINT = names.WEIGHTS_FILE, names.CHECKPOINT
 THRESHOLDS, SCORE = names.THRESHOLDS_FILE, names.SCORE_FILE
+OF_THRESHOLDS = THRESHOLDS, str(Path(THRESHOLDS).with_suffix(".png")), SCORE
+"""The thresholds of a run, their plot, and the score that depends on them."""
 
 
 def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
@@ -47,8 +49,8 @@ def write_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
 
 
 def remove_thresholds(folder: Path) -> None:
-    """Remove the thresholds of a run, their plot, and the score that depends on them."""
-    for name in (THRESHOLDS, str(Path(THRESHOLDS).with_suffix(".png")), SCORE):
+    """Remove `OF_THRESHOLDS`."""
+    for name in OF_THRESHOLDS:
         (folder / name).unlink(missing_ok=True)
 
 

@@ -88,7 +88,7 @@ def restore(
 
     Returns `card`; that of another epoch, or of epoch 0, none, if the weights are lost. Raises OutputError.
     """
-    written = _weights_in(folder, card) if fabric.is_global_zero else {}
+    written = _weights_in(folder, card, state.kept) if fabric.is_global_zero else {}
     is_written = gather(bool(written), fabric)[0]
     if card.epoch and not is_written and not state.kept:
         # a checkpoint of an earlier version
@@ -103,24 +103,36 @@ def restore(
         elif card.epoch:
             _write_model(folder, copy.deepcopy(state.ema), state.kept, card)
         history.write(folder, rows)
+    else:
+        state.kept = {}  # the first worker alone saves them
     return card
 
 
 def complete(folder: Path) -> None:
-    """Write the weights, the card and the history that the folder of a checkpoint lacks.
+    """Write the weights and the card that the folder of a checkpoint lacks, or has others of, and then the history.
 
-    Raises RunError: the checkpoint is damaged. OutputError.
+    The thresholds of other weights are removed. Raises RunError: the checkpoint is damaged. OutputError.
     """
     saved = run_folder.read_checkpoint(folder)
     with _reading(folder):
         card, rows = model_card.card_from(_entry(saved, "card")), _rows(saved)
-        if not card.epoch or _weights_in(folder, card):
+        if not card.epoch:
             return
         network = run_folder.network_of(card)
         kept = _kept(_entry(saved, "state"), card, rows, network.state_dict())
-    if kept:
-        _write_model(folder, network, kept, card)
-        history.write(folder, rows)
+        if kept and not _weights_in(folder, card, kept):
+            _write_model(folder, network, kept, card)
+    history.write(folder, rows)
+
+
+def losses(folder: Path) -> list[float]:
+    """The training loss of each epoch of a checkpoint. Trainings that resume the same one have equal losses up to it.
+
+    Raises RunError: the checkpoint is missing or damaged.
+    """
+    saved = run_folder.read_checkpoint(folder)
+    with _reading(folder):
+        return [row.loss for row in _rows(saved)]
 
 
 def _write_model(folder: Path, network: nn.Module, weights: Mapping[str, Tensor], card: model_card.ModelCard) -> None:
@@ -133,15 +145,20 @@ def _is_latest(card: model_card.ModelCard, rows: Sequence[history.Row]) -> bool:
     return card.epoch == len(rows) and not card.averaged
 
 
-def _weights_in(folder: Path, card: model_card.ModelCard) -> dict[str, Tensor]:
-    """The weights that `card` describes, from their file in the folder; {} if it has none, or others."""
+def _weights_in(folder: Path, card: model_card.ModelCard, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights that `card` describes, from their file in the folder; {} if it has none, or others.
+
+    `kept`: these weights in the checkpoint; {} in a checkpoint of an earlier version, where the card has to do.
+    """
     try:
         written = model_card.read_card(folder)
-        if (written.epoch, written.averaged) != (card.epoch, card.averaged):
+        if any(getattr(written, name) != getattr(card, name) for name in ("epoch", "averaged", "validation_dice")):
             return {}
-        return run_folder.load_network(folder, written).state_dict()
+        weights: dict[str, Tensor] = run_folder.load_network(folder, written).state_dict()
     except RunError:
         return {}
+    is_same = weights.keys() == kept.keys() and all(torch.equal(value, kept[name]) for name, value in weights.items())
+    return weights if is_same or not kept else {}
 
 
 def resume(

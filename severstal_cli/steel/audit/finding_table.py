@@ -74,6 +74,11 @@ def has_columns(columns: Sequence[str]) -> bool:
     return set(COLUMNS) <= set(columns)
 
 
+def is_undecided(columns: Sequence[str]) -> bool:
+    """Whether a table with this header is an audit that nobody has added decisions to."""
+    return has_columns(columns) and DECISION not in columns
+
+
 def is_annotations(columns: Sequence[str]) -> bool:
     """Whether a table with this header holds masks and is no audit, which has their columns, too."""
     return layout_of(columns) is not None and not has_columns(columns)
@@ -131,10 +136,15 @@ def read(path: Path, wanted: Sequence[str] = COLUMNS) -> tuple[tuple[str, ...], 
         for line, fields in opened.rows:
             check_count(fields, columns)
             own = [fields[place].strip() for place in places]
+            length = len(fields[columns.index("EncodedPixels")])  # with blanks: it may be cut at one
+            if length in CUT:
+                raise RowError(f"EncodedPixels has {length:,} characters: {CUT[length]} cuts fields there")
             rows.append((fields, _decision(line, *(own if len(own) > len(COLUMNS) else [*own, SKIP]))))
     except (RowError, BrokenRow) as error:
         line = error.line if isinstance(error, BrokenRow) else line
-        raise InputError(f"{path}, line {line}", str(error)) from error
+        raise InputError(
+            f"{path}, line {line}", str(error), "A row stays as `severstal audit` wrote it, but for Decision"
+        ) from error
     return columns, rows
 
 
@@ -172,8 +182,6 @@ def _decision(
         raise RowError(f"Decision {quote(choice)} is not accept, reject or skip")
     if kind not in list(Kind):
         raise RowError(f"Kind {quote(kind)} is not one of {', '.join(Kind)}")
-    if len(mask) in CUT:
-        raise RowError(f"EncodedPixels has {len(mask):,} characters: {CUT[len(mask)]} cuts fields there")
     try:
         runs = rle.from_text(mask)
     except rle.RLEError as error:
@@ -206,7 +214,7 @@ def _decision(
 
 
 def _whole(name: str, text: str) -> int:
-    number = text.removesuffix(".0")  # pandas may write it so
+    number = text.removesuffix(".0").removesuffix(",0")  # pandas or a spreadsheet may write it so
     if not (number.isascii() and number.isdigit() and len(number) < 11):
         raise RowError(f"{name} {quote(text)} is not a whole number from 0")
     return int(number)

@@ -9,7 +9,7 @@ from severstal_cli.steel.images.image_files import same_stem_names
 from severstal_cli.steel.images.surveys import survey
 from severstal_cli.steel.tables.csv_rows import place, short
 from severstal_cli.steel.tables.mask_table import MaskTable, past_the_end
-from severstal_cli.wording import counted
+from severstal_cli.wording import counted, spans
 
 
 def check_names(path: Path, table: MaskTable, image_ids: Collection[str], what: str) -> None:
@@ -34,6 +34,30 @@ def check_names(path: Path, table: MaskTable, image_ids: Collection[str], what: 
             f"{path} names none of the images {what}",
             f"it names {short(table.image_ids[0])}, expected {short(first)}",
             "Check that the table is for these images",
+        )
+
+
+def check_classes(path: Path, table: MaskTable, truth: Path, true: MaskTable, progress: Progress) -> None:
+    """Check the classes of a submission. Classes outside the ground truth are not scored: empty rows would be right.
+
+    Raises InputError: there is no class to score, or masks of a class outside the ground truth.
+    """
+    if not table.classes and not true.classes:
+        raise InputError("no classes to score", f"{path} and {truth} have no rows", "Give other files")
+    unknown = set(table.class_ids) - set(true.class_ids)
+    rows = table.masks if true.class_ids else table.lines
+    wrong = [(table.lines[key], key[1] + 1) for key in rows if key[1] + 1 in unknown] if unknown else []
+    if wrong:
+        line, class_id = min(wrong)
+        is_gap = class_id < true.classes
+        raise InputError(
+            f"{path}, {place(line)}: it names class {class_id}",
+            f"{truth} has {spans(true.class_ids) if is_gap else true.classes}",
+            "Remove it, or add a row of that class to the ground truth, which may be empty",
+        )
+    if unknown:
+        progress.log(
+            f"not scored: class {spans(sorted(unknown))}, which {truth} does not name; {path} has only empty rows of it"
         )
 
 

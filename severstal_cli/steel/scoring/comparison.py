@@ -106,7 +106,7 @@ def table(result: CompareResult) -> "pd.DataFrame":
         "training",
         "images/s",
         "difference",
-        f"{level} interval of it",
+        f"{level} interval of the difference",
     ]
     return pd.DataFrame(rows, index=[*(row.name for row in result.rows), "predicting nothing"], columns=header)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from severstal_cli.config.checks import JPEG_SIDE_PX
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.synth import polygons
@@ -30,7 +31,7 @@ class SetPlan:
     seed: int
     """Random seed, 0 or more."""
     size: tuple[int, int] = (256, 1600)
-    """(height, width) in pixels, at least 32 each."""
+    """(height, width) in pixels, 32 to `JPEG_SIDE_PX` each."""
     defect_share: float = 1 - polygons.CLEAN_SHARE
     """Fraction of images with a defect."""
     rare_boost: float = 0.0
@@ -43,6 +44,8 @@ class SetPlan:
             raise ValueError(f"seed must be 0 or more, not {self.seed}")
         if min(self.size) < 32:
             raise ValueError(f"size must be at least 32 x 32, not {self.size[0]} x {self.size[1]}")
+        if max(self.size) > JPEG_SIDE_PX:
+            raise ValueError(f"size must be at most {JPEG_SIDE_PX:,} pixels a side, not {max(self.size):,}")
         if not all(0 <= share <= 1 for share in (self.defect_share, self.rare_boost, self.difficulty)):
             raise ValueError("defect_share, rare_boost and difficulty must be from 0 to 1")
 

@@ -200,7 +200,7 @@ def _window(rng: np.random.Generator, size: Size, wanted: Size) -> tuple[slice, 
     """Return a random window of about `wanted` (rows, columns) in an image of `size`, clipped at its edges."""
     spans = []
     for whole, length in zip(size, wanted, strict=True):
-        start = int(rng.uniform(-0.3 * length, whole - 0.7 * length))
+        start = int(rng.uniform(-0.3 * length, max(whole - 0.7 * length, -0.3 * length)))
         spans.append(slice(max(start, 0), max(min(start + length, whole), max(start, 0) + 2)))
     return spans[0], spans[1]
 

@@ -137,7 +137,13 @@ def _write(
             assert given is not None
             name = train_names[number]
             key = zlib.crc32(name.encode())
-            image = render(random_stream(plan, PIXELS, GIVEN, key), given[name], size, roll=roll_of(plan, GIVEN, key))
+            image = render(
+                random_stream(plan, PIXELS, GIVEN, key),
+                given[name],
+                size,
+                roll=roll_of(plan, GIVEN, key),
+                difficulty=plan.difficulty,
+            )
             return image, given[name], quality_of(plan, GIVEN, key)
 
         def draw_new(part: int) -> Callable[[int], _Drawn]:

@@ -156,7 +156,7 @@ def _read_odd_class(text: str) -> int:
 def read_score(text: str) -> float:
     """A number from 0 to 1. Raises RowError."""
     try:
-        score = float(text)
+        score = float(text.replace(",", "."))  # spreadsheets write decimal commas in some locales
     except ValueError:
         score = -1.0
     if not 0 <= score <= 1:

@@ -1,17 +1,20 @@
-"""The disk is looked at before the training: a checkpoint that does not fit would lose its first epoch."""
+"""Checkpoints. The disk is looked at before the training: one that does not fit would lose its first epoch."""
 
 import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import OutputError
-from severstal_cli.learning.runs import run_folder
+from severstal_cli.learning.runs import model_card, run_folder
+from severstal_cli.learning.training import checkpoint
 from severstal_cli.learning.training.validation import Validation
+from severstal_cli.progress import SILENT
 from severstal_cli.stages import training
 
 MARGIN = 1_000_000
@@ -37,6 +40,15 @@ def _config(data: Path, models: Path, **changes: object) -> TrainConfig:
         "batch_size": 8,
     } | changes
     return TrainConfig(data=data, models=models, **settings)
+
+
+def test_the_first_worker_alone_keeps_the_weights_of_a_resumed_run(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    card = model_card.read_card(trained[1])
+    state: Any = SimpleNamespace(kept=run_folder.load_network(trained[1], card).state_dict())
+    worker: Any = SimpleNamespace(is_global_zero=False, world_size=1)
+    assert checkpoint.restore(tmp_path, state, card, [], worker, SILENT) == card
+    assert state.kept == {}
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("best_epochs", [1, 2])

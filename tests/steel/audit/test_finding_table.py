@@ -111,3 +111,15 @@ def test_different_decisions_on_one_finding_are_refused(tmp_path: Path) -> None:
         finding_table.read_decisions(path)
     path.write_text("\n".join([*lines, lines[1]]) + "\n")
     assert finding_table.read_decisions(path)[-1].choice == "accept"
+
+
+def test_decimal_commas_of_a_spreadsheet_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", ["accept", "skip", "skip"], lambda rows: rows[0].update(Score="0,7500", X="0,0"))
+    assert finding_table.read_decisions(path)[0].finding.score == 0.75
+
+
+def test_a_mask_that_is_cut_at_a_blank_is_refused(tmp_path: Path) -> None:
+    cut = ("1 1 " * 8192)[: 32_767 - 1] + " "
+    path = write(tmp_path / "d.csv", ["accept", "skip", "skip"], lambda rows: rows[0].update(EncodedPixels=cut))
+    with pytest.raises(InputError, match="32,767 characters: Excel cuts fields there"):
+        finding_table.read_decisions(path)
