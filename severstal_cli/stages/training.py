@@ -22,6 +22,7 @@ from severstal_cli.learning.training import (
     auto_batch_size,
     checkpoint,
     checkpoint_selection,
+    free_cores,
     history,
     initial_weights,
     loop,
@@ -227,8 +228,10 @@ def _train_epochs(session: _Session) -> None:
         session.progress.bar(session.folder.name, (config.epochs - len(rows)) * len(data), "steps") as bar,
         tensorboard_log.open_scalars(session.folder if fabric.is_global_zero else None, rows) as add_scalars,
         auto_batch_size.out_of_memory_errors(data, config),
+        free_cores.threads_for(fabric, session.progress) as fit_threads,
     ):
         for epoch in range(len(rows), config.epochs):
+            fit_threads()
             clock = schedule.Clock(
                 config=config,
                 epoch=epoch,

@@ -1,0 +1,89 @@
+"""As many threads of torch as other processes leave cores free."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning_fabric import Fabric
+
+from severstal_cli.progress import Progress
+
+FIRST_LOOK_S = 1.0
+"""How long the first look at the cores takes; a later one is over the time since the last."""
+
+
+@contextmanager
+def threads_for(fabric: Fabric, progress: Progress) -> Iterator[Callable[[], None]]:
+    """Yields a function that fits torch's threads to the free cores; at the end there are as many as before.
+
+    A step ends when its slowest thread does, so one thread that shares its core with another process halves the speed
+    of all. Nothing changes on a GPU, in one of several workers, or if OMP_NUM_THREADS says how many.
+    """
+    most = torch.get_num_threads()
+    fixed = fabric.device.type != "cpu" or fabric.world_size > 1 or most == 1 or "OMP_NUM_THREADS" in os.environ
+    used = None if fixed else others_use()
+    if used is None:
+        yield lambda: None
+        return
+    time.sleep(FIRST_LOOK_S)
+
+    def fit() -> None:
+        others = used.since_last_look()
+        threads = min(most, max(1, round(used.cores - others)))
+        if threads != torch.get_num_threads():
+            free = f"other processes use {others:.1f} of {used.cores} cores"
+            progress.log(f"{free}: training with {threads} thread{'' if threads == 1 else 's'}")
+            torch.set_num_threads(threads)
+
+    try:
+        yield fit
+    finally:
+        torch.set_num_threads(most)
+
+
+class OthersUse:
+    """How many of the cores that this process may run on other processes keep busy.
+
+    Raises OSError or psutil.Error: the system does not tell.
+    """
+
+    def __init__(self) -> None:
+        self._last = self._look()
+
+    @property
+    def cores(self) -> int:
+        """Number of cores that this process may run on."""
+        return len(_idle_seconds())
+
+    def _look(self) -> tuple[float, float, float]:
+        return time.monotonic(), sum(_idle_seconds()), time.process_time()
+
+    def since_last_look(self) -> float:
+        """Mean number of busy cores since the last look, without those that this process kept busy."""
+        (began, idle_before, own_before), self._last = self._last, self._look()
+        now, idle, own = self._last
+        elapsed = max(now - began, 1e-9)
+        return max(0.0, self.cores - (idle - idle_before + own - own_before) / elapsed)
+
+
+def others_use() -> OthersUse | None:
+    """A first look at the cores; None if the system does not tell, as in some containers."""
+    import psutil  # here, as only training on a CPU needs it
+
+    try:
+        return OthersUse()
+    except (OSError, psutil.Error):
+        return None
+
+
+def _idle_seconds() -> list[float]:
+    """How long each core that this process may run on has been idle since the system started."""
+    import psutil
+
+    every = [times.idle + getattr(times, "iowait", 0.0) for times in psutil.cpu_times(percpu=True)]
+    process = psutil.Process()
+    allowed = process.cpu_affinity() if hasattr(process, "cpu_affinity") else range(len(every))
+    # a container may number its cores from 0 and yet allow those of the host
+    return [every[core] for core in allowed] if max(allowed) < len(every) else every
