@@ -88,12 +88,18 @@ def put(work: Path, models: Path) -> None:
 
 
 def put_back(work: Path, models: Path) -> None:
-    """Move a local run back that a kill of `put` left between two renames. Raises OutputError."""
+    """Move a local run back that a kill of `put` left between two renames. Raises OutputError.
+
+    If another run has its name by now, it becomes NAME-before, NAME-before-2, ...
+    """
     old = work / OLD
     with files.writing(models):
         for path in old.iterdir() if old.exists() else ():
-            if not (models / path.name).exists():
-                path.rename(models / path.name)
+            if leads_to(epochs(path), epochs(models / path.name) or []):
+                continue  # the kill came after both renames
+            numbered = (f"{path.name}-before{'' if n == 1 else f'-{n}'}" for n in itertools.count(1))
+            name = next(each for each in itertools.chain([path.name], numbered) if not (models / each).exists())
+            path.rename(models / name)
     shutil.rmtree(old, ignore_errors=True)
 
 

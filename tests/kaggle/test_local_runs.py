@@ -88,6 +88,17 @@ def test_a_replaced_run_is_not_moved_back(tmp_path: Path) -> None:
     assert list(work.iterdir()) == []
 
 
+def test_a_run_whose_name_was_given_again_is_moved_back_under_another(tmp_path: Path) -> None:
+    """After a kill between the renames, a training on this machine took the free name, twice."""
+    work, models = tmp_path / "work", tmp_path / "models"
+    for before in ("run-before", "run-before-2"):
+        local = write_run(work / local_runs.OLD / "run", 0.5, 0.4)
+        new = write_run(models / "run", 0.6)
+        local_runs.put_back(work, models)
+        assert (contents(models / "run"), contents(models / before)) == (new, local)
+        assert list(work.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "text", [None, "", "{", "[]", "\xff", '{"mean_dice_never": "0.8"}', '{"mean_dice_never": 0.8}']
 )
