@@ -1,11 +1,12 @@
-"""Training steps per second on an idle and on a busy machine, with threads that spin while they wait and that sleep.
+"""Training steps per second on an idle and on a busy machine, by the number of threads and by how they wait.
 
     python bench/busy_machine.py [--busy 1] [--rounds 3] [--seconds 8]
 
-`severstal` sets OMP_WAIT_POLICY=PASSIVE unless the environment sets it: torch's threads then sleep while they wait for
-each other. Each round measures the default, both policies with all cores, and one thread alone, first on the machine as
-it is, then beside `--busy` processes that count; `--busy 0` measures only the former. The figures are medians over the
-rounds: steps per second, and CPU time per step, which other processes hardly change.
+Torch's threads wait for each other by spinning, or with OMP_WAIT_POLICY=PASSIVE by sleeping. `severstal train` fits
+their number to the cores that other processes leave free ("fitted"). Each round measures the default, passive threads,
+one thread, and fitted threads of both kinds, first on the machine as it is, then beside `--busy` processes that count;
+`--busy 0` measures only the former. The figures are medians over the rounds: steps per second, and CPU time per step,
+which other processes hardly change.
 """
 
 import argparse
@@ -20,7 +21,10 @@ CHILD = """
 import sys, time
 import torch
 import segmentation_models_pytorch as smp
-if sys.argv[2] == "1":
+from lightning_fabric import Fabric
+from severstal_cli.learning.training.free_cores import threads_for
+from severstal_cli.progress import SILENT
+if sys.argv[2] == "one":
     torch.set_num_threads(1)
 network = smp.Unet("resnet18", encoder_weights=None, in_channels=1, classes=4).to(memory_format=torch.channels_last)
 optimiser = torch.optim.AdamW(network.parameters(), fused=True)
@@ -32,19 +36,27 @@ def step():
     optimiser.step()
     optimiser.zero_grad()
 step()
-begun, computed, steps = time.perf_counter(), time.process_time(), 0
-while time.perf_counter() - begun < float(sys.argv[1]):
-    step()
-    steps += 1
+with threads_for(Fabric(accelerator="cpu"), SILENT) as fit:
+    if sys.argv[2] == "fitted":
+        fit()
+    begun, computed, steps = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - begun < float(sys.argv[1]):
+        step()
+        steps += 1
 print(steps / (time.perf_counter() - begun), (time.process_time() - computed) / steps)
 """
 
+KINDS = {
+    "default": ("", "all"),
+    "passive": ("PASSIVE", "all"),
+    "one thread": ("", "one"),
+    "fitted": ("", "fitted"),
+    "fitted, passive": ("PASSIVE", "fitted"),
+}
+"""OMP_WAIT_POLICY and threads of each kind of training."""
 
-KINDS = {"default": ("",), "active": ("ACTIVE",), "passive": ("PASSIVE",), "one thread": ("", "1")}
-"""Policy and threads of each kind of training."""
 
-
-def measure(seconds, policy, threads="all"):
+def measure(seconds, policy, threads):
     """Steps per second, and seconds of CPU time per step, of all threads together: what waiting threads burn counts."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")
@@ -78,7 +90,7 @@ def main():
         for number, name in enumerate(KINDS):
             own, default = ([one[which] for one in rounds] for which in (number, 0))
             print(
-                f"{name:11} {shown(own, default, 0, 'steps/s')}; {shown(own, default, 1, 's of CPU time per step')}",
+                f"{name:15} {shown(own, default, 0, 'steps/s')}; {shown(own, default, 1, 's of CPU time per step')}",
                 flush=True,
             )
 
