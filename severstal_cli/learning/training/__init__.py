@@ -15,6 +15,7 @@ checkpoint_selection   the best epoch, and checkpoint averaging
 checkpoint             training.ckpt, from which a training resumes
 initial_weights        pretrained weights, or the weights of another run
 auto_batch_size        the largest batch that fits into memory
+free_cores             as many threads as other processes leave cores free
 history                history.csv and history.png
 tensorboard_log        the same for TensorBoard
 """
