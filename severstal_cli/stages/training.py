@@ -91,8 +91,7 @@ def train(config: TrainConfig, progress: Progress) -> TrainResult:
         InputError: wrong data or pseudo-labels, an unknown architecture, or a run of this name exists.
         RunError: there is nothing to resume, or the run was trained with other settings or data.
         OutputError: the run cannot be written.
-        MachineError: too few GPUs, too little memory, no compiler, weights that cannot be downloaded, a worker was
-            killed, or another process trains this run.
+        MachineError: too few GPUs or memory, weights cannot be fetched, a worker was killed, another trains this run.
         SeverstalError: the loss became infinite or not a number.
     """
     return _train(config, progress)

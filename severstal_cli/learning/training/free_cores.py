@@ -46,7 +46,7 @@ def threads_for(fabric: Fabric, progress: Progress) -> Iterator[Callable[[], Non
 class OthersUse:
     """How many of the cores that this process may run on other processes keep busy.
 
-    Raises OSError or psutil.Error: the system does not tell.
+    Raises OSError or psutil.Error: the system has no such counters.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class OthersUse:
 
 
 def others_use() -> OthersUse | None:
-    """A first look at the cores; None if the system does not tell, as in some containers."""
+    """A first look at the cores; None if the system has no such counters, as some containers."""
     import psutil  # here, as only training on a CPU needs it
 
     try:
