@@ -3,10 +3,10 @@
     python bench/busy_machine.py [--busy 1] [--rounds 3] [--seconds 8]
 
 Torch's threads wait for each other by spinning, or with OMP_WAIT_POLICY=PASSIVE by sleeping. `severstal train` fits
-their number to the cores that other processes leave free ("fitted"). Each round measures the default, passive threads,
-one thread, and fitted threads of both kinds, first on the machine as it is, then beside `--busy` processes that count;
-`--busy 0` measures only the former. The figures are medians over the rounds: steps per second, and CPU time per step,
-which other processes hardly change.
+their number to the cores that other processes leave free, as "fitted" does here. Each round measures the default,
+passive threads, one thread, and fitted threads of both kinds, first on the machine as it is, then beside `--busy`
+processes that count; `--busy 0` measures only the former. The figures are medians over the rounds: steps per second,
+and CPU time per step, which other processes hardly change.
 """
 
 import argparse

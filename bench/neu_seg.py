@@ -340,12 +340,12 @@ def main():
     options = parser.parse_args()
     work = Work(options.work.resolve())
     if not options.table:
-        (work.folder / "submissions").mkdir(parents=True, exist_ok=True)
-        prepare(work, options)
         if options.tta != "flips" and not options.average:
             parser.error("--tta is for --average: the views of a single run are flips")
-        if options.images and len(options.folds) > 1:
-            parser.error("--images takes one fold: runs of other data are not averaged")
+        if options.images is not None and (options.study or options.average or len(options.folds) > 1):
+            parser.error("--images is for trainings on one fold, alone")
+        (work.folder / "submissions").mkdir(parents=True, exist_ok=True)
+        prepare(work, options)
         if options.study:
             study(work, options)
             return

@@ -145,7 +145,7 @@ def _check_in(folder: Path, config: TrainConfig, manifest: _Manifest, progress: 
     finished = manifest.finished.get(folder.name, False) and _verify(folder, config, True, progress)
     if not finished:
         if local_runs.leads_to(here, epochs):
-            local_runs.take_along(local, folder)
+            local_runs.take_weights(local, folder)
         _verify(folder, config, False, progress)
     is_equal = finished and here == epochs and (local / run_folder.THRESHOLDS).exists()
     if here and (is_equal or (not finished and local_runs.leads_to(epochs, here))):

@@ -39,7 +39,8 @@ def epochs(folder: Path) -> list[float] | None:
     try:
         return checkpoint.losses(folder)
     except RunError:
-        return None if (folder / model_card.CARD).exists() else []
+        of_a_run = (model_card.CARD, run_folder.CHECKPOINT, run_folder.WEIGHTS)
+        return None if any((folder / name).exists() for name in of_a_run) else []
 
 
 def leads_to(earlier: list[float] | None, later: list[float]) -> bool:
@@ -53,18 +54,22 @@ def place_for(local: Path, later: list[float]) -> Path:
     return next(each for each in itertools.chain([local], others) if leads_to(epochs(each), later))
 
 
-def take_along(local: Path, folder: Path) -> None:
-    """Copy the weights to an unfinished run that came without them, and the thresholds of the same weights."""
+def take_weights(local: Path, folder: Path) -> None:
+    """Copy the weights to an unfinished run that came without them."""
     names = (model_card.CARD, run_folder.WEIGHTS)
     with files.writing(folder):
         if not all((folder / name).exists() for name in names) and all((local / name).exists() for name in names):
             for name in names:
                 shutil.copyfile(local / name, folder / name)
-        ours, theirs = local / run_folder.WEIGHTS, folder / run_folder.WEIGHTS
-        if ours.exists() and theirs.exists() and filecmp.cmp(ours, theirs, shallow=False):
-            for name in run_folder.OF_THRESHOLDS:
-                if (local / name).exists() and not (folder / name).exists():
-                    shutil.copyfile(local / name, folder / name)
+
+
+def _take_thresholds(local: Path, folder: Path) -> None:
+    """Copy the thresholds of the same weights that the fetched run lacks."""
+    ours, theirs = local / run_folder.WEIGHTS, folder / run_folder.WEIGHTS
+    if ours.exists() and theirs.exists() and filecmp.cmp(ours, theirs, shallow=False):
+        for name in run_folder.OF_THRESHOLDS:
+            if (local / name).exists() and not (folder / name).exists():
+                shutil.copyfile(local / name, folder / name)
 
 
 def put(work: Path, models: Path) -> None:
@@ -80,11 +85,12 @@ def put(work: Path, models: Path) -> None:
                 with files.locked(folder, f"another process is training {folder}"):
                     if not leads_to(epochs(folder), epochs(path) or []):
                         raise MachineError(f"{folder} was trained on meanwhile", "", "The same command fetches again")
+                    _take_thresholds(folder, path)  # now: they may have been searched during the downloads
                     old.mkdir(exist_ok=True)
                     folder.rename(old / path.name)
             path.rename(folder)
     shutil.rmtree(ready, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
 
 
 def put_back(work: Path, models: Path) -> None:
@@ -100,7 +106,16 @@ def put_back(work: Path, models: Path) -> None:
             numbered = (f"{path.name}-before{'' if n == 1 else f'-{n}'}" for n in itertools.count(1))
             name = next(each for each in itertools.chain([path.name], numbered) if not (models / each).exists())
             path.rename(models / name)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _remove(old: Path) -> None:
+    """Remove the replaced runs. A kill leaves them whole, or under a name that `put_back` does not read."""
+    replaced = old.with_name("replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    with suppress(OSError):
+        old.rename(replaced)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def put_split(made: Path, data: Path, progress: Progress) -> None:

@@ -134,7 +134,6 @@ def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) ->
     """The run with these settings; it is trained or resumed, and its thresholds are searched, if necessary."""
     from severstal_cli.learning.networks import names, registry
     from severstal_cli.learning.runs import model_card, run_folder
-    from severstal_cli.learning.training import history
     from severstal_cli.stages import threshold_search, training
 
     wanted = dataclasses.replace(config.train, arch=arch, seed=seed, name=None)
@@ -153,13 +152,21 @@ def _trained(config: CompareConfig, arch: str, seed: int, progress: Progress) ->
                 f"{name} {before}, here {now}",
                 "Give the same, or --models another folder",
             )
-    is_trained = (folder / run_folder.WEIGHTS).exists() and len(history.read(folder)) >= wanted.epochs
+    is_averaged = wanted.best_epochs > 1  # that follows the last epoch, and only a resumed training does it again
+    is_trained = not is_averaged and _has_all_epochs(folder, wanted.epochs)
     if not is_trained and (begun or not (folder / model_card.CARD).exists()):
         training.train(dataclasses.replace(wanted, resume=begun), progress)
     if not (folder / run_folder.THRESHOLDS).exists():
         thresholds = ThresholdsConfig(runs=(folder,), data=config.train.data, batch_size=config.batch_size)
         threshold_search.search(thresholds, progress)
     return folder
+
+
+def _has_all_epochs(folder: Path, epochs: int) -> bool:
+    from severstal_cli.learning.runs import run_folder
+    from severstal_cli.learning.training import history
+
+    return (folder / run_folder.WEIGHTS).exists() and len(history.read(folder)) >= epochs
 
 
 def _check_given(config: CompareConfig, kind: str, used: set[str]) -> None:

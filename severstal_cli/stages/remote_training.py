@@ -5,6 +5,7 @@ at the running notebook, or at its output.
 """
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -263,6 +264,8 @@ class _Session:
         except NotThereError:
             if not self._config.discard:
                 raise
+            with suppress(RefusedError):  # one that is only too new to be known keeps running
+                kernel.delete(kaggle, user, job.slug)
             failure = "deleted"
         if failure is None and not self._stop(kaggle, user, job, version, known.session):
             self._forget()

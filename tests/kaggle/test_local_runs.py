@@ -1,6 +1,7 @@
 """Fetched runs and local runs of the same names, as folders of small checkpoints."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,62 @@ def test_a_run_whose_name_was_given_again_is_moved_back_under_another(tmp_path: 
         local_runs.put_back(work, models)
         assert (contents(models / "run"), contents(models / before)) == (new, local)
         assert list(work.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [run_folder.CHECKPOINT, run_folder.WEIGHTS, model_card.CARD])
+def test_a_damaged_local_run_is_not_replaced(tmp_path: Path, name: str) -> None:
+    models = tmp_path / "models"
+    write_run(tmp_path / "work" / local_runs.READY / "run", 0.9)
+    (models / "run").mkdir(parents=True)
+    (models / "run" / name).write_bytes(b"cut")
+    assert local_runs.place_for(models / "run", [0.9]) == models / "run-kaggle"
+    with pytest.raises(MachineError, match=r"was trained on meanwhile"):
+        local_runs.put(tmp_path / "work", models)
+    assert contents(models / "run") == {name: b"cut"}
+
+
+@pytest.mark.parametrize(("weights", "kept"), [(b"same", True), (b"other", False)])
+def test_thresholds_that_are_searched_before_the_move_stay_with_their_weights(
+    tmp_path: Path, weights: bytes, kept: bool
+) -> None:
+    work, local = tmp_path / "work", tmp_path / "models" / "run"
+    fetched = work / local_runs.READY / "run"
+    write_run(fetched, 0.5, 0.4)
+    write_run(local, 0.5)
+    (fetched / run_folder.WEIGHTS).write_bytes(b"same")
+    (local / run_folder.WEIGHTS).write_bytes(weights)
+    for name in run_folder.OF_THRESHOLDS:
+        (local / name).write_bytes(b"searched here")
+    local_runs.put(work, local.parent)
+    after = contents(local)
+    assert {name: after.get(name) for name in run_folder.OF_THRESHOLDS} == dict.fromkeys(
+        run_folder.OF_THRESHOLDS, b"searched here" if kept else None
+    )
+
+
+def test_a_kill_while_replaced_runs_are_removed_brings_no_part_of_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, models = tmp_path / "work", tmp_path / "models"
+    fetched = write_run(work / local_runs.READY / "run", 0.5, 0.4)
+    write_run(models / "run", 0.5)
+    (models / "run" / model_card.CARD).write_text("{}")
+    rmtree = shutil.rmtree
+
+    def kill(path: Path, **settings: bool) -> None:
+        for checkpoint in path.rglob(run_folder.CHECKPOINT):
+            checkpoint.unlink()
+            raise KeyboardInterrupt
+        rmtree(path, **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", kill)
+        with pytest.raises(KeyboardInterrupt):
+            local_runs.put(work, models)
+    local_runs.put_back(work, models)
+    assert list(models.iterdir()) == [models / "run"]
+    assert contents(models / "run") == fetched
+    assert list(work.iterdir()) == []
 
 
 @pytest.mark.parametrize(

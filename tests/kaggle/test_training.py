@@ -766,10 +766,11 @@ def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched_or_giv
     assert state.load(state.TrainingState, work) is None
 
 
-@pytest.mark.parametrize("code", [403, 404])
-def test_a_notebook_that_was_deleted_on_kaggle_can_be_given_up(
-    server: Server, remote: Callable[..., RemoteConfig], said: Said, code: int
+@pytest.mark.parametrize(("code", "too_new"), [(403, False), (404, False), (404, True)])
+def test_a_notebook_that_kaggle_does_not_know_can_be_given_up(
+    server: Server, remote: Callable[..., RemoteConfig], said: Said, code: int, too_new: bool
 ) -> None:
+    """It was deleted there, or is too new to be known; then it is deleted, or it would keep running."""
     account = Account(server=server)
     for name in ("GetKernelSessionStatus", "ListKernelSessionOutput", "ListKernelFiles"):
         account.before[name] = failing(code, times=99)
@@ -781,8 +782,13 @@ def test_a_notebook_that_was_deleted_on_kaggle_can_be_given_up(
     with pytest.raises(client.NotThereError, match=line):
         remote_training.cancel(config, said)
     assert state.load(TrainingState, work) is not None
+    deleted: list[str] = []
+    if too_new:
+        delete = account._handler("DeleteKernel", lambda asked: deleted.append(asked["kernelSlug"]) or {})
+        server.handlers["kernels.KernelsApiService/DeleteKernel"] = delete
     assert remote_training.cancel(remote(remote={"cancel": True, "discard": True}), said) == []
     assert not work.exists()
+    assert deleted == [NOTEBOOK] * too_new
 
 
 STEPS = (

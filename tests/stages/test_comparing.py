@@ -291,6 +291,21 @@ def test_networks_are_trained_once_with_equal_settings_and_each_seed(
         comparing.compare(dataclasses.replace(config, train=dataclasses.replace(train, epochs=2)))
 
 
+def test_a_training_that_averages_its_best_epochs_is_opened_again(
+    make_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The average follows the last epoch: a kill in between leaves a history that looks finished."""
+    train = TrainConfig(data=make_data(images=45), models=tmp_path, epochs=1, best_epochs=2)
+    config = CompareConfig(candidates=("unet-small", "linknet-small"), train=train, seeds=(0,), out=tmp_path / "out")
+    comparing.compare(config)
+    trained, train_one = [], training.train
+    monkeypatch.setattr(
+        training, "train", lambda config, progress: trained.append(config.name) or train_one(config, progress)
+    )
+    comparing.compare(config)
+    assert trained == ["unet-small-fold0-seed0", "linknet-small-fold0-seed0"]
+
+
 def test_what_cannot_be_compared_is_told(tables: Path, trained) -> None:
     folder = str(trained[1])
     for candidates, more, words in (

@@ -19,8 +19,11 @@ def threads_for(fabric: Fabric, progress: Progress) -> Iterator[Callable[[], Non
     """Yields a function that fits torch's threads to the free cores; at the end there are as many as before.
 
     A step ends when its slowest thread does, so one thread that shares its core with another process halves the speed
-    of all. Nothing changes on a GPU, in one of several workers, or if OMP_NUM_THREADS says how many.
+    of all. Nothing changes on a GPU, in one of several workers, or if OMP_NUM_THREADS says how many. Another number of
+    threads adds floats in another order, so it gives other bits.
     """
+    import psutil  # here, as only training on a CPU needs it
+
     most = torch.get_num_threads()
     fixed = fabric.device.type != "cpu" or fabric.world_size > 1 or most == 1 or "OMP_NUM_THREADS" in os.environ
     used = None if fixed else others_use()
@@ -30,7 +33,10 @@ def threads_for(fabric: Fabric, progress: Progress) -> Iterator[Callable[[], Non
     time.sleep(FIRST_LOOK_S)
 
     def fit() -> None:
-        others = used.since_last_look()
+        try:
+            others = used.since_last_look()
+        except (OSError, psutil.Error):
+            return
         threads = min(most, max(1, round(used.cores - others)))
         if threads != torch.get_num_threads():
             free = f"other processes use {others:.1f} of {used.cores} cores"
@@ -64,13 +70,13 @@ class OthersUse:
         """Mean number of busy cores since the last look, without those that this process kept busy."""
         (began, idle_before, own_before), self._last = self._last, self._look()
         now, idle, own = self._last
-        elapsed = max(now - began, 1e-9)
-        return max(0.0, self.cores - (idle - idle_before + own - own_before) / elapsed)
+        used = self.cores - (idle - idle_before + own - own_before) / max(now - began, 1e-9)
+        return min(max(0.0, used), float(self.cores))
 
 
 def others_use() -> OthersUse | None:
     """A first look at the cores; None if the system has no such counters, as some containers."""
-    import psutil  # here, as only training on a CPU needs it
+    import psutil
 
     try:
         return OthersUse()
@@ -79,11 +85,19 @@ def others_use() -> OthersUse | None:
 
 
 def _idle_seconds() -> list[float]:
-    """How long each core that this process may run on has been idle since the system started."""
+    """How long each core that this process may run on has been idle since the system started.
+
+    Processes of lower priority (`nice`) count as idle, as they give way to one of normal priority.
+    """
     import psutil
 
-    every = [times.idle + getattr(times, "iowait", 0.0) for times in psutil.cpu_times(percpu=True)]
+    idle = ("idle", "iowait", *(() if _is_nice() else ("nice",)))
+    every = [sum(getattr(times, name, 0.0) for name in idle) for times in psutil.cpu_times(percpu=True)]
     process = psutil.Process()
     allowed = process.cpu_affinity() if hasattr(process, "cpu_affinity") else range(len(every))
     # a container may number its cores from 0 and yet allow those of the host
     return [every[core] for core in allowed] if max(allowed) < len(every) else every
+
+
+def _is_nice() -> bool:
+    return hasattr(os, "nice") and os.nice(0) > 0

@@ -65,7 +65,7 @@ def test_threads_stay_on_a_gpu_in_workers_and_as_the_environment_says(
 
 
 def test_what_others_use_is_without_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    clocks = {10.0: (3.0, [5.0, 5.0]), 20.0: (9.0, [6.0, 7.0]), 30.0: (19.0, [16.0, 17.0])}
+    clocks = {10.0: (3.0, [5.0, 5.0]), 20.0: (9.0, [6.0, 7.0]), 30.0: (19.0, [16.0, 17.0]), 40.0: (20.0, [1.0, 2.0])}
     now = 10.0
     monkeypatch.setattr(free_cores, "_idle_seconds", lambda: clocks[now][1])
     clock = SimpleNamespace(monotonic=lambda: now, process_time=lambda: clocks[now][0])
@@ -74,7 +74,9 @@ def test_what_others_use_is_without_this_process(monkeypatch: pytest.MonkeyPatch
     now = 20.0
     assert others.since_last_look() == pytest.approx(2 - (1 + 2 + 6) / 10)
     now = 30.0
-    assert others.since_last_look() == 0  # clocks of other grain: 30 s of idle and own time in 20 s
+    assert others.since_last_look() == 0  # clocks of other grain: 30 s of idle and own time in 10 s
+    now = 40.0
+    assert others.since_last_look() == 2  # other cores, with smaller counters
 
 
 @pytest.mark.parametrize(
@@ -91,11 +93,26 @@ def test_idle_time_is_that_of_the_cores_that_this_process_may_use(
     assert free_cores._idle_seconds() == seconds
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("/proc/stat"), psutil.AccessDenied()])
-def test_threads_stay_where_the_system_does_not_tell(
-    four_threads, heard, monkeypatch: pytest.MonkeyPatch, error: Exception
+@pytest.mark.parametrize(("own", "seconds"), [(0, [8.0]), (5, [1.0])])
+def test_processes_of_lower_priority_count_as_idle_unless_this_one_is_such(
+    monkeypatch: pytest.MonkeyPatch, own: int, seconds: list[float]
 ) -> None:
+    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [SimpleNamespace(idle=1.0, nice=7.0, user=3.0)])
+    monkeypatch.setattr(psutil, "Process", SimpleNamespace)
+    monkeypatch.setattr("os.nice", lambda _: own)
+    assert free_cores._idle_seconds() == seconds
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("/proc/stat"), psutil.AccessDenied()])
+@pytest.mark.parametrize("looks", [0, 1])
+def test_threads_stay_where_the_system_has_no_counters(
+    four_threads, heard, monkeypatch: pytest.MonkeyPatch, looks: int, error: Exception
+) -> None:
+    left = iter([[0.0] * 4] * looks)
+
     def refuse() -> list[float]:
+        for seconds in left:
+            return seconds
         raise error
 
     monkeypatch.setattr(free_cores, "_idle_seconds", refuse)
