@@ -12,7 +12,6 @@ __all__ = ["app", "auditing", "comparing", "data", "main", "models", "reporting"
 
 def main() -> None:
     """The `severstal` command."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait stop a busy machine
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # a worker of torchrun would repeat it
         sys.meta_path.insert(0, SlowImports())
     app()
