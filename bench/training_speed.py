@@ -4,11 +4,11 @@
                                    [--device auto] [--steps 3] [--rounds 3] [--images 24] [--no-plain]
 
 `loop.train_epoch` runs `--steps` steps on whole synthetic images from a `TrainingSet`, then as many steps on one batch
-that is on the device already. The two alternate `--rounds` times; ratios are medians over the rounds. Then
-`bench/plain_script.py` trains on the same images: masks as float32 images, decoded one by one in the main process. Ours
-and plain run in separate processes, so that each has its own peak memory: resident memory on the CPU, allocated memory
-on CUDA. The first step of each is a warm-up. The target of the first ratio is 0.95. A short epoch hides less of its
-first batch than a long one: on CUDA give --steps 200.
+that is on the device already, then `bench/plain_script.py` as many on the same images: masks as float32 images, decoded
+one by one in the main process. The three take turns `--rounds` times, as a shared machine is not always equally fast;
+ratios are medians over the rounds. Ours and plain run in separate processes, so that each has its own peak memory:
+resident memory on the CPU, allocated memory on CUDA. The first step of each is a warm-up. The target of the first ratio
+is 0.95. A short epoch hides less of its first batch than a long one: on CUDA give --steps 200.
 """
 
 import argparse
@@ -87,11 +87,15 @@ def measure_ours(options, size):
         return result.images / result.seconds
 
     images_per_s(Resident(fed, 1), 0)
-    rates = {"real": [], "resident": []}
+    yield {}
     for number in range(options.rounds):
-        for name, source in (("real", real), ("resident", Resident(fed, options.steps))):
-            rates[name].append(images_per_s(source, number))
-    return {**rates, "peak_mib": peak_mib(), "device": fabric.device.type, "crop": real.piece}
+        yield {
+            "real": images_per_s(real, number),
+            "resident": images_per_s(Resident(fed, options.steps), number),
+            "peak_mib": peak_mib(),
+            "device": fabric.device.type,
+            "crop": real.piece,
+        }
 
 
 def measure_plain(options):
@@ -107,24 +111,44 @@ def measure_plain(options):
     loader = torch.utils.data.DataLoader(data_folder, options.batch, shuffle=True, drop_last=True)
     model = plain_script.make_model(options.arch, options.encoder, classes).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    rates = []
     for number in range(options.rounds + 1):
         began = time.perf_counter()
         for images, targets, _, _ in loader if number else itertools.islice(loader, 1):
             plain_script.train_step(model, optimizer, images.to(device), targets.to(device))
-        rates.append(len(names) / (time.perf_counter() - began))
-    return {"plain": rates[1:], "peak_mib": peak_mib()}
+        seconds = time.perf_counter() - began
+        yield {"plain": len(names) / seconds, "plain_mib": peak_mib()} if number else {}
 
 
-def in_a_process(who, data, device):
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    command = [sys.executable, __file__, *sys.argv[1:], "--measure", who, "--data", str(data)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | hidden)
-    return json.loads(done.stdout.splitlines()[-1])
+class InAProcess:
+    """One of the two, in a process of its own: `round()` is the result of one round of it."""
+
+    def __init__(self, who, data, device):
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
+        command = [sys.executable, __file__, *sys.argv[1:], "--measure", who, "--data", str(data)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=os.environ | hidden)
+        self._read()  # it is warm
+
+    def _read(self):
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit(self._process.wait() or 1)
+        return json.loads(line)
+
+    def round(self):
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return self._read()
 
 
-def median(rates):
+def median(rounds, name):
+    rates = [each[name] for each in rounds]
     return f"{statistics.median(rates):.2f} images/s (of {len(rates)}: {min(rates):.2f} to {max(rates):.2f})"
+
+
+def ratio(rounds, name, other):
+    ratios = [each[name] / each[other] for each in rounds]
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 def main():
@@ -144,23 +168,27 @@ def main():
     options = parser.parse_args()
     size = tuple(int(side) for side in options.size.split("x"))
     if options.measure:
-        print(json.dumps(measure_ours(options, size) if options.measure == "ours" else measure_plain(options)))
+        for result in measure_ours(options, size) if options.measure == "ours" else measure_plain(options):
+            print(json.dumps(result), flush=True)
+            if not sys.stdin.readline():  # it waits for its turn
+                return
         return
     with tempfile.TemporaryDirectory(prefix="training-speed-") as name:
         data = Path(name) / "data"
         write_synthetic_set(data, seed=0, images=options.images, test_images=0, size=size)
-        ours = in_a_process("ours", data, options.device)
-        plain = None if options.no_plain else in_a_process("plain", data, options.device)
-    height, width = ours["crop"]
-    print(f"{options.arch} {options.encoder}, batches of {options.batch} x {height} x {width}, {ours['device']}")
-    print(f"real data path:  {median(ours['real'])}, peak memory {ours['peak_mib']:,.0f} MiB")
-    print(f"resident batch:  {median(ours['resident'])}")
+        ours = InAProcess("ours", data, options.device)
+        plain = None if options.no_plain else InAProcess("plain", data, options.device)
+        rounds = [ours.round() | (plain.round() if plain else {}) for _ in range(options.rounds)]
+    first, last = rounds[0], rounds[-1]
+    height, width = first["crop"]
+    print(f"{options.arch} {options.encoder}, batches of {options.batch} x {height} x {width}, {first['device']}")
+    print(f"real data path:  {median(rounds, 'real')}, peak memory {last['peak_mib']:,.0f} MiB")
+    print(f"resident batch:  {median(rounds, 'resident')}")
     if plain:
-        print(f"plain script:    {median(plain['plain'])}, peak memory {plain['peak_mib']:,.0f} MiB")
-    ratios = [real / resident for real, resident in zip(ours["real"], ours["resident"], strict=True)]
-    print(f"real / resident: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}), target 0.95")
+        print(f"plain script:    {median(rounds, 'plain')}, peak memory {last['plain_mib']:,.0f} MiB")
+    print(f"real / resident: {ratio(rounds, 'real', 'resident')}, target 0.95")
     if plain:
-        print(f"ours / plain:    {statistics.median(ours['real']) / statistics.median(plain['plain']):.2f}")
+        print(f"ours / plain:    {ratio(rounds, 'real', 'plain')}")
 
 
 if __name__ == "__main__":

@@ -227,11 +227,16 @@ def cancel(kaggle: Kaggle, user: str, slug: str, session: int) -> None:
         raise RefusedError(f"cannot {what}", found, f"Stop it on {page(user, slug)}", message=found)
 
 
-def delete(kaggle: Kaggle, user: str, slug: str) -> None:
+def delete(kaggle: Kaggle, user: str, slug: str, missing_ok: bool = False) -> None:
     """Delete a notebook with its output, which also stops its session. Raises SeverstalError."""
     message = request(ApiDeleteKernelRequest, user_name=user, kernel_slug=slug)
     what = f"delete the notebook {user}/{slug}"
-    answer = kaggle.call(what, lambda sdk: sdk.kernels.kernels_api_client.delete_kernel(message))
+    try:
+        answer = kaggle.call(what, lambda sdk: sdk.kernels.kernels_api_client.delete_kernel(message))
+    except RefusedError:
+        if missing_ok:
+            return
+        raise
     if answer.error_message:
         found = kaggle.without_secrets(answer.error_message)
         raise RefusedError(f"cannot {what}", found, f"Delete it on {page(user, slug)}", message=found)

@@ -33,8 +33,8 @@ from severstal_cli.errors import MachineError
 OWN = "severstal"
 
 IN_IMAGE = frozenset({
-    "fsspec", "huggingface-hub", "matplotlib", "numba", "numpy", "opencv-python", "packaging", "pillow", "pydantic",
-    "pyyaml", "safetensors", "torch", "torchvision", "tqdm", "typing-extensions",
+    "fsspec", "huggingface-hub", "matplotlib", "numba", "numpy", "opencv-python", "packaging", "pillow", "psutil",
+    "pydantic", "pyyaml", "safetensors", "torch", "torchvision", "tqdm", "typing-extensions",
 })  # fmt: skip
 """Packages that prediction or training imports and the image has, by normalised name."""
 

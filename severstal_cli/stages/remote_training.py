@@ -5,7 +5,6 @@ at the running notebook, or at its output.
 """
 
 import shutil
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,10 +146,8 @@ class _Session:
         self._save()
         skips = self._config.every_fold and self._config.train.resume
         runs = [each for each in self._runs if not (skips and training.is_finished(each))]
-        sends = self._known.sends_weights
-        return training.build(
-            self._work, self._config, data, split, runs=runs, progress=self._progress, sends_weights=sends
-        )
+        sends = {"sends_weights": self._known.sends_weights}
+        return training.build(self._work, self._config, data, split, runs=runs, progress=self._progress, **sends)
 
     def _job(self, kaggle: Kaggle, user: str, task: Task) -> Job:
         assert self._known is not None
@@ -264,8 +261,7 @@ class _Session:
         except NotThereError:
             if not self._config.discard:
                 raise
-            with suppress(RefusedError):  # one that is only too new to be known keeps running
-                kernel.delete(kaggle, user, job.slug)
+            kernel.delete(kaggle, user, job.slug, missing_ok=True)  # one that is too new to be known keeps running
             failure = "deleted"
         if failure is None and not self._stop(kaggle, user, job, version, known.session):
             self._forget()

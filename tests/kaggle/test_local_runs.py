@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,28 @@ def test_a_local_run_between_the_moves_is_moved_back_by_the_next_command(
         command(config)
     assert contents(folder) == local
     assert not (work / local_runs.OLD).exists()
+
+
+@pytest.mark.parametrize("kill", [0, 1, 2, 9])
+def test_a_kill_between_the_moves_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: int) -> None:
+    work, models = tmp_path / "work", tmp_path / "models"
+    fetched = write_run(work / local_runs.READY / "run", 0.5, 0.4)
+    write_run(models / "run", 0.5)
+    moves = iter(range(9))
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if next(moves) == kill:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt) if kill < 9 else nullcontext():
+            local_runs.put(work, models)
+    local_runs.put(work, models)
+    assert contents(models / "run") == fetched
+    assert list(work.iterdir()) == []
 
 
 def test_a_replaced_run_is_not_moved_back(tmp_path: Path) -> None:

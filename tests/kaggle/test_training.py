@@ -896,30 +896,6 @@ def test_a_killed_process_is_resumed(
     assert (len(account.kernels), len(account.versions)) == (1, 1)
 
 
-@pytest.mark.parametrize("kill", [0, 1, 2])
-def test_a_kill_between_the_moves_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: int) -> None:
-    work, folder = tmp_path / "work", tmp_path / "models/run"
-    for content, path in (("new", work / local_runs.READY / "run"), ("before", folder)):
-        path.mkdir(parents=True)
-        (path / run_folder.CHECKPOINT).write_text(content)
-    moves = iter(range(9))
-    rename = Path.rename
-
-    def interrupted(path: Path, target: Path) -> Path:
-        if next(moves) == kill:
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "rename", interrupted)
-        if kill < 2:
-            with pytest.raises(KeyboardInterrupt):
-                local_runs.put(work, folder.parent)
-    local_runs.put(work, folder.parent)
-    assert (folder / run_folder.CHECKPOINT).read_text() == "new"
-    assert list(work.iterdir()) == []
-
-
 def interrupt_after_an_epoch(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     """Ctrl-C while the notebook runs."""
 

@@ -22,14 +22,14 @@ def threads_for(fabric: Fabric, progress: Progress) -> Iterator[Callable[[], Non
     of all. Nothing changes on a GPU, in one of several workers, or if OMP_NUM_THREADS says how many. Another number of
     threads adds floats in another order, so it gives other bits.
     """
-    import psutil  # here, as only training on a CPU needs it
-
     most = torch.get_num_threads()
     fixed = fabric.device.type != "cpu" or fabric.world_size > 1 or most == 1 or "OMP_NUM_THREADS" in os.environ
     used = None if fixed else others_use()
     if used is None:
         yield lambda: None
         return
+    import psutil  # here, as only training on a CPU needs it
+
     time.sleep(FIRST_LOOK_S)
 
     def fit() -> None:
