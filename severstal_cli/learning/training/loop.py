@@ -14,7 +14,7 @@ from torch.nn import functional
 from severstal_cli.config import TrainConfig
 from severstal_cli.errors import SeverstalError
 from severstal_cli.learning import precision
-from severstal_cli.learning.device import gather, half_type, in_float32
+from severstal_cli.learning.device import gather, half_type, in_float32, keep_freed_memory
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.networks.registry import STRIDE
 from severstal_cli.learning.runs.model_card import ModelCard
@@ -103,6 +103,8 @@ def start(network: nn.Module, config: TrainConfig, fabric: Fabric, at_once: int 
     # running statistics of rank 0 before each step and after the epoch (see `train_epoch`)
     if fabric.world_size > 1 and fabric.device.type == "cuda" and at_once < SYNCHRONISED_BELOW:
         network = synchronised(network)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     if fabric.world_size > 1:
         _freeze_unused(network, fabric)
