@@ -125,7 +125,7 @@ def exported(page, folder: Path) -> Path:  # type: ignore[no-untyped-def]
     page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
     page.run("document.getElementById('export').click()")
     target, deadline = folder / "decisions.csv", time.monotonic() + 300
-    while not target.exists():
+    while not target.exists() or not target.stat().st_size:  # Chromium makes an empty one first
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return target
