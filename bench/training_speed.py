@@ -49,6 +49,11 @@ def peak_mib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def page_faults():
+    """Of this process, without reading from the disk: the system gave it a page of memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
 def measure_ours(options, size):
     from severstal_cli.learning.device import open_device
     from severstal_cli.learning.networks import registry
@@ -89,8 +94,10 @@ def measure_ours(options, size):
     images_per_s(Resident(fed, 1), 0)
     yield {}
     for number in range(options.rounds):
+        faults = page_faults()
         yield {
             "real": images_per_s(real, number),
+            "faults": (page_faults() - faults) / options.steps,
             "resident": images_per_s(Resident(fed, options.steps), number),
             "peak_mib": peak_mib(),
             "device": fabric.device.type,
@@ -112,11 +119,12 @@ def measure_plain(options):
     model = plain_script.make_model(options.arch, options.encoder, classes).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     for number in range(options.rounds + 1):
-        began = time.perf_counter()
+        began, faults = time.perf_counter(), page_faults()
         for images, targets, _, _ in loader if number else itertools.islice(loader, 1):
             plain_script.train_step(model, optimizer, images.to(device), targets.to(device))
         seconds = time.perf_counter() - began
-        yield {"plain": len(names) / seconds, "plain_mib": peak_mib()} if number else {}
+        faults = (page_faults() - faults) / options.steps
+        yield {"plain": len(names) / seconds, "plain_faults": faults, "plain_mib": peak_mib()} if number else {}
 
 
 class InAProcess:
@@ -144,6 +152,11 @@ class InAProcess:
 def median(rounds, name):
     rates = [each[name] for each in rounds]
     return f"{statistics.median(rates):.2f} images/s (of {len(rates)}: {min(rates):.2f} to {max(rates):.2f})"
+
+
+def memory(rounds, peak, faults):
+    faults = statistics.median(each[faults] for each in rounds)
+    return f"peak memory {rounds[-1][peak]:,.0f} MiB, {faults:,.0f} page faults a step"
 
 
 def ratio(rounds, name, other):
@@ -179,13 +192,13 @@ def main():
         ours = InAProcess("ours", data, options.device)
         plain = None if options.no_plain else InAProcess("plain", data, options.device)
         rounds = [ours.round() | (plain.round() if plain else {}) for _ in range(options.rounds)]
-    first, last = rounds[0], rounds[-1]
+    first = rounds[0]
     height, width = first["crop"]
     print(f"{options.arch} {options.encoder}, batches of {options.batch} x {height} x {width}, {first['device']}")
-    print(f"real data path:  {median(rounds, 'real')}, peak memory {last['peak_mib']:,.0f} MiB")
+    print(f"real data path:  {median(rounds, 'real')}, {memory(rounds, 'peak_mib', 'faults')}")
     print(f"resident batch:  {median(rounds, 'resident')}")
     if plain:
-        print(f"plain script:    {median(rounds, 'plain')}, peak memory {last['plain_mib']:,.0f} MiB")
+        print(f"plain script:    {median(rounds, 'plain')}, {memory(rounds, 'plain_mib', 'plain_faults')}")
     print(f"real / resident: {ratio(rounds, 'real', 'resident')}, target 0.95")
     if plain:
         print(f"ours / plain:    {ratio(rounds, 'real', 'plain')}")

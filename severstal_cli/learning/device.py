@@ -83,8 +83,8 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 def keep_freed_memory() -> None:
     """Keep the memory that tensors free in this process, where glibc manages it.
 
-    By default glibc returns large blocks to the system, so each step of a training on a CPU faults its pages in again:
-    450,000 of them for 4 images of 256 x 1600 and a U-Net with resnet34, a fifth of the step's time.
+    By default glibc returns large blocks to the system, so each step of a training on a CPU faults their pages in again
+    (bench/training_speed.py counts them).
     """
     if platform.system() == "Linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)
