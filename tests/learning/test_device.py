@@ -15,7 +15,7 @@ import resource, torch
 from severstal_cli.learning.device import keep_freed_memory
 keep_freed_memory()
 faults = []
-for _ in range(6):
+for _ in range(20):  # small blocks in between may keep the first ones apart
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
