@@ -174,11 +174,12 @@ class Job:
         assert self.state.kernel_version is not None
         return self.state.kernel_version
 
-    def run(self, watch: Watch) -> None:
+    def run(self, watch: Watch, *, keep_failed: bool = False) -> None:
         """Push the notebook, and wait for its end and its files.
 
         Raises:
-            RemoteError: it failed, was cancelled, or wrote no such file; the next call pushes it again.
+            RemoteError: it failed, was cancelled, or wrote no such file; the next call pushes it again. With
+                `keep_failed` it watches the same version again, until `forget_version` is called.
             SeverstalError: a call fails, or it takes too long.
         """
         while not self.state.kernel_done:
@@ -186,7 +187,7 @@ class Job:
             try:
                 self._wait(version, watch)
             except DatasetError:
-                self._save(kernel_version=None, kernel_before=None)
+                self.forget_version()
                 if [each.contents for each in self.state.datasets] != [each.contents for each in self._task.sources]:
                     raise  # the local bundle is a newer one: the next command uploads it
                 if self.state.mounts == MOUNTS:  # then it is not just late
@@ -195,11 +196,16 @@ class Job:
                 self._save(mounts=self.state.mounts + 1)
                 self._progress.log(f"the dataset was not mounted yet: the notebook runs again in {self._late}")
                 time.sleep(self._waits.late_s)
-            except RemoteError:
-                self._save(kernel_version=None, kernel_before=None)
+            except RemoteError as error:
+                if not keep_failed or isinstance(error, kernel.WeightsError):
+                    self.forget_version()
                 raise
             else:
                 self._save(kernel_done=True, mounts=0)
+
+    def forget_version(self) -> None:
+        """Let the next call push the notebook again."""
+        self._save(kernel_version=None, kernel_before=None)
 
     @property
     def _late(self) -> str:

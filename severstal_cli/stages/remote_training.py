@@ -168,12 +168,11 @@ class _Session:
                 screen.close()
 
         try:
-            job.run(watch)
+            # until the output of a failed version is fetched, the same command watches it again
+            job.run(watch, keep_failed=True)
         except RemoteError as error:
             if not versions or isinstance(error, kernel.WeightsError | kernel.DatasetError):
                 raise
-            # until its output is fetched, the same command watches this version again
-            self._save(job=replace(job.state, kernel_version=versions[-1]))
             try:
                 kept = self._keep_what_is_left(kaggle, user, job, versions[-1])
             except SeverstalError:
@@ -181,7 +180,7 @@ class _Session:
                 self._progress.log(str(RemoteError(error.what, error.found, remedy)))
                 raise
             if self._known is not None:
-                self._save(job=job.state)
+                job.forget_version()
             if kept:
                 raise RemoteError(error.what, error.found, "--resume resumes after the last whole epoch") from None
             raise

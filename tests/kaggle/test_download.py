@@ -30,8 +30,8 @@ Download = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small competition, no pauses."""
+def small(severstal: Download, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small competition, no pauses. `severstal` has imported the command line, which reads defaults, before that."""
     monkeypatch.setattr(config, "DownloadConfig", functools.partial(config.DownloadConfig, competition=STEEL))
     monkeypatch.setattr(client, "connect", functools.partial(client.connect, pause_s=0))
     monkeypatch.delenv("SEVERSTAL_DEBUG", raising=False)

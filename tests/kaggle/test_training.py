@@ -41,6 +41,7 @@ from severstal_cli.kaggle import (
     watching,
     wheels,
 )
+from severstal_cli.kaggle.job import Task
 from severstal_cli.kaggle.output import WrongFileError
 from severstal_cli.kaggle.polling import RemoteError
 from severstal_cli.kaggle.state import JobState, TrainingState
@@ -685,30 +686,38 @@ def failed(
     work = config.work / NAME
 
     def call(outcome: Any) -> JobState | None:
-        job = SimpleNamespace(slug="k", page="p", state=JobState(kernel="k"))
+        saved: list[JobState] = []
 
-        def run(watch: Callable[[int], str]) -> None:
-            watch(7)
-            raise RemoteError("the notebook k failed", "error", "The same command runs it again")
+        def save(folder: Path, known: Any) -> None:
+            saved.append(known.job)
+            write(folder, known)
 
         def fetch(*_: Any) -> Any:
+            assert {job.kernel_version for job in saved} == {7}  # also after a kill between two saves
             if isinstance(outcome, BaseException):
                 raise outcome
             return outcome
 
-        job.run = run
-        monkeypatch.setattr(watching, "watch", lambda *_, **__: "")
+        error = RemoteError("the notebook k failed", "error", "The same command runs it again")
+        monkeypatch.setattr(watching, "watch", lambda *_, **__: "error")
+        monkeypatch.setattr(output, "read", lambda *_: SimpleNamespace(log=""))
+        monkeypatch.setattr(kernel, "failure", lambda *_: error)
         monkeypatch.setattr(output, "wait_until_listed", lambda *_, **__: [])
         monkeypatch.setattr(fetching, "fetch", fetch)
-        state.save(work, TrainingState(user=USER, settings="", job=job.state))
+        write = state.save
+        monkeypatch.setattr(state, "save", save)
+        pushed = JobState(kernel="k", kernel_version=7, kernel_before=6)
+        state.save(work, TrainingState(user=USER, settings="", job=pushed))
         session: Any = remote_training._Session(config, work, said)
+        kaggle: Any = SimpleNamespace(progress=said)
+        job = session._job(kaggle, USER, Task(sources=(), kernel="", script=""))
         expected = type(outcome) if isinstance(outcome, BaseException) else RemoteError
         if getattr(outcome, "damaged", ()):
             expected = WrongFileError
         if isinstance(outcome, RunError | client.NotThereError):
             expected = RemoteError
         with pytest.raises(expected):
-            session._follow(None, USER, job)
+            session._follow(kaggle, USER, job)
         known = state.load(TrainingState, work)
         return known and known.job
 
