@@ -8,9 +8,14 @@ def counted(number: int, what: str = "image") -> str:
     return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
-def between(interval: tuple[float, float] | None, *, signed: bool = False) -> str:
-    """`0.8000 to 0.9000`, or signed `-0.0100 to +0.0200`; empty for None."""
-    return "" if interval is None else " to ".join(f"{end:{'+' if signed else ''}.4f}" for end in interval)
+def signed(value: float) -> str:
+    """`+0.0100`, `-0.0200`; a value that rounds to zero is `+0.0000`."""
+    return f"{value:+z.4f}"
+
+
+def between(interval: tuple[float, float] | None, *, differences: bool = False) -> str:
+    """`0.8000 to 0.9000`, or of differences `-0.0100 to +0.0200`; empty for None."""
+    return "" if interval is None else " to ".join(signed(end) if differences else f"{end:.4f}" for end in interval)
 
 
 def percent(level: float) -> str:

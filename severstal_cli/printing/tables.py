@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from severstal_cli.printing.table import figure, print_table
-from severstal_cli.wording import between, class_label, counted
+from severstal_cli.wording import between, class_label, counted, signed
 
 if TYPE_CHECKING:
     from severstal_cli.learning.inference.rule_search import ThresholdsResult
@@ -80,8 +80,8 @@ def print_differences(name: str, other: str, result: "ScoreResult") -> None:
     ]
     pairs.append(("all", result.mean_dice, against.mean_dice))
     for (label, one, two), found in zip(pairs, result.differences, strict=True):
-        certainty = between(found.interval, signed=True), _share(found.probability)
-        rows.append((label, figure(one), figure(two), f"{found.difference:+.4f}", *certainty))
+        certainty = between(found.interval, differences=True), _share(found.probability)
+        rows.append((label, figure(one), figure(two), signed(found.difference), *certainty))
     of_all = result.differences[-1]
     verdict = of_all.few or f"no significant difference on {counted(result.images)}"
     if of_all.is_real:
@@ -100,10 +100,11 @@ def print_comparison(result: "CompareResult") -> None:
     verdicts = "\n".join(row.verdict for row in result.rows if row.verdict)
     scores = ["mean Dice", "95 % interval", "if present", "masks"]
     by_class = [*(f"class {label}" for label in first.labels()), "weights", "training", "images/s"]
-    for title, columns, caption in (
+    for title, wanted, caption in (
         (f"{counted(first.images)} with {true_masks}", scores, ""),
         ("by class", by_class, verdicts),
     ):
+        columns = [name for name in wanted if name in shown]
         print_table(title, ("", *columns), list(shown[columns].itertuples()), caption)
 
 

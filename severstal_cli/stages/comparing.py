@@ -27,7 +27,7 @@ from severstal_cli.steel.scoring import dice, intervals
 from severstal_cli.steel.scoring.comparison import CompareResult, Row, markdown
 from severstal_cli.steel.scoring.scores import Difference, ScoreResult, Scores, differences
 from severstal_cli.steel.tables import csv_rows, table_files
-from severstal_cli.wording import between, counted, percent
+from severstal_cli.wording import between, counted, percent, signed
 
 MARKDOWN, CONTENT, PLOT = "comparison.md", "comparison.json", "comparison.png"
 
@@ -243,10 +243,10 @@ def _verdict(candidate: _Candidate, first: _Candidate, of_all: Difference) -> st
         return f"{candidate.name} and {first.name} differ only by seed: their difference is training noise"
     if of_all.few:
         return f"{candidate.name} and {first.name}: {of_all.few}"
+    interval = f"{between(of_all.interval, differences=True)}, {percent(of_all.level)} interval"
     if not of_all.is_real:
-        images = counted(len(candidate.scores[0].image_ids))
-        return f"no significant difference between {candidate.name} and {first.name} on {images}{trainings}"
-    interval = f"{between(of_all.interval, signed=True)}, {percent(of_all.level)} interval"
+        where = f"{candidate.name} and {first.name} on {counted(len(candidate.scores[0].image_ids))}{trainings}"
+        return f"no significant difference between {where}: {signed(of_all.difference)} ({interval})"
     verdict = f"{candidate.name} is {apart} than {first.name} by {abs(of_all.difference):.4f} ({interval})"
     return verdict if several or not candidate.runs else f"{verdict}, these two trainings only; --seeds trains more"
 

@@ -14,8 +14,10 @@ from severstal_cli.config import CompareConfig, ScoreConfig, TrainConfig
 from severstal_cli.errors import InputError, RunError, UsageError
 from severstal_cli.learning.runs import model_card, run_folder
 from severstal_cli.stages import comparing, scoring, threshold_search, training
+from severstal_cli.steel.scoring import comparison
 from severstal_cli.steel.scoring.comparison import CompareResult, markdown
 from severstal_cli.steel.scoring.scores import Scores
+from severstal_cli.wording import between, signed
 
 TRUTH = "ImageId,ClassId,EncodedPixels\na.png,1,1 4\nb.png,2,11 10\n"
 
@@ -149,6 +151,7 @@ def test_the_verdict_names_images_trainings_and_seeds(monkeypatch: pytest.Monkey
 
     few = hard.copy()
     few[:3] += 0.1
+    neither = "no significant difference between b and a on 1,000 images"
     by, but = "(+0.0200 to +0.0200, 95 % interval)", ", these two trainings only; --seeds trains more"
     for first, other, words in (
         (of("a", 0.0), of("b", 0.02), f"b is better than a by 0.0200 {by}"),
@@ -161,13 +164,13 @@ def test_the_verdict_names_images_trainings_and_seeds(monkeypatch: pytest.Monkey
         ),
         (
             of("a", 0.0),
-            comparing._Candidate(name="b", scores=(scores(hard[::-1]),)),
-            "no significant difference between b and a on 1,000 images",
+            comparing._Candidate(name="b", scores=(scores(hard[::-1] + 0.005),)),
+            f"{neither}: +0.0050 (-0.0038 to +0.0136, 95 % interval)",
         ),
         (
             of("a", 0.0),
             of("b", 0.05, -0.02, 0.01),
-            "no significant difference between b and a on 1,000 images and 3 trainings",
+            f"{neither} and 3 trainings: +0.0133 (-0.1550 to +0.1923, 95 % interval)",
         ),
         (of("a", 0.0, runs=True), of("b", 0.02, runs=True), f"b is better than a by 0.0200 {by}{but}"),
         (
@@ -192,7 +195,16 @@ def test_several_comparisons_have_wider_intervals() -> None:
     result = CompareResult(rows=rows, folder=Path("out"), has_plot=False)
     assert "| 97.5 % interval of the difference |" in markdown(result)
     assert "| 95 % interval |" in markdown(result)
+    assert not {"weights", "training", "images/s"} & set(comparison.table(result)), "nothing is known of submissions"
+    known = dataclasses.replace(rows[1], parameters=5_200_000)
+    result = CompareResult(rows=(rows[0], known, rows[2]), folder=Path("out"), has_plot=False)
+    assert list(comparison.table(result)["weights"]) == ["", "5.20 M", "", ""]
     assert [found["level"] for found in result.to_dict()["candidates"][1]["differences"]] == [0.975] * 3
+
+
+def test_a_difference_that_rounds_to_zero_has_no_minus() -> None:
+    assert (signed(-0.00004), signed(-0.00006), signed(0.2)) == ("+0.0000", "-0.0001", "+0.2000")
+    assert between((-0.00004, 0.1), differences=True) == "+0.0000 to +0.1000"
 
 
 def test_masks_of_several_trainings_are_their_mean() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from severstal_cli.steel.scoring.scores import Difference, ScoreResult
-from severstal_cli.wording import between, counted, percent
+from severstal_cli.wording import between, counted, percent, signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,8 @@ class CompareResult:
 def table(result: CompareResult) -> "pd.DataFrame":
     """The figures as texts, for every table that shows them; a row per candidate, and one of predicting nothing.
 
-    Empty: not known. A mean Dice of several trainings has its standard deviation.
+    An empty cell is not known; a column without a known value is left out, such as the weights of submissions. A mean
+    Dice of several trainings has its standard deviation.
     """
     import pandas as pd
 
@@ -88,8 +89,8 @@ def table(result: CompareResult) -> "pd.DataFrame":
                 "" if row.parameters is None else f"{row.parameters / 1e6:.2f} M",
                 "" if row.training_s is None else f"{row.training_s / 60:.1f} min",
                 "" if row.images_per_s is None else f"{row.images_per_s:.1f}",
-                "" if of_all is None else f"{of_all.difference:+.4f}",
-                "" if of_all is None else between(of_all.interval, signed=True),
+                "" if of_all is None else signed(of_all.difference),
+                "" if of_all is None else between(of_all.interval, differences=True),
             ]
         )
     nothing = [first.all_empty, 0.0, *(of_class.all_empty for of_class in first.by_class)]
@@ -108,7 +109,8 @@ def table(result: CompareResult) -> "pd.DataFrame":
         "difference",
         f"{level} interval of the difference",
     ]
-    return pd.DataFrame(rows, index=[*(row.name for row in result.rows), "predicting nothing"], columns=header)
+    shown = pd.DataFrame(rows, index=[*(row.name for row in result.rows), "predicting nothing"], columns=header)
+    return shown.loc[:, (shown != "").any().to_numpy()]
 
 
 def markdown(result: CompareResult) -> str:
