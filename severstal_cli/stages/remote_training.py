@@ -151,8 +151,7 @@ class _Session:
 
     def _job(self, kaggle: Kaggle, user: str, task: Task) -> Job:
         def keep(job: JobState) -> None:
-            of_version = {} if job.kernel_version is not None else {"session": 0}
-            self._save(job=job, **of_version)
+            self._save(job=job, **({"session": 0} if job.kernel_version is None else {}))
 
         assert self._known is not None
         return Job(kaggle, user, task, self._known.job, keep, folder=self._work, waits=self._config)
