@@ -16,7 +16,7 @@ from severstal_cli.kaggle.client import Kaggle, NotThereError, RefusedError
 from severstal_cli.kaggle.job import Job, Task
 from severstal_cli.kaggle.local_runs import READY, RemoteResult, put, put_back, put_split, result_of
 from severstal_cli.kaggle.polling import RemoteError
-from severstal_cli.kaggle.state import TrainingState
+from severstal_cli.kaggle.state import JobState, TrainingState
 from severstal_cli.learning.networks import registry
 from severstal_cli.learning.networks.names import check_new, folder_for
 from severstal_cli.learning.runs import run_folder
@@ -150,9 +150,11 @@ class _Session:
         return training.build(self._work, self._config, data, split, runs=runs, progress=self._progress, **sends)
 
     def _job(self, kaggle: Kaggle, user: str, task: Task) -> Job:
+        def keep(job: JobState) -> None:
+            self._save(job=job, **({"session": 0} if job.kernel_version is None else {}))
+
         assert self._known is not None
-        job = self._known.job
-        return Job(kaggle, user, task, job, lambda job: self._save(job=job), folder=self._work, waits=self._config)
+        return Job(kaggle, user, task, self._known.job, keep, folder=self._work, waits=self._config)
 
     def _follow(self, kaggle: Kaggle, user: str, job: Job) -> None:
         """Wait for the end of the notebook. If it fails, keep the last whole epoch of each run."""

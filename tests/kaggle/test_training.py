@@ -756,6 +756,18 @@ def test_a_failed_notebook_that_left_nothing_is_not_asked_again(
     assert failed(outcome) == JobState(kernel="k")
 
 
+def test_the_session_of_a_forgotten_version_is_forgotten(remote: Callable[..., RemoteConfig], said: Said) -> None:
+    """Else `--cancel` would stop the ended session, and the next version would keep running."""
+    config = remote()
+    work = config.work / NAME
+    pushed = JobState(kernel="k", kernel_version=7, kernel_before=6)
+    state.save(work, TrainingState(user=USER, settings="", job=pushed, session=5))
+    session: Any = remote_training._Session(config, work, said)
+    kaggle: Any = SimpleNamespace(progress=said)
+    session._job(kaggle, USER, Task(sources=(), kernel="", script="")).forget_version()
+    assert state.load(TrainingState, work) == TrainingState(user=USER, settings="", job=JobState(kernel="k"))
+
+
 def test_a_stopped_notebook_is_not_forgotten_before_its_output_is_fetched_or_given_up(
     remote: Callable[..., RemoteConfig], monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:

@@ -196,6 +196,7 @@ def test_several_comparisons_have_wider_intervals() -> None:
     assert "| 97.5 % interval of the difference |" in markdown(result)
     assert "| 95 % interval |" in markdown(result)
     assert not {"weights", "training", "images/s"} & set(comparison.table(result)), "nothing is known of submissions"
+    assert "if present" not in comparison.table(result), "there is no true mask"
     known = dataclasses.replace(rows[1], parameters=5_200_000)
     result = CompareResult(rows=(rows[0], known, rows[2]), folder=Path("out"), has_plot=False)
     assert list(comparison.table(result)["weights"]) == ["", "5.20 M", "", ""]

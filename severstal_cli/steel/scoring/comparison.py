@@ -93,9 +93,9 @@ def table(result: CompareResult) -> "pd.DataFrame":
                 "" if of_all is None else between(of_all.interval, differences=True),
             ]
         )
-    nothing = [first.all_empty, 0.0, *(of_class.all_empty for of_class in first.by_class)]
-    mean, present, *of_classes = (f"{dice:.4f}" for dice in nothing)
-    rows.append([mean, "", present, *of_classes, "0", "", "", "", "", ""])
+    present = "" if first.mean_dice_present is None else f"{0:.4f}"
+    of_classes = [f"{of_class.all_empty:.4f}" for of_class in first.by_class]
+    rows.append([f"{first.all_empty:.4f}", "", present, *of_classes, "0", "", "", "", "", ""])
     level = percent(result.rows[-1].differences[-1].level)
     header = [
         "mean Dice",
