@@ -245,8 +245,9 @@ def _verdict(candidate: _Candidate, first: _Candidate, of_all: Difference) -> st
         return f"{candidate.name} and {first.name}: {of_all.few}"
     interval = f"{between(of_all.interval, differences=True)}, {percent(of_all.level)} interval"
     if not of_all.is_real:
-        where = f"{candidate.name} and {first.name} on {counted(len(candidate.scores[0].image_ids))}{trainings}"
-        return f"no significant difference between {where}: {signed(of_all.difference)} ({interval})"
+        where = f"{counted(len(candidate.scores[0].image_ids))}{trainings}"
+        difference = f"{candidate.name} minus {first.name} {signed(of_all.difference)} ({interval})"
+        return f"no significant difference on {where}: {difference}"
     verdict = f"{candidate.name} is {apart} than {first.name} by {abs(of_all.difference):.4f} ({interval})"
     return verdict if several or not candidate.runs else f"{verdict}, these two trainings only; --seeds trains more"
 

@@ -151,7 +151,7 @@ def test_the_verdict_names_images_trainings_and_seeds(monkeypatch: pytest.Monkey
 
     few = hard.copy()
     few[:3] += 0.1
-    neither = "no significant difference between b and a on 1,000 images"
+    neither = "no significant difference on 1,000 images"
     by, but = "(+0.0200 to +0.0200, 95 % interval)", ", these two trainings only; --seeds trains more"
     for first, other, words in (
         (of("a", 0.0), of("b", 0.02), f"b is better than a by 0.0200 {by}"),
@@ -165,12 +165,12 @@ def test_the_verdict_names_images_trainings_and_seeds(monkeypatch: pytest.Monkey
         (
             of("a", 0.0),
             comparing._Candidate(name="b", scores=(scores(hard[::-1] + 0.005),)),
-            f"{neither}: +0.0050 (-0.0038 to +0.0136, 95 % interval)",
+            f"{neither}: b minus a +0.0050 (-0.0038 to +0.0136, 95 % interval)",
         ),
         (
             of("a", 0.0),
             of("b", 0.05, -0.02, 0.01),
-            f"{neither} and 3 trainings: +0.0133 (-0.1550 to +0.1923, 95 % interval)",
+            f"{neither} and 3 trainings: b minus a +0.0133 (-0.1550 to +0.1923, 95 % interval)",
         ),
         (of("a", 0.0, runs=True), of("b", 0.02, runs=True), f"b is better than a by 0.0200 {by}{but}"),
         (
