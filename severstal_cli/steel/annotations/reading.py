@@ -179,7 +179,7 @@ def _draw_image(
                 mask &= ~drawn
             else:
                 mask |= drawn
-                is_beyond = is_beyond or bool(drawn[2:].any() or drawn[:, 2:].any()) or (min(size) < 3 and drawn.any())
+                is_beyond = is_beyond or bool(drawn[2:].any() or drawn[:, 2:].any() or (min(size) < 3 and drawn.any()))
                 if not drawn.any():
                     empty.append(where)
         by_class[class_id] = rle.encode(mask)
