@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli.config.checks import check, check_unpacked
+from severstal_cli.config.checks import check, check_table_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class AuditConfig:
     def __post_init__(self) -> None:
         check(bool(self.runs), "number of runs", len(self.runs), "at least 1")
         if self.out is not None:
-            check_unpacked(self.out)
+            check_table_name(self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,4 +42,4 @@ class AcceptConfig:
     """Whether `out` may be replaced; never the audited annotations."""
 
     def __post_init__(self) -> None:
-        check_unpacked(self.out)
+        check_table_name(self.out)

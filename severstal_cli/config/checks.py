@@ -37,8 +37,14 @@ def check_size(size: tuple[int, int], least_px: int = 1) -> None:
     check(fits, "size", "{}x{}".format(*size), f"at least {least_px}x{least_px}, and fewer than 2,147,483,648 pixels")
 
 
-def check_unpacked(out: Path) -> None:
-    """Raises UsageError for a table whose name promises compression: tables are written as plain CSV."""
+_OTHER_KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".xml", ".yaml", ".yml")
+
+
+def check_table_name(out: Path) -> None:
+    """Raises UsageError for a table whose name is that of another kind of file, which may exist and would be lost, or
+    promises compression: tables are written as plain CSV.
+    """
+    check(out.suffix.lower() not in _OTHER_KINDS, "name for a table", out, "that of a CSV file")
     check(out.suffix.lower() not in (".gz", ".zip"), "name for a table", out, "that of a plain CSV file: pack it later")
 
 

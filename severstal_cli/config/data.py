@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli.config.checks import JPEG_SIDE_PX, check, check_size, check_unpacked
+from severstal_cli.config.checks import JPEG_SIDE_PX, check, check_size, check_table_name
 
 LAYOUTS = {"current": "ImageId,ClassId,...", "original": "ImageId_ClassId,..."}
 """The layouts of a table (steel/tables/headers), and how their headers begin."""
@@ -131,7 +131,8 @@ class EncodeConfig:
     """Whether `out` may be replaced."""
 
     def __post_init__(self) -> None:
-        check_unpacked(self.out)
+        check_table_name(self.out)
+        check(self.out.suffix.lower() != ".json", "name for a table", self.out, "that of a CSV file")
         check(self.layout in LAYOUTS, "layout", self.layout, " or ".join(LAYOUTS))
         check(0 <= self.classes <= 254, "number of classes", self.classes, "between 0 and 254")
         check(self.class_id is None or 1 <= self.class_id <= 254, "class", self.class_id, "between 1 and 254")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from severstal_cli.config.checks import check, check_size, check_unpacked
+from severstal_cli.config.checks import check, check_size, check_table_name
 from severstal_cli.config.data import LAYOUTS, NotebookConfig
 
 
@@ -41,7 +41,7 @@ class PredictConfig:
     """Resume from the shards of an interrupted prediction."""
 
     def __post_init__(self) -> None:
-        check_unpacked(self.out)
+        check_table_name(self.out)
         check(self.devices >= 1, "devices", self.devices, "at least 1")
         check(self.on_error in ("stop", "skip"), "on error", self.on_error, "stop or skip")
         check(self.layout in ("auto", *LAYOUTS), "layout", self.layout, f"auto, {' or '.join(LAYOUTS)}")

@@ -23,6 +23,7 @@ from severstal_cli.stages import scoring
 from severstal_cli.steel import drawing
 from severstal_cli.steel.dataset.data_folder import open_data_folder
 from severstal_cli.steel.images import surveys
+from severstal_cli.steel.images.image_files import check_no_images
 from severstal_cli.steel.scoring import dice, intervals
 from severstal_cli.steel.scoring.comparison import CompareResult, Row, markdown
 from severstal_cli.steel.scoring.scores import Difference, ScoreResult, Scores, differences
@@ -58,6 +59,8 @@ def compare(config: CompareConfig, progress: Progress = SILENT) -> CompareResult
             "Predict the same images with the run, and give that submission",
         )
     candidates, true, read_image = (_submissions if True in kinds else _runs)(config, progress)
+    image_ids = candidates[0].scores[0].image_ids
+    check_no_images(out, image_ids, "The plot would be taken for an image: name another folder with --out")
     rows = _rows(candidates)
     result = CompareResult(rows=rows, folder=out, has_plot=read_image is not None)
     plot = None

@@ -24,7 +24,7 @@ from severstal_cli.steel import class_names
 from severstal_cli.steel.annotations import detection, reading
 from severstal_cli.steel.annotations.shapes import Annotations
 from severstal_cli.steel.dataset.agreement import check_inside
-from severstal_cli.steel.images.image_files import same_stem_hint
+from severstal_cli.steel.images.image_files import check_no_images, same_stem_hint
 from severstal_cli.steel.images.surveys import Survey, images_of, orientation_remedy, survey
 from severstal_cli.steel.mask_images.mask_files import png_of
 from severstal_cli.steel.mask_images.mask_names import mask_name, need_full_names
@@ -174,6 +174,7 @@ def decode(config: DecodeConfig, progress: Progress = SILENT) -> DecodeResult:
     sizes = _sizes(config, table, progress)
     if config.images is None and size and not config.trust_size:
         _doubt_size(config.table, table, size)
+    check_no_images(config.out, table.image_ids, "Masks would be taken for images: give another folder")
     in_full = need_full_names(table.image_ids)
     names = {key: mask_name(key[0], key[1] + 1, key[0] in in_full) for key in table.masks}
     _check_folder(config.out, list(names.values()), config.overwrite)
@@ -208,11 +209,10 @@ def _check_size(
         sizes[drawn.image_id] = headers.size_of(image_path) if image_path else drawn.size
     if drawn.size != sizes[drawn.image_id]:
         whose = f"{image_path}" if image_path else "another mask of the image"
-        turned = orientation_remedy(image_path) if image_path else ""
         raise InputError(
             drawn.origin,
             "{}x{} pixels, {} has {}x{}".format(*drawn.size, whose, *sizes[drawn.image_id]),
-            turned or "A mask has the height and width of its image",
+            (image_path and orientation_remedy(image_path)) or "A mask has the height and width of its image",
         )
 
 

@@ -750,3 +750,91 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_an_ending_of_images_is_no_option_of_annotations(tmp_path: Path) -> None:
     given = write(tmp_path / "c.json", coco([flat(P)]))
     assert fault(given, tmp_path, suffix=".png").startswith(f"--suffix: {given} holds annotations")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0,0.1,0.1,0.9,0.1,0.9,0.9\n", "line 1: not a row of numbers"),
+        ("scratch 0.1 0.1 0.9 0.1 0.9 0.9\n", "line 1: not a row of numbers"),
+        ("0 nan 0.1 0.9 0.1 0.9 0.9\n", "line 1: not a class and coordinates"),
+        ("0 0.5 0.5\n", "line 1: 2 coordinates"),
+        ("0 0.1 0.1\n".encode("utf-16"), "it is not UTF-8 text"),
+    ],
+)
+def test_a_damaged_label_beside_its_image_is_not_a_clean_image(tmp_path: Path, text: Any, message: str) -> None:
+    for name, content in (("a", "0 0.1 0.1 0.9 0.1 0.9 0.9\n"), ("b", text)):
+        write(tmp_path / "s" / f"{name}.txt", content)
+        image(tmp_path / "s" / f"{name}.png")
+    write(tmp_path / "s" / "readme.txt", "made by hand\n")  # belongs to no image
+    found = fault(tmp_path / "s", tmp_path)
+    assert f"{tmp_path / 's' / 'b.txt'}" in found
+    assert message in found
+
+
+def test_a_label_may_begin_with_a_blank_line_and_end_in_capitals(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.TXT"):
+        write(tmp_path / "s" / name, ("\n" if name == "b.txt" else "") + "0 0.1 0.1 0.9 0.1 0.9 0.9\n")
+        image(tmp_path / "s" / f"{name[0]}.png")
+    assert [row[:7] for row in table(tmp_path / "s", tmp_path).splitlines()] == ["a.png,1", "b.png,1", "c.png,1"]
+
+
+def test_a_blank_line_among_names_of_yolo_would_shift_them(tmp_path: Path) -> None:
+    given = lay(tmp_path / "s", "yolo", "1 0.1 0.1 0.9 0.1 0.9 0.9\n")
+    (given / "data.yaml").unlink()
+    write(given / "classes.txt", "rust\n\nscratch\n\n")
+    assert "classes.txt, line 2: it is blank" in fault(given, tmp_path)
+    write(given / "classes.txt", "rust\nscratch\n\n")
+    assert table(given, tmp_path).startswith("a.jpg,2,")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        labelme() | {"shapes": None},
+        {key: value for key, value in labelme(shape(P)).items() if key != "imagePath"},
+        [],
+    ],
+)
+def test_a_damaged_json_of_labelme_is_not_a_clean_image(tmp_path: Path, content: Any, heard: Any) -> None:
+    write(tmp_path / "s" / "a.json", labelme(shape(P)))
+    write(tmp_path / "s" / "config.json", {"theme": "dark"})  # belongs to no image
+    for name in "ab":
+        image(tmp_path / "s" / f"{name}.jpg")
+    damaged = write(tmp_path / "s" / "b.json", content)
+    assert f"{damaged}: it is not labelme, like a.json" in fault(tmp_path / "s", tmp_path)
+    damaged.unlink()
+    assert table(tmp_path / "s", tmp_path, heard).startswith("a.jpg,1,")
+    assert "note: ignored, of an unknown format: config.json" in heard.lines
+
+
+def test_files_with_suffixes_in_capitals_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "s" / "a.json", labelme(shape(P)))
+    write(tmp_path / "s" / "b.JSON", labelme(shape(P), imagePath="b.jpg"))
+    assert [row[:7] for row in table(tmp_path / "s", tmp_path).splitlines()] == ["a.jpg,1", "b.jpg,1"]
+
+
+TINY = [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("coco", coco([flat(TINY)], [flat(TINY)])),
+        ("coco", coco([flat([[30, 1], [35, 1], [35, 9]])])),
+        ("labelme", labelme(shape(TINY))),
+        ("labelme", labelme(shape([[-9, 1], [-5, 1], [-5, 9]]))),
+        ("cvat", cvat(cvat_polygon(TINY))),
+        ("sly", sly(sly_polygon([[30, 1], [35, 1], [35, 9]]))),
+    ],
+)
+def test_coordinates_as_fractions_or_outside_are_no_clean_images(tmp_path: Path, kind: str, content: Any) -> None:
+    found = fault(lay(tmp_path / "s", kind, content), tmp_path)
+    assert "all pixels of its " in found
+    assert "lie in the upper left 2 x 2" in found
+
+
+def test_shapes_without_pixels_are_counted(tmp_path: Path, heard: Any) -> None:
+    given = lay(tmp_path / "s", "coco", coco([flat(P)], [flat([[1, 1], [5, 1], [9, 1]])]))
+    assert table(given, tmp_path, heard).startswith("a.jpg,1,38 5")
+    assert f"note: 1 shape covers no pixel, first {given}, image a.jpg, annotation 2" in heard.lines

@@ -1,7 +1,8 @@
 """Detect the format of annotations by the content of the files."""
 
+import dataclasses
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from severstal_cli.steel.annotations import coco, cvat, labelme, supervisely, yo
 from severstal_cli.steel.annotations.documents import read_bytes, read_json
 from severstal_cli.steel.annotations.shapes import Annotations
 from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
+from severstal_cli.wording import listed
 
 KNOWN = "Supported are COCO, YOLO segmentation, labelme, CVAT for images, Supervisely, and masks as PNG"
 
@@ -43,12 +45,15 @@ def detect(path: Path, images: Path | None = None) -> Annotations | None:
     for name, read in (("COCO", coco.read), ("labelme", labelme.read)):
         if name in documents:
             formats[name] = partial(read, path, documents[name])
-    if labels := yolo.find_labels(path):
+    if labels := yolo.find_labels(path, images):
         formats["YOLO"] = partial(yolo.read, path, labels, images)
     if len(formats) > 1:
         raise InputError(f"{path}", f"annotations of {' and '.join(formats)}", "Name the file or folder of one of them")
     if formats:
-        return next(iter(formats.values()))()
+        _refuse_damaged(others, documents.get("labelme", {}))
+        annotations = next(iter(formats.values()))()
+        ignored = (f"ignored, of an unknown format: {listed([one.name for one in others], 5)}",) if others else ()
+        return dataclasses.replace(annotations, notes=(*annotations.notes, *ignored))
     if others and not any(one.suffix.lower() in IMAGE_SUFFIXES for one in path.iterdir()):
         raise InputError(f"{path}", f"no masks, and {others[0].name} has an unknown format", KNOWN)
     return None
@@ -68,7 +73,7 @@ def _in_file(path: Path, images: Path | None) -> Annotations | None:
     elif start.startswith((b"<", b"\xff\xfe<", b"\xfe\xff\x00<")):
         annotations = cvat.read(path)
     elif yolo_names.is_names_file(path):
-        annotations = yolo.read(path.parent, yolo.find_labels(path.parent), images, path)
+        annotations = yolo.read(path.parent, yolo.find_labels(path.parent, images), images, path)
     else:
         return None
     if annotations is None:
@@ -95,7 +100,18 @@ def _documents(folder: Path) -> tuple[dict[str, dict[Path, Any]], list[Path]]:
     return documents, others
 
 
+def _refuse_damaged(others: Sequence[Path], labelme_files: Iterable[Path]) -> None:
+    """Raise InputError if a JSON file among those of labelme is named like an image, which would count as clean."""
+    first = next(iter(labelme_files), None)
+    for one in others if first else ():
+        beside = (path for path in one.parent.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        if first and any(path.stem == one.stem for path in beside):
+            raise InputError(
+                f"{one}", f"it is not labelme, like {first.name}", "Save it again in labelme, or remove it"
+            )
+
+
 def _below(folder: Path, suffix: str) -> list[Path]:
     """Return the files of a folder and of its direct subfolders, the layouts of COCO and Roboflow."""
-    paths = [path for pattern in ("*", "*/*") for path in folder.glob(pattern + suffix)]
+    paths = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() == suffix]
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))

@@ -16,6 +16,7 @@ from severstal_cli.steel.images.surveys import Survey, orientation_remedy
 from severstal_cli.steel.masks import rle
 from severstal_cli.steel.masks.rle import RLE
 from severstal_cli.steel.tables.csv_rows import MAX_CLASS_ID, RowError, read_image_id
+from severstal_cli.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +70,25 @@ def draw(
     masks: dict[tuple[str, int], RLE] = {}
     work = partial(_draw_image, ids=ids, is_painted=annotations.is_painted, headers=headers)
     items = [(image, listed.get(image_id) or image.path) for image_id, image in by_id.items()]
+    empty: list[str] = []
+    is_beyond = False
     with progress.bar("draw", len(items), "images") as bar:
         drawn = map_in_order(work, items, ahead=32, name="draw")
-        for image_id, by_class in zip(by_id, drawn, strict=True):
-            masks.update({(image_id, class_id - 1): runs for class_id, runs in by_class.items() if len(runs)})
+        for image_id, of_image in zip(by_id, drawn, strict=True):
+            masks.update({(image_id, class_id - 1): runs for class_id, runs in of_image.masks.items() if len(runs)})
+            empty += of_image.empty
+            is_beyond |= of_image.is_beyond
             bar.advance()
+    shapes = sum(len(image.shapes) for image in annotations.images) - background
+    if shapes and not is_beyond:
+        raise InputError(
+            f"{annotations.path}",
+            f"all pixels of its {counted(shapes, 'shape')} lie in the upper left 2 x 2 or outside the images",
+            "Coordinates are pixels: export them so, not as fractions of width and height",
+        )
+    if empty:
+        verb = "cover" if len(empty) > 1 else "covers"
+        progress.log(f"note: {counted(len(empty), 'shape')} {verb} no pixel, first {empty[0]}")
     return Drawn(image_ids=tuple(listed or by_id), masks=masks, names=names)
 
 
@@ -131,25 +146,41 @@ def _size(image: AnnotatedImage, path: Path | None, headers: Survey) -> Size:
     return actual or image.size or (0, 0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _DrawnImage:
+    masks: dict[int, RLE]
+    """class_id -> RLE."""
+    empty: list[str]
+    """Shapes without a pixel in the image."""
+    is_beyond: bool
+    """Whether a mask has a pixel beyond the upper left 2 x 2, where coordinates that are fractions would lie."""
+
+
 def _draw_image(
     item: tuple[AnnotatedImage, Path | None], *, ids: dict[str, int], is_painted: bool, headers: Survey
-) -> dict[int, RLE]:
-    """Return class_id -> RLE of one image."""
+) -> _DrawnImage:
+    """Draw the masks of one image."""
     image, path = item
     size = _size(image, path, headers)
     present = {ids[shape.label] for shape in image.shapes if shape.label in ids}
     by_class: dict[int, RLE] = {}
+    empty: list[str] = []
+    is_beyond = False
     for class_id in sorted(present):  # one dense mask at a time bounds the memory
         mask = np.zeros(size, np.bool_)
         for shape in image.shapes:
             is_hole = is_painted and shape.label not in ids
             if not is_hole and ids.get(shape.label) != class_id:
                 continue
-            with in_file(f"{image.source}, image {image.name}, {shape.where}"):
+            where = f"{image.source}, image {image.name}, {shape.where}"
+            with in_file(where):
                 drawn = shape.draw(size)
             if is_hole:
                 mask &= ~drawn
             else:
                 mask |= drawn
+                is_beyond = is_beyond or bool(drawn[2:].any() or drawn[:, 2:].any() or (min(size) < 3 and drawn.any()))
+                if not drawn.any():
+                    empty.append(where)
         by_class[class_id] = rle.encode(mask)
-    return by_class
+    return _DrawnImage(masks=by_class, empty=empty, is_beyond=is_beyond)

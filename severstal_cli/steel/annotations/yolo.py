@@ -31,21 +31,34 @@ from severstal_cli.steel.annotations.shapes import (
 from severstal_cli.steel.annotations.yolo_names import is_names_file, label_folders, names_file, read_names
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.images.image_files import find_images
+from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
 
 _ROW = re.compile(r"\d{1,4}(\.0+)?(\s+[-+.\deE]+){4,}\s*")
 _SLACK = 0.01  # tolerance of verify_image_label
 
 
-def find_labels(root: Path) -> list[Path]:
-    """Return the label files in folders named labels below `root`, else those in `root`; [] if it is not a YOLO set."""
-    inside = [path for folder in label_folders(root) for path in sorted(folder.rglob("*.txt"))]
-    labels = [path for path in inside or sorted(root.glob("*.txt")) if path.is_file() and not is_names_file(path)]
-    labels = [path for path in labels if not path.name.startswith(".")]
+def find_labels(root: Path, images: Path | None = None) -> list[Path]:
+    """Return the label files in folders named labels below `root`, else those in `root`; [] if it is not a YOLO set.
+
+    In `root`, a text file named like an image there, or in `images`, is a label file, even if it is damaged.
+    """
+    inside = [path for folder in label_folders(root) for path in sorted(folder.rglob("*")) if _is_text(path)]
+    labels = inside or [path for path in sorted(root.iterdir()) if _is_text(path)]
     if inside or not labels:
         return labels
     rows = [path for path in labels if _ROW.fullmatch(_first_line(path))]
     blank = [path for path in labels if not read_bytes(path).strip()]
-    return sorted(rows + blank) if rows or (blank and names_file(root)) else []
+    if not rows and not (blank and names_file(root)):
+        return []
+    beside = [path for folder in (root, images) if folder is not None for path in folder.iterdir()]
+    named = {path.stem for path in beside if path.suffix.lower() in IMAGE_SUFFIXES}
+    return [path for path in labels if path in rows or path in blank or path.stem in named]
+
+
+def _is_text(path: Path) -> bool:
+    return (
+        path.suffix.lower() == ".txt" and not path.name.startswith(".") and path.is_file() and not is_names_file(path)
+    )
 
 
 def read(root: Path, labels: Sequence[Path], images: Path | None, source: Path | None = None) -> Annotations:
@@ -155,5 +168,5 @@ def _draw(points: NDArray[np.float32], size: Size) -> Mask:
 
 def _first_line(path: Path) -> str:
     with path.open("rb") as file:
-        lines = file.read(1 << 16).decode("utf-8-sig", "replace").split("\n", 1)
+        lines = file.read(1 << 16).decode("utf-8-sig", "replace").lstrip().split("\n", 1)
     return lines[0]

@@ -32,9 +32,12 @@ def is_names_file(path: Path) -> bool:
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """Return number -> name. Raises InputError: no names, or a pose data set."""
+    """Return number -> name. Raises InputError: no names, a blank line among them, or a pose data set."""
     if path.name in _NAMES:
-        return dict(enumerate(line.strip() for line in read_text(path).splitlines() if line.strip()))
+        lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+        if "" in lines:
+            raise InputError(f"{path}, line {lines.index('') + 1}", "it is blank", "Remove it, or name the class")
+        return dict(enumerate(lines))
     document = _yaml(path)
     if "kpt_shape" in document:
         raise InputError(f"{path}", "it describes a pose data set, which has no masks")

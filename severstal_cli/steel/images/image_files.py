@@ -89,6 +89,12 @@ def in_folders(folders: Iterable[Path], image_ids: Collection[str]) -> dict[str,
     return found
 
 
+def check_no_images(folder: Path, image_ids: Collection[str], remedy: str) -> None:
+    """Raise InputError if `folder` holds one of the images: PNG files written there would be taken for images."""
+    if found := in_folders([folder], image_ids):
+        raise InputError(f"{folder} holds the images", f"{min(found)} is one", remedy)
+
+
 def _images_at(file_or_folder: Path, progress: Progress) -> list[Path]:
     """Return the file itself, or the images of the folder sorted by name."""
     try:
