@@ -788,6 +788,20 @@ def test_a_blank_line_among_names_of_yolo_would_shift_them(tmp_path: Path) -> No
     assert table(given, tmp_path).startswith("a.jpg,2,")
 
 
+def test_two_lists_of_yolo_names_that_contradict_each_other(tmp_path: Path) -> None:
+    given = lay(tmp_path / "s", "yolo", "1 0.1 0.1 0.9 0.1 0.9 0.9\n")
+    write(given / "data.yaml", "names: [rust, scratch]\n")
+    other = write(given / "classes.txt", "rust\nscratch\ndent\n")  # names one more class
+    assert table(given, tmp_path).startswith("a.jpg,2,")
+    for path in (given / "old.yml", given / "labels" / "classes.txt"):
+        write(path, "names: [dent, scratch]\n" if path.suffix == ".yml" else "dent\nscratch\n")
+        words = f"data.yaml and {path}: class 0 is rust in the first, dent in the second. Name the right one"
+        assert words in fault(given, tmp_path / path.suffix)
+        assert table(given / "data.yaml", tmp_path).startswith("a.jpg,2,")
+        path.unlink()
+    other.unlink()
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -28,7 +28,13 @@ from severstal_cli.steel.annotations.shapes import (
     in_file,
     is_background,
 )
-from severstal_cli.steel.annotations.yolo_names import is_names_file, label_folders, names_file, read_names
+from severstal_cli.steel.annotations.yolo_names import (
+    is_names_file,
+    label_folders,
+    names_file,
+    names_files,
+    read_names,
+)
 from severstal_cli.steel.images.decoding import cv2
 from severstal_cli.steel.images.image_files import find_images
 from severstal_cli.steel.images.image_headers import IMAGE_SUFFIXES
@@ -48,7 +54,7 @@ def find_labels(root: Path, images: Path | None = None) -> list[Path]:
         return labels
     rows = [path for path in labels if _ROW.fullmatch(_first_line(path))]
     blank = [path for path in labels if not read_bytes(path).strip()]
-    if not rows and not (blank and names_file(root)):
+    if not rows and not (blank and names_files(root)):
         return []
     beside = [path for folder in (root, images) if folder is not None for path in folder.iterdir()]
     named = {path.stem for path in beside if path.suffix.lower() in IMAGE_SUFFIXES}

@@ -17,13 +17,30 @@ def label_folders(root: Path) -> list[Path]:
     return sorted(path for pattern in ("labels", "*/labels") for path in root.glob(pattern) if path.is_dir())
 
 
+def names_files(root: Path) -> list[Path]:
+    """Return the files of class names: in `root`, among the labels, and above them."""
+    folders = (root, *label_folders(root), *([root.parent] if root.name == "labels" else []))
+    return [
+        path
+        for folder in dict.fromkeys(folders)
+        for path in (*sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]), *(folder / name for name in _NAMES))
+        if is_names_file(path)
+    ]
+
+
 def names_file(root: Path) -> Path | None:
-    """Return the file of class names: in `root`, among the labels, or above them."""
-    for folder in (root, *label_folders(root), *([root.parent] if root.name == "labels" else [])):
-        for path in (*sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]), *(folder / name for name in _NAMES)):
-            if is_names_file(path):
-                return path
-    return None
+    """Return the first file of class names. Raises InputError: another one gives a class another name."""
+    files = names_files(root)
+    names = read_names(files[0]) if files else {}
+    for other in files[1:]:
+        for number, name in read_names(other).items():
+            if names.get(number, name) != name:
+                raise InputError(
+                    f"{files[0]} and {other}",
+                    f"class {number} is {names[number]} in the first, {name} in the second",
+                    "Name the right one instead of the folder, or remove the wrong one",
+                )
+    return files[0] if files else None
 
 
 def is_names_file(path: Path) -> bool:
