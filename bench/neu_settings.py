@@ -41,7 +41,6 @@ SETTINGS = {
     "soft mask edges": {},
     "half size first, a quarter more epochs": {"half_size_share": 0.3},
     "lovasz": {"lovasz_weight": 0.5},
-    "mean of 3 epochs": {"best_epochs": 3},
     "paste": {"paste_share": 0.3},
 }
 
