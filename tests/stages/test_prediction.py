@@ -306,7 +306,8 @@ def test_files_that_belong_to_no_submission_are_kept(trained, tmp_path: Path) ->
 
 def test_no_image_or_sample_is_overwritten(trained, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained[0] / "train_images", tmp_path / "images"))
-    image = image_files.find_images([folder])[0]
+    first = image_files.find_images([folder])[0]
+    image = first.rename(first.with_suffix(".ppm"))  # a .png is no name for a table at all
     sample = tmp_path / "sample.csv"
     sample.write_text(f"ImageId,EncodedPixels,ClassId\n{image.name},1 1,0\n")
     for out in (image, sample):
